@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# What is installed, and how others find it: headers, libraries, attention.pc, the CMake package, the licence. Nothing installed
+# holds a path of the build machine, so the whole prefix may be moved.
+
+include(CMakePackageConfigHelpers)
+
+# <prefix>/<dir>, or dir itself where it is absolute.
+function(attention_join_prefix out prefix dir)
+  cmake_path(APPEND prefix "${dir}")
+  set(${out} "${prefix}" PARENT_SCOPE)
+endfunction()
+
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/attention ${PROJECT_BINARY_DIR}/include/attention
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+# Each library has an export set of its own, so that a program of the shared library never meets the needs of the static one.
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/attention)
+set_target_properties(attention_common PROPERTIES EXPORT_NAME headers)
+install(TARGETS attention_common EXPORT attentionHeaders INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT attentionHeaders NAMESPACE attention:: DESTINATION ${package_dir})
+if(ATTENTION_BUILD_SHARED)
+  install(TARGETS attention EXPORT attentionShared)
+  install(EXPORT attentionShared NAMESPACE attention:: DESTINATION ${package_dir})
+endif()
+if(ATTENTION_BUILD_STATIC)
+  install(TARGETS attention_static EXPORT attentionStatic)
+  install(EXPORT attentionStatic NAMESPACE attention:: DESTINATION ${package_dir})
+endif()
+
+# The attn program (cli/ installs it) finds the shared library from where it lies itself.
+if(TARGET attn AND TARGET attention)
+  file(RELATIVE_PATH library_from_program "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}")
+  set_target_properties(attn PROPERTIES INSTALL_RPATH "$ORIGIN/${library_from_program}")
+endif()
+
+configure_package_config_file(
+  ${CMAKE_CURRENT_LIST_DIR}/attentionConfig.cmake.in ${PROJECT_BINARY_DIR}/package/attentionConfig.cmake
+  INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
+# Until 1.0 a minor release may break the ABI; from then on only a major one does.
+if(PROJECT_VERSION_MAJOR EQUAL 0)
+  set(compatibility SameMinorVersion)
+else()
+  set(compatibility SameMajorVersion)
+endif()
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/package/attentionConfigVersion.cmake COMPATIBILITY ${compatibility})
+install(FILES ${PROJECT_BINARY_DIR}/package/attentionConfig.cmake ${PROJECT_BINARY_DIR}/package/attentionConfigVersion.cmake
+        DESTINATION ${package_dir})
+
+# attention.pc finds the prefix from where it lies itself.
+file(RELATIVE_PATH up_to_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
+string(REGEX REPLACE "/$" "" up_to_prefix "${up_to_prefix}")
+if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
+  set(ATTENTION_PC_PREFIX "${CMAKE_INSTALL_PREFIX}")
+else()
+  set(ATTENTION_PC_PREFIX "\${pcfiledir}/${up_to_prefix}")
+endif()
+attention_join_prefix(ATTENTION_PC_INCLUDEDIR "\${prefix}" "${CMAKE_INSTALL_INCLUDEDIR}")
+attention_join_prefix(ATTENTION_PC_LIBDIR "\${prefix}" "${CMAKE_INSTALL_LIBDIR}")
+string(JOIN " " ATTENTION_PC_LIBS_PRIVATE ${ATTENTION_BLAS_LINK_FLAGS} -lm -lpthread)
+configure_file(${PROJECT_SOURCE_DIR}/attention.pc.in ${PROJECT_BINARY_DIR}/package/attention.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/package/attention.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
