@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * blas_library.h: what the BLAS found at run time says of itself. It may be another one than at build time: Debian's alternatives swap
+ * OpenBLAS's builds, BLIS and the reference BLAS behind one name.
+ */
+#ifndef ATTNI_BASE_BLAS_LIBRARY_H
+#define ATTNI_BASE_BLAS_LIBRARY_H
+
+#include <stdbool.h>
+
+/* Whether this build has a BLAS at all. */
+bool attni_blas_present(void);
+
+/* Callers the BLAS may have at once: 1 for a build without threads of its own, which OpenBLAS does not protect against concurrent
+ * callers (wrong results, measured), and for an unknown library; else 64, beyond which OpenBLAS runs out of buffers and crashes. */
+int attni_blas_max_callers(void);
+
+/* What it is, in its own words; static memory. */
+const char *attni_blas_description(void);
+
+/* Why it cannot be used (an ILP64 build, whose integers are not int), or NULL. Static memory. */
+const char *attni_blas_problem(void);
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * context.c: makes contexts, the process's default one included, and runs tasks on their threads.
+ */
+#include "context/context.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/blas_library.h"
+#include "base/cpu_count.h"
+#include "base/versioned_struct.h"
+
+enum { MAX_THREADS = 1024 };
+
+struct attn_context {
+    attni_allocator allocator;
+    const attni_kernel_set *kernels;
+    attn_parallel_for parallel_for; /* NULL: the pool */
+    void *parallel_for_state;
+    int32_t num_threads;
+    int32_t engine;
+    int32_t gemm;
+    pthread_mutex_t pool_mutex;        /* held while the pool is made */
+    _Atomic(attni_thread_pool *) pool; /* NULL until the first call that needs threads */
+};
+
+static attn_status check_params(const attn_context_params *params) {
+    if (params->num_threads < 0 || params->num_threads > MAX_THREADS) {
+        return attni_fail(ATTN_ERROR_VALUE, "num_threads: expected 0 to %d, got %d", MAX_THREADS, (int)params->num_threads);
+    }
+    if (params->engine < ATTN_ENGINE_AUTO || params->engine > ATTN_ENGINE_FUSED) {
+        return attni_fail(ATTN_ERROR_VALUE, "engine: expected a value of enum attn_engine, got %d", (int)params->engine);
+    }
+    if (params->engine == ATTN_ENGINE_FUSED) {
+        return attni_fail(ATTN_ERROR_UNSUPPORTED,
+                          "engine: the fused engine is not in this version; use ATTN_ENGINE_AUTO or ATTN_ENGINE_BLAS");
+    }
+    if (params->gemm < ATTN_GEMM_DEFAULT || params->gemm > ATTN_GEMM_NATIVE) {
+        return attni_fail(ATTN_ERROR_VALUE, "gemm: expected a value of enum attn_gemm, got %d", (int)params->gemm);
+    }
+    if (params->gemm == ATTN_GEMM_BLAS && !attni_blas_present()) {
+        return attni_fail(ATTN_ERROR_UNSUPPORTED, "gemm: ATTN_GEMM_BLAS was asked for, but this build has no BLAS");
+    }
+    if (params->reserved != 0) {
+        return attni_fail(ATTN_ERROR_VALUE, "reserved: expected 0, got %d", (int)params->reserved);
+    }
+    if ((params->allocate == NULL) != (params->deallocate == NULL)) {
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected allocate and deallocate together, got only the other",
+                          params->allocate == NULL ? "allocate" : "deallocate");
+    }
+    return ATTN_OK;
+}
+
+static attn_status find_kernels(const char *argument, const char *name, const attni_kernel_set **kernels) {
+    *kernels = attni_kernel_set_find(name);
+    if (*kernels == NULL) {
+        return attni_fail(ATTN_ERROR_UNSUPPORTED, "%s: expected kernels that this build and CPU have (the best are \"%s\"), got \"%.64s\"",
+                          argument, attni_kernel_set_at(0)->name, name);
+    }
+    return ATTN_OK;
+}
+
+static void set_up(attn_context *context, const attn_context_params *params, const attni_kernel_set *kernels) {
+    context->allocator = attni_system_allocator;
+    if (params->allocate != NULL) {
+        context->allocator = (attni_allocator){params->allocate, params->deallocate, params->allocator_state};
+    }
+    context->kernels = kernels;
+    context->parallel_for = params->parallel_for;
+    context->parallel_for_state = params->parallel_for_state;
+    context->num_threads = params->num_threads != 0 ? params->num_threads : attni_cpu_count();
+    if (params->parallel_for != NULL) {
+        context->num_threads = 1;
+    }
+    context->engine = params->engine;
+    context->gemm = params->gemm != ATTN_GEMM_DEFAULT ? params->gemm : attni_blas_present() ? ATTN_GEMM_BLAS : ATTN_GEMM_NATIVE;
+    atomic_init(&context->pool, NULL);
+}
+
+attn_status attn_context_create(const attn_context_params *params, attn_context **context) {
+    attni_error_clear();
+    if (context == NULL) {
+        return attni_fail(ATTN_ERROR_NULL, "context: expected a place for the result, got NULL");
+    }
+    *context = NULL;
+    attn_context_params known;
+    ATTNI_TRY(attni_struct_read("params", params, sizeof known, sizeof known, &known));
+    ATTNI_TRY(check_params(&known));
+    const attni_kernel_set *kernels;
+    ATTNI_TRY(find_kernels("kernels", known.kernels, &kernels));
+    const attni_allocator given = {known.allocate, known.deallocate, known.allocator_state};
+    attn_context *made = attni_allocate(known.allocate != NULL ? &given : &attni_system_allocator, sizeof *made);
+    if (made == NULL) {
+        return attni_fail(ATTN_ERROR_MEMORY, "context: allocation of %zu bytes failed", sizeof *made);
+    }
+    set_up(made, &known, kernels);
+    pthread_mutex_init(&made->pool_mutex, NULL);
+    *context = made;
+    return ATTN_OK;
+}
+
+void attn_context_destroy(attn_context *context) {
+    if (context == NULL) {
+        return;
+    }
+    attni_thread_pool_destroy(atomic_load(&context->pool));
+    pthread_mutex_destroy(&context->pool_mutex);
+    const attni_allocator allocator = context->allocator;
+    attni_deallocate(&allocator, context, sizeof *context);
+}
+
+/* The default context lives in static memory: it cannot fail for want of memory, and is never destroyed. */
+static attn_context default_context = {.pool_mutex = PTHREAD_MUTEX_INITIALIZER};
+static pthread_mutex_t default_mutex = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool default_ready;
+
+/* The environment's number of threads, 0 for none. */
+static attn_status read_num_threads(int32_t *num_threads) {
+    const char *text = getenv("ATTN_NUM_THREADS");
+    *num_threads = 0;
+    if (text == NULL || *text == '\0') {
+        return ATTN_OK;
+    }
+    char *end;
+    const long number = strtol(text, &end, 10);
+    if (*end != '\0' || number < 1 || number > MAX_THREADS) {
+        return attni_fail(ATTN_ERROR_VALUE, "ATTN_NUM_THREADS: expected 1 to %d, got \"%.64s\"", MAX_THREADS, text);
+    }
+    *num_threads = (int32_t)number;
+    return ATTN_OK;
+}
+
+static attn_status make_default(void) {
+    attn_context_params params = {.struct_size = sizeof params};
+    ATTNI_TRY(read_num_threads(&params.num_threads));
+    const char *name = getenv("ATTN_KERNELS");
+    const attni_kernel_set *kernels;
+    ATTNI_TRY(find_kernels("ATTN_KERNELS", name != NULL && *name != '\0' ? name : NULL, &kernels));
+    set_up(&default_context, &params, kernels);
+    atomic_store_explicit(&default_ready, true, memory_order_release);
+    return ATTN_OK;
+}
+
+attn_status attni_context_resolve(attn_context *context, attn_context **resolved) {
+    *resolved = context != NULL ? context : &default_context;
+    if (context != NULL || atomic_load_explicit(&default_ready, memory_order_acquire)) {
+        return ATTN_OK;
+    }
+    pthread_mutex_lock(&default_mutex);
+    const attn_status status = atomic_load_explicit(&default_ready, memory_order_relaxed) ? ATTN_OK : make_default();
+    pthread_mutex_unlock(&default_mutex);
+    return status;
+}
+
+attn_status attn_context_describe(attn_context *context, attn_context_info *info) {
+    attni_error_clear();
+    ATTNI_TRY(attni_struct_check_output("info", info, sizeof *info));
+    attn_context *resolved;
+    ATTNI_TRY(attni_context_resolve(context, &resolved));
+    const attn_context_info known = {
+        .struct_size = sizeof known,
+        .num_threads = resolved->num_threads,
+        .engine = resolved->engine,
+        .gemm = resolved->gemm,
+        .blas_is_serial = attni_blas_present() && attni_blas_max_callers() == 1,
+        .kernels = resolved->kernels->name,
+        .blas = attni_blas_description(),
+    };
+    attni_struct_write(info, &known, sizeof known);
+    return ATTN_OK;
+}
+
+const attni_allocator *attni_context_allocator(const attn_context *context) {
+    return &context->allocator;
+}
+
+const attni_kernel_set *attni_context_kernels(const attn_context *context) {
+    return context->kernels;
+}
+
+int32_t attni_context_engine(const attn_context *context) {
+    return context->engine;
+}
+
+int32_t attni_context_gemm(const attn_context *context) {
+    return context->gemm;
+}
+
+int32_t attni_context_threads(const attn_context *context) {
+    return context->num_threads;
+}
+
+static attn_status make_pool(attn_context *context, attni_thread_pool **pool) {
+    attn_status status = ATTN_OK;
+    pthread_mutex_lock(&context->pool_mutex);
+    *pool = atomic_load_explicit(&context->pool, memory_order_relaxed);
+    if (*pool == NULL) {
+        status = attni_thread_pool_create(&context->allocator, context->num_threads, pool);
+        if (status == ATTN_OK) {
+            atomic_store_explicit(&context->pool, *pool, memory_order_release);
+        } else {
+            attni_fail(status, "num_threads: %d threads could not be started: %s", (int)context->num_threads, attn_status_text(status));
+        }
+    }
+    pthread_mutex_unlock(&context->pool_mutex);
+    return status;
+}
+
+static void run_inline(int64_t count, attni_task task, void *data) {
+    for (int64_t index = 0; index < count; ++index) {
+        task(data, index);
+    }
+}
+
+attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task task, void *data) {
+    if (count <= 1 || (context->num_threads == 1 && context->parallel_for == NULL)) {
+        run_inline(count, task, data);
+        return ATTN_OK;
+    }
+    if (context->parallel_for != NULL) {
+        const int32_t refused = context->parallel_for(context->parallel_for_state, count, task, data);
+        return refused == 0 ? ATTN_OK
+                            : attni_fail(ATTN_ERROR_THREAD, "parallel_for: the caller's function returned %d", (int)refused);
+    }
+    attni_thread_pool *pool = atomic_load_explicit(&context->pool, memory_order_acquire);
+    if (pool == NULL) {
+        ATTNI_TRY(make_pool(context, &pool));
+    }
+    attni_thread_pool_run(pool, count, task, data);
+    return ATTN_OK;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * context.h: the settings every call runs under, as the layers above see them.
+ */
+#ifndef ATTNI_CONTEXT_CONTEXT_H
+#define ATTNI_CONTEXT_CONTEXT_H
+
+#include <attention/context.h>
+
+#include "base/allocator.h"
+#include "base/error.h"
+#include "context/thread_pool.h"
+#include "kernels/row_kernels.h"
+
+/* `context` itself, or the process's default context for NULL, made on first use. Fails as attn_context_describe(NULL, ...) does. */
+attn_status attni_context_resolve(attn_context *context, attn_context **resolved);
+
+const attni_allocator *attni_context_allocator(const attn_context *context);
+const attni_kernel_set *attni_context_kernels(const attn_context *context);
+
+/* As asked for, which may be "automatic" or "default". */
+int32_t attni_context_engine(const attn_context *context);
+int32_t attni_context_gemm(const attn_context *context);
+
+/* Threads a call may use: 1 means that everything runs on the caller. */
+int32_t attni_context_threads(const attn_context *context);
+
+/* Runs task(data, 0) ... task(data, count - 1), each exactly once, on the context's threads; returns when all have returned. How work
+ * is cut into items must not depend on the number of threads, and scratch memory belongs to the item, never to a thread. Fails with
+ * ATTN_ERROR_THREAD or ATTN_ERROR_MEMORY, and then none has run. */
+attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task task, void *data);
+
+#endif

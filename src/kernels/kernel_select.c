@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * kernel_select.c: the sets of kernels in this build, best first, and which of them this CPU runs.
+ */
+#include <stddef.h>
+#include <string.h>
+
+#include <attention/context.h>
+#include <attention/tensor.h>
+
+#include "base/cpu_features.h"
+#include "kernels/kernel_tables.h"
+
+typedef struct compiled_set {
+    attni_isa isa;
+    attni_kernel_set set;
+} compiled_set;
+
+static const compiled_set compiled_sets[] = {
+#if defined(ATTNI_HAVE_ISA_avx512)
+    {ATTNI_ISA_AVX512, {"avx512", &attni_row_kernels_avx512_float32, &attni_row_kernels_avx512_float64}},
+#endif
+#if defined(ATTNI_HAVE_ISA_avx2)
+    {ATTNI_ISA_AVX2, {"avx2", &attni_row_kernels_avx2_float32, &attni_row_kernels_avx2_float64}},
+#endif
+#if defined(ATTNI_HAVE_ISA_neon)
+    {ATTNI_ISA_NEON, {"neon", &attni_row_kernels_neon_float32, &attni_row_kernels_neon_float64}},
+#endif
+#if defined(ATTNI_HAVE_ISA_baseline)
+    {ATTNI_ISA_BASELINE, {"baseline", &attni_row_kernels_baseline_float32, &attni_row_kernels_baseline_float64}},
+#endif
+};
+
+const attni_kernel_set *attni_kernel_set_at(int32_t index) {
+    int32_t runnable = 0;
+    for (size_t i = 0; i < sizeof compiled_sets / sizeof compiled_sets[0]; ++i) {
+        if (attni_cpu_has(compiled_sets[i].isa) && runnable++ == index) {
+            return &compiled_sets[i].set;
+        }
+    }
+    return NULL;
+}
+
+const attni_kernel_set *attni_kernel_set_find(const char *name) {
+    const attni_kernel_set *set;
+    for (int32_t index = 0; (set = attni_kernel_set_at(index)) != NULL; ++index) {
+        if (name == NULL || strcmp(name, set->name) == 0) {
+            return set;
+        }
+    }
+    return NULL;
+}
+
+const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t dtype) {
+    return dtype == ATTN_DTYPE_FLOAT64 ? set->float64 : set->float32;
+}
+
+const char *attn_kernels_name(int32_t index) {
+    const attni_kernel_set *set = index < 0 ? NULL : attni_kernel_set_at(index);
+    return set == NULL ? NULL : set->name;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * kernel_tables.h: the names of the tables that row_kernels.c defines, one for each instruction set and element type it is compiled for.
+ */
+#ifndef ATTNI_KERNELS_KERNEL_TABLES_H
+#define ATTNI_KERNELS_KERNEL_TABLES_H
+
+#include "kernels/row_kernels.h"
+
+extern const attni_row_kernels attni_row_kernels_baseline_float32;
+extern const attni_row_kernels attni_row_kernels_baseline_float64;
+extern const attni_row_kernels attni_row_kernels_neon_float32;
+extern const attni_row_kernels attni_row_kernels_neon_float64;
+extern const attni_row_kernels attni_row_kernels_avx2_float32;
+extern const attni_row_kernels attni_row_kernels_avx2_float64;
+extern const attni_row_kernels attni_row_kernels_avx512_float32;
+extern const attni_row_kernels attni_row_kernels_avx512_float64;
+
+#endif

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * row_kernels.c: the row kernels in the compiler's vector extensions: one text for every instruction set and both element types.
+ *
+ * The build compiles this file once for each pair. ATTNI_ISA names the table, ATTNI_REAL_IS_float or ATTNI_REAL_IS_double the
+ * element type; the vector width follows from the instruction set the compiler was told to use.
+ */
+#include "kernels/row_kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#include <attention/tensor.h>
+
+#include "kernels/kernel_tables.h"
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+
+#if defined(ATTNI_REAL_IS_float)
+typedef float real;
+typedef int32_t integer;
+#define REAL_DTYPE ATTN_DTYPE_FLOAT32
+#define REAL_NAME float32
+#define MANTISSA_BITS 23
+#define EXPONENT_BIAS 127
+#define ROUND_MAGIC 0x1.8p23F    /* adding it rounds |x| < 2^22 to an integer, found in the low bits of the sum */
+#define LN2_HIGH 0x1.62e4p-1F    /* 15 bits of ln 2, so that n * LN2_HIGH is exact for |n| < 2^8 */
+#define LN2_LOW 0x1.7f7d1cp-20F  /* ln 2 - LN2_HIGH */
+#define LOWEST_ARGUMENT (-0x1.5d58ap6F) /* about ln(2^-126): exp below it is no normal number and becomes 0 */
+#define TAYLOR_TERMS 8           /* r^9/9! < 2^-29 relative for |r| <= ln(2)/2 */
+#else
+typedef double real;
+typedef int64_t integer;
+#define REAL_DTYPE ATTN_DTYPE_FLOAT64
+#define REAL_NAME float64
+#define MANTISSA_BITS 52
+#define EXPONENT_BIAS 1023
+#define ROUND_MAGIC 0x1.8p52
+#define LN2_HIGH 0x1.62e42fefp-1        /* 33 bits of ln 2 */
+#define LN2_LOW 0x1.473de6af278edp-34
+#define LOWEST_ARGUMENT (-0x1.6232bdd7abcd2p9) /* ln(2^-1022) */
+#define TAYLOR_TERMS 14                 /* r^15/15! < 2^-62 relative */
+#endif
+
+#define LOG2_E ((real)0x1.71547652b82fep0)
+
+typedef real vector __attribute__((vector_size(VECTOR_BYTES)));
+typedef integer vector_mask __attribute__((vector_size(VECTOR_BYTES)));
+
+enum {
+    LANES = VECTOR_BYTES / sizeof(real),
+    CHUNK = 256,      /* elements handled through a buffer on the stack where a mask must be gathered or converted */
+    SUM_BLOCK = 1024  /* elements summed in the row's type before the sum moves to double */
+};
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vector load(const real *from) {
+    vector x;
+    memcpy(&x, from, sizeof x);
+    return x;
+}
+
+INLINE void store(real *to, vector x) {
+    memcpy(to, &x, sizeof x);
+}
+
+/* The first n < LANES elements; the other lanes are `fill`. */
+INLINE vector load_part(const real *from, int64_t n, real fill) {
+    real lanes[LANES];
+    for (int64_t i = 0; i < LANES; ++i) {
+        lanes[i] = fill;
+    }
+    memcpy(lanes, from, (size_t)n * sizeof(real));
+    return load(lanes);
+}
+
+INLINE void store_part(real *to, vector x, int64_t n) {
+    memcpy(to, &x, (size_t)n * sizeof(real));
+}
+
+/* Subtracting +0 keeps the sign of -0, which adding it would lose. */
+INLINE vector broadcast(real x) {
+    return x - (vector){0};
+}
+
+/* mask ? a : b, lane by lane; a mask's lanes are all ones or all zeros. */
+INLINE vector select(vector_mask mask, vector a, vector b) {
+    return (vector)((mask & (vector_mask)a) | (~mask & (vector_mask)b));
+}
+
+INLINE vector absolute(vector x) {
+    const vector_mask sign = (vector_mask)broadcast((real)-0.0);
+    return (vector)((vector_mask)x & ~sign);
+}
+
+/* 1/k!, the Taylor coefficients of exp. */
+static const real inverse_factorial[15] = {
+    (real)1.0,
+    (real)1.0,
+    (real)(1.0 / 2),
+    (real)(1.0 / 6),
+    (real)(1.0 / 24),
+    (real)(1.0 / 120),
+    (real)(1.0 / 720),
+    (real)(1.0 / 5040),
+    (real)(1.0 / 40320),
+    (real)(1.0 / 362880),
+    (real)(1.0 / 3628800),
+    (real)(1.0 / 39916800),
+    (real)(1.0 / 479001600),
+    (real)(1.0 / 6227020800),
+    (real)(1.0 / 87178291200),
+};
+
+/* exp(x) = power + power * tail for LOWEST_ARGUMENT <= x <= 0, with power = 2^n, n the integer nearest x / ln 2, and
+ * tail = exp(r) - 1, r = x - n ln 2 in [-ln(2)/2, ln(2)/2], by its Taylor series. Kept apart so that exp(x) - 1 is exact too. */
+typedef struct exp_parts {
+    vector power;
+    vector tail;
+} exp_parts;
+
+INLINE exp_parts split_exp(vector x) {
+    const vector shifted = x * LOG2_E + ROUND_MAGIC;
+    const vector n = shifted - ROUND_MAGIC;
+    const vector r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    vector series = broadcast(inverse_factorial[TAYLOR_TERMS]);
+    for (int k = TAYLOR_TERMS - 1; k >= 2; --k) {
+        series = series * r + inverse_factorial[k];
+    }
+    exp_parts parts;
+    parts.tail = r * r * series + r;
+    parts.power = (vector)(((vector_mask)shifted + EXPONENT_BIAS) << MANTISSA_BITS);
+    return parts;
+}
+
+/* exp(x) for x <= 0 or NaN. */
+INLINE vector exp_nonpositive(vector x) {
+    const vector_mask vanishes = x < LOWEST_ARGUMENT;
+    const exp_parts parts = split_exp(select(vanishes, broadcast(LOWEST_ARGUMENT), x));
+    return select(vanishes, broadcast(0), parts.power * parts.tail + parts.power);
+}
+
+/* exp(x) - 1 for x <= 0 or NaN. */
+INLINE vector expm1_nonpositive(vector x) {
+    const exp_parts parts = split_exp(select(x < LOWEST_ARGUMENT, broadcast(LOWEST_ARGUMENT), x));
+    return parts.power * parts.tail + (parts.power - 1);
+}
+
+/* Applies `function` to every element; the tail goes through the same arithmetic with its unused lanes 0. */
+typedef vector (*vector_function)(vector x, real argument);
+
+INLINE void map_row(real *row, int64_t n, vector_function function, real argument) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) {
+        store(row + j, function(load(row + j), argument));
+    }
+    if (j < n) {
+        store_part(row + j, function(load_part(row + j, n - j, 0), argument), n - j);
+    }
+}
+
+static double row_max(const void *data, int64_t n) {
+    const real *row = data;
+    const real lowest = -(real)INFINITY;
+    vector largest = broadcast(lowest);
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) {
+        const vector x = load(row + j);
+        largest = select(x > largest, x, largest);
+    }
+    if (j < n) {
+        const vector x = load_part(row + j, n - j, lowest);
+        largest = select(x > largest, x, largest);
+    }
+    real result = lowest;
+    for (int i = 0; i < LANES; ++i) {
+        result = largest[i] > result ? largest[i] : result;
+    }
+    return (double)result;
+}
+
+static bool row_has_nan(const void *data, int64_t n) {
+    const real *row = data;
+    for (int64_t j = 0; j < n; ++j) {
+        real x;
+        memcpy(&x, row + j, sizeof x);
+        if (x != x) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool row_is_zero(const void *data, int64_t n) {
+    const real *row = data;
+    for (int64_t j = 0; j < n; ++j) {
+        real x;
+        memcpy(&x, row + j, sizeof x);
+        if (!(x == 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static double row_exp_sum(void *data, int64_t n, double max) {
+    real *row = data;
+    const real top = (real)max;
+    double total = 0;
+    for (int64_t first = 0; first < n; first += SUM_BLOCK) {
+        const int64_t end = n - first < SUM_BLOCK ? n : first + SUM_BLOCK;
+        vector sum = broadcast(0);
+        int64_t j = first;
+        for (; j + LANES <= end; j += LANES) {
+            const vector e = exp_nonpositive(load(row + j) - top);
+            store(row + j, e);
+            sum += e;
+        }
+        if (j < end) {
+            const vector e = exp_nonpositive(load_part(row + j, end - j, -(real)INFINITY) - top);
+            store_part(row + j, e, end - j);
+            sum += e;
+        }
+        for (int i = 0; i < LANES; ++i) {
+            total += (double)sum[i];
+        }
+    }
+    return total;
+}
+
+INLINE vector times(vector x, real factor) {
+    return x * factor;
+}
+
+static void row_scale(void *row, int64_t n, double factor) {
+    map_row(row, n, times, (real)factor);
+}
+
+/* tanh(y) = -m / (m + 2) with m = exp(-2|y|) - 1, and y's sign. */
+INLINE vector capped(vector x, real cap) {
+    const vector_mask sign = (vector_mask)x & (vector_mask)broadcast((real)-0.0);
+    const vector m = expm1_nonpositive((real)-2 * absolute(x / cap));
+    const vector magnitude = cap * (-m / (m + 2));
+    return (vector)((vector_mask)magnitude | sign);
+}
+
+static void row_softcap(void *row, int64_t n, double cap) {
+    map_row(row, n, capped, (real)cap);
+}
+
+/* With e = exp(-|x|): 1 / (1 + e) for x >= 0, e / (1 + e) below. */
+INLINE vector logistic(vector x, real unused) {
+    (void)unused;
+    const vector e = exp_nonpositive(-absolute(x));
+    return select(x < 0, e, broadcast(1)) / (1 + e);
+}
+
+static void row_sigmoid(void *row, int64_t n) {
+    map_row(row, n, logistic, 0);
+}
+
+static void row_alibi(void *data, int64_t n, double slope, double distance) {
+    real *row = data;
+    vector step;
+    for (int i = 0; i < LANES; ++i) {
+        step[i] = (real)i;
+    }
+    for (int64_t j = 0; j < n; j += LANES) {
+        const int64_t count = n - j < LANES ? n - j : LANES;
+        const vector away = absolute((real)(distance - (double)j) - step);
+        const vector x = count == LANES ? load(row + j) : load_part(row + j, count, 0);
+        store_part(row + j, x - (real)slope * away, count);
+    }
+}
+
+/* Copies n <= CHUNK values of either float type and any stride to `to`. */
+static void gather(real *to, const void *from, int64_t stride, int64_t n, int32_t dtype) {
+    const char *bytes = from;
+    if (dtype == REAL_DTYPE && stride == 1) {
+        memcpy(to, bytes, (size_t)n * sizeof(real));
+    } else if (dtype == ATTN_DTYPE_FLOAT32) {
+        for (int64_t j = 0; j < n; ++j) {
+            float value;
+            memcpy(&value, bytes + j * stride * (int64_t)sizeof value, sizeof value);
+            to[j] = (real)value;
+        }
+    } else {
+        for (int64_t j = 0; j < n; ++j) {
+            double value;
+            memcpy(&value, bytes + j * stride * (int64_t)sizeof value, sizeof value);
+            to[j] = (real)value;
+        }
+    }
+}
+
+/* A chunk's row = excluded where bias is -inf, else row + bias. Both buffers have room for whole vectors. */
+INLINE void add_chunk(real *row, const real *bias, int64_t n, real excluded) {
+    for (int64_t j = 0; j < n; j += LANES) {
+        const int64_t count = n - j < LANES ? n - j : LANES;
+        const vector b = load(bias + j);
+        const vector x = count == LANES ? load(row + j) : load_part(row + j, count, 0);
+        const vector sum = select(b == -(real)INFINITY, broadcast(excluded), x + b);
+        store_part(row + j, sum, count);
+    }
+}
+
+static void row_add_bias(void *data, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype, double excluded) {
+    real *row = data;
+    const int64_t step = stride * (int64_t)(bias_dtype == ATTN_DTYPE_FLOAT32 ? sizeof(float) : sizeof(double));
+    real buffer[CHUNK] = {0};
+    for (int64_t first = 0; first < n; first += CHUNK) {
+        const int64_t count = n - first < CHUNK ? n - first : CHUNK;
+        gather(buffer, (const char *)bias + first * step, stride, count, bias_dtype);
+        add_chunk(row + first, buffer, count, (real)excluded);
+    }
+}
+
+static void row_hide(void *data, int64_t n, const unsigned char *flags, int64_t stride, bool hidden_if, double excluded) {
+    real *row = data;
+    const real replacement = (real)excluded;
+    integer hidden[CHUNK] = {0};
+    for (int64_t first = 0; first < n; first += CHUNK) {
+        const int64_t count = n - first < CHUNK ? n - first : CHUNK;
+        for (int64_t j = 0; j < count; ++j) {
+            hidden[j] = (flags[(first + j) * stride] != 0) == hidden_if ? -1 : 0;
+        }
+        for (int64_t j = 0; j < count; j += LANES) {
+            const int64_t width = count - j < LANES ? count - j : LANES;
+            vector_mask mask;
+            memcpy(&mask, hidden + j, sizeof mask);
+            real *target = row + first + j;
+            const vector x = width == LANES ? load(target) : load_part(target, width, 0);
+            store_part(target, select(mask, broadcast(replacement), x), width);
+        }
+    }
+}
+
+static void row_accumulate(void *to_data, const void *from_data, int64_t stride, int64_t n, double factor) {
+    real *to = to_data;
+    const real *from = from_data;
+    const real weight = (real)factor;
+    int64_t c = 0;
+    if (stride == 1) {
+        for (; c + LANES <= n; c += LANES) {
+            store(to + c, load(to + c) + weight * load(from + c));
+        }
+    }
+    for (; c < n; ++c) {
+        real sum;
+        real term;
+        memcpy(&sum, to + c, sizeof sum);
+        memcpy(&term, (const char *)from_data + c * stride * (int64_t)sizeof term, sizeof term);
+        sum += weight * term;
+        memcpy(to + c, &sum, sizeof sum);
+    }
+}
+
+#define JOIN_WORDS(isa, real_name) attni_row_kernels_##isa##_##real_name
+#define TABLE_NAME(isa, real_name) JOIN_WORDS(isa, real_name)
+
+const attni_row_kernels TABLE_NAME(ATTNI_ISA, REAL_NAME) = {
+    .max = row_max,
+    .has_nan = row_has_nan,
+    .is_zero = row_is_zero,
+    .exp_sum = row_exp_sum,
+    .scale = row_scale,
+    .softcap = row_softcap,
+    .alibi = row_alibi,
+    .sigmoid = row_sigmoid,
+    .add_bias = row_add_bias,
+    .hide = row_hide,
+    .accumulate = row_accumulate,
+};

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mha_config.c: from a config to a layer: the rules for sizes and options, and what follows from them.
+ */
+#include "base/checked_size.h"
+#include "base/versioned_struct.h"
+#include "multihead/mha_layer.h"
+
+static attn_status check_size(const char *name, int64_t size, int64_t lowest) {
+    if (size < lowest) {
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected %lld and up%s, got %lld", name, (long long)lowest,
+                          lowest == 0 ? " (0 is the default)" : "", (long long)size);
+    }
+    return ATTN_OK;
+}
+
+static attn_status check_toggle(const char *name, int32_t value) {
+    if (value != 0 && value != 1) {
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected 0 or 1, got %d", name, (int)value);
+    }
+    return ATTN_OK;
+}
+
+static attn_status check_options(const attn_mha_config *config) {
+    ATTNI_TRY(check_size("embed_dim", config->embed_dim, 1));
+    ATTNI_TRY(check_size("num_heads", config->num_heads, 1));
+    ATTNI_TRY(check_size("kdim", config->kdim, 0));
+    ATTNI_TRY(check_size("vdim", config->vdim, 0));
+    ATTNI_TRY(check_size("qdim", config->qdim, 0));
+    ATTNI_TRY(check_size("num_kv_heads", config->num_kv_heads, 0));
+    ATTNI_TRY(check_size("head_dim", config->head_dim, 0));
+    ATTNI_TRY(check_size("value_head_dim", config->value_head_dim, 0));
+    if (config->dtype != 0 && config->dtype != ATTN_DTYPE_FLOAT32 && config->dtype != ATTN_DTYPE_FLOAT64) {
+        return attni_fail(ATTN_ERROR_DTYPE, "dtype: expected float32 or float64, got %s", attni_dtype_name(config->dtype));
+    }
+    if (config->bias < ATTN_DEFAULT || config->bias > ATTN_OFF) {
+        return attni_fail(ATTN_ERROR_VALUE, "bias: expected a value of enum attn_switch, got %d", (int)config->bias);
+    }
+    ATTNI_TRY(check_toggle("add_bias_kv", config->add_bias_kv));
+    ATTNI_TRY(check_toggle("add_zero_attn", config->add_zero_attn));
+    ATTNI_TRY(check_toggle("batch_first", config->batch_first));
+    if (config->reserved != 0) {
+        return attni_fail(ATTN_ERROR_VALUE, "reserved: expected 0, got %d", (int)config->reserved);
+    }
+    if (config->head_dim == 0 && config->embed_dim % config->num_heads != 0) {
+        return attni_fail(ATTN_ERROR_VALUE, "embed_dim: expected a multiple of num_heads=%lld unless head_dim is set, got %lld",
+                          (long long)config->num_heads, (long long)config->embed_dim);
+    }
+    if (config->num_kv_heads != 0 && config->num_heads % config->num_kv_heads != 0) {
+        return attni_fail(ATTN_ERROR_VALUE, "num_kv_heads: expected a divisor of num_heads=%lld, got %lld",
+                          (long long)config->num_heads, (long long)config->num_kv_heads);
+    }
+    return ATTN_OK;
+}
+
+static int64_t or_default(int64_t size, int64_t preset) {
+    return size != 0 ? size : preset;
+}
+
+static void derive_sizes(const attn_mha_config *config, attn_mha *layer) {
+    layer->dtype = config->dtype != 0 ? config->dtype : ATTN_DTYPE_FLOAT32;
+    layer->embed_dim = config->embed_dim;
+    layer->qdim = or_default(config->qdim, config->embed_dim);
+    layer->kdim = or_default(config->kdim, config->embed_dim);
+    layer->vdim = or_default(config->vdim, config->embed_dim);
+    layer->num_heads = config->num_heads;
+    layer->num_kv_heads = or_default(config->num_kv_heads, config->num_heads);
+    layer->head_dim = or_default(config->head_dim, config->embed_dim / config->num_heads);
+    layer->value_head_dim = or_default(config->value_head_dim, layer->head_dim);
+    layer->has_bias = config->bias != ATTN_OFF;
+    layer->has_bias_kv = config->add_bias_kv != 0;
+    layer->has_zero_attn = config->add_zero_attn != 0;
+    layer->is_batch_first = config->batch_first != 0;
+    layer->is_packed = layer->qdim == layer->embed_dim && layer->kdim == layer->embed_dim && layer->vdim == layer->embed_dim;
+}
+
+/* Gives a slot its shape, (rows, cols) or, with cols 0, (rows). */
+static attn_status shape_slot(attn_mha *layer, int32_t slot, int64_t rows, int64_t cols) {
+    attn_tensor *view = &layer->slots[slot].view;
+    *view = (attn_tensor){.dtype = layer->dtype, .rank = cols > 0 ? 2 : 1, .shape = {rows, cols}};
+    view->strides[0] = cols > 0 ? cols : 1;
+    view->strides[1] = cols > 0 ? 1 : 0;
+    return attni_check_extent(attni_mha_slot_name(layer, slot), view);
+}
+
+static attn_status shape_slots(attn_mha *layer) {
+    int64_t query_rows;
+    int64_t key_rows;
+    int64_t value_rows;
+    int64_t context_cols;
+    int64_t stacked;
+    const bool fits = attni_multiply(layer->num_heads, layer->head_dim, &query_rows) &&
+                      attni_multiply(layer->num_kv_heads, layer->head_dim, &key_rows) &&
+                      attni_multiply(layer->num_kv_heads, layer->value_head_dim, &value_rows) &&
+                      attni_multiply(layer->num_heads, layer->value_head_dim, &context_cols) &&
+                      attni_add(query_rows, key_rows, &stacked) && attni_add(stacked, value_rows, &stacked);
+    if (!fits) {
+        return attni_fail(ATTN_ERROR_OVERFLOW, "num_heads: %lld heads of head_dim=%lld and value_head_dim=%lld exceed 2^63",
+                          (long long)layer->num_heads, (long long)layer->head_dim, (long long)layer->value_head_dim);
+    }
+    ATTNI_TRY(shape_slot(layer, ATTNI_Q_WEIGHT, query_rows, layer->qdim));
+    ATTNI_TRY(shape_slot(layer, ATTNI_K_WEIGHT, key_rows, layer->kdim));
+    ATTNI_TRY(shape_slot(layer, ATTNI_V_WEIGHT, value_rows, layer->vdim));
+    ATTNI_TRY(shape_slot(layer, ATTNI_O_WEIGHT, layer->embed_dim, context_cols));
+    if (layer->has_bias) {
+        ATTNI_TRY(shape_slot(layer, ATTNI_Q_BIAS, query_rows, 0));
+        ATTNI_TRY(shape_slot(layer, ATTNI_K_BIAS, key_rows, 0));
+        ATTNI_TRY(shape_slot(layer, ATTNI_V_BIAS, value_rows, 0));
+        ATTNI_TRY(shape_slot(layer, ATTNI_O_BIAS, layer->embed_dim, 0));
+    }
+    if (layer->has_bias_kv) {
+        ATTNI_TRY(shape_slot(layer, ATTNI_BIAS_K, key_rows, 0));
+        ATTNI_TRY(shape_slot(layer, ATTNI_BIAS_V, value_rows, 0));
+    }
+    return ATTN_OK;
+}
+
+attn_status attn_mha_create(attn_context *context, const attn_mha_config *config, attn_mha **layer) {
+    attni_error_clear();
+    if (layer == NULL) {
+        return attni_fail(ATTN_ERROR_NULL, "layer: expected a place for the result, got NULL");
+    }
+    *layer = NULL;
+    if (config == NULL) {
+        return attni_fail(ATTN_ERROR_NULL, "config: expected at least embed_dim and num_heads, got NULL");
+    }
+    attn_mha_config known;
+    ATTNI_TRY(attni_struct_read("config", config, sizeof known, sizeof known, &known));
+    ATTNI_TRY(check_options(&known));
+    attn_mha sized = {.allocator = context != NULL ? *attni_context_allocator(context) : attni_system_allocator};
+    derive_sizes(&known, &sized);
+    ATTNI_TRY(shape_slots(&sized));
+    attn_mha *made = attni_allocate(&sized.allocator, sizeof *made);
+    if (made == NULL) {
+        return attni_fail(ATTN_ERROR_MEMORY, "layer: allocation of %zu bytes failed", sizeof *made);
+    }
+    *made = sized;
+    *layer = made;
+    return ATTN_OK;
+}
+
+void attn_mha_destroy(attn_mha *layer) {
+    if (layer == NULL) {
+        return;
+    }
+    for (int32_t slot = 0; slot < ATTNI_NUM_SLOTS; ++slot) {
+        attni_mha_free_slot(layer, &layer->slots[slot]);
+    }
+    const attni_allocator allocator = layer->allocator;
+    attni_deallocate(&allocator, layer, sizeof *layer);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mha_layer.h: a layer's sizes and parameters, and the steps of a forward call: check -> plan -> forward.
+ */
+#ifndef ATTNI_MULTIHEAD_MHA_LAYER_H
+#define ATTNI_MULTIHEAD_MHA_LAYER_H
+
+#include <attention/multihead.h>
+
+#include "base/allocator.h"
+#include "gemm/gemm.h"
+#include "sdpa/sdpa_problem.h"
+#include "tensor/tensor_check.h"
+
+/* The layer's tensors, one by one. PyTorch's stacked parameters (in_proj_weight, in_proj_bias) are three neighbours of these. */
+enum {
+    ATTNI_Q_WEIGHT, /* (H*D, qdim) */
+    ATTNI_K_WEIGHT, /* (Hk*D, kdim) */
+    ATTNI_V_WEIGHT, /* (Hk*Dv, vdim) */
+    ATTNI_Q_BIAS,   /* (H*D) */
+    ATTNI_K_BIAS,   /* (Hk*D) */
+    ATTNI_V_BIAS,   /* (Hk*Dv) */
+    ATTNI_BIAS_K,   /* (Hk*D): the learned extra key */
+    ATTNI_BIAS_V,   /* (Hk*Dv): the learned extra value */
+    ATTNI_O_WEIGHT, /* (embed_dim, H*Dv) */
+    ATTNI_O_BIAS,   /* (embed_dim) */
+    ATTNI_NUM_SLOTS
+};
+
+/* One tensor: copied (owned is its memory) or bound (owned is NULL). Not set: view.data is NULL, its shape and strides being those
+ * of a copy. */
+typedef struct attni_mha_slot {
+    attn_tensor view;
+    void *owned;
+    size_t owned_bytes;
+} attni_mha_slot;
+
+struct attn_mha {
+    attni_allocator allocator;
+    int32_t dtype;
+    int64_t embed_dim;
+    int64_t qdim;
+    int64_t kdim;
+    int64_t vdim;
+    int64_t num_heads;      /* H */
+    int64_t num_kv_heads;   /* Hk */
+    int64_t head_dim;       /* D */
+    int64_t value_head_dim; /* Dv */
+    bool has_bias;
+    bool has_bias_kv;
+    bool has_zero_attn;
+    bool is_batch_first;
+    bool is_packed; /* PyTorch would store the three input projections as one in_proj_weight */
+    attni_mha_slot slots[ATTNI_NUM_SLOTS]; /* those the layer has not keep rank 0 and no data */
+};
+
+/* A checked forward call. Views are in canonical order, whatever the caller's: (N, L, features) and so on, batch of one for unbatched. */
+typedef struct attni_mha_problem {
+    const attn_mha *layer;
+    bool is_batched;     /* else the caller's tensors have no N, nor have the attention's options */
+    bool is_batch_major; /* memory order of the caller's tensors: N outermost, else the sequence */
+    int64_t batch;       /* N */
+    int64_t tgt_len;     /* L */
+    int64_t src_len;     /* S */
+    int64_t extra_cols;  /* T - S */
+    attn_tensor query;
+    attn_tensor key;
+    attn_tensor value;
+    attn_tensor output;
+    attni_mask key_padding_mask; /* strides over (N, H, L, S) */
+    attn_sdpa_params attention;  /* today's, completed with the layer's mask and weights */
+    attn_tensor attn_mask;       /* what attention.mask points to, if it is the layer's */
+    attni_data_rule data_rule;
+} attni_mha_problem;
+
+/* Where the pieces of a forward call lie in its scratch memory. */
+typedef struct attni_mha_plan {
+    attn_tensor query;   /* (N, H, L, D) */
+    attn_tensor key;     /* (N, Hk, T, D) */
+    attn_tensor value;   /* (N, Hk, T, Dv) */
+    attn_tensor context; /* (N, H, L, Dv) */
+    size_t query_offset;
+    size_t key_offset;
+    size_t value_offset;
+    size_t context_offset;
+    size_t shared_offset; /* the products' and the attention's own scratch, one after the other */
+    int32_t gemm;
+    attni_sdpa_problem attention;
+    attni_sdpa_plan attention_plan;
+    attni_layout layout;
+} attni_mha_plan;
+
+/* mha_parameters.c: the name of the state_dict parameter that holds a slot. */
+const char *attni_mha_slot_name(const attn_mha *layer, int32_t slot);
+
+/* mha_parameters.c: memory for a copied slot, not yet filled; the layer is not changed. */
+attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_mha_slot *fresh);
+
+/* mha_parameters.c: frees what the slot owns; its view stays. */
+void attni_mha_free_slot(const attn_mha *layer, attni_mha_slot *slot);
+
+/* mha_check.c: every argument error of a forward call. */
+attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key, const attn_tensor *value,
+                            const attn_mha_params *params, const attn_tensor *output, attni_data_rule data_rule,
+                            attni_mha_problem *problem);
+
+/* projection.c: y = x W^T + b for x (N, L, in), y (N, L, out), W (out, in) and b (out) or NULL. */
+typedef struct attni_projection {
+    int32_t gemm;
+    bool is_batch_major; /* which of x's first two axes is outermost in memory */
+    attn_tensor x;
+    attn_tensor y;
+    const attn_tensor *weight;
+    const attn_tensor *bias;
+} attni_projection;
+
+void attni_projection_add_scratch(const attni_projection *projection, attni_layout *layout);
+void attni_projection_run(const attni_projection *projection, char *scratch);
+
+/* mha_plan.c */
+attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem, attni_mha_plan *plan);
+
+/* mha_plan.c: heads (N, H, rows, features) as the projections see them: (N, rows, H * features). */
+attn_tensor attni_mha_merged(const attn_tensor *heads);
+
+/* mha_plan.c: the projection by the parameters of slot `weight` and its bias, from x to as many rows of y. */
+attni_projection attni_mha_projection(const attni_mha_problem *problem, const attni_mha_plan *plan, int32_t weight, attn_tensor x,
+                                      attn_tensor y);
+
+/* mha_forward.c: computes; `scratch` is a block of the plan's layout. */
+attn_status attni_mha_run(attn_context *context, const attni_mha_problem *problem, attni_mha_plan *plan, char *scratch);
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mha_plan.c: the scratch memory of a forward call, and the plans of its steps. Pure but for reading key lengths in the attention's check.
+ */
+#include "base/checked_size.h"
+#include "multihead/mha_layer.h"
+
+/* A dense (N, H, rows, features) tensor whose heads lie side by side, in the memory order of the caller's tensors: (N, rows, H * features)
+ * or (rows, N, H * features), so that a projection can write it, or read it, as one matrix. */
+static attn_tensor plan_heads(const attni_mha_problem *problem, int64_t heads, int64_t rows, int64_t features, attni_layout *layout,
+                              size_t *offset) {
+    const int64_t width = heads * features;
+    attn_tensor view = {
+        .dtype = problem->layer->dtype,
+        .rank = 4,
+        .shape = {problem->batch, heads, rows, features},
+        .strides = {problem->is_batch_major ? rows * width : width, features, problem->is_batch_major ? width : problem->batch * width,
+                    1},
+    };
+    int64_t num_rows = 0;
+    int64_t row_bytes = 0;
+    const bool fits = attni_multiply(problem->batch, rows, &num_rows) &&
+                      attni_multiply(width, (int64_t)attn_dtype_size_bytes(view.dtype), &row_bytes);
+    if (!fits) {
+        layout->overflow = true;
+    }
+    *offset = attni_layout_add(layout, num_rows, (size_t)row_bytes);
+    return view;
+}
+
+/* (N, rows, H * features) as the projections see it. */
+attn_tensor attni_mha_merged(const attn_tensor *heads) {
+    return (attn_tensor){
+        .data = heads->data,
+        .dtype = heads->dtype,
+        .rank = 3,
+        .shape = {heads->shape[0], heads->shape[2], heads->shape[1] * heads->shape[3]},
+        .strides = {heads->strides[0], heads->strides[2], 1},
+    };
+}
+
+attni_projection attni_mha_projection(const attni_mha_problem *problem, const attni_mha_plan *plan, int32_t weight, attn_tensor x,
+                                      attn_tensor y) {
+    static const int32_t bias_of[ATTNI_NUM_SLOTS] = {
+        [ATTNI_Q_WEIGHT] = ATTNI_Q_BIAS,
+        [ATTNI_K_WEIGHT] = ATTNI_K_BIAS,
+        [ATTNI_V_WEIGHT] = ATTNI_V_BIAS,
+        [ATTNI_O_WEIGHT] = ATTNI_O_BIAS,
+    };
+    const attni_mha_slot *slots = problem->layer->slots;
+    y.shape[1] = x.shape[1]; /* key and value have more rows than are projected */
+    return (attni_projection){
+        .gemm = plan->gemm,
+        .is_batch_major = problem->is_batch_major,
+        .x = x,
+        .y = y,
+        .weight = &slots[weight].view,
+        .bias = problem->layer->has_bias ? &slots[bias_of[weight]].view : NULL,
+    };
+}
+
+/* The steps' own scratch memory is used one step at a time, so they share the largest. */
+static size_t shared_bytes(const attni_mha_problem *problem, const attni_mha_plan *plan, bool *overflow) {
+    const attni_projection projections[] = {
+        attni_mha_projection(problem, plan, ATTNI_Q_WEIGHT, problem->query, attni_mha_merged(&plan->query)),
+        attni_mha_projection(problem, plan, ATTNI_K_WEIGHT, problem->key, attni_mha_merged(&plan->key)),
+        attni_mha_projection(problem, plan, ATTNI_V_WEIGHT, problem->value, attni_mha_merged(&plan->value)),
+        attni_mha_projection(problem, plan, ATTNI_O_WEIGHT, attni_mha_merged(&plan->context), problem->output),
+    };
+    size_t most = plan->attention_plan.layout.bytes;
+    for (int i = 0; i < 4; ++i) {
+        attni_layout step = {0};
+        attni_projection_add_scratch(&projections[i], &step);
+        most = step.bytes > most ? step.bytes : most;
+        *overflow = *overflow || step.overflow;
+    }
+    return most;
+}
+
+/* (H, rows, features) of a batch of one. */
+static attn_tensor first_batch(const attn_tensor *heads) {
+    attn_tensor view = *heads;
+    view.rank = 3;
+    for (int32_t axis = 0; axis < 3; ++axis) {
+        view.shape[axis] = heads->shape[axis + 1];
+        view.strides[axis] = heads->strides[axis + 1];
+    }
+    return view;
+}
+
+static attn_status plan_attention(const attn_context *context, const attni_mha_problem *problem, attni_mha_plan *plan) {
+    const attn_tensor *const batched[] = {&plan->query, &plan->key, &plan->value, &plan->context};
+    attn_tensor views[4];
+    for (int i = 0; i < 4; ++i) {
+        views[i] = problem->is_batched ? *batched[i] : first_batch(batched[i]);
+    }
+    const attni_sdpa_request request = {
+        .query = &views[0],
+        .key = &views[1],
+        .value = &views[2],
+        .output = &views[3],
+        .params = &problem->attention,
+        .option_prefix = "attention.",
+        .tensor_data = ATTNI_DATA_IGNORED,
+        .option_data = problem->data_rule,
+        .extra_cols = problem->extra_cols,
+    };
+    ATTNI_TRY(attni_sdpa_check(&request, &plan->attention));
+    attni_mask *padding = &plan->attention.masks[1];
+    *padding = problem->key_padding_mask;
+    for (int32_t axis = 0; !problem->is_batched && axis < 3; ++axis) {
+        padding->strides[axis] = padding->strides[axis + 1];
+    }
+    return attni_sdpa_make_plan(context, &plan->attention, &plan->attention_plan);
+}
+
+attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem, attni_mha_plan *plan) {
+    const attn_mha *layer = problem->layer;
+    *plan = (attni_mha_plan){.gemm = attni_context_gemm(context)};
+    attni_layout *layout = &plan->layout;
+    int64_t src_rows;
+    if (!attni_add(problem->src_len, problem->extra_cols, &src_rows)) {
+        return attni_fail(ATTN_ERROR_OVERFLOW, "key: S=%lld and the extra columns exceed 2^63", (long long)problem->src_len);
+    }
+    plan->query = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->head_dim, layout, &plan->query_offset);
+    plan->key = plan_heads(problem, layer->num_kv_heads, src_rows, layer->head_dim, layout, &plan->key_offset);
+    plan->value = plan_heads(problem, layer->num_kv_heads, src_rows, layer->value_head_dim, layout, &plan->value_offset);
+    plan->context = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->value_head_dim, layout, &plan->context_offset);
+    size_t bytes;
+    ATTNI_TRY(attni_layout_bytes(layout, &bytes));
+    ATTNI_TRY(plan_attention(context, problem, plan));
+    bool overflow = false;
+    const size_t shared = shared_bytes(problem, plan, &overflow);
+    plan->shared_offset = attni_layout_add(layout, (int64_t)shared, 1);
+    layout->overflow = layout->overflow || overflow;
+    return attni_layout_bytes(layout, &bytes);
+}

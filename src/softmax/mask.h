@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mask.h: dense masks in the one form every engine understands.
+ *
+ * What the three kinds mean for a score s at (i, j), as an executable specification; `excluded` is what the normaliser turns into weight 0:
+ *     ADDITIVE      s = mask[i, j] == -inf ? excluded : s + mask[i, j]
+ *     BOOL_INCLUDE  s = mask[i, j] ? s : excluded
+ *     BOOL_EXCLUDE  s = mask[i, j] ? excluded : s
+ * Kinds and polarity are resolved in mask.c and nowhere else.
+ */
+#ifndef ATTNI_SOFTMAX_MASK_H
+#define ATTNI_SOFTMAX_MASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/row_kernels.h"
+#include "tensor/tensor_check.h"
+
+typedef struct attni_mask {
+    const char *data;
+    int64_t strides[ATTN_MAX_RANK]; /* over the axes it was broadcast to, 0 where it repeats */
+    int32_t kind;                   /* enum attn_mask_kind; ATTN_MASK_NONE: there is no mask */
+    int32_t dtype;
+} attni_mask;
+
+/* Checks mask and kind together and fills *canonical. `mask` may be NULL. Messages name `name`, and `name` with "_kind" behind it. */
+attn_status attni_mask_check(const char *name, const attn_tensor *mask, int32_t kind, int32_t score_dtype, const attni_axis *axes,
+                             int32_t axis_count, attni_data_rule data_rule, attni_mask *canonical);
+
+/* Kind and dtype alone, for callers that resolve the shape themselves. */
+attn_status attni_mask_check_kind(const char *name, const attn_tensor *mask, int32_t kind, int32_t score_dtype);
+
+/* Applies n mask elements, from element offset `offset` on, `stride` elements apart, to a row of scores. */
+void attni_mask_apply(const attni_mask *mask, int64_t offset, int64_t stride, const attni_row_kernels *kernels, void *row, int64_t n,
+                      double excluded);
+
+/* Whether the mask element at an offset excludes its position by itself. */
+bool attni_mask_excludes(const attni_mask *mask, int64_t offset);
+
+#endif

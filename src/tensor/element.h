@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * element.h: single elements of views. Data may be unaligned, so every access is a memcpy of one element, which compiles to one move.
+ */
+#ifndef ATTNI_TENSOR_ELEMENT_H
+#define ATTNI_TENSOR_ELEMENT_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include <attention/tensor.h>
+
+/* The offset, in elements, of the flat-th index (last axis fastest) of axes with these lengths and strides. */
+static inline int64_t attni_offset_of(int64_t flat, int32_t rank, const int64_t *shape, const int64_t *strides) {
+    int64_t offset = 0;
+    for (int32_t axis = rank - 1; axis >= 0; --axis) {
+        offset += flat % shape[axis] * strides[axis];
+        flat /= shape[axis];
+    }
+    return offset;
+}
+
+static inline int64_t attni_read_int64(const char *data, int64_t offset) {
+    int64_t value;
+    memcpy(&value, data + offset * (int64_t)sizeof value, sizeof value);
+    return value;
+}
+
+/* Element `offset` of float32 or float64 data. */
+static inline double attni_read_real(const char *data, int64_t offset, int32_t dtype) {
+    if (dtype == ATTN_DTYPE_FLOAT32) {
+        float value;
+        memcpy(&value, data + offset * (int64_t)sizeof value, sizeof value);
+        return (double)value;
+    }
+    double value;
+    memcpy(&value, data + offset * (int64_t)sizeof value, sizeof value);
+    return value;
+}
+
+static inline void attni_write_real(char *data, int64_t offset, int32_t dtype, double number) {
+    if (dtype == ATTN_DTYPE_FLOAT32) {
+        const float value = (float)number;
+        memcpy(data + offset * (int64_t)sizeof value, &value, sizeof value);
+    } else {
+        memcpy(data + offset * (int64_t)sizeof number, &number, sizeof number);
+    }
+}
+
+#endif
