@@ -3,8 +3,8 @@
  * thread_pool.c: workers, the job they share, and how they wait for the next one.
  *
  * A call of run is a job. The caller opens it, draws indices like any worker, closes it when none are left, and waits until nobody
- * is inside. Workers enter a job only while it is open and never need to: a worker that is asleep, late or (in a forked child) does
- * not exist costs the caller nothing but its help. All of this is one atomic word, so entering and "is it still open?" are one step,
+ * is inside. Workers enter a job only while it is open and never need to: a worker that is asleep, late or
+ * without a CPU costs the caller nothing but its help. All of this is one atomic word, so entering and "is it still open?" are one step,
  * and a worker can neither take an index with another job's task nor use `data` after run has returned.
  *
  * Memory order, in three sentences. Opening a job releases its fields, and entering it acquires them. Leaving releases what the tasks
@@ -16,6 +16,7 @@
 #include <attention/status.h>
 #include <fenv.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -31,7 +32,8 @@
 #define STOPPING UINT64_C(0x00040000)      /* the pool is being destroyed */
 #define JOB_NUMBER_SHIFT 32
 
-/* How long a thread spins before it sleeps: about the price of being woken, so that waiting costs at most twice the least possible. */
+/* How long a thread spins before it sleeps: about the price of being woken (20 to 50 microseconds), so that a wait costs at most about
+ * twice the least possible, whatever its length. */
 enum { SPIN_NANOSECONDS = 50000, PAUSES_PER_CLOCK_READING = 32 };
 
 struct attni_thread_pool {
@@ -83,14 +85,17 @@ static bool has_news(uint64_t state, uint64_t seen) {
     return (state & STOPPING) != 0 || ((state & JOB_OPEN) != 0 && state >> JOB_NUMBER_SHIFT != seen);
 }
 
-/* Spins until holds(state, seen), but not for long: the state returned tells. */
-static uint64_t spin_until(attni_thread_pool *pool, bool (*holds)(uint64_t, uint64_t), uint64_t seen) {
+/* Spins until holds(state, seen), but not for long: the state returned tells. With `yields` the CPU goes to whoever else wants it. */
+static uint64_t spin_until(attni_thread_pool *pool, bool (*holds)(uint64_t, uint64_t), uint64_t seen, bool yields) {
     uint64_t state = atomic_load_explicit(&pool->state, memory_order_acquire);
     if (holds(state, seen)) {
         return state;
     }
     const int64_t deadline = monotonic_nanoseconds() + SPIN_NANOSECONDS;
     do {
+        if (yields) {
+            sched_yield();
+        }
         for (int32_t i = 0; i < PAUSES_PER_CLOCK_READING && !holds(state, seen); i++) {
             pause_briefly();
             state = atomic_load_explicit(&pool->state, memory_order_acquire);
@@ -163,7 +168,7 @@ static void draw_indices(attni_thread_pool *pool) {
 static void close_job(attni_thread_pool *pool) {
     uint64_t state = atomic_fetch_and_explicit(&pool->state, ~JOB_OPEN, memory_order_acquire);
     if (!nobody_inside(state, 0)) {
-        state = spin_until(pool, nobody_inside, 0);
+        state = spin_until(pool, nobody_inside, 0, false);
     }
     if (nobody_inside(state, 0)) {
         return;
@@ -198,15 +203,22 @@ static void leave_job(attni_thread_pool *pool) {
     }
 }
 
+/* Waits for a job not seen yet or the end. A worker without work yields while it spins: where it shares a CPU with the caller, which
+ * happens whenever there are fewer CPUs than threads, the caller would otherwise stand still that long. */
+static uint64_t wait_for_news(attni_thread_pool *pool, uint64_t seen) {
+    uint64_t state = spin_until(pool, has_news, seen, true);
+    while (!has_news(state, seen)) {
+        sleep_once(pool, seen);
+        state = spin_until(pool, has_news, seen, true);
+    }
+    return state;
+}
+
 static void *worker_main(void *argument) {
     attni_thread_pool *pool = argument;
     uint64_t seen = 0;
     for (;;) {
-        uint64_t state = spin_until(pool, has_news, seen);
-        while (!has_news(state, seen)) {
-            sleep_once(pool, seen);
-            state = spin_until(pool, has_news, seen);
-        }
+        uint64_t state = wait_for_news(pool, seen);
         if ((state & STOPPING) != 0) {
             return NULL;
         }

@@ -300,26 +300,42 @@ static void gather(real *to, const void *from, int64_t stride, int64_t n, int32_
     }
 }
 
-/* A chunk's row = excluded where bias is -inf, else row + bias. Both buffers have room for whole vectors. */
-INLINE void add_chunk(real *row, const real *bias, int64_t n, real excluded) {
-    for (int64_t j = 0; j < n; j += LANES) {
-        const int64_t count = n - j < LANES ? n - j : LANES;
-        const vector b = load(bias + j);
-        const vector x = count == LANES ? load(row + j) : load_part(row + j, count, 0);
-        const vector sum = select(b == -(real)INFINITY, broadcast(excluded), x + b);
-        store_part(row + j, sum, count);
-    }
+/* What becomes of a score x whose bias is finite. */
+typedef vector (*bias_function)(vector x, vector bias);
+
+INLINE vector sum_of(vector x, vector bias) {
+    return x + bias;
 }
 
-static void row_add_bias(void *data, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype, double excluded) {
-    real *row = data;
+INLINE vector untouched(vector x, vector bias) {
+    (void)bias;
+    return x;
+}
+
+/* row[j] = excluded where the bias is -inf, else function(row[j], bias[j * stride]). */
+INLINE void apply_bias(real *row, int64_t n, const char *bias, int64_t stride, int32_t bias_dtype, real excluded,
+                       bias_function function) {
     const int64_t step = stride * (int64_t)(bias_dtype == ATTN_DTYPE_FLOAT32 ? sizeof(float) : sizeof(double));
     real buffer[CHUNK] = {0};
     for (int64_t first = 0; first < n; first += CHUNK) {
-        const int64_t count = n - first < CHUNK ? n - first : CHUNK;
-        gather(buffer, (const char *)bias + first * step, stride, count, bias_dtype);
-        add_chunk(row + first, buffer, count, (real)excluded);
+        const int64_t chunk = n - first < CHUNK ? n - first : CHUNK;
+        gather(buffer, bias + first * step, stride, chunk, bias_dtype);
+        for (int64_t j = 0; j < chunk; j += LANES) {
+            const int64_t count = chunk - j < LANES ? chunk - j : LANES;
+            real *target = row + first + j;
+            const vector b = load(buffer + j);
+            const vector x = count == LANES ? load(target) : load_part(target, count, 0);
+            store_part(target, select(b == -(real)INFINITY, broadcast(excluded), function(x, b)), count);
+        }
     }
+}
+
+static void row_add_bias(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype, double excluded) {
+    apply_bias(row, n, bias, stride, bias_dtype, (real)excluded, sum_of);
+}
+
+static void row_exclude(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype, double excluded) {
+    apply_bias(row, n, bias, stride, bias_dtype, (real)excluded, untouched);
 }
 
 static void row_hide(void *data, int64_t n, const unsigned char *flags, int64_t stride, bool hidden_if, double excluded) {
@@ -375,6 +391,7 @@ const attni_row_kernels TABLE_NAME(ATTNI_ISA, REAL_NAME) = {
     .alibi = row_alibi,
     .sigmoid = row_sigmoid,
     .add_bias = row_add_bias,
+    .exclude = row_exclude,
     .hide = row_hide,
     .accumulate = row_accumulate,
 };

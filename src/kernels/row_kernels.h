@@ -42,6 +42,9 @@ typedef struct attni_row_kernels {
     /* row[j] += bias[j * stride]; where the bias is -inf, row[j] = excluded whatever it was. bias_dtype is float32 or float64. */
     void (*add_bias)(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype, double excluded);
 
+    /* row[j] = excluded where the bias is -inf; nothing is added elsewhere. */
+    void (*exclude)(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype, double excluded);
+
     /* row[j] = excluded where (flags[j * stride] != 0) == hidden_if. */
     void (*hide)(void *row, int64_t n, const unsigned char *flags, int64_t stride, bool hidden_if, double excluded);
 

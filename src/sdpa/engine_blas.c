@@ -201,7 +201,31 @@ static void write_weights(const blas_engine *engine, int64_t row, int64_t first_
     }
 }
 
-/* Scale 0, softcap, ALiBi and masks, in this order, on the scores of one row's keys; the extra columns take part in the first two. */
+/* The dense masks on the scores of one row's keys. A later additive mask must not bring back what an earlier one excluded. */
+static void mask_scores(const blas_engine *engine, int64_t row, attni_interval keys, attni_stretch scores) {
+    const attni_sdpa_problem *problem = engine->problem;
+    const double excluded = attni_excluded_score(problem->normalizer);
+    int64_t offsets[ATTNI_MAX_MASKS];
+    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
+        const attni_mask *mask = &problem->masks[i];
+        const int64_t *strides = &mask->strides[problem->batch_rank];
+        offsets[i] = attni_offset_of(engine->batch, problem->batch_rank, problem->batch_shape, mask->strides) +
+                     engine->head * strides[0] + row * strides[1] + keys.begin * strides[2];
+        if (mask->kind == ATTN_MASK_NONE) {
+            continue;
+        }
+        attni_mask_apply(mask, offsets[i], strides[2], engine->kernels, scores.scores, scores.count, excluded);
+        for (int32_t earlier = 0; earlier < i && mask->kind == ATTN_MASK_ADDITIVE; ++earlier) {
+            const attni_mask *first = &problem->masks[earlier];
+            if (first->kind != ATTN_MASK_NONE) {
+                attni_mask_exclude(first, offsets[earlier], first->strides[problem->batch_rank + 2], engine->kernels, scores.scores,
+                                   scores.count, excluded);
+            }
+        }
+    }
+}
+
+/* Scale 0, softcap, ALiBi and masks, in this order; the extra columns take part in the first two. */
 static void finish_scores(const blas_engine *engine, int64_t row, attni_interval keys, const attni_row *scores) {
     const attni_sdpa_problem *problem = engine->problem;
     const attni_row_kernels *kernels = engine->kernels;
@@ -218,16 +242,7 @@ static void finish_scores(const blas_engine *engine, int64_t row, attni_interval
         const int64_t distance = attni_saturating_add(attni_row_position(&engine->visibility, row), -keys.begin);
         kernels->alibi(scores->keys.scores, count, head_option(engine, &problem->alibi_slopes), (double)distance);
     }
-    const double excluded = attni_excluded_score(problem->normalizer);
-    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
-        const attni_mask *mask = &problem->masks[i];
-        if (mask->kind != ATTN_MASK_NONE) {
-            const int64_t *strides = &mask->strides[problem->batch_rank];
-            const int64_t offset = attni_offset_of(engine->batch, problem->batch_rank, problem->batch_shape, mask->strides) +
-                                   engine->head * strides[0] + row * strides[1] + keys.begin * strides[2];
-            attni_mask_apply(mask, offset, strides[2], kernels, scores->keys.scores, count, excluded);
-        }
-    }
+    mask_scores(engine, row, keys, scores->keys);
 }
 
 /* Turns row `index` of the block from scores into weights and hands out what the caller asked for. */

@@ -50,12 +50,26 @@ static const char *element_at(const attni_mask *mask, int64_t offset) {
     return mask->data + offset * (int64_t)attn_dtype_size_bytes(mask->dtype);
 }
 
+static void hide(const attni_mask *mask, int64_t offset, int64_t stride, const attni_row_kernels *kernels, void *row, int64_t n,
+                 double excluded) {
+    kernels->hide(row, n, (const unsigned char *)element_at(mask, offset), stride, mask->kind == ATTN_MASK_BOOL_EXCLUDE, excluded);
+}
+
 void attni_mask_apply(const attni_mask *mask, int64_t offset, int64_t stride, const attni_row_kernels *kernels, void *row, int64_t n,
                       double excluded) {
     if (mask->kind == ATTN_MASK_ADDITIVE) {
         kernels->add_bias(row, n, element_at(mask, offset), stride, mask->dtype, excluded);
     } else {
-        kernels->hide(row, n, (const unsigned char *)element_at(mask, offset), stride, mask->kind == ATTN_MASK_BOOL_EXCLUDE, excluded);
+        hide(mask, offset, stride, kernels, row, n, excluded);
+    }
+}
+
+void attni_mask_exclude(const attni_mask *mask, int64_t offset, int64_t stride, const attni_row_kernels *kernels, void *row, int64_t n,
+                        double excluded) {
+    if (mask->kind == ATTN_MASK_ADDITIVE) {
+        kernels->exclude(row, n, element_at(mask, offset), stride, mask->dtype, excluded);
+    } else {
+        hide(mask, offset, stride, kernels, row, n, excluded);
     }
 }
 

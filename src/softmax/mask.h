@@ -35,6 +35,10 @@ attn_status attni_mask_check_kind(const char *name, const attn_tensor *mask, int
 void attni_mask_apply(const attni_mask *mask, int64_t offset, int64_t stride, const attni_row_kernels *kernels, void *row, int64_t n,
                       double excluded);
 
+/* The same, but only for what the mask excludes: nothing is added. */
+void attni_mask_exclude(const attni_mask *mask, int64_t offset, int64_t stride, const attni_row_kernels *kernels, void *row, int64_t n,
+                        double excluded);
+
 /* Whether the mask element at an offset excludes its position by itself. */
 bool attni_mask_excludes(const attni_mask *mask, int64_t offset);
 
