@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * allocator.h: the one way to memory. Everything the library allocates goes through an attni_allocator, so that a caller's allocator
- * and the tests' failing one see every allocation.
+ * allocator.h: the one way to memory. Everything the library allocates goes through an
+ * attni_allocator, so that a caller's allocator and the tests' failing one see every allocation.
  */
 #ifndef ATTNI_BASE_ALLOCATOR_H
 #define ATTNI_BASE_ALLOCATOR_H
@@ -14,7 +14,8 @@ typedef struct attni_allocator {
     void *state;
 } attni_allocator;
 
-/* Alignment of every block the library asks for: one cache line, which is also the widest vector. */
+/* Alignment of every block the library asks for: one cache line, which is also the widest vector.
+ */
 enum { ATTNI_ALIGNMENT = 64 };
 
 /* The C library's allocator. */

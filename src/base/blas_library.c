@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * blas_library.c: asks the BLAS through functions that only some libraries have. They are weak references, which the dynamic linker
- * leaves NULL where the library does not have them.
+ * blas_library.c: asks the BLAS through functions that only some libraries have. They are weak
+ * references, which the dynamic linker leaves NULL where the library does not have them.
  */
 #include "base/blas_library.h"
 
@@ -32,7 +32,8 @@ static bool is_blis(void) {
 
 int attni_blas_max_callers(void) {
     if (is_openblas()) {
-        const bool threaded = BLAS_SYMBOL(openblas_get_parallel) != NULL && BLAS_SYMBOL(openblas_get_parallel)() != 0;
+        const bool threaded =
+            BLAS_SYMBOL(openblas_get_parallel) != NULL && BLAS_SYMBOL(openblas_get_parallel)() != 0;
         return threaded ? CONCURRENT_CALLERS : 1;
     }
     return is_blis() ? CONCURRENT_CALLERS : 1;

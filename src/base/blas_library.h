@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * blas_library.h: what the BLAS found at run time says of itself. It may be another one than at build time: Debian's alternatives swap
- * OpenBLAS's builds, BLIS and the reference BLAS behind one name.
+ * blas_library.h: what the BLAS found at run time says of itself. It may be another one than at
+ * build time: Debian's alternatives swap OpenBLAS's builds, BLIS and the reference BLAS behind one
+ * name.
  */
 #ifndef ATTNI_BASE_BLAS_LIBRARY_H
 #define ATTNI_BASE_BLAS_LIBRARY_H
@@ -11,8 +12,9 @@
 /* Whether this build has a BLAS at all. */
 bool attni_blas_present(void);
 
-/* Callers the BLAS may have at once: 1 for a build without threads of its own, which OpenBLAS does not protect against concurrent
- * callers (wrong results, measured), and for an unknown library; else 64, beyond which OpenBLAS runs out of buffers and crashes. */
+/* Callers the BLAS may have at once: 1 for a build without threads of its own, which OpenBLAS does
+ * not protect against concurrent callers (wrong results, measured), and for an unknown library;
+ * else 64, beyond which OpenBLAS runs out of buffers and crashes. */
 int attni_blas_max_callers(void);
 
 /* What it is, in its own words; static memory. */

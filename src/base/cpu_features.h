@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * cpu_features.h: which instruction sets this CPU and its operating system allow. The only file that asks the CPU is cpu_features.c.
+ * cpu_features.h: which instruction sets this CPU and its operating system allow. The only file
+ * that asks the CPU is cpu_features.c.
  */
 #ifndef ATTNI_BASE_CPU_FEATURES_H
 #define ATTNI_BASE_CPU_FEATURES_H

@@ -9,7 +9,8 @@
 #include <string.h>
 
 /* initial-exec: a lazily allocated thread-local would abort the process when memory is out. */
-static _Thread_local char error_detail[ATTNI_ERROR_BYTES] __attribute__((tls_model("initial-exec")));
+static _Thread_local char error_detail[ATTNI_ERROR_BYTES]
+    __attribute__((tls_model("initial-exec")));
 
 typedef struct status_entry {
     const char *name;
@@ -64,10 +65,21 @@ void attni_error_clear(void) {
     error_detail[0] = '\0';
 }
 
+/* A message may quote a caller's text; whatever that holds, the detail stays one printable line. */
+static void replace_control_characters(char *text) {
+    for (; *text != '\0'; ++text) {
+        const unsigned char byte = (unsigned char)*text;
+        if (byte < ' ' || byte == 0x7f) {
+            *text = '?';
+        }
+    }
+}
+
 attn_status attni_fail(attn_status status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(error_detail, sizeof error_detail, format, arguments);
     va_end(arguments);
+    replace_control_characters(error_detail);
     return status;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * error.h: the one way in which the library reports a failure: a status, and a line of detail kept for the calling thread.
+ * error.h: the one way in which the library reports a failure: a status, and a line of detail kept
+ * for the calling thread.
  */
 #ifndef ATTNI_BASE_ERROR_H
 #define ATTNI_BASE_ERROR_H
@@ -13,16 +14,19 @@ enum { ATTNI_ERROR_BYTES = 512 };
 /* Clears the calling thread's detail. Every fallible public function begins with it. */
 void attni_error_clear(void);
 
-/* Sets the detail (one line, cut to fit) and returns `status`, so that a check is one statement. Never allocates. */
-attn_status attni_fail(attn_status status, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+/* Sets the detail (one line, cut to fit) and returns `status`, so that a check is one statement.
+ * Never allocates. */
+attn_status attni_fail(attn_status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3), cold));
 
-/* Leaves the function with the status of `call` unless it is ATTN_OK. Only for functions that own nothing. */
-#define ATTNI_TRY(call)                             \
-    do {                                            \
+/* Leaves the function with the status of `call` unless it is ATTN_OK. Only for functions that own
+ * nothing. */
+#define ATTNI_TRY(call)                              \
+    do {                                             \
         const attn_status attni_try_status = (call); \
-        if (attni_try_status != ATTN_OK) {          \
-            return attni_try_status;                \
-        }                                           \
+        if (attni_try_status != ATTN_OK) {           \
+            return attni_try_status;                 \
+        }                                            \
     } while (0)
 
 #endif

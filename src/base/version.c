@@ -4,7 +4,6 @@
  */
 #include <attention/version.h>
 
-
 #if defined(__clang__)
 #define COMPILER "clang " __clang_version__
 #else
@@ -20,5 +19,6 @@ const char *attn_version_string(void) {
 }
 
 const char *attn_build_info(void) {
-    return "libattention " ATTNI_BUILD_VERSION "; " COMPILER "; blas " ATTNI_BUILD_BLAS "; kernels " ATTNI_BUILD_KERNELS;
+    return "libattention " ATTNI_BUILD_VERSION "; " COMPILER "; blas " ATTNI_BUILD_BLAS
+           "; kernels " ATTNI_BUILD_KERNELS;
 }

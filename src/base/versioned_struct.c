@@ -15,13 +15,15 @@ static uint64_t struct_size_of(const void *given) {
 
 static attn_status check_size(const char *name, uint64_t size, size_t first_bytes) {
     if (size < first_bytes) {
-        return attni_fail(ATTN_ERROR_VALUE, "%s.struct_size: expected at least %zu (sizeof the struct), got %llu", name, first_bytes,
-                          (unsigned long long)size);
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "%s.struct_size: expected at least %zu (sizeof the struct), got %llu",
+                          name, first_bytes, (unsigned long long)size);
     }
     return ATTN_OK;
 }
 
-attn_status attni_struct_read(const char *name, const void *given, size_t first_bytes, size_t known_bytes, void *known) {
+attn_status attni_struct_read(const char *name, const void *given, size_t first_bytes,
+                              size_t known_bytes, void *known) {
     memset(known, 0, known_bytes);
     if (given == NULL) {
         return ATTN_OK;
@@ -32,8 +34,9 @@ attn_status attni_struct_read(const char *name, const void *given, size_t first_
     for (uint64_t i = known_bytes; i < size; ++i) {
         if (bytes[i] != 0) {
             return attni_fail(ATTN_ERROR_UNSUPPORTED,
-                              "%s: expected zeroes past byte %zu, which is all this version knows, got an option at byte %llu", name,
-                              known_bytes, (unsigned long long)i);
+                              "%s: expected zeroes past byte %zu, which is all this version knows, "
+                              "got an option at byte %llu",
+                              name, known_bytes, (unsigned long long)i);
         }
     }
     memcpy(known, given, size < known_bytes ? (size_t)size : known_bytes);

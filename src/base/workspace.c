@@ -10,7 +10,8 @@ size_t attni_layout_add(attni_layout *layout, int64_t count, size_t element_byte
     const size_t offset = layout->bytes;
     int64_t bytes;
     int64_t end;
-    const bool fits = attni_multiply(count, (int64_t)element_bytes, &bytes) && attni_add(bytes, ATTNI_ALIGNMENT - 1, &bytes) &&
+    const bool fits = attni_multiply(count, (int64_t)element_bytes, &bytes) &&
+                      attni_add(bytes, ATTNI_ALIGNMENT - 1, &bytes) &&
                       attni_add((int64_t)offset, bytes & ~(int64_t)(ATTNI_ALIGNMENT - 1), &end);
     if (!fits) {
         layout->overflow = true;
@@ -22,23 +23,28 @@ size_t attni_layout_add(attni_layout *layout, int64_t count, size_t element_byte
 
 attn_status attni_layout_bytes(const attni_layout *layout, size_t *bytes) {
     if (layout->overflow || layout->bytes > (size_t)INT64_MAX - ATTNI_ALIGNMENT) {
-        return attni_fail(ATTN_ERROR_OVERFLOW, "workspace: the call would need more than %lld bytes", (long long)INT64_MAX);
+        return attni_fail(ATTN_ERROR_OVERFLOW,
+                          "workspace: the call would need more than %lld bytes",
+                          (long long)INT64_MAX);
     }
     *bytes = layout->bytes == 0 ? 0 : layout->bytes + ATTNI_ALIGNMENT - 1;
     return ATTN_OK;
 }
 
-attn_status attni_workspace_check(const attni_layout *layout, const void *given, size_t given_bytes) {
+attn_status attni_workspace_check(const attni_layout *layout, const void *given,
+                                  size_t given_bytes) {
     size_t needed = 0;
     ATTNI_TRY(attni_layout_bytes(layout, &needed));
     if (given != NULL && given_bytes < needed) {
-        return attni_fail(ATTN_ERROR_WORKSPACE, "workspace_bytes: expected at least %zu for this call, got %zu", needed, given_bytes);
+        return attni_fail(ATTN_ERROR_WORKSPACE,
+                          "workspace_bytes: expected at least %zu for this call, got %zu", needed,
+                          given_bytes);
     }
     return ATTN_OK;
 }
 
-attn_status attni_workspace_acquire(const attni_layout *layout, const attni_allocator *allocator, void *given,
-                                    attni_workspace *workspace) {
+attn_status attni_workspace_acquire(const attni_layout *layout, const attni_allocator *allocator,
+                                    void *given, attni_workspace *workspace) {
     *workspace = (attni_workspace){0};
     if (layout->bytes == 0) {
         return ATTN_OK;
@@ -53,7 +59,8 @@ attn_status attni_workspace_acquire(const attni_layout *layout, const attni_allo
     workspace->owned_bytes = layout->bytes;
     workspace->base = workspace->owned;
     if (workspace->owned == NULL) {
-        return attni_fail(ATTN_ERROR_MEMORY, "workspace: allocation of %zu bytes failed", layout->bytes);
+        return attni_fail(ATTN_ERROR_MEMORY, "workspace: allocation of %zu bytes failed",
+                          layout->bytes);
     }
     return ATTN_OK;
 }

@@ -30,44 +30,55 @@ struct attn_context {
 
 static attn_status check_params(const attn_context_params *params) {
     if (params->num_threads < 0 || params->num_threads > MAX_THREADS) {
-        return attni_fail(ATTN_ERROR_VALUE, "num_threads: expected 0 to %d, got %d", MAX_THREADS, (int)params->num_threads);
+        return attni_fail(ATTN_ERROR_VALUE, "num_threads: expected 0 to %d, got %d", MAX_THREADS,
+                          (int)params->num_threads);
     }
     if (params->engine < ATTN_ENGINE_AUTO || params->engine > ATTN_ENGINE_FUSED) {
-        return attni_fail(ATTN_ERROR_VALUE, "engine: expected a value of enum attn_engine, got %d", (int)params->engine);
+        return attni_fail(ATTN_ERROR_VALUE, "engine: expected a value of enum attn_engine, got %d",
+                          (int)params->engine);
     }
     if (params->engine == ATTN_ENGINE_FUSED) {
         return attni_fail(ATTN_ERROR_UNSUPPORTED,
-                          "engine: the fused engine is not in this version; use ATTN_ENGINE_AUTO or ATTN_ENGINE_BLAS");
+                          "engine: the fused engine is not in this version; use ATTN_ENGINE_AUTO "
+                          "or ATTN_ENGINE_BLAS");
     }
     if (params->gemm < ATTN_GEMM_DEFAULT || params->gemm > ATTN_GEMM_NATIVE) {
-        return attni_fail(ATTN_ERROR_VALUE, "gemm: expected a value of enum attn_gemm, got %d", (int)params->gemm);
+        return attni_fail(ATTN_ERROR_VALUE, "gemm: expected a value of enum attn_gemm, got %d",
+                          (int)params->gemm);
     }
     if (params->gemm == ATTN_GEMM_BLAS && !attni_blas_present()) {
-        return attni_fail(ATTN_ERROR_UNSUPPORTED, "gemm: ATTN_GEMM_BLAS was asked for, but this build has no BLAS");
+        return attni_fail(ATTN_ERROR_UNSUPPORTED,
+                          "gemm: ATTN_GEMM_BLAS was asked for, but this build has no BLAS");
     }
     if (params->reserved != 0) {
         return attni_fail(ATTN_ERROR_VALUE, "reserved: expected 0, got %d", (int)params->reserved);
     }
     if ((params->allocate == NULL) != (params->deallocate == NULL)) {
-        return attni_fail(ATTN_ERROR_VALUE, "%s: expected allocate and deallocate together, got only the other",
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "%s: expected allocate and deallocate together, got only the other",
                           params->allocate == NULL ? "allocate" : "deallocate");
     }
     return ATTN_OK;
 }
 
-static attn_status find_kernels(const char *argument, const char *name, const attni_kernel_set **kernels) {
+static attn_status find_kernels(const char *argument, const char *name,
+                                const attni_kernel_set **kernels) {
     *kernels = attni_kernel_set_find(name);
     if (*kernels == NULL) {
-        return attni_fail(ATTN_ERROR_UNSUPPORTED, "%s: expected kernels that this build and CPU have (the best are \"%s\"), got \"%.64s\"",
+        return attni_fail(ATTN_ERROR_UNSUPPORTED,
+                          "%s: expected kernels that this build and CPU have (the best are "
+                          "\"%s\"), got \"%.64s\"",
                           argument, attni_kernel_set_at(0)->name, name);
     }
     return ATTN_OK;
 }
 
-static void set_up(attn_context *context, const attn_context_params *params, const attni_kernel_set *kernels) {
+static void set_up(attn_context *context, const attn_context_params *params,
+                   const attni_kernel_set *kernels) {
     context->allocator = attni_system_allocator;
     if (params->allocate != NULL) {
-        context->allocator = (attni_allocator){params->allocate, params->deallocate, params->allocator_state};
+        context->allocator =
+            (attni_allocator){params->allocate, params->deallocate, params->allocator_state};
     }
     context->kernels = kernels;
     context->parallel_for = params->parallel_for;
@@ -77,7 +88,9 @@ static void set_up(attn_context *context, const attn_context_params *params, con
         context->num_threads = 1;
     }
     context->engine = params->engine;
-    context->gemm = params->gemm != ATTN_GEMM_DEFAULT ? params->gemm : attni_blas_present() ? ATTN_GEMM_BLAS : ATTN_GEMM_NATIVE;
+    context->gemm = params->gemm != ATTN_GEMM_DEFAULT ? params->gemm
+                    : attni_blas_present()            ? ATTN_GEMM_BLAS
+                                                      : ATTN_GEMM_NATIVE;
     atomic_init(&context->pool, NULL);
 }
 
@@ -93,9 +106,11 @@ attn_status attn_context_create(const attn_context_params *params, attn_context 
     const attni_kernel_set *kernels;
     ATTNI_TRY(find_kernels("kernels", known.kernels, &kernels));
     const attni_allocator given = {known.allocate, known.deallocate, known.allocator_state};
-    attn_context *made = attni_allocate(known.allocate != NULL ? &given : &attni_system_allocator, sizeof *made);
+    attn_context *made =
+        attni_allocate(known.allocate != NULL ? &given : &attni_system_allocator, sizeof *made);
     if (made == NULL) {
-        return attni_fail(ATTN_ERROR_MEMORY, "context: allocation of %zu bytes failed", sizeof *made);
+        return attni_fail(ATTN_ERROR_MEMORY, "context: allocation of %zu bytes failed",
+                          sizeof *made);
     }
     set_up(made, &known, kernels);
     pthread_mutex_init(&made->pool_mutex, NULL);
@@ -113,7 +128,8 @@ void attn_context_destroy(attn_context *context) {
     attni_deallocate(&allocator, context, sizeof *context);
 }
 
-/* The default context lives in static memory: it cannot fail for want of memory, and is never destroyed. */
+/* The default context lives in static memory: it cannot fail for want of memory, and is never
+ * destroyed. */
 static attn_context default_context = {.pool_mutex = PTHREAD_MUTEX_INITIALIZER};
 static pthread_mutex_t default_mutex = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool default_ready;
@@ -128,7 +144,8 @@ static attn_status read_num_threads(int32_t *num_threads) {
     char *end;
     const long number = strtol(text, &end, 10);
     if (*end != '\0' || number < 1 || number > MAX_THREADS) {
-        return attni_fail(ATTN_ERROR_VALUE, "ATTN_NUM_THREADS: expected 1 to %d, got \"%.64s\"", MAX_THREADS, text);
+        return attni_fail(ATTN_ERROR_VALUE, "ATTN_NUM_THREADS: expected 1 to %d, got \"%.64s\"",
+                          MAX_THREADS, text);
     }
     *num_threads = (int32_t)number;
     return ATTN_OK;
@@ -151,7 +168,8 @@ attn_status attni_context_resolve(attn_context *context, attn_context **resolved
         return ATTN_OK;
     }
     pthread_mutex_lock(&default_mutex);
-    const attn_status status = atomic_load_explicit(&default_ready, memory_order_relaxed) ? ATTN_OK : make_default();
+    const attn_status status =
+        atomic_load_explicit(&default_ready, memory_order_relaxed) ? ATTN_OK : make_default();
     pthread_mutex_unlock(&default_mutex);
     return status;
 }
@@ -203,7 +221,8 @@ static attn_status make_pool(attn_context *context, attni_thread_pool **pool) {
         if (status == ATTN_OK) {
             atomic_store_explicit(&context->pool, *pool, memory_order_release);
         } else {
-            attni_fail(status, "num_threads: %d threads could not be started: %s", (int)context->num_threads, attn_status_text(status));
+            attni_fail(status, "num_threads: %d threads could not be started: %s",
+                       (int)context->num_threads, attn_status_text(status));
         }
     }
     pthread_mutex_unlock(&context->pool_mutex);
@@ -222,9 +241,12 @@ attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task 
         return ATTN_OK;
     }
     if (context->parallel_for != NULL) {
-        const int32_t refused = context->parallel_for(context->parallel_for_state, count, task, data);
-        return refused == 0 ? ATTN_OK
-                            : attni_fail(ATTN_ERROR_THREAD, "parallel_for: the caller's function returned %d", (int)refused);
+        const int32_t refused =
+            context->parallel_for(context->parallel_for_state, count, task, data);
+        return refused == 0
+                   ? ATTN_OK
+                   : attni_fail(ATTN_ERROR_THREAD,
+                                "parallel_for: the caller's function returned %d", (int)refused);
     }
     attni_thread_pool *pool = atomic_load_explicit(&context->pool, memory_order_acquire);
     if (pool == NULL) {

@@ -12,7 +12,8 @@
 #include "context/thread_pool.h"
 #include "kernels/row_kernels.h"
 
-/* `context` itself, or the process's default context for NULL, made on first use. Fails as attn_context_describe(NULL, ...) does. */
+/* `context` itself, or the process's default context for NULL, made on first use. Fails as
+ * attn_context_describe(NULL, ...) does. */
 attn_status attni_context_resolve(attn_context *context, attn_context **resolved);
 
 const attni_allocator *attni_context_allocator(const attn_context *context);
@@ -25,9 +26,10 @@ int32_t attni_context_gemm(const attn_context *context);
 /* Threads a call may use: 1 means that everything runs on the caller. */
 int32_t attni_context_threads(const attn_context *context);
 
-/* Runs task(data, 0) ... task(data, count - 1), each exactly once, on the context's threads; returns when all have returned. How work
- * is cut into items must not depend on the number of threads, and scratch memory belongs to the item, never to a thread. Fails with
- * ATTN_ERROR_THREAD or ATTN_ERROR_MEMORY, and then none has run. */
+/* Runs task(data, 0) ... task(data, count - 1), each exactly once, on the context's threads;
+ * returns when all have returned. How work is cut into items must not depend on the number of
+ * threads, and scratch memory belongs to the item, never to a thread. Fails with ATTN_ERROR_THREAD
+ * or ATTN_ERROR_MEMORY, and then none has run. */
 attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task task, void *data);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * gemm.c: cuts a batched product into products that the backend can do, copying what it cannot read.
+ * gemm.c: cuts a batched product into products that the backend can do, copying what it cannot
+ * read.
  */
 #include "gemm/gemm.h"
 
@@ -14,7 +15,8 @@
 attn_status attni_gemm_check(int32_t backend) {
     const char *problem = backend == ATTN_GEMM_BLAS ? attni_blas_problem() : NULL;
     if (problem != NULL) {
-        return attni_fail(ATTN_ERROR_BLAS, "gemm: the BLAS found at run time cannot be used: %s", problem);
+        return attni_fail(ATTN_ERROR_BLAS, "gemm: the BLAS found at run time cannot be used: %s",
+                          problem);
     }
     return ATTN_OK;
 }
@@ -34,7 +36,8 @@ static copies copies_of(const attni_gemm_call *call) {
     };
 }
 
-size_t attni_gemm_add_scratch_limited(const attni_gemm_call *call, int64_t limit, attni_layout *layout) {
+size_t attni_gemm_add_scratch_limited(const attni_gemm_call *call, int64_t limit,
+                                      attni_layout *layout) {
     const size_t element = attn_dtype_size_bytes(call->dtype);
     const size_t offset = layout->bytes;
     if (call->backend != ATTN_GEMM_BLAS) {
@@ -45,16 +48,18 @@ size_t attni_gemm_add_scratch_limited(const attni_gemm_call *call, int64_t limit
     piece.cols = attni_min(call->cols, limit);
     piece.inner = attni_min(call->inner, limit);
     const copies copy = copies_of(&piece);
-    /* Rows times the element size cannot overflow here: a piece is at most limit <= INT32_MAX long. */
+    /* Rows times the element size cannot overflow here: a piece is at most limit <= INT32_MAX long.
+     */
     attni_layout_add(layout, copy.a ? piece.rows : 0, (size_t)piece.inner * element);
     attni_layout_add(layout, copy.b ? piece.inner : 0, (size_t)piece.cols * element);
     attni_layout_add(layout, copy.c ? piece.rows : 0, (size_t)piece.cols * element);
     return offset;
 }
 
-/* Copies a rows x cols matrix to dense rows in the layout's next piece, and makes *matrix that copy. */
-static void make_dense(attni_matrix *matrix, int64_t rows, int64_t cols, size_t element, char *scratch, attni_layout *layout,
-                       bool fill) {
+/* Copies a rows x cols matrix to dense rows in the layout's next piece, and makes *matrix that
+ * copy. */
+static void make_dense(attni_matrix *matrix, int64_t rows, int64_t cols, size_t element,
+                       char *scratch, attni_layout *layout, bool fill) {
     const attni_strided_matrix from = {matrix->data, matrix->row_stride, matrix->col_stride};
     const size_t offset = attni_layout_add(layout, rows, (size_t)cols * element);
     const attni_strided_matrix dense = {scratch + offset, cols, 1};
@@ -71,7 +76,8 @@ static attni_matrix transposed(attni_matrix matrix) {
     return matrix;
 }
 
-/* C^T = B^T A^T: BLAS writes dense rows only, so a C with dense columns is computed as its transpose. */
+/* C^T = B^T A^T: BLAS writes dense rows only, so a C with dense columns is computed as its
+ * transpose. */
 static attni_gemm_call transposed_call(const attni_gemm_call *call) {
     attni_gemm_call swapped = *call;
     swapped.rows = call->cols;
@@ -113,7 +119,8 @@ static attni_matrix moved(attni_matrix matrix, int64_t row, int64_t col, size_t 
     return matrix;
 }
 
-/* One product of any size, cut into pieces; later pieces of the inner axis add to what the first one wrote. */
+/* One product of any size, cut into pieces; later pieces of the inner axis add to what the first
+ * one wrote. */
 static void run_pieces(const attni_gemm_call *call, int64_t limit, char *scratch) {
     const size_t element = attn_dtype_size_bytes(call->dtype);
     for (int64_t row = 0; row < call->rows; row += limit) {
@@ -134,7 +141,8 @@ static void run_pieces(const attni_gemm_call *call, int64_t limit, char *scratch
 }
 
 static bool is_aligned(const attni_gemm_call *call) {
-    const uintptr_t addresses = (uintptr_t)call->a.data | (uintptr_t)call->b.data | (uintptr_t)call->c.data;
+    const uintptr_t addresses =
+        (uintptr_t)call->a.data | (uintptr_t)call->b.data | (uintptr_t)call->c.data;
     return addresses % attn_dtype_size_bytes(call->dtype) == 0;
 }
 
@@ -143,7 +151,8 @@ void attni_gemm_run_limited(const attni_gemm_call *call, int64_t limit, char *sc
     if (call->rows == 0 || call->cols == 0) {
         return;
     }
-    /* An empty sum is left to the native product: some BLAS versions do not write C when the inner size is 0. */
+    /* An empty sum is left to the native product: some BLAS versions do not write C when the inner
+     * size is 0. */
     const bool by_blas = call->backend == ATTN_GEMM_BLAS && call->inner > 0 && is_aligned(call);
     for (int64_t batch = 0; batch < call->batch; ++batch) {
         attni_gemm_call one = *call;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * gemm_blas.c: the one file that calls BLAS. It admits no more callers at once than the library found at run time can take.
+ * gemm_blas.c: the one file that calls BLAS. It admits no more callers at once than the library
+ * found at run time can take.
  */
 #include <pthread.h>
 
@@ -13,14 +14,16 @@
 #define BLAS_SYMBOL_EXPANDED(prefix, name, suffix) JOIN_WORDS(prefix, name, suffix)
 #define BLAS_SYMBOL(name) BLAS_SYMBOL_EXPANDED(ATTNI_BLAS_PREFIX, name, ATTNI_BLAS_SUFFIX)
 
-/* CBLAS's own values. They are declared here, not taken from cblas.h, because BLAS packages disagree on where that header is and
- * vendored builds rename the functions in it. */
+/* CBLAS's own values. They are declared here, not taken from cblas.h, because BLAS packages
+ * disagree on where that header is and vendored builds rename the functions in it. */
 enum { CBLAS_ROW_MAJOR = 101, CBLAS_NO_TRANSPOSE = 111, CBLAS_TRANSPOSE = 112 };
 
-void BLAS_SYMBOL(cblas_sgemm)(int layout, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda,
-                              const float *b, int ldb, float beta, float *c, int ldc);
-void BLAS_SYMBOL(cblas_dgemm)(int layout, int transpose_a, int transpose_b, int m, int n, int k, double alpha, const double *a,
-                              int lda, const double *b, int ldb, double beta, double *c, int ldc);
+void BLAS_SYMBOL(cblas_sgemm)(int layout, int transpose_a, int transpose_b, int m, int n, int k,
+                              float alpha, const float *a, int lda, const float *b, int ldb,
+                              float beta, float *c, int ldc);
+void BLAS_SYMBOL(cblas_dgemm)(int layout, int transpose_a, int transpose_b, int m, int n, int k,
+                              double alpha, const double *a, int lda, const double *b, int ldb,
+                              double beta, double *c, int ldc);
 
 static pthread_mutex_t gate_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t gate_open = PTHREAD_COND_INITIALIZER;
@@ -55,13 +58,15 @@ void attni_gemm_blas(const attni_gemm_call *call) {
     enter();
     if (call->dtype == ATTN_DTYPE_FLOAT32) {
         BLAS_SYMBOL(cblas_sgemm)
-        (CBLAS_ROW_MAJOR, transpose_a, transpose_b, m, n, k, (float)call->alpha, (const float *)(const void *)call->a.data,
-         a.leading_dimension, (const float *)(const void *)call->b.data, b.leading_dimension, (float)call->beta,
+        (CBLAS_ROW_MAJOR, transpose_a, transpose_b, m, n, k, (float)call->alpha,
+         (const float *)(const void *)call->a.data, a.leading_dimension,
+         (const float *)(const void *)call->b.data, b.leading_dimension, (float)call->beta,
          (float *)(void *)call->c.data, c.leading_dimension);
     } else {
         BLAS_SYMBOL(cblas_dgemm)
-        (CBLAS_ROW_MAJOR, transpose_a, transpose_b, m, n, k, call->alpha, (const double *)(const void *)call->a.data,
-         a.leading_dimension, (const double *)(const void *)call->b.data, b.leading_dimension, call->beta,
+        (CBLAS_ROW_MAJOR, transpose_a, transpose_b, m, n, k, call->alpha,
+         (const double *)(const void *)call->a.data, a.leading_dimension,
+         (const double *)(const void *)call->b.data, b.leading_dimension, call->beta,
          (double *)(void *)call->c.data, c.leading_dimension);
     }
     leave();

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * gemm_layout.c: from strides to BLAS's transpose flag and leading dimension, or "must be copied". Pure arithmetic.
+ * gemm_layout.c: from strides to BLAS's transpose flag and leading dimension, or "must be copied".
+ * Pure arithmetic.
  */
 #include "base/checked_size.h"
 #include "gemm/gemm.h"
 
-/* Contiguous along an axis of `length` with `step` between the elements of the other axis of `count`. */
+/* Contiguous along an axis of `length` with `step` between the elements of the other axis of
+ * `count`. */
 static bool fits(int64_t unit_stride, int64_t length, int64_t step, int64_t count) {
     const bool dense = length <= 1 || unit_stride == 1;
     const bool apart = count <= 1 || (step >= attni_max(1, length) && step <= INT32_MAX);
     return dense && apart && length <= INT32_MAX;
 }
 
-/* BLAS demands leading dimension >= length even where only one row or column exists and the stride is never used. */
+/* BLAS demands leading dimension >= length even where only one row or column exists and the stride
+ * is never used. */
 static int32_t leading_dimension(int64_t length, int64_t step, int64_t count) {
     return (int32_t)(count <= 1 ? attni_max(1, length) : step);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * gemm_no_blas.c: stands in for gemm_blas.c in a build without a BLAS. A context of such a build never selects ATTN_GEMM_BLAS, so
- * this is not reached; the native product is the right answer all the same.
+ * gemm_no_blas.c: stands in for gemm_blas.c in a build without a BLAS. A context of such a build
+ * never selects ATTN_GEMM_BLAS, so this is not reached; the native product is the right answer all
+ * the same.
  */
 #include "gemm/gemm.h"
 

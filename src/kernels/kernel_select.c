@@ -18,7 +18,8 @@ typedef struct compiled_set {
 
 static const compiled_set compiled_sets[] = {
 #if defined(ATTNI_HAVE_ISA_avx512)
-    {ATTNI_ISA_AVX512, {"avx512", &attni_row_kernels_avx512_float32, &attni_row_kernels_avx512_float64}},
+    {ATTNI_ISA_AVX512,
+     {"avx512", &attni_row_kernels_avx512_float32, &attni_row_kernels_avx512_float64}},
 #endif
 #if defined(ATTNI_HAVE_ISA_avx2)
     {ATTNI_ISA_AVX2, {"avx2", &attni_row_kernels_avx2_float32, &attni_row_kernels_avx2_float64}},
@@ -27,7 +28,8 @@ static const compiled_set compiled_sets[] = {
     {ATTNI_ISA_NEON, {"neon", &attni_row_kernels_neon_float32, &attni_row_kernels_neon_float64}},
 #endif
 #if defined(ATTNI_HAVE_ISA_baseline)
-    {ATTNI_ISA_BASELINE, {"baseline", &attni_row_kernels_baseline_float32, &attni_row_kernels_baseline_float64}},
+    {ATTNI_ISA_BASELINE,
+     {"baseline", &attni_row_kernels_baseline_float32, &attni_row_kernels_baseline_float64}},
 #endif
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * kernel_tables.h: the names of the tables that row_kernels.c defines, one for each instruction set and element type it is compiled for.
+ * kernel_tables.h: the names of the tables that row_kernels.c defines, one for each instruction set
+ * and element type it is compiled for.
  */
 #ifndef ATTNI_KERNELS_KERNEL_TABLES_H
 #define ATTNI_KERNELS_KERNEL_TABLES_H

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * row_kernels.c: the row kernels in the compiler's vector extensions: one text for every instruction set and both element types.
+ * row_kernels.c: the row kernels in the compiler's vector extensions: one text for every
+ * instruction set and both element types.
  *
- * The build compiles this file once for each pair. ATTNI_ISA names the table, ATTNI_REAL_IS_float or ATTNI_REAL_IS_double the
- * element type; the vector width follows from the instruction set the compiler was told to use.
+ * The build compiles this file once for each pair. ATTNI_ISA names the table, ATTNI_REAL_IS_float
+ * or ATTNI_REAL_IS_double the element type; the vector width follows from the instruction set the
+ * compiler was told to use.
  */
 #include "kernels/row_kernels.h"
 
@@ -29,11 +31,13 @@ typedef int32_t integer;
 #define REAL_NAME float32
 #define MANTISSA_BITS 23
 #define EXPONENT_BIAS 127
-#define ROUND_MAGIC 0x1.8p23F    /* adding it rounds |x| < 2^22 to an integer, found in the low bits of the sum */
-#define LN2_HIGH 0x1.62e4p-1F    /* 15 bits of ln 2, so that n * LN2_HIGH is exact for |n| < 2^8 */
-#define LN2_LOW 0x1.7f7d1cp-20F  /* ln 2 - LN2_HIGH */
-#define LOWEST_ARGUMENT (-0x1.5d58ap6F) /* about ln(2^-126): exp below it is no normal number and becomes 0 */
-#define TAYLOR_TERMS 8           /* r^9/9! < 2^-29 relative for |r| <= ln(2)/2 */
+#define ROUND_MAGIC \
+    0x1.8p23F /* adding it rounds |x| < 2^22 to an integer, found in the low bits of the sum */
+#define LN2_HIGH 0x1.62e4p-1F   /* 15 bits of ln 2, so that n * LN2_HIGH is exact for |n| < 2^8 */
+#define LN2_LOW 0x1.7f7d1cp-20F /* ln 2 - LN2_HIGH */
+#define LOWEST_ARGUMENT \
+    (-0x1.5d58ap6F)    /* about ln(2^-126): exp below it is no normal number and becomes 0 */
+#define TAYLOR_TERMS 8 /* r^9/9! < 2^-29 relative for |r| <= ln(2)/2 */
 #else
 typedef double real;
 typedef int64_t integer;
@@ -42,10 +46,10 @@ typedef int64_t integer;
 #define MANTISSA_BITS 52
 #define EXPONENT_BIAS 1023
 #define ROUND_MAGIC 0x1.8p52
-#define LN2_HIGH 0x1.62e42fefp-1        /* 33 bits of ln 2 */
+#define LN2_HIGH 0x1.62e42fefp-1 /* 33 bits of ln 2 */
 #define LN2_LOW 0x1.473de6af278edp-34
 #define LOWEST_ARGUMENT (-0x1.6232bdd7abcd2p9) /* ln(2^-1022) */
-#define TAYLOR_TERMS 14                 /* r^15/15! < 2^-62 relative */
+#define TAYLOR_TERMS 14                        /* r^15/15! < 2^-62 relative */
 #endif
 
 #define LOG2_E ((real)0x1.71547652b82fep0)
@@ -55,8 +59,9 @@ typedef integer vector_mask __attribute__((vector_size(VECTOR_BYTES)));
 
 enum {
     LANES = VECTOR_BYTES / sizeof(real),
-    CHUNK = 256,      /* elements handled through a buffer on the stack where a mask must be gathered or converted */
-    SUM_BLOCK = 1024  /* elements summed in the row's type before the sum moves to double */
+    CHUNK = 256, /* elements handled through a buffer on the stack where a mask must be gathered or
+                    converted */
+    SUM_BLOCK = 1024 /* elements summed in the row's type before the sum moves to double */
 };
 
 #define INLINE static inline __attribute__((always_inline))
@@ -119,8 +124,9 @@ static const real inverse_factorial[15] = {
     (real)(1.0 / 87178291200),
 };
 
-/* exp(x) = power + power * tail for LOWEST_ARGUMENT <= x <= 0, with power = 2^n, n the integer nearest x / ln 2, and
- * tail = exp(r) - 1, r = x - n ln 2 in [-ln(2)/2, ln(2)/2], by its Taylor series. Kept apart so that exp(x) - 1 is exact too. */
+/* exp(x) = power + power * tail for LOWEST_ARGUMENT <= x <= 0, with power = 2^n, n the integer
+ * nearest x / ln 2, and tail = exp(r) - 1, r = x - n ln 2 in [-ln(2)/2, ln(2)/2], by its Taylor
+ * series. Kept apart so that exp(x) - 1 is exact too. */
 typedef struct exp_parts {
     vector power;
     vector tail;
@@ -153,7 +159,8 @@ INLINE vector expm1_nonpositive(vector x) {
     return parts.power * parts.tail + (parts.power - 1);
 }
 
-/* Applies `function` to every element; the tail goes through the same arithmetic with its unused lanes 0. */
+/* Applies `function` to every element; the tail goes through the same arithmetic with its unused
+ * lanes 0. */
 typedef vector (*vector_function)(vector x, real argument);
 
 INLINE void map_row(real *row, int64_t n, vector_function function, real argument) {
@@ -313,9 +320,10 @@ INLINE vector untouched(vector x, vector bias) {
 }
 
 /* row[j] = excluded where the bias is -inf, else function(row[j], bias[j * stride]). */
-INLINE void apply_bias(real *row, int64_t n, const char *bias, int64_t stride, int32_t bias_dtype, real excluded,
-                       bias_function function) {
-    const int64_t step = stride * (int64_t)(bias_dtype == ATTN_DTYPE_FLOAT32 ? sizeof(float) : sizeof(double));
+INLINE void apply_bias(real *row, int64_t n, const char *bias, int64_t stride, int32_t bias_dtype,
+                       real excluded, bias_function function) {
+    const int64_t step =
+        stride * (int64_t)(bias_dtype == ATTN_DTYPE_FLOAT32 ? sizeof(float) : sizeof(double));
     real buffer[CHUNK] = {0};
     for (int64_t first = 0; first < n; first += CHUNK) {
         const int64_t chunk = n - first < CHUNK ? n - first : CHUNK;
@@ -325,20 +333,24 @@ INLINE void apply_bias(real *row, int64_t n, const char *bias, int64_t stride, i
             real *target = row + first + j;
             const vector b = load(buffer + j);
             const vector x = count == LANES ? load(target) : load_part(target, count, 0);
-            store_part(target, select(b == -(real)INFINITY, broadcast(excluded), function(x, b)), count);
+            store_part(target, select(b == -(real)INFINITY, broadcast(excluded), function(x, b)),
+                       count);
         }
     }
 }
 
-static void row_add_bias(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype, double excluded) {
+static void row_add_bias(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype,
+                         double excluded) {
     apply_bias(row, n, bias, stride, bias_dtype, (real)excluded, sum_of);
 }
 
-static void row_exclude(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype, double excluded) {
+static void row_exclude(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype,
+                        double excluded) {
     apply_bias(row, n, bias, stride, bias_dtype, (real)excluded, untouched);
 }
 
-static void row_hide(void *data, int64_t n, const unsigned char *flags, int64_t stride, bool hidden_if, double excluded) {
+static void row_hide(void *data, int64_t n, const unsigned char *flags, int64_t stride,
+                     bool hidden_if, double excluded) {
     real *row = data;
     const real replacement = (real)excluded;
     integer hidden[CHUNK] = {0};
@@ -358,7 +370,8 @@ static void row_hide(void *data, int64_t n, const unsigned char *flags, int64_t 
     }
 }
 
-static void row_accumulate(void *to_data, const void *from_data, int64_t stride, int64_t n, double factor) {
+static void row_accumulate(void *to_data, const void *from_data, int64_t stride, int64_t n,
+                           double factor) {
     real *to = to_data;
     const real *from = from_data;
     const real weight = (real)factor;

@@ -2,9 +2,10 @@
  *
  * row_kernels.h: what the row kernels promise, and how one set of them is chosen.
  *
- * A kernel works on a row: n >= 0 consecutive elements (float32 or float64, at any alignment) that it may change in place. Kernels
- * get raw pointers and sizes that the caller has checked; they cannot fail and do not allocate. Numbers travel as double and are
- * rounded to the row's type. NaN goes in and NaN comes out unless said otherwise. Within one row results do not depend on n's
+ * A kernel works on a row: n >= 0 consecutive elements (float32 or float64, at any alignment) that
+ * it may change in place. Kernels get raw pointers and sizes that the caller has checked; they
+ * cannot fail and do not allocate. Numbers travel as double and are rounded to the row's type. NaN
+ * goes in and NaN comes out unless said otherwise. Within one row results do not depend on n's
  * remainder by the vector width: every element is computed the same way.
  */
 #ifndef ATTNI_KERNELS_ROW_KERNELS_H
@@ -22,9 +23,10 @@ typedef struct attni_row_kernels {
     /* Whether every element is 0 of either sign. */
     bool (*is_zero)(const void *row, int64_t n);
 
-    /* row = exp(row - max) for elements <= max; returns the sum. Relative error of each: below 2 units in the last place, beside the
-     * rounding of row - max; results below the smallest normal number become 0, so exp(-inf) is exactly 0. The sum is added up in
-     * blocks, so that its error does not grow with n. */
+    /* row = exp(row - max) for elements <= max; returns the sum. Relative error of each: below 2
+     * units in the last place, beside the rounding of row - max; results below the smallest normal
+     * number become 0, so exp(-inf) is exactly 0. The sum is added up in blocks, so that its error
+     * does not grow with n. */
     double (*exp_sum)(void *row, int64_t n, double max);
 
     /* row = factor * row */
@@ -39,14 +41,18 @@ typedef struct attni_row_kernels {
     /* row = 1 / (1 + exp(-row)); within 4 units in the last place; 0 for -inf. */
     void (*sigmoid)(void *row, int64_t n);
 
-    /* row[j] += bias[j * stride]; where the bias is -inf, row[j] = excluded whatever it was. bias_dtype is float32 or float64. */
-    void (*add_bias)(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype, double excluded);
+    /* row[j] += bias[j * stride]; where the bias is -inf, row[j] = excluded whatever it was.
+     * bias_dtype is float32 or float64. */
+    void (*add_bias)(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype,
+                     double excluded);
 
     /* row[j] = excluded where the bias is -inf; nothing is added elsewhere. */
-    void (*exclude)(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype, double excluded);
+    void (*exclude)(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype,
+                    double excluded);
 
     /* row[j] = excluded where (flags[j * stride] != 0) == hidden_if. */
-    void (*hide)(void *row, int64_t n, const unsigned char *flags, int64_t stride, bool hidden_if, double excluded);
+    void (*hide)(void *row, int64_t n, const unsigned char *flags, int64_t stride, bool hidden_if,
+                 double excluded);
 
     /* to[c] += factor * from[c * stride] */
     void (*accumulate)(void *to, const void *from, int64_t stride, int64_t n, double factor);
@@ -59,7 +65,8 @@ typedef struct attni_kernel_set {
     const attni_row_kernels *float64;
 } attni_kernel_set;
 
-/* The set of a name, the best one this CPU runs for NULL; NULL if there is no such set or this CPU cannot run it. */
+/* The set of a name, the best one this CPU runs for NULL; NULL if there is no such set or this CPU
+ * cannot run it. */
 const attni_kernel_set *attni_kernel_set_find(const char *name);
 
 /* The sets this CPU runs, best first; NULL past the last. */

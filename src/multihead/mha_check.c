@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * mha_check.c: the rules for the arguments of a forward call, in the order the header lists them. Only here are PyTorch's layouts
- * (sequence first, batch first, unbatched) known; what leaves this file is (N, L, features).
+ * mha_check.c: the rules for the arguments of a forward call, in the order the header lists them.
+ * Only here are PyTorch's layouts (sequence first, batch first, unbatched) known; what leaves this
+ * file is (N, L, features).
  */
 #include "base/checked_size.h"
 #include "base/versioned_struct.h"
 #include "multihead/mha_layer.h"
 
 /* The axes of one of the layer's sequences in the caller's order. */
-static int32_t sequence_axes(const attni_mha_problem *problem, attni_axis batch, attni_axis sequence,
-                             attni_axis features, attni_axis *axes) {
+static int32_t sequence_axes(const attni_mha_problem *problem, attni_axis batch,
+                             attni_axis sequence, attni_axis features, attni_axis *axes) {
     int32_t count = 0;
     if (problem->is_batched) {
         axes[count++] = problem->is_batch_major ? batch : sequence;
@@ -22,8 +23,9 @@ static int32_t sequence_axes(const attni_mha_problem *problem, attni_axis batch,
 }
 
 /* Checks a sequence tensor and views it as (N, sequence, features). */
-static attn_status check_sequence(const char *name, const attn_tensor *tensor, attni_mha_problem *problem, attni_axis batch,
-                                  attni_axis sequence, attni_axis features, attn_tensor *view) {
+static attn_status check_sequence(const char *name, const attn_tensor *tensor,
+                                  attni_mha_problem *problem, attni_axis batch, attni_axis sequence,
+                                  attni_axis features, attn_tensor *view) {
     attni_axis axes[3];
     const int32_t count = sequence_axes(problem, batch, sequence, features, axes);
     ATTNI_TRY(attni_check_tensor(name, tensor, problem->data_rule));
@@ -42,8 +44,9 @@ static attn_status check_sequence(const char *name, const attn_tensor *tensor, a
     return ATTN_OK;
 }
 
-static attn_status check_sequences(const attn_tensor *query, const attn_tensor *key, const attn_tensor *value,
-                                   const attn_tensor *output, attni_mha_problem *problem) {
+static attn_status check_sequences(const attn_tensor *query, const attn_tensor *key,
+                                   const attn_tensor *value, const attn_tensor *output,
+                                   attni_mha_problem *problem) {
     const attn_mha *layer = problem->layer;
     ATTNI_TRY(attni_check_tensor("query", query, problem->data_rule));
     ATTNI_TRY(attni_check_rank("query", query, 2, 3));
@@ -71,13 +74,15 @@ static attn_status check_sequences(const attn_tensor *query, const attn_tensor *
     return ATTN_OK;
 }
 
-static attn_status check_key_padding_mask(const attn_mha_params *params, attni_mha_problem *problem) {
+static attn_status check_key_padding_mask(const attn_mha_params *params,
+                                          attni_mha_problem *problem) {
     static const char name[] = "key_padding_mask";
     const attn_tensor *mask = params->key_padding_mask;
     if (mask != NULL) {
         ATTNI_TRY(attni_check_tensor(name, mask, problem->data_rule));
     }
-    ATTNI_TRY(attni_mask_check_kind(name, mask, params->key_padding_mask_kind, problem->layer->dtype));
+    ATTNI_TRY(
+        attni_mask_check_kind(name, mask, params->key_padding_mask_kind, problem->layer->dtype));
     if (mask == NULL) {
         return ATTN_OK;
     }
@@ -86,7 +91,8 @@ static attn_status check_key_padding_mask(const attn_mha_params *params, attni_m
     ATTNI_TRY(attni_check_shape(name, mask, axes + first, 2 - first));
     problem->key_padding_mask = (attni_mask){
         .data = mask->data,
-        .strides = {problem->is_batched ? mask->strides[0] : 0, 0, 0, mask->strides[mask->rank - 1]},
+        .strides = {problem->is_batched ? mask->strides[0] : 0, 0, 0,
+                    mask->strides[mask->rank - 1]},
         .kind = params->key_padding_mask_kind,
         .dtype = mask->dtype,
     };
@@ -122,7 +128,8 @@ static attn_tensor without_batch(const attn_tensor *mask) {
 static attn_status check_attn_mask_shape(const attn_tensor *mask, attni_mha_problem *problem) {
     static const char name[] = "attn_mask";
     const int64_t num_heads = problem->layer->num_heads;
-    const attni_axis axes[] = {{"N", problem->batch}, {"H", num_heads}, {"L", problem->tgt_len}, {"S", problem->src_len}};
+    const attni_axis axes[] = {
+        {"N", problem->batch}, {"H", num_heads}, {"L", problem->tgt_len}, {"S", problem->src_len}};
     problem->attn_mask = *mask;
     ATTNI_TRY(attni_check_rank(name, mask, 2, 4));
     if (mask->rank == 2) {
@@ -131,7 +138,8 @@ static attn_status check_attn_mask_shape(const attn_tensor *mask, attni_mha_prob
     if (mask->rank == 4) {
         int64_t strides[4];
         ATTNI_TRY(attni_broadcast_strides(name, mask, axes, 4, strides));
-        const attni_axis exact_rows[] = {{"N or 1", ATTNI_ANY_LENGTH}, {"H or 1", ATTNI_ANY_LENGTH}, axes[2], axes[3]};
+        const attni_axis exact_rows[] = {
+            {"N or 1", ATTNI_ANY_LENGTH}, {"H or 1", ATTNI_ANY_LENGTH}, axes[2], axes[3]};
         if (!problem->is_batched) {
             problem->attn_mask = without_batch(mask);
         }
@@ -139,8 +147,8 @@ static attn_status check_attn_mask_shape(const attn_tensor *mask, attni_mha_prob
     }
     int64_t rows = 0;
     if (!attni_multiply(problem->batch, num_heads, &rows)) {
-        return attni_fail(ATTN_ERROR_OVERFLOW, "attn_mask: N=%lld times H=%lld exceeds 2^63", (long long)problem->batch,
-                          (long long)num_heads);
+        return attni_fail(ATTN_ERROR_OVERFLOW, "attn_mask: N=%lld times H=%lld exceeds 2^63",
+                          (long long)problem->batch, (long long)num_heads);
     }
     const attni_axis stacked[] = {{problem->is_batched ? "N*H" : "H", rows}, axes[2], axes[3]};
     ATTNI_TRY(attni_check_shape(name, mask, stacked, 3));
@@ -162,7 +170,8 @@ static attn_status check_attn_mask(const attn_mha_params *params, attni_mha_prob
     }
     ATTNI_TRY(check_attn_mask_shape(mask, problem));
     if (problem->attention.mask != NULL) {
-        return attni_fail(ATTN_ERROR_VALUE, "attention.mask: expected NULL beside attn_mask, got a second mask");
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "attention.mask: expected NULL beside attn_mask, got a second mask");
     }
     problem->attention.mask = &problem->attn_mask;
     problem->attention.mask_kind = params->attn_mask_kind;
@@ -171,10 +180,12 @@ static attn_status check_attn_mask(const attn_mha_params *params, attni_mha_prob
 
 static attn_status check_causality(const attn_mha_params *params, attni_mha_problem *problem) {
     if (params->is_causal != 0 && params->is_causal != 1) {
-        return attni_fail(ATTN_ERROR_VALUE, "is_causal: expected 0 or 1, got %d", (int)params->is_causal);
+        return attni_fail(ATTN_ERROR_VALUE, "is_causal: expected 0 or 1, got %d",
+                          (int)params->is_causal);
     }
     if (params->is_causal == 1 && problem->attention.is_causal != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "attention.is_causal: expected 0 beside is_causal, got %d",
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "attention.is_causal: expected 0 beside is_causal, got %d",
                           (int)problem->attention.is_causal);
     }
     problem->attention.is_causal += params->is_causal;
@@ -185,7 +196,8 @@ static attn_status check_causality(const attn_mha_params *params, attni_mha_prob
 static attn_status check_attn_weights(const attn_mha_params *params, attni_mha_problem *problem) {
     static const char name[] = "attn_weights";
     if (params->average_attn_weights < ATTN_DEFAULT || params->average_attn_weights > ATTN_OFF) {
-        return attni_fail(ATTN_ERROR_VALUE, "average_attn_weights: expected a value of enum attn_switch, got %d",
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "average_attn_weights: expected a value of enum attn_switch, got %d",
                           (int)params->average_attn_weights);
     }
     const attn_tensor *weights = params->attn_weights;
@@ -208,7 +220,9 @@ static attn_status check_attn_weights(const attn_mha_params *params, attni_mha_p
     ATTNI_TRY(attni_check_shape(name, weights, axes, count));
     ATTNI_TRY(attni_check_writable(name, weights));
     if (problem->attention.weights != NULL) {
-        return attni_fail(ATTN_ERROR_VALUE, "attention.weights: expected NULL beside attn_weights, got a second output");
+        return attni_fail(
+            ATTN_ERROR_VALUE,
+            "attention.weights: expected NULL beside attn_weights, got a second output");
     }
     problem->attention.weights = weights;
     problem->attention.flags &= ~(uint64_t)ATTN_SDPA_AVERAGE_WEIGHTS;
@@ -220,7 +234,8 @@ static attn_status check_parameters(const attn_mha *layer) {
     for (int32_t slot = 0; slot < ATTNI_NUM_SLOTS; ++slot) {
         const attn_tensor *view = &layer->slots[slot].view;
         if (view->rank > 0 && view->data == NULL) {
-            return attni_fail(ATTN_ERROR_PARAMETER, "%s: expected a parameter that has been loaded or bound, got none",
+            return attni_fail(ATTN_ERROR_PARAMETER,
+                              "%s: expected a parameter that has been loaded or bound, got none",
                               attni_mha_slot_name(layer, slot));
         }
     }
@@ -230,30 +245,37 @@ static attn_status check_parameters(const attn_mha *layer) {
 static attn_status check_overlap(const attni_mha_problem *problem, const attn_mha_params *params) {
     const attn_sdpa_params *attention = &problem->attention;
     const attni_argument outputs[] = {
-        {"output", &problem->output}, {"attn_weights", attention->weights}, {"attention.lse", attention->lse}};
-    const attni_argument inputs[] = {{"query", &problem->query},
-                                     {"key", &problem->key},
-                                     {"value", &problem->value},
-                                     {"key_padding_mask", params->key_padding_mask},
-                                     {"attn_mask", attention->mask},
-                                     {"attention.query_offset", attention->query_offset},
-                                     {"attention.key_lengths", attention->key_lengths},
-                                     {"attention.alibi_slopes", attention->alibi_slopes},
-                                     {"attention.sinks", attention->sinks}};
+        {"output", &problem->output},
+        {params->attn_weights != NULL ? "attn_weights" : "attention.weights", attention->weights},
+        {"attention.lse", attention->lse}};
+    const attni_argument inputs[] = {
+        {"query", &problem->query},
+        {"key", &problem->key},
+        {"value", &problem->value},
+        {"key_padding_mask", params->key_padding_mask},
+        {params->attn_mask != NULL ? "attn_mask" : "attention.mask", attention->mask},
+        {"attention.query_offset", attention->query_offset},
+        {"attention.key_lengths", attention->key_lengths},
+        {"attention.alibi_slopes", attention->alibi_slopes},
+        {"attention.sinks", attention->sinks}};
     const int32_t num_outputs = (int32_t)(sizeof outputs / sizeof outputs[0]);
-    ATTNI_TRY(attni_check_outputs(outputs, num_outputs, inputs, (int32_t)(sizeof inputs / sizeof inputs[0])));
+    ATTNI_TRY(attni_check_outputs(outputs, num_outputs, inputs,
+                                  (int32_t)(sizeof inputs / sizeof inputs[0])));
     for (int32_t slot = 0; slot < ATTNI_NUM_SLOTS; ++slot) {
         const attn_tensor *view = &problem->layer->slots[slot].view;
-        const attni_argument parameter = {attni_mha_slot_name(problem->layer, slot), view->rank > 0 ? view : NULL};
+        const attni_argument parameter = {attni_mha_slot_name(problem->layer, slot),
+                                          view->rank > 0 ? view : NULL};
         for (int32_t i = 0; i < num_outputs; ++i) {
-            ATTNI_TRY(attni_check_disjoint(outputs[i].name, outputs[i].tensor, parameter.name, parameter.tensor));
+            ATTNI_TRY(attni_check_disjoint(outputs[i].name, outputs[i].tensor, parameter.name,
+                                           parameter.tensor));
         }
     }
     return ATTN_OK;
 }
 
-attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key, const attn_tensor *value,
-                            const attn_mha_params *given, const attn_tensor *output, attni_data_rule data_rule,
+attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
+                            const attn_tensor *value, const attn_mha_params *given,
+                            const attn_tensor *output, attni_data_rule data_rule,
                             attni_mha_problem *problem) {
     if (layer == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "layer: expected a layer, got NULL");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * mha_config.c: from a config to a layer: the rules for sizes and options, and what follows from them.
+ * mha_config.c: from a config to a layer: the rules for sizes and options, and what follows from
+ * them.
  */
 #include "base/checked_size.h"
 #include "base/versioned_struct.h"
@@ -8,8 +9,9 @@
 
 static attn_status check_size(const char *name, int64_t size, int64_t lowest) {
     if (size < lowest) {
-        return attni_fail(ATTN_ERROR_VALUE, "%s: expected %lld and up%s, got %lld", name, (long long)lowest,
-                          lowest == 0 ? " (0 is the default)" : "", (long long)size);
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected %lld and up%s, got %lld", name,
+                          (long long)lowest, lowest == 0 ? " (0 is the default)" : "",
+                          (long long)size);
     }
     return ATTN_OK;
 }
@@ -30,11 +32,14 @@ static attn_status check_options(const attn_mha_config *config) {
     ATTNI_TRY(check_size("num_kv_heads", config->num_kv_heads, 0));
     ATTNI_TRY(check_size("head_dim", config->head_dim, 0));
     ATTNI_TRY(check_size("value_head_dim", config->value_head_dim, 0));
-    if (config->dtype != 0 && config->dtype != ATTN_DTYPE_FLOAT32 && config->dtype != ATTN_DTYPE_FLOAT64) {
-        return attni_fail(ATTN_ERROR_DTYPE, "dtype: expected float32 or float64, got %s", attni_dtype_name(config->dtype));
+    if (config->dtype != 0 && config->dtype != ATTN_DTYPE_FLOAT32 &&
+        config->dtype != ATTN_DTYPE_FLOAT64) {
+        return attni_fail(ATTN_ERROR_DTYPE, "dtype: expected float32 or float64, got %s",
+                          attni_dtype_name(config->dtype));
     }
     if (config->bias < ATTN_DEFAULT || config->bias > ATTN_OFF) {
-        return attni_fail(ATTN_ERROR_VALUE, "bias: expected a value of enum attn_switch, got %d", (int)config->bias);
+        return attni_fail(ATTN_ERROR_VALUE, "bias: expected a value of enum attn_switch, got %d",
+                          (int)config->bias);
     }
     ATTNI_TRY(check_toggle("add_bias_kv", config->add_bias_kv));
     ATTNI_TRY(check_toggle("add_zero_attn", config->add_zero_attn));
@@ -43,11 +48,14 @@ static attn_status check_options(const attn_mha_config *config) {
         return attni_fail(ATTN_ERROR_VALUE, "reserved: expected 0, got %d", (int)config->reserved);
     }
     if (config->head_dim == 0 && config->embed_dim % config->num_heads != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "embed_dim: expected a multiple of num_heads=%lld unless head_dim is set, got %lld",
-                          (long long)config->num_heads, (long long)config->embed_dim);
+        return attni_fail(
+            ATTN_ERROR_VALUE,
+            "embed_dim: expected a multiple of num_heads=%lld unless head_dim is set, got %lld",
+            (long long)config->num_heads, (long long)config->embed_dim);
     }
     if (config->num_kv_heads != 0 && config->num_heads % config->num_kv_heads != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "num_kv_heads: expected a divisor of num_heads=%lld, got %lld",
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "num_kv_heads: expected a divisor of num_heads=%lld, got %lld",
                           (long long)config->num_heads, (long long)config->num_kv_heads);
     }
     return ATTN_OK;
@@ -71,7 +79,8 @@ static void derive_sizes(const attn_mha_config *config, attn_mha *layer) {
     layer->has_bias_kv = config->add_bias_kv != 0;
     layer->has_zero_attn = config->add_zero_attn != 0;
     layer->is_batch_first = config->batch_first != 0;
-    layer->is_packed = layer->qdim == layer->embed_dim && layer->kdim == layer->embed_dim && layer->vdim == layer->embed_dim;
+    layer->is_packed = layer->qdim == layer->embed_dim && layer->kdim == layer->embed_dim &&
+                       layer->vdim == layer->embed_dim;
 }
 
 /* Gives a slot its shape, (rows, cols) or, with cols 0, (rows). */
@@ -93,10 +102,21 @@ static attn_status shape_slots(attn_mha *layer) {
                       attni_multiply(layer->num_kv_heads, layer->head_dim, &key_rows) &&
                       attni_multiply(layer->num_kv_heads, layer->value_head_dim, &value_rows) &&
                       attni_multiply(layer->num_heads, layer->value_head_dim, &context_cols) &&
-                      attni_add(query_rows, key_rows, &stacked) && attni_add(stacked, value_rows, &stacked);
+                      attni_add(query_rows, key_rows, &stacked) &&
+                      attni_add(stacked, value_rows, &stacked);
     if (!fits) {
-        return attni_fail(ATTN_ERROR_OVERFLOW, "num_heads: %lld heads of head_dim=%lld and value_head_dim=%lld exceed 2^63",
-                          (long long)layer->num_heads, (long long)layer->head_dim, (long long)layer->value_head_dim);
+        return attni_fail(
+            ATTN_ERROR_OVERFLOW,
+            "num_heads: %lld heads of head_dim=%lld and value_head_dim=%lld exceed 2^63",
+            (long long)layer->num_heads, (long long)layer->head_dim,
+            (long long)layer->value_head_dim);
+    }
+    if (layer->is_packed) {
+        const attn_tensor in_proj_weight = {.dtype = layer->dtype,
+                                            .rank = 2,
+                                            .shape = {stacked, layer->embed_dim},
+                                            .strides = {layer->embed_dim, 1}};
+        ATTNI_TRY(attni_check_extent("in_proj_weight", &in_proj_weight));
     }
     ATTNI_TRY(shape_slot(layer, ATTNI_Q_WEIGHT, query_rows, layer->qdim));
     ATTNI_TRY(shape_slot(layer, ATTNI_K_WEIGHT, key_rows, layer->kdim));
@@ -115,19 +135,22 @@ static attn_status shape_slots(attn_mha *layer) {
     return ATTN_OK;
 }
 
-attn_status attn_mha_create(attn_context *context, const attn_mha_config *config, attn_mha **layer) {
+attn_status attn_mha_create(attn_context *context, const attn_mha_config *config,
+                            attn_mha **layer) {
     attni_error_clear();
     if (layer == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "layer: expected a place for the result, got NULL");
     }
     *layer = NULL;
     if (config == NULL) {
-        return attni_fail(ATTN_ERROR_NULL, "config: expected at least embed_dim and num_heads, got NULL");
+        return attni_fail(ATTN_ERROR_NULL,
+                          "config: expected at least embed_dim and num_heads, got NULL");
     }
     attn_mha_config known;
     ATTNI_TRY(attni_struct_read("config", config, sizeof known, sizeof known, &known));
     ATTNI_TRY(check_options(&known));
-    attn_mha sized = {.allocator = context != NULL ? *attni_context_allocator(context) : attni_system_allocator};
+    attn_mha sized = {.allocator = context != NULL ? *attni_context_allocator(context)
+                                                   : attni_system_allocator};
     derive_sizes(&known, &sized);
     ATTNI_TRY(shape_slots(&sized));
     attn_mha *made = attni_allocate(&sized.allocator, sizeof *made);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * mha_forward.c: the forward pass, step by step as the formula says it; each step is one call to a lower layer. Shapes: query (N, L, qdim),
- * key (N, S, kdim), value (N, S, vdim); heads (N, H, L, D); T = S + extra columns; output (N, L, embed_dim).
+ * mha_forward.c: the forward pass, step by step as the formula says it; each step is one call to a
+ * lower layer. Shapes: query (N, L, qdim), key (N, S, kdim), value (N, S, vdim); heads (N, H, L,
+ * D); T = S + extra columns; output (N, L, embed_dim).
  */
 #include <string.h>
 
@@ -16,9 +17,12 @@ typedef struct forward_pass {
     char *scratch; /* of the step that runs */
 } forward_pass;
 
-/* y = x W^T + b, with the heads of y side by side in memory: splitting them is a matter of strides. */
-static void project(const forward_pass *pass, int32_t weight, const attn_tensor *x, const attn_tensor *heads) {
-    const attni_projection projection = attni_mha_projection(pass->problem, pass->plan, weight, *x, attni_mha_merged(heads));
+/* y = x W^T + b, with the heads of y side by side in memory: splitting them is a matter of strides.
+ */
+static void project(const forward_pass *pass, int32_t weight, const attn_tensor *x,
+                    const attn_tensor *heads) {
+    const attni_projection projection =
+        attni_mha_projection(pass->problem, pass->plan, weight, *x, attni_mha_merged(heads));
     attni_projection_run(&projection, pass->scratch);
 }
 
@@ -26,20 +30,24 @@ static void project(const forward_pass *pass, int32_t weight, const attn_tensor 
 static attni_strided_matrix rows_at(const attn_tensor *heads, int64_t position) {
     const attn_tensor merged = attni_mha_merged(heads);
     const int64_t element = (int64_t)attn_dtype_size_bytes(heads->dtype);
-    return (attni_strided_matrix){(char *)merged.data + position * merged.strides[1] * element, merged.strides[0], 1};
+    return (attni_strided_matrix){(char *)merged.data + position * merged.strides[1] * element,
+                                  merged.strides[0], 1};
 }
 
 /* bias_k or bias_v, the same for every batch. */
-static void append_parameter(const forward_pass *pass, int32_t slot, const attn_tensor *heads, int64_t position) {
+static void append_parameter(const forward_pass *pass, int32_t slot, const attn_tensor *heads,
+                             int64_t position) {
     const attn_tensor *parameter = &pass->problem->layer->slots[slot].view;
     const attni_strided_matrix from = {parameter->data, 0, parameter->strides[0]};
-    attni_copy_matrix(rows_at(heads, position), from, heads->shape[0], parameter->shape[0], attn_dtype_size_bytes(heads->dtype));
+    attni_copy_matrix(rows_at(heads, position), from, heads->shape[0], parameter->shape[0],
+                      attn_dtype_size_bytes(heads->dtype));
 }
 
 static void clear_row(const attn_tensor *heads, int64_t batch, int64_t position) {
     const attn_tensor merged = attni_mha_merged(heads);
     const int64_t element = (int64_t)attn_dtype_size_bytes(heads->dtype);
-    char *row = (char *)merged.data + (batch * merged.strides[0] + position * merged.strides[1]) * element;
+    char *row =
+        (char *)merged.data + (batch * merged.strides[0] + position * merged.strides[1]) * element;
     memset(row, 0, (size_t)(merged.shape[2] * element));
 }
 
@@ -59,7 +67,8 @@ static void append_extra_columns(const forward_pass *pass) {
     }
 }
 
-/* Padded positions may hold anything, NaN included, and a weight of 0 would not keep that out of a sum; zeroes do. */
+/* Padded positions may hold anything, NaN included, and a weight of 0 would not keep that out of a
+ * sum; zeroes do. */
 static void clear_padding(const forward_pass *pass) {
     const attni_mha_problem *problem = pass->problem;
     const attni_mask *mask = &problem->key_padding_mask;
@@ -89,8 +98,8 @@ static attn_status attend(const forward_pass *pass) {
 /* output = concat(context) Wo^T + bo; concatenating heads is a matter of strides again. */
 static void combine(const forward_pass *pass) {
     const attn_tensor merged = attni_mha_merged(&pass->plan->context);
-    const attni_projection projection =
-        attni_mha_projection(pass->problem, pass->plan, ATTNI_O_WEIGHT, merged, pass->problem->output);
+    const attni_projection projection = attni_mha_projection(
+        pass->problem, pass->plan, ATTNI_O_WEIGHT, merged, pass->problem->output);
     attni_projection_run(&projection, pass->scratch);
 }
 
@@ -101,7 +110,8 @@ static void place_buffers(attni_mha_plan *plan, char *scratch) {
     plan->context.data = scratch + plan->context_offset;
 }
 
-attn_status attni_mha_run(attn_context *context, const attni_mha_problem *problem, attni_mha_plan *plan, char *scratch) {
+attn_status attni_mha_run(attn_context *context, const attni_mha_problem *problem,
+                          attni_mha_plan *plan, char *scratch) {
     if (scratch == NULL) {
         /* Nothing to store means no batch, or neither queries nor keys: there is no output. */
         return ATTN_OK;

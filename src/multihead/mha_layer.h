@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * mha_layer.h: a layer's sizes and parameters, and the steps of a forward call: check -> plan -> forward.
+ * mha_layer.h: a layer's sizes and parameters, and the steps of a forward call: check -> plan ->
+ * forward.
  */
 #ifndef ATTNI_MULTIHEAD_MHA_LAYER_H
 #define ATTNI_MULTIHEAD_MHA_LAYER_H
@@ -12,7 +13,8 @@
 #include "sdpa/sdpa_problem.h"
 #include "tensor/tensor_check.h"
 
-/* The layer's tensors, one by one. PyTorch's stacked parameters (in_proj_weight, in_proj_bias) are three neighbours of these. */
+/* The layer's tensors, one by one. PyTorch's stacked parameters (in_proj_weight, in_proj_bias) are
+ * three neighbours of these. */
 enum {
     ATTNI_Q_WEIGHT, /* (H*D, qdim) */
     ATTNI_K_WEIGHT, /* (Hk*D, kdim) */
@@ -27,8 +29,8 @@ enum {
     ATTNI_NUM_SLOTS
 };
 
-/* One tensor: copied (owned is its memory) or bound (owned is NULL). Not set: view.data is NULL, its shape and strides being those
- * of a copy. */
+/* One tensor: copied (owned is its memory) or bound (owned is NULL). Not set: view.data is NULL,
+ * its shape and strides being those of a copy. */
 typedef struct attni_mha_slot {
     attn_tensor view;
     void *owned;
@@ -54,7 +56,8 @@ struct attn_mha {
     attni_mha_slot slots[ATTNI_NUM_SLOTS]; /* those the layer has not keep rank 0 and no data */
 };
 
-/* A checked forward call. Views are in canonical order, whatever the caller's: (N, L, features) and so on, batch of one for unbatched. */
+/* A checked forward call. Views are in canonical order, whatever the caller's: (N, L, features) and
+ * so on, batch of one for unbatched. */
 typedef struct attni_mha_problem {
     const attn_mha *layer;
     bool is_batched;     /* else the caller's tensors have no N, nor have the attention's options */
@@ -100,8 +103,9 @@ attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_m
 void attni_mha_free_slot(const attn_mha *layer, attni_mha_slot *slot);
 
 /* mha_check.c: every argument error of a forward call. */
-attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key, const attn_tensor *value,
-                            const attn_mha_params *params, const attn_tensor *output, attni_data_rule data_rule,
+attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
+                            const attn_tensor *value, const attn_mha_params *params,
+                            const attn_tensor *output, attni_data_rule data_rule,
                             attni_mha_problem *problem);
 
 /* projection.c: y = x W^T + b for x (N, L, in), y (N, L, out), W (out, in) and b (out) or NULL. */
@@ -118,16 +122,19 @@ void attni_projection_add_scratch(const attni_projection *projection, attni_layo
 void attni_projection_run(const attni_projection *projection, char *scratch);
 
 /* mha_plan.c */
-attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem, attni_mha_plan *plan);
+attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,
+                                attni_mha_plan *plan);
 
 /* mha_plan.c: heads (N, H, rows, features) as the projections see them: (N, rows, H * features). */
 attn_tensor attni_mha_merged(const attn_tensor *heads);
 
-/* mha_plan.c: the projection by the parameters of slot `weight` and its bias, from x to as many rows of y. */
-attni_projection attni_mha_projection(const attni_mha_problem *problem, const attni_mha_plan *plan, int32_t weight, attn_tensor x,
-                                      attn_tensor y);
+/* mha_plan.c: the projection by the parameters of slot `weight` and its bias, from x to as many
+ * rows of y. */
+attni_projection attni_mha_projection(const attni_mha_problem *problem, const attni_mha_plan *plan,
+                                      int32_t weight, attn_tensor x, attn_tensor y);
 
 /* mha_forward.c: computes; `scratch` is a block of the plan's layout. */
-attn_status attni_mha_run(attn_context *context, const attni_mha_problem *problem, attni_mha_plan *plan, char *scratch);
+attn_status attni_mha_run(attn_context *context, const attni_mha_problem *problem,
+                          attni_mha_plan *plan, char *scratch);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * mha_parameters.c: a layer's parameters by their names: which exist, copying in and out, binding, fresh values.
+ * mha_parameters.c: a layer's parameters by their names: which exist, copying in and out, binding,
+ * fresh values.
  */
 #include <math.h>
 #include <string.h>
@@ -15,11 +16,13 @@ typedef struct parameter {
     const char *name;
     int32_t first_slot;
     int32_t num_slots;
-    int32_t leading_ones; /* axes of length 1 before the slot's own, as PyTorch stores bias_k and bias_v */
+    int32_t leading_ones; /* axes of length 1 before the slot's own, as PyTorch stores bias_k and
+                             bias_v */
     enum { LISTED_ALWAYS, LISTED_IF_PACKED, LISTED_IF_SEPARATE, LISTED_NEVER } listed;
 } parameter;
 
-/* In state_dict order; those never listed are accepted beside them, for weights that are stored separately. */
+/* In state_dict order; those never listed are accepted beside them, for weights that are stored
+ * separately. */
 static const parameter parameters[] = {
     {"in_proj_weight", ATTNI_Q_WEIGHT, 3, 0, LISTED_IF_PACKED},
     {"q_proj_weight", ATTNI_Q_WEIGHT, 1, 0, LISTED_IF_SEPARATE},
@@ -43,13 +46,15 @@ static bool layer_has(const attn_mha *layer, const parameter *which) {
 }
 
 static bool is_listed(const attn_mha *layer, const parameter *which) {
-    return layer_has(layer, which) && which->listed != LISTED_NEVER && (which->listed != LISTED_IF_SEPARATE || !layer->is_packed);
+    return layer_has(layer, which) && which->listed != LISTED_NEVER &&
+           (which->listed != LISTED_IF_SEPARATE || !layer->is_packed);
 }
 
 const char *attni_mha_slot_name(const attn_mha *layer, int32_t slot) {
     for (int32_t i = 0; i < NUM_PARAMETERS; ++i) {
         const parameter *which = &parameters[i];
-        const bool covers = slot >= which->first_slot && slot < which->first_slot + which->num_slots;
+        const bool covers =
+            slot >= which->first_slot && slot < which->first_slot + which->num_slots;
         if (covers && (which->listed != LISTED_IF_PACKED || layer->is_packed)) {
             return which->name;
         }
@@ -79,8 +84,10 @@ static attn_tensor shape_of(const attn_mha *layer, const parameter *which) {
     return shape;
 }
 
-/* The part of a caller's tensor that belongs to the i-th slot of a parameter, in the slot's own rank. */
-static attn_tensor part_of(const attn_mha *layer, const parameter *which, const attn_tensor *values, int32_t i) {
+/* The part of a caller's tensor that belongs to the i-th slot of a parameter, in the slot's own
+ * rank. */
+static attn_tensor part_of(const attn_mha *layer, const parameter *which, const attn_tensor *values,
+                           int32_t i) {
     const attn_tensor *slot = &layer->slots[which->first_slot + i].view;
     attn_tensor part = {.data = values->data, .dtype = values->dtype, .rank = slot->rank};
     for (int32_t axis = 0; axis < slot->rank; ++axis) {
@@ -91,7 +98,8 @@ static attn_tensor part_of(const attn_mha *layer, const parameter *which, const 
     for (int32_t before = 0; before < i; ++before) {
         first_row += layer->slots[which->first_slot + before].view.shape[0];
     }
-    part.data = (char *)values->data + first_row * part.strides[0] * (int64_t)attn_dtype_size_bytes(values->dtype);
+    part.data = (char *)values->data +
+                first_row * part.strides[0] * (int64_t)attn_dtype_size_bytes(values->dtype);
     return part;
 }
 
@@ -103,12 +111,15 @@ static attn_status fail_unknown(const attn_mha *layer, const char *name) {
             strcat(list, parameters[i].name);
         }
     }
-    return attni_fail(ATTN_ERROR_PARAMETER, "name: expected one of this layer's parameters (%s), got \"%.64s\"", list, name);
+    return attni_fail(ATTN_ERROR_PARAMETER,
+                      "name: expected one of this layer's parameters (%s), got \"%.64s\"", list,
+                      name);
 }
 
 static attn_status find(const attn_mha *layer, const char *name, const parameter **found) {
     if (layer == NULL || name == NULL) {
-        return attni_fail(ATTN_ERROR_NULL, "%s: expected a %s, got NULL", layer == NULL ? "layer" : "name",
+        return attni_fail(ATTN_ERROR_NULL, "%s: expected a %s, got NULL",
+                          layer == NULL ? "layer" : "name",
                           layer == NULL ? "layer" : "parameter's name");
     }
     for (int32_t i = 0; i < NUM_PARAMETERS; ++i) {
@@ -121,7 +132,8 @@ static attn_status find(const attn_mha *layer, const char *name, const parameter
 }
 
 /* A caller's tensor for a parameter: valid, and of exactly its shape. */
-static attn_status check_values(const attn_mha *layer, const parameter *which, const attn_tensor *values) {
+static attn_status check_values(const attn_mha *layer, const parameter *which,
+                                const attn_tensor *values) {
     ATTNI_TRY(attni_check_tensor(which->name, values, ATTNI_DATA_REQUIRED));
     ATTNI_TRY(attni_check_float(which->name, values));
     const attn_tensor shape = shape_of(layer, which);
@@ -132,7 +144,8 @@ static attn_status check_values(const attn_mha *layer, const parameter *which, c
     return attni_check_shape(which->name, values, axes, shape.rank);
 }
 
-static attn_status check_layer_dtype(const attn_mha *layer, const parameter *which, const attn_tensor *values) {
+static attn_status check_layer_dtype(const attn_mha *layer, const parameter *which,
+                                     const attn_tensor *values) {
     return attni_check_dtype(which->name, values, layer->dtype);
 }
 
@@ -146,8 +159,8 @@ attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_m
     fresh->owned = attni_allocate(&layer->allocator, fresh->owned_bytes);
     fresh->view.data = fresh->owned;
     if (fresh->owned == NULL) {
-        return attni_fail(ATTN_ERROR_MEMORY, "%s: allocation of %zu bytes failed", attni_mha_slot_name(layer, slot),
-                          fresh->owned_bytes);
+        return attni_fail(ATTN_ERROR_MEMORY, "%s: allocation of %zu bytes failed",
+                          attni_mha_slot_name(layer, slot), fresh->owned_bytes);
     }
     return ATTN_OK;
 }
@@ -158,7 +171,8 @@ void attni_mha_free_slot(const attn_mha *layer, attni_mha_slot *slot) {
 }
 
 /* Puts fresh slots in place of slots [first, first + count). */
-static void replace_slots(attn_mha *layer, int32_t first, int32_t count, const attni_mha_slot *fresh) {
+static void replace_slots(attn_mha *layer, int32_t first, int32_t count,
+                          const attni_mha_slot *fresh) {
     for (int32_t i = 0; i < count; ++i) {
         attni_mha_free_slot(layer, &layer->slots[first + i]);
         layer->slots[first + i] = fresh[i];
@@ -166,7 +180,8 @@ static void replace_slots(attn_mha *layer, int32_t first, int32_t count, const a
 }
 
 /* Memory for slots [first, first + count) that the layer has; all or none. */
-static attn_status allocate_slots(const attn_mha *layer, int32_t first, int32_t count, attni_mha_slot *fresh) {
+static attn_status allocate_slots(const attn_mha *layer, int32_t first, int32_t count,
+                                  attni_mha_slot *fresh) {
     attn_status status = ATTN_OK;
     int32_t made = 0;
     for (; made < count && status == ATTN_OK; ++made) {
@@ -210,7 +225,8 @@ attn_status attn_mha_bind_parameter(attn_mha *layer, const char *name, const att
     return ATTN_OK;
 }
 
-attn_status attn_mha_read_parameter(const attn_mha *layer, const char *name, const attn_tensor *values) {
+attn_status attn_mha_read_parameter(const attn_mha *layer, const char *name,
+                                    const attn_tensor *values) {
     attni_error_clear();
     const parameter *which;
     ATTNI_TRY(find(layer, name, &which));
@@ -220,7 +236,9 @@ attn_status attn_mha_read_parameter(const attn_mha *layer, const char *name, con
     for (int32_t i = 0; i < which->num_slots; ++i) {
         const attn_tensor *slot = &layer->slots[which->first_slot + i].view;
         if (slot->data == NULL) {
-            return attni_fail(ATTN_ERROR_PARAMETER, "%s: expected a parameter that has been loaded or bound, got none", which->name);
+            return attni_fail(ATTN_ERROR_PARAMETER,
+                              "%s: expected a parameter that has been loaded or bound, got none",
+                              which->name);
         }
         ATTNI_TRY(attni_check_disjoint(which->name, values, "the layer's own memory", slot));
     }
@@ -234,7 +252,8 @@ attn_status attn_mha_read_parameter(const attn_mha *layer, const char *name, con
 attn_status attn_mha_parameter_count(const attn_mha *layer, int64_t *count) {
     attni_error_clear();
     if (layer == NULL || count == NULL) {
-        return attni_fail(ATTN_ERROR_NULL, "%s: expected a pointer, got NULL", layer == NULL ? "layer" : "count");
+        return attni_fail(ATTN_ERROR_NULL, "%s: expected a pointer, got NULL",
+                          layer == NULL ? "layer" : "count");
     }
     *count = 0;
     for (int32_t i = 0; i < NUM_PARAMETERS; ++i) {
@@ -243,7 +262,8 @@ attn_status attn_mha_parameter_count(const attn_mha *layer, int64_t *count) {
     return ATTN_OK;
 }
 
-attn_status attn_mha_parameter_describe(const attn_mha *layer, int64_t index, const char **name, attn_tensor *shape) {
+attn_status attn_mha_parameter_describe(const attn_mha *layer, int64_t index, const char **name,
+                                        attn_tensor *shape) {
     attni_error_clear();
     if (layer == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "layer: expected a layer, got NULL");
@@ -261,11 +281,13 @@ attn_status attn_mha_parameter_describe(const attn_mha *layer, int64_t index, co
         }
         return ATTN_OK;
     }
-    return attni_fail(ATTN_ERROR_VALUE, "index: expected 0 to %lld, got %lld", (long long)(listed - 1), (long long)index);
+    return attni_fail(ATTN_ERROR_VALUE, "index: expected 0 to %lld, got %lld",
+                      (long long)(listed - 1), (long long)index);
 }
 
 /* How PyTorch draws each parameter; `limit` is the bound or the standard deviation. */
-static void fill_slot(const attn_mha *layer, int32_t slot, attni_random *random, const attn_tensor *view) {
+static void fill_slot(const attn_mha *layer, int32_t slot, attni_random *random,
+                      const attn_tensor *view) {
     const int64_t rows = view->shape[0];
     const int64_t cols = view->rank > 1 ? view->shape[1] : 1;
     int64_t fan_out = rows;

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * mha_plan.c: the scratch memory of a forward call, and the plans of its steps. Pure but for reading key lengths in the attention's check.
+ * mha_plan.c: the scratch memory of a forward call, and the plans of its steps. Pure but for
+ * reading key lengths in the attention's check.
  */
 #include "base/checked_size.h"
 #include "multihead/mha_layer.h"
 
-/* A dense (N, H, rows, features) tensor whose heads lie side by side, in the memory order of the caller's tensors: (N, rows, H * features)
- * or (rows, N, H * features), so that a projection can write it, or read it, as one matrix. */
-static attn_tensor plan_heads(const attni_mha_problem *problem, int64_t heads, int64_t rows, int64_t features, attni_layout *layout,
-                              size_t *offset) {
+/* A dense (N, H, rows, features) tensor whose heads lie side by side, in the memory order of the
+ * caller's tensors: (N, rows, H * features) or (rows, N, H * features), so that a projection can
+ * write it, or read it, as one matrix. */
+static attn_tensor plan_heads(const attni_mha_problem *problem, int64_t heads, int64_t rows,
+                              int64_t features, attni_layout *layout, size_t *offset) {
     const int64_t width = heads * features;
     attn_tensor view = {
         .dtype = problem->layer->dtype,
         .rank = 4,
         .shape = {problem->batch, heads, rows, features},
-        .strides = {problem->is_batch_major ? rows * width : width, features, problem->is_batch_major ? width : problem->batch * width,
-                    1},
+        .strides = {problem->is_batch_major ? rows * width : width, features,
+                    problem->is_batch_major ? width : problem->batch * width, 1},
     };
     int64_t num_rows = 0;
     int64_t row_bytes = 0;
@@ -39,8 +41,8 @@ attn_tensor attni_mha_merged(const attn_tensor *heads) {
     };
 }
 
-attni_projection attni_mha_projection(const attni_mha_problem *problem, const attni_mha_plan *plan, int32_t weight, attn_tensor x,
-                                      attn_tensor y) {
+attni_projection attni_mha_projection(const attni_mha_problem *problem, const attni_mha_plan *plan,
+                                      int32_t weight, attn_tensor x, attn_tensor y) {
     static const int32_t bias_of[ATTNI_NUM_SLOTS] = {
         [ATTNI_Q_WEIGHT] = ATTNI_Q_BIAS,
         [ATTNI_K_WEIGHT] = ATTNI_K_BIAS,
@@ -60,12 +62,17 @@ attni_projection attni_mha_projection(const attni_mha_problem *problem, const at
 }
 
 /* The steps' own scratch memory is used one step at a time, so they share the largest. */
-static size_t shared_bytes(const attni_mha_problem *problem, const attni_mha_plan *plan, bool *overflow) {
+static size_t shared_bytes(const attni_mha_problem *problem, const attni_mha_plan *plan,
+                           bool *overflow) {
     const attni_projection projections[] = {
-        attni_mha_projection(problem, plan, ATTNI_Q_WEIGHT, problem->query, attni_mha_merged(&plan->query)),
-        attni_mha_projection(problem, plan, ATTNI_K_WEIGHT, problem->key, attni_mha_merged(&plan->key)),
-        attni_mha_projection(problem, plan, ATTNI_V_WEIGHT, problem->value, attni_mha_merged(&plan->value)),
-        attni_mha_projection(problem, plan, ATTNI_O_WEIGHT, attni_mha_merged(&plan->context), problem->output),
+        attni_mha_projection(problem, plan, ATTNI_Q_WEIGHT, problem->query,
+                             attni_mha_merged(&plan->query)),
+        attni_mha_projection(problem, plan, ATTNI_K_WEIGHT, problem->key,
+                             attni_mha_merged(&plan->key)),
+        attni_mha_projection(problem, plan, ATTNI_V_WEIGHT, problem->value,
+                             attni_mha_merged(&plan->value)),
+        attni_mha_projection(problem, plan, ATTNI_O_WEIGHT, attni_mha_merged(&plan->context),
+                             problem->output),
     };
     size_t most = plan->attention_plan.layout.bytes;
     for (int i = 0; i < 4; ++i) {
@@ -88,7 +95,8 @@ static attn_tensor first_batch(const attn_tensor *heads) {
     return view;
 }
 
-static attn_status plan_attention(const attn_context *context, const attni_mha_problem *problem, attni_mha_plan *plan) {
+static attn_status plan_attention(const attn_context *context, const attni_mha_problem *problem,
+                                  attni_mha_plan *plan) {
     const attn_tensor *const batched[] = {&plan->query, &plan->key, &plan->value, &plan->context};
     attn_tensor views[4];
     for (int i = 0; i < 4; ++i) {
@@ -114,18 +122,24 @@ static attn_status plan_attention(const attn_context *context, const attni_mha_p
     return attni_sdpa_make_plan(context, &plan->attention, &plan->attention_plan);
 }
 
-attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem, attni_mha_plan *plan) {
+attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,
+                                attni_mha_plan *plan) {
     const attn_mha *layer = problem->layer;
     *plan = (attni_mha_plan){.gemm = attni_context_gemm(context)};
     attni_layout *layout = &plan->layout;
     int64_t src_rows;
     if (!attni_add(problem->src_len, problem->extra_cols, &src_rows)) {
-        return attni_fail(ATTN_ERROR_OVERFLOW, "key: S=%lld and the extra columns exceed 2^63", (long long)problem->src_len);
+        return attni_fail(ATTN_ERROR_OVERFLOW, "key: S=%lld and the extra columns exceed 2^63",
+                          (long long)problem->src_len);
     }
-    plan->query = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->head_dim, layout, &plan->query_offset);
-    plan->key = plan_heads(problem, layer->num_kv_heads, src_rows, layer->head_dim, layout, &plan->key_offset);
-    plan->value = plan_heads(problem, layer->num_kv_heads, src_rows, layer->value_head_dim, layout, &plan->value_offset);
-    plan->context = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->value_head_dim, layout, &plan->context_offset);
+    plan->query = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->head_dim, layout,
+                             &plan->query_offset);
+    plan->key = plan_heads(problem, layer->num_kv_heads, src_rows, layer->head_dim, layout,
+                           &plan->key_offset);
+    plan->value = plan_heads(problem, layer->num_kv_heads, src_rows, layer->value_head_dim, layout,
+                             &plan->value_offset);
+    plan->context = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->value_head_dim,
+                               layout, &plan->context_offset);
     size_t bytes;
     ATTNI_TRY(attni_layout_bytes(layout, &bytes));
     ATTNI_TRY(plan_attention(context, problem, plan));

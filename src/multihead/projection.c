@@ -5,7 +5,8 @@
 #include "multihead/mha_layer.h"
 #include "tensor/strided_copy.h"
 
-/* x and y as batches of row-major matrices: (outer, inner, features), or one batch where both collapse. */
+/* x and y as batches of row-major matrices: (outer, inner, features), or one batch where both
+ * collapse. */
 static attni_gemm_call product_of(const attni_projection *projection) {
     const int32_t outer = projection->is_batch_major ? 0 : 1;
     const int32_t inner = 1 - outer;
@@ -25,8 +26,8 @@ static attni_gemm_call product_of(const attni_projection *projection) {
         .b = {weight->data, 0, weight->strides[1], weight->strides[0]},
         .c = {y->data, y->strides[outer], y->strides[inner], y->strides[2]},
     };
-    const bool collapses =
-        call.a.batch_stride == call.rows * call.a.row_stride && call.c.batch_stride == call.rows * call.c.row_stride;
+    const bool collapses = call.a.batch_stride == call.rows * call.a.row_stride &&
+                           call.c.batch_stride == call.rows * call.c.row_stride;
     if (call.batch <= 1 || collapses) {
         call.rows *= call.batch;
         call.batch = call.rows > 0 ? 1 : 0;
@@ -50,8 +51,9 @@ void attni_projection_run(const attni_projection *projection, char *scratch) {
     const size_t element = attn_dtype_size_bytes(call.dtype);
     for (int64_t batch = 0; projection->bias != NULL && batch < call.batch; ++batch) {
         const attni_strided_matrix bias = {projection->bias->data, 0, projection->bias->strides[0]};
-        const attni_strided_matrix rows = {call.c.data + batch * call.c.batch_stride * (int64_t)element, call.c.row_stride,
-                                           call.c.col_stride};
+        const attni_strided_matrix rows = {call.c.data +
+                                               batch * call.c.batch_stride * (int64_t)element,
+                                           call.c.row_stride, call.c.col_stride};
         attni_copy_matrix(rows, bias, call.rows, call.cols, element);
     }
     attni_gemm_run(&call, scratch);

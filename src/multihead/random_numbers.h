@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * random_numbers.h: the small generator behind fresh parameters: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
- * generators", 2014). Uniform numbers are the same on every machine; normal ones to the rounding of log and cos.
+ * random_numbers.h: the small generator behind fresh parameters: SplitMix64 (Steele, Lea and Flood,
+ * "Fast splittable pseudorandom number generators", 2014). Uniform numbers are the same on every
+ * machine; normal ones to the rounding of log and cos.
  */
 #ifndef ATTNI_MULTIHEAD_RANDOM_NUMBERS_H
 #define ATTNI_MULTIHEAD_RANDOM_NUMBERS_H

@@ -4,29 +4,36 @@
  *
  *     scores  = scale * Q K^T      over the keys that some row of the block sees
  *     weights = normalise(scores)  row by row, over the keys that the row sees
- *     output  = weights * V        by a product over the keys that every row sees, and row by row over the others
+ *     output  = weights * V        by a product over the keys all rows see; the others row by row
  *
- * The last split is what keeps a value that a row must not see out of it: 0 * NaN is NaN, so a weight of 0 would not.
+ * The last split is what keeps a value that a row must not see out of it: 0 * NaN is NaN, so a
+ * weight of 0 would not.
  *
- * BLAS is called by the calling thread only, never from inside a parallel region; rows are normalised on the context's threads.
+ * BLAS is called by the calling thread only, never from inside a parallel region; rows are
+ * normalised on the context's threads.
  */
 #include <string.h>
 
 #include "sdpa/engine_blas.h"
 
 enum {
-    TASK_ROWS = 8,             /* rows normalised as one task; fixed, so that results cannot depend on the number of threads */
-    PARALLEL_ELEMENTS = 32768  /* scores in a block that make waking the threads worthwhile */
+    TASK_ROWS = 8, /* rows normalised as one task; fixed, so that results cannot depend on the
+                      number of threads */
+    PARALLEL_ELEMENTS = 32768 /* scores in a block that make waking the threads worthwhile */
 };
 
-static int64_t batch_option(const attni_blas_engine *engine, const attni_operand *operand, int64_t absent) {
-    return operand->is_present ? attni_read_int64(operand->data, attni_operand_offset(engine, operand, 0)) : absent;
+static int64_t batch_option(const attni_blas_engine *engine, const attni_operand *operand,
+                            int64_t absent) {
+    return operand->is_present
+               ? attni_read_int64(operand->data, attni_operand_offset(engine, operand, 0))
+               : absent;
 }
 
-/* Splits a (S + extra, cols) operand into the keys that are seen and the extra rows, copied if BLAS cannot read it. Heads that share
- * their keys share the copy. */
-static void take_rows(const attni_blas_engine *engine, attni_matrix source, int64_t cols, char *packed, const char **packed_from,
-                      attni_matrix *rows, attni_matrix *extra) {
+/* Splits a (S + extra, cols) operand into the keys that are seen and the extra rows, copied if BLAS
+ * cannot read it. Heads that share their keys share the copy. */
+static void take_rows(const attni_blas_engine *engine, attni_matrix source, int64_t cols,
+                      char *packed, const char **packed_from, attni_matrix *rows,
+                      attni_matrix *extra) {
     const attni_sdpa_problem *problem = engine->problem;
     *rows = attni_rows_from(engine, source, engine->seen.begin);
     *extra = attni_rows_from(engine, source, problem->src_len);
@@ -37,8 +44,10 @@ static void take_rows(const attni_blas_engine *engine, attni_matrix source, int6
     const attni_matrix dense = {.data = packed, .row_stride = cols, .col_stride = 1};
     const attni_matrix dense_extra = attni_rows_from(engine, dense, seen);
     if (*packed_from != source.data) {
-        attni_copy_matrix(attni_matrix_layout(&dense), attni_matrix_layout(rows), seen, cols, (size_t)engine->element);
-        attni_copy_matrix(attni_matrix_layout(&dense_extra), attni_matrix_layout(extra), problem->extra_cols, cols, (size_t)engine->element);
+        attni_copy_matrix(attni_matrix_layout(&dense), attni_matrix_layout(rows), seen, cols,
+                          (size_t)engine->element);
+        attni_copy_matrix(attni_matrix_layout(&dense_extra), attni_matrix_layout(extra),
+                          problem->extra_cols, cols, (size_t)engine->element);
         *packed_from = source.data;
     }
     *rows = dense;
@@ -55,7 +64,8 @@ static void start_batch(attni_blas_engine *engine, int64_t batch) {
         .query_offset = batch_option(engine, &problem->query_offset, 0),
         .key_length = batch_option(engine, &problem->key_lengths, problem->src_len),
     };
-    engine->seen = problem->tgt_len > 0 ? attni_rows_union(&engine->visibility, 0, problem->tgt_len) : (attni_interval){0, 0};
+    engine->seen = problem->tgt_len > 0 ? attni_rows_union(&engine->visibility, 0, problem->tgt_len)
+                                        : (attni_interval){0, 0};
     engine->key_packed_from = NULL;
     engine->value_packed_from = NULL;
 }
@@ -65,18 +75,22 @@ static void start_head(attni_blas_engine *engine, int64_t head) {
     engine->head = head;
     engine->query = attni_operand_matrix(engine, &problem->query, head);
     engine->output = attni_operand_matrix(engine, &problem->output, head);
-    take_rows(engine, attni_operand_matrix(engine, &problem->key, head / problem->key_group), problem->head_dim, engine->packed_key,
-              &engine->key_packed_from, &engine->key, &engine->extra_key);
-    take_rows(engine, attni_operand_matrix(engine, &problem->value, head / problem->value_group), problem->value_dim, engine->packed_value,
-              &engine->value_packed_from, &engine->value, &engine->extra_value);
+    take_rows(engine, attni_operand_matrix(engine, &problem->key, head / problem->key_group),
+              problem->head_dim, engine->packed_key, &engine->key_packed_from, &engine->key,
+              &engine->extra_key);
+    take_rows(engine, attni_operand_matrix(engine, &problem->value, head / problem->value_group),
+              problem->value_dim, engine->packed_value, &engine->value_packed_from, &engine->value,
+              &engine->extra_value);
 }
 
 static attni_matrix transposed(attni_matrix matrix) {
-    return (attni_matrix){.data = matrix.data, .row_stride = matrix.col_stride, .col_stride = matrix.row_stride};
+    return (attni_matrix){
+        .data = matrix.data, .row_stride = matrix.col_stride, .col_stride = matrix.row_stride};
 }
 
 /* scores[:, first_col ...] = scale * Q K^T for `count` rows of `keys`. */
-static void score_columns(const attni_blas_engine *engine, attni_matrix keys, int64_t first_col, int64_t count) {
+static void score_columns(const attni_blas_engine *engine, attni_matrix keys, int64_t first_col,
+                          int64_t count) {
     const attni_sdpa_problem *problem = engine->problem;
     const attni_gemm_call call = {
         .backend = engine->plan->gemm,
@@ -85,10 +99,14 @@ static void score_columns(const attni_blas_engine *engine, attni_matrix keys, in
         .rows = engine->num_rows,
         .cols = count,
         .inner = problem->head_dim,
-        .alpha = problem->scale == 0 ? 1 : problem->scale, /* BLAS takes alpha = 0 as "do not read", and would lose a NaN */
+        /* BLAS takes alpha = 0 as "do not read", and would lose a NaN: finish_scores does scale 0.
+         */
+        .alpha = problem->scale == 0 ? 1 : problem->scale,
         .a = attni_rows_from(engine, engine->query, engine->first_row),
         .b = transposed(keys),
-        .c = {.data = attni_scores_at(engine, 0, first_col), .row_stride = engine->plan->score_cols, .col_stride = 1},
+        .c = {.data = attni_scores_at(engine, 0, first_col),
+              .row_stride = engine->plan->score_cols,
+              .col_stride = 1},
     };
     attni_gemm_run(&call, engine->gemm_scratch);
 }
@@ -104,7 +122,8 @@ static void weigh_rows(void *data, int64_t task) {
 
 static attn_status weigh_block(attni_blas_engine *engine) {
     const int64_t tasks = attni_divide_up(engine->num_rows, TASK_ROWS);
-    if (engine->num_rows * (attni_block_cols(engine) + engine->problem->extra_cols) >= PARALLEL_ELEMENTS) {
+    if (engine->num_rows * (attni_block_cols(engine) + engine->problem->extra_cols) >=
+        PARALLEL_ELEMENTS) {
         return attni_parallel_for(engine->context, tasks, weigh_rows, engine);
     }
     for (int64_t task = 0; task < tasks; ++task) {
@@ -114,12 +133,14 @@ static attn_status weigh_block(attni_blas_engine *engine) {
 }
 
 /* to += weights of the keys [begin, end) * their values, for row `index` of the block. */
-static void add_values(const attni_blas_engine *engine, char *to, int64_t index, int64_t begin, int64_t end) {
+static void add_values(const attni_blas_engine *engine, char *to, int64_t index, int64_t begin,
+                       int64_t end) {
     const attni_sdpa_problem *problem = engine->problem;
     for (int64_t key = begin; key < end; ++key) {
         const char *weight = attni_scores_at(engine, index, key - engine->block_keys.begin);
         const attni_matrix value = attni_rows_from(engine, engine->value, key - engine->seen.begin);
-        engine->kernels->accumulate(to, value.data, value.col_stride, problem->value_dim, attni_read_real(weight, 0, problem->dtype));
+        engine->kernels->accumulate(to, value.data, value.col_stride, problem->value_dim,
+                                    attni_read_real(weight, 0, problem->dtype));
     }
 }
 
@@ -134,7 +155,8 @@ static void add_own_values(const attni_blas_engine *engine, int64_t index, attni
     for (int64_t extra = 0; extra < problem->extra_cols; ++extra) {
         const char *weight = attni_scores_at(engine, index, attni_block_cols(engine) + extra);
         const attni_matrix value = attni_rows_from(engine, engine->extra_value, extra);
-        engine->kernels->accumulate(to, value.data, value.col_stride, problem->value_dim, attni_read_real(weight, 0, problem->dtype));
+        engine->kernels->accumulate(to, value.data, value.col_stride, problem->value_dim,
+                                    attni_read_real(weight, 0, problem->dtype));
     }
     if (engine->empty[index]) {
         memset(to, 0, (size_t)(problem->value_dim * engine->element));
@@ -144,7 +166,8 @@ static void add_own_values(const attni_blas_engine *engine, int64_t index, attni
 /* The block of output: weights * V. */
 static void weigh_values(attni_blas_engine *engine) {
     const attni_sdpa_problem *problem = engine->problem;
-    const attni_interval common = attni_rows_common(&engine->visibility, engine->first_row, engine->first_row + engine->num_rows);
+    const attni_interval common = attni_rows_common(&engine->visibility, engine->first_row,
+                                                    engine->first_row + engine->num_rows);
     const attni_matrix target = attni_rows_from(engine, engine->output, engine->first_row);
     const bool is_staged = engine->output_block != NULL;
     engine->block_output = is_staged ? engine->output_block : target.data;
@@ -157,11 +180,16 @@ static void weigh_values(attni_blas_engine *engine) {
         .cols = problem->value_dim,
         .inner = common.end - common.begin,
         .alpha = 1,
-        .a = {.data = attni_scores_at(engine, 0, common.end > common.begin ? common.begin - engine->block_keys.begin : 0),
+        .a = {.data = attni_scores_at(
+                  engine, 0,
+                  common.end > common.begin ? common.begin - engine->block_keys.begin : 0),
               .row_stride = engine->plan->score_cols,
               .col_stride = 1},
-        .b = attni_rows_from(engine, engine->value, common.end > common.begin ? common.begin - engine->seen.begin : 0),
-        .c = {.data = engine->block_output, .row_stride = engine->block_output_stride, .col_stride = 1},
+        .b = attni_rows_from(engine, engine->value,
+                             common.end > common.begin ? common.begin - engine->seen.begin : 0),
+        .c = {.data = engine->block_output,
+              .row_stride = engine->block_output_stride,
+              .col_stride = 1},
     };
     attni_gemm_run(&call, engine->gemm_scratch);
     for (int64_t index = 0; index < engine->num_rows; ++index) {
@@ -169,7 +197,8 @@ static void weigh_values(attni_blas_engine *engine) {
     }
     if (is_staged) {
         const attni_strided_matrix from = {engine->output_block, problem->value_dim, 1};
-        attni_copy_matrix(attni_matrix_layout(&target), from, engine->num_rows, problem->value_dim, (size_t)engine->element);
+        attni_copy_matrix(attni_matrix_layout(&target), from, engine->num_rows, problem->value_dim,
+                          (size_t)engine->element);
     }
 }
 
@@ -177,9 +206,12 @@ static attn_status run_block(attni_blas_engine *engine, int64_t first_row) {
     const attni_sdpa_problem *problem = engine->problem;
     engine->first_row = first_row;
     engine->num_rows = attni_min(engine->plan->row_block, problem->tgt_len - first_row);
-    engine->block_keys = attni_rows_union(&engine->visibility, first_row, first_row + engine->num_rows);
-    const int64_t skipped = attni_block_cols(engine) > 0 ? engine->block_keys.begin - engine->seen.begin : 0;
-    score_columns(engine, attni_rows_from(engine, engine->key, skipped), 0, attni_block_cols(engine));
+    engine->block_keys =
+        attni_rows_union(&engine->visibility, first_row, first_row + engine->num_rows);
+    const int64_t skipped =
+        attni_block_cols(engine) > 0 ? engine->block_keys.begin - engine->seen.begin : 0;
+    score_columns(engine, attni_rows_from(engine, engine->key, skipped), 0,
+                  attni_block_cols(engine));
     score_columns(engine, engine->extra_key, attni_block_cols(engine), problem->extra_cols);
     ATTNI_TRY(weigh_block(engine));
     weigh_values(engine);
@@ -202,8 +234,8 @@ static char *piece(char *scratch, bool wanted, size_t offset) {
     return wanted ? scratch + offset : NULL;
 }
 
-attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_problem *problem, const attni_sdpa_plan *plan, char *scratch,
-                                  int64_t *num_blocks) {
+attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_problem *problem,
+                                  const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks) {
     attni_blas_engine engine = {
         .context = context,
         .problem = problem,
@@ -216,8 +248,10 @@ attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_proble
         engine.empty = (unsigned char *)scratch + plan->empty_offset;
         engine.gemm_scratch = scratch + plan->gemm_offset;
         engine.packed_key = piece(scratch, (plan->packs & ATTNI_PACKS_KEY) != 0, plan->key_offset);
-        engine.packed_value = piece(scratch, (plan->packs & ATTNI_PACKS_VALUE) != 0, plan->value_offset);
-        engine.output_block = piece(scratch, (plan->packs & ATTNI_PACKS_OUTPUT) != 0, plan->output_offset);
+        engine.packed_value =
+            piece(scratch, (plan->packs & ATTNI_PACKS_VALUE) != 0, plan->value_offset);
+        engine.output_block =
+            piece(scratch, (plan->packs & ATTNI_PACKS_OUTPUT) != 0, plan->output_offset);
     }
     for (int64_t batch = 0; batch < problem->num_batches; ++batch) {
         start_batch(&engine, batch);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * engine_blas.h: the state that the two halves of the BLAS engine share: products (engine_blas.c) and rows (engine_blas_rows.c).
+ * engine_blas.h: the state that the two halves of the BLAS engine share: products (engine_blas.c)
+ * and rows (engine_blas_rows.c).
  */
 #ifndef ATTNI_SDPA_ENGINE_BLAS_H
 #define ATTNI_SDPA_ENGINE_BLAS_H
@@ -28,9 +29,9 @@ typedef struct attni_blas_engine {
     int64_t batch;
     int64_t head;
     attni_visibility visibility;
-    attni_interval seen;      /* keys that some row sees */
+    attni_interval seen; /* keys that some row sees */
     attni_matrix query;
-    attni_matrix key;         /* row j is key seen.begin + j; extra columns' rows follow in extra_key */
+    attni_matrix key; /* row j is key seen.begin + j; extra columns' rows follow in extra_key */
     attni_matrix value;
     attni_matrix extra_key;
     attni_matrix extra_value;
@@ -41,30 +42,36 @@ typedef struct attni_blas_engine {
     /* one block of rows */
     int64_t first_row;
     int64_t num_rows;
-    attni_interval block_keys; /* keys that some row of the block sees: the columns of its scores, the extra ones after them */
+    attni_interval block_keys; /* keys that some row of the block sees: the columns of its scores,
+                                  the extra ones after them */
     char *block_output;        /* where rows of the block's output are added up */
     int64_t block_output_stride;
 } attni_blas_engine;
 
-static inline int64_t attni_operand_offset(const attni_blas_engine *engine, const attni_operand *operand, int64_t head) {
+static inline int64_t attni_operand_offset(const attni_blas_engine *engine,
+                                           const attni_operand *operand, int64_t head) {
     const attni_sdpa_problem *problem = engine->problem;
-    return attni_offset_of(engine->batch, problem->batch_rank, problem->batch_shape, operand->strides) +
+    return attni_offset_of(engine->batch, problem->batch_rank, problem->batch_shape,
+                           operand->strides) +
            head * operand->strides[problem->batch_rank];
 }
 
 /* A matrix moved on by some elements; that of an empty tensor has no address to move. */
-static inline attni_matrix attni_moved(const attni_blas_engine *engine, attni_matrix matrix, int64_t elements) {
+static inline attni_matrix attni_moved(const attni_blas_engine *engine, attni_matrix matrix,
+                                       int64_t elements) {
     if (matrix.data != NULL) {
         matrix.data += elements * engine->element;
     }
     return matrix;
 }
 
-static inline attni_matrix attni_rows_from(const attni_blas_engine *engine, attni_matrix matrix, int64_t row) {
+static inline attni_matrix attni_rows_from(const attni_blas_engine *engine, attni_matrix matrix,
+                                           int64_t row) {
     return attni_moved(engine, matrix, row * matrix.row_stride);
 }
 
-static inline attni_matrix attni_operand_matrix(const attni_blas_engine *engine, const attni_operand *operand, int64_t head) {
+static inline attni_matrix attni_operand_matrix(const attni_blas_engine *engine,
+                                                const attni_operand *operand, int64_t head) {
     const int32_t row_axis = engine->problem->batch_rank + 1;
     const attni_matrix first = {
         .data = operand->data,
@@ -87,10 +94,12 @@ static inline char *attni_scores_at(const attni_blas_engine *engine, int64_t row
     return engine->scores + (row * engine->plan->score_cols + col) * engine->element;
 }
 
-/* engine_blas_rows.c: turns row `index` of the block from scores into weights and hands out what the caller asked for. */
+/* engine_blas_rows.c: turns row `index` of the block from scores into weights and hands out what
+ * the caller asked for. */
 void attni_weigh_row(const attni_blas_engine *engine, int64_t index);
 
-/* engine_blas_rows.c: sets the weights output of a head to 0: hidden positions stay so, and averages are added up head by head. */
+/* engine_blas_rows.c: sets the weights output of a head to 0: hidden positions stay so, and
+ * averages are added up head by head. */
 void attni_clear_weights(const attni_blas_engine *engine, int64_t head);
 
 #endif

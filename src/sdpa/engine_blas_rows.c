@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * engine_blas_rows.c: one row of the BLAS engine: its scores are finished and normalised, and what the caller asked for is stored. Rows
- * of a block are independent and may run on different threads.
+ * engine_blas_rows.c: one row of the BLAS engine: its scores are finished and normalised, and what
+ * the caller asked for is stored. Rows of a block are independent and may run on different threads.
  */
 #include <string.h>
 
@@ -14,10 +14,12 @@ static double head_option(const attni_blas_engine *engine, const attni_operand *
 }
 
 /* Weights go to columns [first_col, first_col + count) of row `row` of the weights output. */
-static void write_weights(const attni_blas_engine *engine, int64_t row, int64_t first_col, const char *weights, int64_t count) {
+static void write_weights(const attni_blas_engine *engine, int64_t row, int64_t first_col,
+                          const char *weights, int64_t count) {
     const attni_sdpa_problem *problem = engine->problem;
     const attni_matrix matrix = attni_operand_matrix(engine, &problem->weights, engine->head);
-    const attni_matrix target = attni_moved(engine, matrix, row * matrix.row_stride + first_col * matrix.col_stride);
+    const attni_matrix target =
+        attni_moved(engine, matrix, row * matrix.row_stride + first_col * matrix.col_stride);
     if (!problem->average_weights) {
         const attni_strided_matrix from = {(char *)(uintptr_t)weights, 0, 1};
         attni_copy_matrix(attni_matrix_layout(&target), from, 1, count, (size_t)engine->element);
@@ -30,37 +32,44 @@ static void write_weights(const attni_blas_engine *engine, int64_t row, int64_t 
     }
     for (int64_t col = 0; col < count; ++col) {
         const int64_t offset = col * target.col_stride;
-        const double sum = attni_read_real(target.data, offset, problem->dtype) + share * attni_read_real(weights, col, problem->dtype);
+        const double sum = attni_read_real(target.data, offset, problem->dtype) +
+                           share * attni_read_real(weights, col, problem->dtype);
         attni_write_real(target.data, offset, problem->dtype, sum);
     }
 }
 
-/* The dense masks on the scores of one row's keys. A later additive mask must not bring back what an earlier one excluded. */
-static void mask_scores(const attni_blas_engine *engine, int64_t row, attni_interval keys, attni_stretch scores) {
+/* The dense masks on the scores of one row's keys. A later additive mask must not bring back what
+ * an earlier one excluded. */
+static void mask_scores(const attni_blas_engine *engine, int64_t row, attni_interval keys,
+                        attni_stretch scores) {
     const attni_sdpa_problem *problem = engine->problem;
     const double excluded = attni_excluded_score(problem->normalizer);
     int64_t offsets[ATTNI_MAX_MASKS];
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
         const attni_mask *mask = &problem->masks[i];
         const int64_t *strides = &mask->strides[problem->batch_rank];
-        offsets[i] = attni_offset_of(engine->batch, problem->batch_rank, problem->batch_shape, mask->strides) +
+        offsets[i] = attni_offset_of(engine->batch, problem->batch_rank, problem->batch_shape,
+                                     mask->strides) +
                      engine->head * strides[0] + row * strides[1] + keys.begin * strides[2];
         if (mask->kind == ATTN_MASK_NONE) {
             continue;
         }
-        attni_mask_apply(mask, offsets[i], strides[2], engine->kernels, scores.scores, scores.count, excluded);
+        attni_mask_apply(mask, offsets[i], strides[2], engine->kernels, scores.scores, scores.count,
+                         excluded);
         for (int32_t earlier = 0; earlier < i && mask->kind == ATTN_MASK_ADDITIVE; ++earlier) {
             const attni_mask *first = &problem->masks[earlier];
             if (first->kind != ATTN_MASK_NONE) {
-                attni_mask_exclude(first, offsets[earlier], first->strides[problem->batch_rank + 2], engine->kernels, scores.scores,
-                                   scores.count, excluded);
+                attni_mask_exclude(first, offsets[earlier], first->strides[problem->batch_rank + 2],
+                                   engine->kernels, scores.scores, scores.count, excluded);
             }
         }
     }
 }
 
-/* Scale 0, softcap, ALiBi and masks, in this order; the extra columns take part in the first two. */
-static void finish_scores(const attni_blas_engine *engine, int64_t row, attni_interval keys, const attni_row *scores) {
+/* Scale 0, softcap, ALiBi and masks, in this order; the extra columns take part in the first two.
+ */
+static void finish_scores(const attni_blas_engine *engine, int64_t row, attni_interval keys,
+                          const attni_row *scores) {
     const attni_sdpa_problem *problem = engine->problem;
     const attni_row_kernels *kernels = engine->kernels;
     const int64_t count = scores->keys.count;
@@ -73,8 +82,10 @@ static void finish_scores(const attni_blas_engine *engine, int64_t row, attni_in
         kernels->softcap(scores->extra.scores, scores->extra.count, problem->softcap);
     }
     if (problem->alibi_slopes.is_present) {
-        const int64_t distance = attni_saturating_add(attni_row_position(&engine->visibility, row), -keys.begin);
-        kernels->alibi(scores->keys.scores, count, head_option(engine, &problem->alibi_slopes), (double)distance);
+        const int64_t distance =
+            attni_saturating_add(attni_row_position(&engine->visibility, row), -keys.begin);
+        kernels->alibi(scores->keys.scores, count, head_option(engine, &problem->alibi_slopes),
+                       (double)distance);
     }
     mask_scores(engine, row, keys, scores->keys);
 }
@@ -94,10 +105,12 @@ void attni_weigh_row(const attni_blas_engine *engine, int64_t index) {
     if (has_sink) {
         sink = head_option(engine, &problem->sinks);
     }
-    const attni_row_result result = attni_normalize_row(engine->kernels, problem->normalizer, &scores, has_sink ? &sink : NULL);
+    const attni_row_result result =
+        attni_normalize_row(engine->kernels, problem->normalizer, &scores, has_sink ? &sink : NULL);
     engine->empty[index] = result.is_empty;
     if (problem->lse.is_present) {
-        const int64_t offset = attni_operand_offset(engine, &problem->lse, engine->head) + row * problem->lse.strides[problem->batch_rank + 1];
+        const int64_t offset = attni_operand_offset(engine, &problem->lse, engine->head) +
+                               row * problem->lse.strides[problem->batch_rank + 1];
         attni_write_real(problem->lse.data, offset, problem->dtype, result.lse);
     }
     if (problem->weights.is_present) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * sdpa.c: the public attention calls. Each checks and plans; one runs, one tells the workspace, one explains.
+ * sdpa.c: the public attention calls. Each checks and plans; one runs, one tells the workspace, one
+ * explains.
  */
 #include <attention/sdpa.h>
 
@@ -18,7 +19,8 @@ typedef struct sdpa_arguments {
 
 /* No output may touch an input or another output. */
 static attn_status check_overlap(const sdpa_arguments *arguments, const attn_sdpa_params *params) {
-    const attni_argument outputs[] = {{"output", arguments->output}, {"lse", params->lse}, {"weights", params->weights}};
+    const attni_argument outputs[] = {
+        {"output", arguments->output}, {"lse", params->lse}, {"weights", params->weights}};
     const attni_argument inputs[] = {{"query", arguments->query},
                                      {"key", arguments->key},
                                      {"value", arguments->value},
@@ -32,8 +34,9 @@ static attn_status check_overlap(const sdpa_arguments *arguments, const attn_sdp
 }
 
 /* Everything before the run. */
-static attn_status prepare(attn_context *context, const sdpa_arguments *arguments, attni_data_rule data_rule,
-                           attni_sdpa_problem *problem, attni_sdpa_plan *plan) {
+static attn_status prepare(attn_context *context, const sdpa_arguments *arguments,
+                           attni_data_rule data_rule, attni_sdpa_problem *problem,
+                           attni_sdpa_plan *plan) {
     attn_sdpa_params params;
     ATTNI_TRY(attni_sdpa_read_params("params", arguments->params, &params));
     const attni_sdpa_request request = {
@@ -53,8 +56,9 @@ static attn_status prepare(attn_context *context, const sdpa_arguments *argument
     return attni_sdpa_make_plan(context, problem, plan);
 }
 
-attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const attn_tensor *key, const attn_tensor *value,
-                      const attn_sdpa_params *params, const attn_tensor *output, void *workspace, size_t workspace_bytes) {
+attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const attn_tensor *key,
+                      const attn_tensor *value, const attn_sdpa_params *params,
+                      const attn_tensor *output, void *workspace, size_t workspace_bytes) {
     attni_error_clear();
     ATTNI_TRY(attni_context_resolve(context, &context));
     const sdpa_arguments arguments = {query, key, value, params, output};
@@ -63,14 +67,16 @@ attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const att
     ATTNI_TRY(prepare(context, &arguments, ATTNI_DATA_REQUIRED, &problem, &plan));
     ATTNI_TRY(attni_workspace_check(&plan.layout, workspace, workspace_bytes));
     attni_workspace scratch;
-    ATTNI_TRY(attni_workspace_acquire(&plan.layout, attni_context_allocator(context), workspace, &scratch));
+    ATTNI_TRY(attni_workspace_acquire(&plan.layout, attni_context_allocator(context), workspace,
+                                      &scratch));
     const attn_status status = attni_sdpa_run(context, &problem, &plan, scratch.base);
     attni_workspace_release(&scratch, attni_context_allocator(context));
     return status;
 }
 
-attn_status attn_sdpa_workspace_bytes(attn_context *context, const attn_tensor *query, const attn_tensor *key,
-                                      const attn_tensor *value, const attn_sdpa_params *params, const attn_tensor *output,
+attn_status attn_sdpa_workspace_bytes(attn_context *context, const attn_tensor *query,
+                                      const attn_tensor *key, const attn_tensor *value,
+                                      const attn_sdpa_params *params, const attn_tensor *output,
                                       size_t *bytes) {
     attni_error_clear();
     if (bytes == NULL) {
@@ -84,8 +90,10 @@ attn_status attn_sdpa_workspace_bytes(attn_context *context, const attn_tensor *
     return attni_layout_bytes(&plan.layout, bytes);
 }
 
-attn_status attn_sdpa_explain(attn_context *context, const attn_tensor *query, const attn_tensor *key, const attn_tensor *value,
-                              const attn_sdpa_params *params, const attn_tensor *output, attn_sdpa_report *report) {
+attn_status attn_sdpa_explain(attn_context *context, const attn_tensor *query,
+                              const attn_tensor *key, const attn_tensor *value,
+                              const attn_sdpa_params *params, const attn_tensor *output,
+                              attn_sdpa_report *report) {
     attni_error_clear();
     ATTNI_TRY(attni_struct_check_output("report", report, sizeof *report));
     ATTNI_TRY(attni_context_resolve(context, &context));

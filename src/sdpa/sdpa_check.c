@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * sdpa_check.c: the shapes of query, key, value and output, and how their axes become the canonical ones.
+ * sdpa_check.c: the shapes of query, key, value and output, and how their axes become the canonical
+ * ones.
  */
 #include "base/checked_size.h"
 #include "sdpa/sdpa_problem.h"
 
-static attn_status check_input(const char *name, const attn_tensor *tensor, attni_data_rule data_rule) {
+static attn_status check_input(const char *name, const attn_tensor *tensor,
+                               attni_data_rule data_rule) {
     ATTNI_TRY(attni_check_tensor(name, tensor, data_rule));
     ATTNI_TRY(attni_check_rank(name, tensor, 2, ATTN_MAX_RANK));
     return attni_check_float(name, tensor);
@@ -18,7 +20,8 @@ static int64_t axis_length(const attn_tensor *tensor, int32_t axis, int32_t cano
 }
 
 /* Broadcasts one axis of query, key and value as PyTorch does. */
-static attn_status broadcast_axis(const attn_tensor *const inputs[3], int32_t axis, int32_t canonical_rank, int64_t *length) {
+static attn_status broadcast_axis(const attn_tensor *const inputs[3], int32_t axis,
+                                  int32_t canonical_rank, int64_t *length) {
     static const char *const names[] = {"query", "key", "value"};
     *length = 1;
     int32_t first = 0;
@@ -29,8 +32,10 @@ static attn_status broadcast_axis(const attn_tensor *const inputs[3], int32_t ax
         }
         if (*length != 1) {
             char text[ATTNI_SHAPE_TEXT_BYTES];
-            return attni_fail(ATTN_ERROR_SHAPE, "%s: expected %lld (as %s) or 1 on axis %d, got %s", names[i], (long long)*length,
-                              names[first], (int)(axis - canonical_rank), attni_shape_text(text, inputs[i]->rank, inputs[i]->shape));
+            return attni_fail(ATTN_ERROR_SHAPE, "%s: expected %lld (as %s) or 1 on axis %d, got %s",
+                              names[i], (long long)*length, names[first],
+                              (int)(axis - canonical_rank),
+                              attni_shape_text(text, inputs[i]->rank, inputs[i]->shape));
         }
         *length = own;
         first = i;
@@ -39,17 +44,20 @@ static attn_status broadcast_axis(const attn_tensor *const inputs[3], int32_t ax
 }
 
 /* How many query heads share one head of `tensor`. */
-static attn_status check_group(const char *name, const attn_tensor *tensor, int64_t num_heads, int64_t *group) {
+static attn_status check_group(const char *name, const attn_tensor *tensor, int64_t num_heads,
+                               int64_t *group) {
     const int64_t heads = tensor->rank > 2 ? tensor->shape[tensor->rank - 3] : 1;
     if (heads == 0 ? num_heads != 0 : num_heads % heads != 0) {
-        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected a number of heads that divides query's %lld, got %lld", name,
-                          (long long)num_heads, (long long)heads);
+        return attni_fail(ATTN_ERROR_SHAPE,
+                          "%s: expected a number of heads that divides query's %lld, got %lld",
+                          name, (long long)num_heads, (long long)heads);
     }
     *group = heads == 0 ? 1 : attni_max(1, num_heads / heads);
     return ATTN_OK;
 }
 
-static attn_status check_heads(const attni_sdpa_request *request, const attn_tensor *const inputs[3], int32_t canonical_rank,
+static attn_status check_heads(const attni_sdpa_request *request,
+                               const attn_tensor *const inputs[3], int32_t canonical_rank,
                                attni_sdpa_problem *problem) {
     const int32_t head_axis = canonical_rank - 3;
     problem->key_group = 1;
@@ -74,18 +82,22 @@ static attn_status check_sizes(const attni_sdpa_request *request, attni_sdpa_pro
     problem->extra_cols = request->extra_cols;
     problem->value_dim = value->shape[value->rank - 1];
     if (key->shape[key->rank - 1] != problem->head_dim) {
-        return attni_fail(ATTN_ERROR_SHAPE, "key: expected shape (..., S, E=%lld) as query's last axis, got %s",
-                          (long long)problem->head_dim, attni_shape_text(text, key->rank, key->shape));
+        return attni_fail(
+            ATTN_ERROR_SHAPE, "key: expected shape (..., S, E=%lld) as query's last axis, got %s",
+            (long long)problem->head_dim, attni_shape_text(text, key->rank, key->shape));
     }
     if (value->shape[value->rank - 2] != key->shape[key->rank - 2]) {
-        return attni_fail(ATTN_ERROR_SHAPE, "value: expected shape (..., S=%lld, Ev) with as many rows as key, got %s",
-                          (long long)key->shape[key->rank - 2], attni_shape_text(text, value->rank, value->shape));
+        return attni_fail(
+            ATTN_ERROR_SHAPE,
+            "value: expected shape (..., S=%lld, Ev) with as many rows as key, got %s",
+            (long long)key->shape[key->rank - 2],
+            attni_shape_text(text, value->rank, value->shape));
     }
     return ATTN_OK;
 }
 
-/* An input's strides on the canonical axes: 0 where its length is 1 or the axis is missing. With grouped heads (group > 1) the head
- * axis keeps its stride: the engine divides the head index. */
+/* An input's strides on the canonical axes: 0 where its length is 1 or the axis is missing. With
+ * grouped heads (group > 1) the head axis keeps its stride: the engine divides the head index. */
 static attni_operand input_operand(const attn_tensor *tensor, int32_t canonical_rank) {
     attni_operand operand = {.data = tensor->data, .dtype = tensor->dtype, .is_present = true};
     for (int32_t axis = 0; axis < canonical_rank; ++axis) {
@@ -96,7 +108,8 @@ static attni_operand input_operand(const attn_tensor *tensor, int32_t canonical_
     return operand;
 }
 
-static attn_status check_output(const attni_sdpa_request *request, int32_t rank, attni_sdpa_problem *problem) {
+static attn_status check_output(const attni_sdpa_request *request, int32_t rank,
+                                attni_sdpa_problem *problem) {
     attni_axis axes[ATTN_MAX_RANK];
     int32_t count = 0;
     for (; count < problem->batch_rank; ++count) {

@@ -9,9 +9,14 @@
 #include "sdpa/sdpa_problem.h"
 #include "tensor/element.h"
 
-enum { NAME_BYTES = 48, ALL_FLAGS = ATTN_SDPA_SET_SCALE | ATTN_SDPA_SET_WINDOW | ATTN_SDPA_ENABLE_GQA | ATTN_SDPA_AVERAGE_WEIGHTS };
+enum {
+    NAME_BYTES = 48,
+    ALL_FLAGS = ATTN_SDPA_SET_SCALE | ATTN_SDPA_SET_WINDOW | ATTN_SDPA_ENABLE_GQA |
+                ATTN_SDPA_AVERAGE_WEIGHTS
+};
 
-attn_status attni_sdpa_read_params(const char *name, const attn_sdpa_params *given, attn_sdpa_params *params) {
+attn_status attni_sdpa_read_params(const char *name, const attn_sdpa_params *given,
+                                   attn_sdpa_params *params) {
     return attni_struct_read(name, given, sizeof *params, sizeof *params, params);
 }
 
@@ -25,18 +30,23 @@ static attn_status check_scale_and_window(const attn_sdpa_params *params, const 
     const bool has_scale = (params->flags & ATTN_SDPA_SET_SCALE) != 0;
     const bool has_window = (params->flags & ATTN_SDPA_SET_WINDOW) != 0;
     if (!has_scale && params->scale != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "%sscale: expected 0 without ATTN_SDPA_SET_SCALE, got %g", prefix, params->scale);
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "%sscale: expected 0 without ATTN_SDPA_SET_SCALE, got %g", prefix,
+                          params->scale);
     }
     if (isnan(params->scale)) {
         return attni_fail(ATTN_ERROR_VALUE, "%sscale: expected a number, got NaN", prefix);
     }
     if (!has_window && (params->window_left != 0 || params->window_right != 0)) {
-        return attni_fail(ATTN_ERROR_VALUE, "%swindow: expected 0 and 0 without ATTN_SDPA_SET_WINDOW, got %lld and %lld", prefix,
-                          (long long)params->window_left, (long long)params->window_right);
+        return attni_fail(
+            ATTN_ERROR_VALUE,
+            "%swindow: expected 0 and 0 without ATTN_SDPA_SET_WINDOW, got %lld and %lld", prefix,
+            (long long)params->window_left, (long long)params->window_right);
     }
     if (params->window_left < -1 || params->window_right < -1) {
         const bool is_left = params->window_left < -1;
-        return attni_fail(ATTN_ERROR_VALUE, "%swindow_%s: expected -1 (unlimited) and up, got %lld", prefix, is_left ? "left" : "right",
+        return attni_fail(ATTN_ERROR_VALUE, "%swindow_%s: expected -1 (unlimited) and up, got %lld",
+                          prefix, is_left ? "left" : "right",
                           (long long)(is_left ? params->window_left : params->window_right));
     }
     return ATTN_OK;
@@ -44,34 +54,41 @@ static attn_status check_scale_and_window(const attn_sdpa_params *params, const 
 
 static attn_status check_numbers(const attn_sdpa_params *params, const char *prefix) {
     if ((params->flags & ~(uint64_t)ALL_FLAGS) != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "%sflags: expected bits of enum attn_sdpa_flag, got 0x%llx", prefix,
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "%sflags: expected bits of enum attn_sdpa_flag, got 0x%llx", prefix,
                           (unsigned long long)params->flags);
     }
     ATTNI_TRY(check_scale_and_window(params, prefix));
     if (!(params->softcap >= 0) || isinf(params->softcap)) {
-        return attni_fail(ATTN_ERROR_VALUE, "%ssoftcap: expected 0 (none) or a positive number, got %g", prefix, params->softcap);
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "%ssoftcap: expected 0 (none) or a positive number, got %g", prefix,
+                          params->softcap);
     }
     if (params->is_causal != 0 && params->is_causal != 1) {
-        return attni_fail(ATTN_ERROR_VALUE, "%sis_causal: expected 0 or 1, got %d", prefix, (int)params->is_causal);
+        return attni_fail(ATTN_ERROR_VALUE, "%sis_causal: expected 0 or 1, got %d", prefix,
+                          (int)params->is_causal);
     }
     if (params->normalizer < ATTN_NORMALIZER_SOFTMAX || params->normalizer > ATTN_NORMALIZER_NONE) {
-        return attni_fail(ATTN_ERROR_VALUE, "%snormalizer: expected a value of enum attn_normalizer, got %d", prefix,
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "%snormalizer: expected a value of enum attn_normalizer, got %d", prefix,
                           (int)params->normalizer);
     }
     if (params->reserved != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "%sreserved: expected 0, got %d", prefix, (int)params->reserved);
+        return attni_fail(ATTN_ERROR_VALUE, "%sreserved: expected 0, got %d", prefix,
+                          (int)params->reserved);
     }
     const bool is_softmax = params->normalizer == ATTN_NORMALIZER_SOFTMAX;
     if (!is_softmax && (params->sinks != NULL || params->lse != NULL)) {
-        return attni_fail(ATTN_ERROR_VALUE, "%s%s: expected NULL unless the normalizer is softmax", prefix,
-                          params->sinks != NULL ? "sinks" : "lse");
+        return attni_fail(ATTN_ERROR_VALUE, "%s%s: expected NULL unless the normalizer is softmax",
+                          prefix, params->sinks != NULL ? "sinks" : "lse");
     }
     return ATTN_OK;
 }
 
 /* An int64 view over the batch axes. */
-static attn_status check_batch_option(const attni_sdpa_request *request, const char *option, const attn_tensor *tensor,
-                                      const attni_sdpa_problem *problem, attni_operand *operand) {
+static attn_status check_batch_option(const attni_sdpa_request *request, const char *option,
+                                      const attn_tensor *tensor, const attni_sdpa_problem *problem,
+                                      attni_operand *operand) {
     if (tensor == NULL) {
         return ATTN_OK;
     }
@@ -91,8 +108,9 @@ static attn_status check_batch_option(const attni_sdpa_request *request, const c
 }
 
 /* A view of shape (H) or (1). */
-static attn_status check_head_option(const attni_sdpa_request *request, const char *option, const attn_tensor *tensor,
-                                     const attni_sdpa_problem *problem, attni_operand *operand) {
+static attn_status check_head_option(const attni_sdpa_request *request, const char *option,
+                                     const attn_tensor *tensor, const attni_sdpa_problem *problem,
+                                     attni_operand *operand) {
     if (tensor == NULL) {
         return ATTN_OK;
     }
@@ -102,7 +120,8 @@ static attn_status check_head_option(const attni_sdpa_request *request, const ch
     ATTNI_TRY(attni_check_tensor(name, tensor, request->option_data));
     ATTNI_TRY(attni_check_float_option(name, tensor, problem->dtype));
     ATTNI_TRY(attni_check_rank(name, tensor, 1, 1));
-    ATTNI_TRY(attni_broadcast_strides(name, tensor, &axis, 1, &operand->strides[problem->batch_rank]));
+    ATTNI_TRY(
+        attni_broadcast_strides(name, tensor, &axis, 1, &operand->strides[problem->batch_rank]));
     operand->data = tensor->data;
     operand->dtype = tensor->dtype;
     operand->is_present = true;
@@ -115,8 +134,9 @@ typedef struct output_axes {
     int64_t cols; /* -1: no column axis */
 } output_axes;
 
-static attn_status check_output_option(const attni_sdpa_request *request, const char *option, const attn_tensor *tensor,
-                                       const attni_sdpa_problem *problem, output_axes which, attni_operand *operand) {
+static attn_status check_output_option(const attni_sdpa_request *request, const char *option,
+                                       const attn_tensor *tensor, const attni_sdpa_problem *problem,
+                                       output_axes which, attni_operand *operand) {
     if (tensor == NULL) {
         return ATTN_OK;
     }
@@ -165,31 +185,37 @@ static attn_status check_mask(const attni_sdpa_request *request, attni_sdpa_prob
     /* Without a head axis in the call a mask has none to broadcast along. */
     const int32_t hidden = request->output->rank > 2 ? 0 : 1;
     attni_mask *mask = &problem->masks[0];
-    ATTNI_TRY(attni_mask_check(option_name(request, "mask", name), request->params->mask, request->params->mask_kind, problem->dtype,
-                               axes + hidden, count - hidden, request->option_data, mask));
+    ATTNI_TRY(attni_mask_check(option_name(request, "mask", name), request->params->mask,
+                               request->params->mask_kind, problem->dtype, axes + hidden,
+                               count - hidden, request->option_data, mask));
     for (int32_t axis = count - 1; hidden != 0 && axis >= 0; --axis) {
         mask->strides[axis] = axis >= hidden ? mask->strides[axis - hidden] : 0;
     }
     return ATTN_OK;
 }
 
-static attn_status check_key_lengths(const attni_sdpa_request *request, const attni_sdpa_problem *problem) {
+static attn_status check_key_lengths(const attni_sdpa_request *request,
+                                     const attni_sdpa_problem *problem) {
     const attni_operand *lengths = &problem->key_lengths;
     if (!lengths->is_present || request->option_data == ATTNI_DATA_IGNORED) {
         return ATTN_OK;
     }
     for (int64_t batch = 0; batch < problem->num_batches; ++batch) {
-        const int64_t offset = attni_offset_of(batch, problem->batch_rank, problem->batch_shape, lengths->strides);
+        const int64_t offset =
+            attni_offset_of(batch, problem->batch_rank, problem->batch_shape, lengths->strides);
         const int64_t length = attni_read_int64(lengths->data, offset);
         if (length < 0 || length > problem->src_len) {
-            return attni_fail(ATTN_ERROR_VALUE, "%skey_lengths: expected 0 to S=%lld, got %lld for batch %lld", request->option_prefix,
-                              (long long)problem->src_len, (long long)length, (long long)batch);
+            return attni_fail(ATTN_ERROR_VALUE,
+                              "%skey_lengths: expected 0 to S=%lld, got %lld for batch %lld",
+                              request->option_prefix, (long long)problem->src_len,
+                              (long long)length, (long long)batch);
         }
     }
     return ATTN_OK;
 }
 
-attn_status attni_sdpa_check_options(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
+attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
+                                     attni_sdpa_problem *problem) {
     const attn_sdpa_params *params = request->params;
     ATTNI_TRY(check_numbers(params, request->option_prefix));
     const bool has_scale = (params->flags & ATTN_SDPA_SET_SCALE) != 0;
@@ -206,17 +232,23 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request, attni_sd
     problem->normalizer = params->normalizer;
     problem->average_weights = (params->flags & ATTN_SDPA_AVERAGE_WEIGHTS) != 0;
     ATTNI_TRY(check_mask(request, problem));
-    ATTNI_TRY(check_batch_option(request, "query_offset", params->query_offset, problem, &problem->query_offset));
-    ATTNI_TRY(check_batch_option(request, "key_lengths", params->key_lengths, problem, &problem->key_lengths));
-    ATTNI_TRY(check_head_option(request, "alibi_slopes", params->alibi_slopes, problem, &problem->alibi_slopes));
+    ATTNI_TRY(check_batch_option(request, "query_offset", params->query_offset, problem,
+                                 &problem->query_offset));
+    ATTNI_TRY(check_batch_option(request, "key_lengths", params->key_lengths, problem,
+                                 &problem->key_lengths));
+    ATTNI_TRY(check_head_option(request, "alibi_slopes", params->alibi_slopes, problem,
+                                &problem->alibi_slopes));
     ATTNI_TRY(check_head_option(request, "sinks", params->sinks, problem, &problem->sinks));
     const output_axes lse_axes = {.heads = true, .cols = -1};
-    const output_axes weight_axes = {.heads = !problem->average_weights, .cols = problem->src_len + problem->extra_cols};
+    const output_axes weight_axes = {.heads = !problem->average_weights,
+                                     .cols = problem->src_len + problem->extra_cols};
     ATTNI_TRY(check_output_option(request, "lse", params->lse, problem, lse_axes, &problem->lse));
-    ATTNI_TRY(check_output_option(request, "weights", params->weights, problem, weight_axes, &problem->weights));
+    ATTNI_TRY(check_output_option(request, "weights", params->weights, problem, weight_axes,
+                                  &problem->weights));
     if (params->report != NULL) {
         char name[NAME_BYTES];
-        ATTNI_TRY(attni_struct_check_output(option_name(request, "report", name), params->report, sizeof *params->report));
+        ATTNI_TRY(attni_struct_check_output(option_name(request, "report", name), params->report,
+                                            sizeof *params->report));
     }
     problem->report = params->report;
     return check_key_lengths(request, problem);

@@ -7,25 +7,31 @@
 #include "sdpa/sdpa_problem.h"
 
 enum {
-    BLOCK_BYTES = 1 << 20,   /* a block of scores should stay in the second-level cache */
-    LARGEST_BLOCK = 256,     /* rows; more no longer makes the matrix products faster */
-    LARGEST_RAGGED_BLOCK = 64, /* where intervals differ from row to row, what rows do not share is not left to BLAS */
+    BLOCK_BYTES = 1 << 20, /* a block of scores should stay in the second-level cache */
+    LARGEST_BLOCK = 256,   /* rows; more no longer makes the matrix products faster */
+    LARGEST_RAGGED_BLOCK =
+        64, /* where intervals differ from row to row, what rows do not share is not left to BLAS */
     SMALLEST_BLOCK = 16
 };
 
 static int64_t choose_row_block(const attni_sdpa_problem *problem) {
     if (problem->src_len + problem->extra_cols > INT32_MAX) {
-        return 1; /* a longer row of scores has no leading dimension in BLAS, but a single row needs none */
+        return 1; /* a longer row of scores has no leading dimension in BLAS, but a single row needs
+                     none */
     }
-    const int64_t row_bytes = (problem->src_len + problem->extra_cols) * (int64_t)attn_dtype_size_bytes(problem->dtype);
-    const bool is_ragged = problem->is_causal || problem->window_left >= 0 || problem->window_right >= 0;
+    const int64_t row_bytes =
+        (problem->src_len + problem->extra_cols) * (int64_t)attn_dtype_size_bytes(problem->dtype);
+    const bool is_ragged =
+        problem->is_causal || problem->window_left >= 0 || problem->window_right >= 0;
     const int64_t largest = is_ragged ? LARGEST_RAGGED_BLOCK : LARGEST_BLOCK;
-    const int64_t block = attni_clamp(BLOCK_BYTES / attni_max(1, row_bytes), SMALLEST_BLOCK, largest);
+    const int64_t block =
+        attni_clamp(BLOCK_BYTES / attni_max(1, row_bytes), SMALLEST_BLOCK, largest);
     return attni_max(1, attni_min(block, problem->tgt_len));
 }
 
 static attni_matrix matrix_of(const attni_operand *operand, int32_t batch_rank) {
-    return (attni_matrix){.row_stride = operand->strides[batch_rank + 1], .col_stride = operand->strides[batch_rank + 2]};
+    return (attni_matrix){.row_stride = operand->strides[batch_rank + 1],
+                          .col_stride = operand->strides[batch_rank + 2]};
 }
 
 static int32_t choose_packs(const attni_sdpa_problem *problem) {
@@ -34,11 +40,15 @@ static int32_t choose_packs(const attni_sdpa_problem *problem) {
     const attni_matrix key = matrix_of(&problem->key, problem->batch_rank);
     const attni_matrix value = matrix_of(&problem->value, problem->batch_rank);
     const attni_matrix output = matrix_of(&problem->output, problem->batch_rank);
-    const attni_blas_layout output_layout = attni_blas_layout_of(&output, problem->tgt_len, problem->value_dim);
+    const attni_blas_layout output_layout =
+        attni_blas_layout_of(&output, problem->tgt_len, problem->value_dim);
     int32_t packs = 0;
-    packs |= attni_blas_layout_of(&query, problem->tgt_len, problem->head_dim).readable ? 0 : ATTNI_PACKS_QUERY;
+    packs |= attni_blas_layout_of(&query, problem->tgt_len, problem->head_dim).readable
+                 ? 0
+                 : ATTNI_PACKS_QUERY;
     packs |= attni_blas_layout_of(&key, src_rows, problem->head_dim).readable ? 0 : ATTNI_PACKS_KEY;
-    packs |= attni_blas_layout_of(&value, src_rows, problem->value_dim).readable ? 0 : ATTNI_PACKS_VALUE;
+    packs |=
+        attni_blas_layout_of(&value, src_rows, problem->value_dim).readable ? 0 : ATTNI_PACKS_VALUE;
     /* Rows of output are also added to one by one, so their elements must be neighbours. */
     packs |= output_layout.readable && !output_layout.transposed ? 0 : ATTNI_PACKS_OUTPUT;
     return packs;
@@ -48,9 +58,11 @@ static attni_matrix dense_rows(int64_t cols) {
     return (attni_matrix){.row_stride = cols, .col_stride = 1};
 }
 
-/* A product of the engine at its largest. Smaller ones need no more scratch: what BLAS reads stays readable when it shrinks. */
-static attni_gemm_call largest_call(const attni_sdpa_problem *problem, const attni_sdpa_plan *plan, attni_matrix a, attni_matrix b,
-                                    attni_matrix c, int64_t cols, int64_t inner) {
+/* A product of the engine at its largest. Smaller ones need no more scratch: what BLAS reads stays
+ * readable when it shrinks. */
+static attni_gemm_call largest_call(const attni_sdpa_problem *problem, const attni_sdpa_plan *plan,
+                                    attni_matrix a, attni_matrix b, attni_matrix c, int64_t cols,
+                                    int64_t inner) {
     return (attni_gemm_call){
         .backend = plan->gemm,
         .dtype = problem->dtype,
@@ -64,7 +76,8 @@ static attni_gemm_call largest_call(const attni_sdpa_problem *problem, const att
     };
 }
 
-/* Lays out the scratch memory of the BLAS engine: it works on one block of rows of one head at a time. */
+/* Lays out the scratch memory of the BLAS engine: it works on one block of rows of one head at a
+ * time. */
 static void lay_out(const attni_sdpa_problem *problem, attni_sdpa_plan *plan) {
     const size_t element = attn_dtype_size_bytes(problem->dtype);
     const int64_t src_rows = problem->src_len + problem->extra_cols;
@@ -79,36 +92,49 @@ static void lay_out(const attni_sdpa_problem *problem, attni_sdpa_plan *plan) {
     const bool packs_key = (plan->packs & ATTNI_PACKS_KEY) != 0;
     const bool packs_value = (plan->packs & ATTNI_PACKS_VALUE) != 0;
     const bool packs_output = (plan->packs & ATTNI_PACKS_OUTPUT) != 0;
-    plan->key_offset = attni_layout_add(layout, packs_key ? src_rows : 0, (size_t)problem->head_dim * element);
-    plan->value_offset = attni_layout_add(layout, packs_value ? src_rows : 0, (size_t)problem->value_dim * element);
-    plan->output_offset = attni_layout_add(layout, packs_output ? plan->row_block : 0, (size_t)problem->value_dim * element);
+    plan->key_offset =
+        attni_layout_add(layout, packs_key ? src_rows : 0, (size_t)problem->head_dim * element);
+    plan->value_offset =
+        attni_layout_add(layout, packs_value ? src_rows : 0, (size_t)problem->value_dim * element);
+    plan->output_offset = attni_layout_add(layout, packs_output ? plan->row_block : 0,
+                                           (size_t)problem->value_dim * element);
     const attni_matrix scores = {.row_stride = plan->score_cols, .col_stride = 1};
     const attni_matrix query = matrix_of(&problem->query, problem->batch_rank);
-    const attni_matrix key = packs_key ? dense_rows(problem->head_dim) : matrix_of(&problem->key, problem->batch_rank);
-    const attni_matrix value = packs_value ? dense_rows(problem->value_dim) : matrix_of(&problem->value, problem->batch_rank);
-    const attni_matrix output = packs_output ? dense_rows(problem->value_dim) : matrix_of(&problem->output, problem->batch_rank);
-    const attni_matrix key_transposed = {.row_stride = key.col_stride, .col_stride = key.row_stride};
-    const attni_gemm_call score_call = largest_call(problem, plan, query, key_transposed, scores, src_rows, problem->head_dim);
-    const attni_gemm_call value_call = largest_call(problem, plan, scores, value, output, problem->value_dim, src_rows);
+    const attni_matrix key =
+        packs_key ? dense_rows(problem->head_dim) : matrix_of(&problem->key, problem->batch_rank);
+    const attni_matrix value = packs_value ? dense_rows(problem->value_dim)
+                                           : matrix_of(&problem->value, problem->batch_rank);
+    const attni_matrix output = packs_output ? dense_rows(problem->value_dim)
+                                             : matrix_of(&problem->output, problem->batch_rank);
+    const attni_matrix key_transposed = {.row_stride = key.col_stride,
+                                         .col_stride = key.row_stride};
+    const attni_gemm_call score_call =
+        largest_call(problem, plan, query, key_transposed, scores, src_rows, problem->head_dim);
+    const attni_gemm_call value_call =
+        largest_call(problem, plan, scores, value, output, problem->value_dim, src_rows);
     plan->gemm_offset = attni_gemm_add_scratch(&score_call, layout);
     attni_gemm_add_scratch(&value_call, layout);
 }
 
-attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem, attni_sdpa_plan *plan) {
+attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
+                                 attni_sdpa_plan *plan) {
     *plan = (attni_sdpa_plan){
         .engine = ATTN_ENGINE_BLAS,
         .gemm = attni_context_gemm(context),
         .score_cols = problem->src_len + problem->extra_cols,
         .row_block = choose_row_block(problem),
         .packs = choose_packs(problem),
-        .reason = attni_context_engine(context) == ATTN_ENGINE_BLAS ? "the context asks for the BLAS engine"
-                                                                     : "the BLAS engine is the only one in this version",
+        .reason = attni_context_engine(context) == ATTN_ENGINE_BLAS
+                      ? "the context asks for the BLAS engine"
+                      : "the BLAS engine is the only one in this version",
     };
     ATTNI_TRY(attni_gemm_check(plan->gemm));
     if (plan->gemm == ATTN_GEMM_NATIVE) {
-        plan->packs &= ~ATTNI_PACKS_QUERY; /* the native product reads any layout; only what it reads many times is worth a copy */
+        plan->packs &= ~ATTNI_PACKS_QUERY; /* the native product reads any layout; only what it
+                                              reads many times is worth a copy */
     }
-    plan->num_blocks = problem->num_batches * problem->num_heads * attni_divide_up(problem->tgt_len, plan->row_block);
+    plan->num_blocks = problem->num_batches * problem->num_heads *
+                       attni_divide_up(problem->tgt_len, plan->row_block);
     if (plan->num_blocks > 0) {
         lay_out(problem, plan);
     }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * sdpa_problem.h: one attention call in canonical form, and the steps it goes through: check -> plan -> run.
+ * sdpa_problem.h: one attention call in canonical form, and the steps it goes through: check ->
+ * plan -> run.
  *
- * The canonical axes are (batch axes..., head, row, column); every tensor of the call is a base address and one stride for each of them, 0
- * where it repeats. Broadcasting, missing axes and PyTorch's rank rules end in sdpa_check.c.
+ * The canonical axes are (batch axes..., head, row, column); every tensor of the call is a base
+ * address and one stride for each of them, 0 where it repeats. Broadcasting, missing axes and
+ * PyTorch's rank rules end in sdpa_check.c.
  */
 #ifndef ATTNI_SDPA_SDPA_PROBLEM_H
 #define ATTNI_SDPA_SDPA_PROBLEM_H
@@ -36,11 +38,12 @@ typedef struct attni_sdpa_problem {
     int64_t batch_shape[ATTNI_MAX_BATCH_AXES];
     int64_t num_batches;
     int64_t num_heads;
-    int64_t key_group;   /* query heads that share one key head; 1 where the head axis broadcasts */
+    int64_t key_group; /* query heads that share one key head; 1 where the head axis broadcasts */
     int64_t value_group;
     int64_t tgt_len;
     int64_t src_len;
-    int64_t extra_cols; /* columns behind the S keys that every row sees; key and value have S + extra_cols rows */
+    int64_t extra_cols; /* columns behind the S keys that every row sees; key and value have S +
+                           extra_cols rows */
     int64_t head_dim;
     int64_t value_dim;
     double scale;
@@ -77,7 +80,8 @@ typedef struct attni_sdpa_request {
     int64_t extra_cols;
 } attni_sdpa_request;
 
-/* How a call will run. Depends on shapes, strides, options and the context, never on values or the number of threads. */
+/* How a call will run. Depends on shapes, strides, options and the context, never on values or the
+ * number of threads. */
 typedef struct attni_sdpa_plan {
     int32_t engine;
     int32_t gemm;
@@ -98,24 +102,30 @@ typedef struct attni_sdpa_plan {
 /* Bits of attni_sdpa_plan.packs. */
 enum { ATTNI_PACKS_QUERY = 1, ATTNI_PACKS_KEY = 2, ATTNI_PACKS_VALUE = 4, ATTNI_PACKS_OUTPUT = 8 };
 
-/* sdpa_options.c: reads the caller's struct of any version into today's. `name` is the argument, for messages. */
-attn_status attni_sdpa_read_params(const char *name, const attn_sdpa_params *given, attn_sdpa_params *params);
+/* sdpa_options.c: reads the caller's struct of any version into today's. `name` is the argument,
+ * for messages. */
+attn_status attni_sdpa_read_params(const char *name, const attn_sdpa_params *given,
+                                   attn_sdpa_params *params);
 
-/* sdpa_options.c: everything in params, given the sizes and batch axes in *problem; fills the rest of it. */
-attn_status attni_sdpa_check_options(const attni_sdpa_request *request, attni_sdpa_problem *problem);
+/* sdpa_options.c: everything in params, given the sizes and batch axes in *problem; fills the rest
+ * of it. */
+attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
+                                     attni_sdpa_problem *problem);
 
 /* sdpa_check.c: every argument error of the call but overlap. */
 attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_problem *problem);
 
 /* sdpa_plan.c */
-attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem, attni_sdpa_plan *plan);
+attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
+                                 attni_sdpa_plan *plan);
 attn_sdpa_report attni_sdpa_report_of(const attn_context *context, const attni_sdpa_plan *plan);
 
 /* sdpa_run.c: computes; `scratch` is a block of the plan's layout. */
-attn_status attni_sdpa_run(attn_context *context, const attni_sdpa_problem *problem, const attni_sdpa_plan *plan, char *scratch);
+attn_status attni_sdpa_run(attn_context *context, const attni_sdpa_problem *problem,
+                           const attni_sdpa_plan *plan, char *scratch);
 
 /* engine_blas.c. Counts the blocks it computed into *num_blocks. */
-attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_problem *problem, const attni_sdpa_plan *plan, char *scratch,
-                                  int64_t *num_blocks);
+attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_problem *problem,
+                                  const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks);
 
 #endif

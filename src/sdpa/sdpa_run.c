@@ -5,7 +5,8 @@
 #include "base/versioned_struct.h"
 #include "sdpa/sdpa_problem.h"
 
-attn_status attni_sdpa_run(attn_context *context, const attni_sdpa_problem *problem, const attni_sdpa_plan *plan, char *scratch) {
+attn_status attni_sdpa_run(attn_context *context, const attni_sdpa_problem *problem,
+                           const attni_sdpa_plan *plan, char *scratch) {
     int64_t num_blocks = 0;
     ATTNI_TRY(attni_engine_blas_run(context, problem, plan, scratch, &num_blocks));
     if (problem->report != NULL) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * interval.h: the keys a row sees by its position alone. Causality, window and key lengths all come down to one interval per row;
- * only a dense mask ever touches memory.
+ * interval.h: the keys a row sees by its position alone. Causality, window and key lengths all come
+ * down to one interval per row; only a dense mask ever touches memory.
  */
 #ifndef ATTNI_SOFTMAX_INTERVAL_H
 #define ATTNI_SOFTMAX_INTERVAL_H
@@ -38,7 +38,8 @@ static inline int64_t attni_first_visible(const attni_visibility *visibility, in
     if (visibility->window_left < 0) {
         return 0;
     }
-    return attni_max(0, attni_saturating_add(attni_row_position(visibility, row), -visibility->window_left));
+    return attni_max(
+        0, attni_saturating_add(attni_row_position(visibility, row), -visibility->window_left));
 }
 
 static inline int64_t attni_past_visible(const attni_visibility *visibility, int64_t row) {
@@ -48,24 +49,31 @@ static inline int64_t attni_past_visible(const attni_visibility *visibility, int
         end = attni_min(end, attni_saturating_add(position, 1));
     }
     if (visibility->window_right >= 0) {
-        end = attni_min(end, attni_saturating_add(attni_saturating_add(position, visibility->window_right), 1));
+        end = attni_min(
+            end, attni_saturating_add(attni_saturating_add(position, visibility->window_right), 1));
     }
     return end;
 }
 
 /* The keys row `row` sees. */
 static inline attni_interval attni_row_interval(const attni_visibility *visibility, int64_t row) {
-    return attni_interval_between(attni_first_visible(visibility, row), attni_past_visible(visibility, row));
+    return attni_interval_between(attni_first_visible(visibility, row),
+                                  attni_past_visible(visibility, row));
 }
 
-/* The keys that some row of [first, end) sees. Both ends of the interval only grow with the row, so the outer rows settle it. */
-static inline attni_interval attni_rows_union(const attni_visibility *visibility, int64_t first, int64_t end) {
-    return attni_interval_between(attni_first_visible(visibility, first), attni_past_visible(visibility, end - 1));
+/* The keys that some row of [first, end) sees. Both ends of the interval only grow with the row, so
+ * the outer rows settle it. */
+static inline attni_interval attni_rows_union(const attni_visibility *visibility, int64_t first,
+                                              int64_t end) {
+    return attni_interval_between(attni_first_visible(visibility, first),
+                                  attni_past_visible(visibility, end - 1));
 }
 
 /* The keys that every row of [first, end) sees. */
-static inline attni_interval attni_rows_common(const attni_visibility *visibility, int64_t first, int64_t end) {
-    return attni_interval_between(attni_first_visible(visibility, end - 1), attni_past_visible(visibility, first));
+static inline attni_interval attni_rows_common(const attni_visibility *visibility, int64_t first,
+                                               int64_t end) {
+    return attni_interval_between(attni_first_visible(visibility, end - 1),
+                                  attni_past_visible(visibility, first));
 }
 
 #endif

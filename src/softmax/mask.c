@@ -10,18 +10,25 @@
 
 #include "tensor/element.h"
 
-attn_status attni_mask_check_kind(const char *name, const attn_tensor *mask, int32_t kind, int32_t score_dtype) {
+attn_status attni_mask_check_kind(const char *name, const attn_tensor *mask, int32_t kind,
+                                  int32_t score_dtype) {
     if (kind < ATTN_MASK_NONE || kind > ATTN_MASK_BOOL_EXCLUDE) {
-        return attni_fail(ATTN_ERROR_VALUE, "%s_kind: expected a value of enum attn_mask_kind, got %d", name, (int)kind);
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "%s_kind: expected a value of enum attn_mask_kind, got %d", name,
+                          (int)kind);
     }
     if (mask == NULL) {
-        return kind == ATTN_MASK_NONE ? ATTN_OK
-                                      : attni_fail(ATTN_ERROR_VALUE, "%s_kind: expected ATTN_MASK_NONE without a mask, got %d", name,
-                                                   (int)kind);
+        return kind == ATTN_MASK_NONE
+                   ? ATTN_OK
+                   : attni_fail(ATTN_ERROR_VALUE,
+                                "%s_kind: expected ATTN_MASK_NONE without a mask, got %d", name,
+                                (int)kind);
     }
     if (kind == ATTN_MASK_NONE) {
         return attni_fail(ATTN_ERROR_VALUE,
-                          "%s_kind: expected ATTN_MASK_ADDITIVE, ATTN_MASK_BOOL_INCLUDE or ATTN_MASK_BOOL_EXCLUDE with a mask, got 0", name);
+                          "%s_kind: expected ATTN_MASK_ADDITIVE, ATTN_MASK_BOOL_INCLUDE or "
+                          "ATTN_MASK_BOOL_EXCLUDE with a mask, got 0",
+                          name);
     }
     if (kind == ATTN_MASK_ADDITIVE) {
         return attni_check_float_option(name, mask, score_dtype);
@@ -29,8 +36,9 @@ attn_status attni_mask_check_kind(const char *name, const attn_tensor *mask, int
     return attni_check_dtype(name, mask, ATTN_DTYPE_BOOL);
 }
 
-attn_status attni_mask_check(const char *name, const attn_tensor *mask, int32_t kind, int32_t score_dtype, const attni_axis *axes,
-                             int32_t axis_count, attni_data_rule data_rule, attni_mask *canonical) {
+attn_status attni_mask_check(const char *name, const attn_tensor *mask, int32_t kind,
+                             int32_t score_dtype, const attni_axis *axes, int32_t axis_count,
+                             attni_data_rule data_rule, attni_mask *canonical) {
     *canonical = (attni_mask){.kind = ATTN_MASK_NONE};
     if (mask != NULL) {
         ATTNI_TRY(attni_check_tensor(name, mask, data_rule));
@@ -50,13 +58,14 @@ static const char *element_at(const attni_mask *mask, int64_t offset) {
     return mask->data + offset * (int64_t)attn_dtype_size_bytes(mask->dtype);
 }
 
-static void hide(const attni_mask *mask, int64_t offset, int64_t stride, const attni_row_kernels *kernels, void *row, int64_t n,
-                 double excluded) {
-    kernels->hide(row, n, (const unsigned char *)element_at(mask, offset), stride, mask->kind == ATTN_MASK_BOOL_EXCLUDE, excluded);
+static void hide(const attni_mask *mask, int64_t offset, int64_t stride,
+                 const attni_row_kernels *kernels, void *row, int64_t n, double excluded) {
+    kernels->hide(row, n, (const unsigned char *)element_at(mask, offset), stride,
+                  mask->kind == ATTN_MASK_BOOL_EXCLUDE, excluded);
 }
 
-void attni_mask_apply(const attni_mask *mask, int64_t offset, int64_t stride, const attni_row_kernels *kernels, void *row, int64_t n,
-                      double excluded) {
+void attni_mask_apply(const attni_mask *mask, int64_t offset, int64_t stride,
+                      const attni_row_kernels *kernels, void *row, int64_t n, double excluded) {
     if (mask->kind == ATTN_MASK_ADDITIVE) {
         kernels->add_bias(row, n, element_at(mask, offset), stride, mask->dtype, excluded);
     } else {
@@ -64,8 +73,8 @@ void attni_mask_apply(const attni_mask *mask, int64_t offset, int64_t stride, co
     }
 }
 
-void attni_mask_exclude(const attni_mask *mask, int64_t offset, int64_t stride, const attni_row_kernels *kernels, void *row, int64_t n,
-                        double excluded) {
+void attni_mask_exclude(const attni_mask *mask, int64_t offset, int64_t stride,
+                        const attni_row_kernels *kernels, void *row, int64_t n, double excluded) {
     if (mask->kind == ATTN_MASK_ADDITIVE) {
         kernels->exclude(row, n, element_at(mask, offset), stride, mask->dtype, excluded);
     } else {

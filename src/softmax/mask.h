@@ -2,10 +2,13 @@
  *
  * mask.h: dense masks in the one form every engine understands.
  *
- * What the three kinds mean for a score s at (i, j), as an executable specification; `excluded` is what the normaliser turns into weight 0:
+ * What the three kinds mean for a score s at (i, j), as an executable specification; `excluded` is
+ * what the normaliser turns into weight 0:
+ *
  *     ADDITIVE      s = mask[i, j] == -inf ? excluded : s + mask[i, j]
  *     BOOL_INCLUDE  s = mask[i, j] ? s : excluded
  *     BOOL_EXCLUDE  s = mask[i, j] ? excluded : s
+ *
  * Kinds and polarity are resolved in mask.c and nowhere else.
  */
 #ifndef ATTNI_SOFTMAX_MASK_H
@@ -24,20 +27,24 @@ typedef struct attni_mask {
     int32_t dtype;
 } attni_mask;
 
-/* Checks mask and kind together and fills *canonical. `mask` may be NULL. Messages name `name`, and `name` with "_kind" behind it. */
-attn_status attni_mask_check(const char *name, const attn_tensor *mask, int32_t kind, int32_t score_dtype, const attni_axis *axes,
-                             int32_t axis_count, attni_data_rule data_rule, attni_mask *canonical);
+/* Checks mask and kind together and fills *canonical. `mask` may be NULL. Messages name `name`, and
+ * `name` with "_kind" behind it. */
+attn_status attni_mask_check(const char *name, const attn_tensor *mask, int32_t kind,
+                             int32_t score_dtype, const attni_axis *axes, int32_t axis_count,
+                             attni_data_rule data_rule, attni_mask *canonical);
 
 /* Kind and dtype alone, for callers that resolve the shape themselves. */
-attn_status attni_mask_check_kind(const char *name, const attn_tensor *mask, int32_t kind, int32_t score_dtype);
+attn_status attni_mask_check_kind(const char *name, const attn_tensor *mask, int32_t kind,
+                                  int32_t score_dtype);
 
-/* Applies n mask elements, from element offset `offset` on, `stride` elements apart, to a row of scores. */
-void attni_mask_apply(const attni_mask *mask, int64_t offset, int64_t stride, const attni_row_kernels *kernels, void *row, int64_t n,
-                      double excluded);
+/* Applies n mask elements, from element offset `offset` on, `stride` elements apart, to a row of
+ * scores. */
+void attni_mask_apply(const attni_mask *mask, int64_t offset, int64_t stride,
+                      const attni_row_kernels *kernels, void *row, int64_t n, double excluded);
 
 /* The same, but only for what the mask excludes: nothing is added. */
-void attni_mask_exclude(const attni_mask *mask, int64_t offset, int64_t stride, const attni_row_kernels *kernels, void *row, int64_t n,
-                        double excluded);
+void attni_mask_exclude(const attni_mask *mask, int64_t offset, int64_t stride,
+                        const attni_row_kernels *kernels, void *row, int64_t n, double excluded);
 
 /* Whether the mask element at an offset excludes its position by itself. */
 bool attni_mask_excludes(const attni_mask *mask, int64_t offset);

@@ -16,7 +16,7 @@
 #include "tensor/tensor_check.h"
 
 enum {
-    MOST_ITEMS = 64,      /* work items at most: each has a scratch row, so this bounds the workspace */
+    MOST_ITEMS = 64, /* work items at most: each has a scratch row, so this bounds the workspace */
     ITEM_ELEMENTS = 16384 /* elements of an item at least: less is not worth waking a thread for */
 };
 
@@ -36,7 +36,8 @@ typedef struct softmax_problem {
 typedef struct softmax_plan {
     int64_t rows_per_item;
     int64_t num_items;
-    bool is_staged; /* output's last axis is strided, so that a row is computed in scratch memory first */
+    bool is_staged; /* output's last axis is strided, so that a row is computed in scratch memory
+                       first */
     attni_layout layout;
 } softmax_plan;
 
@@ -48,17 +49,19 @@ static bool is_same_view(const attn_tensor *a, const attn_tensor *b) {
     return same;
 }
 
-static attn_status check_options(const attn_softmax_params *params, const attni_axis *axes, attni_data_rule data_rule,
-                                 softmax_problem *problem) {
+static attn_status check_options(const attn_softmax_params *params, const attni_axis *axes,
+                                 attni_data_rule data_rule, softmax_problem *problem) {
     const attn_tensor *input = &problem->input;
     if (params->reserved != 0) {
         return attni_fail(ATTN_ERROR_VALUE, "reserved: expected 0, got %d", (int)params->reserved);
     }
-    ATTNI_TRY(attni_mask_check("mask", params->mask, params->mask_kind, input->dtype, axes, input->rank, data_rule, &problem->mask));
+    ATTNI_TRY(attni_mask_check("mask", params->mask, params->mask_kind, input->dtype, axes,
+                               input->rank, data_rule, &problem->mask));
     if (params->lengths != NULL) {
         ATTNI_TRY(attni_check_tensor("lengths", params->lengths, data_rule));
         ATTNI_TRY(attni_check_dtype("lengths", params->lengths, ATTN_DTYPE_INT64));
-        ATTNI_TRY(attni_broadcast_strides("lengths", params->lengths, axes, problem->row_rank, problem->length_strides));
+        ATTNI_TRY(attni_broadcast_strides("lengths", params->lengths, axes, problem->row_rank,
+                                          problem->length_strides));
     }
     if (params->lse != NULL) {
         ATTNI_TRY(attni_check_tensor("lse", params->lse, data_rule));
@@ -71,7 +74,8 @@ static attn_status check_options(const attn_softmax_params *params, const attni_
     return ATTN_OK;
 }
 
-static attn_status check_overlap(const attn_softmax_params *params, const attn_tensor *input, const attn_tensor *output) {
+static attn_status check_overlap(const attn_softmax_params *params, const attn_tensor *input,
+                                 const attn_tensor *output) {
     const attni_argument outputs[] = {{"output", output}, {"lse", params->lse}};
     const attni_argument inputs[] = {{"input", is_same_view(input, output) ? NULL : input},
                                      {"mask", params->mask},
@@ -84,7 +88,8 @@ static int64_t row_length(const softmax_problem *problem, int64_t row) {
     if (problem->lengths == NULL) {
         return problem->num_cols;
     }
-    const int64_t offset = attni_offset_of(row, problem->row_rank, problem->input.shape, problem->length_strides);
+    const int64_t offset =
+        attni_offset_of(row, problem->row_rank, problem->input.shape, problem->length_strides);
     return attni_read_int64(problem->lengths->data, offset);
 }
 
@@ -92,15 +97,17 @@ static attn_status check_lengths(const softmax_problem *problem) {
     for (int64_t row = 0; problem->lengths != NULL && row < problem->num_rows; ++row) {
         const int64_t length = row_length(problem, row);
         if (length < 0 || length > problem->num_cols) {
-            return attni_fail(ATTN_ERROR_VALUE, "lengths: expected 0 to S=%lld, got %lld for row %lld", (long long)problem->num_cols,
-                              (long long)length, (long long)row);
+            return attni_fail(ATTN_ERROR_VALUE,
+                              "lengths: expected 0 to S=%lld, got %lld for row %lld",
+                              (long long)problem->num_cols, (long long)length, (long long)row);
         }
     }
     return ATTN_OK;
 }
 
-static attn_status check(const attn_tensor *input, const attn_softmax_params *given, const attn_tensor *output,
-                         attni_data_rule data_rule, softmax_problem *problem) {
+static attn_status check(const attn_tensor *input, const attn_softmax_params *given,
+                         const attn_tensor *output, attni_data_rule data_rule,
+                         softmax_problem *problem) {
     attn_softmax_params params;
     ATTNI_TRY(attni_struct_read("params", given, sizeof params, sizeof params, &params));
     ATTNI_TRY(attni_check_tensor("input", input, data_rule));
@@ -128,13 +135,15 @@ static attn_status check(const attn_tensor *input, const attn_softmax_params *gi
 
 /* Items depend on the shape alone, so that results cannot depend on the number of threads. */
 static softmax_plan make_plan(const softmax_problem *problem) {
-    softmax_plan plan = {.is_staged = problem->output.strides[problem->row_rank] != 1 && problem->num_cols > 1};
+    softmax_plan plan = {.is_staged = problem->output.strides[problem->row_rank] != 1 &&
+                                      problem->num_cols > 1};
     const int64_t worthwhile = attni_divide_up(ITEM_ELEMENTS, attni_max(1, problem->num_cols));
     plan.rows_per_item = attni_max(worthwhile, attni_divide_up(problem->num_rows, MOST_ITEMS));
     plan.num_items = attni_divide_up(problem->num_rows, plan.rows_per_item);
     if (plan.is_staged) {
         for (int64_t item = 0; item < plan.num_items; ++item) {
-            attni_layout_add(&plan.layout, problem->num_cols, attn_dtype_size_bytes(problem->input.dtype));
+            attni_layout_add(&plan.layout, problem->num_cols,
+                             attn_dtype_size_bytes(problem->input.dtype));
         }
     }
     return plan;
@@ -154,27 +163,35 @@ static void run_row(const softmax_run *run, int64_t row, char *staging) {
     const size_t element = attn_dtype_size_bytes(input->dtype);
     const int64_t cols = problem->num_cols;
     const int64_t length = row_length(problem, row);
-    const int64_t input_offset = attni_offset_of(row, problem->row_rank, input->shape, input->strides);
-    const int64_t output_offset = attni_offset_of(row, problem->row_rank, input->shape, output->strides);
-    const attni_strided_matrix source = {(char *)input->data + input_offset * (int64_t)element, 0, input->strides[problem->row_rank]};
-    const attni_strided_matrix target = {(char *)output->data + output_offset * (int64_t)element, 0, output->strides[problem->row_rank]};
+    const int64_t input_offset =
+        attni_offset_of(row, problem->row_rank, input->shape, input->strides);
+    const int64_t output_offset =
+        attni_offset_of(row, problem->row_rank, input->shape, output->strides);
+    const attni_strided_matrix source = {(char *)input->data + input_offset * (int64_t)element, 0,
+                                         input->strides[problem->row_rank]};
+    const attni_strided_matrix target = {(char *)output->data + output_offset * (int64_t)element, 0,
+                                         output->strides[problem->row_rank]};
     const attni_strided_matrix work = {staging != NULL ? staging : target.data, 0, 1};
     if (work.data != source.data) {
         attni_copy_matrix(work, source, 1, length, element);
     }
     if (problem->mask.kind != ATTN_MASK_NONE) {
-        const int64_t offset = attni_offset_of(row, problem->row_rank, input->shape, problem->mask.strides);
-        attni_mask_apply(&problem->mask, offset, problem->mask.strides[problem->row_rank], run->kernels, work.data, length,
+        const int64_t offset =
+            attni_offset_of(row, problem->row_rank, input->shape, problem->mask.strides);
+        attni_mask_apply(&problem->mask, offset, problem->mask.strides[problem->row_rank],
+                         run->kernels, work.data, length,
                          attni_excluded_score(ATTN_NORMALIZER_SOFTMAX));
     }
     const attni_row scores = {.keys = {work.data, length}};
-    const attni_row_result result = attni_normalize_row(run->kernels, ATTN_NORMALIZER_SOFTMAX, &scores, NULL);
+    const attni_row_result result =
+        attni_normalize_row(run->kernels, ATTN_NORMALIZER_SOFTMAX, &scores, NULL);
     memset(work.data + length * (int64_t)element, 0, (size_t)(cols - length) * element);
     if (work.data != target.data) {
         attni_copy_matrix(target, work, 1, cols, element);
     }
     if (problem->lse != NULL) {
-        const int64_t offset = attni_offset_of(row, problem->row_rank, input->shape, problem->lse->strides);
+        const int64_t offset =
+            attni_offset_of(row, problem->row_rank, input->shape, problem->lse->strides);
         attni_write_real(problem->lse->data, offset, input->dtype, result.lse);
     }
 }
@@ -193,8 +210,9 @@ static void run_item(void *data, int64_t item) {
     }
 }
 
-attn_status attn_softmax(attn_context *context, const attn_tensor *input, const attn_softmax_params *params,
-                         const attn_tensor *output, void *workspace, size_t workspace_bytes) {
+attn_status attn_softmax(attn_context *context, const attn_tensor *input,
+                         const attn_softmax_params *params, const attn_tensor *output,
+                         void *workspace, size_t workspace_bytes) {
     attni_error_clear();
     ATTNI_TRY(attni_context_resolve(context, &context));
     softmax_problem problem;
@@ -202,14 +220,18 @@ attn_status attn_softmax(attn_context *context, const attn_tensor *input, const 
     const softmax_plan plan = make_plan(&problem);
     ATTNI_TRY(attni_workspace_check(&plan.layout, workspace, workspace_bytes));
     attni_workspace scratch;
-    ATTNI_TRY(attni_workspace_acquire(&plan.layout, attni_context_allocator(context), workspace, &scratch));
-    softmax_run run = {&problem, &plan, attni_kernels_of(attni_context_kernels(context), problem.input.dtype), scratch.base};
+    ATTNI_TRY(attni_workspace_acquire(&plan.layout, attni_context_allocator(context), workspace,
+                                      &scratch));
+    softmax_run run = {&problem, &plan,
+                       attni_kernels_of(attni_context_kernels(context), problem.input.dtype),
+                       scratch.base};
     const attn_status status = attni_parallel_for(context, plan.num_items, run_item, &run);
     attni_workspace_release(&scratch, attni_context_allocator(context));
     return status;
 }
 
-attn_status attn_softmax_workspace_bytes(attn_context *context, const attn_tensor *input, const attn_softmax_params *params,
+attn_status attn_softmax_workspace_bytes(attn_context *context, const attn_tensor *input,
+                                         const attn_softmax_params *params,
                                          const attn_tensor *output, size_t *bytes) {
     attni_error_clear();
     if (bytes == NULL) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * element.h: single elements of views. Data may be unaligned, so every access is a memcpy of one element, which compiles to one move.
+ * element.h: single elements of views. Data may be unaligned, so every access is a memcpy of one
+ * element, which compiles to one move.
  */
 #ifndef ATTNI_TENSOR_ELEMENT_H
 #define ATTNI_TENSOR_ELEMENT_H
@@ -10,8 +11,10 @@
 
 #include <attention/tensor.h>
 
-/* The offset, in elements, of the flat-th index (last axis fastest) of axes with these lengths and strides. */
-static inline int64_t attni_offset_of(int64_t flat, int32_t rank, const int64_t *shape, const int64_t *strides) {
+/* The offset, in elements, of the flat-th index (last axis fastest) of axes with these lengths and
+ * strides. */
+static inline int64_t attni_offset_of(int64_t flat, int32_t rank, const int64_t *shape,
+                                      const int64_t *strides) {
     int64_t offset = 0;
     for (int32_t axis = rank - 1; axis >= 0; --axis) {
         offset += flat % shape[axis] * strides[axis];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * strided_copy.c: element-wise copies between layouts. memcpy of one element is how an unaligned load or store is written in C.
+ * strided_copy.c: element-wise copies between layouts. memcpy of one element is how an unaligned
+ * load or store is written in C.
  */
 #include "tensor/strided_copy.h"
 
@@ -12,19 +13,22 @@
 /* Rows are copied in strips so that a transposing copy reuses each cache line it touches. */
 enum { STRIP = 16 };
 
-static void copy_row_8(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t cols) {
+static void copy_row_8(char *to, int64_t to_step, const char *from, int64_t from_step,
+                       int64_t cols) {
     for (int64_t c = 0; c < cols; ++c) {
         memcpy(to + c * to_step, from + c * from_step, 8);
     }
 }
 
-static void copy_row_4(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t cols) {
+static void copy_row_4(char *to, int64_t to_step, const char *from, int64_t from_step,
+                       int64_t cols) {
     for (int64_t c = 0; c < cols; ++c) {
         memcpy(to + c * to_step, from + c * from_step, 4);
     }
 }
 
-void attni_copy_matrix(attni_strided_matrix to, attni_strided_matrix from, int64_t rows, int64_t cols, size_t element_bytes) {
+void attni_copy_matrix(attni_strided_matrix to, attni_strided_matrix from, int64_t rows,
+                       int64_t cols, size_t element_bytes) {
     const int64_t size = (int64_t)element_bytes;
     const bool dense = to.col_stride == 1 && from.col_stride == 1;
     const int64_t width = dense ? cols : STRIP;
@@ -54,7 +58,8 @@ void attni_copy_tensor(const attn_tensor *to, const attn_tensor *from) {
         }
     }
     for (;;) {
-        attni_write_real(to->data, to_offset, to->dtype, attni_read_real(from->data, from_offset, from->dtype));
+        attni_write_real(to->data, to_offset, to->dtype,
+                         attni_read_real(from->data, from_offset, from->dtype));
         int32_t axis = to->rank - 1;
         for (; axis >= 0; --axis) {
             to_offset += to->strides[axis];

@@ -19,8 +19,8 @@ static attn_status publish(const attn_tensor *candidate, attn_tensor *tensor) {
     return ATTN_OK;
 }
 
-static attn_status start_tensor(attn_tensor *tensor, void *data, int32_t dtype, int32_t rank, const int64_t *shape,
-                                attn_tensor *candidate) {
+static attn_status start_tensor(attn_tensor *tensor, void *data, int32_t dtype, int32_t rank,
+                                const int64_t *shape, attn_tensor *candidate) {
     if (tensor == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "tensor: expected a struct to fill, got NULL");
     }
@@ -35,7 +35,8 @@ static attn_status start_tensor(attn_tensor *tensor, void *data, int32_t dtype, 
     return ATTN_OK;
 }
 
-attn_status attn_tensor_init(attn_tensor *tensor, void *data, int32_t dtype, int32_t rank, const int64_t *shape) {
+attn_status attn_tensor_init(attn_tensor *tensor, void *data, int32_t dtype, int32_t rank,
+                             const int64_t *shape) {
     attni_error_clear();
     attn_tensor candidate;
     ATTNI_TRY(start_tensor(tensor, data, dtype, rank, shape, &candidate));
@@ -44,14 +45,15 @@ attn_status attn_tensor_init(attn_tensor *tensor, void *data, int32_t dtype, int
         candidate.strides[axis] = stride;
         const int64_t length = candidate.shape[axis] > 1 ? candidate.shape[axis] : 1;
         if (!attni_multiply(stride, length, &stride)) {
-            return attni_fail(ATTN_ERROR_OVERFLOW, "shape: the product of its lengths exceeds 2^63");
+            return attni_fail(ATTN_ERROR_OVERFLOW,
+                              "shape: the product of its lengths exceeds 2^63");
         }
     }
     return publish(&candidate, tensor);
 }
 
-attn_status attn_tensor_init_strided(attn_tensor *tensor, void *data, int32_t dtype, int32_t rank, const int64_t *shape,
-                                     const int64_t *strides) {
+attn_status attn_tensor_init_strided(attn_tensor *tensor, void *data, int32_t dtype, int32_t rank,
+                                     const int64_t *shape, const int64_t *strides) {
     attni_error_clear();
     attn_tensor candidate;
     ATTNI_TRY(start_tensor(tensor, data, dtype, rank, shape, &candidate));
@@ -103,16 +105,19 @@ static attn_status start_view(const attn_tensor *tensor, attn_tensor *view) {
     return ATTN_OK;
 }
 
-static attn_status resolve_axis(const char *name, const attn_tensor *tensor, int32_t given, int32_t *axis) {
+static attn_status resolve_axis(const char *name, const attn_tensor *tensor, int32_t given,
+                                int32_t *axis) {
     const int32_t resolved = given < 0 ? given + tensor->rank : given;
     if (resolved < 0 || resolved >= tensor->rank) {
-        return attni_fail(ATTN_ERROR_VALUE, "%s: expected an axis of a rank-%d tensor, got %d", name, (int)tensor->rank, (int)given);
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected an axis of a rank-%d tensor, got %d",
+                          name, (int)tensor->rank, (int)given);
     }
     *axis = resolved;
     return ATTN_OK;
 }
 
-attn_status attn_tensor_transpose(const attn_tensor *tensor, int32_t axis_a, int32_t axis_b, attn_tensor *view) {
+attn_status attn_tensor_transpose(const attn_tensor *tensor, int32_t axis_a, int32_t axis_b,
+                                  attn_tensor *view) {
     attni_error_clear();
     ATTNI_TRY(start_view(tensor, view));
     int32_t a = 0;
@@ -131,12 +136,12 @@ attn_status attn_tensor_transpose(const attn_tensor *tensor, int32_t axis_a, int
 /* Whether start, start + step, ... (length of them, > 0) all lie in [0, extent). */
 static bool positions_inside(int64_t start, int64_t length, int64_t step, int64_t extent) {
     int64_t last;
-    return start >= 0 && start < extent && attni_multiply(length - 1, step, &last) && attni_add(last, start, &last) && last >= 0 &&
-           last < extent;
+    return start >= 0 && start < extent && attni_multiply(length - 1, step, &last) &&
+           attni_add(last, start, &last) && last >= 0 && last < extent;
 }
 
-attn_status attn_tensor_slice(const attn_tensor *tensor, int32_t axis, int64_t start, int64_t length, int64_t step,
-                              attn_tensor *view) {
+attn_status attn_tensor_slice(const attn_tensor *tensor, int32_t axis, int64_t start,
+                              int64_t length, int64_t step, attn_tensor *view) {
     attni_error_clear();
     ATTNI_TRY(start_view(tensor, view));
     int32_t at = 0;
@@ -145,35 +150,44 @@ attn_status attn_tensor_slice(const attn_tensor *tensor, int32_t axis, int64_t s
         return attni_fail(ATTN_ERROR_VALUE, "step: expected a step other than 0, got 0");
     }
     if (length < 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "length: expected 0 and up, got %lld", (long long)length);
+        return attni_fail(ATTN_ERROR_VALUE, "length: expected 0 and up, got %lld",
+                          (long long)length);
     }
     if (length > 0 && !positions_inside(start, length, step, tensor->shape[at])) {
-        return attni_fail(ATTN_ERROR_VALUE, "start: expected positions within axis %d of length %lld, got %lld of them from %lld by %lld",
-                          (int)at, (long long)tensor->shape[at], (long long)length, (long long)start, (long long)step);
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "start: expected positions within axis %d of length %lld, got %lld of "
+                          "them from %lld by %lld",
+                          (int)at, (long long)tensor->shape[at], (long long)length,
+                          (long long)start, (long long)step);
     }
     attn_tensor result = *tensor;
     result.shape[at] = length;
-    /* Within bounds the product fits; a view of one position or none may have any stride, so keep it harmless. */
+    /* Within bounds the product fits; a view of one position or none may have any stride, so keep
+     * it harmless. */
     result.strides[at] = length > 1 ? tensor->strides[at] * step : tensor->strides[at];
     if (length > 0 && tensor->data != NULL) {
-        result.data = (char *)tensor->data + start * tensor->strides[at] * (int64_t)attn_dtype_size_bytes(tensor->dtype);
+        result.data = (char *)tensor->data +
+                      start * tensor->strides[at] * (int64_t)attn_dtype_size_bytes(tensor->dtype);
     }
     *view = result;
     return ATTN_OK;
 }
 
-attn_status attn_tensor_split_heads(const attn_tensor *tensor, int64_t num_heads, attn_tensor *view) {
+attn_status attn_tensor_split_heads(const attn_tensor *tensor, int64_t num_heads,
+                                    attn_tensor *view) {
     attni_error_clear();
     ATTNI_TRY(start_view(tensor, view));
     ATTNI_TRY(attni_check_rank("tensor", tensor, 2, ATTN_MAX_RANK - 1));
     if (num_heads < 1) {
-        return attni_fail(ATTN_ERROR_VALUE, "num_heads: expected 1 and up, got %lld", (long long)num_heads);
+        return attni_fail(ATTN_ERROR_VALUE, "num_heads: expected 1 and up, got %lld",
+                          (long long)num_heads);
     }
     const int32_t last = tensor->rank - 1;
     const int64_t features = tensor->shape[last];
     if (features % num_heads != 0) {
-        return attni_fail(ATTN_ERROR_SHAPE, "tensor: expected a last axis divisible by num_heads=%lld, got %lld", (long long)num_heads,
-                          (long long)features);
+        return attni_fail(ATTN_ERROR_SHAPE,
+                          "tensor: expected a last axis divisible by num_heads=%lld, got %lld",
+                          (long long)num_heads, (long long)features);
     }
     attn_tensor result = *tensor;
     const int64_t head_dim = features / num_heads;
@@ -199,7 +213,9 @@ attn_status attn_tensor_merge_heads(const attn_tensor *tensor, attn_tensor *view
     /* With one feature a head the features' stride is free, so the heads' own serves. */
     const int64_t feature_stride = head_dim == 1 ? head_stride : tensor->strides[last];
     if (num_heads > 1 && head_dim > 0 && head_stride != feature_stride * head_dim) {
-        return attni_fail(ATTN_ERROR_VALUE, "tensor: expected heads %lld elements apart so that they merge without a copy, got %lld",
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "tensor: expected heads %lld elements apart so that they merge without a "
+                          "copy, got %lld",
                           (long long)(feature_stride * head_dim), (long long)head_stride);
     }
     attn_tensor result = *tensor;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * tensor_check.c: validity, dtype, rank and shape of views, with messages that say what was expected and what was found.
+ * tensor_check.c: validity, dtype, rank and shape of views, with messages that say what was
+ * expected and what was found.
  */
 #include "tensor/tensor_check.h"
 
@@ -20,8 +21,9 @@ static size_t append_axis(char *text, size_t bytes, size_t length, attni_axis ax
     if (axis.name != NULL && axis.length == ATTNI_ANY_LENGTH) {
         written = snprintf(text + length, bytes - length, "%s%s", comma, axis.name);
     } else {
-        written = snprintf(text + length, bytes - length, "%s%s%s%lld", comma, axis.name ? axis.name : "", axis.name ? "=" : "",
-                           (long long)axis.length);
+        written =
+            snprintf(text + length, bytes - length, "%s%s%s%lld", comma, axis.name ? axis.name : "",
+                     axis.name ? "=" : "", (long long)axis.length);
     }
     const size_t end = length + (written > 0 ? (size_t)written : 0);
     return end < bytes ? end : bytes - 1;
@@ -30,7 +32,8 @@ static size_t append_axis(char *text, size_t bytes, size_t length, attni_axis ax
 const char *attni_shape_text(char *text, int32_t rank, const int64_t *shape) {
     size_t length = (size_t)snprintf(text, ATTNI_SHAPE_TEXT_BYTES, "(");
     for (int32_t axis = 0; axis < rank && axis < ATTN_MAX_RANK; ++axis) {
-        length = append_axis(text, ATTNI_SHAPE_TEXT_BYTES, length, (attni_axis){NULL, shape[axis]}, axis == 0);
+        length = append_axis(text, ATTNI_SHAPE_TEXT_BYTES, length, (attni_axis){NULL, shape[axis]},
+                             axis == 0);
     }
     snprintf(text + length, ATTNI_SHAPE_TEXT_BYTES - length, ")");
     return text;
@@ -45,7 +48,8 @@ static const char *axes_text(char *text, size_t bytes, const attni_axis *axes, i
     return text;
 }
 
-/* Bytes from the lowest to past the highest element must fit int64_t, so that no later address computation can overflow. */
+/* Bytes from the lowest to past the highest element must fit int64_t, so that no later address
+ * computation can overflow. */
 attn_status attni_check_extent(const char *name, const attn_tensor *tensor) {
     int64_t count = 1;
     int64_t reach = 1;
@@ -53,13 +57,16 @@ attn_status attni_check_extent(const char *name, const attn_tensor *tensor) {
     for (int32_t axis = 0; axis < tensor->rank; ++axis) {
         const int64_t length = tensor->shape[axis];
         if (length < 0) {
-            return attni_fail(ATTN_ERROR_VALUE, "%s: expected lengths of 0 and up, got %lld on axis %d", name, (long long)length, axis);
+            return attni_fail(ATTN_ERROR_VALUE,
+                              "%s: expected lengths of 0 and up, got %lld on axis %d", name,
+                              (long long)length, axis);
         }
         /* An empty view has no elements, but its other axes still bound outputs and loops. */
         fits = fits && attni_multiply(count, length > 0 ? length : 1, &count);
         const int64_t stride = tensor->strides[axis];
         int64_t span = 0;
-        fits = fits && stride != INT64_MIN && attni_multiply(stride < 0 ? -stride : stride, length > 1 ? length - 1 : 0, &span) &&
+        fits = fits && stride != INT64_MIN &&
+               attni_multiply(stride < 0 ? -stride : stride, length > 1 ? length - 1 : 0, &span) &&
                attni_add(reach, span, &reach);
     }
     const int64_t element = (int64_t)attn_dtype_size_bytes(tensor->dtype);
@@ -67,8 +74,8 @@ attn_status attni_check_extent(const char *name, const attn_tensor *tensor) {
     fits = fits && attni_multiply(count, element, &bytes) && attni_multiply(reach, element, &bytes);
     if (!fits) {
         char text[ATTNI_SHAPE_TEXT_BYTES];
-        return attni_fail(ATTN_ERROR_OVERFLOW, "%s: shape %s with its strides exceeds 2^63 bytes", name,
-                          attni_shape_text(text, tensor->rank, tensor->shape));
+        return attni_fail(ATTN_ERROR_OVERFLOW, "%s: shape %s with its strides exceeds 2^63 bytes",
+                          name, attni_shape_text(text, tensor->rank, tensor->shape));
     }
     return ATTN_OK;
 }
@@ -82,12 +89,14 @@ static bool is_empty(const attn_tensor *tensor) {
     return false;
 }
 
-attn_status attni_check_tensor(const char *name, const attn_tensor *tensor, attni_data_rule data_rule) {
+attn_status attni_check_tensor(const char *name, const attn_tensor *tensor,
+                               attni_data_rule data_rule) {
     if (tensor == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "%s: expected a tensor, got NULL", name);
     }
     if (attn_dtype_size_bytes(tensor->dtype) == 0) {
-        return attni_fail(ATTN_ERROR_DTYPE, "%s: expected a dtype of enum attn_dtype, got %d", name, (int)tensor->dtype);
+        return attni_fail(ATTN_ERROR_DTYPE, "%s: expected a dtype of enum attn_dtype, got %d", name,
+                          (int)tensor->dtype);
     }
     ATTNI_TRY(attni_check_rank(name, tensor, 0, ATTN_MAX_RANK));
     ATTNI_TRY(attni_check_extent(name, tensor));
@@ -99,24 +108,28 @@ attn_status attni_check_tensor(const char *name, const attn_tensor *tensor, attn
     return ATTN_OK;
 }
 
-attn_status attni_check_rank(const char *name, const attn_tensor *tensor, int32_t lowest, int32_t highest) {
+attn_status attni_check_rank(const char *name, const attn_tensor *tensor, int32_t lowest,
+                             int32_t highest) {
     if (tensor->rank >= lowest && tensor->rank <= highest) {
         return ATTN_OK;
     }
     /* A rank that no view can have is a bad value; a view of the wrong rank is a wrong shape. */
-    const attn_status status = tensor->rank < 0 || tensor->rank > ATTN_MAX_RANK ? ATTN_ERROR_VALUE : ATTN_ERROR_SHAPE;
+    const attn_status status =
+        tensor->rank < 0 || tensor->rank > ATTN_MAX_RANK ? ATTN_ERROR_VALUE : ATTN_ERROR_SHAPE;
     if (lowest == highest) {
-        return attni_fail(status, "%s: expected rank %d, got %d", name, (int)lowest, (int)tensor->rank);
+        return attni_fail(status, "%s: expected rank %d, got %d", name, (int)lowest,
+                          (int)tensor->rank);
     }
-    return attni_fail(status, "%s: expected rank %d to %d, got %d", name, (int)lowest, (int)highest, (int)tensor->rank);
+    return attni_fail(status, "%s: expected rank %d to %d, got %d", name, (int)lowest, (int)highest,
+                      (int)tensor->rank);
 }
 
 attn_status attni_check_dtype(const char *name, const attn_tensor *tensor, int32_t expected) {
     if (tensor->dtype == expected) {
         return ATTN_OK;
     }
-    return attni_fail(ATTN_ERROR_DTYPE, "%s: expected dtype %s, got %s", name, attni_dtype_name(expected),
-                      attni_dtype_name(tensor->dtype));
+    return attni_fail(ATTN_ERROR_DTYPE, "%s: expected dtype %s, got %s", name,
+                      attni_dtype_name(expected), attni_dtype_name(tensor->dtype));
 }
 
 attn_status attni_check_float(const char *name, const attn_tensor *tensor) {
@@ -128,10 +141,12 @@ attn_status attni_check_float_option(const char *name, const attn_tensor *tensor
         return ATTN_OK;
     }
     return attni_fail(ATTN_ERROR_DTYPE, "%s: expected dtype float32%s, got %s", name,
-                      dtype == ATTN_DTYPE_FLOAT64 ? " or float64" : "", attni_dtype_name(tensor->dtype));
+                      dtype == ATTN_DTYPE_FLOAT64 ? " or float64" : "",
+                      attni_dtype_name(tensor->dtype));
 }
 
-attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const attni_axis *axes, int32_t count) {
+attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const attni_axis *axes,
+                              int32_t count) {
     bool same = tensor->rank == count;
     for (int32_t axis = 0; same && axis < count; ++axis) {
         same = axes[axis].length == ATTNI_ANY_LENGTH || tensor->shape[axis] == axes[axis].length;
@@ -141,12 +156,13 @@ attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const
     }
     char expected[2 * ATTNI_SHAPE_TEXT_BYTES];
     char found[ATTNI_SHAPE_TEXT_BYTES];
-    return attni_fail(ATTN_ERROR_SHAPE, "%s: expected shape %s, got %s", name, axes_text(expected, sizeof expected, axes, count),
+    return attni_fail(ATTN_ERROR_SHAPE, "%s: expected shape %s, got %s", name,
+                      axes_text(expected, sizeof expected, axes, count),
                       attni_shape_text(found, tensor->rank, tensor->shape));
 }
 
-attn_status attni_broadcast_strides(const char *name, const attn_tensor *tensor, const attni_axis *axes, int32_t count,
-                                    int64_t *strides) {
+attn_status attni_broadcast_strides(const char *name, const attn_tensor *tensor,
+                                    const attni_axis *axes, int32_t count, int64_t *strides) {
     const int32_t missing = count - tensor->rank;
     bool fits = missing >= 0;
     for (int32_t axis = 0; fits && axis < count; ++axis) {
@@ -160,5 +176,6 @@ attn_status attni_broadcast_strides(const char *name, const attn_tensor *tensor,
     char expected[2 * ATTNI_SHAPE_TEXT_BYTES];
     char found[ATTNI_SHAPE_TEXT_BYTES];
     return attni_fail(ATTN_ERROR_SHAPE, "%s: expected a shape that broadcasts to %s, got %s", name,
-                      axes_text(expected, sizeof expected, axes, count), attni_shape_text(found, tensor->rank, tensor->shape));
+                      axes_text(expected, sizeof expected, axes, count),
+                      attni_shape_text(found, tensor->rank, tensor->shape));
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * tensor_check.h: the rules a view must follow, and the messages when it does not. Every check names the argument.
+ * tensor_check.h: the rules a view must follow, and the messages when it does not. Every check
+ * names the argument.
  */
 #ifndef ATTNI_TENSOR_TENSOR_CHECK_H
 #define ATTNI_TENSOR_TENSOR_CHECK_H
@@ -38,13 +39,16 @@ const char *attni_shape_text(char *text, int32_t rank, const int64_t *shape);
 
 const char *attni_dtype_name(int32_t dtype);
 
-/* A valid view: not NULL, known dtype, rank 0..8, lengths >= 0, extents that fit the address space, data unless empty or ignored. */
-attn_status attni_check_tensor(const char *name, const attn_tensor *tensor, attni_data_rule data_rule);
+/* A valid view: not NULL, known dtype, rank 0..8, lengths >= 0, extents that fit the address space,
+ * data unless empty or ignored. */
+attn_status attni_check_tensor(const char *name, const attn_tensor *tensor,
+                               attni_data_rule data_rule);
 
 /* rank, shape and strides alone; of attn_tensor's fields the dtype must be valid already. */
 attn_status attni_check_extent(const char *name, const attn_tensor *tensor);
 
-attn_status attni_check_rank(const char *name, const attn_tensor *tensor, int32_t lowest, int32_t highest);
+attn_status attni_check_rank(const char *name, const attn_tensor *tensor, int32_t lowest,
+                             int32_t highest);
 
 attn_status attni_check_dtype(const char *name, const attn_tensor *tensor, int32_t expected);
 
@@ -55,19 +59,24 @@ attn_status attni_check_float(const char *name, const attn_tensor *tensor);
 attn_status attni_check_float_option(const char *name, const attn_tensor *tensor, int32_t dtype);
 
 /* The shape axes[0..count). */
-attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const attni_axis *axes, int32_t count);
+attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const attni_axis *axes,
+                              int32_t count);
 
-/* The tensor's strides when its shape is broadcast to axes[0..count), aligned at the last axis: 0 where it repeats. */
-attn_status attni_broadcast_strides(const char *name, const attn_tensor *tensor, const attni_axis *axes, int32_t count,
-                                    int64_t *strides);
+/* The tensor's strides when its shape is broadcast to axes[0..count), aligned at the last axis: 0
+ * where it repeats. */
+attn_status attni_broadcast_strides(const char *name, const attn_tensor *tensor,
+                                    const attni_axis *axes, int32_t count, int64_t *strides);
 
-/* An output may not write an element twice. Accepts every view whose axes nest (sorted by stride, each steps over all smaller ones). */
+/* An output may not write an element twice. Accepts every view whose axes nest (sorted by stride,
+ * each steps over all smaller ones). */
 attn_status attni_check_writable(const char *name, const attn_tensor *tensor);
 
 /* An output may not share memory with another tensor; either may be NULL (absent) or empty. */
-attn_status attni_check_disjoint(const char *output_name, const attn_tensor *output, const char *other_name, const attn_tensor *other);
+attn_status attni_check_disjoint(const char *output_name, const attn_tensor *output,
+                                 const char *other_name, const attn_tensor *other);
 
 /* No output may share memory with an input or another output. */
-attn_status attni_check_outputs(const attni_argument *outputs, int32_t num_outputs, const attni_argument *inputs, int32_t num_inputs);
+attn_status attni_check_outputs(const attni_argument *outputs, int32_t num_outputs,
+                                const attni_argument *inputs, int32_t num_inputs);
 
 #endif

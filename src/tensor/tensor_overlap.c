@@ -2,9 +2,10 @@
  *
  * tensor_overlap.c: whether views share memory.
  *
- * The exact question is hard for arbitrary strides, so the answers are safe ones: "disjoint" is only said when it is certain. Two
- * arguments settle what callers really do: the address ranges do not meet, or the views are interleaved slices of one buffer, such as
- * the query, key and value columns of a packed projection.
+ * The exact question is hard for arbitrary strides, so the answers are safe ones: "disjoint" is
+ * only said when it is certain. Two arguments settle what callers really do: the address ranges do
+ * not meet, or the views are interleaved slices of one buffer, such as the query, key and value
+ * columns of a packed projection.
  */
 #include "base/checked_size.h"
 #include "tensor/tensor_check.h"
@@ -72,27 +73,31 @@ static bool disjoint(const attn_tensor *a, const attn_tensor *b) {
     return false;
 }
 
-attn_status attni_check_disjoint(const char *output_name, const attn_tensor *output, const char *other_name,
-                                 const attn_tensor *other) {
-    if (output == NULL || other == NULL || output->data == NULL || other->data == NULL || !has_elements(output) ||
-        !has_elements(other) || disjoint(output, other)) {
+attn_status attni_check_disjoint(const char *output_name, const attn_tensor *output,
+                                 const char *other_name, const attn_tensor *other) {
+    if (output == NULL || other == NULL || output->data == NULL || other->data == NULL ||
+        !has_elements(output) || !has_elements(other) || disjoint(output, other)) {
         return ATTN_OK;
     }
-    return attni_fail(ATTN_ERROR_OVERLAP, "%s: expected memory of its own, got memory that overlaps %s", output_name, other_name);
+    return attni_fail(ATTN_ERROR_OVERLAP,
+                      "%s: expected memory of its own, got memory that overlaps %s", output_name,
+                      other_name);
 }
 
 attn_status attni_check_writable(const char *name, const attn_tensor *tensor) {
     if (!has_elements(tensor)) {
         return ATTN_OK;
     }
-    /* Repeatedly take the smallest stride not yet seen: it must step over everything the smaller ones reach. */
+    /* Repeatedly take the smallest stride not yet seen: it must step over everything the smaller
+     * ones reach. */
     bool seen[ATTN_MAX_RANK] = {false};
     int64_t reach = 1;
     for (int32_t round = 0; round < tensor->rank; ++round) {
         int32_t smallest = -1;
         int64_t smallest_step = 0;
         for (int32_t axis = 0; axis < tensor->rank; ++axis) {
-            const int64_t step = tensor->strides[axis] < 0 ? -tensor->strides[axis] : tensor->strides[axis];
+            const int64_t step =
+                tensor->strides[axis] < 0 ? -tensor->strides[axis] : tensor->strides[axis];
             if (!seen[axis] && tensor->shape[axis] > 1 && (smallest < 0 || step < smallest_step)) {
                 smallest = axis;
                 smallest_step = step;
@@ -102,8 +107,10 @@ attn_status attni_check_writable(const char *name, const attn_tensor *tensor) {
             break;
         }
         if (smallest_step < reach) {
-            return attni_fail(ATTN_ERROR_OVERLAP, "%s: expected strides that give every element its own memory, got %lld on axis %d",
-                              name, (long long)tensor->strides[smallest], (int)smallest);
+            return attni_fail(
+                ATTN_ERROR_OVERLAP,
+                "%s: expected strides that give every element its own memory, got %lld on axis %d",
+                name, (long long)tensor->strides[smallest], (int)smallest);
         }
         seen[smallest] = true;
         reach += smallest_step * (tensor->shape[smallest] - 1);
@@ -111,13 +118,16 @@ attn_status attni_check_writable(const char *name, const attn_tensor *tensor) {
     return ATTN_OK;
 }
 
-attn_status attni_check_outputs(const attni_argument *outputs, int32_t num_outputs, const attni_argument *inputs, int32_t num_inputs) {
+attn_status attni_check_outputs(const attni_argument *outputs, int32_t num_outputs,
+                                const attni_argument *inputs, int32_t num_inputs) {
     for (int32_t i = 0; i < num_outputs; ++i) {
         for (int32_t j = 0; j < num_inputs; ++j) {
-            ATTNI_TRY(attni_check_disjoint(outputs[i].name, outputs[i].tensor, inputs[j].name, inputs[j].tensor));
+            ATTNI_TRY(attni_check_disjoint(outputs[i].name, outputs[i].tensor, inputs[j].name,
+                                           inputs[j].tensor));
         }
         for (int32_t j = 0; j < i; ++j) {
-            ATTNI_TRY(attni_check_disjoint(outputs[i].name, outputs[i].tensor, outputs[j].name, outputs[j].tensor));
+            ATTNI_TRY(attni_check_disjoint(outputs[i].name, outputs[i].tensor, outputs[j].name,
+                                           outputs[j].tensor));
         }
     }
     return ATTN_OK;
