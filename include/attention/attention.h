@@ -15,7 +15,8 @@
  *     float q[2][4] = {...}, k[3][4] = {...}, v[3][4] = {...}, out[2][4];
  *     attn_tensor query, key, value, output;
  *     int64_t query_shape[] = {2, 4}, key_shape[] = {3, 4};
- *     if (attn_tensor_init(&query, q, ATTN_DTYPE_FLOAT32, 2, query_shape) || attn_tensor_init(&key, k, ATTN_DTYPE_FLOAT32, 2, key_shape)
+ *     if (attn_tensor_init(&query, q, ATTN_DTYPE_FLOAT32, 2, query_shape) || attn_tensor_init(&key,
+ * k, ATTN_DTYPE_FLOAT32, 2, key_shape)
  *         || attn_tensor_init(&value, v, ATTN_DTYPE_FLOAT32, 2, key_shape)
  *         || attn_tensor_init(&output, out, ATTN_DTYPE_FLOAT32, 2, query_shape)
  *         || attn_sdpa(NULL, &query, &key, &value, NULL, &output, NULL, 0))
@@ -25,10 +26,11 @@
  *
  *     attn_sdpa_params params = {.struct_size = sizeof params, .is_causal = 1};
  *
- * Rules that hold everywhere. Counts and strides are elements (int64_t), sizes in bytes end in _bytes. Enums travel as int32_t. A zeroed
- * option is PyTorch's default. A struct_size of 0 or below the first release's is an error; a smaller struct than this version's leaves
- * the newer options at their defaults; a larger one is accepted if what this version does not know is zero, else
- * ATTN_ERROR_UNSUPPORTED. Memory the library returns is freed by attn_*_destroy only.
+ * Rules that hold everywhere. Counts and strides are elements (int64_t), sizes in bytes end in
+ * _bytes. Enums travel as int32_t. A zeroed option is PyTorch's default. A struct_size of 0 or
+ * below the first release's is an error; a smaller struct than this version's leaves the newer
+ * options at their defaults; a larger one is accepted if what this version does not know is zero,
+ * else ATTN_ERROR_UNSUPPORTED. Memory the library returns is freed by attn_*_destroy only.
  */
 #ifndef ATTENTION_ATTENTION_H
 #define ATTENTION_ATTENTION_H

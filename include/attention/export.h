@@ -5,8 +5,8 @@
  * ATTN_API         marks a function of the library's ABI; every other symbol is hidden.
  * ATTN_MUST_CHECK  marks a function whose status must not be ignored.
  *
- * Programs that link the static library need to define nothing: on the platforms supported today both macros mean the same for
- * the shared and for the static library.
+ * Programs that link the static library need to define nothing: on the platforms supported today
+ * both macros mean the same for the shared and for the static library.
  */
 #ifndef ATTENTION_EXPORT_H
 #define ATTENTION_EXPORT_H
