@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_sdpa_explain.c: what attn_sdpa_explain says before a call is what the run then records.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <attention/attention.h>
+
+enum { BATCH = 2, HEADS = 3, TGT = 37, SRC = 41, FEATURES = 8, ELEMENTS = 1 << 16 };
+
+/* How a (batch, head, row, feature) tensor lies in memory. */
+typedef enum layout { ROWS_DENSE, COLS_DENSE, EVERY_SECOND, REVERSED, NUM_LAYOUTS } layout;
+
+static attn_tensor make_view(float *storage, layout which, int64_t rows) {
+    const int64_t shape[] = {BATCH, HEADS, rows, FEATURES};
+    const int64_t matrix = 2 * rows * FEATURES;
+    int64_t strides[] = {HEADS * matrix, matrix, FEATURES, 1};
+    if (which == COLS_DENSE) {
+        strides[2] = 1;
+        strides[3] = rows;
+    } else if (which == EVERY_SECOND) {
+        strides[2] = 2 * FEATURES;
+        strides[3] = 2;
+    } else if (which == REVERSED) {
+        strides[3] = -1;
+        storage += FEATURES - 1;
+    }
+    attn_tensor view;
+    assert_int_equal(
+        attn_tensor_init_strided(&view, storage, ATTN_DTYPE_FLOAT32, 4, shape, strides), ATTN_OK);
+    return view;
+}
+
+static void assert_same_report(const attn_sdpa_report *told, const attn_sdpa_report *ran) {
+    assert_int_equal(told->engine, ran->engine);
+    assert_int_equal(told->gemm, ran->gemm);
+    assert_int_equal(told->depends_on_blas_threads, ran->depends_on_blas_threads);
+    assert_int_equal(told->packs, ran->packs);
+    assert_int_equal(told->row_block, ran->row_block);
+    assert_int_equal(told->num_blocks, ran->num_blocks);
+    assert_int_equal(told->workspace_bytes, ran->workspace_bytes);
+    assert_string_equal(told->kernels, ran->kernels);
+    assert_string_equal(told->reason, ran->reason);
+}
+
+static void explain_agrees(attn_context *context, const attn_tensor views[4], int32_t is_causal) {
+    attn_sdpa_report told = {.struct_size = sizeof told};
+    attn_sdpa_report ran = {.struct_size = sizeof ran};
+    attn_sdpa_params params = {.struct_size = sizeof params, .is_causal = is_causal};
+    size_t bytes;
+    assert_int_equal(
+        attn_sdpa_explain(context, &views[0], &views[1], &views[2], &params, &views[3], &told),
+        ATTN_OK);
+    assert_int_equal(attn_sdpa_workspace_bytes(context, &views[0], &views[1], &views[2], &params,
+                                               &views[3], &bytes),
+                     ATTN_OK);
+    params.report = &ran;
+    assert_int_equal(
+        attn_sdpa(context, &views[0], &views[1], &views[2], &params, &views[3], NULL, 0), ATTN_OK);
+    assert_same_report(&told, &ran);
+    assert_int_equal(told.workspace_bytes, bytes);
+    assert_true(told.num_blocks >= BATCH * HEADS);
+}
+
+static void explain_every_layout_and_context_agrees_with_the_run(void **state) {
+    (void)state;
+    float *storage = calloc(4 * ELEMENTS, sizeof *storage);
+    assert_non_null(storage);
+    int calls = 0;
+    const char *kernels;
+    for (int32_t k = 0; (kernels = attn_kernels_name(k)) != NULL; ++k) {
+        for (int32_t gemm = ATTN_GEMM_DEFAULT; gemm <= ATTN_GEMM_NATIVE; ++gemm) {
+            const attn_context_params settings = {
+                .struct_size = sizeof settings, .gemm = gemm, .kernels = kernels};
+            attn_context *context;
+            if (attn_context_create(&settings, &context) == ATTN_ERROR_UNSUPPORTED) {
+                printf("left out: %s\n", attn_last_error());
+                continue;
+            }
+            for (int which = 0; which < NUM_LAYOUTS * NUM_LAYOUTS; ++which) {
+                const layout inputs = (layout)(which / NUM_LAYOUTS);
+                const layout others = (layout)(which % NUM_LAYOUTS);
+                const attn_tensor views[] = {make_view(storage, inputs, TGT),
+                                             make_view(storage + ELEMENTS, others, SRC),
+                                             make_view(storage + 2 * ELEMENTS, inputs, SRC),
+                                             make_view(storage + 3 * ELEMENTS, others, TGT)};
+                explain_agrees(context, views, which % 2);
+                ++calls;
+            }
+            attn_context_destroy(context);
+        }
+    }
+    printf("%d calls explained and run\n", calls);
+    free(storage);
+}
+
+static void explain_names_kernels_and_products_of_its_context(void **state) {
+    (void)state;
+    float data[FEATURES] = {0};
+    attn_tensor view;
+    assert_int_equal(attn_tensor_init(&view, data, ATTN_DTYPE_FLOAT32, 2, (int64_t[]){1, FEATURES}),
+                     ATTN_OK);
+    const attn_context_params settings = {
+        .struct_size = sizeof settings, .gemm = ATTN_GEMM_NATIVE, .kernels = "baseline"};
+    attn_context *context;
+    if (strcmp(attn_kernels_name(0), "neon") == 0) {
+        printf("left out: this machine has no baseline kernels\n");
+        return;
+    }
+    assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);
+    attn_sdpa_report report = {.struct_size = sizeof report};
+    assert_int_equal(attn_sdpa_explain(context, &view, &view, &view, NULL, &view, &report),
+                     ATTN_OK);
+    assert_string_equal(report.kernels, "baseline");
+    assert_int_equal(report.engine, ATTN_ENGINE_BLAS);
+    assert_int_equal(report.gemm, ATTN_GEMM_NATIVE);
+    assert_int_equal(report.depends_on_blas_threads, 0);
+    attn_context_destroy(context);
+}
+
+static void explain_without_queries_plans_no_blocks_and_no_memory(void **state) {
+    (void)state;
+    attn_tensor query;
+    attn_tensor key;
+    assert_int_equal(attn_tensor_init(&query, NULL, ATTN_DTYPE_FLOAT32, 2, (int64_t[]){0, 4}),
+                     ATTN_OK);
+    assert_int_equal(attn_tensor_init(&key, NULL, ATTN_DTYPE_FLOAT32, 2, (int64_t[]){5, 4}),
+                     ATTN_OK);
+    attn_sdpa_report report = {.struct_size = sizeof report};
+    assert_int_equal(attn_sdpa_explain(NULL, &query, &key, &key, NULL, &query, &report), ATTN_OK);
+    assert_int_equal(report.num_blocks, 0);
+    assert_int_equal(report.workspace_bytes, 0);
+}
+
+static void forcing_the_absent_engine_is_a_clear_error(void **state) {
+    (void)state;
+    const attn_context_params settings = {.struct_size = sizeof settings,
+                                          .engine = ATTN_ENGINE_FUSED};
+    attn_context *context;
+    assert_int_equal(attn_context_create(&settings, &context), ATTN_ERROR_UNSUPPORTED);
+    assert_null(context);
+    assert_string_equal(attn_last_error(), "engine: the fused engine is not in this version; use "
+                                           "ATTN_ENGINE_AUTO or ATTN_ENGINE_BLAS");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(explain_every_layout_and_context_agrees_with_the_run),
+        cmocka_unit_test(explain_names_kernels_and_products_of_its_context),
+        cmocka_unit_test(explain_without_queries_plans_no_blocks_and_no_memory),
+        cmocka_unit_test(forcing_the_absent_engine_is_a_clear_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
