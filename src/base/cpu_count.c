@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * cpu_count.c: reads the affinity mask and the cgroups' quotas, by plain open and read into arrays on the stack.
+ * cpu_count.c: reads the affinity mask and the cgroups' quotas, by plain open and read into arrays
+ * on the stack.
  *
- * A quota is the time the threads of a group may run in each period: "150000 100000" is one and a half CPUs. More threads than that
- * would all stand still at the end of each period. A group has its own quota and those of its parents up to the root, and in a
- * container the visible root is often some group in the middle, so every level is looked at and those not found are passed over.
+ * A quota is the time the threads of a group may run in each period: "150000 100000" is one and a
+ * half CPUs. More threads than that would all stand still at the end of each period. A group has
+ * its own quota and those of its parents up to the root, and in a container the visible root is
+ * often some group in the middle, so every level is looked at and those not found are passed over.
  */
 #include "base/cpu_count.h"
 
@@ -16,14 +18,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum {
-    MAX_LISTED_CPUS = 8192, /* the most Linux can be configured for; glibc's plain cpu_set_t ends at 1024 */
-    PATH_BYTES = 1024,
-    GROUP_LIST_BYTES = 4096,
-    QUOTA_BYTES = 128
-};
+/* The most CPUs Linux can be configured for; the C library's plain cpu_set_t ends at 1024. */
+enum { MAX_LISTED_CPUS = 8192 };
 
-/* Where a version of cgroups keeps quotas. Version 1 has two files; one after the other they read like the one of version 2. */
+enum { PATH_BYTES = 1024, GROUP_LIST_BYTES = 4096, QUOTA_BYTES = 128 };
+
+/* Where a version of cgroups keeps quotas. Version 1 has two files; one after the other they read
+ * like the one of version 2. */
 struct group_files {
     const char *mount;
     const char *quota;
@@ -37,7 +38,8 @@ struct group {
     size_t name_length;
 };
 
-static const struct group_files version_1 = {"/sys/fs/cgroup/cpu", "/cpu.cfs_quota_us", "/cpu.cfs_period_us"};
+static const struct group_files version_1 = {"/sys/fs/cgroup/cpu", "/cpu.cfs_quota_us",
+                                             "/cpu.cfs_period_us"};
 static const struct group_files version_2 = {"/sys/fs/cgroup", "/cpu.max", NULL};
 
 static int32_t smaller(int32_t a, int32_t b) {
@@ -53,7 +55,8 @@ static const char *skip_blanks(const char *text) {
     return text;
 }
 
-/* Moves *text behind its digits and returns their value, stopping at a number no sum or product here overflows with. */
+/* Moves *text behind its digits and returns their value, stopping at a number no sum or product
+ * here overflows with. */
 static int64_t take_number(const char **text) {
     static const int64_t most = INT64_C(1000000000000000);
     int64_t value = 0;
@@ -92,7 +95,8 @@ static bool is_listed(const char *list, const char *end, const char *name) {
 
 /* ---- files ---- */
 
-/* Reads a file's beginning, as far as it fits with a terminating zero, and returns its length: 0 if it cannot be read. */
+/* Reads a file's beginning, as far as it fits with a terminating zero, and returns its length: 0 if
+ * it cannot be read. */
 static size_t read_text(const char *path, char *text, size_t size) {
     size_t length = 0;
     text[0] = '\0';
@@ -111,10 +115,11 @@ static size_t read_text(const char *path, char *text, size_t size) {
 }
 
 /* Reads one file of a group. A path too long is a file not there. */
-static size_t read_group_file(const struct group *group, const char *name, char *text, size_t size) {
+static size_t read_group_file(const struct group *group, const char *name, char *text,
+                              size_t size) {
     char path[PATH_BYTES];
-    const int length = snprintf(path, sizeof path, "%s%s%.*s%s", group->root, group->files->mount, (int)group->name_length,
-                                group->name, name);
+    const int length = snprintf(path, sizeof path, "%s%s%.*s%s", group->root, group->files->mount,
+                                (int)group->name_length, group->name, name);
     text[0] = '\0';
     return length >= 0 && length < PATH_BYTES ? read_text(path, text, size) : 0;
 }
@@ -129,7 +134,8 @@ static int32_t group_quota(const struct group *group) {
     return attni_cpu_quota_parse(text);
 }
 
-/* The smallest quota of a group such as "/system.slice/a.service" and its parents; the root's own name is empty. */
+/* The smallest quota of a group such as "/system.slice/a.service" and its parents; the root's own
+ * name is empty. */
 static int32_t quota_up_to_root(struct group group) {
     int32_t quota = group_quota(&group);
     while (group.name_length > 0) {
@@ -141,7 +147,8 @@ static int32_t quota_up_to_root(struct group group) {
     return quota;
 }
 
-/* The quota behind one line of /proc/self/cgroup, "NUMBER:CONTROLLERS:GROUP"; version 2 has no controllers there. */
+/* The quota behind one line of /proc/self/cgroup, "NUMBER:CONTROLLERS:GROUP"; version 2 has no
+ * controllers there. */
 static int32_t line_quota(const char *root, const char *line, const char *end) {
     const char *colon = memchr(line, ':', (size_t)(end - line));
     const char *controllers = colon != NULL ? colon + 1 : end;
@@ -154,7 +161,8 @@ static int32_t line_quota(const char *root, const char *line, const char *end) {
     if (!is_version_2 && !is_listed(controllers, controllers_end, "cpu")) {
         return ATTNI_CPU_COUNT_MAX;
     }
-    return quota_up_to_root((struct group){root, is_version_2 ? &version_2 : &version_1, name, (size_t)(end - name)});
+    return quota_up_to_root(
+        (struct group){root, is_version_2 ? &version_2 : &version_1, name, (size_t)(end - name)});
 }
 
 int32_t attni_cpu_quota(const char *root) {

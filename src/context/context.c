@@ -235,12 +235,23 @@ static void run_inline(int64_t count, attni_task task, void *data) {
     }
 }
 
-attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task task, void *data) {
-    if (count <= 1 || (context->num_threads == 1 && context->parallel_for == NULL)) {
-        run_inline(count, task, data);
+/* The pool, made if need be; NULL where the context uses none. */
+static attn_status find_pool(attn_context *context, attni_thread_pool **pool) {
+    *pool = NULL;
+    if (context->num_threads == 1 || context->parallel_for != NULL) {
         return ATTN_OK;
     }
-    if (context->parallel_for != NULL) {
+    *pool = atomic_load_explicit(&context->pool, memory_order_acquire);
+    return *pool != NULL ? ATTN_OK : make_pool(context, pool);
+}
+
+attn_status attni_start_threads(attn_context *context) {
+    attni_thread_pool *pool;
+    return find_pool(context, &pool);
+}
+
+attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task task, void *data) {
+    if (count > 1 && context->parallel_for != NULL) {
         const int32_t refused =
             context->parallel_for(context->parallel_for_state, count, task, data);
         return refused == 0
@@ -248,10 +259,14 @@ attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task 
                    : attni_fail(ATTN_ERROR_THREAD,
                                 "parallel_for: the caller's function returned %d", (int)refused);
     }
-    attni_thread_pool *pool = atomic_load_explicit(&context->pool, memory_order_acquire);
-    if (pool == NULL) {
-        ATTNI_TRY(make_pool(context, &pool));
+    attni_thread_pool *pool = NULL;
+    if (count > 1) {
+        ATTNI_TRY(find_pool(context, &pool));
     }
-    attni_thread_pool_run(pool, count, task, data);
+    if (pool != NULL) {
+        attni_thread_pool_run(pool, count, task, data);
+    } else {
+        run_inline(count, task, data);
+    }
     return ATTN_OK;
 }

@@ -26,6 +26,10 @@ int32_t attni_context_gemm(const attn_context *context);
 /* Threads a call may use: 1 means that everything runs on the caller. */
 int32_t attni_context_threads(const attn_context *context);
 
+/* Starts the context's threads if they do not run yet, for callers that may not fail once they have
+ * begun. Fails with ATTN_ERROR_THREAD or ATTN_ERROR_MEMORY. */
+attn_status attni_start_threads(attn_context *context);
+
 /* Runs task(data, 0) ... task(data, count - 1), each exactly once, on the context's threads;
  * returns when all have returned. How work is cut into items must not depend on the number of
  * threads, and scratch memory belongs to the item, never to a thread. Fails with ATTN_ERROR_THREAD

@@ -2,14 +2,16 @@
  *
  * thread_pool.c: workers, the job they share, and how they wait for the next one.
  *
- * A call of run is a job. The caller opens it, draws indices like any worker, closes it when none are left, and waits until nobody
- * is inside. Workers enter a job only while it is open and never need to: a worker that is asleep, late or
- * without a CPU costs the caller nothing but its help. All of this is one atomic word, so entering and "is it still open?" are one step,
- * and a worker can neither take an index with another job's task nor use `data` after run has returned.
+ * A call of run is a job. The caller opens it, draws indices like any worker, closes it when none
+ * are left, and waits until nobody is inside. Workers enter a job only while it is open, and never
+ * have to: one that is asleep, late or without a CPU costs the caller nothing but its help. All of
+ * this is one atomic word, so that "is it still open?" and entering are one step: a worker can
+ * neither take an index with another job's task nor use `data` after run has returned.
  *
- * Memory order, in three sentences. Opening a job releases its fields, and entering it acquires them. Leaving releases what the tasks
- * wrote, and the caller acquires it by seeing the count of workers inside at zero; every change in between is a read-modify-write,
- * so it continues those release sequences. Only falling asleep needs more (see wake_workers).
+ * Memory order, in three sentences. Opening a job releases its fields, and entering it acquires
+ * them. Leaving releases what the tasks wrote, and the caller acquires it by seeing the count of
+ * workers inside at zero; every change in between is a read-modify-write, so it continues those
+ * release sequences. Only falling asleep needs more (see wake_workers).
  */
 #include "context/thread_pool.h"
 
@@ -24,25 +26,31 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The parts of the state word. The upper half is the number of the job, counted from 1. It wraps: a worker that slept through
- * exactly 2^32 jobs misses one more. */
+/* The parts of the state word. The upper half is the number of the job, counted from 1. It wraps: a
+ * worker that slept through exactly 2^32 jobs misses one more. */
 #define WORKERS_INSIDE UINT64_C(0x0000ffff)
 #define JOB_OPEN UINT64_C(0x00010000)      /* workers may enter */
 #define CALLER_SLEEPS UINT64_C(0x00020000) /* the last worker to leave wakes the caller */
 #define STOPPING UINT64_C(0x00040000)      /* the pool is being destroyed */
 #define JOB_NUMBER_SHIFT 32
 
-/* How long a thread spins before it sleeps: about the price of being woken (20 to 50 microseconds), so that a wait costs at most about
- * twice the least possible, whatever its length. */
+/* How long a thread spins before it sleeps: about the price of being woken (20 to 50 microseconds),
+ * so that a wait costs at most about twice the least possible, whatever its length. */
 enum { SPIN_NANOSECONDS = 50000, PAUSES_PER_CLOCK_READING = 32 };
 
 struct attni_thread_pool {
     attni_allocator allocator;
-    pid_t creator; /* elsewhere, in a forked child, the workers do not exist and the locks are in any state */
     int32_t num_workers;
-    pthread_mutex_t sleep_mutex; /* guards nothing but the moment between the last look at `state` and the wait */
+
+    /* In any other process, a forked child, the workers do not exist and the mutex is in any
+     * state. */
+    pid_t creator;
+
+    /* Guards nothing but the moment between a thread's last look at `state` and its wait. */
+    pthread_mutex_t sleep_mutex;
     pthread_cond_t work_arrived;
     pthread_cond_t job_left;
+
     atomic_flag busy; /* held by the caller whose job it is */
 
     /* The job: written while nobody is inside and none is open, read inside only. */
@@ -82,11 +90,14 @@ static bool nobody_inside(uint64_t state, uint64_t unused) {
 
 /* `seen` is the number of the last job the worker entered or found closed. */
 static bool has_news(uint64_t state, uint64_t seen) {
-    return (state & STOPPING) != 0 || ((state & JOB_OPEN) != 0 && state >> JOB_NUMBER_SHIFT != seen);
+    return (state & STOPPING) != 0 ||
+           ((state & JOB_OPEN) != 0 && state >> JOB_NUMBER_SHIFT != seen);
 }
 
-/* Spins until holds(state, seen), but not for long: the state returned tells. With `yields` the CPU goes to whoever else wants it. */
-static uint64_t spin_until(attni_thread_pool *pool, bool (*holds)(uint64_t, uint64_t), uint64_t seen, bool yields) {
+/* Spins until holds(state, seen), but not for long: the state returned tells. With `yields` the CPU
+ * goes to whoever else wants it. */
+static uint64_t spin_until(attni_thread_pool *pool, bool (*holds)(uint64_t, uint64_t),
+                           uint64_t seen, bool yields) {
     uint64_t state = atomic_load_explicit(&pool->state, memory_order_acquire);
     if (holds(state, seen)) {
         return state;
@@ -115,9 +126,10 @@ static void sleep_once(attni_thread_pool *pool, uint64_t seen) {
     pthread_mutex_unlock(&pool->sleep_mutex);
 }
 
-/* Wakes as many workers as `wanted` exceeds those awake. A worker counts itself asleep and then looks at the state; the caller opened
- * the job and now looks at that count. With all four sequentially consistent, one of the two sees the other: no job is slept through.
- * The mutex makes sure that a worker which had looked before is waiting by the time it is woken. */
+/* Wakes as many workers as `wanted` exceeds those awake. A worker counts itself asleep and then
+ * looks at the state; the caller opened the job and now looks at that count. With all four
+ * sequentially consistent, one of the two sees the other: no job is slept through. The mutex makes
+ * sure that a worker which had looked before is waiting by the time it is woken. */
 static void wake_workers(attni_thread_pool *pool, int64_t wanted) {
     const int32_t sleepers = atomic_load_explicit(&pool->num_sleepers, memory_order_seq_cst);
     const int64_t missing = wanted - (pool->num_workers - sleepers);
@@ -143,20 +155,24 @@ static void open_job(attni_thread_pool *pool, int64_t count, attni_task task, vo
     pool->count = (uint64_t)count;
     fegetenv(&pool->float_environment);
     atomic_store_explicit(&pool->next_index, 0, memory_order_relaxed);
-    /* A plain store will do: with the job before closed and left, only the holder of `busy` changes the state. */
+    /* A plain store will do: with the job before closed and left, only the holder of `busy` changes
+     * the state. */
     const uint64_t before = atomic_load_explicit(&pool->state, memory_order_relaxed);
     const uint64_t number = (before >> JOB_NUMBER_SHIFT) + 1;
-    atomic_store_explicit(&pool->state, number << JOB_NUMBER_SHIFT | JOB_OPEN, memory_order_seq_cst);
+    atomic_store_explicit(&pool->state, number << JOB_NUMBER_SHIFT | JOB_OPEN,
+                          memory_order_seq_cst);
 }
 
-/* Runs tasks until there are no more indices. The counter orders nothing, it only deals out numbers, each once. Every thread overshoots
- * by one at most, and an unsigned counter has room for that behind any int64_t. */
+/* Runs tasks until there are no more indices. The counter orders nothing, it only deals out
+ * numbers, each once. Every thread overshoots by one at most, and an unsigned counter has room for
+ * that behind any int64_t. */
 static void draw_indices(attni_thread_pool *pool) {
     const attni_task task = pool->task;
     void *const data = pool->data;
     const uint64_t count = pool->count;
     for (;;) {
-        const uint64_t index = atomic_fetch_add_explicit(&pool->next_index, 1, memory_order_relaxed);
+        const uint64_t index =
+            atomic_fetch_add_explicit(&pool->next_index, 1, memory_order_relaxed);
         if (index >= count) {
             return;
         }
@@ -185,26 +201,29 @@ static void close_job(attni_thread_pool *pool) {
 /* Enters the job that is open, whichever that is by now; false if none is. */
 static bool enter_job(attni_thread_pool *pool, uint64_t *state) {
     while ((*state & JOB_OPEN) != 0) {
-        if (atomic_compare_exchange_weak_explicit(&pool->state, state, *state + 1, memory_order_acquire, memory_order_relaxed)) {
+        if (atomic_compare_exchange_weak_explicit(&pool->state, state, *state + 1,
+                                                  memory_order_acquire, memory_order_relaxed)) {
             return true;
         }
     }
     return false;
 }
 
-/* The pool itself is still there after the last worker has left, because destroy joins before it frees. */
+/* From the first line on, run may return; the pool is still there, because destroy joins first. */
 static void leave_job(attni_thread_pool *pool) {
     const uint64_t state = atomic_fetch_sub_explicit(&pool->state, 1, memory_order_release) - 1;
     if ((state & CALLER_SLEEPS) != 0 && nobody_inside(state, 0)) {
-        /* The caller set the flag with the mutex held, so once it can be had, the caller is waiting. */
+        /* The caller set the flag with the mutex held, so once it can be had, the caller is
+         * waiting. */
         pthread_mutex_lock(&pool->sleep_mutex);
         pthread_mutex_unlock(&pool->sleep_mutex);
         pthread_cond_signal(&pool->job_left);
     }
 }
 
-/* Waits for a job not seen yet or the end. A worker without work yields while it spins: where it shares a CPU with the caller, which
- * happens whenever there are fewer CPUs than threads, the caller would otherwise stand still that long. */
+/* Waits for a job not seen yet or the end. A worker without work yields while it spins: where it
+ * shares a CPU with the caller, which happens whenever there are fewer CPUs than threads, the
+ * caller would otherwise stand still that long. */
 static uint64_t wait_for_news(attni_thread_pool *pool, uint64_t seen) {
     uint64_t state = spin_until(pool, has_news, seen, true);
     while (!has_news(state, seen)) {
@@ -238,9 +257,11 @@ static void run_inline(int64_t count, attni_task task, void *data) {
 }
 
 void attni_thread_pool_run(attni_thread_pool *pool, int64_t count, attni_task task, void *data) {
-    /* The order matters: `busy` is taken last, and only by who gives it back. Its acquire and release pass the job's fields on from
-     * caller to caller. A nested call finds it taken, by its own caller. */
-    if (count <= 1 || getpid() != pool->creator || atomic_flag_test_and_set_explicit(&pool->busy, memory_order_acquire)) {
+    /* The order matters: `busy` is taken last, and only by who gives it back. Its acquire and
+     * release pass the job's fields on from caller to caller. A nested call finds it taken, by its
+     * own caller. */
+    if (count <= 1 || getpid() != pool->creator ||
+        atomic_flag_test_and_set_explicit(&pool->busy, memory_order_acquire)) {
         run_inline(count, task, data);
         return;
     }
@@ -284,22 +305,24 @@ static bool create_locks(attni_thread_pool *pool) {
     return true;
 }
 
-/* Starts the workers and returns how many could be. They inherit the signal mask, so the caller's is changed around it. */
+/* Starts the workers and returns how many could be. They inherit the signal mask, so the caller's
+ * is changed around it. */
 static int32_t start_workers(attni_thread_pool *pool) {
     sigset_t every_signal;
     sigset_t callers_mask;
     sigfillset(&every_signal);
     pthread_sigmask(SIG_SETMASK, &every_signal, &callers_mask);
     int32_t started = 0;
-    while (started < pool->num_workers && pthread_create(&pool->workers[started], NULL, worker_main, pool) == 0) {
+    while (started < pool->num_workers &&
+           pthread_create(&pool->workers[started], NULL, worker_main, pool) == 0) {
         started++;
     }
     pthread_sigmask(SIG_SETMASK, &callers_mask, NULL);
     return started;
 }
 
-/* Stops and joins the first `started` workers. The mutex orders the flag before the last look of a worker about to sleep; one that
- * spins sees it soon. Nothing is handed over, hence relaxed. */
+/* Stops and joins the first `started` workers. The mutex orders the flag before the last look of a
+ * worker about to sleep; one that spins sees it soon. Nothing is handed over, hence relaxed. */
 static void stop_workers(attni_thread_pool *pool, int32_t started) {
     pthread_mutex_lock(&pool->sleep_mutex);
     atomic_fetch_or_explicit(&pool->state, STOPPING, memory_order_relaxed);
@@ -310,7 +333,8 @@ static void stop_workers(attni_thread_pool *pool, int32_t started) {
     }
 }
 
-int32_t attni_thread_pool_create(const attni_allocator *allocator, int32_t num_threads, attni_thread_pool **pool) {
+int32_t attni_thread_pool_create(const attni_allocator *allocator, int32_t num_threads,
+                                 attni_thread_pool **pool) {
     *pool = NULL;
     const int32_t num_workers = num_threads - 1;
     attni_thread_pool *made = attni_allocate(allocator, pool_bytes(num_workers));

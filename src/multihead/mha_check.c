@@ -7,6 +7,7 @@
 #include "base/checked_size.h"
 #include "base/versioned_struct.h"
 #include "multihead/mha_layer.h"
+#include "tensor/element.h"
 
 /* The axes of one of the layer's sequences in the caller's order. */
 static int32_t sequence_axes(const attni_mha_problem *problem, attni_axis batch,
@@ -31,16 +32,17 @@ static attn_status check_sequence(const char *name, const attn_tensor *tensor,
     ATTNI_TRY(attni_check_tensor(name, tensor, problem->data_rule));
     ATTNI_TRY(attni_check_dtype(name, tensor, problem->layer->dtype));
     ATTNI_TRY(attni_check_shape(name, tensor, axes, count));
-    *view = *tensor;
+    const attn_tensor canonical = attni_canonical(tensor);
+    *view = canonical;
     view->rank = 3;
     const int32_t batch_axis = problem->is_batch_major ? 0 : 1;
     view->shape[0] = problem->is_batched ? tensor->shape[batch_axis] : 1;
-    view->strides[0] = problem->is_batched ? tensor->strides[batch_axis] : 0;
+    view->strides[0] = problem->is_batched ? canonical.strides[batch_axis] : 0;
     const int32_t sequence_axis = problem->is_batched ? 1 - batch_axis : 0;
     view->shape[1] = tensor->shape[sequence_axis];
-    view->strides[1] = tensor->strides[sequence_axis];
+    view->strides[1] = canonical.strides[sequence_axis];
     view->shape[2] = tensor->shape[count - 1];
-    view->strides[2] = tensor->strides[count - 1];
+    view->strides[2] = canonical.strides[count - 1];
     return ATTN_OK;
 }
 
@@ -91,8 +93,8 @@ static attn_status check_key_padding_mask(const attn_mha_params *params,
     ATTNI_TRY(attni_check_shape(name, mask, axes + first, 2 - first));
     problem->key_padding_mask = (attni_mask){
         .data = mask->data,
-        .strides = {problem->is_batched ? mask->strides[0] : 0, 0, 0,
-                    mask->strides[mask->rank - 1]},
+        .strides = {problem->is_batched ? attni_stride(mask, 0) : 0, 0, 0,
+                    attni_stride(mask, mask->rank - 1)},
         .kind = params->key_padding_mask_kind,
         .dtype = mask->dtype,
     };
@@ -104,7 +106,7 @@ static attn_tensor split_batch_and_heads(const attn_tensor *mask, int64_t num_he
     attn_tensor view = *mask;
     view.rank = 4;
     view.shape[0] = mask->shape[0] / num_heads;
-    view.strides[0] = mask->strides[0] * num_heads;
+    view.strides[0] = view.shape[0] > 1 ? mask->strides[0] * num_heads : 0;
     view.shape[1] = num_heads;
     view.strides[1] = mask->strides[0];
     view.shape[2] = mask->shape[1];
@@ -130,7 +132,7 @@ static attn_status check_attn_mask_shape(const attn_tensor *mask, attni_mha_prob
     const int64_t num_heads = problem->layer->num_heads;
     const attni_axis axes[] = {
         {"N", problem->batch}, {"H", num_heads}, {"L", problem->tgt_len}, {"S", problem->src_len}};
-    problem->attn_mask = *mask;
+    problem->attn_mask = attni_canonical(mask);
     ATTNI_TRY(attni_check_rank(name, mask, 2, 4));
     if (mask->rank == 2) {
         return attni_check_shape(name, mask, axes + 2, 2);
@@ -141,7 +143,7 @@ static attn_status check_attn_mask_shape(const attn_tensor *mask, attni_mha_prob
         const attni_axis exact_rows[] = {
             {"N or 1", ATTNI_ANY_LENGTH}, {"H or 1", ATTNI_ANY_LENGTH}, axes[2], axes[3]};
         if (!problem->is_batched) {
-            problem->attn_mask = without_batch(mask);
+            problem->attn_mask = without_batch(&problem->attn_mask);
         }
         return attni_check_shape(name, mask, exact_rows, 4);
     }
@@ -153,7 +155,7 @@ static attn_status check_attn_mask_shape(const attn_tensor *mask, attni_mha_prob
     const attni_axis stacked[] = {{problem->is_batched ? "N*H" : "H", rows}, axes[2], axes[3]};
     ATTNI_TRY(attni_check_shape(name, mask, stacked, 3));
     if (problem->is_batched) {
-        problem->attn_mask = split_batch_and_heads(mask, num_heads);
+        problem->attn_mask = split_batch_and_heads(&problem->attn_mask, num_heads);
     }
     return ATTN_OK;
 }

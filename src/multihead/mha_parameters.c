@@ -92,7 +92,7 @@ static attn_tensor part_of(const attn_mha *layer, const parameter *which, const 
     attn_tensor part = {.data = values->data, .dtype = values->dtype, .rank = slot->rank};
     for (int32_t axis = 0; axis < slot->rank; ++axis) {
         part.shape[axis] = slot->shape[axis];
-        part.strides[axis] = values->strides[which->leading_ones + axis];
+        part.strides[axis] = attni_stride(values, which->leading_ones + axis);
     }
     int64_t first_row = 0;
     for (int32_t before = 0; before < i; ++before) {

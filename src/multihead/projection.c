@@ -2,8 +2,15 @@
  *
  * projection.c: y = x W^T + b on views, as few matrix products as the layouts allow.
  */
+#include "base/checked_size.h"
 #include "multihead/mha_layer.h"
 #include "tensor/strided_copy.h"
+
+/* Whether each batch's rows follow those of the batch before, a row's distance apart. */
+static bool follows(const attni_matrix *matrix, int64_t rows) {
+    int64_t reach;
+    return attni_multiply(rows, matrix->row_stride, &reach) && matrix->batch_stride == reach;
+}
 
 /* x and y as batches of row-major matrices: (outer, inner, features), or one batch where both
  * collapse. */
@@ -26,8 +33,7 @@ static attni_gemm_call product_of(const attni_projection *projection) {
         .b = {weight->data, 0, weight->strides[1], weight->strides[0]},
         .c = {y->data, y->strides[outer], y->strides[inner], y->strides[2]},
     };
-    const bool collapses = call.a.batch_stride == call.rows * call.a.row_stride &&
-                           call.c.batch_stride == call.rows * call.c.row_stride;
+    const bool collapses = follows(&call.a, call.rows) && follows(&call.c, call.rows);
     if (call.batch <= 1 || collapses) {
         call.rows *= call.batch;
         call.batch = call.rows > 0 ? 1 : 0;

@@ -16,11 +16,8 @@
 
 #include "sdpa/engine_blas.h"
 
-enum {
-    TASK_ROWS = 8, /* rows normalised as one task; fixed, so that results cannot depend on the
-                      number of threads */
-    PARALLEL_ELEMENTS = 32768 /* scores in a block that make waking the threads worthwhile */
-};
+/* Rows normalised as one task; fixed, so that results cannot depend on the number of threads. */
+enum { TASK_ROWS = 8 };
 
 static int64_t batch_option(const attni_blas_engine *engine, const attni_operand *operand,
                             int64_t absent) {
@@ -122,8 +119,7 @@ static void weigh_rows(void *data, int64_t task) {
 
 static attn_status weigh_block(attni_blas_engine *engine) {
     const int64_t tasks = attni_divide_up(engine->num_rows, TASK_ROWS);
-    if (engine->num_rows * (attni_block_cols(engine) + engine->problem->extra_cols) >=
-        PARALLEL_ELEMENTS) {
+    if (engine->plan->is_parallel) {
         return attni_parallel_for(engine->context, tasks, weigh_rows, engine);
     }
     for (int64_t task = 0; task < tasks; ++task) {
@@ -253,9 +249,15 @@ attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_proble
         engine.output_block =
             piece(scratch, (plan->packs & ATTNI_PACKS_OUTPUT) != 0, plan->output_offset);
     }
-    for (int64_t batch = 0; batch < problem->num_batches; ++batch) {
+    const bool has_averages = problem->weights.is_present && problem->average_weights;
+    const bool has_work = plan->num_blocks > 0 || (has_averages && problem->tgt_len > 0);
+    if (plan->is_parallel) {
+        /* From here on outputs are written, and a failure could not leave them untouched. */
+        ATTNI_TRY(attni_start_threads(context));
+    }
+    for (int64_t batch = 0; has_work && batch < problem->num_batches; ++batch) {
         start_batch(&engine, batch);
-        if (problem->weights.is_present && problem->average_weights) {
+        if (has_averages) {
             attni_clear_weights(&engine, 0);
         }
         for (int64_t head = 0; head < problem->num_heads; ++head) {

@@ -5,6 +5,7 @@
  */
 #include "base/checked_size.h"
 #include "sdpa/sdpa_problem.h"
+#include "tensor/element.h"
 
 static attn_status check_input(const char *name, const attn_tensor *tensor,
                                attni_data_rule data_rule) {
@@ -96,14 +97,12 @@ static attn_status check_sizes(const attni_sdpa_request *request, attni_sdpa_pro
     return ATTN_OK;
 }
 
-/* An input's strides on the canonical axes: 0 where its length is 1 or the axis is missing. With
- * grouped heads (group > 1) the head axis keeps its stride: the engine divides the head index. */
+/* A tensor's strides on the canonical axes: 0 where its length is 1 or the axis is missing. */
 static attni_operand input_operand(const attn_tensor *tensor, int32_t canonical_rank) {
     attni_operand operand = {.data = tensor->data, .dtype = tensor->dtype, .is_present = true};
     for (int32_t axis = 0; axis < canonical_rank; ++axis) {
         const int32_t own = axis - (canonical_rank - tensor->rank);
-        const bool repeats = own < 0 || (axis < canonical_rank - 2 && tensor->shape[own] == 1);
-        operand.strides[axis] = repeats ? 0 : tensor->strides[own];
+        operand.strides[axis] = own < 0 ? 0 : attni_stride(tensor, own);
     }
     return operand;
 }

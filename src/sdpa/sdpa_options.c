@@ -164,7 +164,7 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
     ATTNI_TRY(attni_check_shape(name, tensor, axes, count));
     ATTNI_TRY(attni_check_writable(name, tensor));
     for (int32_t i = 0; i < count; ++i) {
-        operand->strides[canonical[i]] = tensor->strides[i];
+        operand->strides[canonical[i]] = attni_stride(tensor, i);
     }
     operand->data = tensor->data;
     operand->dtype = tensor->dtype;
@@ -196,22 +196,13 @@ static attn_status check_mask(const attni_sdpa_request *request, attni_sdpa_prob
 
 static attn_status check_key_lengths(const attni_sdpa_request *request,
                                      const attni_sdpa_problem *problem) {
-    const attni_operand *lengths = &problem->key_lengths;
-    if (!lengths->is_present || request->option_data == ATTNI_DATA_IGNORED) {
+    const attn_tensor *lengths = request->params->key_lengths;
+    if (lengths == NULL || request->option_data == ATTNI_DATA_IGNORED) {
         return ATTN_OK;
     }
-    for (int64_t batch = 0; batch < problem->num_batches; ++batch) {
-        const int64_t offset =
-            attni_offset_of(batch, problem->batch_rank, problem->batch_shape, lengths->strides);
-        const int64_t length = attni_read_int64(lengths->data, offset);
-        if (length < 0 || length > problem->src_len) {
-            return attni_fail(ATTN_ERROR_VALUE,
-                              "%skey_lengths: expected 0 to S=%lld, got %lld for batch %lld",
-                              request->option_prefix, (long long)problem->src_len,
-                              (long long)length, (long long)batch);
-        }
-    }
-    return ATTN_OK;
+    char name[NAME_BYTES];
+    return attni_check_lengths(option_name(request, "key_lengths", name), lengths,
+                               problem->src_len);
 }
 
 attn_status attni_sdpa_check_options(const attni_sdpa_request *request,

@@ -11,7 +11,8 @@ enum {
     LARGEST_BLOCK = 256,   /* rows; more no longer makes the matrix products faster */
     LARGEST_RAGGED_BLOCK =
         64, /* where intervals differ from row to row, what rows do not share is not left to BLAS */
-    SMALLEST_BLOCK = 16
+    SMALLEST_BLOCK = 16,
+    PARALLEL_ELEMENTS = 32768 /* scores in a block that make waking the threads worthwhile */
 };
 
 static int64_t choose_row_block(const attni_sdpa_problem *problem) {
@@ -133,9 +134,14 @@ attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_p
         plan->packs &= ~ATTNI_PACKS_QUERY; /* the native product reads any layout; only what it
                                               reads many times is worth a copy */
     }
-    plan->num_blocks = problem->num_batches * problem->num_heads *
-                       attni_divide_up(problem->tgt_len, plan->row_block);
+    const bool has_outputs =
+        problem->value_dim > 0 || problem->lse.is_present || problem->weights.is_present;
+    if (has_outputs) {
+        plan->num_blocks = problem->num_batches * problem->num_heads *
+                           attni_divide_up(problem->tgt_len, plan->row_block);
+    }
     if (plan->num_blocks > 0) {
+        plan->is_parallel = plan->score_cols >= PARALLEL_ELEMENTS / plan->row_block;
         lay_out(problem, plan);
     }
     size_t bytes;

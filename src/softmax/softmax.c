@@ -24,7 +24,8 @@ enum {
 typedef struct softmax_problem {
     attn_tensor input;
     attn_tensor output;
-    const attn_tensor *lse;     /* or NULL */
+    attn_tensor lse;
+    bool has_lse;
     const attn_tensor *lengths; /* or NULL */
     int64_t length_strides[ATTN_MAX_RANK];
     attni_mask mask;
@@ -70,7 +71,10 @@ static attn_status check_options(const attn_softmax_params *params, const attni_
         ATTNI_TRY(attni_check_writable("lse", params->lse));
     }
     problem->lengths = params->lengths;
-    problem->lse = params->lse;
+    if (params->lse != NULL) {
+        problem->lse = attni_canonical(params->lse);
+        problem->has_lse = true;
+    }
     return ATTN_OK;
 }
 
@@ -93,18 +97,6 @@ static int64_t row_length(const softmax_problem *problem, int64_t row) {
     return attni_read_int64(problem->lengths->data, offset);
 }
 
-static attn_status check_lengths(const softmax_problem *problem) {
-    for (int64_t row = 0; problem->lengths != NULL && row < problem->num_rows; ++row) {
-        const int64_t length = row_length(problem, row);
-        if (length < 0 || length > problem->num_cols) {
-            return attni_fail(ATTN_ERROR_VALUE,
-                              "lengths: expected 0 to S=%lld, got %lld for row %lld",
-                              (long long)problem->num_cols, (long long)length, (long long)row);
-        }
-    }
-    return ATTN_OK;
-}
-
 static attn_status check(const attn_tensor *input, const attn_softmax_params *given,
                          const attn_tensor *output, attni_data_rule data_rule,
                          softmax_problem *problem) {
@@ -114,7 +106,8 @@ static attn_status check(const attn_tensor *input, const attn_softmax_params *gi
     ATTNI_TRY(attni_check_rank("input", input, 1, ATTN_MAX_RANK));
     ATTNI_TRY(attni_check_float("input", input));
     attni_axis axes[ATTN_MAX_RANK];
-    *problem = (softmax_problem){.input = *input, .row_rank = input->rank - 1, .num_rows = 1};
+    *problem = (softmax_problem){
+        .input = attni_canonical(input), .row_rank = input->rank - 1, .num_rows = 1};
     for (int32_t axis = 0; axis < input->rank; ++axis) {
         axes[axis] = (attni_axis){axis == input->rank - 1 ? "S" : NULL, input->shape[axis]};
         problem->num_rows *= axis < problem->row_rank ? input->shape[axis] : 1;
@@ -124,13 +117,20 @@ static attn_status check(const attn_tensor *input, const attn_softmax_params *gi
     ATTNI_TRY(attni_check_dtype("output", output, input->dtype));
     ATTNI_TRY(attni_check_shape("output", output, axes, input->rank));
     ATTNI_TRY(attni_check_writable("output", output));
-    problem->output = *output;
+    problem->output = attni_canonical(output);
     ATTNI_TRY(check_options(&params, axes, data_rule, problem));
     if (data_rule == ATTNI_DATA_REQUIRED) {
         ATTNI_TRY(check_overlap(&params, input, output));
-        ATTNI_TRY(check_lengths(problem));
+        if (params.lengths != NULL) {
+            ATTNI_TRY(attni_check_lengths("lengths", params.lengths, problem->num_cols));
+        }
     }
     return ATTN_OK;
+}
+
+/* Rows that have something to write. */
+static int64_t rows_to_compute(const softmax_problem *problem) {
+    return problem->num_cols > 0 || problem->has_lse ? problem->num_rows : 0;
 }
 
 /* Items depend on the shape alone, so that results cannot depend on the number of threads. */
@@ -139,7 +139,7 @@ static softmax_plan make_plan(const softmax_problem *problem) {
                                       problem->num_cols > 1};
     const int64_t worthwhile = attni_divide_up(ITEM_ELEMENTS, attni_max(1, problem->num_cols));
     plan.rows_per_item = attni_max(worthwhile, attni_divide_up(problem->num_rows, MOST_ITEMS));
-    plan.num_items = attni_divide_up(problem->num_rows, plan.rows_per_item);
+    plan.num_items = attni_divide_up(rows_to_compute(problem), plan.rows_per_item);
     if (plan.is_staged) {
         for (int64_t item = 0; item < plan.num_items; ++item) {
             attni_layout_add(&plan.layout, problem->num_cols,
@@ -189,10 +189,10 @@ static void run_row(const softmax_run *run, int64_t row, char *staging) {
     if (work.data != target.data) {
         attni_copy_matrix(target, work, 1, cols, element);
     }
-    if (problem->lse != NULL) {
+    if (problem->has_lse) {
         const int64_t offset =
-            attni_offset_of(row, problem->row_rank, input->shape, problem->lse->strides);
-        attni_write_real(problem->lse->data, offset, input->dtype, result.lse);
+            attni_offset_of(row, problem->row_rank, input->shape, problem->lse.strides);
+        attni_write_real(problem->lse.data, offset, input->dtype, result.lse);
     }
 }
 

@@ -11,6 +11,22 @@
 
 #include <attention/tensor.h>
 
+/* An axis's stride where it is ever taken, else 0: a caller may leave anything in the stride of an
+ * axis of length 0 or 1, numbers too large to multiply included. */
+static inline int64_t attni_stride(const attn_tensor *tensor, int32_t axis) {
+    return tensor->shape[axis] > 1 ? tensor->strides[axis] : 0;
+}
+
+/* The view with attni_stride's strides. */
+static inline attn_tensor attni_canonical(const attn_tensor *tensor) {
+    attn_tensor view = {.data = tensor->data, .dtype = tensor->dtype, .rank = tensor->rank};
+    for (int32_t axis = 0; axis < tensor->rank; ++axis) {
+        view.shape[axis] = tensor->shape[axis];
+        view.strides[axis] = attni_stride(tensor, axis);
+    }
+    return view;
+}
+
 /* The offset, in elements, of the flat-th index (last axis fastest) of axes with these lengths and
  * strides. */
 static inline int64_t attni_offset_of(int64_t flat, int32_t rank, const int64_t *shape,

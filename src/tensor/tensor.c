@@ -193,7 +193,7 @@ attn_status attn_tensor_split_heads(const attn_tensor *tensor, int64_t num_heads
     const int64_t head_dim = features / num_heads;
     result.rank = tensor->rank + 1;
     result.shape[last - 1] = num_heads;
-    result.strides[last - 1] = tensor->strides[last] * head_dim;
+    result.strides[last - 1] = num_heads > 1 ? tensor->strides[last] * head_dim : 0;
     result.shape[last] = tensor->shape[last - 1];
     result.strides[last] = tensor->strides[last - 1];
     result.shape[last + 1] = head_dim;
@@ -212,11 +212,15 @@ attn_status attn_tensor_merge_heads(const attn_tensor *tensor, attn_tensor *view
     const int64_t head_stride = tensor->strides[last - 2];
     /* With one feature a head the features' stride is free, so the heads' own serves. */
     const int64_t feature_stride = head_dim == 1 ? head_stride : tensor->strides[last];
-    if (num_heads > 1 && head_dim > 0 && head_stride != feature_stride * head_dim) {
+    int64_t apart = 0;
+    if (!attni_multiply(feature_stride, head_dim, &apart)) {
+        apart = INT64_MAX; /* farther than any two elements of a valid view */
+    }
+    if (num_heads > 1 && head_dim > 0 && head_stride != apart) {
         return attni_fail(ATTN_ERROR_VALUE,
                           "tensor: expected heads %lld elements apart so that they merge without a "
                           "copy, got %lld",
-                          (long long)(feature_stride * head_dim), (long long)head_stride);
+                          (long long)apart, (long long)head_stride);
     }
     attn_tensor result = *tensor;
     result.rank = tensor->rank - 1;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "base/checked_size.h"
+#include "tensor/element.h"
 
 const char *attni_dtype_name(int32_t dtype) {
     static const char *const names[] = {"invalid", "float32", "float64", "bool", "int64"};
@@ -178,4 +179,22 @@ attn_status attni_broadcast_strides(const char *name, const attn_tensor *tensor,
     return attni_fail(ATTN_ERROR_SHAPE, "%s: expected a shape that broadcasts to %s, got %s", name,
                       axes_text(expected, sizeof expected, axes, count),
                       attni_shape_text(found, tensor->rank, tensor->shape));
+}
+
+attn_status attni_check_lengths(const char *name, const attn_tensor *lengths, int64_t highest) {
+    const attn_tensor view = attni_canonical(lengths);
+    int64_t count = 1;
+    for (int32_t axis = 0; axis < view.rank; ++axis) {
+        count *= view.shape[axis];
+    }
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t offset = attni_offset_of(i, view.rank, view.shape, view.strides);
+        const int64_t length = attni_read_int64(view.data, offset);
+        if (length < 0 || length > highest) {
+            return attni_fail(ATTN_ERROR_VALUE,
+                              "%s: expected 0 to S=%lld, got %lld at element %lld", name,
+                              (long long)highest, (long long)length, (long long)i);
+        }
+    }
+    return ATTN_OK;
 }

@@ -67,6 +67,9 @@ attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const
 attn_status attni_broadcast_strides(const char *name, const attn_tensor *tensor,
                                     const attni_axis *axes, int32_t count, int64_t *strides);
 
+/* Every element of an int64 tensor is a length: 0 to `highest`. Reads the data. */
+attn_status attni_check_lengths(const char *name, const attn_tensor *lengths, int64_t highest);
+
 /* An output may not write an element twice. Accepts every view whose axes nest (sorted by stride,
  * each steps over all smaller ones). */
 attn_status attni_check_writable(const char *name, const attn_tensor *tensor);

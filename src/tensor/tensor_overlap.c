@@ -8,6 +8,7 @@
  * columns of a packed projection.
  */
 #include "base/checked_size.h"
+#include "tensor/element.h"
 #include "tensor/tensor_check.h"
 
 /* Bytes a view covers: [low, high). */
@@ -26,7 +27,7 @@ static bool has_elements(const attn_tensor *tensor) {
 }
 
 static int64_t stride_bytes(const attn_tensor *tensor, int32_t axis) {
-    return tensor->strides[axis] * (int64_t)attn_dtype_size_bytes(tensor->dtype);
+    return attni_stride(tensor, axis) * (int64_t)attn_dtype_size_bytes(tensor->dtype);
 }
 
 /* The range of the axes whose stride is no multiple of `pitch`; of all of them if pitch is 0. */
