@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * help_text.c: what --help says.
+ */
+#include <stddef.h>
+
+#include "program_commands.h"
+
+const char *const help_program[] = {
+    "attn: multi-head attention from files, and pictures of it",
+    "",
+    "  attn info      what the library is and runs with on this machine",
+    "  attn run       run an attention layer stored in a .safetensors file; compare, time, explain "
+    "its weights",
+    "  attn heatmap   draw attention weights as PNG or SVG",
+    "",
+    "  attn COMMAND --help   teaches the command        attn --version   the library's version",
+    "",
+    "Exit codes: 0 done; 1 computing or writing failed; 2 wrong command line; 3 a difference above "
+    "the",
+    "tolerance; 4 a file is missing, broken or does not hold what was asked for.",
+    "",
+    "Environment: ATTN_NUM_THREADS and ATTN_KERNELS choose threads and kernels where no option "
+    "does.",
+    NULL,
+};
+
+const char *const help_info[] = {
+    "attn info [--json]",
+    "",
+    "Prints the library's version and build, the BLAS it uses, the kernels this CPU can run and "
+    "which are in",
+    "use, and the number of threads.",
+    "",
+    "  --json   one JSON object: version, build, blas, blas_is_serial, kernels, kernels_available, "
+    "threads",
+    NULL,
+};
+
+const char *const help_run[] = {
+    "attn run LAYER.safetensors --query FILE[:TENSOR] [options]",
+    "",
+    "Runs a multi-head attention layer: projects query, key and value, attends, projects the "
+    "result. Letters",
+    "in shapes: N sequences, L queries, S keys, H heads, E features, T = S + extra columns.",
+    "",
+    "Example: sentences of a language model, compared with the model's own output",
+    "  attn run layer.safetensors --query layer.safetensors:hidden_states --weights heads \\",
+    "      --key-padding-mask layer.safetensors:key_padding_mask --expect layer.safetensors "
+    "--links",
+    "",
+    "The layer. Its weights are found by their names: those of torch.nn.MultiheadAttention "
+    "(in_proj_weight or",
+    "q_proj_weight ..., out_proj.weight), of BERT (self.query.weight, output.dense.weight), ViT, "
+    "BART, Llama",
+    "(q_proj.weight, o_proj.weight), DistilBERT, timm (qkv.weight, proj.weight) or Phi-3. float16 "
+    "and bfloat16",
+    "are widened. Missing biases beside present ones are zero. Rotary and relative positions are "
+    "not applied.",
+    "  --prefix P            take the layer whose tensors are named P + name: "
+    "encoder.layer.0.attention.",
+    "  --num-heads H         query heads; may be left out if the file's metadata has num_heads",
+    "  --num-kv-heads K      key and value heads    \\  otherwise derived from the weights' "
+    "shapes;",
+    "  --head-dim D          of queries and keys     | give them only to have them checked, or for "
+    "packed",
+    "  --value-head-dim D    of values              /  weights whose heads are unusual",
+    "  --add-zero-attn       an extra key and value of zeros (metadata add_zero_attn)",
+    "  --batch-first         tensors are (N, L, E) (metadata batch_first);  --sequence-first: (L, "
+    "N, E), the default",
+    "  --dtype D             float32 or float64; auto (default): float64 if the weights are",
+    "",
+    "Inputs, each FILE or FILE:TENSOR. Without TENSOR: query, key, value, else hidden_states, else "
+    "the only one.",
+    "  --query F             (L, N, E), or (L, E) for one sequence",
+    "  --key F               (S, N, E); default: the query, which is self-attention",
+    "  --value F             (S, N, E); default: the key",
+    "",
+    "What a query may see. All of these compose.",
+    "  --key-padding-mask F  (N, S): keys that do not exist; bool, or numbers that are added to "
+    "the scores",
+    "  --attn-mask F         (L, S), (N*H, L, S) or (N or 1, H or 1, L, S); bool or added",
+    "  --mask-polarity P     exclude (default, as PyTorch's layer): true hides; include: true "
+    "shows",
+    "  --key-lengths 5,9,4   one number of keys per sequence",
+    "  --causal              query i sees keys up to i",
+    "  --window LEFT,RIGHT   query i sees keys i - LEFT to i + RIGHT; -1 = no limit",
+    "  --query-offset N      query i stands at position i + N among the keys",
+    "",
+    "How it attends.",
+    "  --scale X             multiplier of query . key; default 1/sqrt(head_dim)",
+    "  --softcap X           scores become X * tanh(score / X)",
+    "  --normalizer N        softmax (default), sigmoid, or none: the scores themselves",
+    "",
+    "What comes out.",
+    "  --weights W           none (default), average (N, L, T), or heads (N, H, L, T)",
+    "  --output F            write attn_output, attn_weights, the padding and the words to "
+    "F.safetensors",
+    "  --expect F            print the largest difference from F's attn_output and, if computed, "
+    "attn_weights;",
+    "  --tolerance X         exit code 3 if one is above X (default 1e-5)",
+    "  --links [K]           per sequence and head the K (default 1) strongest links between "
+    "words. Words come",
+    "                        from the metadata tokens.0, tokens.1, ... (JSON arrays) of the "
+    "query's and key's",
+    "                        files; needs --weights heads. Marks such as [CLS] are shown only if "
+    "nothing else is",
+    "  --time N              run N times more; print the fastest and the median",
+    "  --threads N           threads of the library;  --kernels NAME: one of those attn info lists",
+    "  --json                print one JSON object instead",
+    "",
+    "Exit codes: 0 done; 1 computing or writing failed; 2 wrong command line; 3 difference above "
+    "the tolerance;",
+    "4 a file is missing, broken or does not hold what was asked for.",
+    NULL,
+};
+
+const char *const help_heatmap[] = {
+    "attn heatmap FILE.safetensors --output PICTURE.png [options]",
+    "",
+    "Draws attention weights: one panel per head, a row for each query word, a column for each key "
+    "word,",
+    "bright where a word attends strongly. Padding is left out; extra columns of the layer stand "
+    "at the right.",
+    "",
+    "Example:",
+    "  attn run layer.safetensors --query layer.safetensors --weights heads --output "
+    "out.safetensors",
+    "  attn heatmap out.safetensors --sequence 1 --output heads.png --output heads.svg",
+    "",
+    "  --output F      a file ending in .png or .svg; may be repeated",
+    "  --tensor NAME   the weights; default attn_weights. (N, H, L, T), (N, L, T), (H, L, T) or "
+    "(L, T)",
+    "  --axes A        how to read them: NHLT, NLT, HLT, LT; auto (default) goes by the file's "
+    "metadata and shapes",
+    "  --sequence N    which sequence, counted from 0 (default 0)",
+    "  --words-only    leave out marks such as [CLS] and [SEP], which often take most of the "
+    "weight",
+    "  --title T       the picture's title",
+    "",
+    "Words come from the metadata tokens.0, tokens.1, ... (rows, and columns unless key_tokens.0, "
+    "... are there):",
+    "JSON arrays of strings; without them positions are shown. The bool tensor key_padding_mask "
+    "(N, S), true =",
+    "padding, says what to leave out. Files written by attn run have all of this.",
+    "",
+    "Exit codes: 0 done; 1 writing failed; 2 wrong command line; 4 the file is missing, broken or "
+    "has nothing to draw.",
+    NULL,
+};

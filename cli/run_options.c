@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * run_options.c: the option table of "attn run" and what options mean together.
+ */
+#include "run_options.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "program_exit.h"
+
+static const char *const dtype_names[] = {"auto", "float32", "float64", NULL};
+static const char *const polarity_names[] = {"exclude", "include", NULL};
+static const char *const normalizer_names[] = {"softmax", "sigmoid", "none",
+                                               NULL}; /* in the order of enum attn_normalizer */
+static const char *const weights_names[] = {"none", "average", "heads", NULL};
+
+static int parse_table(int count, char *const *arguments, run_options *o) {
+    const option_spec specs[] = {
+        {"--prefix", OPTION_TEXT, &o->prefix, 0, 0, NULL},
+        {"--num-heads", OPTION_INTEGER, &o->num_heads, 1, INT64_MAX, NULL},
+        {"--num-kv-heads", OPTION_INTEGER, &o->num_kv_heads, 1, INT64_MAX, NULL},
+        {"--head-dim", OPTION_INTEGER, &o->head_dim, 1, INT64_MAX, NULL},
+        {"--value-head-dim", OPTION_INTEGER, &o->value_head_dim, 1, INT64_MAX, NULL},
+        {"--add-zero-attn", OPTION_FLAG, &o->add_zero_attn, 0, 0, NULL},
+        {"--batch-first", OPTION_FLAG, &o->batch_first, 0, 0, NULL},
+        {"--sequence-first", OPTION_FLAG, &o->sequence_first, 0, 0, NULL},
+        {"--dtype", OPTION_CHOICE, &o->dtype, 0, 0, dtype_names},
+        {"--query", OPTION_TEXT, &o->query, 0, 0, NULL},
+        {"--key", OPTION_TEXT, &o->key, 0, 0, NULL},
+        {"--value", OPTION_TEXT, &o->value, 0, 0, NULL},
+        {"--key-padding-mask", OPTION_TEXT, &o->key_padding_mask, 0, 0, NULL},
+        {"--attn-mask", OPTION_TEXT, &o->attn_mask, 0, 0, NULL},
+        {"--mask-polarity", OPTION_CHOICE, &o->mask_polarity, 0, 0, polarity_names},
+        {"--key-lengths", OPTION_TEXT, &o->key_lengths, 0, 0, NULL},
+        {"--query-offset", OPTION_INTEGER, &o->query_offset, INT64_MIN, INT64_MAX, NULL},
+        {"--causal", OPTION_FLAG, &o->is_causal, 0, 0, NULL},
+        {"--window", OPTION_TEXT, &o->window, 0, 0, NULL},
+        {"--scale", OPTION_NUMBER, &o->scale, 0, 0, NULL},
+        {"--softcap", OPTION_NUMBER, &o->softcap, 0, 0, NULL},
+        {"--normalizer", OPTION_CHOICE, &o->normalizer, 0, 0, normalizer_names},
+        {"--weights", OPTION_CHOICE, &o->weights, 0, 0, weights_names},
+        {"--output", OPTION_TEXT, &o->output, 0, 0, NULL},
+        {"--expect", OPTION_TEXT, &o->expect, 0, 0, NULL},
+        {"--tolerance", OPTION_NUMBER, &o->tolerance, 0, 0, NULL},
+        {"--time", OPTION_INTEGER, &o->time, 1, 1000000, NULL},
+        {"--links", OPTION_COUNT_OR_NOTHING, &o->links, 1, 1000, NULL},
+        {"--threads", OPTION_INTEGER, &o->threads, 1, 1024, NULL},
+        {"--kernels", OPTION_TEXT, &o->kernels, 0, 0, NULL},
+        {"--json", OPTION_FLAG, &o->json, 0, 0, NULL},
+    };
+    return options_parse(specs, (int)(sizeof specs / sizeof specs[0]), count, arguments,
+                         "LAYER.safetensors", &o->layer_path);
+}
+
+static int check_combinations(run_options *options) {
+    if (options->query == NULL) {
+        return program_fail(EXIT_USAGE, "--query: missing: the tensor to run the layer on");
+    }
+    if (options->value != NULL && options->key == NULL) {
+        return program_fail(EXIT_USAGE, "--value: needs --key too");
+    }
+    if (options->batch_first && options->sequence_first) {
+        return program_fail(EXIT_USAGE, "--batch-first and --sequence-first contradict each other");
+    }
+    if (options->window != NULL && parse_integers(options->window, 2, options->window_sides) != 0) {
+        return program_fail(EXIT_USAGE, "--window: expected LEFT,RIGHT (-1 = unlimited), got '%s'",
+                            options->window);
+    }
+    if (options->links.given && options->weights != RUN_WEIGHTS_HEADS) {
+        return program_fail(EXIT_USAGE, "--links: needs --weights heads");
+    }
+    if (options->tolerance.given && options->expect == NULL) {
+        return program_fail(EXIT_USAGE, "--tolerance: needs --expect");
+    }
+    return EXIT_DONE;
+}
+
+int run_options_parse(int count, char *const *arguments, run_options *options) {
+    *options = (run_options){.prefix = "", .tolerance = {0, 1e-5}};
+    int status = parse_table(count, arguments, options);
+    return status != EXIT_DONE ? status : check_combinations(options);
+}

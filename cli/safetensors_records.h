@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * safetensors_records.h: inside the reader: from the parsed JSON header to checked tensors.
+ */
+#ifndef ATTN_CLI_SAFETENSORS_RECORDS_H
+#define ATTN_CLI_SAFETENSORS_RECORDS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+
+#include "safetensors_read.h"
+
+/* An entry and the range of the data it covers, [begin, end) bytes after the header. */
+typedef struct tensor_record {
+    safetensors_entry entry;
+    uint64_t begin;
+    uint64_t end;
+} tensor_record;
+
+/* All tensors of a file. Names and dtypes belong to the JSON header. */
+typedef struct tensor_records {
+    tensor_record *records;            /* in the order of the data */
+    const safetensors_entry **by_name; /* the same, sorted by name */
+    int64_t count;
+    const cJSON *metadata; /* an object of strings, NULL if absent */
+} tensor_records;
+
+/* Where the errors of one open go. */
+typedef struct open_report {
+    const char *path;
+    char *error;
+    size_t error_bytes;
+} open_report;
+
+/* Writes "path: message" as one printable line, and returns -1, so that a failing check is one
+ * statement. */
+__attribute__((format(printf, 2, 3))) int open_fail(const open_report *report, const char *format,
+                                                    ...);
+
+/*
+ * Reads and checks every tensor and the metadata of a header. data: the data_bytes bytes after the
+ * header. 0, or -1 after open_fail; tensor_records_free is due in both cases.
+ */
+int tensor_records_read(const cJSON *header, const char *data, uint64_t data_bytes,
+                        const open_report *report, tensor_records *records);
+
+void tensor_records_free(tensor_records *records);
+
+#endif
