@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mha_fixture.c: the valid forward call of a layer, and what it must compute.
+ */
+#include "mha_fixture.h"
+
+#include <math.h>
+#include <string.h>
+
+#define COUNT_OF(array) ((int64_t)(sizeof(array) / sizeof(array)[0]))
+
+const char *const mha_parameter_names[] = {"q_proj_weight",
+                                           "k_proj_weight",
+                                           "v_proj_weight",
+                                           "in_proj_bias",
+                                           "out_proj.weight",
+                                           "out_proj.bias",
+                                           NULL};
+
+attn_mha_config mha_fixture_config(void) {
+    return (attn_mha_config){.struct_size = sizeof(attn_mha_config),
+                             .embed_dim = MHA_E,
+                             .num_heads = MHA_H,
+                             .kdim = MHA_KDIM,
+                             .vdim = MHA_VDIM,
+                             .batch_first = 1};
+}
+
+void mha_parameters_fill(mha_parameters *parameters) {
+    refusal_numbers(parameters->q_weight, COUNT_OF(parameters->q_weight), 11);
+    refusal_numbers(parameters->k_weight, COUNT_OF(parameters->k_weight), 12);
+    refusal_numbers(parameters->v_weight, COUNT_OF(parameters->v_weight), 13);
+    refusal_numbers(parameters->in_bias, COUNT_OF(parameters->in_bias), 14);
+    refusal_numbers(parameters->out_weight, COUNT_OF(parameters->out_weight), 15);
+    refusal_numbers(parameters->out_bias, COUNT_OF(parameters->out_bias), 16);
+}
+
+attn_tensor mha_parameters_view(mha_parameters *parameters, const char *name) {
+    const struct {
+        const char *name;
+        float *values;
+        int32_t rank;
+        int64_t shape[2];
+    } all[] = {
+        {"q_proj_weight", parameters->q_weight, 2, {MHA_E, MHA_E}},
+        {"k_proj_weight", parameters->k_weight, 2, {MHA_E, MHA_KDIM}},
+        {"v_proj_weight", parameters->v_weight, 2, {MHA_E, MHA_VDIM}},
+        {"in_proj_bias", parameters->in_bias, 1, {3 * MHA_E}},
+        {"out_proj.weight", parameters->out_weight, 2, {MHA_E, MHA_E}},
+        {"out_proj.bias", parameters->out_bias, 1, {MHA_E}},
+    };
+    for (int64_t i = 0; i < COUNT_OF(all); ++i) {
+        if (strcmp(all[i].name, name) == 0) {
+            return refusal_view(all[i].values, ATTN_DTYPE_FLOAT32, all[i].rank, all[i].shape);
+        }
+    }
+    fail_msg("no parameter %s", name);
+    return (attn_tensor){0};
+}
+
+void mha_layer_create(mha_layer *layer, attn_context *context) {
+    const attn_mha_config config = mha_fixture_config();
+    mha_parameters_fill(&layer->parameters);
+    refusal_assert_ok("attn_mha_create", attn_mha_create(context, &config, &layer->layer));
+    for (const char *const *name = mha_parameter_names; *name != NULL; ++name) {
+        const attn_tensor values = mha_parameters_view(&layer->parameters, *name);
+        if (strcmp(*name, "out_proj.weight") == 0) {
+            refusal_assert_ok("attn_mha_bind_parameter",
+                              attn_mha_bind_parameter(layer->layer, *name, &values));
+        } else {
+            refusal_assert_ok("attn_mha_load_parameter",
+                              attn_mha_load_parameter(layer->layer, *name, &values));
+        }
+    }
+}
+
+static void fill_memory(mha_memory *memory) {
+    memset(memory, 0, sizeof *memory);
+    refusal_numbers(memory->query, COUNT_OF(memory->query), 1);
+    refusal_numbers(memory->key, COUNT_OF(memory->key), 2);
+    refusal_numbers(memory->value, COUNT_OF(memory->value), 3);
+    refusal_numbers(memory->float_padding_mask, COUNT_OF(memory->float_padding_mask), 4);
+    refusal_numbers(memory->attn_mask, COUNT_OF(memory->attn_mask), 5);
+    refusal_fill(memory->output, sizeof memory->output);
+    refusal_fill(memory->lse, sizeof memory->lse);
+    refusal_fill(memory->weights, sizeof memory->weights);
+    for (int64_t n = 0; n < MHA_N; ++n) {
+        memory->key_lengths[n] = MHA_S - n;
+    }
+}
+
+static void make_views(mha_fixture *fixture, mha_parameters *parameters) {
+    mha_memory *memory = &fixture->memory;
+    attn_tensor *views = fixture->views;
+    const int32_t float32 = ATTN_DTYPE_FLOAT32;
+    const int64_t query[] = {MHA_N, MHA_L, MHA_E};
+    const int64_t key[] = {MHA_N, MHA_S, MHA_KDIM};
+    const int64_t value[] = {MHA_N, MHA_S, MHA_VDIM};
+    const int64_t padding[] = {MHA_N, MHA_S};
+    const int64_t mask[] = {MHA_L, MHA_S};
+    const int64_t weights[] = {MHA_N, MHA_L, MHA_S};
+    const int64_t head_weights[] = {MHA_N, MHA_H, MHA_L, MHA_S};
+    views[MHA_QUERY] = refusal_view(memory->query, float32, 3, query);
+    views[MHA_KEY] = refusal_view(memory->key, float32, 3, key);
+    views[MHA_VALUE] = refusal_view(memory->value, float32, 3, value);
+    views[MHA_OUTPUT] = refusal_view(memory->output, float32, 3, query);
+    views[MHA_KEY_PADDING_MASK] =
+        refusal_view(memory->key_padding_mask, ATTN_DTYPE_BOOL, 2, padding);
+    views[MHA_FLOAT_PADDING_MASK] = refusal_view(memory->float_padding_mask, float32, 2, padding);
+    views[MHA_ATTN_MASK] = refusal_view(memory->attn_mask, float32, 2, mask);
+    views[MHA_BOOL_MASK] = refusal_view(memory->bool_mask, ATTN_DTYPE_BOOL, 2, mask);
+    views[MHA_ATTN_WEIGHTS] = refusal_view(memory->weights, float32, 3, weights);
+    views[MHA_HEAD_WEIGHTS] = refusal_view(memory->weights, float32, 4, head_weights);
+    views[MHA_ATTENTION_MASK] = views[MHA_ATTN_MASK];
+    views[MHA_ATTENTION_WEIGHTS] = views[MHA_HEAD_WEIGHTS];
+    views[MHA_ATTENTION_LSE] = refusal_view(memory->lse, float32, 3, head_weights);
+    views[MHA_ATTENTION_SINKS] = refusal_view(memory->sinks, float32, 1, head_weights + 1);
+    views[MHA_ATTENTION_LENGTHS] = refusal_view(memory->key_lengths, ATTN_DTYPE_INT64, 1, padding);
+    views[MHA_OUT_WEIGHT] = mha_parameters_view(parameters, "out_proj.weight");
+}
+
+void mha_fixture_prepare(mha_fixture *fixture, attn_context *context, mha_layer *layer) {
+    memset(fixture, 0, sizeof *fixture);
+    fill_memory(&fixture->memory);
+    make_views(fixture, &layer->parameters);
+    fixture->context = context;
+    fixture->layer = layer->layer;
+    fixture->parameters = &layer->parameters;
+    for (int i = 0; i < MHA_ARGUMENTS; ++i) {
+        fixture->arguments[i] = &fixture->views[i];
+    }
+    fixture->attention.struct_size = sizeof fixture->attention;
+    fixture->options.struct_size = sizeof fixture->options;
+    fixture->params = &fixture->options;
+}
+
+void mha_fixture_link(mha_fixture *fixture, int tensor) {
+    attn_mha_params *options = &fixture->options;
+    attn_sdpa_params *attention = &fixture->attention;
+    const attn_tensor **const places[MHA_TENSORS] = {
+        [MHA_KEY_PADDING_MASK] = &options->key_padding_mask,
+        [MHA_FLOAT_PADDING_MASK] = &options->key_padding_mask,
+        [MHA_ATTN_MASK] = &options->attn_mask,
+        [MHA_BOOL_MASK] = &options->attn_mask,
+        [MHA_ATTN_WEIGHTS] = &options->attn_weights,
+        [MHA_HEAD_WEIGHTS] = &options->attn_weights,
+        [MHA_ATTENTION_MASK] = &attention->mask,
+        [MHA_ATTENTION_WEIGHTS] = &attention->weights,
+        [MHA_ATTENTION_LSE] = &attention->lse,
+        [MHA_ATTENTION_SINKS] = &attention->sinks,
+        [MHA_ATTENTION_LENGTHS] = &attention->key_lengths,
+    };
+    *places[tensor] = &fixture->views[tensor];
+    if (tensor >= MHA_ATTENTION_MASK) {
+        options->attention = attention;
+    }
+}
+
+attn_status mha_fixture_run(mha_fixture *fixture) {
+    const attn_tensor *const *arguments = fixture->arguments;
+    return attn_mha_forward(fixture->context, fixture->layer, arguments[MHA_QUERY],
+                            arguments[MHA_KEY], arguments[MHA_VALUE], fixture->params,
+                            arguments[MHA_OUTPUT], fixture->workspace, fixture->workspace_bytes);
+}
+
+attn_status mha_fixture_workspace_bytes(mha_fixture *fixture, size_t *bytes) {
+    const attn_tensor *const *arguments = fixture->arguments;
+    return attn_mha_workspace_bytes(fixture->context, fixture->layer, arguments[MHA_QUERY],
+                                    arguments[MHA_KEY], arguments[MHA_VALUE], fixture->params,
+                                    arguments[MHA_OUTPUT], bytes);
+}
+
+/* y = weight x + bias, for one row x of `cols` numbers; weight (MHA_E, cols). */
+static void project(const float *x, int64_t cols, const float *weight, const float *bias,
+                    double *y) {
+    for (int64_t row = 0; row < MHA_E; ++row) {
+        y[row] = bias[row];
+        for (int64_t col = 0; col < cols; ++col) {
+            y[row] += (double)x[col] * weight[row * cols + col];
+        }
+    }
+}
+
+/* One head of one row: context = softmax(query . keys / sqrt(D)) values; keys and values are rows
+ * of MHA_E numbers. */
+static void attend(const double *query, const double *keys, const double *values, double *context) {
+    double sum = 0;
+    memset(context, 0, MHA_D * sizeof *context);
+    for (int64_t j = 0; j < MHA_S; ++j) {
+        double score = 0;
+        for (int64_t d = 0; d < MHA_D; ++d) {
+            score += query[d] * keys[j * MHA_E + d];
+        }
+        const double weight = exp(score / sqrt(MHA_D));
+        sum += weight;
+        for (int64_t d = 0; d < MHA_D; ++d) {
+            context[d] += weight * values[j * MHA_E + d];
+        }
+    }
+    for (int64_t d = 0; d < MHA_D; ++d) {
+        context[d] /= sum;
+    }
+}
+
+/* The L output rows of one batch. */
+static void forward_batch(const mha_fixture *fixture, int64_t n, double *output) {
+    const mha_memory *memory = &fixture->memory;
+    const mha_parameters *parameters = fixture->parameters;
+    double keys[MHA_S * MHA_E];
+    double values[MHA_S * MHA_E];
+    for (int64_t j = 0; j < MHA_S; ++j) {
+        project(memory->key + (n * MHA_S + j) * MHA_KDIM, MHA_KDIM, parameters->k_weight,
+                parameters->in_bias + MHA_E, keys + j * MHA_E);
+        project(memory->value + (n * MHA_S + j) * MHA_VDIM, MHA_VDIM, parameters->v_weight,
+                parameters->in_bias + 2 * MHA_E, values + j * MHA_E);
+    }
+    for (int64_t i = 0; i < MHA_L; ++i) {
+        double query[MHA_E];
+        double context[MHA_E];
+        project(memory->query + (n * MHA_L + i) * MHA_E, MHA_E, parameters->q_weight,
+                parameters->in_bias, query);
+        for (int64_t h = 0; h < MHA_H; ++h) {
+            attend(query + h * MHA_D, keys + h * MHA_D, values + h * MHA_D, context + h * MHA_D);
+        }
+        for (int64_t row = 0; row < MHA_E; ++row) {
+            double sum = parameters->out_bias[row];
+            for (int64_t col = 0; col < MHA_E; ++col) {
+                sum += context[col] * parameters->out_weight[row * MHA_E + col];
+            }
+            output[i * MHA_E + row] = sum;
+        }
+    }
+}
+
+void mha_fixture_assert_values(const mha_fixture *fixture) {
+    double expected[MHA_N * MHA_L * MHA_E];
+    for (int64_t n = 0; n < MHA_N; ++n) {
+        forward_batch(fixture, n, expected + n * MHA_L * MHA_E);
+    }
+    refusal_assert_close("output", fixture->memory.output, expected, COUNT_OF(expected));
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mha_fixture.h: a layer with parameters and a valid forward call with a view of every optional
+ * tensor at hand, for suites that spoil one thing of them.
+ *
+ * The layer has separate weights (kdim, vdim differ from embed_dim), bias, batch_first.
+ * out_proj.weight is bound, the others copied.
+ */
+#ifndef TESTS_ERRORS_MHA_FIXTURE_H
+#define TESTS_ERRORS_MHA_FIXTURE_H
+
+#include "refusal.h"
+
+enum {
+    MHA_N = 2,
+    MHA_H = 2,
+    MHA_L = 3,
+    MHA_S = 4,
+    MHA_E = 8,
+    MHA_KDIM = 6,
+    MHA_VDIM = 5,
+    MHA_D = MHA_E / MHA_H
+};
+
+/* The views by number; the first four are the call's arguments, the others its options. */
+enum mha_tensor {
+    MHA_QUERY,  /* (N, L, E) */
+    MHA_KEY,    /* (N, S, kdim) */
+    MHA_VALUE,  /* (N, S, vdim) */
+    MHA_OUTPUT, /* (N, L, E) */
+    MHA_ARGUMENTS,
+    MHA_KEY_PADDING_MASK = MHA_ARGUMENTS, /* (N, S), bool */
+    MHA_FLOAT_PADDING_MASK,               /* (N, S), float32 */
+    MHA_ATTN_MASK,                        /* (L, S), float32 */
+    MHA_BOOL_MASK,                        /* (L, S) */
+    MHA_ATTN_WEIGHTS,                     /* (N, L, S) */
+    MHA_HEAD_WEIGHTS,                     /* (N, H, L, S) */
+    MHA_ATTENTION_MASK,                   /* attention.mask (L, S), float32 */
+    MHA_ATTENTION_WEIGHTS,                /* attention.weights (N, H, L, S) */
+    MHA_ATTENTION_LSE,                    /* attention.lse (N, H, L) */
+    MHA_ATTENTION_SINKS,                  /* attention.sinks (H) */
+    MHA_ATTENTION_LENGTHS,                /* attention.key_lengths (N) */
+    MHA_OUT_WEIGHT,                       /* the bound parameter (E, E) */
+    MHA_TENSORS
+};
+
+/* All memory of the call in one block, so that two of them can be compared. */
+typedef struct mha_memory {
+    float query[MHA_N * MHA_L * MHA_E];
+    float key[MHA_N * MHA_S * MHA_KDIM];
+    float value[MHA_N * MHA_S * MHA_VDIM];
+    float output[MHA_N * MHA_L * MHA_E];
+    float float_padding_mask[MHA_N * MHA_S];
+    float attn_mask[MHA_L * MHA_S];
+    unsigned char key_padding_mask[MHA_N * MHA_S];
+    unsigned char bool_mask[MHA_L * MHA_S];
+    int64_t key_lengths[MHA_N];
+    float sinks[MHA_H];
+    float lse[MHA_N * MHA_H * MHA_L];
+    float weights[MHA_N * MHA_H * MHA_L * MHA_S];
+} mha_memory;
+
+typedef struct mha_parameters {
+    float q_weight[MHA_E * MHA_E];
+    float k_weight[MHA_E * MHA_KDIM];
+    float v_weight[MHA_E * MHA_VDIM];
+    float in_bias[3 * MHA_E];
+    float out_weight[MHA_E * MHA_E];
+    float out_bias[MHA_E];
+} mha_parameters;
+
+typedef struct mha_layer {
+    mha_parameters parameters;
+    attn_mha *layer;
+} mha_layer;
+
+typedef struct mha_fixture {
+    mha_memory memory;
+    attn_context *context;
+    const attn_mha *layer;
+    const mha_parameters *parameters;
+    attn_tensor views[MHA_TENSORS];
+    const attn_tensor *arguments[MHA_ARGUMENTS];
+    attn_sdpa_params attention;
+    attn_mha_params options;
+    const attn_mha_params *params; /* &options; a test may point it elsewhere */
+    void *workspace;
+    size_t workspace_bytes;
+} mha_fixture;
+
+/* The config of the layer. */
+attn_mha_config mha_fixture_config(void);
+
+/* Fills the parameters' values. */
+void mha_parameters_fill(mha_parameters *parameters);
+
+/* A view of one of the values by the parameter's name. */
+attn_tensor mha_parameters_view(mha_parameters *parameters, const char *name);
+
+/* The names of the layer's parameters; NULL after the last. */
+extern const char *const mha_parameter_names[];
+
+/* Makes the layer and gives it its parameters. Ends the test if the library refuses. */
+void mha_layer_create(mha_layer *layer, attn_context *context);
+
+/* Makes the valid call, without options. Outputs hold the canary. */
+void mha_fixture_prepare(mha_fixture *fixture, attn_context *context, mha_layer *layer);
+
+/* Puts an optional view into the options; a mask's kind is the caller's to set. */
+void mha_fixture_link(mha_fixture *fixture, int tensor);
+
+attn_status mha_fixture_run(mha_fixture *fixture);
+attn_status mha_fixture_workspace_bytes(mha_fixture *fixture, size_t *bytes);
+
+/* Fails the test unless output is the layer's for the prepared query, key and value without
+ * options. */
+void mha_fixture_assert_values(const mha_fixture *fixture);
+
+#endif

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_errors_context.c: what making and describing a context says of settings it refuses, the
+ * environment of the default context included, and what calls say when the caller's parallel_for
+ * refuses.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sdpa_fixture.h"
+#include "softmax_fixture.h"
+
+/* Fails the test unless the context computes the right numbers. */
+static void assert_usable(attn_context *context) {
+    sdpa_fixture fixture;
+    sdpa_fixture_prepare(&fixture, context);
+    refusal_assert_ok("attn_sdpa", sdpa_fixture_run(&fixture));
+    sdpa_fixture_assert_values(&fixture);
+}
+
+static void *allocate(void *state, size_t bytes, size_t alignment) {
+    (void)state;
+    return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+}
+
+static void deallocate(void *state, void *memory, size_t bytes) {
+    (void)state;
+    (void)bytes;
+    free(memory);
+}
+
+typedef struct context_refusal {
+    const char *name;
+    attn_context_params params; /* struct_size 0: today's */
+    attn_status status;
+    const char *line;
+} context_refusal;
+
+static const context_refusal refused[] = {
+    {.name = "num_threads_negative_is_refused",
+     .params = {.num_threads = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "num_threads: expected 0 to 1024, got -1"},
+    {.name = "num_threads_1025_is_refused",
+     .params = {.num_threads = 1025},
+     .status = ATTN_ERROR_VALUE,
+     .line = "num_threads: expected 0 to 1024, got 1025"},
+    {.name = "num_threads_highest_is_refused",
+     .params = {.num_threads = INT32_MAX},
+     .status = ATTN_ERROR_VALUE,
+     .line = "num_threads: expected 0 to 1024, got 2147483647"},
+    {.name = "engine_unknown_is_refused",
+     .params = {.engine = 3},
+     .status = ATTN_ERROR_VALUE,
+     .line = "engine: expected a value of enum attn_engine, got 3"},
+    {.name = "engine_negative_is_refused",
+     .params = {.engine = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "engine: expected a value of enum attn_engine, got -1"},
+    {.name = "engine_fused_is_refused",
+     .params = {.engine = ATTN_ENGINE_FUSED},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "engine: the fused engine is not in this version; use ATTN_ENGINE_AUTO or "
+             "ATTN_ENGINE_BLAS"},
+    {.name = "gemm_unknown_is_refused",
+     .params = {.gemm = 3},
+     .status = ATTN_ERROR_VALUE,
+     .line = "gemm: expected a value of enum attn_gemm, got 3"},
+    {.name = "gemm_negative_is_refused",
+     .params = {.gemm = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "gemm: expected a value of enum attn_gemm, got -1"},
+    {.name = "reserved_set_is_refused",
+     .params = {.reserved = 1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "reserved: expected 0, got 1"},
+    {.name = "kernels_unknown_is_refused",
+     .params = {.kernels = "abacus"},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "kernels: expected kernels that this build and CPU have (the best are \"..."},
+    {.name = "kernels_empty_is_refused",
+     .params = {.kernels = ""},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "kernels: expected kernels that this build and CPU have (the best are \"..."},
+    {.name = "kernels_of_two_lines_is_refused",
+     .params = {.kernels = "avx2\navx512"},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "kernels: expected kernels that this build and CPU have (the best are \"..."},
+    {.name = "allocate_alone_is_refused",
+     .params = {.allocate = allocate},
+     .status = ATTN_ERROR_VALUE,
+     .line = "deallocate: expected allocate and deallocate together, got only the other"},
+    {.name = "deallocate_alone_is_refused",
+     .params = {.deallocate = deallocate},
+     .status = ATTN_ERROR_VALUE,
+     .line = "allocate: expected allocate and deallocate together, got only the other"},
+    {.name = "struct_size_below_first_release_is_refused",
+     .params = {.struct_size = sizeof(attn_context_params) - 1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "params.struct_size: expected at least ..."},
+};
+
+static void test_refusal(void **state) {
+    const context_refusal *entry = *state;
+    attn_context_params params = entry->params;
+    if (params.struct_size == 0) {
+        params.struct_size = sizeof params;
+    }
+    attn_context *context = (attn_context *)&params;
+    refusal_assert("attn_context_create", attn_context_create(&params, &context), entry->status,
+                   entry->line);
+    assert_null(context);
+    refusal_assert("attn_context_create", attn_context_create(&params, NULL), ATTN_ERROR_NULL,
+                   "context: expected a place for the result, got NULL");
+    const attn_context_params valid = {.struct_size = sizeof valid};
+    refusal_assert_ok("attn_context_create", attn_context_create(&valid, &context));
+    attn_context_destroy(context);
+}
+
+static void struct_size_zero_is_refused(void **state) {
+    (void)state;
+    const attn_context_params params = {.num_threads = 1};
+    attn_context *context;
+    refusal_assert("attn_context_create", attn_context_create(&params, &context), ATTN_ERROR_VALUE,
+                   refusal_size_line("params", sizeof params, 0));
+    assert_null(context);
+}
+
+static void newer_struct_is_accepted_until_it_asks_for_more(void **state) {
+    (void)state;
+    union {
+        attn_context_params known;
+        unsigned char bytes[sizeof(attn_context_params) + 24];
+    } newer;
+    memset(&newer, 0, sizeof newer);
+    newer.known.struct_size = sizeof newer;
+    attn_context *context;
+    refusal_assert_ok("attn_context_create", attn_context_create(&newer.known, &context));
+    assert_usable(context);
+    attn_context_destroy(context);
+    newer.bytes[sizeof newer.known + 9] = 200;
+    refusal_assert("attn_context_create", attn_context_create(&newer.known, &context),
+                   ATTN_ERROR_UNSUPPORTED,
+                   refusal_newer_line("params", sizeof newer.known, sizeof newer.known + 9));
+    assert_null(context);
+}
+
+/* allocator_state is the last field of release 0.1. */
+static void struct_of_first_release_is_accepted(void **state) {
+    (void)state;
+    const attn_context_params params = {
+        .struct_size = offsetof(attn_context_params, allocator_state) + sizeof(void *),
+        .allocate = allocate,
+        .deallocate = deallocate};
+    attn_context *context;
+    refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
+    assert_usable(context);
+    attn_context_destroy(context);
+}
+
+/* A build without BLAS refuses ATTN_GEMM_BLAS, any other has it. */
+static void gemm_blas_is_refused_without_blas(void **state) {
+    (void)state;
+    attn_context_info info = {.struct_size = sizeof info};
+    attn_context *context;
+    const attn_context_params defaults = {.struct_size = sizeof defaults};
+    refusal_assert_ok("attn_context_create", attn_context_create(&defaults, &context));
+    refusal_assert_ok("attn_context_describe", attn_context_describe(context, &info));
+    attn_context_destroy(context);
+    const attn_context_params params = {.struct_size = sizeof params, .gemm = ATTN_GEMM_BLAS};
+    const attn_status status = attn_context_create(&params, &context);
+    if (strcmp(info.blas, "none") == 0) {
+        refusal_assert("attn_context_create", status, ATTN_ERROR_UNSUPPORTED,
+                       "gemm: ATTN_GEMM_BLAS was asked for, but this build has no BLAS");
+        assert_null(context);
+    } else {
+        refusal_assert_ok("attn_context_create", status);
+        attn_context_destroy(context);
+    }
+}
+
+static void describe_refuses_info_without_its_size(void **state) {
+    (void)state;
+    attn_context *context;
+    refusal_assert_ok("attn_context_create", attn_context_create(NULL, &context));
+    refusal_assert("attn_context_describe", attn_context_describe(context, NULL), ATTN_ERROR_NULL,
+                   "info: expected a struct to fill, got NULL");
+    const uint64_t sizes[] = {0, 8, sizeof(attn_context_info) - 1};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; ++i) {
+        attn_context_info info;
+        refusal_fill(&info, sizeof info);
+        info.struct_size = sizes[i];
+        refusal_assert("attn_context_describe", attn_context_describe(context, &info),
+                       ATTN_ERROR_VALUE, refusal_size_line("info", sizeof info, sizes[i]));
+        refusal_assert_untouched("info", &info.num_threads, sizeof info - sizeof info.struct_size);
+    }
+    attn_context_destroy(context);
+}
+
+/* What a larger, newer info has beyond today's fields stays as the caller left it. */
+static void describe_leaves_unknown_fields_alone(void **state) {
+    (void)state;
+    union {
+        attn_context_info known;
+        unsigned char bytes[sizeof(attn_context_info) + 16];
+    } newer;
+    refusal_fill(&newer, sizeof newer);
+    newer.known.struct_size = sizeof newer;
+    attn_context *context;
+    const attn_context_params params = {.struct_size = sizeof params, .num_threads = 3};
+    refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
+    refusal_assert_ok("attn_context_describe", attn_context_describe(context, &newer.known));
+    assert_int_equal(newer.known.struct_size, sizeof newer);
+    assert_int_equal(newer.known.num_threads, 3);
+    refusal_assert_untouched("info", newer.bytes + sizeof newer.known,
+                             sizeof newer - sizeof newer.known);
+    attn_context_destroy(context);
+}
+
+static void destroy_accepts_null(void **state) {
+    (void)state;
+    attn_context_destroy(NULL);
+    attn_mha_destroy(NULL);
+}
+
+/* Every kind of call with the default context fails while a variable is bad. */
+static void assert_default_refused(attn_status status, const char *line) {
+    sdpa_fixture sdpa;
+    sdpa_fixture_prepare(&sdpa, NULL);
+    sdpa_memory before;
+    memcpy(&before, &sdpa.memory, sizeof before);
+    refusal_assert("attn_sdpa", sdpa_fixture_run(&sdpa), status, line);
+    assert_memory_equal(&sdpa.memory, &before, sizeof before);
+    softmax_fixture softmax;
+    softmax_fixture_prepare(&softmax, NULL);
+    refusal_assert("attn_softmax", softmax_fixture_run(&softmax), status, line);
+    refusal_assert_untouched("output", softmax.memory.output, sizeof softmax.memory.output);
+    attn_context_info info;
+    refusal_fill(&info, sizeof info);
+    info.struct_size = sizeof info;
+    refusal_assert("attn_context_describe", attn_context_describe(NULL, &info), status, line);
+    refusal_assert_untouched("info", &info.num_threads, sizeof info - sizeof info.struct_size);
+}
+
+/* The default context is made once, so this is the only test of the program that uses it, and the
+ * order within matters. */
+static void bad_environment_is_refused_until_corrected(void **state) {
+    (void)state;
+    static const struct {
+        const char *value;
+        const char *line;
+    } threads[] = {
+        {"0", "ATTN_NUM_THREADS: expected 1 to 1024, got \"0\""},
+        {"1025", "ATTN_NUM_THREADS: expected 1 to 1024, got \"1025\""},
+        {"-1", "ATTN_NUM_THREADS: expected 1 to 1024, got \"-1\""},
+        {"two", "ATTN_NUM_THREADS: expected 1 to 1024, got \"two\""},
+        {"2x", "ATTN_NUM_THREADS: expected 1 to 1024, got \"2x\""},
+        {"99999999999999999999",
+         "ATTN_NUM_THREADS: expected 1 to 1024, got \"99999999999999999999\""},
+        {"4\n", "ATTN_NUM_THREADS: expected 1 to 1024, got \"4..."},
+    };
+    unsetenv("ATTN_KERNELS");
+    for (size_t i = 0; i < sizeof threads / sizeof threads[0]; ++i) {
+        setenv("ATTN_NUM_THREADS", threads[i].value, 1);
+        assert_default_refused(ATTN_ERROR_VALUE, threads[i].line);
+    }
+    setenv("ATTN_NUM_THREADS", "2", 1);
+    setenv("ATTN_KERNELS", "abacus", 1);
+    assert_default_refused(
+        ATTN_ERROR_UNSUPPORTED,
+        "ATTN_KERNELS: expected kernels that this build and CPU have (the best are \"...");
+    setenv("ATTN_KERNELS", "", 1);
+    assert_usable(NULL);
+    setenv("ATTN_NUM_THREADS", "bad, but no longer read", 1);
+    assert_usable(NULL);
+    attn_context_info info = {.struct_size = sizeof info};
+    refusal_assert_ok("attn_context_describe", attn_context_describe(NULL, &info));
+    assert_int_equal(info.num_threads, 2);
+}
+
+/* A caller's thread pool that can be told to refuse. */
+typedef struct moody_pool {
+    bool refuses;
+    int calls;
+} moody_pool;
+
+static int32_t moody_parallel_for(void *state, int64_t count,
+                                  void (*task)(void *data, int64_t index), void *data) {
+    moody_pool *pool = state;
+    pool->calls += 1;
+    for (int64_t index = 0; !pool->refuses && index < count; ++index) {
+        task(data, index);
+    }
+    return pool->refuses ? 7 : 0;
+}
+
+/* Calls large enough to be shared among threads. */
+enum { MANY_ROWS = 128, MANY_KEYS = 1024 };
+
+static attn_status run_large_sdpa(attn_context *context) {
+    static float query[MANY_ROWS], key[MANY_KEYS], value[MANY_KEYS], output[MANY_ROWS];
+    const int64_t rows[] = {MANY_ROWS, 1};
+    const int64_t keys[] = {MANY_KEYS, 1};
+    const attn_tensor views[] = {refusal_view(query, ATTN_DTYPE_FLOAT32, 2, rows),
+                                 refusal_view(key, ATTN_DTYPE_FLOAT32, 2, keys),
+                                 refusal_view(value, ATTN_DTYPE_FLOAT32, 2, keys),
+                                 refusal_view(output, ATTN_DTYPE_FLOAT32, 2, rows)};
+    return attn_sdpa(context, &views[0], &views[1], &views[2], NULL, &views[3], NULL, 0);
+}
+
+static attn_status run_large_softmax(attn_context *context) {
+    static float values[MANY_ROWS * MANY_KEYS];
+    const int64_t shape[] = {MANY_ROWS, MANY_KEYS};
+    const attn_tensor view = refusal_view(values, ATTN_DTYPE_FLOAT32, 2, shape);
+    return attn_softmax(context, &view, NULL, &view, NULL, 0);
+}
+
+static attn_status run_large_mha(attn_context *context, const attn_mha *layer) {
+    static float query[MANY_ROWS], key[MANY_KEYS], output[MANY_ROWS];
+    const int64_t rows[] = {MANY_ROWS, 1};
+    const int64_t keys[] = {MANY_KEYS, 1};
+    const attn_tensor views[] = {refusal_view(query, ATTN_DTYPE_FLOAT32, 2, rows),
+                                 refusal_view(key, ATTN_DTYPE_FLOAT32, 2, keys),
+                                 refusal_view(output, ATTN_DTYPE_FLOAT32, 2, rows)};
+    return attn_mha_forward(context, layer, &views[0], &views[1], &views[1], NULL, &views[2], NULL,
+                            0);
+}
+
+static void parallel_for_that_refuses_is_reported(void **state) {
+    (void)state;
+    static const char line[] = "parallel_for: the caller's function returned 7";
+    moody_pool pool = {.refuses = true};
+    attn_context *context;
+    const attn_context_params params = {.struct_size = sizeof params,
+                                        .parallel_for = moody_parallel_for,
+                                        .parallel_for_state = &pool};
+    refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
+    attn_mha *layer;
+    const attn_mha_config config = {.struct_size = sizeof config, .embed_dim = 1, .num_heads = 1};
+    refusal_assert_ok("attn_mha_create", attn_mha_create(context, &config, &layer));
+    refusal_assert_ok("attn_mha_init_parameters", attn_mha_init_parameters(layer, 1));
+    refusal_assert("attn_sdpa", run_large_sdpa(context), ATTN_ERROR_THREAD, line);
+    refusal_assert("attn_softmax", run_large_softmax(context), ATTN_ERROR_THREAD, line);
+    refusal_assert("attn_mha_forward", run_large_mha(context, layer), ATTN_ERROR_THREAD, line);
+    assert_true(pool.calls >= 3);
+    pool.refuses = false;
+    refusal_assert_ok("attn_sdpa", run_large_sdpa(context));
+    refusal_assert_ok("attn_softmax", run_large_softmax(context));
+    refusal_assert_ok("attn_mha_forward", run_large_mha(context, layer));
+    assert_usable(context);
+    attn_mha_destroy(layer);
+    attn_context_destroy(context);
+}
+
+static const struct CMUnitTest single_tests[] = {
+    cmocka_unit_test(struct_size_zero_is_refused),
+    cmocka_unit_test(newer_struct_is_accepted_until_it_asks_for_more),
+    cmocka_unit_test(struct_of_first_release_is_accepted),
+    cmocka_unit_test(gemm_blas_is_refused_without_blas),
+    cmocka_unit_test(describe_refuses_info_without_its_size),
+    cmocka_unit_test(describe_leaves_unknown_fields_alone),
+    cmocka_unit_test(destroy_accepts_null),
+    cmocka_unit_test(bad_environment_is_refused_until_corrected),
+    cmocka_unit_test(parallel_for_that_refuses_is_reported),
+};
+
+int main(void) {
+    static refusal_suite suite;
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; ++i) {
+        refusal_suite_add(&suite, refused[i].name, test_refusal, &refused[i]);
+    }
+    for (size_t i = 0; i < sizeof single_tests / sizeof single_tests[0]; ++i) {
+        refusal_suite_add(&suite, single_tests[i].name, single_tests[i].test_func, NULL);
+    }
+    return refusal_suite_run(&suite, "errors of contexts");
+}

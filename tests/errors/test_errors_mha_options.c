@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_errors_mha_options.c: what attn_mha_forward and attn_mha_workspace_bytes say of options out
+ * of range, options set in two places, and structs of other releases.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "mha_refusal.h"
+
+static const mha_refusal wrong_options[] = {
+    {.name = "is_causal_two_is_refused",
+     .params = {.is_causal = 2},
+     .status = ATTN_ERROR_VALUE,
+     .line = "is_causal: expected 0 or 1, got 2"},
+    {.name = "is_causal_negative_is_refused",
+     .params = {.is_causal = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "is_causal: expected 0 or 1, got -1"},
+    {.name = "average_attn_weights_unknown_is_refused",
+     .params = {.average_attn_weights = 3},
+     .status = ATTN_ERROR_VALUE,
+     .line = "average_attn_weights: expected a value of enum attn_switch, got 3"},
+    {.name = "average_attn_weights_negative_is_refused",
+     .params = {.average_attn_weights = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "average_attn_weights: expected a value of enum attn_switch, got -1"},
+    {.name = "key_padding_mask_without_kind_is_refused",
+     .links = {MHA_KEY_PADDING_MASK},
+     .status = ATTN_ERROR_VALUE,
+     .line = "key_padding_mask_kind: expected ATTN_MASK_ADDITIVE, ATTN_MASK_BOOL_INCLUDE or "
+             "ATTN_MASK_BOOL_EXCLUDE "
+             "with a mask, got 0"},
+    {.name = "key_padding_mask_kind_without_mask_is_refused",
+     .params = {.key_padding_mask_kind = ATTN_MASK_BOOL_EXCLUDE},
+     .status = ATTN_ERROR_VALUE,
+     .line = "key_padding_mask_kind: expected ATTN_MASK_NONE without a mask, got 3"},
+    {.name = "key_padding_mask_kind_unknown_is_refused",
+     .params = {.key_padding_mask_kind = 4},
+     .links = {MHA_KEY_PADDING_MASK},
+     .status = ATTN_ERROR_VALUE,
+     .line = "key_padding_mask_kind: expected a value of enum attn_mask_kind, got 4"},
+    {.name = "attn_mask_without_kind_is_refused",
+     .links = {MHA_ATTN_MASK},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attn_mask_kind: expected ATTN_MASK_ADDITIVE, ATTN_MASK_BOOL_INCLUDE or "
+             "ATTN_MASK_BOOL_EXCLUDE with a "
+             "mask, got 0"},
+    {.name = "attn_mask_kind_without_mask_is_refused",
+     .params = {.attn_mask_kind = ATTN_MASK_ADDITIVE},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attn_mask_kind: expected ATTN_MASK_NONE without a mask, got 1"},
+    {.name = "attn_mask_kind_negative_is_refused",
+     .params = {.attn_mask_kind = -1},
+     .links = {MHA_ATTN_MASK},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attn_mask_kind: expected a value of enum attn_mask_kind, got -1"},
+    {.name = "masks_in_both_places_is_refused",
+     .params = {.attn_mask_kind = ATTN_MASK_BOOL_EXCLUDE},
+     .links = {MHA_BOOL_MASK, MHA_ATTENTION_MASK},
+     .attention = {.mask_kind = ATTN_MASK_ADDITIVE},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.mask: expected NULL beside attn_mask, got a second mask"},
+    {.name = "is_causal_in_both_places_is_refused",
+     .params = {.is_causal = 1},
+     .attention = {.is_causal = 1},
+     .with_attention = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.is_causal: expected 0 beside is_causal, got 1"},
+    {.name = "weights_in_both_places_is_refused",
+     .params = {.average_attn_weights = ATTN_OFF},
+     .links = {MHA_HEAD_WEIGHTS},
+     .spoils = {{REFUSAL_MEMORY, MHA_ATTENTION_WEIGHTS, .other = MHA_KEY}},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.weights: expected NULL beside attn_weights, got a second output"},
+    {.name = "attention_mask_without_kind_is_refused",
+     .links = {MHA_ATTENTION_MASK},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.mask_kind: expected ATTN_MASK_ADDITIVE, ATTN_MASK_BOOL_INCLUDE or "
+             "ATTN_MASK_BOOL_EXCLUDE "
+             "with a mask, got 0"},
+    {.name = "attention_is_causal_two_is_refused",
+     .attention = {.is_causal = 2},
+     .with_attention = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.is_causal: expected 0 or 1, got 2"},
+    {.name = "attention_flag_unknown_is_refused",
+     .attention = {.flags = 32},
+     .with_attention = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.flags: expected bits of enum attn_sdpa_flag, got 0x20"},
+    {.name = "attention_scale_without_flag_is_refused",
+     .attention = {.scale = 2},
+     .with_attention = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.scale: expected 0 without ATTN_SDPA_SET_SCALE, got 2"},
+    {.name = "attention_scale_nan_is_refused",
+     .attention = {.flags = ATTN_SDPA_SET_SCALE, .scale = NAN},
+     .with_attention = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.scale: expected a number, got NaN"},
+    {.name = "attention_window_below_minus_one_is_refused",
+     .attention = {.flags = ATTN_SDPA_SET_WINDOW, .window_left = -2},
+     .with_attention = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.window_left: expected -1 (unlimited) and up, got -2"},
+    {.name = "attention_softcap_negative_is_refused",
+     .attention = {.softcap = -1},
+     .with_attention = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.softcap: expected 0 (none) or a positive number, got -1"},
+    {.name = "attention_normalizer_unknown_is_refused",
+     .attention = {.normalizer = 9},
+     .with_attention = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.normalizer: expected a value of enum attn_normalizer, got 9"},
+    {.name = "attention_reserved_set_is_refused",
+     .attention = {.reserved = 5},
+     .with_attention = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.reserved: expected 0, got 5"},
+    {.name = "attention_sinks_with_sigmoid_is_refused",
+     .links = {MHA_ATTENTION_SINKS},
+     .attention = {.normalizer = ATTN_NORMALIZER_SIGMOID},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.sinks: expected NULL unless the normalizer is softmax"},
+    {.name = "attention_lse_without_normalizer_is_refused",
+     .links = {MHA_ATTENTION_LSE},
+     .attention = {.normalizer = ATTN_NORMALIZER_NONE},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.lse: expected NULL unless the normalizer is softmax"},
+    {.name = "attention_length_negative_is_refused",
+     .spoils = {{REFUSAL_ELEMENT, MHA_ATTENTION_LENGTHS, .value = -1}},
+     .call_only = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.key_lengths: expected 0 to S=4, got -1 at element 0"},
+    {.name = "attention_length_past_end_is_refused",
+     .spoils = {{REFUSAL_ELEMENT, MHA_ATTENTION_LENGTHS, .value = MHA_S + 1}},
+     .call_only = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.key_lengths: expected 0 to S=4, got 5 at element 0"},
+    {.name = "struct_size_below_first_release_is_refused",
+     .params = {.struct_size = sizeof(attn_mha_params) - 1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "params.struct_size: expected at least ..."},
+    {.name = "attention_struct_size_below_first_release_is_refused",
+     .attention = {.struct_size = sizeof(attn_sdpa_params) - 1},
+     .with_attention = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "params.attention.struct_size: expected at least ..."},
+};
+
+static const mha_refusal accepted[] = {
+    {.name = "attention_of_defaults_is_accepted", .with_attention = true},
+    {.name = "attention_weights_alone_is_accepted",
+     .links = {MHA_ATTENTION_WEIGHTS, MHA_ATTENTION_LSE}},
+    {.name = "weights_averaged_is_accepted", .links = {MHA_ATTN_WEIGHTS}},
+    {.name = "weights_per_head_is_accepted",
+     .params = {.average_attn_weights = ATTN_OFF},
+     .links = {MHA_HEAD_WEIGHTS}},
+    {.name = "bool_mask_that_hides_nothing_is_accepted",
+     .params = {.attn_mask_kind = ATTN_MASK_BOOL_EXCLUDE},
+     .links = {MHA_BOOL_MASK}},
+    {.name = "key_padding_mask_that_hides_nothing_is_accepted",
+     .params = {.key_padding_mask_kind = ATTN_MASK_BOOL_EXCLUDE},
+     .links = {MHA_KEY_PADDING_MASK}},
+    {.name = "attn_mask_rank_4_of_ones_is_accepted",
+     .params = {.attn_mask_kind = ATTN_MASK_BOOL_EXCLUDE},
+     .spoils = {{REFUSAL_RANK, MHA_BOOL_MASK, .value = 4},
+                {REFUSAL_STRIDE, MHA_BOOL_MASK, .axis = 0, .value = INT64_MAX}}},
+};
+
+static void layer_null_is_refused(void **state) {
+    (void)state;
+    mha_fixture fixture;
+    size_t bytes = 77;
+    mha_fixture_prepare(&fixture, mha_refusal_context, &mha_refusal_layer);
+    fixture.layer = NULL;
+    refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_NULL,
+                   "layer: expected a layer, got NULL");
+    refusal_assert("attn_mha_workspace_bytes", mha_fixture_workspace_bytes(&fixture, &bytes),
+                   ATTN_ERROR_NULL, "layer: expected a layer, got NULL");
+    refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+    assert_int_equal(bytes, 77);
+    mha_refusal_assert_usable();
+}
+
+static void result_null_is_refused(void **state) {
+    (void)state;
+    mha_fixture fixture;
+    mha_fixture_prepare(&fixture, mha_refusal_context, &mha_refusal_layer);
+    refusal_assert("attn_mha_workspace_bytes", mha_fixture_workspace_bytes(&fixture, NULL),
+                   ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
+}
+
+static void params_null_is_accepted(void **state) {
+    (void)state;
+    mha_fixture fixture;
+    mha_fixture_prepare(&fixture, mha_refusal_context, &mha_refusal_layer);
+    fixture.params = NULL;
+    refusal_assert_ok("attn_mha_forward", mha_fixture_run(&fixture));
+    mha_fixture_assert_values(&fixture);
+}
+
+/* attention is the last field of release 0.1. */
+static void struct_of_first_release_is_accepted(void **state) {
+    (void)state;
+    mha_fixture fixture;
+    mha_fixture_prepare(&fixture, mha_refusal_context, &mha_refusal_layer);
+    fixture.options.struct_size =
+        offsetof(attn_mha_params, attention) + sizeof fixture.options.attention;
+    refusal_assert_ok("attn_mha_forward", mha_fixture_run(&fixture));
+    mha_fixture_assert_values(&fixture);
+}
+
+static void struct_size_zero_is_refused(void **state) {
+    (void)state;
+    mha_fixture fixture;
+    mha_fixture_prepare(&fixture, mha_refusal_context, &mha_refusal_layer);
+    fixture.options.struct_size = 0;
+    refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_VALUE,
+                   refusal_size_line("params", sizeof fixture.options, 0));
+    fixture.options.struct_size = sizeof fixture.options;
+    fixture.options.attention = &fixture.attention;
+    fixture.attention.struct_size = 0;
+    refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_VALUE,
+                   refusal_size_line("params.attention", sizeof fixture.attention, 0));
+    refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+    mha_refusal_assert_usable();
+}
+
+static void newer_structs_are_accepted_until_they_ask_for_more(void **state) {
+    (void)state;
+    union {
+        attn_mha_params known;
+        unsigned char bytes[sizeof(attn_mha_params) + 16];
+    } newer;
+    union {
+        attn_sdpa_params known;
+        unsigned char bytes[sizeof(attn_sdpa_params) + 16];
+    } newer_attention;
+    memset(&newer, 0, sizeof newer);
+    memset(&newer_attention, 0, sizeof newer_attention);
+    newer.known.struct_size = sizeof newer;
+    newer.known.attention = &newer_attention.known;
+    newer_attention.known.struct_size = sizeof newer_attention;
+    mha_fixture fixture;
+    mha_fixture_prepare(&fixture, mha_refusal_context, &mha_refusal_layer);
+    fixture.params = &newer.known;
+    refusal_assert_ok("attn_mha_forward", mha_fixture_run(&fixture));
+    mha_fixture_assert_values(&fixture);
+    refusal_fill(fixture.memory.output, sizeof fixture.memory.output);
+    newer_attention.bytes[sizeof newer_attention.known + 3] = 1;
+    refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_UNSUPPORTED,
+                   refusal_newer_line("params.attention", sizeof newer_attention.known,
+                                      sizeof newer_attention.known + 3));
+    newer.bytes[sizeof newer.known] = 1;
+    refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_UNSUPPORTED,
+                   refusal_newer_line("params", sizeof newer.known, sizeof newer.known));
+    refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+    mha_refusal_assert_usable();
+}
+
+static const struct CMUnitTest single_tests[] = {
+    cmocka_unit_test(layer_null_is_refused),
+    cmocka_unit_test(result_null_is_refused),
+    cmocka_unit_test(params_null_is_accepted),
+    cmocka_unit_test(struct_of_first_release_is_accepted),
+    cmocka_unit_test(struct_size_zero_is_refused),
+    cmocka_unit_test(newer_structs_are_accepted_until_they_ask_for_more),
+};
+
+int main(void) {
+    static refusal_suite suite;
+    mha_refusal_add(&suite, wrong_options, sizeof wrong_options / sizeof wrong_options[0]);
+    mha_refusal_add(&suite, accepted, sizeof accepted / sizeof accepted[0]);
+    for (size_t i = 0; i < sizeof single_tests / sizeof single_tests[0]; ++i) {
+        refusal_suite_add(&suite, single_tests[i].name, single_tests[i].test_func, NULL);
+    }
+    return mha_refusal_main(&suite, "errors of multi-head attention's options");
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_errors_sdpa_options.c: what attn_sdpa and its queries say of options out of range, options
+ * that contradict each other, and structs of other releases.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "sdpa_refusal.h"
+
+static const sdpa_refusal wrong_options[] = {
+    {.name = "flag_unknown_is_refused",
+     .params = {.flags = 16},
+     .status = ATTN_ERROR_VALUE,
+     .line = "flags: expected bits of enum attn_sdpa_flag, got 0x10"},
+    {.name = "flag_highest_is_refused",
+     .params = {.flags = UINT64_C(1) << 63},
+     .status = ATTN_ERROR_VALUE,
+     .line = "flags: expected bits of enum attn_sdpa_flag, got 0x8000000000000000"},
+    {.name = "scale_without_flag_is_refused",
+     .params = {.scale = 0.5},
+     .status = ATTN_ERROR_VALUE,
+     .line = "scale: expected 0 without ATTN_SDPA_SET_SCALE, got 0.5"},
+    {.name = "scale_nan_is_refused",
+     .params = {.flags = ATTN_SDPA_SET_SCALE, .scale = NAN},
+     .status = ATTN_ERROR_VALUE,
+     .line = "scale: expected a number, got NaN"},
+    {.name = "softcap_negative_is_refused",
+     .params = {.softcap = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "softcap: expected 0 (none) or a positive number, got -1"},
+    {.name = "softcap_nan_is_refused",
+     .params = {.softcap = NAN},
+     .status = ATTN_ERROR_VALUE,
+     .line = "softcap: expected 0 (none) or a positive number, got nan"},
+    {.name = "softcap_infinite_is_refused",
+     .params = {.softcap = INFINITY},
+     .status = ATTN_ERROR_VALUE,
+     .line = "softcap: expected 0 (none) or a positive number, got inf"},
+    {.name = "window_left_without_flag_is_refused",
+     .params = {.window_left = 1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "window: expected 0 and 0 without ATTN_SDPA_SET_WINDOW, got 1 and 0"},
+    {.name = "window_right_without_flag_is_refused",
+     .params = {.window_right = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "window: expected 0 and 0 without ATTN_SDPA_SET_WINDOW, got 0 and -1"},
+    {.name = "window_left_below_minus_one_is_refused",
+     .params = {.flags = ATTN_SDPA_SET_WINDOW, .window_left = -2},
+     .status = ATTN_ERROR_VALUE,
+     .line = "window_left: expected -1 (unlimited) and up, got -2"},
+    {.name = "window_right_lowest_is_refused",
+     .params = {.flags = ATTN_SDPA_SET_WINDOW, .window_right = INT64_MIN},
+     .status = ATTN_ERROR_VALUE,
+     .line = "window_right: expected -1 (unlimited) and up, got -9223372036854775808"},
+    {.name = "is_causal_two_is_refused",
+     .params = {.is_causal = 2},
+     .status = ATTN_ERROR_VALUE,
+     .line = "is_causal: expected 0 or 1, got 2"},
+    {.name = "is_causal_negative_is_refused",
+     .params = {.is_causal = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "is_causal: expected 0 or 1, got -1"},
+    {.name = "normalizer_unknown_is_refused",
+     .params = {.normalizer = 3},
+     .status = ATTN_ERROR_VALUE,
+     .line = "normalizer: expected a value of enum attn_normalizer, got 3"},
+    {.name = "normalizer_negative_is_refused",
+     .params = {.normalizer = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "normalizer: expected a value of enum attn_normalizer, got -1"},
+    {.name = "mask_kind_unknown_is_refused",
+     .params = {.mask_kind = 4},
+     .links = {SDPA_MASK},
+     .status = ATTN_ERROR_VALUE,
+     .line = "mask_kind: expected a value of enum attn_mask_kind, got 4"},
+    {.name = "mask_kind_negative_is_refused",
+     .params = {.mask_kind = -1},
+     .links = {SDPA_MASK},
+     .status = ATTN_ERROR_VALUE,
+     .line = "mask_kind: expected a value of enum attn_mask_kind, got -1"},
+    {.name = "mask_without_kind_is_refused",
+     .links = {SDPA_MASK},
+     .status = ATTN_ERROR_VALUE,
+     .line = "mask_kind: expected ATTN_MASK_ADDITIVE, ATTN_MASK_BOOL_INCLUDE or "
+             "ATTN_MASK_BOOL_EXCLUDE with a "
+             "mask, got 0"},
+    {.name = "mask_kind_without_mask_is_refused",
+     .params = {.mask_kind = ATTN_MASK_BOOL_EXCLUDE},
+     .status = ATTN_ERROR_VALUE,
+     .line = "mask_kind: expected ATTN_MASK_NONE without a mask, got 3"},
+    {.name = "reserved_set_is_refused",
+     .params = {.reserved = 1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "reserved: expected 0, got 1"},
+    {.name = "sinks_with_sigmoid_is_refused",
+     .params = {.normalizer = ATTN_NORMALIZER_SIGMOID},
+     .links = {SDPA_SINKS},
+     .status = ATTN_ERROR_VALUE,
+     .line = "sinks: expected NULL unless the normalizer is softmax"},
+    {.name = "sinks_without_normalizer_is_refused",
+     .params = {.normalizer = ATTN_NORMALIZER_NONE},
+     .links = {SDPA_SINKS},
+     .status = ATTN_ERROR_VALUE,
+     .line = "sinks: expected NULL unless the normalizer is softmax"},
+    {.name = "lse_with_sigmoid_is_refused",
+     .params = {.normalizer = ATTN_NORMALIZER_SIGMOID},
+     .links = {SDPA_LSE},
+     .status = ATTN_ERROR_VALUE,
+     .line = "lse: expected NULL unless the normalizer is softmax"},
+    {.name = "lse_without_normalizer_is_refused",
+     .params = {.normalizer = ATTN_NORMALIZER_NONE},
+     .links = {SDPA_LSE},
+     .status = ATTN_ERROR_VALUE,
+     .line = "lse: expected NULL unless the normalizer is softmax"},
+    {.name = "key_length_negative_is_refused",
+     .spoils = {{REFUSAL_ELEMENT, SDPA_KEY_LENGTHS, .value = -1}},
+     .call_only = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "key_lengths: expected 0 to S=6, got -1 at element 0"},
+    {.name = "key_length_past_end_is_refused",
+     .spoils = {{REFUSAL_ELEMENT, SDPA_KEY_LENGTHS, .value = SDPA_S + 1}},
+     .call_only = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "key_lengths: expected 0 to S=6, got 7 at element 0"},
+    {.name = "key_length_huge_is_refused",
+     .spoils = {{REFUSAL_ELEMENT, SDPA_KEY_LENGTHS, .value = INT64_MAX}},
+     .call_only = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "key_lengths: expected 0 to S=6, got 9223372036854775807 at element 0"},
+    {.name = "struct_size_one_is_refused",
+     .params = {.struct_size = 1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "params.struct_size: expected at least ..."},
+    {.name = "struct_size_below_first_release_is_refused",
+     .params = {.struct_size = sizeof(attn_sdpa_params) - 1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "params.struct_size: expected at least ..."},
+};
+
+static const sdpa_refusal accepted[] = {
+    {.name = "scale_of_the_default_is_accepted",
+     .params = {.flags = ATTN_SDPA_SET_SCALE, .scale = 0.44721359549995793}},
+    {.name = "window_without_limits_is_accepted",
+     .params = {.flags = ATTN_SDPA_SET_WINDOW, .window_left = -1, .window_right = -1}},
+    {.name = "gqa_with_equal_heads_is_accepted", .params = {.flags = ATTN_SDPA_ENABLE_GQA}},
+};
+
+/* The struct of a later release: this one's fields and a tail it does not know. */
+typedef union newer_params {
+    attn_sdpa_params known;
+    unsigned char bytes[sizeof(attn_sdpa_params) + 16];
+} newer_params;
+
+static void newer_struct_with_zero_tail_is_accepted(void **state) {
+    (void)state;
+    sdpa_fixture fixture;
+    newer_params newer;
+    memset(&newer, 0, sizeof newer);
+    newer.known.struct_size = sizeof newer;
+    sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
+    fixture.params = &newer.known;
+    refusal_assert_ok("attn_sdpa", sdpa_fixture_run(&fixture));
+    sdpa_fixture_assert_values(&fixture);
+}
+
+static void newer_struct_with_option_is_refused(void **state) {
+    (void)state;
+    sdpa_fixture fixture;
+    newer_params newer;
+    memset(&newer, 0, sizeof newer);
+    newer.known.struct_size = sizeof newer;
+    newer.bytes[sizeof newer - 1] = 1;
+    sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
+    fixture.params = &newer.known;
+    refusal_assert("attn_sdpa", sdpa_fixture_run(&fixture), ATTN_ERROR_UNSUPPORTED,
+                   refusal_newer_line("params", sizeof newer.known, sizeof newer - 1));
+    refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+    sdpa_refusal_assert_usable();
+}
+
+/* report is the last field of release 0.1, so a struct that ends with it is the smallest there can
+ * be. */
+static void struct_of_first_release_is_accepted(void **state) {
+    (void)state;
+    sdpa_fixture fixture;
+    sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
+    fixture.options.struct_size =
+        offsetof(attn_sdpa_params, report) + sizeof fixture.options.report;
+    refusal_assert_ok("attn_sdpa", sdpa_fixture_run(&fixture));
+    sdpa_fixture_assert_values(&fixture);
+}
+
+static void struct_size_zero_is_refused(void **state) {
+    (void)state;
+    sdpa_fixture fixture;
+    sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
+    fixture.options.struct_size = 0;
+    refusal_assert("attn_sdpa", sdpa_fixture_run(&fixture), ATTN_ERROR_VALUE,
+                   refusal_size_line("params", sizeof fixture.options, 0));
+    refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+    sdpa_refusal_assert_usable();
+}
+
+static void params_null_is_accepted(void **state) {
+    (void)state;
+    sdpa_fixture fixture;
+    sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
+    fixture.params = NULL;
+    refusal_assert_ok("attn_sdpa", sdpa_fixture_run(&fixture));
+    sdpa_fixture_assert_values(&fixture);
+}
+
+static void report_with_wrong_struct_size_is_refused(void **state) {
+    (void)state;
+    sdpa_fixture fixture;
+    attn_sdpa_report report;
+    refusal_fill(&report, sizeof report);
+    for (int given = 0; given <= 1; ++given) {
+        report.struct_size = given ? sizeof report - 1 : 0;
+        const char *line = refusal_size_line("report", sizeof report, report.struct_size);
+        sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
+        refusal_assert("attn_sdpa_explain", sdpa_fixture_explain(&fixture, &report),
+                       ATTN_ERROR_VALUE, line);
+        fixture.options.report = &report;
+        refusal_assert("attn_sdpa", sdpa_fixture_run(&fixture), ATTN_ERROR_VALUE, line);
+        refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+        refusal_assert_untouched("report", &report.engine,
+                                 sizeof report - offsetof(attn_sdpa_report, engine));
+    }
+    sdpa_refusal_assert_usable();
+}
+
+static void query_results_null_are_refused(void **state) {
+    (void)state;
+    sdpa_fixture fixture;
+    sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
+    refusal_assert("attn_sdpa_explain", sdpa_fixture_explain(&fixture, NULL), ATTN_ERROR_NULL,
+                   "report: expected a struct to fill, got NULL");
+    refusal_assert("attn_sdpa_workspace_bytes", sdpa_fixture_workspace_bytes(&fixture, NULL),
+                   ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
+}
+
+static const struct CMUnitTest single_tests[] = {
+    cmocka_unit_test(newer_struct_with_zero_tail_is_accepted),
+    cmocka_unit_test(newer_struct_with_option_is_refused),
+    cmocka_unit_test(struct_of_first_release_is_accepted),
+    cmocka_unit_test(struct_size_zero_is_refused),
+    cmocka_unit_test(params_null_is_accepted),
+    cmocka_unit_test(report_with_wrong_struct_size_is_refused),
+    cmocka_unit_test(query_results_null_are_refused),
+};
+
+int main(void) {
+    static refusal_suite suite;
+    sdpa_refusal_add(&suite, wrong_options, sizeof wrong_options / sizeof wrong_options[0]);
+    sdpa_refusal_add(&suite, accepted, sizeof accepted / sizeof accepted[0]);
+    for (size_t i = 0; i < sizeof single_tests / sizeof single_tests[0]; ++i) {
+        refusal_suite_add(&suite, single_tests[i].name, single_tests[i].test_func, NULL);
+    }
+    return sdpa_refusal_main(&suite, "errors of sdpa's options");
+}
