@@ -4,6 +4,9 @@
  * found at run time can take.
  */
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <unistd.h>
 
 #include <attention/tensor.h>
 
@@ -25,25 +28,65 @@ void BLAS_SYMBOL(cblas_dgemm)(int layout, int transpose_a, int transpose_b, int 
                               double alpha, const double *a, int lda, const double *b, int ldb,
                               double beta, double *c, int ldc);
 
+/* The gate: how many callers are inside BLAS, and those that wait because it is full. */
+static atomic_int gate_inside;
+static atomic_int gate_waiting;
+static _Atomic pid_t gate_process; /* which counts the above; 0 until the first call */
 static pthread_mutex_t gate_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t gate_open = PTHREAD_COND_INITIALIZER;
-static int gate_callers;
+static pthread_cond_t gate_left = PTHREAD_COND_INITIALIZER;
+
+static bool try_enter(int most) {
+    int inside = atomic_load(&gate_inside);
+    while (inside < most) {
+        if (atomic_compare_exchange_weak(&gate_inside, &inside, inside + 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A forked child inherits the count of its parent's callers, who do not exist in it, and a mutex
+ * that one of them may hold: it starts afresh when it first finds the gate full. */
+static bool start_afresh_after_fork(void) {
+    const pid_t process = getpid();
+    if (atomic_exchange(&gate_process, process) == process) {
+        return false;
+    }
+    pthread_mutex_init(&gate_mutex, NULL);
+    pthread_cond_init(&gate_left, NULL);
+    atomic_store(&gate_waiting, 0);
+    atomic_store(&gate_inside, 0);
+    return true;
+}
 
 static void enter(void) {
     const int most = attni_blas_max_callers();
-    pthread_mutex_lock(&gate_mutex);
-    while (gate_callers >= most) {
-        pthread_cond_wait(&gate_open, &gate_mutex);
+    if (atomic_load_explicit(&gate_process, memory_order_relaxed) == 0) {
+        atomic_store(&gate_process, getpid());
     }
-    ++gate_callers;
-    pthread_mutex_unlock(&gate_mutex);
+    while (!try_enter(most)) {
+        if (start_afresh_after_fork()) {
+            continue;
+        }
+        pthread_mutex_lock(&gate_mutex);
+        /* Counted as waiting before the last look, so that whoever leaves after it wakes this one.
+         */
+        atomic_fetch_add(&gate_waiting, 1);
+        while (atomic_load(&gate_inside) >= most) {
+            pthread_cond_wait(&gate_left, &gate_mutex);
+        }
+        atomic_fetch_sub(&gate_waiting, 1);
+        pthread_mutex_unlock(&gate_mutex);
+    }
 }
 
 static void leave(void) {
-    pthread_mutex_lock(&gate_mutex);
-    --gate_callers;
-    pthread_cond_signal(&gate_open);
-    pthread_mutex_unlock(&gate_mutex);
+    atomic_fetch_sub(&gate_inside, 1);
+    if (atomic_load(&gate_waiting) > 0) {
+        pthread_mutex_lock(&gate_mutex);
+        pthread_cond_signal(&gate_left);
+        pthread_mutex_unlock(&gate_mutex);
+    }
 }
 
 void attni_gemm_blas(const attni_gemm_call *call) {
