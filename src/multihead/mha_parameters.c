@@ -4,6 +4,7 @@
  * fresh values.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "multihead/mha_layer.h"
@@ -105,10 +106,13 @@ static attn_tensor part_of(const attn_mha *layer, const parameter *which, const 
 
 static attn_status fail_unknown(const attn_mha *layer, const char *name) {
     char list[256] = "";
+    size_t length = 0;
     for (int32_t i = 0; i < NUM_PARAMETERS; ++i) {
         if (is_listed(layer, &parameters[i])) {
-            strcat(list, list[0] != '\0' ? ", " : "");
-            strcat(list, parameters[i].name);
+            const int written = snprintf(list + length, sizeof list - length, "%s%s",
+                                         length > 0 ? ", " : "", parameters[i].name);
+            length +=
+                written > 0 ? (size_t)written : 0; /* all names together are shorter than list */
         }
     }
     return attni_fail(ATTN_ERROR_PARAMETER,
