@@ -30,9 +30,9 @@ static inline attni_random attni_random_stream(uint64_t seed, uint64_t stream) {
     return (attni_random){attni_random_bits(&seeds)};
 }
 
-/* Uniform in (0, 1): 53 bits, at the middle of their interval. */
+/* Uniform in (0, 1): 52 bits, at the middle of their interval, which a double holds exactly. */
 static inline double attni_random_unit(attni_random *random) {
-    return ((double)(attni_random_bits(random) >> 11) + 0.5) * 0x1p-53;
+    return ((double)(attni_random_bits(random) >> 12) + 0.5) * 0x1p-52;
 }
 
 /* Uniform in (-1, 1). */

@@ -64,7 +64,7 @@ attn_status attni_check_extent(const char *name, const attn_tensor *tensor) {
         }
         /* An empty view has no elements, but its other axes still bound outputs and loops. */
         fits = fits && attni_multiply(count, length > 0 ? length : 1, &count);
-        const int64_t stride = tensor->strides[axis];
+        const int64_t stride = attni_stride(tensor, axis);
         int64_t span = 0;
         fits = fits && stride != INT64_MIN &&
                attni_multiply(stride < 0 ? -stride : stride, length > 1 ? length - 1 : 0, &span) &&
