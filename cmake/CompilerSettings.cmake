@@ -1,23 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# attention_settings: an INTERFACE target with the warnings, language settings and sanitizers every target of the project shares.
-# Nothing of it reaches a consumer.
+# attention_settings: an INTERFACE target with the warnings, language settings and sanitizers every
+# target of the project shares. Nothing of it reaches a consumer.
 
 find_package(Threads REQUIRED)
 
 add_library(attention_settings INTERFACE)
 target_compile_options(attention_settings INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wcast-qual -Wwrite-strings -Wpointer-arith -Wvla -Wconversion -Wno-sign-conversion
+  -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wcast-qual -Wwrite-strings -Wpointer-arith -Wvla
+  -Wconversion -Wno-sign-conversion
   $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes>
   $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>)
 if(ATTENTION_WERROR)
   target_compile_options(attention_settings INTERFACE -Werror)
 endif()
-# Neither changes a value: they say that nobody looks at errno or at floating-point exception flags after our arithmetic.
+# Neither changes a value: they say that nobody looks at errno or at floating-point exception flags
+# after our arithmetic.
 target_compile_options(attention_settings INTERFACE -fno-math-errno -fno-trapping-math)
 # POSIX threads, clocks and CPU affinity are used; nothing else of the GNU extensions is.
 target_compile_definitions(attention_settings INTERFACE _GNU_SOURCE)
 
 if(ATTENTION_SANITIZE)
-  target_compile_options(attention_settings INTERFACE -fsanitize=${ATTENTION_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+  target_compile_options(attention_settings INTERFACE
+    -fsanitize=${ATTENTION_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
   target_link_options(attention_settings INTERFACE -fsanitize=${ATTENTION_SANITIZE})
 endif()

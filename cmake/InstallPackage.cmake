@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# What is installed, and how others find it: headers, libraries, attention.pc, the CMake package, the licence. Nothing installed
-# holds a path of the build machine, so the whole prefix may be moved.
+# What is installed, and how others find it: headers, libraries, attention.pc, the CMake package,
+# the licence. Nothing installed holds a path of the build machine, so the whole prefix may be
+# moved.
 
 include(CMakePackageConfigHelpers)
 
@@ -12,12 +13,15 @@ endfunction()
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/attention ${PROJECT_BINARY_DIR}/include/attention
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
-install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/README.md
+        DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
-# Each library has an export set of its own, so that a program of the shared library never meets the needs of the static one.
+# Each library has an export set of its own, so that a program of the shared library never meets the
+# needs of the static one.
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/attention)
 set_target_properties(attention_common PROPERTIES EXPORT_NAME headers)
-install(TARGETS attention_common EXPORT attentionHeaders INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS attention_common EXPORT attentionHeaders
+        INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT attentionHeaders NAMESPACE attention:: DESTINATION ${package_dir})
 if(ATTENTION_BUILD_SHARED)
   install(TARGETS attention EXPORT attentionShared)
@@ -34,8 +38,9 @@ if(TARGET attn AND TARGET attention)
   set_target_properties(attn PROPERTIES INSTALL_RPATH "$ORIGIN/${library_from_program}")
 endif()
 
+set(package ${PROJECT_BINARY_DIR}/package)
 configure_package_config_file(
-  ${CMAKE_CURRENT_LIST_DIR}/attentionConfig.cmake.in ${PROJECT_BINARY_DIR}/package/attentionConfig.cmake
+  ${CMAKE_CURRENT_LIST_DIR}/attentionConfig.cmake.in ${package}/attentionConfig.cmake
   INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
 # Until 1.0 a minor release may break the ABI; from then on only a major one does.
 if(PROJECT_VERSION_MAJOR EQUAL 0)
@@ -43,8 +48,9 @@ if(PROJECT_VERSION_MAJOR EQUAL 0)
 else()
   set(compatibility SameMajorVersion)
 endif()
-write_basic_package_version_file(${PROJECT_BINARY_DIR}/package/attentionConfigVersion.cmake COMPATIBILITY ${compatibility})
-install(FILES ${PROJECT_BINARY_DIR}/package/attentionConfig.cmake ${PROJECT_BINARY_DIR}/package/attentionConfigVersion.cmake
+write_basic_package_version_file(${package}/attentionConfigVersion.cmake
+                                 COMPATIBILITY ${compatibility})
+install(FILES ${package}/attentionConfig.cmake ${package}/attentionConfigVersion.cmake
         DESTINATION ${package_dir})
 
 # attention.pc finds the prefix from where it lies itself.
@@ -58,5 +64,5 @@ endif()
 attention_join_prefix(ATTENTION_PC_INCLUDEDIR "\${prefix}" "${CMAKE_INSTALL_INCLUDEDIR}")
 attention_join_prefix(ATTENTION_PC_LIBDIR "\${prefix}" "${CMAKE_INSTALL_LIBDIR}")
 string(JOIN " " ATTENTION_PC_LIBS_PRIVATE ${ATTENTION_BLAS_LINK_FLAGS} -lm -lpthread)
-configure_file(${PROJECT_SOURCE_DIR}/attention.pc.in ${PROJECT_BINARY_DIR}/package/attention.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/package/attention.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+configure_file(${PROJECT_SOURCE_DIR}/attention.pc.in ${package}/attention.pc @ONLY)
+install(FILES ${package}/attention.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

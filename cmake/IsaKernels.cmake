@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# Which instruction sets each kernel source is compiled for, and with which flags. To add one: a row here and in
-# src/kernels/kernel_tables.h.
+# Which instruction sets each kernel source is compiled for, and with which flags. To add one: a row
+# here and in src/kernels/kernel_tables.h.
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(ATTENTION_ISAS avx512 avx2 baseline)
@@ -13,10 +13,11 @@ endif()
 set(ATTENTION_ISA_FLAGS_baseline "")
 set(ATTENTION_ISA_FLAGS_neon "")
 set(ATTENTION_ISA_FLAGS_avx2 -mavx2 -mfma)
-set(ATTENTION_ISA_FLAGS_avx512 -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512)
+set(ATTENTION_ISA_FLAGS_avx512
+    -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512)
 
-# attention_isa_kernels(<out-variable> <source>...): object libraries of every source for every ISA and both element types; the
-# generator expressions of their objects are put into the variable.
+# attention_isa_kernels(<out-variable> <source>...): object libraries of every source for every ISA
+# and both element types; the generator expressions of their objects are put into the variable.
 function(attention_isa_kernels out)
   set(objects "")
   foreach(isa IN LISTS ATTENTION_ISAS)
@@ -27,7 +28,8 @@ function(attention_isa_kernels out)
       target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
       target_compile_definitions(${target} PRIVATE ATTNI_ISA=${isa} ATTNI_REAL_IS_${real}=1)
       target_compile_options(${target} PRIVATE -O3 -ffp-contract=fast ${ATTENTION_ISA_FLAGS_${isa}})
-      set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden)
+      set_target_properties(${target} PROPERTIES
+        POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden)
       list(APPEND objects $<TARGET_OBJECTS:${target}>)
     endforeach()
   endforeach()

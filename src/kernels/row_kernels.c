@@ -250,11 +250,11 @@ static void row_scale(void *row, int64_t n, double factor) {
     map_row(row, n, times, (real)factor);
 }
 
-/* tanh(y) = -m / (m + 2) with m = exp(-2|y|) - 1, and y's sign. */
+/* |tanh(y)| = |m / (m + 2)| with m = exp(-2|y|) - 1; the sign is y's. */
 INLINE vector capped(vector x, real cap) {
     const vector_mask sign = (vector_mask)x & (vector_mask)broadcast((real)-0.0);
     const vector m = expm1_nonpositive((real)-2 * absolute(x / cap));
-    const vector magnitude = cap * (-m / (m + 2));
+    const vector magnitude = cap * absolute(m / (m + 2));
     return (vector)((vector_mask)magnitude | sign);
 }
 
