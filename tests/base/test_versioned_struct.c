@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_versioned_struct.c: structs of older, equal and newer releases, in and out. The caller's
+ * struct ends where a page begins that may not be touched, so a byte read or written past it ends
+ * the test.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/versioned_struct.h"
+
+/* The struct had FIRST bytes in its first release and has KNOWN today. */
+enum { FIRST = 24, KNOWN = 56, MOST = 120 };
+
+static unsigned char *guard; /* the first byte that may not be touched */
+
+static int set_up_guard(void **state) {
+    (void)state;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    unsigned char *pages =
+        mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) {
+        return -1;
+    }
+    guard = pages + page;
+    return mprotect(guard, page, PROT_NONE);
+}
+
+/* A caller's struct of `size` bytes, all 1, 2, 3, ... behind its size, that ends at the guard. */
+static unsigned char *given_struct(uint64_t size) {
+    unsigned char *given = guard - (size < sizeof size ? sizeof size : size);
+    for (uint64_t i = sizeof size; i < size; ++i) {
+        given[i] = (unsigned char)i;
+    }
+    memcpy(given, &size, sizeof size);
+    return given;
+}
+
+/* ---- in ---- */
+
+static void assert_read(const void *given, attn_status expected, unsigned char *known) {
+    memset(known, 0xEE, MOST);
+    assert_int_equal(attni_struct_read("params", given, FIRST, KNOWN, known), expected);
+    for (size_t i = KNOWN; i < MOST; ++i) {
+        assert_int_equal(known[i], 0xEE);
+    }
+}
+
+static void read_null_is_all_zero(void **state) {
+    (void)state;
+    unsigned char known[MOST];
+    assert_read(NULL, ATTN_OK, known);
+    for (size_t i = 0; i < KNOWN; ++i) {
+        assert_int_equal(known[i], 0);
+    }
+}
+
+static void read_smaller_than_the_first_release_is_refused(void **state) {
+    (void)state;
+    unsigned char known[MOST];
+    for (uint64_t size = 0; size < FIRST; ++size) {
+        assert_read(given_struct(size), ATTN_ERROR_VALUE, known);
+        char detail[100];
+        snprintf(detail, sizeof detail,
+                 "params.struct_size: expected at least 24 (sizeof the struct), got %d", (int)size);
+        assert_string_equal(attn_last_error(), detail);
+    }
+}
+
+/* Every size from the first release's to today's: what the caller has arrives, the rest is zero. */
+static void read_older_struct_leaves_newer_fields_zero(void **state) {
+    (void)state;
+    unsigned char known[MOST];
+    for (uint64_t size = FIRST; size <= KNOWN; ++size) {
+        const unsigned char *given = given_struct(size);
+        assert_read(given, ATTN_OK, known);
+        assert_memory_equal(known, given, size);
+        for (size_t i = size; i < KNOWN; ++i) {
+            assert_int_equal(known[i], 0);
+        }
+    }
+}
+
+static void read_newer_struct_with_a_zero_tail_is_accepted(void **state) {
+    (void)state;
+    unsigned char known[MOST];
+    for (uint64_t size = KNOWN + 1; size <= MOST; ++size) {
+        unsigned char *given = given_struct(size);
+        memset(given + KNOWN, 0, size - KNOWN);
+        assert_read(given, ATTN_OK, known);
+        assert_memory_equal(known, given, KNOWN);
+    }
+}
+
+static void read_newer_struct_that_uses_any_new_byte_is_refused(void **state) {
+    (void)state;
+    unsigned char known[MOST];
+    unsigned char *given = given_struct(MOST);
+    for (size_t used = KNOWN; used < MOST; ++used) {
+        memset(given + KNOWN, 0, MOST - KNOWN);
+        given[used] = used % 2 == 0 ? 1 : 0x80;
+        assert_read(given, ATTN_ERROR_UNSUPPORTED, known);
+        char detail[160];
+        snprintf(detail, sizeof detail,
+                 "params: expected zeroes past byte 56, which is all this version knows, got an "
+                 "option at byte %zu",
+                 used);
+        assert_string_equal(attn_last_error(), detail);
+    }
+}
+
+/* ---- out ---- */
+
+static void output_null_is_refused(void **state) {
+    (void)state;
+    assert_int_equal(attni_struct_check_output("report", NULL, FIRST), ATTN_ERROR_NULL);
+    assert_string_equal(attn_last_error(), "report: expected a struct to fill, got NULL");
+}
+
+static void output_smaller_than_the_first_release_is_refused(void **state) {
+    (void)state;
+    for (uint64_t size = 0; size < FIRST; ++size) {
+        assert_int_equal(attni_struct_check_output("report", given_struct(size), FIRST),
+                         ATTN_ERROR_VALUE);
+    }
+    for (uint64_t size = FIRST; size <= MOST; ++size) {
+        assert_int_equal(attni_struct_check_output("report", given_struct(size), FIRST), ATTN_OK);
+    }
+}
+
+/* struct_size stays the caller's, known fields are filled as far as there is room, the rest stays
+ * as it was. */
+static void write_fills_what_the_caller_has_room_for(void **state) {
+    (void)state;
+    unsigned char known[KNOWN];
+    memset(known, 0xC3, sizeof known);
+    for (uint64_t size = FIRST; size <= MOST; ++size) {
+        unsigned char *given = given_struct(size);
+        attni_struct_write(given, known, KNOWN);
+        uint64_t kept_size = 0;
+        memcpy(&kept_size, given, sizeof kept_size);
+        assert_int_equal(kept_size, size);
+        for (uint64_t i = sizeof size; i < size; ++i) {
+            assert_int_equal(given[i], i < KNOWN ? 0xC3 : (unsigned char)i);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(read_null_is_all_zero),
+        cmocka_unit_test(read_smaller_than_the_first_release_is_refused),
+        cmocka_unit_test(read_older_struct_leaves_newer_fields_zero),
+        cmocka_unit_test(read_newer_struct_with_a_zero_tail_is_accepted),
+        cmocka_unit_test(read_newer_struct_that_uses_any_new_byte_is_refused),
+        cmocka_unit_test(output_null_is_refused),
+        cmocka_unit_test(output_smaller_than_the_first_release_is_refused),
+        cmocka_unit_test(write_fills_what_the_caller_has_room_for),
+    };
+    return cmocka_run_group_tests_name("versioned_struct", tests, set_up_guard, NULL);
+}

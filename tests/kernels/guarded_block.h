@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * guarded_block.h: memory in which nothing outside a chosen stretch can be read or written
+ * unnoticed.
+ */
+#ifndef TESTS_KERNELS_GUARDED_BLOCK_H
+#define TESTS_KERNELS_GUARDED_BLOCK_H
+
+#include <stddef.h>
+
+/* Where the stretch lies. Pages that may not be touched begin before the first and behind the last
+ * byte of the block. */
+enum guarded_placement {
+    GUARDED_AT_START,  /* nothing before it may be touched */
+    GUARDED_AT_END,    /* nothing behind it may be touched */
+    GUARDED_UNALIGNED, /* in the middle, off every alignment */
+    GUARDED_NUM_PLACEMENTS
+};
+
+enum { GUARDED_BYTES = 65536 };
+
+typedef struct guarded_block {
+    unsigned char *bytes; /* GUARDED_BYTES of them */
+    unsigned char *start; /* the stretch */
+    size_t length;
+} guarded_block;
+
+/* Ends the test if there is no memory. */
+void guarded_open(guarded_block *block);
+void guarded_close(guarded_block *block);
+
+/* Chooses a stretch of `length` bytes; all others get a pattern. */
+char *guarded_place(guarded_block *block, size_t length, enum guarded_placement placement);
+
+/* Fails the test if a byte outside the stretch has been written. */
+void guarded_check(const guarded_block *block, const char *what);
+
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_kernel_select.c: which sets of kernels are offered, in which order, and under which names.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <attention/context.h>
+#include <attention/tensor.h>
+#include <attention/version.h>
+
+#include "base/cpu_features.h"
+#include "kernels/row_kernels.h"
+
+struct named_isa {
+    const char *name;
+    attni_isa isa;
+};
+
+static bool runs_here(const char *name, size_t length) {
+    static const struct named_isa names[] = {{"avx512", ATTNI_ISA_AVX512},
+                                             {"avx2", ATTNI_ISA_AVX2},
+                                             {"neon", ATTNI_ISA_NEON},
+                                             {"baseline", ATTNI_ISA_BASELINE}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
+        if (strlen(names[i].name) == length && strncmp(names[i].name, name, length) == 0) {
+            return attni_cpu_has(names[i].isa);
+        }
+    }
+    fail_msg("\"%.*s\" is no known set of kernels", (int)length, name);
+    return false;
+}
+
+/* The build info lists what is compiled in, best first; of these the CPU's are offered, in that
+ * order. */
+static void sets_are_those_compiled_in_that_this_cpu_runs(void **state) {
+    (void)state;
+    const char *name = strstr(attn_build_info(), "; kernels ") + strlen("; kernels ");
+    int32_t index = 0;
+    while (*name != '\0') {
+        const size_t length = strcspn(name, " ");
+        if (runs_here(name, length)) {
+            const attni_kernel_set *set = attni_kernel_set_at(index);
+            assert_non_null(set);
+            assert_int_equal(strlen(set->name), length);
+            assert_memory_equal(set->name, name, length);
+            assert_string_equal(attn_kernels_name(index), set->name);
+            print_message("kernels: %s\n", set->name);
+            ++index;
+        }
+        name += length + strspn(name + length, " ");
+    }
+    assert_true(index > 0);
+    assert_null(attni_kernel_set_at(index));
+    assert_null(attn_kernels_name(index));
+}
+
+static void set_at_an_index_outside_is_null(void **state) {
+    (void)state;
+    static const int32_t indices[] = {-1, INT32_MIN, 100, INT32_MAX};
+    for (size_t i = 0; i < sizeof indices / sizeof indices[0]; ++i) {
+        assert_null(attni_kernel_set_at(indices[i]));
+        assert_null(attn_kernels_name(indices[i]));
+    }
+}
+
+static void set_is_found_by_name_or_the_best_without(void **state) {
+    (void)state;
+    assert_ptr_equal(attni_kernel_set_find(NULL), attni_kernel_set_at(0));
+    for (int32_t i = 0; attni_kernel_set_at(i) != NULL; ++i) {
+        assert_ptr_equal(attni_kernel_set_find(attni_kernel_set_at(i)->name),
+                         attni_kernel_set_at(i));
+    }
+    static const char *const unknown[] = {"", "avx", "AVX2", "baseline ", "fused"};
+    for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; ++i) {
+        assert_null(attni_kernel_set_find(unknown[i]));
+    }
+}
+
+static void assert_complete(const attni_row_kernels *kernels) {
+    assert_true(kernels->max != NULL && kernels->has_nan != NULL && kernels->is_zero != NULL &&
+                kernels->exp_sum != NULL);
+    assert_true(kernels->scale != NULL && kernels->softcap != NULL && kernels->alibi != NULL &&
+                kernels->sigmoid != NULL);
+    assert_true(kernels->add_bias != NULL && kernels->exclude != NULL && kernels->hide != NULL &&
+                kernels->accumulate != NULL);
+}
+
+static void set_has_tables_of_its_own_for_both_types(void **state) {
+    (void)state;
+    for (int32_t i = 0; attni_kernel_set_at(i) != NULL; ++i) {
+        const attni_kernel_set *set = attni_kernel_set_at(i);
+        assert_ptr_equal(attni_kernels_of(set, ATTN_DTYPE_FLOAT32), set->float32);
+        assert_ptr_equal(attni_kernels_of(set, ATTN_DTYPE_FLOAT64), set->float64);
+        assert_ptr_not_equal(set->float32, set->float64);
+        assert_complete(set->float32);
+        assert_complete(set->float64);
+        for (int32_t j = 0; j < i; ++j) {
+            assert_ptr_not_equal(attni_kernel_set_at(j)->float32, set->float32);
+            assert_ptr_not_equal(attni_kernel_set_at(j)->float64, set->float64);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sets_are_those_compiled_in_that_this_cpu_runs),
+        cmocka_unit_test(set_at_an_index_outside_is_null),
+        cmocka_unit_test(set_is_found_by_name_or_the_best_without),
+        cmocka_unit_test(set_has_tables_of_its_own_for_both_types),
+    };
+    return cmocka_run_group_tests_name("kernel_select", tests, NULL, NULL);
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_row_operands.c: the kernels that read something beside the row (biases, flags, another row)
+ * at any stride, against plain loops; the operand, too, lies between pages that may not be touched.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <attention/tensor.h>
+
+#include "row_setting.h"
+
+/* The place of element 0 of an operand of n elements `stride` apart that fills its block exactly.
+ */
+static char *place_operand(struct row_setting *setting, int64_t stride, int64_t element) {
+    const int64_t reach = setting->n > 0 ? (setting->n - 1) * stride : 0;
+    const int64_t elements = setting->n > 0 ? llabs(reach) + 1 : 0;
+    char *memory =
+        guarded_place(&setting->operand_block, (size_t)(elements * element), setting->placement);
+    memset(memory, 0x7F, (size_t)(elements * element));
+    return reach < 0 ? memory - reach * element : memory;
+}
+
+static const int64_t strides[] = {1, 2, -1, 0, -3, 1};
+
+static int64_t random_stride(const struct row_setting *setting) {
+    return strides[random_between(setting->random, 0, sizeof strides / sizeof strides[0] - 1)];
+}
+
+/* With `adds`, the kernel that adds the bias; else the one that only excludes. */
+static void check_bias(struct row_setting *setting, int32_t bias_dtype, double excluded,
+                       bool adds) {
+    static double bias[ROW_MOST];
+    const int64_t stride = random_stride(setting);
+    char *first = place_operand(setting, stride, real_bytes(bias_dtype));
+    const int32_t narrow =
+        setting->choice.dtype == ATTN_DTYPE_FLOAT32 ? ATTN_DTYPE_FLOAT32 : bias_dtype;
+    for (int64_t j = 0; j < setting->n; ++j) {
+        const bool excludes = random_between(setting->random, 0, 4) == 0;
+        bias[stride == 0 ? 0 : j] =
+            excludes ? -(double)INFINITY : random_number(setting->random, narrow);
+    }
+    for (int64_t j = 0; j < setting->n; ++j) {
+        row_set(first, j * stride, bias_dtype, bias[stride == 0 ? 0 : j]);
+    }
+    const attni_row_kernels *kernels = setting->choice.kernels;
+    (adds ? kernels->add_bias : kernels->exclude)(setting->row, setting->n, first, stride,
+                                                  bias_dtype, excluded);
+    for (int64_t j = 0; j < setting->n; ++j) {
+        const double b = bias[stride == 0 ? 0 : j];
+        const double before = setting->before[j];
+        const double other = adds ? sum_in(setting->choice.dtype, before, b) : before;
+        assert_element(setting, j, b == -(double)INFINITY ? excluded : other);
+    }
+    guarded_check(&setting->operand_block, "bias");
+}
+
+static void check_both_biases(struct row_setting *setting, bool adds) {
+    check_bias(setting, ATTN_DTYPE_FLOAT32, -(double)INFINITY, adds);
+    guarded_check(&setting->row_block, choice_text(&setting->choice));
+    fill_row(setting);
+    check_bias(setting, ATTN_DTYPE_FLOAT64, 0.0, adds);
+}
+
+static void check_add_bias(struct row_setting *setting) {
+    check_both_biases(setting, true);
+}
+
+static void add_bias_adds_and_excludes_at_minus_infinity(void **state) {
+    (void)state;
+    for_every_row(check_add_bias);
+}
+
+static void check_exclude(struct row_setting *setting) {
+    check_both_biases(setting, false);
+}
+
+static void exclude_adds_nothing(void **state) {
+    (void)state;
+    for_every_row(check_exclude);
+}
+
+static void check_hide(struct row_setting *setting) {
+    static const unsigned char bytes[] = {0, 0, 1, 0xFF, 0x80};
+    static unsigned char flags[ROW_MOST];
+    const int64_t stride = random_stride(setting);
+    const bool hidden_if = random_between(setting->random, 0, 1) == 1;
+    const double excluded = random_between(setting->random, 0, 1) == 1 ? -(double)INFINITY : 0.0;
+    char *first = place_operand(setting, stride, 1);
+    for (int64_t j = 0; j < setting->n; ++j) {
+        flags[j] = bytes[random_between(setting->random, 0, 4)];
+        first[j * stride] = (char)flags[j];
+    }
+    setting->choice.kernels->hide(setting->row, setting->n, (const unsigned char *)first, stride,
+                                  hidden_if, excluded);
+    for (int64_t j = 0; j < setting->n; ++j) {
+        const unsigned char flag = stride == 0 ? flags[setting->n - 1] : flags[j];
+        assert_element(setting, j, (flag != 0) == hidden_if ? excluded : setting->before[j]);
+    }
+    guarded_check(&setting->operand_block, "flags");
+}
+
+static void hide_replaces_what_the_flags_say(void **state) {
+    (void)state;
+    for_every_row(check_hide);
+}
+
+/* to + factor * from, rounded once or twice: compilers may fuse. */
+static void check_accumulate(struct row_setting *setting) {
+    static double from[ROW_MOST];
+    const int32_t dtype = setting->choice.dtype;
+    const int64_t stride = random_stride(setting);
+    const double factor = rounded_to(dtype, random_real(setting->random, -2, 2));
+    char *first = place_operand(setting, stride, real_bytes(dtype));
+    for (int64_t j = 0; j < setting->n; ++j) {
+        from[stride == 0 ? 0 : j] = random_number(setting->random, dtype);
+    }
+    for (int64_t j = 0; j < setting->n; ++j) {
+        row_set(first, j * stride, dtype, from[stride == 0 ? 0 : j]);
+    }
+    setting->choice.kernels->accumulate(setting->row, first, stride, setting->n, factor);
+    for (int64_t j = 0; j < setting->n; ++j) {
+        const double term = from[stride == 0 ? 0 : j];
+        const double before = setting->before[j];
+        const double fused = dtype == ATTN_DTYPE_FLOAT32
+                                 ? (double)fmaf((float)factor, (float)term, (float)before)
+                                 : fma(factor, term, before);
+        if (!is_same_number(row_get(setting->row, j, dtype), fused)) {
+            assert_element(setting, j, sum_in(dtype, before, product_in(dtype, factor, term)));
+        }
+    }
+    guarded_check(&setting->operand_block, "from");
+}
+
+static void accumulate_adds_a_multiple(void **state) {
+    (void)state;
+    for_every_row(check_accumulate);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(add_bias_adds_and_excludes_at_minus_infinity),
+        cmocka_unit_test(exclude_adds_nothing),
+        cmocka_unit_test(hide_replaces_what_the_flags_say),
+        cmocka_unit_test(accumulate_adds_a_multiple),
+    };
+    return cmocka_run_group_tests_name("row_operands", tests, NULL, NULL);
+}

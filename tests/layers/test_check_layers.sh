@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Tests check_layers.sh: a tree that keeps the rules passes; every violation, planted alone, is the
+# one thing reported.
+set -euo pipefail
+
+check=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/check_layers.sh
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+failed=0
+
+write() {
+    mkdir -p "$tree/$(dirname "$1")"
+    printf '%s\n' "${@:2}" >"$tree/$1"
+}
+
+# What is allowed, near every rule's edge.
+write include/attention/tensor.h '#include <stdint.h>'
+write src/base/error.h '__attribute__((format(printf, 1, 2)))'
+write src/base/error.c '#include "base/error.h"' 'vsnprintf(buffer, 4, format, list);'
+write src/base/cpu_features.c '#include <cpuid.h>' 'return __builtin_cpu_supports("avx2");'
+write src/tensor/tensor.c '#include "base/error.h"' '/* printf("abort()"); cblas_sgemm' ' #include "sdpa/sdpa.h" */' '// exit(1);'
+write src/kernels/row_kernels.h '#include <immintrin.h>' 'typedef float vector __attribute__((vector_size(32)));'
+write src/context/context.c '#include <signal.h>' '#include "kernels/row_kernels.h"' 'const char *text = "printf(\"abort();";'
+write src/gemm/gemm_blas.c '#include <cblas.h>' '#include "tensor/tensor.h"' 'cblas_sgemm();'
+write src/multihead/multihead.c '#include <attention/multihead.h>' '#include "sdpa/sdpa.h"'
+write cli/attn_main.c '#include "attn_options.h"' 'printf("%d", 1); exit(0);'
+write examples/01_sdpa.c '#include <attention/attention.h>'
+write tests/tensor/test_tensor.c '#include "tensor/tensor.h"'
+write tests/tensor/CMakeLists.txt ''
+write tests/gemm/CMakeLists.txt ''
+
+if ! report=$("$check" "$tree"); then
+    echo "a tree that keeps the rules: expected no report, got:"
+    echo "$report"
+    failed=1
+fi
+
+# expect_report <file> <line of code> <what the report must say>: as the second line of a new file.
+expect_report() {
+    local report expected="$1:2: $3"
+    write "$1" '' "$2"
+    report=$("$check" "$tree") && report="no failure; $report"
+    if [[ $report != "$expected"* || $report == *$'\n'* ]]; then
+        echo "$1 with the line: $2"
+        echo "  expected: $expected"
+        echo "  got:      $report"
+        failed=1
+    fi
+    rm "$tree/$1"
+}
+
+# Every pair of folders that no rule allows, upward and sideways.
+layers=(base tensor kernels context gemm softmax sdpa multihead)
+rules=$(dirname "$check")/layer_rules.txt
+pairs=0
+for from in "${layers[@]}"; do
+    allowed=$(sed -n "s/^layer $from\( \|$\)//p" "$rules")
+    for to in "${layers[@]}"; do
+        [[ $from == "$to" || " $(xargs <<<"$allowed") " == *" $to "* ]] && continue
+        expect_report "src/$from/planted.c" "#include \"$to/some.h\"" "$from may not include from $to"
+        pairs=$((pairs + 1))
+    done
+done
+# 8 folders have 56 ordered pairs; the rules allow 23.
+if ((pairs != 33)); then
+    echo "include directions: expected 33 forbidden pairs, got $pairs; is a rule new or gone?"
+    failed=1
+fi
+
+expect_report src/sdpa/planted.c '#include "sdpa_plan.h"' 'include "sdpa_plan.h" does not begin with a folder of src'
+expect_report cli/planted.c '#include "base/error.h"' 'a user of the library includes "base/error.h"'
+expect_report examples/planted.cpp '#include "tensor/tensor.h"' 'a user of the library includes "tensor/tensor.h"'
+expect_report include/attention/planted.h '  #  include "base/error.h"' 'a user of the library includes "base/error.h"'
+
+expect_report src/gemm/planted.c '#include <cblas.h>' '"cblas.h" belongs to src/gemm/gemm_blas.c'
+expect_report src/sdpa/planted.c 'cblas_dgemm(1);' '"cblas_dgemm" belongs to src/gemm/gemm_blas.c'
+expect_report src/softmax/planted.c '#include <immintrin.h>' '"immintrin.h" belongs to src/kernels/'
+expect_report src/gemm/planted.c '#include <arm_neon.h>' '"arm_neon.h" belongs to src/kernels/'
+expect_report src/base/planted.c 'typedef float v __attribute__((vector_size(16)));' '"vector_size" belongs to src/kernels/'
+expect_report src/sdpa/planted.c '__m256 x = _mm256_add_ps(a, b);' '"__m256" belongs to src/kernels/'
+expect_report src/kernels/planted.c 'if (__builtin_cpu_supports("avx2")) {' '"__builtin_cpu_supports" belongs to src/base/cpu_features.c'
+expect_report src/base/planted.c '#include <cpuid.h>' '"cpuid.h" belongs to src/base/cpu_features.c'
+expect_report src/context/planted.c 'getauxval(AT_HWCAP);' '"getauxval" belongs to src/base/cpu_features.c'
+
+for call in printf fprintf puts putchar perror fopen abort exit _exit quick_exit raise longjmp assert setenv signal fesetround; do
+    expect_report src/multihead/planted.c "$call(1);" "\"$call\" belongs to nowhere"
+done
+expect_report src/base/planted.c 'write(stderr);' '"stderr" belongs to nowhere'
+expect_report src/base/planted.c 'FILE *file = NULL;' '"FILE" belongs to nowhere'
+expect_report src/gemm/planted.c 'openblas_set_num_threads(1);' '"openblas_set_num_threads" belongs to nowhere'
+expect_report src/base/planted.c 'x = 1; /* why */ abort(); /* y' '"abort" belongs to nowhere'
+
+write tests/sdpa/error.c ''
+report=$("$check" "$tree") && report="no failure; $report"
+if [[ $report != *"error.c:1: has the name of "*"error.c" || $report == *$'\n'* ]]; then
+    echo "two files of one name: got: $report"
+    failed=1
+fi
+
+exit $failed

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * attention_options.c: builds the options of one call.
+ */
+#include "attention_options.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "support/oracle_tensor.h"
+
+int32_t dtype_of_case(const factor_case *chosen) {
+    return chosen->level[FACTOR_DTYPE] == 0 ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64;
+}
+
+static void set_scale(int level, attn_sdpa_params *params) {
+    const double scales[] = {0, 0, -0.7, 0.3};
+    if (level != SCALE_DEFAULT) {
+        params->flags |= ATTN_SDPA_SET_SCALE;
+        params->scale = scales[level];
+    }
+}
+
+static void set_window(int level, attn_sdpa_params *params) {
+    const int64_t windows[][2] = {{0, 0},  {-1, -1}, {0, 0},        {2, -1},
+                                  {-1, 1}, {3, 2},   {INT64_MAX, 0}};
+    if (level != WINDOW_NONE) {
+        params->flags |= ATTN_SDPA_SET_WINDOW;
+        params->window_left = windows[level][0];
+        params->window_right = windows[level][1];
+    }
+}
+
+/* int64 numbers for one or for every batch. */
+static attn_tensor *batch_integers(const option_shape *shape, int is_per_batch,
+                                   enum tensor_layout layout, int64_t lowest, int64_t highest,
+                                   tensor_pool *pool, random_state *random) {
+    const int32_t batch_rank = shape->lead_rank > 0 ? shape->lead_rank - 1 : 0;
+    attn_tensor *integers =
+        pool_input(pool, ATTN_DTYPE_INT64, is_per_batch ? batch_rank : 0, shape->lead, layout);
+    random_fill_integers(integers, random, lowest, highest);
+    return integers;
+}
+
+static attn_tensor *build_offset(int level, const option_shape *shape, tensor_pool *pool,
+                                 random_state *random) {
+    const int64_t huge = INT64_C(1) << 62;
+    const int64_t fixed[] = {0, 2, -3, shape->keys + 5, huge, -huge, INT64_MAX, INT64_MIN};
+    if (level == OFFSET_NONE) {
+        return NULL;
+    }
+    if (level < OFFSET_PER_BATCH) {
+        return batch_integers(shape, 0, LAYOUT_UNALIGNED, fixed[level], fixed[level], pool, random);
+    }
+    const enum tensor_layout layout =
+        level == OFFSET_PER_BATCH ? LAYOUT_CONTIGUOUS : LAYOUT_REVERSED;
+    return batch_integers(shape, 1, layout, -shape->rows, shape->keys + 2, pool, random);
+}
+
+static attn_tensor *build_lengths(int level, const option_shape *shape, tensor_pool *pool,
+                                  random_state *random) {
+    switch (level) {
+    case LENGTHS_NONE:
+        return NULL;
+    case LENGTHS_ZERO:
+        return batch_integers(shape, 0, LAYOUT_CONTIGUOUS, 0, 0, pool, random);
+    case LENGTHS_ALL:
+        return batch_integers(shape, 0, LAYOUT_UNALIGNED, shape->keys, shape->keys, pool, random);
+    case LENGTHS_SOME: {
+        const int64_t some = random_between(random, 0, shape->keys);
+        return batch_integers(shape, 0, LAYOUT_CONTIGUOUS, some, some, pool, random);
+    }
+    default: {
+        const enum tensor_layout layout =
+            level == LENGTHS_PER_BATCH ? LAYOUT_CONTIGUOUS : LAYOUT_STEP_TWO;
+        return batch_integers(shape, 1, layout, 0, shape->keys, pool, random);
+    }
+    }
+}
+
+/* Slopes or sinks: a number per head, or one for all. */
+static attn_tensor *build_per_head(int level, const option_shape *shape, double lowest,
+                                   double highest, tensor_pool *pool, random_state *random) {
+    const int64_t one = 1;
+    attn_tensor *numbers = NULL;
+    switch (level) {
+    case PER_HEAD_NONE:
+        return NULL;
+    case PER_HEAD_OWN_TYPE:
+        numbers = pool_input(pool, shape->dtype, 1, &shape->heads, LAYOUT_CONTIGUOUS);
+        break;
+    case PER_HEAD_FLOAT32_REVERSED:
+        numbers = pool_input(pool, ATTN_DTYPE_FLOAT32, 1, &shape->heads, LAYOUT_REVERSED);
+        break;
+    default:
+        numbers = pool_input(pool, shape->dtype, 1, &one, LAYOUT_UNALIGNED);
+        break;
+    }
+    random_fill(numbers, random, lowest, highest, 0);
+    return numbers;
+}
+
+static attn_tensor *build_sinks(int level, const option_shape *shape, tensor_pool *pool,
+                                random_state *random) {
+    attn_tensor *sinks = build_per_head(level, shape, -2, 2, pool, random);
+    int64_t index[ATTN_MAX_RANK];
+    if (sinks != NULL && random_between(random, 0, 3) == 0 && random_index(sinks, random, index)) {
+        oracle_store(sinks, index, -INFINITY);
+    }
+    return sinks;
+}
+
+attn_tensor *build_lse(int level, int32_t dtype, int32_t lead_rank, const int64_t *lead,
+                       int64_t rows, tensor_pool *pool) {
+    const enum tensor_layout layouts[] = {LAYOUT_CONTIGUOUS, LAYOUT_CONTIGUOUS, LAYOUT_TRANSPOSED,
+                                          LAYOUT_REVERSED, LAYOUT_UNALIGNED};
+    int64_t shape[ATTN_MAX_RANK];
+    if (level == LSE_NONE) {
+        return NULL;
+    }
+    memcpy(shape, lead, (size_t)lead_rank * sizeof *shape);
+    shape[lead_rank] = rows;
+    return pool_output(pool, dtype, lead_rank + 1, shape, layouts[level]);
+}
+
+void build_attention_options(const factor_case *chosen, const option_shape *shape,
+                             tensor_pool *pool, random_state *random, attn_sdpa_params *params) {
+    const double softcaps[] = {0, 1.5, 30};
+    set_scale(chosen->level[FACTOR_SCALE], params);
+    set_window(chosen->level[FACTOR_WINDOW], params);
+    params->softcap = softcaps[chosen->level[FACTOR_SOFTCAP]];
+    params->normalizer = chosen->level[FACTOR_NORMALIZER];
+    params->query_offset = build_offset(chosen->level[FACTOR_OFFSET], shape, pool, random);
+    params->key_lengths = build_lengths(chosen->level[FACTOR_LENGTHS], shape, pool, random);
+    params->alibi_slopes =
+        build_per_head(chosen->level[FACTOR_ALIBI], shape, -0.3, 0.7, pool, random);
+    params->sinks = build_sinks(chosen->level[FACTOR_SINKS], shape, pool, random);
+    params->lse = build_lse(chosen->level[FACTOR_LSE], shape->dtype, shape->lead_rank, shape->lead,
+                            shape->rows, pool);
+}
+
+void sprinkle(const attn_tensor *tensor, random_state *random, double probability, double number) {
+    int64_t index[ATTN_MAX_RANK] = {0};
+    if (oracle_count(tensor->rank, tensor->shape) == 0) {
+        return;
+    }
+    do {
+        if (random_real(random, 0, 1) < probability) {
+            oracle_store(tensor, index, number);
+        }
+    } while (oracle_next_index(tensor->rank, tensor->shape, index));
+}
+
+attn_tensor *build_mask(int level, int32_t dtype, int32_t rank, const int64_t *shape, int layout,
+                        tensor_pool *pool, random_state *random, int32_t *kind) {
+    const double hidden_parts[] = {0.1, 0.5, 0.9};
+    const double hidden_part = hidden_parts[random_between(random, 0, 2)];
+    if (level == MASK_LEVEL_NONE) {
+        *kind = ATTN_MASK_NONE;
+        return NULL;
+    }
+    if (level == MASK_LEVEL_INCLUDE || level == MASK_LEVEL_EXCLUDE) {
+        attn_tensor *mask =
+            pool_input(pool, ATTN_DTYPE_BOOL, rank, shape, (enum tensor_layout)(layout - 1));
+        random_fill_bool(mask, random, level == MASK_LEVEL_INCLUDE ? hidden_part : 1 - hidden_part);
+        *kind = level == MASK_LEVEL_INCLUDE ? ATTN_MASK_BOOL_INCLUDE : ATTN_MASK_BOOL_EXCLUDE;
+        return mask;
+    }
+    const int is_float32 =
+        level == MASK_LEVEL_ADDITIVE_FLOAT32 || level == MASK_LEVEL_HIDING_FLOAT32;
+    attn_tensor *mask = pool_input(pool, is_float32 ? ATTN_DTYPE_FLOAT32 : dtype, rank, shape,
+                                   (enum tensor_layout)(layout - 1));
+    random_fill(mask, random, -2, 2, 0);
+    if (level == MASK_LEVEL_HIDING || level == MASK_LEVEL_HIDING_FLOAT32) {
+        sprinkle(mask, random, hidden_part, -INFINITY);
+    }
+    if (level == MASK_LEVEL_HUGE) {
+        sprinkle(mask, random, hidden_part, -1e30);
+    }
+    *kind = ATTN_MASK_ADDITIVE;
+    return mask;
+}
+
+attn_tensor *build_weights(const option_shape *shape, int is_averaged, int64_t num_keys, int layout,
+                           tensor_pool *pool) {
+    int64_t weights_shape[ATTN_MAX_RANK];
+    const int32_t lead_rank =
+        is_averaged && shape->lead_rank > 0 ? shape->lead_rank - 1 : shape->lead_rank;
+    memcpy(weights_shape, shape->lead, sizeof weights_shape);
+    weights_shape[lead_rank] = shape->rows;
+    weights_shape[lead_rank + 1] = num_keys;
+    return pool_output(pool, shape->dtype, lead_rank + 2, weights_shape,
+                       (enum tensor_layout)(layout - 1));
+}
+
+void fill_operand(const factor_case *chosen, const attn_tensor *tensor, int is_value,
+                  random_state *random) {
+    switch (chosen->level[FACTOR_VALUES]) {
+    case VALUES_ORDINARY:
+        random_fill(tensor, random, -1, 1, 0);
+        break;
+    case VALUES_LARGE:
+        random_fill(tensor, random, is_value ? -30 : -6, is_value ? 30 : 6, 0);
+        break;
+    default:
+        random_fill(tensor, random, -2, 2, 1);
+        break;
+    }
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * attention_options.h: turns the levels of the shared factors into an attn_sdpa_params and its
+ * tensors.
+ */
+#ifndef ATTENTION_TESTS_ATTENTION_OPTIONS_H
+#define ATTENTION_TESTS_ATTENTION_OPTIONS_H
+
+#include <attention/sdpa.h>
+
+#include "call_factors.h"
+#include "support/random_tensor.h"
+
+/* The sizes of the attention the options belong to. */
+typedef struct option_shape {
+    int32_t dtype;
+    int32_t lead_rank; /* axes before the rows: batch axes and, last, the heads */
+    int64_t lead[ATTN_MAX_RANK];
+    int64_t heads, rows, keys;
+} option_shape;
+
+/* Everything but mask, is_causal and weights: scale, positions, lengths, window, softcap, ALiBi,
+ * sinks, normalizer, lse. */
+void build_attention_options(const factor_case *chosen, const option_shape *shape,
+                             tensor_pool *pool, random_state *random, attn_sdpa_params *params);
+
+/* A mask of a level of enum mask_level and its kind (enum attn_mask_kind); `layout` counts from 1,
+ * as in optional_layout_names. */
+attn_tensor *build_mask(int level, int32_t dtype, int32_t rank, const int64_t *shape, int layout,
+                        tensor_pool *pool, random_state *random, int32_t *kind);
+
+/* The logarithms of the row sums, (lead..., rows), for a level of enum lse_level; NULL for none. */
+attn_tensor *build_lse(int level, int32_t dtype, int32_t lead_rank, const int64_t *lead,
+                       int64_t rows, tensor_pool *pool);
+
+/* Replaces elements by `number`, each with the probability given. */
+void sprinkle(const attn_tensor *tensor, random_state *random, double probability, double number);
+
+/* (lead..., rows, keys) or, averaged, without the heads. */
+attn_tensor *build_weights(const option_shape *shape, int is_averaged, int64_t num_keys, int layout,
+                           tensor_pool *pool);
+
+/* Query and key (is_value 0) or value elements as FACTOR_VALUES says. */
+void fill_operand(const factor_case *chosen, const attn_tensor *tensor, int is_value,
+                  random_state *random);
+
+int32_t dtype_of_case(const factor_case *chosen);
+
+#endif

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * call_factors.h: how a call is run, and the options attn_sdpa and attn_mha_forward have in common,
+ * as factors of a covering array, and the rules which of their settings exclude one another. Level
+ * 0 is always the default.
+ */
+#ifndef ATTENTION_TESTS_CALL_FACTORS_H
+#define ATTENTION_TESTS_CALL_FACTORS_H
+
+#include "covering_array.h"
+
+/* How any call of the library is run. */
+enum run_factor {
+    FACTOR_DTYPE,
+    FACTOR_WORKSPACE,
+    FACTOR_ENGINE,
+    FACTOR_KERNELS,
+    FACTOR_GEMM,
+    FACTOR_THREADS,
+    NUM_RUN_FACTORS
+};
+
+enum shared_factor {
+    FACTOR_ROWS = NUM_RUN_FACTORS, /* L */
+    FACTOR_KEYS,                   /* S */
+    FACTOR_OPTIONS,
+    FACTOR_SCALE,
+    FACTOR_CAUSAL,
+    FACTOR_OFFSET,
+    FACTOR_LENGTHS,
+    FACTOR_WINDOW,
+    FACTOR_SOFTCAP,
+    FACTOR_ALIBI,
+    FACTOR_SINKS,
+    FACTOR_NORMALIZER,
+    FACTOR_LSE,
+    FACTOR_MASK,
+    FACTOR_MASK_LAYOUT,
+    FACTOR_WEIGHTS,
+    FACTOR_WEIGHTS_LAYOUT,
+    FACTOR_QUERY_LAYOUT,
+    FACTOR_KEY_LAYOUT,
+    FACTOR_VALUE_LAYOUT,
+    FACTOR_OUTPUT_LAYOUT,
+    FACTOR_VALUES,
+    FACTOR_POISON,
+    NUM_SHARED_FACTORS
+};
+
+enum options_level { OPTIONS_PRESENT, OPTIONS_ABSENT /* the params pointer is NULL */ };
+enum scale_level { SCALE_DEFAULT, SCALE_ZERO, SCALE_NEGATIVE, SCALE_POSITIVE };
+enum offset_level {
+    OFFSET_NONE,
+    OFFSET_TWO, /* rank 0, as the next seven */
+    OFFSET_BEFORE,
+    OFFSET_BEYOND,
+    OFFSET_HUGE,
+    OFFSET_MINUS_HUGE,
+    OFFSET_LARGEST,
+    OFFSET_SMALLEST,
+    OFFSET_PER_BATCH,
+    OFFSET_PER_BATCH_REVERSED
+};
+enum window_level {
+    WINDOW_NONE,
+    WINDOW_UNLIMITED,
+    WINDOW_DIAGONAL,
+    WINDOW_LEFT,  /* 2 */
+    WINDOW_RIGHT, /* 1 */
+    WINDOW_BOTH,  /* 3, 2 */
+    WINDOW_LARGEST_LEFT
+};
+enum lengths_level {
+    LENGTHS_NONE,
+    LENGTHS_ZERO,
+    LENGTHS_ALL,
+    LENGTHS_SOME,
+    LENGTHS_PER_BATCH,
+    LENGTHS_PER_BATCH_STEP_TWO
+};
+enum per_head_level {
+    PER_HEAD_NONE,
+    PER_HEAD_OWN_TYPE,
+    PER_HEAD_FLOAT32_REVERSED,
+    PER_HEAD_ONE_UNALIGNED
+};
+enum lse_level {
+    LSE_NONE,
+    LSE_CONTIGUOUS,
+    LSE_TRANSPOSED,
+    LSE_REVERSED,
+    LSE_UNALIGNED,
+    NUM_LSE_LEVELS
+};
+enum mask_level {
+    MASK_LEVEL_NONE,
+    MASK_LEVEL_ADDITIVE,
+    MASK_LEVEL_ADDITIVE_FLOAT32,
+    MASK_LEVEL_HIDING, /* additive with -inf among its values */
+    MASK_LEVEL_HIDING_FLOAT32,
+    MASK_LEVEL_HUGE, /* additive with -1e30 among its values, which hides nothing */
+    MASK_LEVEL_INCLUDE,
+    MASK_LEVEL_EXCLUDE,
+    NUM_MASK_LEVELS
+};
+enum values_level { VALUES_ORDINARY, VALUES_LARGE, VALUES_INTEGERS };
+enum poison_level { POISON_NONE, POISON_QUERY, POISON_KEY, POISON_VALUE, POISON_MASK };
+enum workspace_level { WORKSPACE_NONE, WORKSPACE_EXACT, WORKSPACE_UNALIGNED, WORKSPACE_LARGER };
+enum threads_level { THREADS_ONE, THREADS_TWO, THREADS_THREE, THREADS_OF_CALLER };
+
+/* Lengths of FACTOR_ROWS and FACTOR_KEYS; those from `first_free_length` on may be replaced by any
+ * other length of 2 and up. */
+enum { NUM_LENGTH_LEVELS = 6, FIRST_FREE_LENGTH = 2, LARGEST_LENGTH = 70 };
+extern const char *const length_names[NUM_LENGTH_LEVELS];
+int64_t length_of_level(int level, int is_free, random_state *random);
+
+/* "none", then the layouts of random_tensor.h. */
+extern const char *const optional_layout_names[];
+extern const char *const mask_names[NUM_MASK_LEVELS];
+extern const char *const lse_names[NUM_LSE_LEVELS];
+
+/* Adds the run factors to an empty set. What this build or CPU lacks (a BLAS, an engine, kernels)
+ * is no level. */
+void add_run_factors(factor_set *set);
+
+/* Adds the run factors and the shared ones to an empty set. */
+void add_shared_factors(factor_set *set);
+
+/* Appends a factor; its number must be the one the caller's enum gives it. */
+void add_factor(factor_set *set, int number, const char *name, int num_levels,
+                const char *const *level_names, uint32_t void_levels);
+
+/* The rule for two shared factors; anything goes with others. */
+int shared_rule(int factor_a, int level_a, int factor_b, int level_b);
+
+/* 0 for positions so far from the keys that causality or the window hides all of them. */
+int can_see_keys(int factor_a, int level_a, int factor_b, int level_b);
+
+#endif

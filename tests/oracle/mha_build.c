@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mha_build.c: the tensors and options an attn_mha_forward case stands for.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attention_options.h"
+#include "mha_case.h"
+#include "support/oracle_tensor.h"
+
+typedef struct call_sizes {
+    int64_t batch, rows, keys;
+    int is_batched, batch_first;
+    oracle_mha_sizes layer;
+} call_sizes;
+
+static int64_t dim_of_level(int level, int64_t embed_dim, int64_t other) {
+    const int64_t dims[] = {0, embed_dim, other};
+    return dims[level];
+}
+
+static void listed_sizes(int level, attn_mha_config *config) {
+    /* embed_dim, num_heads, num_kv_heads, head_dim, value_head_dim */
+    const int64_t sizes[][5] = {{12, 3, 0, 0, 0}, {8, 1, 0, 0, 0}, {16, 4, 2, 0, 0},
+                                {10, 2, 1, 3, 0}, {6, 2, 0, 6, 6}, {6, 3, 3, 4, 7},
+                                {1, 1, 0, 0, 0},  {64, 4, 0, 0, 0}};
+    config->embed_dim = sizes[level][0];
+    config->num_heads = sizes[level][1];
+    config->num_kv_heads = sizes[level][2];
+    config->head_dim = sizes[level][3];
+    config->value_head_dim = sizes[level][4];
+}
+
+static void drawn_sizes(random_state *random, attn_mha_config *config) {
+    const int64_t groups = random_between(random, 1, 3), kv_heads = random_between(random, 1, 4);
+    config->num_heads = groups * kv_heads;
+    config->num_kv_heads = groups == 1 && random_between(random, 0, 1) ? 0 : kv_heads;
+    config->head_dim = random_between(random, 0, 1) * random_between(random, 1, 20);
+    config->value_head_dim = random_between(random, 0, 1) * random_between(random, 1, 20);
+    config->embed_dim = config->head_dim != 0 ? random_between(random, 1, 40)
+                                              : config->num_heads * random_between(random, 1, 8);
+}
+
+static void build_config(const factor_case *chosen, int free_lengths, random_state *random,
+                         attn_mha_config *config) {
+    *config = (attn_mha_config){.struct_size = sizeof *config};
+    if (free_lengths) {
+        drawn_sizes(random, config);
+    } else {
+        listed_sizes(chosen->level[MHA_SIZES], config);
+    }
+    config->qdim = dim_of_level(chosen->level[MHA_QDIM], config->embed_dim,
+                                free_lengths ? random_between(random, 1, 40) : 5);
+    config->kdim = dim_of_level(chosen->level[MHA_KDIM], config->embed_dim,
+                                free_lengths ? random_between(random, 1, 40) : 7);
+    config->vdim = dim_of_level(chosen->level[MHA_VDIM], config->embed_dim,
+                                free_lengths ? random_between(random, 1, 40) : 9);
+    /* 0 means float32 too. */
+    config->dtype = dtype_of_case(chosen) *
+                    (dtype_of_case(chosen) == ATTN_DTYPE_FLOAT64 || random_between(random, 0, 1));
+    config->bias = chosen->level[MHA_BIAS];
+    config->add_bias_kv = chosen->level[MHA_BIAS_KV];
+    config->add_zero_attn = chosen->level[MHA_ZERO_ATTN];
+    config->batch_first = chosen->level[MHA_FORM] == FORM_BATCH_FIRST;
+}
+
+/* (L, N, width), (N, L, width) or (L, width); returns the rank. */
+static int32_t operand_axes(const call_sizes *sizes, int64_t length, int64_t width,
+                            int64_t *shape) {
+    if (!sizes->is_batched) {
+        shape[0] = length;
+        shape[1] = width;
+        return 2;
+    }
+    shape[0] = sizes->batch_first ? sizes->batch : length;
+    shape[1] = sizes->batch_first ? length : sizes->batch;
+    shape[2] = width;
+    return 3;
+}
+
+static attn_tensor *build_operand(const factor_case *chosen, int layout_factor,
+                                  const call_sizes *sizes, int64_t length, int64_t width,
+                                  random_state *random, tensor_pool *pool) {
+    int64_t shape[3];
+    const int32_t rank = operand_axes(sizes, length, width, shape);
+    attn_tensor *tensor =
+        pool_input(pool, dtype_of_case(chosen), rank, shape, chosen->level[layout_factor]);
+    fill_operand(chosen, tensor, layout_factor == FACTOR_VALUE_LAYOUT, random);
+    return tensor;
+}
+
+/* The axes of attn_mask or of attention->mask; returns their number. */
+static int32_t mask_axes(int form, const call_sizes *sizes, int64_t *shape) {
+    const int64_t n = sizes->batch, h = sizes->layer.num_heads, rows = sizes->rows,
+                  keys = sizes->keys;
+    const int64_t forms[][4] = {{0, 0, 0, 0},       {0, 0, rows, keys}, {0, n * h, rows, keys},
+                                {n, h, rows, keys}, {1, h, rows, keys}, {n, 1, rows, keys},
+                                {1, 1, rows, keys}, {n, h, rows, keys}, {0, 0, 1, keys},
+                                {0, 0, 0, keys}};
+    const int32_t form_ranks[] = {0, 2, 3, 4, 4, 4, 4, 4, 2, 1};
+    int32_t rank = form_ranks[form];
+    if (form == MASK_FORM_ATTENTION_FULL && !sizes->is_batched) {
+        rank = 3;
+    }
+    memcpy(shape, forms[form] + 4 - rank, (size_t)rank * sizeof *shape);
+    return rank;
+}
+
+static void build_masks(const factor_case *chosen, const call_sizes *sizes, random_state *random,
+                        mha_call *call) {
+    const int form = chosen->level[MHA_MASK_FORM], padding = chosen->level[MHA_PADDING];
+    const int32_t dtype = dtype_of_case(chosen);
+    int64_t shape[ATTN_MAX_RANK];
+    if (form != MASK_FORM_NONE) {
+        const int32_t rank = mask_axes(form, sizes, shape);
+        int32_t kind;
+        const attn_tensor *mask =
+            build_mask(chosen->level[FACTOR_MASK], dtype, rank, shape,
+                       chosen->level[FACTOR_MASK_LAYOUT], &call->pool, random, &kind);
+        const int is_inner = form >= MASK_FORM_ATTENTION_FULL;
+        *(is_inner ? &call->attention.mask : &call->params.attn_mask) = mask;
+        *(is_inner ? &call->attention.mask_kind : &call->params.attn_mask_kind) = kind;
+    }
+    if (padding != MASK_LEVEL_NONE) {
+        const int64_t padding_shape[] = {sizes->batch, sizes->keys};
+        const int skipped = sizes->is_batched ? 0 : 1;
+        call->params.key_padding_mask = build_mask(
+            padding, dtype, 2 - skipped, padding_shape + skipped, chosen->level[MHA_PADDING_LAYOUT],
+            &call->pool, random, &call->params.key_padding_mask_kind);
+    }
+}
+
+static void build_weights_output(const factor_case *chosen, const option_shape *shape,
+                                 const call_sizes *sizes, mha_call *call) {
+    const int32_t averages[] = {0, ATTN_DEFAULT, ATTN_ON, ATTN_OFF, 0, 0};
+    const int level = chosen->level[FACTOR_WEIGHTS];
+    if (level == WEIGHTS_NONE) {
+        return;
+    }
+    const int is_averaged = level != WEIGHTS_PER_HEAD && level != WEIGHTS_ATTENTION_PER_HEAD;
+    const attn_tensor *weights =
+        build_weights(shape, is_averaged, sizes->keys + sizes->layer.extra_keys,
+                      chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
+    if (level >= WEIGHTS_ATTENTION_PER_HEAD) {
+        call->attention.flags |= is_averaged ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
+        call->attention.weights = weights;
+    } else {
+        call->params.average_attn_weights = averages[level];
+        call->params.attn_weights = weights;
+    }
+}
+
+static void build_options(const factor_case *chosen, const call_sizes *sizes, random_state *random,
+                          mha_call *call) {
+    option_shape shape = {.dtype = dtype_of_case(chosen),
+                          .heads = sizes->layer.num_heads,
+                          .rows = sizes->rows,
+                          .keys = sizes->keys};
+    if (sizes->is_batched) {
+        shape.lead[shape.lead_rank++] = sizes->batch;
+    }
+    shape.lead[shape.lead_rank++] = sizes->layer.num_heads;
+    build_attention_options(chosen, &shape, &call->pool, random, &call->attention);
+    /* The layer's head counts decide; the flag repeats what they say. */
+    call->attention.flags |= random_between(random, 0, 1) ? ATTN_SDPA_ENABLE_GQA : 0;
+    call->params.is_causal = chosen->level[FACTOR_CAUSAL] == CAUSAL_PARAMS;
+    call->attention.is_causal = chosen->level[FACTOR_CAUSAL] == CAUSAL_ATTENTION;
+    build_masks(chosen, sizes, random, call);
+    build_weights_output(chosen, &shape, sizes, call);
+    call->params.attention =
+        chosen->level[MHA_ATTENTION] == ATTENTION_ABSENT ? NULL : &call->attention;
+}
+
+/* 1 if key j of batch n is padding: hidden from every row by key_padding_mask or key_lengths. */
+static int is_padding(const mha_call *call, int64_t n, int64_t j) {
+    const attn_tensor *mask = call->params.key_padding_mask, *lengths = call->attention.key_lengths;
+    if (lengths != NULL && oracle_integer(lengths, &n) <= j) {
+        return 1;
+    }
+    if (mask == NULL) {
+        return 0;
+    }
+    const int64_t index[] = {n, j};
+    const double element = oracle_element(mask, mask->rank == 2 ? index : &j);
+    switch (call->params.key_padding_mask_kind) {
+    case ATTN_MASK_ADDITIVE:
+        return element == -INFINITY;
+    case ATTN_MASK_BOOL_INCLUDE:
+        return element == 0;
+    default:
+        return element != 0;
+    }
+}
+
+/* Fills every padded row of a key or value with NaN. Repeated memory belongs to keys that are not
+ * padding too and is left alone. */
+static void poison_padding(const attn_tensor *tensor, const mha_call *call,
+                           const call_sizes *sizes) {
+    int64_t index[ATTN_MAX_RANK] = {0};
+    const int32_t key_axis = sizes->is_batched && sizes->batch_first ? 1 : 0;
+    for (int32_t axis = 0; axis < tensor->rank; ++axis) {
+        if (tensor->strides[axis] == 0 || tensor->shape[axis] == 0) {
+            return;
+        }
+    }
+    do {
+        const int64_t batch = sizes->is_batched ? index[1 - key_axis] : 0;
+        if (is_padding(call, batch, index[key_axis])) {
+            oracle_store(tensor, index, NAN);
+        }
+    } while (oracle_next_index(tensor->rank, tensor->shape, index));
+}
+
+static void poison_element(const attn_tensor *tensor, random_state *random) {
+    int64_t index[ATTN_MAX_RANK];
+    if (random_index(tensor, random, index)) {
+        oracle_store(tensor, index, random_between(random, 0, 3) == 0 ? INFINITY : NAN);
+    }
+}
+
+static void poison(const factor_case *chosen, const call_sizes *sizes, random_state *random,
+                   mha_call *call) {
+    const attn_tensor *mask =
+        call->params.attn_mask != NULL ? call->params.attn_mask : call->attention.mask;
+    const attn_tensor *const targets[] = {NULL, call->query, call->key, call->value, mask};
+    const int level = chosen->level[FACTOR_POISON];
+    if (level == POISON_NONE) {
+        return;
+    }
+    if (level == POISON_QUERY || level == POISON_MASK) {
+        poison_element(targets[level], random);
+        return;
+    }
+    poison_padding(targets[level], call, sizes);
+    if (random_between(random, 0, 1)) {
+        poison_element(targets[level], random);
+    }
+}
+
+void mha_case_build(const factor_case *chosen, uint64_t seed, int free_lengths, mha_call *call) {
+    random_state random = random_seeded(seed);
+    const int64_t batches[] = {1, 2, 3, 0};
+    *call = (mha_call){.params = {.struct_size = sizeof call->params},
+                       .attention = {.struct_size = sizeof call->attention}};
+    build_config(chosen, free_lengths, &random, &call->config);
+    const call_sizes sizes = {
+        .batch = batches[chosen->level[MHA_BATCH]],
+        .rows = length_of_level(chosen->level[FACTOR_ROWS], free_lengths, &random),
+        .keys = length_of_level(chosen->level[FACTOR_KEYS], free_lengths, &random),
+        .is_batched = chosen->level[MHA_FORM] != FORM_UNBATCHED,
+        .batch_first = call->config.batch_first,
+        .layer = oracle_mha_resolve(&call->config),
+    };
+    mha_case_parameters(chosen, &random, call);
+    const oracle_mha_sizes *s = &sizes.layer;
+    call->query = build_operand(chosen, FACTOR_QUERY_LAYOUT, &sizes, sizes.rows, s->qdim, &random,
+                                &call->pool);
+    call->key =
+        build_operand(chosen, FACTOR_KEY_LAYOUT, &sizes, sizes.keys, s->kdim, &random, &call->pool);
+    call->value = build_operand(chosen, FACTOR_VALUE_LAYOUT, &sizes, sizes.keys, s->vdim, &random,
+                                &call->pool);
+    build_options(chosen, &sizes, &random, call);
+
+    int64_t shape[3];
+    const int32_t rank = operand_axes(&sizes, sizes.rows, s->embed_dim, shape);
+    call->output =
+        pool_output(&call->pool, s->dtype, rank, shape, chosen->level[FACTOR_OUTPUT_LAYOUT]);
+    call->given_params = chosen->level[FACTOR_OPTIONS] == OPTIONS_ABSENT ? NULL : &call->params;
+    poison(chosen, &sizes, &random, call);
+}
+
+void mha_call_destroy(mha_call *call) {
+    pool_destroy(&call->pool);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mha_case.c: runs one attn_mha_forward case and compares all of its outputs with the oracle.
+ */
+#include "mha_case.h"
+
+static attn_status workspace_bytes(attn_context *context, const attn_mha *layer,
+                                   const mha_call *call, size_t *bytes) {
+    attn_tensor query = *call->query, key = *call->key, value = *call->value,
+                output = *call->output;
+    query.data = key.data = value.data = output.data = NULL;
+    return attn_mha_workspace_bytes(context, layer, &query, &key, &value, call->given_params,
+                                    &output, bytes);
+}
+
+static int run_forward(attn_context *context, const attn_mha *layer, const factor_case *chosen,
+                       mha_call *call, call_outcome *outcome) {
+    size_t bytes = 0;
+    if (call_failed("attn_mha_workspace_bytes", workspace_bytes(context, layer, call, &bytes),
+                    outcome)) {
+        return 1;
+    }
+    watched_workspace workspace = workspace_create(chosen, bytes);
+    pool_begin(&call->pool);
+    const attn_status status =
+        attn_mha_forward(context, layer, call->query, call->key, call->value, call->given_params,
+                         call->output, workspace.start, workspace.bytes);
+    const int failed = call_failed("attn_mha_forward", status, outcome) ||
+                       workspace_check(&workspace, outcome->message, sizeof outcome->message) ||
+                       pool_check(&call->pool, outcome->message, sizeof outcome->message);
+    workspace_destroy(&workspace);
+    return failed;
+}
+
+static int call_library(const factor_set *set, const factor_case *chosen, mha_call *call,
+                        call_outcome *outcome) {
+    attn_mha *layer = mha_call_layer(call, outcome);
+    if (layer == NULL) {
+        return 1;
+    }
+    attn_context *context = case_context(set, chosen);
+    const int failed = run_forward(context, layer, chosen, call, outcome);
+    attn_context_destroy(context);
+    attn_mha_destroy(layer);
+    return failed;
+}
+
+/* The output with its batch axis first, as the oracle gives it. */
+static attn_tensor batch_first_view(const mha_call *call) {
+    attn_tensor view = *call->output;
+    if (view.rank == 3 && !call->config.batch_first) {
+        view.shape[0] = call->output->shape[1];
+        view.strides[0] = call->output->strides[1];
+        view.shape[1] = call->output->shape[0];
+        view.strides[1] = call->output->strides[0];
+    }
+    return view;
+}
+
+static int compare_outputs(const mha_call *call, call_outcome *outcome) {
+    const attn_mha_params *params = &call->params;
+    const attn_sdpa_params *inner = &call->attention;
+    const int is_per_head = params->attn_weights != NULL
+                                ? params->average_attn_weights == ATTN_OFF
+                                : !(inner->flags & ATTN_SDPA_AVERAGE_WEIGHTS);
+    const attn_tensor *weights =
+        params->attn_weights != NULL ? params->attn_weights : inner->weights;
+    const attn_tensor output = batch_first_view(call);
+    oracle_mha_result expected =
+        oracle_mha(&call->config, call->parameters, call->num_parameters, call->query, call->key,
+                   call->value, call->given_params);
+    char *message = outcome->message;
+    const size_t bytes = sizeof outcome->message;
+    int failed =
+        compare_tensor("output", &output, &expected.output, &outcome->output, message, bytes);
+    if (!failed && inner->lse != NULL) {
+        failed =
+            compare_tensor("lse", inner->lse, &expected.inner.lse, &outcome->lse, message, bytes);
+    }
+    if (!failed && weights != NULL) {
+        const oracle_array *values =
+            is_per_head ? &expected.inner.weights : &expected.inner.average_weights;
+        failed = compare_tensor("weights", weights, values, &outcome->weights, message, bytes);
+    }
+    outcome->num_visible += expected.inner.num_visible;
+    outcome->num_seeing += expected.inner.num_visible > 0;
+    oracle_mha_result_destroy(&expected);
+    return failed;
+}
+
+int mha_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,
+                 call_outcome *outcome) {
+    mha_call call;
+    mha_case_build(chosen, seed, free_lengths, &call);
+    const int failed = call_library(set, chosen, &call, outcome) || compare_outputs(&call, outcome);
+    ++outcome->num_calls;
+    mha_call_destroy(&call);
+    return failed;
+}

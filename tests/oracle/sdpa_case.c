@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * sdpa_case.c: runs one attn_sdpa case and compares all of its outputs with the oracle.
+ */
+#include "sdpa_case.h"
+
+#include <stdio.h>
+
+#include "support/oracle_sdpa.h"
+
+/* The query must not look at data, so it gets none. */
+static attn_status workspace_bytes(attn_context *context, const sdpa_call *call, size_t *bytes) {
+    attn_tensor query = *call->query, key = *call->key, value = *call->value,
+                output = *call->output;
+    query.data = key.data = value.data = output.data = NULL;
+    return attn_sdpa_workspace_bytes(context, &query, &key, &value, call->given_params, &output,
+                                     bytes);
+}
+
+static int check_report(const sdpa_call *call, size_t bytes, call_outcome *outcome) {
+    if (call->given_params == NULL) {
+        return 0;
+    }
+    if (call->report.workspace_bytes != bytes || call->report.kernels == NULL ||
+        call->report.reason == NULL) {
+        snprintf(outcome->message, sizeof outcome->message,
+                 "report: expected %zu workspace bytes, kernels and a reason, got %llu, %s, %s",
+                 bytes, (unsigned long long)call->report.workspace_bytes,
+                 call->report.kernels != NULL ? call->report.kernels : "NULL",
+                 call->report.reason != NULL ? call->report.reason : "NULL");
+        return 1;
+    }
+    return 0;
+}
+
+/* Query, call, and what must be true of memory afterwards. */
+static int call_library(const factor_set *set, const factor_case *chosen, sdpa_call *call,
+                        call_outcome *outcome) {
+    attn_context *context = case_context(set, chosen);
+    size_t bytes = 0;
+    int failed =
+        call_failed("attn_sdpa_workspace_bytes", workspace_bytes(context, call, &bytes), outcome);
+    if (!failed) {
+        watched_workspace workspace = workspace_create(chosen, bytes);
+        pool_begin(&call->pool);
+        const attn_status status =
+            attn_sdpa(context, call->query, call->key, call->value, call->given_params,
+                      call->output, workspace.start, workspace.bytes);
+        failed = call_failed("attn_sdpa", status, outcome) ||
+                 workspace_check(&workspace, outcome->message, sizeof outcome->message) ||
+                 pool_check(&call->pool, outcome->message, sizeof outcome->message) ||
+                 check_report(call, bytes, outcome);
+        workspace_destroy(&workspace);
+    }
+    attn_context_destroy(context);
+    return failed;
+}
+
+static int compare_outputs(const sdpa_call *call, call_outcome *outcome) {
+    const attn_sdpa_params *params = &call->params;
+    const int is_averaged = (params->flags & ATTN_SDPA_AVERAGE_WEIGHTS) != 0;
+    oracle_result expected = oracle_sdpa(call->query, call->key, call->value, call->given_params);
+    char *message = outcome->message;
+    const size_t bytes = sizeof outcome->message;
+    int failed =
+        compare_tensor("output", call->output, &expected.output, &outcome->output, message, bytes);
+    if (!failed && params->lse != NULL) {
+        failed = compare_tensor("lse", params->lse, &expected.lse, &outcome->lse, message, bytes);
+    }
+    if (!failed && params->weights != NULL) {
+        const oracle_array *weights = is_averaged ? &expected.average_weights : &expected.weights;
+        failed =
+            compare_tensor("weights", params->weights, weights, &outcome->weights, message, bytes);
+    }
+    outcome->num_visible += expected.num_visible;
+    outcome->num_seeing += expected.num_visible > 0;
+    oracle_result_destroy(&expected);
+    return failed;
+}
+
+int sdpa_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,
+                  call_outcome *outcome) {
+    sdpa_call call;
+    sdpa_case_build(chosen, seed, free_lengths, &call);
+    const int failed = call_library(set, chosen, &call, outcome) || compare_outputs(&call, outcome);
+    ++outcome->num_calls;
+    sdpa_call_destroy(&call);
+    return failed;
+}

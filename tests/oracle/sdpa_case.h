@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * sdpa_case.h: attn_sdpa calls as cases of factors: the shared ones and those of ranks,
+ * broadcasting, heads and mask shapes.
+ */
+#ifndef ATTENTION_TESTS_SDPA_CASE_H
+#define ATTENTION_TESTS_SDPA_CASE_H
+
+#include <attention/sdpa.h>
+
+#include "call_factors.h"
+#include "call_run.h"
+#include "support/random_tensor.h"
+
+enum sdpa_factor {
+    SDPA_RANKS = NUM_SHARED_FACTORS,
+    SDPA_BATCH,
+    SDPA_BROADCAST,
+    SDPA_HEADS,
+    SDPA_FEATURES,       /* E */
+    SDPA_VALUE_FEATURES, /* Ev */
+    SDPA_MASK_SHAPE,
+    NUM_SDPA_FACTORS
+};
+
+enum sdpa_mask_shape {
+    MASK_SHAPE_NONE,
+    MASK_SHAPE_FULL, /* every axis of the scores */
+    MASK_SHAPE_MATRIX,
+    MASK_SHAPE_ROW,       /* (1, S) */
+    MASK_SHAPE_COLUMN,    /* (L, 1) */
+    MASK_SHAPE_VECTOR,    /* (S) */
+    MASK_SHAPE_ONE,       /* (1) */
+    MASK_SHAPE_PER_HEAD,  /* (H, 1, S) */
+    MASK_SHAPE_PER_BATCH, /* (batch axes, 1, 1, S) */
+    MASK_SHAPE_BATCH_ROWS /* (batch axes, 1, L, 1) */
+};
+
+/* One call with its tensors; sdpa_case_build makes it, sdpa_call_destroy frees it. */
+typedef struct sdpa_call {
+    tensor_pool pool;
+    const attn_tensor *query, *key, *value, *output;
+    attn_sdpa_params params;
+    attn_sdpa_report report;
+    const attn_sdpa_params *given_params; /* &params or NULL */
+} sdpa_call;
+
+factor_set sdpa_factor_set(void);
+
+/* `call` must stay where it is: it holds pointers into itself. */
+void sdpa_case_build(const factor_case *chosen, uint64_t seed, int free_lengths, sdpa_call *call);
+void sdpa_call_destroy(sdpa_call *call);
+
+/* A case_runner. */
+int sdpa_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,
+                  call_outcome *outcome);
+
+#endif

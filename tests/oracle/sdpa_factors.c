@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * sdpa_factors.c: the factors of attn_sdpa calls, their rules, and the tensors a case stands for.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attention_options.h"
+#include "sdpa_case.h"
+#include "support/oracle_sdpa.h"
+#include "support/oracle_tensor.h"
+
+static const char *const rank_names[] = {"2,2,2", "3,3,3", "4,4,4", "5,5,5", "8,8,8",
+                                         "4,3,3", "3,4,4", "4,4,5", "2,4,3"};
+static const int32_t ranks[][3] = {{2, 2, 2}, {3, 3, 3}, {4, 4, 4}, {5, 5, 5}, {8, 8, 8},
+                                   {4, 3, 3}, {3, 4, 4}, {4, 4, 5}, {2, 4, 3}};
+enum { NUM_RANKS = 9, RANKS_TWO = 0, RANKS_QUERY_TWO = 8 };
+
+static const char *const batch_names[] = {"1", "2", "3", "0"};
+static const int64_t batches[] = {1, 2, 3, 0};
+
+static const char *const broadcast_names[] = {"none",  "query",         "key",
+                                              "value", "key_and_value", "crossed"};
+enum broadcast_level {
+    BROADCAST_NONE,
+    BROADCAST_QUERY,
+    BROADCAST_KEY,
+    BROADCAST_VALUE,
+    BROADCAST_KEY_AND_VALUE,
+    BROADCAST_CROSSED
+};
+
+typedef struct heads_level {
+    int64_t query, key, value;
+    int is_grouped;
+} heads_level;
+static const char *const heads_names[] = {"1,1,1",  "3,3,3", "4,2,2g", "6,2,3g", "4,1,4g",
+                                          "2,2,2g", "4,1,1", "1,4,4",  "1,1,3",  "0,0,0"};
+static const heads_level heads[] = {{1, 1, 1, 0}, {3, 3, 3, 0}, {4, 2, 2, 1}, {6, 2, 3, 1},
+                                    {4, 1, 4, 1}, {2, 2, 2, 1}, {4, 1, 1, 0}, {1, 4, 4, 0},
+                                    {1, 1, 3, 0}, {0, 0, 0, 0}};
+enum { NUM_HEADS_LEVELS = 10, HEADS_NONE = 9 };
+
+static const char *const features_names[] = {"1", "3", "8", "31", "64", "0"};
+static const int64_t features[] = {1, 3, 8, 31, 64, 0};
+static const char *const value_features_names[] = {"1", "5", "16", "37", "64", "0"};
+static const int64_t value_features[] = {1, 5, 16, 37, 64, 0};
+enum { FEATURES_ZERO = 5 };
+
+static const char *const mask_shape_names[] = {"none", "full", "L,S",   "1,S",     "L,1",
+                                               "S",    "1",    "H,1,S", "B,1,1,S", "B,1,L,1"};
+
+/* The axes the output has in all: what must fit the ranks. */
+static int32_t largest_rank(int level) {
+    const int32_t *r = ranks[level];
+    const int32_t larger = r[0] > r[1] ? r[0] : r[1];
+    return larger > r[2] ? larger : r[2];
+}
+
+static int rank_rule(int level, int other, int other_level) {
+    const int has_batches = largest_rank(level) > 3;
+    switch (other) {
+    case SDPA_BATCH:
+        return has_batches || other_level == 0;
+    case SDPA_BROADCAST:
+        return has_batches || other_level == BROADCAST_NONE;
+    case SDPA_HEADS:
+        return (level != RANKS_TWO || other_level == 0) &&
+               (level != RANKS_QUERY_TWO || heads[other_level].query == 1);
+    case SDPA_MASK_SHAPE:
+        return (level != RANKS_TWO || other_level < MASK_SHAPE_PER_HEAD) &&
+               (has_batches || other_level < MASK_SHAPE_PER_BATCH);
+    default:
+        return 1;
+    }
+}
+
+static int sdpa_rule(int factor_a, int level_a, int factor_b, int level_b) {
+    if (factor_a == SDPA_RANKS) {
+        return rank_rule(level_a, factor_b, level_b);
+    }
+    if (factor_b == SDPA_MASK_SHAPE &&
+        (factor_a == FACTOR_MASK || factor_a == FACTOR_MASK_LAYOUT)) {
+        return (level_a == 0) == (level_b == MASK_SHAPE_NONE);
+    }
+    if (factor_a == FACTOR_OPTIONS && level_a == OPTIONS_ABSENT && factor_b == SDPA_HEADS) {
+        return !heads[level_b].is_grouped;
+    }
+    if (factor_a == FACTOR_OPTIONS && level_a == OPTIONS_ABSENT && factor_b == SDPA_MASK_SHAPE) {
+        return level_b == MASK_SHAPE_NONE;
+    }
+    if (factor_a == FACTOR_POISON && level_a == POISON_MASK && factor_b == SDPA_MASK_SHAPE) {
+        return level_b != MASK_SHAPE_NONE;
+    }
+    return shared_rule(factor_a, level_a, factor_b, level_b);
+}
+
+factor_set sdpa_factor_set(void) {
+    factor_set set = {.is_allowed = sdpa_rule, .can_compute = can_see_keys};
+    add_shared_factors(&set);
+    add_factor(&set, SDPA_RANKS, "ranks", NUM_RANKS, rank_names, 0);
+    add_factor(&set, SDPA_BATCH, "batch", 4, batch_names, 1u << 3);
+    add_factor(&set, SDPA_BROADCAST, "broadcast", 6, broadcast_names, 0);
+    add_factor(&set, SDPA_HEADS, "heads", NUM_HEADS_LEVELS, heads_names, 1u << HEADS_NONE);
+    add_factor(&set, SDPA_FEATURES, "E", 6, features_names, 0);
+    add_factor(&set, SDPA_VALUE_FEATURES, "Ev", 6, value_features_names, 1u << FEATURES_ZERO);
+    add_factor(&set, SDPA_MASK_SHAPE, "mask_shape", 10, mask_shape_names, 0);
+    return set;
+}
+
+enum operand { OPERAND_QUERY, OPERAND_KEY, OPERAND_VALUE };
+
+/* Whether an operand has length 1 on the batch axis `from_end` (4: the last one). */
+static int is_broadcast(int level, enum operand operand, int32_t from_end) {
+    switch (level) {
+    case BROADCAST_QUERY:
+        return operand == OPERAND_QUERY;
+    case BROADCAST_KEY:
+        return operand == OPERAND_KEY;
+    case BROADCAST_VALUE:
+        return operand == OPERAND_VALUE;
+    case BROADCAST_KEY_AND_VALUE:
+        return operand != OPERAND_QUERY;
+    case BROADCAST_CROSSED:
+        return operand == (from_end == 4 ? OPERAND_QUERY : OPERAND_KEY);
+    default:
+        return 0;
+    }
+}
+
+typedef struct operand_sizes {
+    int64_t heads, rows, columns;
+} operand_sizes;
+
+static attn_tensor *build_operand(const factor_case *chosen, enum operand operand,
+                                  operand_sizes sizes, random_state *random, tensor_pool *pool) {
+    const int32_t rank = ranks[chosen->level[SDPA_RANKS]][operand];
+    int64_t shape[ATTN_MAX_RANK];
+    for (int32_t axis = 0; axis < rank; ++axis) {
+        const int32_t from_end = rank - axis;
+        /* The batch axes are (1, 1, 1, 2, B) as far as the rank has them. */
+        shape[axis] = from_end == 4 ? batches[chosen->level[SDPA_BATCH]] : from_end == 5 ? 2 : 1;
+        if (is_broadcast(chosen->level[SDPA_BROADCAST], operand, from_end)) {
+            shape[axis] = 1;
+        }
+    }
+    if (rank > 2) {
+        shape[rank - 3] = sizes.heads;
+    }
+    shape[rank - 2] = sizes.rows;
+    shape[rank - 1] = sizes.columns;
+    const enum tensor_layout layout = chosen->level[FACTOR_QUERY_LAYOUT + operand];
+    attn_tensor *tensor = pool_input(pool, dtype_of_case(chosen), rank, shape, layout);
+    fill_operand(chosen, tensor, operand == OPERAND_VALUE, random);
+    return tensor;
+}
+
+/* The axes of a mask for scores of this shape; returns their number. */
+static int32_t mask_axes(enum sdpa_mask_shape level, const oracle_sdpa_shape *out, int64_t keys,
+                         int64_t *shape) {
+    const int has_heads = level == MASK_SHAPE_FULL || level == MASK_SHAPE_PER_HEAD;
+    const int has_batches = level == MASK_SHAPE_FULL || level >= MASK_SHAPE_PER_BATCH;
+    const int has_rows = level == MASK_SHAPE_FULL || level == MASK_SHAPE_MATRIX ||
+                         level == MASK_SHAPE_COLUMN || level == MASK_SHAPE_BATCH_ROWS;
+    const int has_keys =
+        level != MASK_SHAPE_ONE && level != MASK_SHAPE_COLUMN && level != MASK_SHAPE_BATCH_ROWS;
+    int64_t all[ATTN_MAX_RANK];
+    for (int32_t axis = 0; axis < out->rank - 2; ++axis) {
+        const int is_head_axis = axis == out->rank - 3;
+        all[axis] = (is_head_axis ? has_heads : has_batches) ? out->shape[axis] : 1;
+    }
+    all[out->rank - 2] = has_rows ? out->shape[out->rank - 2] : 1;
+    all[out->rank - 1] = has_keys ? keys : 1;
+
+    int32_t rank = 2;
+    if (level == MASK_SHAPE_VECTOR || level == MASK_SHAPE_ONE) {
+        rank = 1;
+    } else if (level == MASK_SHAPE_PER_HEAD) {
+        rank = 3;
+    } else if (has_batches) {
+        rank = out->rank;
+    }
+    memcpy(shape, all + out->rank - rank, (size_t)rank * sizeof *shape);
+    return rank;
+}
+
+static void build_options(const factor_case *chosen, random_state *random, sdpa_call *call) {
+    const oracle_sdpa_shape out =
+        oracle_sdpa_output_shape(call->query, call->key, call->value, &call->params);
+    const int64_t keys = call->key->shape[call->key->rank - 2];
+    option_shape shape = {.dtype = call->query->dtype,
+                          .lead_rank = out.rank - 2,
+                          .rows = out.shape[out.rank - 2],
+                          .keys = keys};
+    memcpy(shape.lead, out.shape, sizeof shape.lead);
+    shape.heads = out.rank > 2 ? out.shape[out.rank - 3] : 1;
+    build_attention_options(chosen, &shape, &call->pool, random, &call->params);
+    call->params.is_causal = chosen->level[FACTOR_CAUSAL];
+    if (chosen->level[FACTOR_MASK] != MASK_LEVEL_NONE) {
+        int64_t axes[ATTN_MAX_RANK];
+        const int32_t rank = mask_axes(chosen->level[SDPA_MASK_SHAPE], &out, keys, axes);
+        call->params.mask = build_mask(chosen->level[FACTOR_MASK], shape.dtype, rank, axes,
+                                       chosen->level[FACTOR_MASK_LAYOUT], &call->pool, random,
+                                       &call->params.mask_kind);
+    }
+    if (chosen->level[FACTOR_WEIGHTS] != 0) {
+        const int is_averaged = chosen->level[FACTOR_WEIGHTS] == 2;
+        call->params.flags |= is_averaged ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
+        call->params.weights = build_weights(&shape, is_averaged, keys,
+                                             chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
+    }
+    call->output = pool_output(&call->pool, shape.dtype, out.rank, out.shape,
+                               chosen->level[FACTOR_OUTPUT_LAYOUT]);
+}
+
+/* Puts NaN or infinity into a random element; half of the time into the last key, which lengths
+ * often hide. */
+static void poison_operand(const attn_tensor *tensor, random_state *random) {
+    int64_t index[ATTN_MAX_RANK];
+    if (random_index(tensor, random, index)) {
+        if (tensor->rank > 1 && random_between(random, 0, 1)) {
+            index[tensor->rank - 2] = tensor->shape[tensor->rank - 2] - 1;
+        }
+        oracle_store(tensor, index, random_between(random, 0, 3) == 0 ? INFINITY : NAN);
+    }
+}
+
+static int64_t feature_count(int64_t of_level, int is_free, random_state *random) {
+    return is_free && of_level > 1 ? random_between(random, 2, LARGEST_LENGTH) : of_level;
+}
+
+void sdpa_case_build(const factor_case *chosen, uint64_t seed, int free_lengths, sdpa_call *call) {
+    random_state random = random_seeded(seed);
+    const heads_level *h = &heads[chosen->level[SDPA_HEADS]];
+    const int64_t rows = length_of_level(chosen->level[FACTOR_ROWS], free_lengths, &random);
+    const int64_t keys = length_of_level(chosen->level[FACTOR_KEYS], free_lengths, &random);
+    const int64_t width =
+        feature_count(features[chosen->level[SDPA_FEATURES]], free_lengths, &random);
+    const int64_t value_width =
+        feature_count(value_features[chosen->level[SDPA_VALUE_FEATURES]], free_lengths, &random);
+    *call = (sdpa_call){.params = {.struct_size = sizeof call->params},
+                        .report = {.struct_size = sizeof call->report}};
+    call->query = build_operand(chosen, OPERAND_QUERY, (operand_sizes){h->query, rows, width},
+                                &random, &call->pool);
+    call->key = build_operand(chosen, OPERAND_KEY, (operand_sizes){h->key, keys, width}, &random,
+                              &call->pool);
+    call->value = build_operand(chosen, OPERAND_VALUE, (operand_sizes){h->value, keys, value_width},
+                                &random, &call->pool);
+    call->params.flags = h->is_grouped ? ATTN_SDPA_ENABLE_GQA : 0;
+    build_options(chosen, &random, call);
+    call->params.report = &call->report;
+    call->given_params = chosen->level[FACTOR_OPTIONS] == OPTIONS_ABSENT ? NULL : &call->params;
+
+    const attn_tensor *const poisoned[] = {NULL, call->query, call->key, call->value,
+                                           call->params.mask};
+    const attn_tensor *target = poisoned[chosen->level[FACTOR_POISON]];
+    if (target != NULL) {
+        poison_operand(target, &random);
+    }
+}
+
+void sdpa_call_destroy(sdpa_call *call) {
+    pool_destroy(&call->pool);
+}

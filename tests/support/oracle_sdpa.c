@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * oracle_sdpa.c: turns the arguments of attn_sdpa into plain arrays by PyTorch's broadcasting
+ * rules.
+ */
+#include "support/oracle_sdpa.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Length of the axis `from_end` places before the end (1: the last one); 1 where the tensor has no
+ * such axis. */
+static int64_t axis_from_end(const attn_tensor *tensor, int32_t from_end) {
+    return from_end <= tensor->rank ? tensor->shape[tensor->rank - from_end] : 1;
+}
+
+static int64_t broadcast_length(int64_t a, int64_t b) {
+    return a == 1 ? b : a;
+}
+
+oracle_sdpa_shape oracle_sdpa_output_shape(const attn_tensor *query, const attn_tensor *key,
+                                           const attn_tensor *value,
+                                           const attn_sdpa_params *params) {
+    const int is_grouped = params != NULL && (params->flags & ATTN_SDPA_ENABLE_GQA) != 0;
+    oracle_sdpa_shape out = {.rank = query->rank};
+    out.rank = key->rank > out.rank ? key->rank : out.rank;
+    out.rank = value->rank > out.rank ? value->rank : out.rank;
+    for (int32_t from_end = 3; from_end <= out.rank; ++from_end) {
+        int64_t length = axis_from_end(query, from_end);
+        if (from_end > 3 || !is_grouped) {
+            length = broadcast_length(length, axis_from_end(key, from_end));
+            length = broadcast_length(length, axis_from_end(value, from_end));
+        }
+        out.shape[out.rank - from_end] = length;
+    }
+    out.shape[out.rank - 2] = axis_from_end(query, 2);
+    out.shape[out.rank - 1] = axis_from_end(value, 1);
+    return out;
+}
+
+/*
+ * A query, key or value as (batch axes, heads, rows, columns). With fewer heads than the output
+ * (grouped queries, or one head for all) output head h reads the tensor's head h / (heads / its own
+ * heads).
+ */
+static void expand_operand(const attn_tensor *tensor, const oracle_sdpa_shape *out,
+                           double *values) {
+    const int64_t heads = out->rank > 2 ? out->shape[out->rank - 3] : 1,
+                  own_heads = axis_from_end(tensor, 3);
+    const int64_t matrix = axis_from_end(tensor, 2) * axis_from_end(tensor, 1);
+    int64_t shape[ATTN_MAX_RANK], batches = 1;
+    for (int32_t axis = 0; axis < out->rank; ++axis) {
+        shape[axis] = axis_from_end(tensor, out->rank - axis);
+        if (axis < out->rank - 3) {
+            shape[axis] = out->shape[axis];
+            batches *= out->shape[axis];
+        }
+    }
+    double *own = oracle_expand(tensor, out->rank, shape);
+    for (int64_t bh = 0; bh < batches * heads && own_heads > 0; ++bh) {
+        const int64_t head = bh % heads / (heads / own_heads);
+        memcpy(values + bh * matrix, own + (bh / heads * own_heads + head) * matrix,
+               (size_t)matrix * sizeof(double));
+    }
+    free(own);
+}
+
+static int64_t *expand_per_batch(const attn_tensor *tensor, const oracle_sdpa_shape *out) {
+    return oracle_expand_integers(tensor, out->rank > 3 ? out->rank - 3 : 0, out->shape);
+}
+
+oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
+                          const attn_tensor *value, const attn_sdpa_params *params) {
+    const oracle_sdpa_shape out = oracle_sdpa_output_shape(query, key, value, params);
+    oracle_problem problem = {
+        .batches = out.rank > 3 ? oracle_count(out.rank - 3, out.shape) : 1,
+        .heads = out.rank > 2 ? out.shape[out.rank - 3] : 1,
+        .rows = axis_from_end(query, 2),
+        .keys = axis_from_end(key, 2),
+        .features = axis_from_end(query, 1),
+        .value_features = axis_from_end(value, 1),
+        .rounding = bound_rounding_of(query->dtype),
+    };
+    oracle_problem_allocate(&problem);
+    oracle_problem_set_options(&problem, params);
+    expand_operand(query, &out, problem.query.value);
+    expand_operand(key, &out, problem.key.value);
+    expand_operand(value, &out, problem.value.value);
+    if (params != NULL && params->mask != NULL) {
+        int64_t scores[ATTN_MAX_RANK];
+        memcpy(scores, out.shape, sizeof scores);
+        scores[out.rank - 1] = problem.keys;
+        oracle_mask_add(&problem.mask, params->mask_kind, params->mask, out.rank, scores);
+    }
+    if (params != NULL && params->query_offset != NULL) {
+        free(problem.query_offset);
+        problem.query_offset = expand_per_batch(params->query_offset, &out);
+    }
+    if (params != NULL && params->key_lengths != NULL) {
+        free(problem.key_lengths);
+        problem.key_lengths = expand_per_batch(params->key_lengths, &out);
+    }
+    const oracle_result result = oracle_attention(&problem);
+    oracle_problem_destroy(&problem);
+    return result;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * oracle_sdpa.h: the text of attention/sdpa.h in float64: broadcasting of batch axes and heads,
+ * then one head at a time.
+ */
+#ifndef ATTENTION_TESTS_ORACLE_SDPA_H
+#define ATTENTION_TESTS_ORACLE_SDPA_H
+
+#include <attention/sdpa.h>
+
+#include "support/oracle_attention.h"
+
+/* The axes of a call's output, (batch axes, Hq, L, Ev), as many as the tensor of the highest rank
+ * has. */
+typedef struct oracle_sdpa_shape {
+    int32_t rank;
+    int64_t shape[ATTN_MAX_RANK];
+} oracle_sdpa_shape;
+
+oracle_sdpa_shape oracle_sdpa_output_shape(const attn_tensor *query, const attn_tensor *key,
+                                           const attn_tensor *value,
+                                           const attn_sdpa_params *params);
+
+/*
+ * attn_sdpa(query, key, value, params) for valid arguments; params may be NULL. The flattened
+ * arrays of the result are in the C order of output, lse and weights.
+ */
+oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
+                          const attn_tensor *value, const attn_sdpa_params *params);
+
+#endif
