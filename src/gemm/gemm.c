@@ -10,6 +10,7 @@
 
 #include "base/blas_library.h"
 #include "base/checked_size.h"
+#include "tensor/element.h"
 #include "tensor/strided_copy.h"
 
 attn_status attni_gemm_check(int32_t backend) {
@@ -156,9 +157,9 @@ void attni_gemm_run_limited(const attni_gemm_call *call, int64_t limit, char *sc
     const bool by_blas = call->backend == ATTN_GEMM_BLAS && call->inner > 0 && is_aligned(call);
     for (int64_t batch = 0; batch < call->batch; ++batch) {
         attni_gemm_call one = *call;
-        one.a.data += batch * call->a.batch_stride * element;
-        one.b.data += batch * call->b.batch_stride * element;
-        one.c.data += batch * call->c.batch_stride * element;
+        one.a.data = attni_advance(call->a.data, batch * call->a.batch_stride * element);
+        one.b.data = attni_advance(call->b.data, batch * call->b.batch_stride * element);
+        one.c.data = attni_advance(call->c.data, batch * call->c.batch_stride * element);
         if (by_blas) {
             run_pieces(&one, limit, scratch);
         } else {

@@ -4,6 +4,7 @@
  */
 #include "base/checked_size.h"
 #include "multihead/mha_layer.h"
+#include "tensor/element.h"
 #include "tensor/strided_copy.h"
 
 /* Whether each batch's rows follow those of the batch before, a row's distance apart. */
@@ -57,9 +58,9 @@ void attni_projection_run(const attni_projection *projection, char *scratch) {
     const size_t element = attn_dtype_size_bytes(call.dtype);
     for (int64_t batch = 0; projection->bias != NULL && batch < call.batch; ++batch) {
         const attni_strided_matrix bias = {projection->bias->data, 0, projection->bias->strides[0]};
-        const attni_strided_matrix rows = {call.c.data +
-                                               batch * call.c.batch_stride * (int64_t)element,
-                                           call.c.row_stride, call.c.col_stride};
+        const int64_t offset = batch * call.c.batch_stride * (int64_t)element;
+        const attni_strided_matrix rows = {attni_advance(call.c.data, offset), call.c.row_stride,
+                                           call.c.col_stride};
         attni_copy_matrix(rows, bias, call.rows, call.cols, element);
     }
     attni_gemm_run(&call, scratch);

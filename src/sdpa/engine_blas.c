@@ -210,7 +210,9 @@ static attn_status run_block(attni_blas_engine *engine, int64_t first_row) {
                   attni_block_cols(engine));
     score_columns(engine, engine->extra_key, attni_block_cols(engine), problem->extra_cols);
     ATTNI_TRY(weigh_block(engine));
-    weigh_values(engine);
+    if (problem->value_dim > 0) {
+        weigh_values(engine);
+    }
     return ATTN_OK;
 }
 

@@ -59,9 +59,7 @@ static inline int64_t attni_operand_offset(const attni_blas_engine *engine,
 /* A matrix moved on by some elements; that of an empty tensor has no address to move. */
 static inline attni_matrix attni_moved(const attni_blas_engine *engine, attni_matrix matrix,
                                        int64_t elements) {
-    if (matrix.data != NULL) {
-        matrix.data += elements * engine->element;
-    }
+    matrix.data = attni_advance(matrix.data, elements * engine->element);
     return matrix;
 }
 

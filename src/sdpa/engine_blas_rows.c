@@ -87,7 +87,9 @@ static void finish_scores(const attni_blas_engine *engine, int64_t row, attni_in
         kernels->alibi(scores->keys.scores, count, head_option(engine, &problem->alibi_slopes),
                        (double)distance);
     }
-    mask_scores(engine, row, keys, scores->keys);
+    if (count > 0) {
+        mask_scores(engine, row, keys, scores->keys);
+    }
 }
 
 void attni_weigh_row(const attni_blas_engine *engine, int64_t index) {

@@ -88,7 +88,7 @@ typedef struct attni_sdpa_plan {
     int32_t packs; /* as attn_sdpa_report.packs */
     int64_t row_block;
     int64_t num_blocks;
-    bool is_parallel; /* blocks are large enough for the context's threads */
+    bool is_parallel;   /* blocks are large enough for the context's threads */
     int64_t score_cols; /* columns of a block of scores */
     size_t scores_offset;
     size_t empty_offset; /* one byte for each row of a block: whether it sees nothing */

@@ -167,15 +167,17 @@ static void run_row(const softmax_run *run, int64_t row, char *staging) {
         attni_offset_of(row, problem->row_rank, input->shape, input->strides);
     const int64_t output_offset =
         attni_offset_of(row, problem->row_rank, input->shape, output->strides);
-    const attni_strided_matrix source = {(char *)input->data + input_offset * (int64_t)element, 0,
-                                         input->strides[problem->row_rank]};
-    const attni_strided_matrix target = {(char *)output->data + output_offset * (int64_t)element, 0,
-                                         output->strides[problem->row_rank]};
+    const attni_strided_matrix source = {
+        attni_advance(input->data, input_offset * (int64_t)element), 0,
+        input->strides[problem->row_rank]};
+    const attni_strided_matrix target = {
+        attni_advance(output->data, output_offset * (int64_t)element), 0,
+        output->strides[problem->row_rank]};
     const attni_strided_matrix work = {staging != NULL ? staging : target.data, 0, 1};
     if (work.data != source.data) {
         attni_copy_matrix(work, source, 1, length, element);
     }
-    if (problem->mask.kind != ATTN_MASK_NONE) {
+    if (problem->mask.kind != ATTN_MASK_NONE && length > 0) {
         const int64_t offset =
             attni_offset_of(row, problem->row_rank, input->shape, problem->mask.strides);
         attni_mask_apply(&problem->mask, offset, problem->mask.strides[problem->row_rank],
@@ -185,7 +187,9 @@ static void run_row(const softmax_run *run, int64_t row, char *staging) {
     const attni_row scores = {.keys = {work.data, length}};
     const attni_row_result result =
         attni_normalize_row(run->kernels, ATTN_NORMALIZER_SOFTMAX, &scores, NULL);
-    memset(work.data + length * (int64_t)element, 0, (size_t)(cols - length) * element);
+    if (length < cols) {
+        memset(work.data + length * (int64_t)element, 0, (size_t)(cols - length) * element);
+    }
     if (work.data != target.data) {
         attni_copy_matrix(target, work, 1, cols, element);
     }

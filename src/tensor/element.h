@@ -6,6 +6,7 @@
 #ifndef ATTNI_TENSOR_ELEMENT_H
 #define ATTNI_TENSOR_ELEMENT_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -15,6 +16,11 @@
  * axis of length 0 or 1, numbers too large to multiply included. */
 static inline int64_t attni_stride(const attn_tensor *tensor, int32_t axis) {
     return tensor->shape[axis] > 1 ? tensor->strides[axis] : 0;
+}
+
+/* An address moved on by some bytes; that of an empty tensor may be NULL and is not moved. */
+static inline char *attni_advance(char *address, int64_t bytes) {
+    return address == NULL ? NULL : address + bytes;
 }
 
 /* The view with attni_stride's strides. */

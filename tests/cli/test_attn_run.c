@@ -265,7 +265,7 @@ static void run_golden_cases_match_pytorch(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char path[400];
         char options[1000] = "";
-        char command_line[3000];
+        char command_line[4000];
         (void)snprintf(path, sizeof path, "%s/%s.safetensors", golden_path, cases[i].file);
         for (const char *byte = cases[i].options; *byte != '\0'; byte++) {
             size_t used = strlen(options);
