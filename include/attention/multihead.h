@@ -9,9 +9,9 @@
  * By default the layer is torch.nn.MultiheadAttention, parameter names included; the sizes below
  * generalise it, so that the textbook's other formulations are settings of the same layer:
  *   PyTorch's layer      head_dim = value_head_dim = embed_dim / num_heads (the default)
- *   full-width heads     head_dim = value_head_dim = embed_dim: every head projects to the full
- * width one-head attention   num_heads = 1 grouped queries      num_kv_heads < num_heads, as scaled
- * dot-product attention with enable_gqa
+ *   full-width heads     head_dim = value_head_dim = embed_dim: each head projects to full width
+ *   one-head attention   num_heads = 1
+ *   grouped queries      num_kv_heads < num_heads, as SDPA with enable_gqa
  *
  * Differences from PyTorch 2.13, on purpose: a fully masked row gives weights 0 and context 0, so
  * its output row is out_proj.bias, in every path; is_causal is not a hint: it hides keys j > i by
@@ -111,16 +111,17 @@ ATTN_API void attn_mha_destroy(attn_mha *layer);
 /*
  * Parameters. Their names and shapes are those of PyTorch's state_dict, in its order:
  *
- *   in_proj_weight     (H*D + Hk*D + Hk*Dv, embed_dim)  rows of query, key, value; if qdim = kdim =
- * vdim = embed_dim ("packed")
- *   q_proj_weight      (H*D, qdim)      \
- *   k_proj_weight      (Hk*D, kdim)      | otherwise
- *   v_proj_weight      (Hk*Dv, vdim)    /
- *   in_proj_bias       (H*D + Hk*D + Hk*Dv)             with bias; one vector in both cases
- *   bias_k             (1, 1, Hk*D)                     with add_bias_kv
- *   bias_v             (1, 1, Hk*Dv)                    with add_bias_kv
- *   out_proj.weight    (embed_dim, H*Dv)
- *   out_proj.bias      (embed_dim)                      with bias
+ *   in_proj_weight    (H*D + Hk*D + Hk*Dv, embed_dim)   if packed: rows of query, key, value
+ *   q_proj_weight     (H*D, qdim)                       if not packed
+ *   k_proj_weight     (Hk*D, kdim)                      if not packed
+ *   v_proj_weight     (Hk*Dv, vdim)                     if not packed
+ *   in_proj_bias      (H*D + Hk*D + Hk*Dv)              with bias, packed or not
+ *   bias_k            (1, 1, Hk*D)                      with add_bias_kv
+ *   bias_v            (1, 1, Hk*Dv)                     with add_bias_kv
+ *   out_proj.weight   (embed_dim, H*Dv)                 always
+ *   out_proj.bias     (embed_dim)                       with bias
+ *
+ * A layer is packed if qdim = kdim = vdim = embed_dim.
  *
  * For weights stored separately (Hugging Face models) these names are accepted beside the listed
  * ones: q_proj_weight, k_proj_weight, v_proj_weight in a packed layer too, and q_proj_bias (H*D),

@@ -158,8 +158,8 @@ typedef struct attn_sdpa_params {
      * sum of exponentials, the sink included; -inf for an empty row without a sink; softmax only */
     const attn_tensor *lse;
 
-    /* out: (batch axes, Hq, L, S), or (batch axes, L, S) with ATTN_SDPA_AVERAGE_WEIGHTS; query's
-     * dtype */
+    /* out: (batch axes, Hq, L, S) with Hq the length of output's head axis, without that axis if
+     * output has none, or (batch axes, L, S) with ATTN_SDPA_AVERAGE_WEIGHTS; query's dtype */
     const attn_tensor *weights;
 
     /* out: what ran */

@@ -6,11 +6,12 @@
  * gives a bool mask opposite meanings in its two attention functions; here the kind says which is
  * meant:
  *
- *   ATTN_MASK_BOOL_INCLUDE   true: the position takes part        as torch
- * scaled_dot_product_attention ATTN_MASK_BOOL_EXCLUDE   true: the position is masked out     as
- * torch nn.MultiheadAttention ATTN_MASK_ADDITIVE       the value is added to the score; -inf masks
- * out, exactly as a bool mask does; finite values never do, however large: a row of -1e30
- * everywhere is an ordinary row
+ *   ATTN_MASK_BOOL_INCLUDE   true: the position takes part      as scaled_dot_product_attention
+ *   ATTN_MASK_BOOL_EXCLUDE   true: the position is masked out   as nn.MultiheadAttention
+ *   ATTN_MASK_ADDITIVE       the value is added to the score
+ *
+ * An additive -inf masks out exactly as a bool mask does; finite values never do, however large: a
+ * row of -1e30 everywhere is an ordinary row.
  *
  * A mask's shape is broadcast as in PyTorch: aligned at the last axis, missing axes and axes of
  * length 1 repeat. It must broadcast *to* the scores: it never enlarges them. Nothing is copied for

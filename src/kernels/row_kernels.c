@@ -217,10 +217,25 @@ static bool row_is_zero(const void *data, int64_t n) {
     return true;
 }
 
+/* A sum with the rounding errors of its additions kept beside it (Neumaier, 1974), so that adding
+ * many blocks costs no accuracy. */
+typedef struct exact_sum {
+    double sum;
+    double error;
+} exact_sum;
+
+INLINE void add_exactly(exact_sum *total, double term) {
+    const double sum = total->sum + term;
+    const double smaller = total->sum >= term ? term : total->sum;
+    const double larger = total->sum >= term ? total->sum : term;
+    total->error += larger - sum + smaller;
+    total->sum = sum;
+}
+
 static double row_exp_sum(void *data, int64_t n, double max) {
     real *row = data;
     const real top = (real)max;
-    double total = 0;
+    exact_sum total = {0, 0};
     for (int64_t first = 0; first < n; first += SUM_BLOCK) {
         const int64_t end = n - first < SUM_BLOCK ? n : first + SUM_BLOCK;
         vector sum = broadcast(0);
@@ -236,10 +251,10 @@ static double row_exp_sum(void *data, int64_t n, double max) {
             sum += e;
         }
         for (int i = 0; i < LANES; ++i) {
-            total += (double)sum[i];
+            add_exactly(&total, (double)sum[i]);
         }
     }
-    return total;
+    return total.sum + total.error;
 }
 
 INLINE vector times(vector x, real factor) {
