@@ -16,14 +16,18 @@ set(ATTENTION_ISA_FLAGS_avx2 -mavx2 -mfma)
 set(ATTENTION_ISA_FLAGS_avx512
     -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512)
 
-# attention_isa_kernels(<out-variable> <source>...): object libraries of every source for every ISA
-# and both element types; the generator expressions of their objects are put into the variable.
+# attention_isa_kernels(<out-variable> BOTH <source>... FLOAT <source>...): object libraries of every
+# source for every ISA, of those after BOTH for both element types, of those after FLOAT for float32;
+# the generator expressions of their objects are put into the variable.
 function(attention_isa_kernels out)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "BOTH;FLOAT")
   set(objects "")
+  set(sources_float ${arg_BOTH} ${arg_FLOAT})
+  set(sources_double ${arg_BOTH})
   foreach(isa IN LISTS ATTENTION_ISAS)
     foreach(real float double)
       set(target attention_kernels_${isa}_${real})
-      add_library(${target} OBJECT ${ARGN})
+      add_library(${target} OBJECT ${sources_${real}})
       target_link_libraries(${target} PRIVATE attention_settings attention_common)
       target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
       target_compile_definitions(${target} PRIVATE ATTNI_ISA=${isa} ATTNI_REAL_IS_${real}=1)

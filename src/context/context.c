@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/blas_library.h"
+#include "base/checked_size.h"
 #include "base/cpu_count.h"
 #include "base/versioned_struct.h"
 
@@ -22,6 +23,7 @@ struct attn_context {
     attn_parallel_for parallel_for; /* NULL: the pool */
     void *parallel_for_state;
     int32_t num_threads;
+    int32_t num_slots; /* items that may run at a time */
     int32_t engine;
     int32_t gemm;
     pthread_mutex_t pool_mutex;        /* held while the pool is made */
@@ -36,11 +38,6 @@ static attn_status check_params(const attn_context_params *params) {
     if (params->engine < ATTN_ENGINE_AUTO || params->engine > ATTN_ENGINE_FUSED) {
         return attni_fail(ATTN_ERROR_VALUE, "engine: expected a value of enum attn_engine, got %d",
                           (int)params->engine);
-    }
-    if (params->engine == ATTN_ENGINE_FUSED) {
-        return attni_fail(ATTN_ERROR_UNSUPPORTED,
-                          "engine: the fused engine is not in this version; use ATTN_ENGINE_AUTO "
-                          "or ATTN_ENGINE_BLAS");
     }
     if (params->gemm < ATTN_GEMM_DEFAULT || params->gemm > ATTN_GEMM_NATIVE) {
         return attni_fail(ATTN_ERROR_VALUE, "gemm: expected a value of enum attn_gemm, got %d",
@@ -84,6 +81,7 @@ static void set_up(attn_context *context, const attn_context_params *params,
     context->parallel_for = params->parallel_for;
     context->parallel_for_state = params->parallel_for_state;
     context->num_threads = params->num_threads != 0 ? params->num_threads : attni_cpu_count();
+    context->num_slots = context->num_threads;
     if (params->parallel_for != NULL) {
         context->num_threads = 1;
     }
@@ -212,6 +210,10 @@ int32_t attni_context_threads(const attn_context *context) {
     return context->num_threads;
 }
 
+int32_t attni_context_slots(const attn_context *context, int64_t count) {
+    return (int32_t)attni_clamp(count, 1, context->num_slots);
+}
+
 static attn_status make_pool(attn_context *context, attni_thread_pool **pool) {
     attn_status status = ATTN_OK;
     pthread_mutex_lock(&context->pool_mutex);
@@ -269,4 +271,33 @@ attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task 
         run_inline(count, task, data);
     }
     return ATTN_OK;
+}
+
+typedef struct shared_items {
+    _Atomic int64_t next;
+    int64_t count;
+    attni_slot_task task;
+    void *data;
+} shared_items;
+
+static void drain_items(void *data, int64_t slot) {
+    shared_items *items = data;
+    for (;;) {
+        const int64_t index = atomic_fetch_add_explicit(&items->next, 1, memory_order_relaxed);
+        if (index >= items->count) {
+            return;
+        }
+        items->task(items->data, (int32_t)slot, index);
+    }
+}
+
+attn_status attni_parallel_items(attn_context *context, int32_t num_slots, int64_t count,
+                                 attni_slot_task task, void *data) {
+    shared_items items = {.count = count, .task = task, .data = data};
+    atomic_init(&items.next, 0);
+    if (num_slots == 1) {
+        drain_items(&items, 0);
+        return ATTN_OK;
+    }
+    return attni_parallel_for(context, num_slots, drain_items, &items);
 }

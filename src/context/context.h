@@ -10,7 +10,7 @@
 #include "base/allocator.h"
 #include "base/error.h"
 #include "context/thread_pool.h"
-#include "kernels/row_kernels.h"
+#include "kernels/kernel_select.h"
 
 /* `context` itself, or the process's default context for NULL, made on first use. Fails as
  * attn_context_describe(NULL, ...) does. */
@@ -26,6 +26,10 @@ int32_t attni_context_gemm(const attn_context *context);
 /* Threads a call may use: 1 means that everything runs on the caller. */
 int32_t attni_context_threads(const attn_context *context);
 
+/* How many of `count` items run at the same time at most: 1 to the number of threads (of a caller's
+ * parallel_for, to the num_threads it was given with). */
+int32_t attni_context_slots(const attn_context *context, int64_t count);
+
 /* Starts the context's threads if they do not run yet, for callers that may not fail once they have
  * begun. Fails with ATTN_ERROR_THREAD or ATTN_ERROR_MEMORY. */
 attn_status attni_start_threads(attn_context *context);
@@ -35,5 +39,15 @@ attn_status attni_start_threads(attn_context *context);
  * threads, and scratch memory belongs to the item, never to a thread. Fails with ATTN_ERROR_THREAD
  * or ATTN_ERROR_MEMORY, and then none has run. */
 attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task task, void *data);
+
+/* One item of attni_parallel_items; `slot` is below num_slots, and no two items run in one slot at
+ * the same time, so a slot may have scratch memory of its own. */
+typedef void (*attni_slot_task)(void *data, int32_t slot, int64_t index);
+
+/* Runs task(data, slot, 0) ... task(data, slot, count - 1), each exactly once, dealt out one by one
+ * in this order to whichever slot is free. Which slot gets an item is a matter of chance: results
+ * may not depend on it. Fails as attni_parallel_for. */
+attn_status attni_parallel_items(attn_context *context, int32_t num_slots, int64_t count,
+                                 attni_slot_task task, void *data);
 
 #endif

@@ -2,6 +2,8 @@
  *
  * kernel_select.c: the sets of kernels in this build, best first, and which of them this CPU runs.
  */
+#include "kernels/kernel_select.h"
+
 #include <stddef.h>
 #include <string.h>
 
@@ -16,20 +18,27 @@ typedef struct compiled_set {
     attni_kernel_set set;
 } compiled_set;
 
+/* One row: everything compiled for an instruction set. */
+#define COMPILED_SET(isa, name)                                                                   \
+    {                                                                                             \
+        isa, {                                                                                    \
+            #name, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,      \
+                &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32        \
+        }                                                                                         \
+    }
+
 static const compiled_set compiled_sets[] = {
 #if defined(ATTNI_HAVE_ISA_avx512)
-    {ATTNI_ISA_AVX512,
-     {"avx512", &attni_row_kernels_avx512_float32, &attni_row_kernels_avx512_float64}},
+    COMPILED_SET(ATTNI_ISA_AVX512, avx512),
 #endif
 #if defined(ATTNI_HAVE_ISA_avx2)
-    {ATTNI_ISA_AVX2, {"avx2", &attni_row_kernels_avx2_float32, &attni_row_kernels_avx2_float64}},
+    COMPILED_SET(ATTNI_ISA_AVX2, avx2),
 #endif
 #if defined(ATTNI_HAVE_ISA_neon)
-    {ATTNI_ISA_NEON, {"neon", &attni_row_kernels_neon_float32, &attni_row_kernels_neon_float64}},
+    COMPILED_SET(ATTNI_ISA_NEON, neon),
 #endif
 #if defined(ATTNI_HAVE_ISA_baseline)
-    {ATTNI_ISA_BASELINE,
-     {"baseline", &attni_row_kernels_baseline_float32, &attni_row_kernels_baseline_float64}},
+    COMPILED_SET(ATTNI_ISA_BASELINE, baseline),
 #endif
 };
 

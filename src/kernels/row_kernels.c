@@ -3,107 +3,20 @@
  * row_kernels.c: the row kernels in the compiler's vector extensions: one text for every
  * instruction set and both element types.
  *
- * The build compiles this file once for each pair. ATTNI_ISA names the table, ATTNI_REAL_IS_float
- * or ATTNI_REAL_IS_double the element type; the vector width follows from the instruction set the
- * compiler was told to use.
+ * The build compiles this file once for each pair (see vectors.h).
  */
 #include "kernels/row_kernels.h"
 
 #include <math.h>
-#include <string.h>
-
-#include <attention/tensor.h>
 
 #include "kernels/kernel_tables.h"
-
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#elif defined(__AVX__)
-#define VECTOR_BYTES 32
-#else
-#define VECTOR_BYTES 16
-#endif
-
-#if defined(ATTNI_REAL_IS_float)
-typedef float real;
-typedef int32_t integer;
-#define REAL_DTYPE ATTN_DTYPE_FLOAT32
-#define REAL_NAME float32
-#define MANTISSA_BITS 23
-#define EXPONENT_BIAS 127
-#define ROUND_MAGIC \
-    0x1.8p23F /* adding it rounds |x| < 2^22 to an integer, found in the low bits of the sum */
-#define LN2_HIGH 0x1.62e4p-1F   /* 15 bits of ln 2, so that n * LN2_HIGH is exact for |n| < 2^8 */
-#define LN2_LOW 0x1.7f7d1cp-20F /* ln 2 - LN2_HIGH */
-#define LOWEST_ARGUMENT \
-    (-0x1.5d58ap6F)    /* about ln(2^-126): exp below it is no normal number and becomes 0 */
-#define TAYLOR_TERMS 8 /* r^9/9! < 2^-29 relative for |r| <= ln(2)/2 */
-#else
-typedef double real;
-typedef int64_t integer;
-#define REAL_DTYPE ATTN_DTYPE_FLOAT64
-#define REAL_NAME float64
-#define MANTISSA_BITS 52
-#define EXPONENT_BIAS 1023
-#define ROUND_MAGIC 0x1.8p52
-#define LN2_HIGH 0x1.62e42fefp-1 /* 33 bits of ln 2 */
-#define LN2_LOW 0x1.473de6af278edp-34
-#define LOWEST_ARGUMENT (-0x1.6232bdd7abcd2p9) /* ln(2^-1022) */
-#define TAYLOR_TERMS 14                        /* r^15/15! < 2^-62 relative */
-#endif
-
-#define LOG2_E ((real)0x1.71547652b82fep0)
-
-typedef real vector __attribute__((vector_size(VECTOR_BYTES)));
-typedef integer vector_mask __attribute__((vector_size(VECTOR_BYTES)));
+#include "kernels/vectors.h"
 
 enum {
-    LANES = VECTOR_BYTES / sizeof(real),
     CHUNK = 256, /* elements handled through a buffer on the stack where a mask must be gathered or
                     converted */
     SUM_BLOCK = 1024 /* elements summed in the row's type before the sum moves to double */
 };
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE vector load(const real *from) {
-    vector x;
-    memcpy(&x, from, sizeof x);
-    return x;
-}
-
-INLINE void store(real *to, vector x) {
-    memcpy(to, &x, sizeof x);
-}
-
-/* The first n < LANES elements; the other lanes are `fill`. */
-INLINE vector load_part(const real *from, int64_t n, real fill) {
-    real lanes[LANES];
-    for (int64_t i = 0; i < LANES; ++i) {
-        lanes[i] = fill;
-    }
-    memcpy(lanes, from, (size_t)n * sizeof(real));
-    return load(lanes);
-}
-
-INLINE void store_part(real *to, vector x, int64_t n) {
-    memcpy(to, &x, (size_t)n * sizeof(real));
-}
-
-/* Subtracting +0 keeps the sign of -0, which adding it would lose. */
-INLINE vector broadcast(real x) {
-    return x - (vector){0};
-}
-
-/* mask ? a : b, lane by lane; a mask's lanes are all ones or all zeros. */
-INLINE vector select(vector_mask mask, vector a, vector b) {
-    return (vector)((mask & (vector_mask)a) | (~mask & (vector_mask)b));
-}
-
-INLINE vector absolute(vector x) {
-    const vector_mask sign = (vector_mask)broadcast((real)-0.0);
-    return (vector)((vector_mask)x & ~sign);
-}
 
 /* 1/k!, the Taylor coefficients of exp. */
 static const real inverse_factorial[15] = {
@@ -149,13 +62,13 @@ INLINE exp_parts split_exp(vector x) {
 /* exp(x) for x <= 0 or NaN. */
 INLINE vector exp_nonpositive(vector x) {
     const vector_mask vanishes = x < LOWEST_ARGUMENT;
-    const exp_parts parts = split_exp(select(vanishes, broadcast(LOWEST_ARGUMENT), x));
-    return select(vanishes, broadcast(0), parts.power * parts.tail + parts.power);
+    const exp_parts parts = split_exp(choose(vanishes, broadcast(LOWEST_ARGUMENT), x));
+    return choose(vanishes, broadcast(0), parts.power * parts.tail + parts.power);
 }
 
 /* exp(x) - 1 for x <= 0 or NaN. */
 INLINE vector expm1_nonpositive(vector x) {
-    const exp_parts parts = split_exp(select(x < LOWEST_ARGUMENT, broadcast(LOWEST_ARGUMENT), x));
+    const exp_parts parts = split_exp(choose(x < LOWEST_ARGUMENT, broadcast(LOWEST_ARGUMENT), x));
     return parts.power * parts.tail + (parts.power - 1);
 }
 
@@ -180,11 +93,11 @@ static double row_max(const void *data, int64_t n) {
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES) {
         const vector x = load(row + j);
-        largest = select(x > largest, x, largest);
+        largest = choose(x > largest, x, largest);
     }
     if (j < n) {
         const vector x = load_part(row + j, n - j, lowest);
-        largest = select(x > largest, x, largest);
+        largest = choose(x > largest, x, largest);
     }
     real result = lowest;
     for (int i = 0; i < LANES; ++i) {
@@ -281,7 +194,7 @@ static void row_softcap(void *row, int64_t n, double cap) {
 INLINE vector logistic(vector x, real unused) {
     (void)unused;
     const vector e = exp_nonpositive(-absolute(x));
-    return select(x < 0, e, broadcast(1)) / (1 + e);
+    return choose(x < 0, e, broadcast(1)) / (1 + e);
 }
 
 static void row_sigmoid(void *row, int64_t n) {
@@ -348,7 +261,7 @@ INLINE void apply_bias(real *row, int64_t n, const char *bias, int64_t stride, i
             real *target = row + first + j;
             const vector b = load(buffer + j);
             const vector x = count == LANES ? load(target) : load_part(target, count, 0);
-            store_part(target, select(b == -(real)INFINITY, broadcast(excluded), function(x, b)),
+            store_part(target, choose(b == -(real)INFINITY, broadcast(excluded), function(x, b)),
                        count);
         }
     }
@@ -380,7 +293,7 @@ static void row_hide(void *data, int64_t n, const unsigned char *flags, int64_t 
             memcpy(&mask, hidden + j, sizeof mask);
             real *target = row + first + j;
             const vector x = width == LANES ? load(target) : load_part(target, width, 0);
-            store_part(target, select(mask, broadcast(replacement), x), width);
+            store_part(target, choose(mask, broadcast(replacement), x), width);
         }
     }
 }
@@ -406,10 +319,7 @@ static void row_accumulate(void *to_data, const void *from_data, int64_t stride,
     }
 }
 
-#define JOIN_WORDS(isa, real_name) attni_row_kernels_##isa##_##real_name
-#define TABLE_NAME(isa, real_name) JOIN_WORDS(isa, real_name)
-
-const attni_row_kernels TABLE_NAME(ATTNI_ISA, REAL_NAME) = {
+const attni_row_kernels TABLE_NAME(row_kernels) = {
     .max = row_max,
     .has_nan = row_has_nan,
     .is_zero = row_is_zero,

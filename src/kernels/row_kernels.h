@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * row_kernels.h: what the row kernels promise, and how one set of them is chosen.
+ * row_kernels.h: what the row kernels promise.
  *
  * A kernel works on a row: n >= 0 consecutive elements (float32 or float64, at any alignment) that
  * it may change in place. Kernels get raw pointers and sizes that the caller has checked; they
@@ -57,22 +57,5 @@ typedef struct attni_row_kernels {
     /* to[c] += factor * from[c * stride] */
     void (*accumulate)(void *to, const void *from, int64_t stride, int64_t n, double factor);
 } attni_row_kernels;
-
-/* A named set: the kernels of one instruction set for both element types. */
-typedef struct attni_kernel_set {
-    const char *name;
-    const attni_row_kernels *float32;
-    const attni_row_kernels *float64;
-} attni_kernel_set;
-
-/* The set of a name, the best one this CPU runs for NULL; NULL if there is no such set or this CPU
- * cannot run it. */
-const attni_kernel_set *attni_kernel_set_find(const char *name);
-
-/* The sets this CPU runs, best first; NULL past the last. */
-const attni_kernel_set *attni_kernel_set_at(int32_t index);
-
-/* The kernels of an element type, enum attn_dtype float32 or float64. */
-const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t dtype);
 
 #endif

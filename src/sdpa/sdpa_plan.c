@@ -117,18 +117,12 @@ static void lay_out(const attni_sdpa_problem *problem, attni_sdpa_plan *plan) {
     attni_gemm_add_scratch(&value_call, layout);
 }
 
-attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
-                                 attni_sdpa_plan *plan) {
-    *plan = (attni_sdpa_plan){
-        .engine = ATTN_ENGINE_BLAS,
-        .gemm = attni_context_gemm(context),
-        .score_cols = problem->src_len + problem->extra_cols,
-        .row_block = choose_row_block(problem),
-        .packs = choose_packs(problem),
-        .reason = attni_context_engine(context) == ATTN_ENGINE_BLAS
-                      ? "the context asks for the BLAS engine"
-                      : "the BLAS engine is the only one in this version",
-    };
+static attn_status make_blas_plan(const attn_context *context, const attni_sdpa_problem *problem,
+                                  attni_sdpa_plan *plan) {
+    plan->gemm = attni_context_gemm(context);
+    plan->score_cols = problem->src_len + problem->extra_cols;
+    plan->row_block = choose_row_block(problem);
+    plan->packs = choose_packs(problem);
     ATTNI_TRY(attni_gemm_check(plan->gemm));
     if (plan->gemm == ATTN_GEMM_NATIVE) {
         plan->packs &= ~ATTNI_PACKS_QUERY; /* the native product reads any layout; only what it
@@ -144,6 +138,37 @@ attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_p
         plan->is_parallel = plan->score_cols >= PARALLEL_ELEMENTS / plan->row_block;
         lay_out(problem, plan);
     }
+    return ATTN_OK;
+}
+
+/* The fused engine is the faster one for every shape; it knows float32 only. */
+static attn_status choose_engine(const attn_context *context, const attni_sdpa_problem *problem,
+                                 attni_sdpa_plan *plan) {
+    const int32_t wanted = attni_context_engine(context);
+    const bool is_float32 = problem->dtype == ATTN_DTYPE_FLOAT32;
+    plan->engine = wanted;
+    if (wanted == ATTN_ENGINE_AUTO) {
+        plan->engine = is_float32 ? ATTN_ENGINE_FUSED : ATTN_ENGINE_BLAS;
+        plan->reason = is_float32 ? "the fused engine is the fastest for float32"
+                                  : "the fused engine computes float32 only";
+        return ATTN_OK;
+    }
+    if (wanted == ATTN_ENGINE_FUSED && !is_float32) {
+        return attni_fail(ATTN_ERROR_UNSUPPORTED,
+                          "query: expected float32, which is all that the context's "
+                          "ATTN_ENGINE_FUSED computes, got float64; use ATTN_ENGINE_AUTO");
+    }
+    plan->reason = wanted == ATTN_ENGINE_FUSED ? "the context asks for the fused engine"
+                                               : "the context asks for the BLAS engine";
+    return ATTN_OK;
+}
+
+attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
+                                 attni_sdpa_plan *plan) {
+    *plan = (attni_sdpa_plan){.gemm = ATTN_GEMM_NATIVE};
+    ATTNI_TRY(choose_engine(context, problem, plan));
+    ATTNI_TRY(plan->engine == ATTN_ENGINE_FUSED ? attni_fused_make_plan(context, problem, plan)
+                                                : make_blas_plan(context, problem, plan));
     size_t bytes;
     return attni_layout_bytes(&plan->layout, &bytes);
 }

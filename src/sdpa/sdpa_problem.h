@@ -14,6 +14,7 @@
 
 #include "base/workspace.h"
 #include "context/context.h"
+#include "sdpa/fused_plan.h"
 #include "softmax/interval.h"
 #include "softmax/mask.h"
 #include "tensor/tensor_check.h"
@@ -96,6 +97,8 @@ typedef struct attni_sdpa_plan {
     size_t value_offset;
     size_t output_offset;
     size_t gemm_offset;
+    attni_fused_plan fused; /* of the fused engine; the fields from is_parallel to gemm_offset are the
+                               BLAS engine's */
     attni_layout layout;
     const char *reason;
 } attni_sdpa_plan;
@@ -128,5 +131,14 @@ attn_status attni_sdpa_run(attn_context *context, const attni_sdpa_problem *prob
 /* engine_blas.c. Counts the blocks it computed into *num_blocks. */
 attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_problem *problem,
                                   const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks);
+
+/* fused_plan.c: what the fused engine needs of a plan. */
+attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
+                                  attni_sdpa_plan *plan);
+
+/* engine_fused.c: as attni_engine_blas_run, for float32. */
+attn_status attni_engine_fused_run(attn_context *context, const attni_sdpa_problem *problem,
+                                   const attni_sdpa_plan *plan, char *scratch,
+                                   int64_t *num_blocks);
 
 #endif

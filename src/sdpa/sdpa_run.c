@@ -8,7 +8,9 @@
 attn_status attni_sdpa_run(attn_context *context, const attni_sdpa_problem *problem,
                            const attni_sdpa_plan *plan, char *scratch) {
     int64_t num_blocks = 0;
-    ATTNI_TRY(attni_engine_blas_run(context, problem, plan, scratch, &num_blocks));
+    ATTNI_TRY(plan->engine == ATTN_ENGINE_FUSED
+                  ? attni_engine_fused_run(context, problem, plan, scratch, &num_blocks)
+                  : attni_engine_blas_run(context, problem, plan, scratch, &num_blocks));
     if (problem->report != NULL) {
         attn_sdpa_report report = attni_sdpa_report_of(context, plan);
         report.num_blocks = num_blocks;

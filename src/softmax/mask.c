@@ -82,6 +82,32 @@ void attni_mask_exclude(const attni_mask *mask, int64_t offset, int64_t stride,
     }
 }
 
+void attni_mask_apply_rows(const attni_mask *mask, const char *const *rows,
+                           const attni_mask_tile *tile) {
+    if (mask->kind == ATTN_MASK_ADDITIVE) {
+        tile->kernels->add_bias(tile->scores, tile->vectors, tile->num_keys,
+                                (const float *const *)rows, tile->is_added, tile->excluded);
+    } else {
+        tile->kernels->hide(tile->scores, tile->vectors, tile->num_keys,
+                            (const unsigned char *const *)rows,
+                            mask->kind == ATTN_MASK_BOOL_EXCLUDE, tile->excluded);
+    }
+}
+
+void attni_mask_apply_keys(const attni_mask *mask, int64_t offset, int64_t stride,
+                           const attni_mask_tile *tile) {
+    const char *first = element_at(mask, offset);
+    if (mask->kind == ATTN_MASK_ADDITIVE) {
+        tile->kernels->add_key_bias(tile->scores, tile->vectors, tile->num_keys,
+                                    (const float *)(const void *)first, stride, tile->is_added,
+                                    tile->excluded);
+    } else {
+        tile->kernels->hide_keys(tile->scores, tile->vectors, tile->num_keys,
+                                 (const unsigned char *)first, stride,
+                                 mask->kind == ATTN_MASK_BOOL_EXCLUDE, tile->excluded);
+    }
+}
+
 bool attni_mask_excludes(const attni_mask *mask, int64_t offset) {
     const char *element = element_at(mask, offset);
     if (mask->kind != ATTN_MASK_ADDITIVE) {

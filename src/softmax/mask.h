@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/lane_kernels.h"
 #include "kernels/row_kernels.h"
 #include "tensor/tensor_check.h"
 
@@ -45,6 +46,26 @@ void attni_mask_apply(const attni_mask *mask, int64_t offset, int64_t stride,
 /* The same, but only for what the mask excludes: nothing is added. */
 void attni_mask_exclude(const attni_mask *mask, int64_t offset, int64_t stride,
                         const attni_row_kernels *kernels, void *row, int64_t n, double excluded);
+
+/* A tile of scores (see kernels/tile_kernels.h) that a mask is applied to. Without is_added an
+ * additive mask only excludes. */
+typedef struct attni_mask_tile {
+    const attni_lane_kernels *kernels;
+    float *scores;
+    int32_t vectors;
+    int64_t num_keys;
+    bool is_added;
+    float excluded;
+} attni_mask_tile;
+
+/* Applies a mask to a tile: rows[lane] is the mask's element for the first key, those of the others
+ * follow it without gaps. */
+void attni_mask_apply_rows(const attni_mask *mask, const char *const *rows,
+                           const attni_mask_tile *tile);
+
+/* The same for a mask that all rows share: its elements begin at `offset`, `stride` apart. */
+void attni_mask_apply_keys(const attni_mask *mask, int64_t offset, int64_t stride,
+                           const attni_mask_tile *tile);
 
 /* Whether the mask element at an offset excludes its position by itself. */
 bool attni_mask_excludes(const attni_mask *mask, int64_t offset);

@@ -57,11 +57,6 @@ static const context_refusal refused[] = {
      .params = {.engine = -1},
      .status = ATTN_ERROR_VALUE,
      .line = "engine: expected a value of enum attn_engine, got -1"},
-    {.name = "engine_fused_is_refused",
-     .params = {.engine = ATTN_ENGINE_FUSED},
-     .status = ATTN_ERROR_UNSUPPORTED,
-     .line = "engine: the fused engine is not in this version; use ATTN_ENGINE_AUTO or "
-             "ATTN_ENGINE_BLAS"},
     {.name = "gemm_unknown_is_refused",
      .params = {.gemm = 3},
      .status = ATTN_ERROR_VALUE,
@@ -332,6 +327,7 @@ static void parallel_for_that_refuses_is_reported(void **state) {
     moody_pool pool = {.refuses = true};
     attn_context *context;
     const attn_context_params params = {.struct_size = sizeof params,
+                                        .num_threads = 2,
                                         .parallel_for = moody_parallel_for,
                                         .parallel_for_state = &pool};
     refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "kernels/row_kernels.h"
+#include "kernels/kernel_select.h"
 #include "support/random.h"
 
 /* One set for one element type. */

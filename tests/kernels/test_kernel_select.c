@@ -15,7 +15,7 @@
 #include <attention/version.h>
 
 #include "base/cpu_features.h"
-#include "kernels/row_kernels.h"
+#include "kernels/kernel_select.h"
 
 struct named_isa {
     const char *name;

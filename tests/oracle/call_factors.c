@@ -161,6 +161,9 @@ static int poisoned_mask_rule(int f, int level) {
 }
 
 int shared_rule(int factor_a, int level_a, int factor_b, int level_b) {
+    if (factor_a == FACTOR_DTYPE && factor_b == FACTOR_ENGINE) {
+        return !(level_a == DTYPE_OF_DOUBLE && level_b == ATTN_ENGINE_FUSED);
+    }
     if (factor_a == FACTOR_OPTIONS && level_a == OPTIONS_ABSENT && needs_params(factor_b)) {
         return level_b == 0;
     }

@@ -47,6 +47,7 @@ enum shared_factor {
     NUM_SHARED_FACTORS
 };
 
+enum dtype_level { DTYPE_OF_FLOAT, DTYPE_OF_DOUBLE };
 enum options_level { OPTIONS_PRESENT, OPTIONS_ABSENT /* the params pointer is NULL */ };
 enum scale_level { SCALE_DEFAULT, SCALE_ZERO, SCALE_NEGATIVE, SCALE_POSITIVE };
 enum offset_level {

@@ -28,7 +28,7 @@ attn_context *case_context(const factor_set *set, const factor_case *chosen) {
     const int32_t gemms[] = {ATTN_GEMM_DEFAULT, ATTN_GEMM_NATIVE, ATTN_GEMM_BLAS};
     const attn_context_params params = {
         .struct_size = sizeof params,
-        .num_threads = threads == THREADS_OF_CALLER ? 0 : 1 + threads,
+        .num_threads = 1 + threads,
         .engine = chosen->level[FACTOR_ENGINE],
         .gemm = gemms[chosen->level[FACTOR_GEMM]],
         .kernels = kernels == 0 ? NULL : set->factors[FACTOR_KERNELS].level_names[kernels],

@@ -14,6 +14,7 @@
 
 #include <attention/attention.h>
 
+enum { NUM_ENGINES = ATTN_ENGINE_FUSED + 1, NUM_GEMMS = ATTN_GEMM_NATIVE + 1 };
 enum { BATCH = 2, HEADS = 3, TGT = 37, SRC = 41, FEATURES = 8, ELEMENTS = 1 << 16 };
 
 /* How a (batch, head, row, feature) tensor lies in memory. */
@@ -77,9 +78,11 @@ static void explain_every_layout_and_context_agrees_with_the_run(void **state) {
     int calls = 0;
     const char *kernels;
     for (int32_t k = 0; (kernels = attn_kernels_name(k)) != NULL; ++k) {
-        for (int32_t gemm = ATTN_GEMM_DEFAULT; gemm <= ATTN_GEMM_NATIVE; ++gemm) {
-            const attn_context_params settings = {
-                .struct_size = sizeof settings, .gemm = gemm, .kernels = kernels};
+        for (int32_t setting = 0; setting < NUM_ENGINES * NUM_GEMMS; ++setting) {
+            const attn_context_params settings = {.struct_size = sizeof settings,
+                                                  .engine = setting / NUM_GEMMS,
+                                                  .gemm = setting % NUM_GEMMS,
+                                                  .kernels = kernels};
             attn_context *context;
             if (attn_context_create(&settings, &context) == ATTN_ERROR_UNSUPPORTED) {
                 printf("left out: %s\n", attn_last_error());
@@ -109,7 +112,10 @@ static void explain_names_kernels_and_products_of_its_context(void **state) {
     assert_int_equal(attn_tensor_init(&view, data, ATTN_DTYPE_FLOAT32, 2, (int64_t[]){1, FEATURES}),
                      ATTN_OK);
     const attn_context_params settings = {
-        .struct_size = sizeof settings, .gemm = ATTN_GEMM_NATIVE, .kernels = "baseline"};
+        .struct_size = sizeof settings,
+        .engine = ATTN_ENGINE_BLAS,
+        .gemm = ATTN_GEMM_NATIVE,
+        .kernels = "baseline"};
     attn_context *context;
     if (strcmp(attn_kernels_name(0), "neon") == 0) {
         printf("left out: this machine has no baseline kernels\n");
@@ -140,15 +146,50 @@ static void explain_without_queries_plans_no_blocks_and_no_memory(void **state) 
     assert_int_equal(report.workspace_bytes, 0);
 }
 
-static void forcing_the_absent_engine_is_a_clear_error(void **state) {
-    (void)state;
-    const attn_context_params settings = {.struct_size = sizeof settings,
-                                          .engine = ATTN_ENGINE_FUSED};
+/* What a context with the wanted engine runs for inputs of a type. */
+static attn_status engine_of(int32_t wanted, int32_t dtype, int32_t *engine) {
+    double data[FEATURES] = {0};
+    attn_tensor view;
+    assert_int_equal(attn_tensor_init(&view, data, dtype, 2, (int64_t[]){1, FEATURES}), ATTN_OK);
+    const attn_context_params settings = {.struct_size = sizeof settings, .engine = wanted};
     attn_context *context;
-    assert_int_equal(attn_context_create(&settings, &context), ATTN_ERROR_UNSUPPORTED);
-    assert_null(context);
-    assert_string_equal(attn_last_error(), "engine: the fused engine is not in this version; use "
-                                           "ATTN_ENGINE_AUTO or ATTN_ENGINE_BLAS");
+    assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);
+    attn_sdpa_report report = {.struct_size = sizeof report};
+    const attn_status status =
+        attn_sdpa_explain(context, &view, &view, &view, NULL, &view, &report);
+    attn_context_destroy(context);
+    *engine = report.engine;
+    return status;
+}
+
+static void engine_follows_the_context_and_the_type(void **state) {
+    (void)state;
+    static const struct {
+        int32_t wanted;
+        int32_t dtype;
+        int32_t engine;
+    } rules[] = {
+        {ATTN_ENGINE_AUTO, ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED},
+        {ATTN_ENGINE_AUTO, ATTN_DTYPE_FLOAT64, ATTN_ENGINE_BLAS},
+        {ATTN_ENGINE_BLAS, ATTN_DTYPE_FLOAT32, ATTN_ENGINE_BLAS},
+        {ATTN_ENGINE_BLAS, ATTN_DTYPE_FLOAT64, ATTN_ENGINE_BLAS},
+        {ATTN_ENGINE_FUSED, ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; ++i) {
+        int32_t engine;
+        assert_int_equal(engine_of(rules[i].wanted, rules[i].dtype, &engine), ATTN_OK);
+        assert_int_equal(engine, rules[i].engine);
+    }
+}
+
+static void float64_by_the_fused_engine_is_a_clear_error(void **state) {
+    (void)state;
+    int32_t engine;
+    assert_int_equal(engine_of(ATTN_ENGINE_FUSED, ATTN_DTYPE_FLOAT64, &engine),
+                     ATTN_ERROR_UNSUPPORTED);
+    assert_string_equal(attn_last_error(),
+                        "query: expected float32, which is all that the context's "
+                        "ATTN_ENGINE_FUSED computes, got float64; use ATTN_ENGINE_AUTO");
 }
 
 int main(void) {
@@ -156,7 +197,8 @@ int main(void) {
         cmocka_unit_test(explain_every_layout_and_context_agrees_with_the_run),
         cmocka_unit_test(explain_names_kernels_and_products_of_its_context),
         cmocka_unit_test(explain_without_queries_plans_no_blocks_and_no_memory),
-        cmocka_unit_test(forcing_the_absent_engine_is_a_clear_error),
+        cmocka_unit_test(engine_follows_the_context_and_the_type),
+        cmocka_unit_test(float64_by_the_fused_engine_is_a_clear_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

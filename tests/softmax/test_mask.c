@@ -14,6 +14,7 @@
 
 #include <attention/softmax.h>
 
+#include "kernels/kernel_select.h"
 #include "softmax/mask.h"
 #include "support/random.h"
 #include "tensor/element.h"

@@ -15,6 +15,7 @@
 
 #include <attention/sdpa.h>
 
+#include "kernels/kernel_select.h"
 #include "softmax/row_weights.h"
 #include "support/random.h"
 #include "tensor/element.h"

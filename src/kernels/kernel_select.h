@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * kernel_select.h: sets of kernels, and how one is chosen.
+ */
+#ifndef ATTNI_KERNELS_KERNEL_SELECT_H
+#define ATTNI_KERNELS_KERNEL_SELECT_H
+
+#include <stdint.h>
+
+#include "kernels/lane_kernels.h"
+#include "kernels/row_kernels.h"
+#include "kernels/tile_kernels.h"
+
+/* A named set: the kernels of one instruction set; those without an element type are float32's. */
+typedef struct attni_kernel_set {
+    const char *name;
+    const attni_row_kernels *float32;
+    const attni_row_kernels *float64;
+    const attni_tile_kernels *tiles;
+    const attni_lane_kernels *lanes;
+} attni_kernel_set;
+
+/* The set of a name, the best one this CPU runs for NULL; NULL if there is no such set or this CPU
+ * cannot run it. */
+const attni_kernel_set *attni_kernel_set_find(const char *name);
+
+/* The sets this CPU runs, best first; NULL past the last. */
+const attni_kernel_set *attni_kernel_set_at(int32_t index);
+
+/* The row kernels of an element type, enum attn_dtype float32 or float64. */
+const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t dtype);
+
+#endif

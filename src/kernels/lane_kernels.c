@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * lane_kernels.c: rows to lanes and back, by transposing squares of LANES x LANES elements in
+ * registers: LANES rows are read, or written, a vector at a time.
+ */
+#include "kernels/lane_kernels.h"
+
+#include <math.h>
+
+#include "kernels/kernel_tables.h"
+#include "kernels/vectors.h"
+
+/* ---- transposition ---- */
+
+/* Pairs of elements, halves of quarters and so on change places between two vectors; every step is
+ * one instruction of the common instruction sets, which work within quarters of 128 bits. */
+#if VECTOR_BYTES == 64
+#define LOW_ONES 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29
+#define HIGH_ONES 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31
+#define LOW_TWOS 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
+#define HIGH_TWOS 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
+#define LOW_FOURS 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27
+#define HIGH_FOURS 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
+#define LOW_EIGHTS 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define HIGH_EIGHTS 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#elif VECTOR_BYTES == 32
+#define LOW_ONES 0, 8, 1, 9, 4, 12, 5, 13
+#define HIGH_ONES 2, 10, 3, 11, 6, 14, 7, 15
+#define LOW_TWOS 0, 1, 8, 9, 4, 5, 12, 13
+#define HIGH_TWOS 2, 3, 10, 11, 6, 7, 14, 15
+#define LOW_FOURS 0, 1, 2, 3, 8, 9, 10, 11
+#define HIGH_FOURS 4, 5, 6, 7, 12, 13, 14, 15
+#else
+#define LOW_ONES 0, 4, 1, 5
+#define HIGH_ONES 2, 6, 3, 7
+#define LOW_TWOS 0, 1, 4, 5
+#define HIGH_TWOS 2, 3, 6, 7
+#endif
+
+/* Rows 4 i to 4 i + 3: transposes each of their 4 x 4 squares. */
+INLINE void transpose_quads(vector *rows) {
+    const vector a = __builtin_shufflevector(rows[0], rows[1], LOW_ONES);
+    const vector b = __builtin_shufflevector(rows[0], rows[1], HIGH_ONES);
+    const vector c = __builtin_shufflevector(rows[2], rows[3], LOW_ONES);
+    const vector d = __builtin_shufflevector(rows[2], rows[3], HIGH_ONES);
+    rows[0] = __builtin_shufflevector(a, c, LOW_TWOS);
+    rows[1] = __builtin_shufflevector(a, c, HIGH_TWOS);
+    rows[2] = __builtin_shufflevector(b, d, LOW_TWOS);
+    rows[3] = __builtin_shufflevector(b, d, HIGH_TWOS);
+}
+
+/* Row i, column j of the square to row j, column i. */
+INLINE void transpose(vector square[LANES]) {
+    UNROLL
+    for (int i = 0; i < LANES; i += 4) {
+        transpose_quads(square + i);
+    }
+#if VECTOR_BYTES >= 32
+    UNROLL
+    for (int i = 0; i < LANES; ++i) {
+        if ((i & 4) == 0) {
+            const vector low = square[i];
+            const vector high = square[i + 4];
+            square[i] = __builtin_shufflevector(low, high, LOW_FOURS);
+            square[i + 4] = __builtin_shufflevector(low, high, HIGH_FOURS);
+        }
+    }
+#endif
+#if VECTOR_BYTES == 64
+    UNROLL
+    for (int i = 0; i < LANES / 2; ++i) {
+        const vector low = square[i];
+        const vector high = square[i + 8];
+        square[i] = __builtin_shufflevector(low, high, LOW_EIGHTS);
+        square[i + 8] = __builtin_shufflevector(low, high, HIGH_EIGHTS);
+    }
+#endif
+}
+
+/* The square of elements [j, j + LANES) of LANES rows, so that square[i] has element j + i of each;
+ * of the last elements of a row only `count` exist. */
+INLINE void load_square(vector square[LANES], const float *const *rows, int64_t j, int64_t count) {
+    UNROLL
+    for (int i = 0; i < LANES; ++i) {
+        square[i] = count >= LANES ? load(rows[i] + j) : load_part(rows[i] + j, count, 0);
+    }
+    transpose(square);
+}
+
+/* ---- queries ---- */
+
+INLINE void pack_vector(float *panel, int64_t width, const float *const *rows, int64_t head_dim,
+                        float factor) {
+    int64_t e = 0;
+    for (; e + LANES <= head_dim; e += LANES) {
+        vector square[LANES];
+        load_square(square, rows, e, LANES);
+        UNROLL
+        for (int i = 0; i < LANES; ++i) {
+            store(panel + (e + i) * width, square[i] * factor);
+        }
+    }
+    for (; e < head_dim; ++e) {
+        for (int i = 0; i < LANES; ++i) {
+            panel[e * width + i] = load_scalar(rows[i] + e) * factor;
+        }
+    }
+}
+
+static void lane_pack_rows(float *panel, int32_t vectors, const float *const *rows, int64_t stride,
+                           int64_t head_dim, float factor) {
+    const int64_t width = (int64_t)vectors * LANES;
+    for (int64_t first = 0; stride == 1 && first < width; first += LANES) {
+        pack_vector(panel + first, width, rows + first, head_dim, factor);
+    }
+    for (int64_t lane = 0; stride != 1 && lane < width; ++lane) {
+        for (int64_t e = 0; e < head_dim; ++e) {
+            panel[e * width + lane] = load_scalar(rows[lane] + e * stride) * factor;
+        }
+    }
+}
+
+/* ---- positions ---- */
+
+INLINE vector_mask load_integers(const int32_t *from) {
+    vector_mask x;
+    memcpy(&x, from, sizeof x);
+    return x;
+}
+
+static void lane_clip(float *tile, int32_t vectors, int64_t num_keys, const int32_t *begin,
+                      const int32_t *end, float excluded) {
+    const int64_t width = (int64_t)vectors * LANES;
+    for (int64_t first = 0; first < width; first += LANES) {
+        const vector_mask begins = load_integers(begin + first);
+        const vector_mask ends = load_integers(end + first);
+        for (int64_t j = 0; j < num_keys; ++j) {
+            float *scores = tile + j * width + first;
+            const vector_mask key = (int32_t)j - (vector_mask){0};
+            store(scores, choose((key >= begins) & (key < ends), load(scores), broadcast(excluded)));
+        }
+    }
+}
+
+static void lane_alibi(float *tile, int32_t vectors, int64_t num_keys, const float *slopes,
+                       const float *distances) {
+    const int64_t width = (int64_t)vectors * LANES;
+    for (int64_t first = 0; first < width; first += LANES) {
+        const vector slope = load(slopes + first);
+        const vector distance = load(distances + first);
+        for (int64_t j = 0; j < num_keys; ++j) {
+            float *scores = tile + j * width + first;
+            store(scores, load(scores) - slope * absolute(distance - (float)j));
+        }
+    }
+}
+
+/* ---- masks ---- */
+
+INLINE vector biased(vector score, vector bias, bool is_added, float excluded) {
+    return choose(bias == -(float)INFINITY, broadcast(excluded), is_added ? score + bias : score);
+}
+
+static void lane_add_bias(float *tile, int32_t vectors, int64_t num_keys, const float *const *rows,
+                          bool is_added, float excluded) {
+    const int64_t width = (int64_t)vectors * LANES;
+    for (int64_t first = 0; first < width; first += LANES) {
+        for (int64_t j = 0; j < num_keys; j += LANES) {
+            const int64_t count = num_keys - j < LANES ? num_keys - j : LANES;
+            vector bias[LANES];
+            load_square(bias, rows + first, j, count);
+            float *scores = tile + j * width + first;
+            for (int64_t i = 0; i < count; ++i) {
+                store(scores + i * width,
+                      biased(load(scores + i * width), bias[i], is_added, excluded));
+            }
+        }
+    }
+}
+
+/* LANES flags as numbers. */
+INLINE vector load_flags(const unsigned char *flags, int64_t count) {
+    typedef unsigned char bytes __attribute__((vector_size(LANES)));
+    bytes x = {0};
+    memcpy(&x, flags, count >= LANES ? sizeof x : (size_t)count);
+    return (vector)__builtin_convertvector(x, vector_mask);
+}
+
+static void lane_hide(float *tile, int32_t vectors, int64_t num_keys,
+                      const unsigned char *const *rows, bool hidden_if, float excluded) {
+    const int64_t width = (int64_t)vectors * LANES;
+    const vector_mask inverted = (hidden_if ? 0 : -1) - (vector_mask){0};
+    for (int64_t first = 0; first < width; first += LANES) {
+        for (int64_t j = 0; j < num_keys; j += LANES) {
+            const int64_t count = num_keys - j < LANES ? num_keys - j : LANES;
+            vector square[LANES];
+            UNROLL
+            for (int i = 0; i < LANES; ++i) {
+                square[i] = load_flags(rows[first + i] + j, count);
+            }
+            transpose(square);
+            float *scores = tile + j * width + first;
+            for (int64_t i = 0; i < count; ++i) {
+                const vector_mask hidden = ((vector_mask)square[i] != 0) ^ inverted;
+                store(scores + i * width,
+                      choose(hidden, broadcast(excluded), load(scores + i * width)));
+            }
+        }
+    }
+}
+
+INLINE void fill_key(float *scores, int64_t width, float excluded) {
+    for (int64_t lane = 0; lane < width; lane += LANES) {
+        store(scores + lane, broadcast(excluded));
+    }
+}
+
+static void lane_add_key_bias(float *tile, int32_t vectors, int64_t num_keys, const float *bias,
+                              int64_t stride, bool is_added, float excluded) {
+    const int64_t width = (int64_t)vectors * LANES;
+    for (int64_t j = 0; j < num_keys; ++j) {
+        const float added = load_scalar(bias + j * stride);
+        float *scores = tile + j * width;
+        if (added == -(float)INFINITY) {
+            fill_key(scores, width, excluded);
+            continue;
+        }
+        for (int64_t lane = 0; is_added && lane < width; lane += LANES) {
+            store(scores + lane, load(scores + lane) + added);
+        }
+    }
+}
+
+static void lane_hide_keys(float *tile, int32_t vectors, int64_t num_keys,
+                           const unsigned char *flags, int64_t stride, bool hidden_if,
+                           float excluded) {
+    const int64_t width = (int64_t)vectors * LANES;
+    for (int64_t j = 0; j < num_keys; ++j) {
+        if ((flags[j * stride] != 0) == hidden_if) {
+            fill_key(tile + j * width, width, excluded);
+        }
+    }
+}
+
+/* ---- weights ---- */
+
+INLINE void store_row(float *row, vector weights, int64_t count, bool is_added) {
+    if (count >= LANES) {
+        store(row, is_added ? load(row) + weights : weights);
+    } else {
+        store_part(row, is_added ? load_part(row, count, 0) + weights : weights, count);
+    }
+}
+
+static void lane_store_weights(float *const *rows, const float *tile, int32_t vectors,
+                               int32_t num_rows, int64_t num_keys, const float *factor,
+                               bool is_added) {
+    const int64_t width = (int64_t)vectors * LANES;
+    for (int64_t first = 0; first < num_rows; first += LANES) {
+        const vector factors = load(factor + first);
+        const int64_t count = num_rows - first < LANES ? num_rows - first : LANES;
+        for (int64_t j = 0; j < num_keys; j += LANES) {
+            const int64_t keys = num_keys - j < LANES ? num_keys - j : LANES;
+            vector square[LANES];
+            for (int64_t i = 0; i < LANES; ++i) {
+                square[i] = i < keys ? load(tile + (j + i) * width + first) * factors : (vector){0};
+            }
+            transpose(square);
+            for (int64_t lane = 0; lane < count; ++lane) {
+                store_row(rows[first + lane] + j, square[lane], keys, is_added);
+            }
+        }
+    }
+}
+
+const attni_lane_kernels TABLE_NAME(lane_kernels) = {
+    .pack_rows = lane_pack_rows,
+    .clip = lane_clip,
+    .alibi = lane_alibi,
+    .add_bias = lane_add_bias,
+    .hide = lane_hide,
+    .add_key_bias = lane_add_key_bias,
+    .hide_keys = lane_hide_keys,
+    .store_weights = lane_store_weights,
+};

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * tile_kernels.c: scores, weights and weighted values of a tile, the three loops in which the fused
+ * engine spends its time. Each product keeps a block of results in registers: a few keys times a
+ * panel of queries, a few rows times a chunk of value columns, so many that the multiply-add units
+ * never wait for one another or for loads.
+ */
+#include "kernels/tile_kernels.h"
+
+#include <math.h>
+
+#include "kernels/kernel_tables.h"
+#include "kernels/vectors.h"
+
+/* Sizes of the blocks in registers. With 16 registers 12 results leave room for what they are made
+ * of, with 32 registers 24 do. */
+#if VECTOR_BYTES == 64 || defined(__aarch64__)
+enum { KEYS_OF_3 = 8, KEYS_OF_2 = 12, KEYS_OF_1 = 16 };
+#else
+enum { KEYS_OF_3 = 4, KEYS_OF_2 = 6, KEYS_OF_1 = 8 };
+#endif
+#if VECTOR_BYTES == 64
+enum { ROWS = 12, FEWER_ROWS = 8, CHUNK_VECTORS = 2 };
+#elif defined(__aarch64__)
+enum { ROWS = 6, FEWER_ROWS = 4, CHUNK_VECTORS = 4 };
+#else
+enum { ROWS = 6, FEWER_ROWS = 4, CHUNK_VECTORS = 2 };
+#endif
+enum { CHUNK_COLUMNS = CHUNK_VECTORS * LANES };
+
+/* ---- scores ---- */
+
+/* `num_keys` rows of a tile; it and `vectors` are constants where this is inlined. */
+INLINE void score_keys(float *tile, const int vectors, const float *panel, int64_t head_dim,
+                       const float *keys, int64_t key_stride, const int num_keys, vector *max) {
+    vector scores[KEYS_OF_1][ATTNI_PANEL_VECTORS];
+    UNROLL
+    for (int j = 0; j < num_keys; ++j) {
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            scores[j][v] = (vector){0};
+        }
+    }
+    for (int64_t e = 0; e < head_dim; ++e) {
+        vector queries[ATTNI_PANEL_VECTORS];
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            queries[v] = load(panel + (e * vectors + v) * LANES);
+        }
+        UNROLL
+        for (int j = 0; j < num_keys; ++j) {
+            const float key = load_scalar(keys + j * key_stride + e);
+            UNROLL
+            for (int v = 0; v < vectors; ++v) {
+                scores[j][v] += key * queries[v];
+            }
+        }
+    }
+    UNROLL
+    for (int j = 0; j < num_keys; ++j) {
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            store(tile + (j * vectors + v) * LANES, scores[j][v]);
+            max[v] = larger(scores[j][v], max[v]);
+        }
+    }
+}
+
+INLINE void score_tile(float *tile, const int vectors, const float *panel, int64_t head_dim,
+                       const float *keys, int64_t key_stride, int64_t num_keys, const int block,
+                       float *max_lanes) {
+    vector max[ATTNI_PANEL_VECTORS];
+    UNROLL
+    for (int v = 0; v < vectors; ++v) {
+        max[v] = load(max_lanes + v * LANES);
+    }
+    int64_t j = 0;
+    for (; j + block <= num_keys; j += block) {
+        score_keys(tile + j * vectors * LANES, vectors, panel, head_dim, keys + j * key_stride,
+                   key_stride, block, max);
+    }
+    for (; j + 2 <= num_keys; j += 2) {
+        score_keys(tile + j * vectors * LANES, vectors, panel, head_dim, keys + j * key_stride,
+                   key_stride, 2, max);
+    }
+    if (j < num_keys) {
+        score_keys(tile + j * vectors * LANES, vectors, panel, head_dim, keys + j * key_stride,
+                   key_stride, 1, max);
+    }
+    UNROLL
+    for (int v = 0; v < vectors; ++v) {
+        store(max_lanes + v * LANES, max[v]);
+    }
+}
+
+static void tile_score(float *tile, int32_t vectors, const float *panel, int64_t head_dim,
+                       const float *keys, int64_t key_stride, int64_t num_keys, float *max) {
+    if (vectors == 3) {
+        score_tile(tile, 3, panel, head_dim, keys, key_stride, num_keys, KEYS_OF_3, max);
+    } else if (vectors == 2) {
+        score_tile(tile, 2, panel, head_dim, keys, key_stride, num_keys, KEYS_OF_2, max);
+    } else {
+        score_tile(tile, 1, panel, head_dim, keys, key_stride, num_keys, KEYS_OF_1, max);
+    }
+}
+
+static void tile_find_max(const float *tile, int32_t vectors, int64_t num_keys, float *max_lanes) {
+    for (int v = 0; v < vectors; ++v) {
+        vector max = load(max_lanes + v * LANES);
+        for (int64_t j = 0; j < num_keys; ++j) {
+            max = larger(load(tile + (j * vectors + v) * LANES), max);
+        }
+        store(max_lanes + v * LANES, max);
+    }
+}
+
+/* ---- weights ---- */
+
+/* 2^f for |f| <= 1/2 by a polynomial with the least relative error, 2.6e-9. */
+static const float power_of_2[7] = {
+    1.0F,          0x1.62e432p-1F,  0x1.ebfbe2p-3F,  0x1.c6ae72p-5F,
+    0x1.3b270ep-7F, 0x1.5f7276p-10F, 0x1.470b4ap-13F,
+};
+
+/* exp(x) for x <= 0 or NaN: 2^n 2^f, n the integer nearest x / ln 2 and f the rest. x is bounded
+ * below where n becomes -127, whose power of 2 has exponent bits 0: it is 0, as is exp(-inf). */
+INLINE vector exp_of(vector x) {
+    const vector bounded = larger(broadcast(-0x1.601ap6F), x);
+    const vector shifted = bounded * 0x1.715476p0F + (ROUND_MAGIC + EXPONENT_BIAS);
+    const vector n = shifted - (ROUND_MAGIC + EXPONENT_BIAS);
+    const vector f = bounded * 0x1.4ae0cp-26F + (bounded * 0x1.715476p0F - n);
+    vector series = broadcast(power_of_2[6]);
+    UNROLL
+    for (int k = 5; k >= 0; --k) {
+        series = series * f + power_of_2[k];
+    }
+    return series * (vector)((vector_mask)shifted << MANTISSA_BITS);
+}
+
+/* A row that has seen nothing has the maximum -inf; any finite number in its place makes all its
+ * weights 0. */
+INLINE vector finite_max(vector max) {
+    return choose(max == -(float)INFINITY, broadcast(0), max);
+}
+
+INLINE void exponentiate_tile(float *tile, const int vectors, int64_t num_keys,
+                              attni_panel_state *state) {
+    vector max[ATTNI_PANEL_VECTORS];
+    vector sum[ATTNI_PANEL_VECTORS];
+    UNROLL
+    for (int v = 0; v < vectors; ++v) {
+        max[v] = finite_max(load(state->max + v * LANES));
+        sum[v] = (vector){0};
+    }
+    for (int64_t j = 0; j < num_keys; ++j) {
+        float *row = tile + j * vectors * LANES;
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            const vector weight = exp_of(load(row + v * LANES) - max[v]);
+            store(row + v * LANES, weight);
+            sum[v] += weight;
+        }
+    }
+    UNROLL
+    for (int v = 0; v < vectors; ++v) {
+        const vector rescale = exp_of(load(state->old_max + v * LANES) - max[v]);
+        store(state->rescale + v * LANES, rescale);
+        store(state->sum + v * LANES, load(state->sum + v * LANES) * rescale + sum[v]);
+    }
+}
+
+static void tile_exponentiate(float *tile, int32_t vectors, int64_t num_keys,
+                              attni_panel_state *state) {
+    if (vectors == 3) {
+        exponentiate_tile(tile, 3, num_keys, state);
+    } else if (vectors == 2) {
+        exponentiate_tile(tile, 2, num_keys, state);
+    } else {
+        exponentiate_tile(tile, 1, num_keys, state);
+    }
+}
+
+static void tile_add_magnitudes(const float *tile, int32_t vectors, int64_t num_keys,
+                                float *sum_lanes) {
+    for (int v = 0; v < vectors; ++v) {
+        vector sum = load(sum_lanes + v * LANES);
+        for (int64_t j = 0; j < num_keys; ++j) {
+            sum += absolute(load(tile + (j * vectors + v) * LANES));
+        }
+        store(sum_lanes + v * LANES, sum);
+    }
+}
+
+/* ---- weighted values ---- */
+
+static void tile_pack_values(float *packed, int64_t chunk_stride, const float *values,
+                             int64_t key_stride, int64_t col_stride, int64_t num_keys,
+                             int64_t value_dim) {
+    for (int64_t first = 0; first < value_dim; first += CHUNK_COLUMNS) {
+        float *chunk = packed + first / CHUNK_COLUMNS * chunk_stride;
+        const int64_t left = value_dim - first;
+        const int64_t cols = left < CHUNK_COLUMNS ? left : CHUNK_COLUMNS;
+        for (int64_t j = 0; j < num_keys; ++j) {
+            const float *from = values + j * key_stride + first * col_stride;
+            float *to = chunk + j * CHUNK_COLUMNS;
+            if (col_stride == 1 && cols == CHUNK_COLUMNS) {
+                memcpy(to, from, CHUNK_COLUMNS * sizeof(float));
+                continue;
+            }
+            for (int64_t i = 0; i < CHUNK_COLUMNS; ++i) {
+                to[i] = i < cols ? load_scalar(from + i * col_stride) : 0;
+            }
+        }
+    }
+}
+
+INLINE vector first_sums(const attni_value_tile *tile, int row, int64_t col) {
+    return tile->is_added
+               ? load(tile->sums + row * tile->sum_stride + col) * tile->rescale[row]
+               : (vector){0};
+}
+
+/* Row r of a block of sums to where it belongs. */
+INLINE void store_sums(const attni_value_tile *tile, int row, int64_t col, vector sums) {
+    if (tile->outputs == NULL) {
+        store(tile->sums + row * tile->sum_stride + col, sums);
+    } else if (row < tile->num_rows) {
+        const vector output = sums * tile->factor[row];
+        if (col + LANES <= tile->value_dim) {
+            store(tile->outputs[row] + col, output);
+        } else {
+            store_part(tile->outputs[row] + col, output, tile->value_dim - col);
+        }
+    }
+}
+
+/* Rows [row, row + rows) times `vectors` vectors of columns from col on; rows and vectors are
+ * constants where this is inlined. */
+INLINE void weigh_block(const attni_value_tile *tile, int row, const int rows, int64_t col,
+                        const int vectors) {
+    vector sums[ROWS][CHUNK_VECTORS];
+    UNROLL
+    for (int r = 0; r < rows; ++r) {
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            sums[r][v] = first_sums(tile, row + r, col + v * LANES);
+        }
+    }
+    const int64_t width = (int64_t)tile->vectors * LANES;
+    const int64_t end = tile->end[row + rows - 1];
+    const int64_t key_stride = tile->key_stride;
+    const float *weights = tile->weights + row;
+    const float *values =
+        tile->values + col / CHUNK_COLUMNS * tile->chunk_stride + col % CHUNK_COLUMNS;
+    for (int64_t j = tile->begin[row]; j < end; ++j) {
+        vector value[CHUNK_VECTORS];
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            value[v] = load(values + j * key_stride + v * LANES);
+        }
+        UNROLL
+        for (int r = 0; r < rows; ++r) {
+            const float weight = weights[j * width + r];
+            UNROLL
+            for (int v = 0; v < vectors; ++v) {
+                sums[r][v] += weight * value[v];
+            }
+        }
+    }
+    UNROLL
+    for (int r = 0; r < rows; ++r) {
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            store_sums(tile, row + r, col + v * LANES, sums[r][v]);
+        }
+    }
+}
+
+/* All rows times `vectors` vectors of columns. A panel's width is a sum of the two block sizes. */
+INLINE void weigh_columns(const attni_value_tile *tile, int64_t col, const int vectors) {
+    const int width = tile->vectors * LANES;
+    for (int row = 0; row < width;) {
+        const int left = width - row;
+        if (left == FEWER_ROWS || left == 2 * FEWER_ROWS) {
+            weigh_block(tile, row, FEWER_ROWS, col, vectors);
+            row += FEWER_ROWS;
+        } else {
+            weigh_block(tile, row, ROWS, col, vectors);
+            row += ROWS;
+        }
+    }
+}
+
+static void tile_weigh_values(const attni_value_tile *tile) {
+    int64_t col = 0;
+    for (; col + (CHUNK_VECTORS - 1) * LANES < tile->value_dim; col += CHUNK_COLUMNS) {
+        weigh_columns(tile, col, CHUNK_VECTORS);
+    }
+    for (; col < tile->value_dim; col += LANES) {
+        weigh_columns(tile, col, 1);
+    }
+}
+
+/* x * 0 is 0 for finite x only, and a NaN stays in the sum. */
+static bool tile_are_finite(const float *values, int64_t key_stride, int64_t col_stride,
+                            int64_t num_keys, int64_t value_dim) {
+    vector zeros = {0};
+    float last_zeros = 0;
+    for (int64_t j = 0; j < num_keys; ++j) {
+        const float *row = values + j * key_stride;
+        int64_t c = 0;
+        for (; col_stride == 1 && c + LANES <= value_dim; c += LANES) {
+            zeros += load(row + c) * 0;
+        }
+        for (; c < value_dim; ++c) {
+            last_zeros += load_scalar(row + c * col_stride) * 0;
+        }
+    }
+    for (int i = 0; i < LANES; ++i) {
+        last_zeros += zeros[i];
+    }
+    return last_zeros == 0;
+}
+
+const attni_tile_kernels TABLE_NAME(tile_kernels) = {
+    .lanes = LANES,
+    .value_columns = CHUNK_COLUMNS,
+    .score = tile_score,
+    .find_max = tile_find_max,
+    .exponentiate = tile_exponentiate,
+    .add_magnitudes = tile_add_magnitudes,
+    .pack_values = tile_pack_values,
+    .weigh_values = tile_weigh_values,
+    .are_finite = tile_are_finite,
+};

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * fused_panel.c: panels: which rows they have and what those see, and what becomes of their results.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "sdpa/engine_fused.h"
+#include "tensor/element.h"
+#include "tensor/strided_copy.h"
+
+/* ---- rows in ---- */
+
+/* How many of `left` vectors the next panel takes: 3, but 2 twice rather than 3 and then 1, which
+ * would leave the multiply-add units waiting. */
+static int32_t next_vectors(int64_t left) {
+    if (left == 4 || left == 2) {
+        return 2;
+    }
+    return left == 1 ? 1 : ATTNI_PANEL_VECTORS;
+}
+
+static void find_rows(const attni_fused_item *item, attni_panel *panel, int64_t first_row) {
+    const attni_fused_plan *plan = item->engine->plan;
+    int64_t row = first_row / plan->group;
+    int64_t head = first_row % plan->group;
+    panel->count = (int32_t)attni_min(panel->width, plan->rows - first_row);
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        if (lane >= panel->count) {
+            panel->row[lane] = panel->row[panel->count - 1];
+            panel->head[lane] = panel->head[panel->count - 1];
+        } else {
+            panel->row[lane] = row;
+            panel->head[lane] = item->first_head + head;
+            head = head + 1 < plan->group ? head + 1 : 0;
+            row += head == 0;
+        }
+        panel->first_key[lane] = attni_first_visible(&item->visibility, panel->row[lane]);
+        panel->past_key[lane] = attni_past_visible(&item->visibility, panel->row[lane]);
+    }
+    const int32_t last = panel->count - 1;
+    panel->seen = attni_interval_between(panel->first_key[0], panel->past_key[last]);
+    panel->common = attni_interval_between(panel->first_key[last], panel->past_key[0]);
+}
+
+static void pack_queries(const attni_fused_item *item, const attni_panel *panel) {
+    const attni_fused_engine *engine = item->engine;
+    const attni_sdpa_problem *problem = engine->problem;
+    const int64_t *strides = &problem->query.strides[problem->batch_rank];
+    const int64_t first = attni_fused_offset(item, problem->query.strides, 0);
+    const float *rows[ATTNI_PANEL_LANES];
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        rows[lane] = attni_floats(problem->query.data, first + panel->head[lane] * strides[0] +
+                                                           panel->row[lane] * strides[1]);
+    }
+    engine->lanes->pack_rows(panel->queries, panel->vectors, rows, strides[2], problem->head_dim,
+                             (float)problem->scale);
+}
+
+static void start_state(attni_panel_state *state) {
+    for (int32_t lane = 0; lane < ATTNI_PANEL_LANES; ++lane) {
+        state->max[lane] = -(float)INFINITY;
+        state->sum[lane] = 0;
+        state->rescale[lane] = 1;
+    }
+}
+
+/* The vectors of a group's rows that make a block; sizes differ by one at most. */
+static attni_interval block_vectors(const attni_fused_plan *plan, int64_t block) {
+    const int64_t even = plan->num_vectors / plan->num_blocks;
+    const int64_t larger_blocks = plan->num_vectors % plan->num_blocks;
+    const int64_t begin = block * even + attni_min(block, larger_blocks);
+    return (attni_interval){begin, begin + even + (block < larger_blocks ? 1 : 0)};
+}
+
+void attni_fused_start_panels(attni_fused_item *item, int64_t block) {
+    const attni_fused_plan *plan = item->engine->plan;
+    const int64_t lanes = item->engine->tiles->lanes;
+    const attni_interval vectors = block_vectors(plan, block);
+    float *queries = item->queries;
+    float *sums = item->sums;
+    item->num_panels = 0;
+    for (int64_t vector = vectors.begin; vector < vectors.end;) {
+        attni_panel *panel = &item->panels[item->num_panels++];
+        panel->vectors = next_vectors(vectors.end - vector);
+        panel->width = (int32_t)(panel->vectors * lanes);
+        panel->is_started = false;
+        panel->is_finished = false;
+        panel->queries = queries;
+        panel->sums = sums;
+        find_rows(item, panel, vector * lanes);
+        pack_queries(item, panel);
+        start_state(&panel->state);
+        queries += panel->width * item->engine->problem->head_dim;
+        sums += panel->width * plan->sum_stride;
+        vector += panel->vectors;
+    }
+}
+
+void attni_fused_bound_rows(const attni_panel *panel, int64_t first_key, int64_t count,
+                            int32_t begin[ATTNI_PANEL_LANES], int32_t end[ATTNI_PANEL_LANES]) {
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        begin[lane] = 0;
+        end[lane] = (int32_t)count;
+        if (first_key != ATTNI_NO_KEY) {
+            begin[lane] = (int32_t)attni_clamp(panel->first_key[lane] - first_key, 0, count);
+            end[lane] = (int32_t)attni_clamp(panel->past_key[lane] - first_key, 0, count);
+        }
+    }
+}
+
+/* ---- results out ---- */
+
+/* The sink is one more logit in the denominator. Where it is larger than every score, the sums are
+ * brought to its scale. */
+static void finish_softmax(const attni_fused_item *item, attni_panel *panel, int32_t lane,
+                           float *factor) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const int32_t head_axis = problem->batch_rank;
+    const double max = panel->state.max[lane];
+    double top = max;
+    double sum = panel->state.sum[lane];
+    double share = 1;
+    if (problem->sinks.is_present) {
+        const double sink = attni_read_real(
+            problem->sinks.data, panel->head[lane] * problem->sinks.strides[head_axis],
+            problem->sinks.dtype);
+        top = sink <= max ? max : sink;
+        share = max == top || sum == 0 ? 1 : exp(max - top);
+        sum = sum * share + (top == -(double)INFINITY ? 0 : exp(sink - top));
+    }
+    *factor = panel->state.sum[lane] == 0 ? 0 : (float)(share / sum);
+    if (problem->lse.is_present) {
+        const int64_t offset = attni_fused_offset(item, problem->lse.strides, panel->head[lane]) +
+                               panel->row[lane] * problem->lse.strides[head_axis + 1];
+        attni_write_real(problem->lse.data, offset, problem->dtype,
+                         (top == -(double)INFINITY ? 0 : top) + log(sum));
+    }
+}
+
+void attni_fused_finish_panel(const attni_fused_item *item, attni_panel *panel, float *factor) {
+    const bool is_softmax = item->engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX;
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        factor[lane] = panel->state.sum[lane] == 0 ? 0 : 1;
+        if (is_softmax && lane < panel->count) {
+            finish_softmax(item, panel, lane, &factor[lane]);
+        }
+    }
+}
+
+void attni_fused_store_output(const attni_fused_item *item, const attni_panel *panel) {
+    const attni_fused_plan *plan = item->engine->plan;
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const int64_t *strides = &problem->output.strides[problem->batch_rank];
+    const int64_t first = attni_fused_offset(item, problem->output.strides, 0);
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        const bool is_empty = panel->state.sum[lane] == 0;
+        if (!is_empty && !plan->stages_output) {
+            continue;
+        }
+        float *sums = panel->sums + lane * plan->sum_stride;
+        if (is_empty) {
+            memset(sums, 0, (size_t)problem->value_dim * sizeof(float));
+        }
+        const int64_t offset =
+            first + panel->head[lane] * strides[0] + panel->row[lane] * strides[1];
+        const attni_strided_matrix to = {
+            attni_advance(problem->output.data, offset * (int64_t)sizeof(float)), 0, strides[2]};
+        const attni_strided_matrix from = {(char *)sums, 0, 1};
+        attni_copy_matrix(to, from, 1, problem->value_dim, sizeof(float));
+    }
+}
+
+/* ---- weights out ---- */
+
+static char *weights_row(const attni_fused_item *item, const attni_panel *panel, int32_t lane) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const int64_t *strides = &problem->weights.strides[problem->batch_rank];
+    const int64_t offset = attni_fused_offset(item, problem->weights.strides, panel->head[lane]) +
+                           panel->row[lane] * strides[1];
+    return attni_advance(problem->weights.data, offset * (int64_t)sizeof(float));
+}
+
+static void clear_columns(char *row, int64_t stride, int64_t begin, int64_t end) {
+    for (int64_t col = begin; col < end; ++col) {
+        attni_write_real(row, col * stride, ATTN_DTYPE_FLOAT32, 0);
+    }
+}
+
+void attni_fused_clear_averages(const attni_fused_item *item, int64_t block) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const int64_t *strides = &problem->weights.strides[problem->batch_rank];
+    const int64_t first = attni_fused_offset(item, problem->weights.strides, 0);
+    const attni_interval vectors = block_vectors(item->engine->plan, block);
+    const int64_t lanes = item->engine->tiles->lanes;
+    const int64_t end = attni_min(vectors.end * lanes, problem->tgt_len);
+    for (int64_t row = vectors.begin * lanes; row < end; ++row) {
+        clear_columns(attni_advance(problem->weights.data,
+                                    (first + row * strides[1]) * (int64_t)sizeof(float)),
+                      strides[2], 0, problem->src_len + problem->extra_cols);
+    }
+}
+
+/* Positions outside the panel's interval weigh 0. */
+static void clear_unseen(const attni_fused_item *item, const attni_panel *panel) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const int64_t stride = problem->weights.strides[problem->batch_rank + 2];
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        char *row = weights_row(item, panel, lane);
+        clear_columns(row, stride, 0, panel->seen.begin);
+        clear_columns(row, stride, panel->seen.end, problem->src_len);
+    }
+}
+
+/* Columns [first_col, first_col + count) of the weights output from the tile's rows from `first`
+ * on. */
+static void store_columns(const attni_fused_item *item, const attni_panel *panel, int64_t first,
+                          int64_t count, int64_t first_col, const float *factor) {
+    const attni_fused_engine *engine = item->engine;
+    const bool is_added = engine->problem->average_weights;
+    const int64_t stride = engine->problem->weights.strides[engine->problem->batch_rank + 2];
+    const float *tile = item->tile + first * panel->width;
+    char *targets[ATTNI_PANEL_LANES];
+    float *rows[ATTNI_PANEL_LANES] = {0};
+    const bool is_staged = engine->plan->stages_weights;
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        targets[lane] = weights_row(item, panel, lane) + first_col * stride * (int64_t)sizeof(float);
+        rows[lane] = is_staged ? attni_floats_to(item->staging, lane * count)
+                               : attni_floats_to(targets[lane], 0);
+    }
+    engine->lanes->store_weights(rows, tile, panel->vectors, panel->count, count, factor,
+                                 is_added && !is_staged);
+    for (int32_t lane = 0; is_staged && lane < panel->count; ++lane) {
+        for (int64_t j = 0; j < count; ++j) {
+            const double before =
+                is_added ? attni_read_real(targets[lane], j * stride, ATTN_DTYPE_FLOAT32) : 0;
+            attni_write_real(targets[lane], j * stride, ATTN_DTYPE_FLOAT32,
+                             before + (double)rows[lane][j]);
+        }
+    }
+}
+
+void attni_fused_store_weights(const attni_fused_item *item, const attni_panel *panel,
+                               const attni_tile_keys *keys, const float *factor) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    float shares[ATTNI_PANEL_LANES];
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        shares[lane] = problem->average_weights ? factor[lane] / (float)problem->num_heads
+                                                : factor[lane];
+    }
+    if (!problem->average_weights) {
+        clear_unseen(item, panel);
+    }
+    store_columns(item, panel, 0, keys->count, keys->keys.begin, shares);
+    store_columns(item, panel, keys->count, keys->extra, problem->src_len, shares);
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * fused_plan.c: sizes of blocks and scratch memory of the fused engine. Pure: shapes, strides and
+ * options decide; the number of threads only says how many pieces of scratch memory there are.
+ */
+#include "base/checked_size.h"
+#include "sdpa/engine_fused.h"
+
+enum {
+    BLOCK_BYTES = 128 << 10, /* of queries and sums of a block of rows, and of keys and values of a
+                                block of keys: together they stay in the second-level cache */
+    MAX_PANELS = 8,
+    MAX_KEYS = 256, /* of a tile, which should stay close to the first-level cache */
+    MIN_KEYS = 64,
+    KEY_GRANULE = 8,        /* blocks of keys are multiples of it */
+    ENOUGH_ITEMS = 16,      /* below, blocks are made smaller to have work for several threads */
+    EXP_WORK = 16,          /* multiply-adds that take as long as a score's exponential */
+    SERIAL_WORK = 1 << 20,  /* multiply-adds that are not worth waking a thread for, some 20
+                               microseconds */
+    PACKED_VALUE_DIM = 128  /* from here on rows of value are so far apart that a chunk of their
+                               columns fights for few lines of the first-level cache */
+};
+
+static int64_t common_divisor(int64_t a, int64_t b) {
+    while (b != 0) {
+        const int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* Query heads that use the same key and value head: the smaller of both groups where one divides
+ * the other; all heads where key and value have one for all. */
+static int64_t choose_group(const attni_sdpa_problem *problem) {
+    if (problem->average_weights && problem->weights.is_present) {
+        return 1; /* heads of a group would meet in one row of weights */
+    }
+    const int32_t head_axis = problem->batch_rank;
+    const int64_t key_group =
+        problem->key.strides[head_axis] == 0 ? problem->num_heads : problem->key_group;
+    const int64_t value_group =
+        problem->value.strides[head_axis] == 0 ? problem->num_heads : problem->value_group;
+    return attni_max(1, common_divisor(key_group, value_group));
+}
+
+static int64_t last_stride(const attni_sdpa_problem *problem, const attni_operand *operand) {
+    return operand->strides[problem->batch_rank + 2];
+}
+
+static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
+                          attni_fused_plan *plan) {
+    plan->packs_key = last_stride(problem, &problem->key) != 1 && problem->head_dim > 1;
+    plan->packs_value = last_stride(problem, &problem->value) != 1 ||
+                        problem->value_dim % tiles->lanes != 0 ||
+                        problem->value_dim >= PACKED_VALUE_DIM;
+    plan->stages_output = last_stride(problem, &problem->output) != 1 && problem->value_dim > 1;
+    plan->stages_weights =
+        problem->weights.is_present && last_stride(problem, &problem->weights) != 1;
+    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
+        const attni_mask *mask = &problem->masks[i];
+        plan->stages_masks |=
+            mask->kind != ATTN_MASK_NONE && mask->strides[problem->batch_rank + 2] != 1;
+    }
+}
+
+/* As many keys as fit in the cache, in blocks of about equal size. Weights can be stored only once
+ * a row's sum is known, so a panel that has weights to store has all keys in one tile. */
+static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_bytes) {
+    if (problem->weights.is_present) {
+        return attni_max(1, problem->src_len);
+    }
+    const int64_t most =
+        attni_clamp(BLOCK_BYTES / attni_max(1, row_bytes), MIN_KEYS, MAX_KEYS);
+    const int64_t blocks = attni_max(1, attni_divide_up(problem->src_len, most));
+    const int64_t even = attni_divide_up(problem->src_len, blocks);
+    return attni_max(1, attni_divide_up(even, KEY_GRANULE) * KEY_GRANULE);
+}
+
+/* Blocks of a group's rows: large ones read keys and values less often, small ones give more
+ * threads something to do. */
+static int64_t choose_blocks(int64_t groups, const attni_fused_plan *plan, int64_t panel_bytes) {
+    const int64_t panels = attni_divide_up(plan->num_vectors, ATTNI_PANEL_VECTORS);
+    const int64_t most = attni_clamp(BLOCK_BYTES / attni_max(1, panel_bytes), 1, MAX_PANELS);
+    const int64_t fewest_blocks = attni_divide_up(panels, most);
+    const int64_t wanted_blocks = attni_divide_up(ENOUGH_ITEMS, groups);
+    return attni_max(fewest_blocks, attni_min(wanted_blocks, attni_max(1, panels / 2)));
+}
+
+static int64_t chunked(int64_t cols, int64_t chunk) {
+    return attni_divide_up(cols, chunk) * chunk;
+}
+
+/* rows * cols floats; neither is negative. */
+static size_t add_floats(attni_layout *layout, int64_t rows, int64_t cols) {
+    int64_t row_bytes = 0;
+    if (!attni_multiply(cols, (int64_t)sizeof(float), &row_bytes)) {
+        layout->overflow = true;
+        return 0;
+    }
+    return attni_layout_add(layout, rows, (size_t)row_bytes);
+}
+
+static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni_fused_plan *plan,
+                         attni_layout *slot) {
+    const int64_t width = ATTNI_PANEL_VECTORS * lanes;
+    const int64_t block_rows = attni_divide_up(plan->num_vectors, plan->num_blocks) * lanes;
+    const int64_t keys = plan->key_block + problem->extra_cols;
+    plan->max_panels = attni_divide_up(block_rows, width);
+    plan->panels_offset = attni_layout_add(slot, plan->max_panels, sizeof(attni_panel));
+    plan->queries_offset = add_floats(slot, block_rows, problem->head_dim);
+    plan->sums_offset = add_floats(slot, block_rows, plan->sum_stride);
+    plan->tile_offset = add_floats(slot, keys, width);
+    plan->key_offset = add_floats(slot, plan->packs_key ? keys : 0, problem->head_dim);
+    plan->value_offset = add_floats(slot, plan->packs_value ? keys : 0, plan->sum_stride);
+    const bool is_staging = plan->stages_weights || plan->stages_masks;
+    plan->staging_offset = add_floats(slot, is_staging ? keys : 0, width);
+}
+
+attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
+                                  attni_sdpa_plan *whole) {
+    const attni_tile_kernels *tiles = attni_context_kernels(context)->tiles;
+    attni_fused_plan *plan = &whole->fused;
+    plan->averages = problem->weights.is_present && problem->average_weights;
+    plan->group = choose_group(problem);
+    plan->num_groups = problem->num_heads / plan->group;
+    if (!attni_multiply(plan->group, problem->tgt_len, &plan->rows)) {
+        return attni_fail(ATTN_ERROR_OVERFLOW, "query: heads of a group times L exceed 2^63");
+    }
+    plan->num_vectors = attni_divide_up(plan->rows, tiles->lanes);
+    plan->sum_stride = chunked(problem->value_dim, tiles->value_columns);
+    choose_copies(problem, tiles, plan);
+    const int64_t row_bytes = (problem->head_dim + plan->sum_stride) * (int64_t)sizeof(float);
+    plan->key_block = choose_key_block(problem, row_bytes);
+    const bool has_outputs =
+        problem->value_dim > 0 || problem->lse.is_present || problem->weights.is_present;
+    const int64_t groups = problem->num_batches * (plan->averages ? 1 : plan->num_groups);
+    if (!has_outputs || plan->rows == 0 || groups == 0) {
+        return ATTN_OK;
+    }
+    plan->num_blocks =
+        choose_blocks(groups, plan, ATTNI_PANEL_VECTORS * tiles->lanes * row_bytes);
+    plan->num_items = groups * plan->num_blocks;
+    const double work = (double)problem->num_batches * (double)problem->num_heads *
+                        (double)problem->tgt_len *
+                        (double)(problem->src_len + problem->extra_cols) *
+                        ((double)problem->head_dim + (double)problem->value_dim + EXP_WORK);
+    plan->num_slots = work < SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
+    attni_layout slot = {0};
+    lay_out_slot(problem, tiles->lanes, plan, &slot);
+    whole->layout.overflow = whole->layout.overflow || slot.overflow;
+    plan->slot_bytes = slot.bytes;
+    plan->slots_offset = attni_layout_add(&whole->layout, plan->num_slots, plan->slot_bytes);
+    whole->num_blocks = plan->num_items;
+    whole->row_block = attni_divide_up(plan->num_vectors, plan->num_blocks) * tiles->lanes;
+    whole->packs = (plan->packs_key ? ATTNI_PACKS_KEY : 0) |
+                   (plan->packs_value ? ATTNI_PACKS_VALUE : 0) | ATTNI_PACKS_QUERY |
+                   (plan->stages_output ? ATTNI_PACKS_OUTPUT : 0);
+    return ATTN_OK;
+}

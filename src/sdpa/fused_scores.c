@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * fused_scores.c: what the options do to a tile of scores, in the order sdpa.h gives: softcap,
+ * ALiBi, masks, intervals. Positions that a row must not see get the score whose weight is 0.
+ */
+#include <string.h>
+
+#include "sdpa/engine_fused.h"
+#include "softmax/row_weights.h"
+#include "tensor/element.h"
+
+static void apply_softcap(const attni_fused_item *item, const attni_panel *panel,
+                          const attni_tile_keys *keys) {
+    const attni_fused_engine *engine = item->engine;
+    engine->rows->softcap(item->tile, (keys->count + keys->extra) * panel->width,
+                          engine->problem->softcap);
+}
+
+static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
+                        const attni_tile_keys *keys) {
+    const attni_operand *option = &item->engine->problem->alibi_slopes;
+    const int32_t head_axis = item->engine->problem->batch_rank;
+    float slopes[ATTNI_PANEL_LANES];
+    float distances[ATTNI_PANEL_LANES];
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        const int64_t position = attni_row_position(&item->visibility, panel->row[lane]);
+        slopes[lane] = (float)attni_read_real(
+            option->data, panel->head[lane] * option->strides[head_axis], option->dtype);
+        distances[lane] = (float)attni_saturating_add(position, -keys->keys.begin);
+    }
+    item->engine->lanes->alibi(item->tile, panel->vectors, keys->count, slopes, distances);
+}
+
+/* Whether all rows of a panel share the mask's row. */
+static bool is_same_for_rows(const attni_fused_item *item, const int64_t *strides) {
+    return strides[1] == 0 && (strides[0] == 0 || item->engine->plan->group == 1);
+}
+
+/* Copies mask elements that are not side by side to where they are. */
+static void stage_row(char *to, const char *from, int64_t stride, int64_t count, size_t bytes) {
+    for (int64_t j = 0; j < count; ++j) {
+        memcpy(to + j * (int64_t)bytes, from + j * stride * (int64_t)bytes, bytes);
+    }
+}
+
+/* The panel's rows of a mask, from the tile's first key on, side by side along the keys. */
+static void find_mask_rows(const attni_fused_item *item, const attni_panel *panel,
+                           const attni_tile_keys *keys, const attni_mask *mask,
+                           const char *rows[ATTNI_PANEL_LANES]) {
+    const int64_t *strides = &mask->strides[item->engine->problem->batch_rank];
+    const size_t bytes = attn_dtype_size_bytes(mask->dtype);
+    const int64_t first =
+        attni_fused_offset(item, mask->strides, 0) + keys->keys.begin * strides[2];
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        const int64_t offset =
+            first + panel->head[lane] * strides[0] + panel->row[lane] * strides[1];
+        rows[lane] = mask->data + offset * (int64_t)bytes;
+        if (strides[2] != 1 && keys->count > 1) {
+            char *staged = item->staging + lane * item->engine->plan->key_block * (int64_t)sizeof(float);
+            stage_row(staged, rows[lane], strides[2], keys->count, bytes);
+            rows[lane] = staged;
+        }
+    }
+}
+
+/* One mask; with is_added, an additive one is added, else it only excludes. */
+static void apply_mask(const attni_fused_item *item, const attni_panel *panel,
+                       const attni_tile_keys *keys, const attni_mask *mask, bool is_added) {
+    const attni_fused_engine *engine = item->engine;
+    const int64_t *strides = &mask->strides[engine->problem->batch_rank];
+    const float excluded = (float)attni_excluded_score(engine->problem->normalizer);
+    const attni_mask_tile tile = {engine->lanes, item->tile, panel->vectors, keys->count, is_added,
+                                  excluded};
+    if (is_same_for_rows(item, strides)) {
+        const int64_t offset = attni_fused_offset(item, mask->strides, panel->head[0]) +
+                               keys->keys.begin * strides[2];
+        attni_mask_apply_keys(mask, offset, strides[2], &tile);
+        return;
+    }
+    const char *rows[ATTNI_PANEL_LANES];
+    find_mask_rows(item, panel, keys, mask, rows);
+    attni_mask_apply_rows(mask, rows, &tile);
+}
+
+/* A later additive mask must not bring back what an earlier one excluded. */
+static void apply_masks(const attni_fused_item *item, const attni_panel *panel,
+                        const attni_tile_keys *keys) {
+    const attni_mask *masks = item->engine->problem->masks;
+    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
+        if (masks[i].kind == ATTN_MASK_NONE) {
+            continue;
+        }
+        apply_mask(item, panel, keys, &masks[i], true);
+        for (int32_t earlier = 0; earlier < i && masks[i].kind == ATTN_MASK_ADDITIVE; ++earlier) {
+            if (masks[earlier].kind != ATTN_MASK_NONE) {
+                apply_mask(item, panel, keys, &masks[earlier], false);
+            }
+        }
+    }
+}
+
+static void clip_rows(const attni_fused_item *item, const attni_panel *panel,
+                      const attni_tile_keys *keys) {
+    int32_t begin[ATTNI_PANEL_LANES];
+    int32_t end[ATTNI_PANEL_LANES];
+    attni_fused_bound_rows(panel, keys->keys.begin, keys->count, begin, end);
+    item->engine->lanes->clip(item->tile, panel->vectors, keys->count, begin, end,
+                              (float)attni_excluded_score(item->engine->problem->normalizer));
+}
+
+void attni_fused_edit_scores(const attni_fused_item *item, attni_panel *panel,
+                             const attni_tile_keys *keys) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const bool is_ragged = keys->count > 0 && (keys->keys.begin < panel->common.begin ||
+                                               keys->keys.end > panel->common.end);
+    const bool is_masked = keys->count > 0 && (problem->masks[0].kind != ATTN_MASK_NONE ||
+                                               problem->masks[1].kind != ATTN_MASK_NONE);
+    const bool has_slopes = keys->count > 0 && problem->alibi_slopes.is_present;
+    if (!is_ragged && !is_masked && !has_slopes && problem->softcap == 0) {
+        return; /* the maxima of the products stand */
+    }
+    if (problem->softcap != 0) {
+        apply_softcap(item, panel, keys);
+    }
+    if (has_slopes) {
+        apply_alibi(item, panel, keys);
+    }
+    if (is_masked) {
+        apply_masks(item, panel, keys);
+    }
+    if (is_ragged) {
+        clip_rows(item, panel, keys);
+    }
+    attni_panel_state *state = &panel->state;
+    memcpy(state->max, state->old_max, sizeof state->max);
+    item->engine->tiles->find_max(item->tile, panel->vectors, keys->count + keys->extra, state->max);
+}
