@@ -32,7 +32,7 @@ enum { CHUNK_COLUMNS = CHUNK_VECTORS * LANES };
 
 /* `num_keys` rows of a tile; it and `vectors` are constants where this is inlined. */
 INLINE void score_keys(float *tile, const int vectors, const float *panel, int64_t head_dim,
-                       const float *keys, int64_t key_stride, const int num_keys, vector *max) {
+                       const float *keys, int64_t key_stride, const int num_keys, float *max) {
     vector scores[KEYS_OF_1][ATTNI_PANEL_VECTORS];
     UNROLL
     for (int j = 0; j < num_keys; ++j) {
@@ -57,23 +57,20 @@ INLINE void score_keys(float *tile, const int vectors, const float *panel, int64
         }
     }
     UNROLL
-    for (int j = 0; j < num_keys; ++j) {
+    for (int v = 0; v < vectors; ++v) {
+        vector largest = load(max + v * LANES);
         UNROLL
-        for (int v = 0; v < vectors; ++v) {
+        for (int j = 0; j < num_keys; ++j) {
             store(tile + (j * vectors + v) * LANES, scores[j][v]);
-            max[v] = larger(scores[j][v], max[v]);
+            largest = larger(scores[j][v], largest);
         }
+        store(max + v * LANES, largest);
     }
 }
 
 INLINE void score_tile(float *tile, const int vectors, const float *panel, int64_t head_dim,
                        const float *keys, int64_t key_stride, int64_t num_keys, const int block,
-                       float *max_lanes) {
-    vector max[ATTNI_PANEL_VECTORS];
-    UNROLL
-    for (int v = 0; v < vectors; ++v) {
-        max[v] = load(max_lanes + v * LANES);
-    }
+                       float *max) {
     int64_t j = 0;
     for (; j + block <= num_keys; j += block) {
         score_keys(tile + j * vectors * LANES, vectors, panel, head_dim, keys + j * key_stride,
@@ -86,10 +83,6 @@ INLINE void score_tile(float *tile, const int vectors, const float *panel, int64
     if (j < num_keys) {
         score_keys(tile + j * vectors * LANES, vectors, panel, head_dim, keys + j * key_stride,
                    key_stride, 1, max);
-    }
-    UNROLL
-    for (int v = 0; v < vectors; ++v) {
-        store(max_lanes + v * LANES, max[v]);
     }
 }
 
@@ -122,19 +115,37 @@ static const float power_of_2[7] = {
     0x1.3b270ep-7F, 0x1.5f7276p-10F, 0x1.470b4ap-13F,
 };
 
-/* exp(x) for x <= 0 or NaN: 2^n 2^f, n the integer nearest x / ln 2 and f the rest. x is bounded
- * below where n becomes -127, whose power of 2 has exponent bits 0: it is 0, as is exp(-inf). */
-INLINE vector exp_of(vector x) {
-    const vector bounded = larger(broadcast(-0x1.601ap6F), x);
-    const vector shifted = bounded * 0x1.715476p0F + (ROUND_MAGIC + EXPONENT_BIAS);
-    const vector n = shifted - (ROUND_MAGIC + EXPONENT_BIAS);
-    const vector f = bounded * 0x1.4ae0cp-26F + (bounded * 0x1.715476p0F - n);
-    vector series = broadcast(power_of_2[6]);
+/* x = exp(x) for `count` vectors of x <= 0 or NaN: 2^n 2^f, n the integer nearest x / ln 2 and f the
+ * rest. x is bounded below where n becomes -127, whose power of 2 has exponent bits 0: it is 0, as
+ * is exp(-inf). The steps go over all vectors at a time, since each waits for the one before. */
+INLINE void exponentiate(vector *x, const int count) {
+    vector shifted[ATTNI_PANEL_VECTORS];
+    vector series[ATTNI_PANEL_VECTORS];
     UNROLL
-    for (int k = 5; k >= 0; --k) {
-        series = series * f + power_of_2[k];
+    for (int v = 0; v < count; ++v) {
+        x[v] = larger(broadcast(-0x1.601ap6F), x[v]);
+        shifted[v] = x[v] * 0x1.715476p0F + (ROUND_MAGIC + EXPONENT_BIAS);
     }
-    return series * (vector)((vector_mask)shifted << MANTISSA_BITS);
+    UNROLL
+    for (int v = 0; v < count; ++v) {
+        series[v] = x[v] * 0x1.715476p0F - (shifted[v] - (ROUND_MAGIC + EXPONENT_BIAS));
+    }
+    UNROLL
+    for (int v = 0; v < count; ++v) {
+        x[v] = x[v] * 0x1.4ae0cp-26F + series[v];
+        series[v] = x[v] * power_of_2[6] + power_of_2[5];
+    }
+    UNROLL
+    for (int k = 4; k >= 0; --k) {
+        UNROLL
+        for (int v = 0; v < count; ++v) {
+            series[v] = series[v] * x[v] + power_of_2[k];
+        }
+    }
+    UNROLL
+    for (int v = 0; v < count; ++v) {
+        x[v] = series[v] * (vector)((vector_mask)shifted[v] << MANTISSA_BITS);
+    }
 }
 
 /* A row that has seen nothing has the maximum -inf; any finite number in its place makes all its
@@ -147,6 +158,7 @@ INLINE void exponentiate_tile(float *tile, const int vectors, int64_t num_keys,
                               attni_panel_state *state) {
     vector max[ATTNI_PANEL_VECTORS];
     vector sum[ATTNI_PANEL_VECTORS];
+    vector x[ATTNI_PANEL_VECTORS];
     UNROLL
     for (int v = 0; v < vectors; ++v) {
         max[v] = finite_max(load(state->max + v * LANES));
@@ -156,16 +168,24 @@ INLINE void exponentiate_tile(float *tile, const int vectors, int64_t num_keys,
         float *row = tile + j * vectors * LANES;
         UNROLL
         for (int v = 0; v < vectors; ++v) {
-            const vector weight = exp_of(load(row + v * LANES) - max[v]);
-            store(row + v * LANES, weight);
-            sum[v] += weight;
+            x[v] = load(row + v * LANES) - max[v];
+        }
+        exponentiate(x, vectors);
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            store(row + v * LANES, x[v]);
+            sum[v] += x[v];
         }
     }
     UNROLL
     for (int v = 0; v < vectors; ++v) {
-        const vector rescale = exp_of(load(state->old_max + v * LANES) - max[v]);
-        store(state->rescale + v * LANES, rescale);
-        store(state->sum + v * LANES, load(state->sum + v * LANES) * rescale + sum[v]);
+        x[v] = load(state->old_max + v * LANES) - max[v];
+    }
+    exponentiate(x, vectors);
+    UNROLL
+    for (int v = 0; v < vectors; ++v) {
+        store(state->rescale + v * LANES, x[v]);
+        store(state->sum + v * LANES, load(state->sum + v * LANES) * x[v] + sum[v]);
     }
 }
 
@@ -214,23 +234,64 @@ static void tile_pack_values(float *packed, int64_t chunk_stride, const float *v
     }
 }
 
-INLINE vector first_sums(const attni_value_tile *tile, int row, int64_t col) {
-    return tile->is_added
-               ? load(tile->sums + row * tile->sum_stride + col) * tile->rescale[row]
-               : (vector){0};
+INLINE void start_sums(const attni_value_tile *tile, int row, const int rows, int64_t col,
+                       const int vectors, vector sums[ROWS][CHUNK_VECTORS]) {
+    if (!tile->is_added) {
+        UNROLL
+        for (int r = 0; r < rows; ++r) {
+            UNROLL
+            for (int v = 0; v < vectors; ++v) {
+                sums[r][v] = (vector){0};
+            }
+        }
+        return;
+    }
+    const float *old = tile->sums + row * tile->sum_stride + col;
+    UNROLL
+    for (int r = 0; r < rows; ++r) {
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            sums[r][v] = load(old + r * tile->sum_stride + v * LANES) * tile->rescale[row + r];
+        }
+    }
 }
 
-/* Row r of a block of sums to where it belongs. */
-INLINE void store_sums(const attni_value_tile *tile, int row, int64_t col, vector sums) {
+/* Columns of rows whose last vectors or rows lie past the edge of output: from sums, where the whole
+ * block is. */
+static void copy_edge(const attni_value_tile *tile, int row, int rows, int64_t col, int64_t cols) {
+    const int64_t left = tile->value_dim - col;
+    for (int r = row; r < row + rows && r < tile->num_rows; ++r) {
+        memcpy(tile->outputs[r] + col, tile->sums + r * tile->sum_stride + col,
+               (size_t)(left < cols ? left : cols) * sizeof(float));
+    }
+}
+
+/* A block of sums to where it belongs. */
+INLINE void store_sums(const attni_value_tile *tile, int row, const int rows, int64_t col,
+                       const int vectors, vector sums[ROWS][CHUNK_VECTORS]) {
+    const int cols = vectors * LANES;
+    const bool is_whole = row + rows <= tile->num_rows && col + cols <= tile->value_dim;
+    float *to = tile->sums + row * tile->sum_stride + col;
     if (tile->outputs == NULL) {
-        store(tile->sums + row * tile->sum_stride + col, sums);
-    } else if (row < tile->num_rows) {
-        const vector output = sums * tile->factor[row];
-        if (col + LANES <= tile->value_dim) {
-            store(tile->outputs[row] + col, output);
-        } else {
-            store_part(tile->outputs[row] + col, output, tile->value_dim - col);
+        UNROLL
+        for (int r = 0; r < rows; ++r) {
+            UNROLL
+            for (int v = 0; v < vectors; ++v) {
+                store(to + r * tile->sum_stride + v * LANES, sums[r][v]);
+            }
         }
+        return;
+    }
+    UNROLL
+    for (int r = 0; r < rows; ++r) {
+        float *row_to = is_whole ? tile->outputs[row + r] + col : to + r * tile->sum_stride;
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            store(row_to + v * LANES, sums[r][v] * tile->factor[row + r]);
+        }
+    }
+    if (!is_whole) {
+        copy_edge(tile, row, rows, col, cols);
     }
 }
 
@@ -239,13 +300,7 @@ INLINE void store_sums(const attni_value_tile *tile, int row, int64_t col, vecto
 INLINE void weigh_block(const attni_value_tile *tile, int row, const int rows, int64_t col,
                         const int vectors) {
     vector sums[ROWS][CHUNK_VECTORS];
-    UNROLL
-    for (int r = 0; r < rows; ++r) {
-        UNROLL
-        for (int v = 0; v < vectors; ++v) {
-            sums[r][v] = first_sums(tile, row + r, col + v * LANES);
-        }
-    }
+    start_sums(tile, row, rows, col, vectors, sums);
     const int64_t width = (int64_t)tile->vectors * LANES;
     const int64_t end = tile->end[row + rows - 1];
     const int64_t key_stride = tile->key_stride;
@@ -267,13 +322,7 @@ INLINE void weigh_block(const attni_value_tile *tile, int row, const int rows, i
             }
         }
     }
-    UNROLL
-    for (int r = 0; r < rows; ++r) {
-        UNROLL
-        for (int v = 0; v < vectors; ++v) {
-            store_sums(tile, row + r, col + v * LANES, sums[r][v]);
-        }
-    }
+    store_sums(tile, row, rows, col, vectors, sums);
 }
 
 /* All rows times `vectors` vectors of columns. A panel's width is a sum of the two block sizes. */

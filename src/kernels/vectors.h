@@ -60,24 +60,26 @@ typedef int64_t integer;
 typedef real vector __attribute__((vector_size(VECTOR_BYTES)));
 typedef integer vector_mask __attribute__((vector_size(VECTOR_BYTES)));
 
+/* A vector, or an element, somewhere in memory. (Compilers keep numbers in registers better than
+ * with memcpy.) */
+typedef real vector_in_memory
+    __attribute__((vector_size(VECTOR_BYTES), aligned(1), may_alias));
+typedef real real_in_memory __attribute__((aligned(1), may_alias));
+
 enum { LANES = VECTOR_BYTES / sizeof(real) };
 
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vector load(const real *from) {
-    vector x;
-    memcpy(&x, from, sizeof x);
-    return x;
+    return *(const vector_in_memory *)from;
 }
 
 INLINE real load_scalar(const real *from) {
-    real x;
-    memcpy(&x, from, sizeof x);
-    return x;
+    return *(const real_in_memory *)from;
 }
 
 INLINE void store(real *to, vector x) {
-    memcpy(to, &x, sizeof x);
+    *(vector_in_memory *)to = x;
 }
 
 /* The first n < LANES elements; the other lanes are `fill`. */
