@@ -68,11 +68,23 @@ INLINE void score_keys(float *tile, const int vectors, const float *panel, int64
     }
 }
 
+/* Asks for rows that the second-level cache should have by the time they are needed. */
+INLINE void look_ahead(attni_ahead *ahead) {
+    for (int64_t i = 0; i < ahead->rows_at_once && ahead->num_rows > 0; ++i) {
+        for (int64_t byte = 0; byte < ahead->bytes; byte += 64) {
+            __builtin_prefetch(ahead->row + byte, 0, 2);
+        }
+        ahead->row += ahead->stride;
+        --ahead->num_rows;
+    }
+}
+
 INLINE void score_tile(float *tile, const int vectors, const float *panel, int64_t head_dim,
                        const float *keys, int64_t key_stride, int64_t num_keys, const int block,
-                       float *max) {
+                       float *max, attni_ahead *ahead) {
     int64_t j = 0;
     for (; j + block <= num_keys; j += block) {
+        look_ahead(ahead);
         score_keys(tile + j * vectors * LANES, vectors, panel, head_dim, keys + j * key_stride,
                    key_stride, block, max);
     }
@@ -87,13 +99,14 @@ INLINE void score_tile(float *tile, const int vectors, const float *panel, int64
 }
 
 static void tile_score(float *tile, int32_t vectors, const float *panel, int64_t head_dim,
-                       const float *keys, int64_t key_stride, int64_t num_keys, float *max) {
+                       const float *keys, int64_t key_stride, int64_t num_keys, float *max,
+                       attni_ahead *ahead) {
     if (vectors == 3) {
-        score_tile(tile, 3, panel, head_dim, keys, key_stride, num_keys, KEYS_OF_3, max);
+        score_tile(tile, 3, panel, head_dim, keys, key_stride, num_keys, KEYS_OF_3, max, ahead);
     } else if (vectors == 2) {
-        score_tile(tile, 2, panel, head_dim, keys, key_stride, num_keys, KEYS_OF_2, max);
+        score_tile(tile, 2, panel, head_dim, keys, key_stride, num_keys, KEYS_OF_2, max, ahead);
     } else {
-        score_tile(tile, 1, panel, head_dim, keys, key_stride, num_keys, KEYS_OF_1, max);
+        score_tile(tile, 1, panel, head_dim, keys, key_stride, num_keys, KEYS_OF_1, max, ahead);
     }
 }
 

@@ -23,6 +23,16 @@ enum {
     ATTNI_PANEL_LANES = 48   /* of the widest panel of the widest vectors */
 };
 
+/* Rows of memory that will be needed soon. Kernels that have time between two loads ask for the next
+ * rows_at_once of them, and move on. */
+typedef struct attni_ahead {
+    const char *row;
+    int64_t stride; /* bytes */
+    int64_t bytes;  /* of a row */
+    int64_t num_rows;
+    int64_t rows_at_once;
+} attni_ahead;
+
 /* What a panel's rows have gathered over the tiles so far; softmax only. A row's weights are
  * relative to its maximum: exp(score - max). */
 typedef struct attni_panel_state {
@@ -64,9 +74,10 @@ typedef struct attni_tile_kernels {
     int32_t value_columns; /* of a chunk */
 
     /* tile[j][lane] = sum over e of panel[e][lane] * keys[j * key_stride + e]; max gets the largest
-     * of itself and these, NaN aside. */
+     * of itself and these, NaN aside. Every few keys the next rows of `ahead` are asked for. */
     void (*score)(float *tile, int32_t vectors, const float *panel, int64_t head_dim,
-                  const float *keys, int64_t key_stride, int64_t num_keys, float *max);
+                  const float *keys, int64_t key_stride, int64_t num_keys, float *max,
+                  attni_ahead *ahead);
 
     /* max = the largest of itself and the tile's elements, NaN aside. */
     void (*find_max)(const float *tile, int32_t vectors, int64_t num_keys, float *max);

@@ -94,6 +94,30 @@ static const float *take_values(const attni_fused_item *item, int64_t first, int
     return packed;
 }
 
+/* `count` rows of an operand from row `first` on, to be asked for while the keys at hand are scored:
+ * all of them if that is done 4 keys at a time, as for most panels. */
+static attni_ahead rows_ahead(const attni_fused_item *item, const attni_operand *operand,
+                              int64_t head, int64_t first, int64_t count, int64_t cols) {
+    const int64_t *strides = &operand->strides[item->engine->problem->batch_rank + 1];
+    const int64_t offset = attni_fused_offset(item, operand->strides, head) + first * strides[0];
+    return (attni_ahead){
+        .row = attni_advance(operand->data, offset * (int64_t)sizeof(float)),
+        .stride = strides[0] * (int64_t)sizeof(float),
+        .bytes = cols * (int64_t)sizeof(float),
+        .num_rows = strides[1] == 1 ? count : 0,
+        .rows_at_once = attni_divide_up(8, item->num_panels),
+    };
+}
+
+static void look_beyond(attni_fused_item *item, attni_interval next) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const int64_t count = next.end - next.begin;
+    item->ahead[0] = rows_ahead(item, &problem->key, item->first_head / problem->key_group,
+                                next.begin, count, problem->head_dim);
+    item->ahead[1] = rows_ahead(item, &problem->value, item->first_head / problem->value_group,
+                                next.begin, count, problem->value_dim);
+}
+
 /* Makes `block` the keys at hand. */
 static void start_key_block(attni_fused_item *item, attni_interval block, char *slot) {
     const attni_fused_plan *plan = item->engine->plan;
@@ -122,17 +146,18 @@ static void start_key_block(attni_fused_item *item, attni_interval block, char *
 
 /* ---- one tile ---- */
 
-static void score_tile(const attni_fused_item *item, attni_panel *panel,
+static void score_tile(attni_fused_item *item, attni_panel *panel,
                        const attni_tile_keys *keys) {
     const attni_tile_kernels *tiles = item->engine->tiles;
     const int64_t head_dim = item->engine->problem->head_dim;
     memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
     tiles->score(item->tile, panel->vectors, panel->queries, head_dim,
                  item->key + (keys->keys.begin - item->block.begin) * item->key_stride,
-                 item->key_stride, keys->count, panel->state.max);
+                 item->key_stride, keys->count, panel->state.max, attni_fused_ahead(item));
     if (keys->extra > 0) {
         tiles->score(item->tile + keys->count * panel->width, panel->vectors, panel->queries,
-                     head_dim, item->extra_key, item->key_stride, keys->extra, panel->state.max);
+                     head_dim, item->extra_key, item->key_stride, keys->extra, panel->state.max,
+                     attni_fused_ahead(item));
     }
 }
 
@@ -299,7 +324,7 @@ static void weigh_tile(const attni_fused_item *item, attni_panel *panel,
 /* ---- items ---- */
 
 /* What a panel has to do with the keys at hand, if anything. */
-static void run_panel(const attni_fused_item *item, attni_panel *panel) {
+static void run_panel(attni_fused_item *item, attni_panel *panel) {
     const attni_sdpa_problem *problem = item->engine->problem;
     attni_tile_keys keys = {
         .keys = attni_interval_between(attni_max(item->block.begin, panel->seen.begin),
@@ -345,6 +370,7 @@ static void run_group_block(attni_fused_item *item, int64_t group, int64_t block
     do {
         const int64_t end = attni_min(begin + plan->key_block, seen.end);
         start_key_block(item, (attni_interval){begin, end}, slot);
+        look_beyond(item, (attni_interval){end, attni_min(end + plan->key_block, seen.end)});
         for (int64_t p = 0; p < item->num_panels; ++p) {
             run_panel(item, &item->panels[p]);
         }

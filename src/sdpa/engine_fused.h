@@ -59,6 +59,7 @@ typedef struct attni_fused_item {
     const float *value;
     int64_t value_key_stride;
     int64_t value_chunk_stride;
+    attni_ahead ahead[2]; /* key and value of the block after it */
     const float *extra_key;
     const float *extra_value;
     int64_t extra_value_stride; /* between chunks */
@@ -71,6 +72,11 @@ typedef struct attni_tile_keys {
     int64_t extra;       /* extra columns behind them: all of them in a panel's last tile, else 0 */
     bool is_last;
 } attni_tile_keys;
+
+/* Of the stretches of memory that are needed next, the first that has not all been asked for. */
+static inline attni_ahead *attni_fused_ahead(attni_fused_item *item) {
+    return &item->ahead[item->ahead[0].num_rows > 0 ? 0 : 1];
+}
 
 static inline const float *attni_floats(const char *data, int64_t offset) {
     return (const float *)(const void *)(data + offset * (int64_t)sizeof(float));

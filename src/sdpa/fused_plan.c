@@ -7,9 +7,9 @@
 #include "sdpa/engine_fused.h"
 
 enum {
-    BLOCK_BYTES = 128 << 10, /* of queries and sums of a block of rows, and of keys and values of a
-                                block of keys: together they stay in the second-level cache */
-    MAX_PANELS = 8,
+    ROW_BLOCK_BYTES = 384 << 10, /* of queries and sums of a block of rows, and of keys and values */
+    KEY_BLOCK_BYTES = 128 << 10, /* of a block of keys: both stay in the second-level cache */
+    MAX_PANELS = 12,
     MAX_KEYS = 256, /* of a tile, which should stay close to the first-level cache */
     MIN_KEYS = 64,
     KEY_GRANULE = 8,        /* blocks of keys are multiples of it */
@@ -71,7 +71,7 @@ static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_b
         return attni_max(1, problem->src_len);
     }
     const int64_t most =
-        attni_clamp(BLOCK_BYTES / attni_max(1, row_bytes), MIN_KEYS, MAX_KEYS);
+        attni_clamp(KEY_BLOCK_BYTES / attni_max(1, row_bytes), MIN_KEYS, MAX_KEYS);
     const int64_t blocks = attni_max(1, attni_divide_up(problem->src_len, most));
     const int64_t even = attni_divide_up(problem->src_len, blocks);
     return attni_max(1, attni_divide_up(even, KEY_GRANULE) * KEY_GRANULE);
@@ -81,7 +81,7 @@ static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_b
  * threads something to do. */
 static int64_t choose_blocks(int64_t groups, const attni_fused_plan *plan, int64_t panel_bytes) {
     const int64_t panels = attni_divide_up(plan->num_vectors, ATTNI_PANEL_VECTORS);
-    const int64_t most = attni_clamp(BLOCK_BYTES / attni_max(1, panel_bytes), 1, MAX_PANELS);
+    const int64_t most = attni_clamp(ROW_BLOCK_BYTES / attni_max(1, panel_bytes), 1, MAX_PANELS);
     const int64_t fewest_blocks = attni_divide_up(panels, most);
     const int64_t wanted_blocks = attni_divide_up(ENOUGH_ITEMS, groups);
     return attni_max(fewest_blocks, attni_min(wanted_blocks, attni_max(1, panels / 2)));
