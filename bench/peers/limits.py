@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the machine can do, measured beside every cell because shared machines change under us."""
+
+import ctypes
+from pathlib import Path
+
+FMA_SECONDS = 0.01
+READ_SECONDS = 0.03
+
+
+class Limits:
+    """The two measurements of libattn_limits, a library of this project's benchmarks."""
+
+    def __init__(self, path: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        self._fma = self._function(library.attn_limit_fma_flops)
+        self._read = self._function(library.attn_limit_read_bytes)
+
+    @staticmethod
+    def _function(function: ctypes._CFuncPtr) -> ctypes._CFuncPtr:
+        function.argtypes = [ctypes.c_int, ctypes.c_double]
+        function.restype = ctypes.c_double
+        return function
+
+    def measure(self, threads: int, reads: bool) -> float:
+        """Flops per second, or bytes read per second."""
+        return self._read(threads, READ_SECONDS) if reads else self._fma(threads, FMA_SECONDS)
