@@ -13,8 +13,7 @@ from peers import tally, work
 from peers.cells import Cell
 from peers.crew import Crew, Member, WorkerFailed
 from peers.limits import Limits
-
-OURS = "libattention"
+from peers.results import OURS
 
 # A timing is not shorter than this, and a call not longer than that gets an untimed one first.
 LEAST_TIMING_SECONDS = 200e-6
@@ -52,8 +51,7 @@ class Race:
         if self.how:
             self._repeat(calls)
         differences, errors = self._compare()
-        for member in self._running():
-            member.ask("finish")
+        self._finish()
         return {
             "cell": self.cell.to_json(),
             "name": self.cell.name,
@@ -63,7 +61,7 @@ class Race:
             "how": self.how,
             "absent": self.absent,
             "limit": {"kind": self._limit_kind(), "samples": [_rounded(value) for value in self.limit_samples]},
-            "relative_differences": differences,
+            "differences": differences,
             "errors": errors,
         }
 
@@ -128,33 +126,47 @@ class Race:
         found = {}
         path = self.settings.scratch / "outputs.npz"
         for member in self._running():
-            member.ask("save", path=str(path))
+            try:
+                member.ask("save", path=str(path))
+            except WorkerFailed as error:
+                self._fail(member, f"failed: {error}")
+                continue
             with np.load(path) as arrays:
                 found[member.name] = [arrays[name] for name in arrays.files]
         path.unlink(missing_ok=True)
         return found
 
-    def _compare(self) -> tuple[dict[str, float], list[str]]:
+    def _finish(self) -> None:
+        for member in self._running():
+            try:
+                member.ask("finish")
+            except WorkerFailed as error:
+                self._fail(member, f"failed: {error}")
+
+    def _compare(self) -> tuple[dict[str, dict[str, float]], list[str]]:
         """Everyone with everyone: a majority shows who is wrong."""
         differences = {}
         errors = []
         for (name, ours), (other, theirs) in itertools.combinations(self._outputs().items(), 2):
-            difference = relative_difference(ours, theirs)
-            differences[f"{name} - {other}"] = _rounded(difference)
-            if not difference <= TOLERANCE:
-                errors.append(f"{name} and {other} differ by {difference:.1e} of the largest output")
+            absolute, relative = difference_of(ours, theirs)
+            differences[f"{name} - {other}"] = {"absolute": _rounded(absolute), "relative": _rounded(relative)}
+            if not relative <= TOLERANCE:
+                errors.append(f"{name} and {other} differ by {relative:.1e} of the largest output")
         return differences, errors
 
 
-def relative_difference(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
-    """The largest difference over the largest value, of all outputs; infinite where it cannot be told."""
+def difference_of(ours: list[np.ndarray], theirs: list[np.ndarray]) -> tuple[float, float]:
+    """The largest difference of all outputs, and over the largest value; infinite where it cannot be told."""
     if [array.shape for array in ours] != [array.shape for array in theirs]:
-        return float("inf")
-    worst = 0.0
-    for one, other in zip(ours, theirs, strict=True):
-        difference = float(np.abs(one - other).max() / np.abs(one).max())
-        worst = max(worst, difference if np.isfinite(difference) else float("inf"))
-    return worst
+        return float("inf"), float("inf")
+    absolute = max(_finite(np.abs(one - other).max()) for one, other in zip(ours, theirs, strict=True))
+    relative = max(_finite(np.abs(one - other).max() / np.abs(one).max())
+                   for one, other in zip(ours, theirs, strict=True))
+    return absolute, relative
+
+
+def _finite(value: np.floating) -> float:
+    return float(value) if np.isfinite(value) else float("inf")
 
 
 def _rounded(value: float) -> float:
