@@ -2,6 +2,7 @@
 """The page: Markdown from the results' JSON, the same bytes from the same JSON."""
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 from peers import summary
 from peers.cells import GROUPS, MASK_OPTIONS, Cell
@@ -23,21 +24,24 @@ faster**.
 HOW_MEASURED = """\
 ## How it was measured
 
-`scripts/bench` runs all of it; `bench/peers/cells.py` is the list of cells.
+`scripts/bench` does all of it; `bench/peers/cells.py` is the list of cells.
 
-- Everything is float32 and forward only. Every contestant computes from the same bytes, in memory of its own. Their outputs are
-  compared with one another once in every cell; a difference above 1e-4 of the largest output is an error of the cell.
+- Everything is float32 and forward only. Every contestant computes from the same bytes, in memory of its own. Their
+  outputs are compared with one another once in every cell; a difference above 1e-4 of the largest output is an error
+  of the cell.
 - One repetition times the limit of the machine, then each contestant once; who is first changes. The next one is
   timed when all threads of the last one sleep, so that spinning thread pools disturb nobody. Ratios are taken within
   a repetition; the tables show medians over the repetitions.
-- Calls below 200 µs are repeated within a timing, as often for each contestant; calls below 20 ms follow an untimed one that wakes threads
-  and fills caches. All contestants are called from Python, which costs each of them a microsecond or a few.
-- GF/s counts the products of visible query-key pairs (and the projections of multi-head), not what is hidden by causality, lengths, windows or
-  masks. GB/s, for decoding, counts each key and value once.
-- "of peak" is the share of what fused multiply-adds in registers reached in the same repetition, "of bound" of the time that and
-  one cycle for each exponential would take; "of peak" of decoding is the share of the bandwidth of reading memory in sequence.
-- Peers run as their documentation has it, with thread counts set and nothing else tuned, and in the fastest way they offer for a cell: `performance.json` tells for
-  each cell what was called. Outputs of libattention and ONNX Runtime are allocated once; PyTorch's interface allocates them anew.
+- Calls below 200 µs are repeated within a timing, as often for each contestant; calls below 20 ms follow an untimed
+  one that wakes threads and fills caches. All are called from Python, which costs each a few microseconds.
+- GF/s counts the products of visible pairs of a query and a key (and the projections of multi-head), not what
+  causality, lengths, windows or masks hide. GB/s, of decoding, counts each key and value once.
+- "of peak" is the share of what fused multiply-adds in registers reached in the same repetition; "of bound" is the
+  time at that peak and one cycle for each exponential over our time. Of decoding, "of peak" is the share of the
+  bandwidth with which memory is read in sequence.
+- Peers run with their thread counts set and nothing else tuned, in the fastest way they offer for a cell:
+  `performance.json` tells for each cell what was called. All but PyTorch, whose interface has no such argument, write
+  into outputs allocated once.
 """
 
 
@@ -56,12 +60,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> 
 
 def significant(value: float | None, digits: int = 3) -> str:
     """Plain decimals with so many digits: 0.0123, 1.23, 123; never an exponent."""
-    if value is None:
-        return NOTHING
-    if value == 0:
-        return "0"
-    text = f"{value:.{digits}g}"
-    return f"{float(text):.0f}" if "e" in text and abs(value) >= 1 else f"{float(text):f}".rstrip("0") if "e" in text else text
+    return NOTHING if value is None else f"{Decimal(f'{value:.{digits}g}'):f}"
 
 
 def ratio_text(value: float | None) -> str:
