@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Measures libattention beside the peers people would use instead, one against the other in one run.
+"""Measures libattention beside the peers people would use instead, one against the other in one
+run.
 
 The way of a run, and the file of each step:
 
@@ -12,6 +13,6 @@ The way of a run, and the file of each step:
     results.py          the JSON: what was measured, and what follows from it
     report.py, plot.py  the JSON as a page and as a picture
 
-cells, work, tally, results and report use nothing but the standard library, so that the page can be made
-and tested anywhere.
+cells, work, tally, results and report use nothing but the standard library, so that the page can
+be made and tested anywhere.
 """

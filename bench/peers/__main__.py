@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from peers import cells, report, results
@@ -35,7 +36,7 @@ def _thread_counts(text: str) -> list[int]:
     return sorted(set(counts))
 
 
-def _positive(kind: type) -> object:
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = kind(text)
         if value <= 0:
@@ -46,23 +47,51 @@ def _positive(kind: type) -> object:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures libattention beside its peers.")
-    parser.add_argument("--quick", action="store_true", help="a few cells instead of the whole grid")
-    parser.add_argument("--threads", type=_thread_counts, default="1,all", metavar="LIST", help="default: 1,all")
-    parser.add_argument("--cells", type=_pattern, metavar="REGEX", help="only cells whose name it matches")
-    parser.add_argument("--repeats", type=_positive(int), default=15, metavar="N",
-                        help="repetitions of a cell at most (15); never below 3")
-    parser.add_argument("--seconds", type=_positive(float), default=2.0, metavar="S",
-                        help="time for the repetitions of a cell (2)")
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, metavar="DIR", help="default: build/bench")
-    parser.add_argument("--publish", action="store_true", help="write docs/performance.json, .md and .svg as well")
-    parser.add_argument("--render", type=Path, metavar="JSON", help="measure nothing: page and plot beside this file")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description="Measures libattention beside its peers."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a few cells instead of the whole grid"
+    )
+    parser.add_argument(
+        "--threads", type=_thread_counts, default="1,all", metavar="LIST", help="default: 1,all"
+    )
+    parser.add_argument(
+        "--cells", type=_pattern, metavar="REGEX", help="only cells whose name it matches"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=_positive(int),
+        default=15,
+        metavar="N",
+        help="repetitions of a cell at most (15); never below 3",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_positive(float),
+        default=2.0,
+        metavar="S",
+        help="time for the repetitions of a cell (2)",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=DEFAULT_OUTPUT, metavar="DIR", help="default: build/bench"
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="write docs/performance.json, .md and .svg as well"
+    )
+    parser.add_argument(
+        "--render",
+        type=Path,
+        metavar="JSON",
+        help="measure nothing: page and plot beside this file",
+    )
     parser.add_argument("--list", action="store_true", help="print the names of the cells and end")
     return parser.parse_args()
 
 
 def _draw(found: results.Results, paths: list[Path]) -> None:
-    """The page does not need the picture made anew; a Python without matplotlib may still write it."""
+    """The page does not need the picture made anew; a Python without matplotlib may still write
+    it."""
     if importlib.util.find_spec("matplotlib") is None:
         print("bench: no plot: matplotlib is not installed", file=sys.stderr)
         return

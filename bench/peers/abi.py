@@ -1,12 +1,25 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """libattention's C interface in ctypes: the structs of include/attention that a benchmark needs.
 
-A struct that has grown since is no trouble: the library takes a smaller one as this one with zeros behind.
+A struct that has grown since is no trouble: the library takes a smaller one as this one with
+zeros behind.
 """
 
 import ctypes
-from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int32, c_int64, c_size_t, c_uint64, c_void_p
+from collections.abc import Callable
+from ctypes import (
+    POINTER,
+    Structure,
+    c_char_p,
+    c_double,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint64,
+    c_void_p,
+)
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -135,10 +148,18 @@ class MhaParams(Sized):
 
 
 _TENSOR = POINTER(Tensor)
-_SDPA_ARGUMENTS = [c_void_p, _TENSOR, _TENSOR, _TENSOR, POINTER(SdpaParams), _TENSOR]
-_MHA_ARGUMENTS = [c_void_p, c_void_p, _TENSOR, _TENSOR, _TENSOR, POINTER(MhaParams), _TENSOR]
+_SDPA_ARGUMENTS: list[Any] = [c_void_p, _TENSOR, _TENSOR, _TENSOR, POINTER(SdpaParams), _TENSOR]
+_MHA_ARGUMENTS: list[Any] = [
+    c_void_p,
+    c_void_p,
+    _TENSOR,
+    _TENSOR,
+    _TENSOR,
+    POINTER(MhaParams),
+    _TENSOR,
+]
 
-_FUNCTIONS: dict[str, list[type]] = {
+_FUNCTIONS: dict[str, list[Any]] = {
     "attn_context_create": [POINTER(ContextParams), POINTER(c_void_p)],
     "attn_context_describe": [c_void_p, POINTER(ContextInfo)],
     "attn_sdpa": [*_SDPA_ARGUMENTS, c_void_p, c_size_t],
@@ -169,7 +190,7 @@ class Library:
             function.argtypes = arguments
             function.restype = c_int32
 
-    def function(self, name: str) -> ctypes._CFuncPtr:
+    def function(self, name: str) -> Callable[..., int]:
         """Without the check, for the timed loop."""
         return getattr(self._library, name)
 
@@ -191,10 +212,6 @@ def view(array: np.ndarray) -> Tensor:
     tensor.shape[: array.ndim] = array.shape
     tensor.strides[: array.ndim] = strides
     return tensor
-
-
-def reference(tensor: Tensor | None) -> object:
-    return None if tensor is None else byref(tensor)
 
 
 def pointer_to(tensor: Tensor) -> object:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is measured. A cell is one entry of the table below; nothing else in the program names a shape."""
+"""What is measured. A cell is one entry of the table below; nothing else in the program names a
+shape."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -23,7 +24,8 @@ GROUPS = (PREFILL, "grouped queries", "cross", "window", "value width", DECODE, 
 
 @dataclass(frozen=True)
 class Cell:
-    """One problem. For multi-head, head_dim * heads is embed_dim and queries attend to themselves."""
+    """One problem. For multi-head, head_dim * heads is embed_dim and queries attend to
+    themselves."""
 
     group: str
     batch: int
@@ -51,7 +53,11 @@ class Cell:
             return f"{self.batch},{self.queries},{self.embed_dim},{self.heads}"
         heads = str(self.heads) if self.heads == self.kv_heads else f"{self.heads}/{self.kv_heads}"
         length = str(self.queries) if self.queries == self.keys else f"{self.queries}x{self.keys}"
-        width = str(self.head_dim) if self.head_dim == self.value_dim else f"{self.head_dim}/{self.value_dim}"
+        width = (
+            str(self.head_dim)
+            if self.head_dim == self.value_dim
+            else f"{self.head_dim}/{self.value_dim}"
+        )
         return f"{self.batch},{heads},{length},{width}"
 
     @property
@@ -73,7 +79,8 @@ class Cell:
 
     @property
     def hidden_by_mask(self) -> int:
-        """Positions of the (queries, keys) bool mask that are hidden: exactly a tenth, so that work can be counted."""
+        """Positions of the (queries, keys) bool mask that are hidden: exactly a tenth, so that
+        work can be counted."""
         return self.queries * self.keys // 10 if self.option == BOOL_MASK else 0
 
     def to_json(self) -> dict[str, Any]:
@@ -84,8 +91,16 @@ def from_json(fields: dict[str, Any]) -> Cell:
     return Cell(**fields)
 
 
-def _sdpa(group: str, batch: int, heads: int, length: int, dim: int, option: str = FULL, **changes: Any) -> Cell:
-    fields: dict[str, Any] = {"kv_heads": heads, "queries": length, "keys": length, "head_dim": dim, "value_dim": dim}
+def _sdpa(
+    group: str, batch: int, heads: int, length: int, dim: int, option: str = FULL, **changes: Any
+) -> Cell:
+    fields: dict[str, Any] = {
+        "kv_heads": heads,
+        "queries": length,
+        "keys": length,
+        "head_dim": dim,
+        "value_dim": dim,
+    }
     return Cell(group, batch, heads, option=option, **(fields | changes))
 
 
@@ -118,7 +133,7 @@ GRID: tuple[Cell, ...] = (
     *(_sdpa(PREFILL, *shape, option=option) for shape in PREFILL_SHAPES for option in MASK_OPTIONS),
     _sdpa("grouped queries", 1, 32, 1024, 128, CAUSAL, kv_heads=8),
     _sdpa("cross", 1, 12, 64, 64, keys=4096),
-    # The full square is there to tell what the window saves; it would take the peers seconds a call.
+    # The full square tells what the window saves; it would take the peers seconds a call.
     _sdpa("window", 1, 4, 8192, 64, only_ours=True),
     _sdpa("window", 1, 4, 8192, 64, WINDOW, window_left=256, window_right=0),
     _sdpa("value width", 1, 8, 1024, 64, value_dim=128),
@@ -127,11 +142,16 @@ GRID: tuple[Cell, ...] = (
     _sdpa(DECODE, 1, 32, 1, 128, keys=16384),
     _sdpa(DECODE, 1, 32, 1, 128, keys=16384, kv_heads=8),
     _sdpa(DECODE, 1, 32, 4, 128, keys=4096),
-    *(_multihead(*shape, option=option) for shape in MULTIHEAD_SHAPES for option in (FULL, AVERAGED_WEIGHTS)),
+    *(
+        _multihead(*shape, option=option)
+        for shape in MULTIHEAD_SHAPES
+        for option in (FULL, AVERAGED_WEIGHTS)
+    ),
 )
 
 QUICK = re.compile(
-    r"prefill 1,12,512,64|decode 1,32(/8)?,1x2048,128|value width|multi-head (32,9,8,4|8,128,384,12)$"
+    r"prefill 1,12,512,64|decode 1,32(/8)?,1x2048,128|value width"
+    r"|multi-head (32,9,8,4|8,128,384,12)$"
 )
 
 

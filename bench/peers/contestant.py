@@ -19,14 +19,14 @@ class Prepared:
     """A cell ready to be timed."""
 
     def __init__(self, call: Call, outputs: Callable[[], list[Array]], how: str) -> None:
-        """`outputs` gives the results of the last call in our layout; `how` says what was called."""
+        """`outputs` gives the last call's results in our layout; `how` says what was called."""
         self.call = call
         self.outputs = outputs
         self.how = how
 
 
 class Contestant(ABC):
-    """Made after the environment's thread counts are set; imports its library in its constructor."""
+    """Made after the environment's thread counts are set: that is when libraries read them."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

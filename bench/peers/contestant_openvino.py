@@ -3,13 +3,12 @@
 
 import numpy as np
 import openvino
+from openvino import Node
 from openvino import opset13 as operators
 
 from peers.cells import ADDITIVE_MASK, AVERAGED_WEIGHTS, CAUSAL, Cell
 from peers.contestant import Contestant, NotOffered, Prepared
 from peers.inputs import Array, Inputs, visible_as_mask
-
-Node = openvino.Node
 
 
 class OpenVino(Contestant):
@@ -20,13 +19,15 @@ class OpenVino(Contestant):
     def describe(self) -> dict[str, str]:
         return {
             "version": openvino.__version__.split("-")[0],
-            "configuration": "CPU plugin, latency hint, inference_num_threads, inference_precision f32; "
-            "ScaledDotProductAttention-13",
+            "configuration": "CPU plugin, latency hint, inference_num_threads, "
+            "inference_precision f32; ScaledDotProductAttention-13",
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
         if cell.heads != cell.kv_heads:
-            raise NotOffered("its operator has no grouped queries: keys and values would have to be repeated")
+            raise NotOffered(
+                "its operator has no grouped queries: keys and values would have to be repeated"
+            )
         if cell.option == AVERAGED_WEIGHTS:
             raise NotOffered("its operator does not return weights")
         feeds, outputs, how = _multihead(cell, inputs) if cell.is_multihead else _sdpa(cell, inputs)
@@ -43,7 +44,9 @@ class OpenVino(Contestant):
         for index, array in enumerate(feeds.values()):
             request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
         kept = list(feeds.values())
-        return Prepared(request.infer, lambda: [request.get_output_tensor(0).data.copy()][: len(kept)], how)
+        return Prepared(
+            request.infer, lambda: [request.get_output_tensor(0).data.copy()][: len(kept)], how
+        )
 
 
 def _parameter(array: Array) -> Node:
@@ -62,7 +65,9 @@ def _sdpa(cell: Cell, inputs: Inputs) -> tuple[dict[Node, Array], Node, str]:
 
 
 def _heads_first(cell: Cell, node: Node) -> Node:
-    split = operators.reshape(node, np.array([cell.batch, cell.queries, cell.heads, cell.head_dim]), False)
+    split = operators.reshape(
+        node, np.array([cell.batch, cell.queries, cell.heads, cell.head_dim]), False
+    )
     return operators.transpose(split, np.array([0, 2, 1, 3]))
 
 
@@ -76,8 +81,13 @@ def _multihead(cell: Cell, inputs: Inputs) -> tuple[dict[Node, Array], Node, str
     query = _parameter(inputs.query)
     weights = np.split(values["in_proj_weight"], 3)
     biases = np.split(values["in_proj_bias"], 3)
-    projected = [_heads_first(cell, _linear(query, weight, bias)) for weight, bias in zip(weights, biases, strict=True)]
+    projected = [
+        _heads_first(cell, _linear(query, weight, bias))
+        for weight, bias in zip(weights, biases, strict=True)
+    ]
     context = operators.scaled_dot_product_attention(*projected, causal=False)
-    merged = operators.reshape(operators.transpose(context, np.array([0, 2, 1, 3])), np.array(inputs.query.shape), False)
+    merged = operators.reshape(
+        operators.transpose(context, np.array([0, 2, 1, 3])), np.array(inputs.query.shape), False
+    )
     result = _linear(merged, values["out_proj.weight"], values["out_proj.bias"])
     return {query: inputs.query}, result, "MatMul, Add, ScaledDotProductAttention-13, MatMul, Add"

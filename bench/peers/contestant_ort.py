@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""ONNX Runtime: the fastest of the models it can compute the cell with, inputs and outputs bound once."""
+"""ONNX Runtime: the fastest of the models it can compute the cell with, inputs and outputs bound
+once."""
 
 import time
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from peers.contestant import Contestant, NotOffered, Prepared
 from peers.inputs import Array, Inputs
 from peers.ort_models import Candidate, candidates
 
-TRIALS = 2
+# Trials of a model before one is chosen; a long call is not repeated for that.
+TRIALS = 5
+LONG_CALL_SECONDS = 0.05
 
 
 @dataclass
@@ -35,8 +38,9 @@ class OnnxRuntime(Contestant):
     def describe(self) -> dict[str, str]:
         return {
             "version": onnxruntime.__version__,
-            "configuration": "CPU provider, intra_op_num_threads, all optimisations, IO binding; spinning as by default; "
-            "the fastest of the operators Attention (23, 24) and contrib MultiHeadAttention and Attention",
+            "configuration": "CPU provider, intra_op_num_threads, all optimisations, IO binding; "
+            "spinning as by default; the fastest of the operators Attention (23, 24) and contrib "
+            "MultiHeadAttention and Attention",
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
@@ -61,7 +65,9 @@ class OnnxRuntime(Contestant):
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(candidate.model(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            candidate.model(), options, providers=["CPUExecutionProvider"]
+        )
         binding = session.io_binding()
         for name, array in candidate.feeds.items():
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
@@ -72,13 +78,17 @@ class OnnxRuntime(Contestant):
 
 
 def _fastest(bound: _Bound) -> float:
+    """Of a few calls; the first one's page faults matter to short calls only."""
+    best = _seconds(bound)
+    if best < LONG_CALL_SECONDS:
+        best = min(_seconds(bound) for _ in range(TRIALS))
+    return best
+
+
+def _seconds(bound: _Bound) -> float:
+    start = time.perf_counter()
     bound.run()
-    seconds = []
-    for _ in range(TRIALS):
-        start = time.perf_counter()
-        bound.run()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return time.perf_counter() - start
 
 
 def _first_line(error: Exception) -> str:

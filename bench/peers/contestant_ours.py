@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""libattention through its C interface, as a program would use it: workspace and outputs allocated once."""
+"""libattention through its C interface, as a program would use it: workspace and outputs
+allocated once."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from peers import abi
 from peers.cells import ADDITIVE_MASK, AVERAGED_WEIGHTS, CAUSAL, WINDOW, Cell
-from peers.contestant import Contestant, Prepared
+from peers.contestant import Call, Contestant, Prepared
 from peers.inputs import Array, Inputs
 
 ENGINES = {1: "blas", 2: "fused"}
@@ -36,7 +37,7 @@ class Ours(Contestant):
             "version": self.library.version(),
             "kernels": kernels,
             "blas": blas,
-            "configuration": f"the default engine, kernels {kernels}, BLAS: {blas}; workspace given",
+            "configuration": f"the default engine, kernels {kernels}, BLAS {blas}; workspace given",
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
@@ -47,8 +48,9 @@ class Ours(Contestant):
         self.library.call(name, self.context, *arguments, byref(needed))
         return np.empty(needed.value, dtype=np.uint8)
 
-    def _checked(self, name: str, *arguments: object) -> object:
-        """A call without arguments; a failure is noticed outside of the timed loop by the first one."""
+    def _checked(self, name: str, *arguments: object) -> Call:
+        """A call without arguments; a failure is noticed outside of the timed loop by the first
+        one."""
         self.library.call(name, self.context, *arguments)
         function, context = self.library.function(name), self.context
         return lambda: function(context, *arguments)
@@ -63,7 +65,8 @@ class Ours(Contestant):
         report = abi.SdpaReport()
         self.library.call("attn_sdpa_explain", self.context, *arguments, byref(report))
         call = self._checked("attn_sdpa", *arguments, workspace.ctypes.data, workspace.nbytes)
-        how = f"attn_sdpa, {ENGINES.get(report.engine, report.engine)} engine: {report.reason.decode()}"
+        engine = ENGINES.get(report.engine, str(report.engine))
+        how = f"attn_sdpa, {engine} engine: {report.reason.decode()}"
         kept = (arrays, params, workspace, inputs)
         return Prepared(call, lambda: [output][: len(kept)], how)
 
@@ -72,7 +75,9 @@ class Ours(Contestant):
         layer = c_void_p()
         self.library.call("attn_mha_create", self.context, byref(config), byref(layer))
         for name, values in parameters.items():
-            self.library.call("attn_mha_load_parameter", layer, name.encode(), byref(abi.view(values)))
+            self.library.call(
+                "attn_mha_load_parameter", layer, name.encode(), byref(abi.view(values))
+            )
         return layer
 
     def _multihead(self, cell: Cell, inputs: Inputs) -> Prepared:
@@ -85,9 +90,13 @@ class Ours(Contestant):
         query, result = byref(abi.view(inputs.query)), byref(abi.view(outputs[0]))
         arguments = [layer.handle, query, query, query, byref(params), result]
         workspace = self._workspace("attn_mha_workspace_bytes", *arguments)
-        call = self._checked("attn_mha_forward", *arguments, workspace.ctypes.data, workspace.nbytes)
+        call = self._checked(
+            "attn_mha_forward", *arguments, workspace.ctypes.data, workspace.nbytes
+        )
         kept = (layer, params, workspace, inputs)
-        return Prepared(call, lambda: outputs[: len(kept)], "attn_mha_forward, parameters copied into the layer")
+        return Prepared(
+            call, lambda: outputs[: len(kept)], "attn_mha_forward, parameters copied into the layer"
+        )
 
 
 class _OwnedLayer:
@@ -113,6 +122,8 @@ def _sdpa_params(cell: Cell, inputs: Inputs) -> abi.SdpaParams:
     if inputs.key_lengths is not None:
         params.key_lengths = abi.pointer_to(abi.view(inputs.key_lengths))
     if inputs.mask is not None:
-        params.mask_kind = abi.MASK_ADDITIVE if cell.option == ADDITIVE_MASK else abi.MASK_BOOL_INCLUDE
+        params.mask_kind = (
+            abi.MASK_ADDITIVE if cell.option == ADDITIVE_MASK else abi.MASK_BOOL_INCLUDE
+        )
         params.mask = abi.pointer_to(abi.view(inputs.mask))
     return params

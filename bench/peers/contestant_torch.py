@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""PyTorch: scaled_dot_product_attention and nn.MultiheadAttention, in the way PyTorch is fastest at each option."""
+"""PyTorch: scaled_dot_product_attention and nn.MultiheadAttention, in the way PyTorch is fastest
+at each option."""
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +22,10 @@ class PyTorch(Contestant):
         self._inference.__enter__()
 
     def describe(self) -> dict[str, str]:
+        capability = torch.backends.cpu.get_cpu_capability()
         return {
             "version": torch.__version__,
-            "configuration": f"inference_mode, set_num_threads; OpenMP's defaults; {torch.backends.cpu.get_cpu_capability()}",
+            "configuration": f"inference_mode, set_num_threads; OpenMP's defaults; {capability}",
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
@@ -29,8 +33,10 @@ class PyTorch(Contestant):
 
 
 def _sdpa(cell: Cell, inputs: Inputs) -> Prepared:
-    query, key, value = (torch.from_numpy(array) for array in (inputs.query, inputs.key, inputs.value))
-    options: dict[str, object] = {}
+    query, key, value = (
+        torch.from_numpy(array) for array in (inputs.query, inputs.key, inputs.value)
+    )
+    options: dict[str, Any] = {}
     mask = visible_as_mask(cell, inputs)
     if mask is not None:
         options["attn_mask"] = torch.from_numpy(mask)
@@ -43,7 +49,12 @@ def _sdpa(cell: Cell, inputs: Inputs) -> Prepared:
     def call() -> None:
         result[:] = [scaled_dot_product_attention(query, key, value, **options)]
 
-    how = ", ".join(["scaled_dot_product_attention", *(_option_text(name, value) for name, value in options.items())])
+    how = ", ".join(
+        [
+            "scaled_dot_product_attention",
+            *(_option_text(name, value) for name, value in options.items()),
+        ]
+    )
     return Prepared(call, lambda: [result[0].numpy()], how)
 
 
@@ -55,7 +66,9 @@ def _option_text(name: str, value: object) -> str:
 
 def _multihead(cell: Cell, inputs: Inputs) -> Prepared:
     layer = torch.nn.MultiheadAttention(cell.embed_dim, cell.heads, batch_first=True)
-    layer.load_state_dict({name: torch.from_numpy(values) for name, values in inputs.parameters.items()})
+    layer.load_state_dict(
+        {name: torch.from_numpy(values) for name, values in inputs.parameters.items()}
+    )
     layer.eval()
     query = torch.from_numpy(inputs.query)
     with_weights = cell.option == AVERAGED_WEIGHTS
@@ -67,4 +80,6 @@ def _multihead(cell: Cell, inputs: Inputs) -> Prepared:
     def outputs() -> list[np.ndarray]:
         return [tensor.numpy() for tensor in result if tensor is not None]
 
-    return Prepared(call, outputs, f"nn.MultiheadAttention, batch_first, eval, need_weights={with_weights}")
+    return Prepared(
+        call, outputs, f"nn.MultiheadAttention, batch_first, eval, need_weights={with_weights}"
+    )

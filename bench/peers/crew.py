@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The coordinator's side of the workers: starts them, asks them, and sees that they sleep while others are timed."""
+"""The coordinator's side of the workers: starts them, asks them, and sees that they sleep while
+others are timed."""
 
 import json
 import os
@@ -8,19 +9,32 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from peers.cells import Cell
 
 # Longer than any call of the grid; a worker that is silent for so long hangs.
 ANSWER_SECONDS = 300.0
 
-# Pools spin for a while after a call (OpenBLAS for up to 2^26 cycles); nobody may be timed meanwhile.
+# Pools spin for a while after a call (OpenBLAS for up to 2^26 cycles); nobody is timed meanwhile.
 MOST_PAUSE_SECONDS = 0.08
 POLL_SECONDS = 0.0005
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_FOREIGN_PREFIXES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "ATTN_", "ORT_", "OV_", "ONEDNN_", "DNNL_", "ATEN_")
+_FOREIGN_PREFIXES = (
+    "OMP_",
+    "GOMP_",
+    "KMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "GOTO_",
+    "ATTN_",
+    "ORT_",
+    "OV_",
+    "ONEDNN_",
+    "DNNL_",
+    "ATEN_",
+)
 
 
 class WorkerFailed(Exception):
@@ -29,12 +43,15 @@ class WorkerFailed(Exception):
 
 def _environment(threads: int) -> dict[str, str]:
     """The user's, without what would tune a library behind our back, with the thread count."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_PREFIXES)}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_PREFIXES)
+    }
     return kept | {name: str(threads) for name in _THREAD_VARIABLES}
 
 
 class Member:
-    """One worker process. It is in the coordinator's process group, so that an interrupt reaches all."""
+    """One worker process. It is in the coordinator's process group, so that an interrupt reaches
+    all."""
 
     def __init__(self, name: str, threads: int, log: Path) -> None:
         self.name = name
@@ -42,8 +59,14 @@ class Member:
         self._log = log.open("ab")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "peers.worker", name, str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=_environment(threads), bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=_environment(threads),
+            bufsize=0,
         )
+        self._commands = cast(IO[bytes], self._process.stdin)
+        self._answers = cast(IO[bytes], self._process.stdout)
         self.about = self._read()
 
     @property
@@ -55,10 +78,10 @@ class Member:
         deadline = time.monotonic() + ANSWER_SECONDS
         while not line.endswith(b"\n"):
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+            if left <= 0 or not select.select([self._answers], [], [], left)[0]:
                 self.stop()
                 raise WorkerFailed(f"no answer within {ANSWER_SECONDS:.0f} s")
-            part = os.read(self._process.stdout.fileno(), 65536)
+            part = os.read(self._answers.fileno(), 65536)
             if not part:
                 raise WorkerFailed(f"the process ended with status {self._process.wait()}")
             line += part
@@ -66,7 +89,7 @@ class Member:
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         try:
-            self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            self._commands.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
         except BrokenPipeError as error:
             raise WorkerFailed("the process has ended") from error
         answer = self._read()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The numbers of a cell. Every contestant makes them in its own process from the same seed, so all get the same
-bytes, each in memory of its own: nobody finds its keys in a cache another one filled."""
+"""The numbers of a cell. Every contestant makes them in its own process from the same seed, so
+all get the same bytes, each in memory of its own: nobody finds its keys in a cache another one
+filled."""
 
 import zlib
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ Array = np.ndarray
 
 @dataclass
 class Inputs:
-    """SDPA: query, key, value (batch, heads, length, width). Multi-head: query (batch, length, embed_dim) is all."""
+    """SDPA: query, key, value (batch, heads, length, width). Multi-head: query (batch, length,
+    embed_dim) is all."""
 
     query: Array
-    key: Array | None = None
-    value: Array | None = None
+    key: Array
+    value: Array
     mask: Array | None = None
     key_lengths: Array | None = None
     parameters: dict[str, Array] = field(default_factory=dict)
@@ -59,7 +61,7 @@ def make(cell: Cell) -> Inputs:
     random = np.random.Generator(np.random.PCG64(zlib.crc32(cell.name.encode())))
     if cell.is_multihead:
         query = _normal(random, cell.batch, cell.queries, cell.embed_dim)
-        return Inputs(query, parameters=_parameters(random, cell))
+        return Inputs(query, query, query, parameters=_parameters(random, cell))
     query = _normal(random, cell.batch, cell.heads, cell.queries, cell.head_dim)
     key = _normal(random, cell.batch, cell.kv_heads, cell.keys, cell.head_dim)
     value = _normal(random, cell.batch, cell.kv_heads, cell.keys, cell.value_dim)
@@ -87,7 +89,8 @@ def window_as_mask(cell: Cell) -> Array:
 
 
 def visible_as_mask(cell: Cell, inputs: Inputs) -> Array | None:
-    """What a peer without lengths or windows is given as a bool mask; the cell's own mask where it has one."""
+    """What a peer without lengths or windows is given as a bool mask; the cell's own mask where
+    it has one."""
     if inputs.mask is not None:
         return inputs.mask
     if inputs.key_lengths is not None:

@@ -2,7 +2,9 @@
 """What the machine can do, measured beside every cell because shared machines change under us."""
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 FMA_SECONDS = 0.01
 READ_SECONDS = 0.03
@@ -17,7 +19,7 @@ class Limits:
         self._read = self._function(library.attn_limit_read_bytes)
 
     @staticmethod
-    def _function(function: ctypes._CFuncPtr) -> ctypes._CFuncPtr:
+    def _function(function: Any) -> Callable[[int, float], float]:
         function.argtypes = [ctypes.c_int, ctypes.c_double]
         function.restype = ctypes.c_double
         return function

@@ -53,7 +53,8 @@ def _caches() -> list[str]:
 
 
 def commit(root: Path) -> str:
-    """The library's commit, "+" behind it if files differ from it; "unknown" outside of a repository."""
+    """The library's commit, "+" behind it if files differ from it; "unknown" outside of a
+    repository."""
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=10", "--dirty=+"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

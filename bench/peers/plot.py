@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The picture: for every cell how fast we are relative to the fastest peer, a panel for each thread count."""
+"""The picture: for every cell how fast we are relative to the fastest peer, a panel for each
+thread count."""
 
 from pathlib import Path
 
@@ -32,19 +33,30 @@ GROUP_GAP = 0.9
 
 def draw(results: Results, paths: list[Path]) -> None:
     """Nothing of a date or a random name enters the SVG."""
-    matplotlib.rcParams.update({"svg.hashsalt": "attention", "font.size": 8, "font.family": "DejaVu Sans"})
+    matplotlib.rcParams.update(
+        {"svg.hashsalt": "attention", "font.size": 8, "font.family": "DejaVu Sans"}
+    )
     cells = _cells(results)
     places, headings = _layout(cells)
     counts = results.thread_counts
     height = 1.5 + ROW_INCHES * (max(places.values(), default=0) + 1)
-    figure, panels = pyplot.subplots(1, len(counts), figsize=(4.2 + 3.2 * len(counts), height), sharey=True,
-                                     squeeze=False, layout="constrained")
+    figure, panels = pyplot.subplots(
+        1,
+        len(counts),
+        figsize=(4.2 + 3.2 * len(counts), height),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for panel, threads in zip(panels[0], counts, strict=True):
         _draw_panel(panel, _ratios(results, threads), places, headings)
         panel.set_title(_title(results, threads), fontsize=9, color=INK, loc="left")
     _label_rows(panels[0][0], places, headings)
-    figure.supxlabel("speed relative to the fastest peer of the cell (logarithmic; right of 1: libattention is faster)",
-                     fontsize=8, color=INK)
+    figure.supxlabel(
+        "speed relative to the fastest peer of the cell (right of 1: libattention is faster)",
+        fontsize=8,
+        color=INK,
+    )
     for path in paths:
         figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)
@@ -87,7 +99,9 @@ def _span(ratios: dict[Cell, float]) -> tuple[float, float]:
     return low, high
 
 
-def _draw_panel(panel: Axes, ratios: dict[Cell, float], places: dict[Cell, float], headings: dict[str, float]) -> None:
+def _draw_panel(
+    panel: Axes, ratios: dict[Cell, float], places: dict[Cell, float], headings: dict[str, float]
+) -> None:
     panel.set_xscale("log", base=2)
     panel.set_xlim(*_span(ratios))
     panel.set_ylim(max(places.values(), default=0) + 0.8, -1.0)
@@ -109,8 +123,16 @@ def _draw_bar(panel: Axes, place: float, ratio: float) -> None:
     """From 1 to the ratio: what is slower goes to the left, and says its figure."""
     panel.barh(place, ratio - 1, left=1, height=0.72, color=FASTER if ratio >= 1 else SLOWER)
     outward = 1 if ratio >= 1 else -1
-    panel.annotate(f"{ratio:.2f}", (ratio, place), xytext=(3 * outward, 0), textcoords="offset points",
-                   va="center", ha="left" if outward > 0 else "right", fontsize=6.5, color=INK)
+    panel.annotate(
+        f"{ratio:.2f}",
+        (ratio, place),
+        xytext=(3 * outward, 0),
+        textcoords="offset points",
+        va="center",
+        ha="left" if outward > 0 else "right",
+        fontsize=6.5,
+        color=INK,
+    )
 
 
 def _label_rows(panel: Axes, places: dict[Cell, float], headings: dict[str, float]) -> None:

@@ -13,7 +13,8 @@ class Progress:
         self._terminal = sys.stderr.isatty()
 
     def begin(self, name: str, threads: int) -> None:
-        text = f"[{self._done + 1}/{self._total}] {name}, {threads} thread{'s' if threads > 1 else ''}{self._left()}"
+        noun = "thread" if threads == 1 else "threads"
+        text = f"[{self._done + 1}/{self._total}] {name}, {threads} {noun}{self._left()}"
         if self._terminal:
             print(f"\r\x1b[K{text[:100]}", end="", file=sys.stderr, flush=True)
         else:

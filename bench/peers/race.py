@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One cell at one thread count: every contestant once per repetition, and a comparison of what they computed."""
+"""One cell at one thread count: every contestant once per repetition, and a comparison of what
+they computed."""
 
 import itertools
 import time
@@ -47,7 +48,11 @@ class Race:
     def run(self) -> dict[str, Any]:
         """The cell's entry of the results."""
         self._prepare()
-        calls = tally.calls_per_timing(self.first_seconds.values(), LEAST_TIMING_SECONDS, MOST_CALLS) if self.how else 1
+        calls = (
+            tally.calls_per_timing(self.first_seconds.values(), LEAST_TIMING_SECONDS, MOST_CALLS)
+            if self.how
+            else 1
+        )
         if self.how:
             self._repeat(calls)
         differences, errors = self._compare()
@@ -57,10 +62,15 @@ class Race:
             "name": self.cell.name,
             "threads": self.crew.threads,
             "calls_per_timing": calls,
-            "seconds": {name: [_rounded(value) for value in values] for name, values in self.samples.items()},
+            "seconds": {
+                name: [_rounded(value) for value in values] for name, values in self.samples.items()
+            },
             "how": self.how,
             "absent": self.absent,
-            "limit": {"kind": self._limit_kind(), "samples": [_rounded(value) for value in self.limit_samples]},
+            "limit": {
+                "kind": self._limit_kind(),
+                "samples": [_rounded(value) for value in self.limit_samples],
+            },
             "differences": differences,
             "errors": errors,
         }
@@ -105,12 +115,18 @@ class Race:
             self._round(repetition, calls, lead)
             repetition += 1
             round_seconds = (time.perf_counter() - started) / repetition
-            count = tally.repetitions(round_seconds, self.settings.budget_seconds, LEAST_REPETITIONS,
-                                      self.settings.most_repetitions)
+            count = tally.repetitions(
+                round_seconds,
+                self.settings.budget_seconds,
+                LEAST_REPETITIONS,
+                self.settings.most_repetitions,
+            )
 
     def _round(self, repetition: int, calls: int, lead: bool) -> None:
         """The limit, then everyone; who is first changes from round to round."""
-        self.limit_samples.append(self.limits.measure(self.crew.threads, work.is_bound_by_memory(self.cell)))
+        self.limit_samples.append(
+            self.limits.measure(self.crew.threads, work.is_bound_by_memory(self.cell))
+        )
         members = self._running()
         first = repetition % max(1, len(members))
         for member in members[first:] + members[:first]:
@@ -149,19 +165,27 @@ class Race:
         errors = []
         for (name, ours), (other, theirs) in itertools.combinations(self._outputs().items(), 2):
             absolute, relative = difference_of(ours, theirs)
-            differences[f"{name} - {other}"] = {"absolute": _rounded(absolute), "relative": _rounded(relative)}
+            differences[f"{name} - {other}"] = {
+                "absolute": _rounded(absolute),
+                "relative": _rounded(relative),
+            }
             if not relative <= TOLERANCE:
                 errors.append(f"{name} and {other} differ by {relative:.1e} of the largest output")
         return differences, errors
 
 
 def difference_of(ours: list[np.ndarray], theirs: list[np.ndarray]) -> tuple[float, float]:
-    """The largest difference of all outputs, and over the largest value; infinite where it cannot be told."""
+    """The largest difference of all outputs, and over the largest value; infinite where it cannot
+    be told."""
     if [array.shape for array in ours] != [array.shape for array in theirs]:
         return float("inf"), float("inf")
-    absolute = max(_finite(np.abs(one - other).max()) for one, other in zip(ours, theirs, strict=True))
-    relative = max(_finite(np.abs(one - other).max() / np.abs(one).max())
-                   for one, other in zip(ours, theirs, strict=True))
+    absolute = max(
+        _finite(np.abs(one - other).max()) for one, other in zip(ours, theirs, strict=True)
+    )
+    relative = max(
+        _finite(np.abs(one - other).max() / np.abs(one).max())
+        for one, other in zip(ours, theirs, strict=True)
+    )
     return absolute, relative
 
 

@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from peers import summary
+from peers import summary, tally
 from peers.cells import GROUPS, MASK_OPTIONS, Cell
 from peers.results import OURS, Entry, Results
 from peers.work import is_bound_by_memory
@@ -14,11 +14,11 @@ NOTHING = "–"
 HEAD = """\
 # Performance
 
-<!-- Made by scripts/bench --publish from performance.json; change that, or bench/peers/report.py. -->
+<!-- Made by scripts/bench from performance.json; change that or bench/peers/report.py. -->
 
-libattention beside the libraries people would use instead, each in a process of its own with the same number of
-threads, asked in turns on one machine in one run. A ratio is the peer's time over ours: **above 1 libattention is
-faster**.
+libattention beside the libraries people would use instead, each in a process of its own with the
+same number of threads, asked in turns on one machine in one run. A ratio is the peer's time over
+ours: **above 1 libattention is faster**.
 """
 
 HOW_MEASURED = """\
@@ -26,29 +26,39 @@ HOW_MEASURED = """\
 
 `scripts/bench` does all of it; `bench/peers/cells.py` is the list of cells.
 
-- Everything is float32 and forward only. Every contestant computes from the same bytes, in memory of its own. Their
-  outputs are compared with one another once in every cell; a difference above 1e-4 of the largest output is an error
-  of the cell.
-- One repetition times the limit of the machine, then each contestant once; who is first changes. The next one is
-  timed when all threads of the last one sleep, so that spinning thread pools disturb nobody. Ratios are taken within
-  a repetition; the tables show medians over the repetitions.
-- Calls below 200 µs are repeated within a timing, as often for each contestant; calls below 20 ms follow an untimed
-  one that wakes threads and fills caches. All are called from Python, which costs each a few microseconds.
-- GF/s counts the products of visible pairs of a query and a key (and the projections of multi-head), not what
-  causality, lengths, windows or masks hide. GB/s, of decoding, counts each key and value once.
-- "of peak" is the share of what fused multiply-adds in registers reached in the same repetition; "of bound" is the
-  time at that peak and one cycle for each exponential over our time. Of decoding, "of peak" is the share of the
-  bandwidth with which memory is read in sequence.
-- Peers run with their thread counts set and nothing else tuned, in the fastest way they offer for a cell:
-  `performance.json` tells for each cell what was called. All but PyTorch, whose interface has no such argument, write
-  into outputs allocated once.
+- Everything is float32 and forward only. Every contestant computes from the same bytes, in memory
+  of its own. Their outputs are compared with one another once in every cell; a difference above
+  1e-4 of the largest output is an error of the cell.
+- One repetition times the limit of the machine, then each contestant once; who is first changes.
+  The next one is timed when all threads of the last one sleep, so that spinning thread pools
+  disturb nobody. Ratios are taken within a repetition; the tables show medians over the
+  repetitions.
+- Calls below 200 µs are repeated within a timing, as often for each contestant; calls below 20 ms
+  follow an untimed one that wakes threads and fills caches. All are called from Python, which
+  costs each a few microseconds.
+- GF/s counts the products of visible pairs of a query and a key (and the projections of multi-
+  head), not what causality, lengths, windows or masks hide. GB/s, of decoding, counts each key
+  and value once.
+- "of peak" is the share of what fused multiply-adds in registers reached in the same repetition;
+  "of bound" is the time at that peak and one cycle for each exponential over our time. Of
+  decoding, "of peak" is the share of the bandwidth with which memory is read in sequence.
+- Peers run with their thread counts set and nothing else tuned, in the fastest way they offer for
+  a cell: `performance.json` tells for each cell what was called. All but PyTorch, whose interface
+  has no such argument, write into outputs allocated once.
 """
 
 
 def render(results: Results, picture: str = "performance.svg") -> str:
     parts = [HEAD, f"![Speed relative to the fastest peer]({picture})\n", _summary(results)]
     parts += [_cells(results, threads) for threads in results.thread_counts]
-    parts += [_options(results), _threads(results), _errors(results), _absent(results), HOW_MEASURED, _machine(results)]
+    parts += [
+        _options(results),
+        _threads(results),
+        _errors(results),
+        _absent(results),
+        HOW_MEASURED,
+        _machine(results),
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -84,7 +94,10 @@ def _summary(results: Results) -> str:
         ["slowest cell", *(_slowest(one) for one in standings)],
         ["cells at least as fast", *(f"{one.won} of {one.contested}" for one in standings)],
     ]
-    head = ["speed relative to the fastest peer of each cell", *(threads_text(count) for count in counts)]
+    head = [
+        "speed relative to the fastest peer of each cell",
+        *(threads_text(count) for count in counts),
+    ]
     return f"## Summary\n\n{table(head, rows)}"
 
 
@@ -96,7 +109,15 @@ def _slowest(standing: summary.Standing) -> str:
 
 
 def _cells(results: Results, threads: int) -> str:
-    head = ["cell", "ms", "GF/s or GB/s", *(f"vs {name}" for name in results.peers), "vs best", "of peak", "of bound"]
+    head = [
+        "cell",
+        "ms",
+        "GF/s or GB/s",
+        *(f"vs {name}" for name in results.peers),
+        "vs best",
+        "of peak",
+        "of bound",
+    ]
     text = [f"## {threads_text(threads).capitalize()}\n"]
     for group in GROUPS:
         rows = [_row(results, entry) for entry in results.at(threads) if entry.cell.group == group]
@@ -151,11 +172,17 @@ def _options(results: Results) -> str:
     text = []
     for threads in results.thread_counts:
         costs = summary.option_costs(results, threads)
-        rows = [[shape.shape, *(ratio_text(shape.costs[option]) for option in MASK_OPTIONS[1:])] for shape in costs]
+        rows = [
+            [shape.shape, *(ratio_text(shape.costs[option]) for option in MASK_OPTIONS[1:])]
+            for shape in costs
+        ]
         windows = summary.window_costs(results, threads)
         if rows:
             text.append(table([f"{threads_text(threads)}: shape", *MASK_OPTIONS[1:]], rows))
-        text += [f"{threads_text(threads).capitalize()}, {name}: {cost:.3f} of the full square.\n" for name, cost in windows]
+        text += [
+            f"{threads_text(threads).capitalize()}, {name}: {cost:.3f} of the full square.\n"
+            for name, cost in windows
+        ]
     if not text:
         return ""
     head = "## What options cost\n\nOur time with the option over our time without it.\n"
@@ -168,16 +195,32 @@ def _threads(results: Results) -> str:
         return ""
     few, many = min(results.thread_counts), max(results.thread_counts)
     by_group = [(group, [gain for cell, gain in gains if cell.group == group]) for group in GROUPS]
-    rows = [[group, ratio_text(min(found)), ratio_text(sorted(found)[len(found) // 2]), ratio_text(max(found))]
-            for group, found in by_group if found]
+    rows = [
+        [
+            group,
+            ratio_text(min(found)),
+            ratio_text(sorted(found)[len(found) // 2]),
+            ratio_text(max(found)),
+        ]
+        for group, found in by_group
+        if found
+    ]
     head = [f"our time at {threads_text(few)} over that at {many}", "least", "median", "most"]
     return f"## What threads gain\n\n{table(head, rows)}"
 
 
 def _errors(results: Results) -> str:
-    lines = [f"- {entry.name}, {threads_text(entry.threads)}: {error}\n"
-             for entry in results.entries for error in entry.errors]
-    return "" if not lines else "## Errors\n\nContestants disagreed; these cells count in no summary.\n\n" + "".join(lines)
+    lines = [
+        f"- {entry.name}, {threads_text(entry.threads)}: {error}\n"
+        for entry in results.entries
+        for error in entry.errors
+    ]
+    return (
+        ""
+        if not lines
+        else "## Errors\n\nContestants disagreed; these cells count in no summary.\n\n"
+        + "".join(lines)
+    )
 
 
 def _absent(results: Results) -> str:
@@ -191,7 +234,10 @@ def _absent(results: Results) -> str:
     if not reasons:
         return ""
     total = len({entry.name for entry in results.entries})
-    lines = [f"- {name}, {_cell_list(names, total)}: {reason}.\n" for (name, reason), names in reasons.items()]
+    lines = [
+        f"- {name}, {_cell_list(names, total)}: {reason}.\n"
+        for (name, reason), names in reasons.items()
+    ]
     return f"## Not measured\n\nWhere a table has {NOTHING}:\n\n" + "".join(lines)
 
 
@@ -202,7 +248,7 @@ def _cell_list(names: list[str], total: int) -> str:
 
 
 def _machine(results: Results) -> str:
-    machine = results.data["machine"]
+    machine, settings = results.data["machine"], results.data["settings"]
     kind = "virtual machine" if machine["virtual"] else "machine"
     lines = [
         f"- {results.data['date']}, {machine['system']}, {machine['architecture']} {kind}, "
@@ -210,7 +256,7 @@ def _machine(results: Results) -> str:
         f"- {machine['cpu']}; {', '.join(machine['caches'])}\n",
         *(f"- {_contestant(results, name)}\n" for name in [OURS, *results.peers]),
         f"- Python {machine['python']}, NumPy {results.data['numpy']}; repetitions: at most "
-        f"{results.data['settings']['most_repetitions']} and {results.data['settings']['budget_seconds']:g} s a cell\n",
+        f"{settings['most_repetitions']} and {settings['budget_seconds']:g} s a cell\n",
     ]
     return "## Machine and versions\n\n" + "".join(lines)
 
@@ -227,21 +273,48 @@ def console(results: Results) -> str:
     """The tables for a terminal, columns aligned."""
     blocks = []
     for threads in results.thread_counts:
-        head = [threads_text(threads), "ms", "GF/s or GB/s", *results.peers, "best", "of peak", "of bound"]
+        head = [
+            threads_text(threads),
+            "ms",
+            "GF/s or GB/s",
+            *results.peers,
+            "best",
+            "of peak",
+            "of bound",
+        ]
         rows = [[entry.name, *_row(results, entry)[1:]] for entry in results.at(threads)]
         blocks.append(_aligned([head, *rows]) + _standing_lines(results, threads))
-    return "\n\n".join(blocks)
+    return "\n\n".join(blocks) + _gain_line(results)
 
 
 def _aligned(rows: list[list[str]]) -> str:
     plain = [[text.replace("*", "") for text in row] for row in rows]
     widths = [max(len(row[column]) for row in plain) for column in range(len(plain[0]))]
-    lines = [[row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))]
-             for row in plain]
+    lines = [
+        [
+            row[0].ljust(widths[0]),
+            *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)),
+        ]
+        for row in plain
+    ]
     return "\n".join("  ".join(line) for line in lines)
 
 
 def _standing_lines(results: Results, threads: int) -> str:
     one = summary.standing(results, threads)
-    return (f"\nFaster than the fastest peer by: full prefill {ratio_text(one.full_prefill)}, all cells "
-            f"{ratio_text(one.grid)}, slowest cell {_slowest(one)}; {one.won} of {one.contested} cells won")
+    costs = summary.mean_costs(results, threads)
+    return (
+        f"\nSpeed relative to the fastest peer: {ratio_text(one.full_prefill)} full prefill, "
+        f"{ratio_text(one.grid)} all cells (geometric means); slowest {_slowest(one)}; "
+        f"{one.won} of {one.contested} cells at least as fast"
+        f"\nOur time with an option over that without: "
+        f"{', '.join(f'{option} {ratio_text(cost)}' for option, cost in costs.items())}"
+    )
+
+
+def _gain_line(results: Results) -> str:
+    gain = tally.geometric_mean(gain for _, gain in summary.thread_gains(results))
+    if gain is None:
+        return ""
+    few, many = min(results.thread_counts), max(results.thread_counts)
+    return f"\n\nOur time at {threads_text(few)} over that at {many}: {gain:.2f} (geometric mean)"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The JSON of a run, and what follows from it. The file holds timings only; every other figure is computed here, so
-that page, plot and tests cannot disagree."""
+"""The JSON of a run, and what follows from it. The file holds timings only; every other figure is
+computed here, so that page, plot and tests cannot disagree."""
 
 import json
 from dataclasses import dataclass
@@ -65,7 +65,11 @@ class Entry:
     @property
     def work(self) -> int:
         """Bytes where memory is the limit, else flops."""
-        return work.key_value_bytes(self.cell) if work.is_bound_by_memory(self.cell) else work.flops(self.cell)
+        return (
+            work.key_value_bytes(self.cell)
+            if work.is_bound_by_memory(self.cell)
+            else work.flops(self.cell)
+        )
 
     @property
     def rate(self) -> float | None:
@@ -104,7 +108,9 @@ class Results:
         return [entry for entry in self.entries if entry.threads == threads]
 
     def find(self, cell: Cell, threads: int) -> Entry | None:
-        return next((entry for entry in self.at(threads) if entry.cell == cell and entry.counts), None)
+        return next(
+            (entry for entry in self.at(threads) if entry.cell == cell and entry.counts), None
+        )
 
 
 def from_data(data: dict[str, Any]) -> Results:
@@ -112,7 +118,8 @@ def from_data(data: dict[str, Any]) -> Results:
         raise ValueError(f"results of schema {data.get('schema')}; this program reads {SCHEMA}")
     kernels = data["contestants"].get(OURS, {}).get("kernels", "")
     entries = tuple(
-        Entry(cells.from_json(entry["cell"]), entry["threads"], kernels, entry) for entry in data["results"]
+        Entry(cells.from_json(entry["cell"]), entry["threads"], kernels, entry)
+        for entry in data["results"]
     )
     return Results(data, entries)
 
@@ -122,7 +129,8 @@ def read(path: Path) -> Results:
 
 
 def write(data: dict[str, Any], path: Path) -> None:
-    """A line for each result: a diff of two runs is readable, and the file is not longer than it need be."""
+    """A line for each result: a diff of two runs is readable, and the file is not longer than it
+    need be."""
     head = {name: value for name, value in data.items() if name != "results"}
     text = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
     lines = ",\n".join("  " + json.dumps(entry, ensure_ascii=False) for entry in data["results"])

@@ -24,8 +24,11 @@ class CannotMeasure(Exception):
     """There is nothing to compare: libattention itself did not start."""
 
 
-def measure(root: Path, chosen: list[Cell], threads: list[int], repetitions: int, seconds: float) -> dict[str, Any]:
-    """All thread counts of a cell one after the other, so that they meet the same state of the machine."""
+def measure(
+    root: Path, chosen: list[Cell], threads: list[int], repetitions: int, seconds: float
+) -> dict[str, Any]:
+    """All thread counts of a cell one after the other, so that they meet the same state of the
+    machine."""
     limits = Limits(Path(os.environ[LIMITS_VARIABLE]))
     progress = Progress(len(chosen) * len(threads))
     with tempfile.TemporaryDirectory(prefix="attention-bench-") as scratch:
@@ -71,12 +74,20 @@ def _race_all(
 
 
 def _problems(entry: dict[str, Any]) -> list[str]:
-    failed = [f"{name}: {reason}" for name, reason in entry["absent"].items() if reason.startswith("failed")]
+    failed = [
+        f"{name}: {reason}"
+        for name, reason in entry["absent"].items()
+        if reason.startswith("failed")
+    ]
     return entry["errors"] + failed
 
 
 def _document(
-    root: Path, threads: list[int], settings: Settings, contestants: dict[str, Any], entries: list[dict[str, Any]]
+    root: Path,
+    threads: list[int],
+    settings: Settings,
+    contestants: dict[str, Any],
+    entries: list[dict[str, Any]],
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,

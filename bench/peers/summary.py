@@ -4,8 +4,8 @@
 from dataclasses import dataclass, replace
 
 from peers import tally
-from peers.cells import CAUSAL, FULL, MASK_OPTIONS, PREFILL, WINDOW, Cell
-from peers.results import Entry, Results
+from peers.cells import FULL, MASK_OPTIONS, PREFILL, WINDOW, Cell
+from peers.results import OURS, Entry, Results
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class OptionCosts:
     costs: dict[str, float | None]
 
 
+def _seconds(entry: Entry) -> float:
+    """Of an entry that counts."""
+    return tally.median(entry.samples(OURS))
+
+
 def contested(entries: list[Entry]) -> list[tuple[Entry, float]]:
     """Entries with a peer to be compared with, and the ratio to the best one."""
     best = [(entry, entry.best_peer()) for entry in entries if entry.counts]
@@ -35,7 +40,9 @@ def contested(entries: list[Entry]) -> list[tuple[Entry, float]]:
 
 def standing(results: Results, threads: int) -> Standing:
     pairs = contested(results.at(threads))
-    full = [ratio for entry, ratio in pairs if entry.cell.group == PREFILL and entry.cell.option == FULL]
+    full = [
+        ratio for entry, ratio in pairs if entry.cell.group == PREFILL and entry.cell.option == FULL
+    ]
     slowest = min(((ratio, entry.name) for entry, ratio in pairs), default=None)
     return Standing(
         full_prefill=tally.geometric_mean(full),
@@ -56,7 +63,7 @@ def _cost(results: Results, cell: Cell, threads: int) -> float | None:
     entry, plain = results.find(cell, threads), results.find(_without_option(cell), threads)
     if entry is None or plain is None:
         return None
-    return entry.seconds / plain.seconds
+    return _seconds(entry) / _seconds(plain)
 
 
 def option_costs(results: Results, threads: int) -> list[OptionCosts]:
@@ -65,7 +72,10 @@ def option_costs(results: Results, threads: int) -> list[OptionCosts]:
     for entry in results.at(threads):
         if entry.cell.group != PREFILL or entry.cell.option != FULL:
             continue
-        costs = {option: _cost(results, replace(entry.cell, option=option), threads) for option in MASK_OPTIONS[1:]}
+        costs = {
+            option: _cost(results, replace(entry.cell, option=option), threads)
+            for option in MASK_OPTIONS[1:]
+        }
         if any(cost is not None for cost in costs.values()):
             found.append(OptionCosts(entry.cell.sizes, costs))
     return found
@@ -82,11 +92,21 @@ def thread_gains(results: Results) -> list[tuple[Cell, float]]:
     fewest, most = min(results.thread_counts), max(results.thread_counts)
     if fewest == most:
         return []
-    pairs = [(results.find(entry.cell, fewest), entry) for entry in results.at(most) if entry.counts]
-    return [(entry.cell, single.seconds / entry.seconds) for single, entry in pairs if single is not None]
+    pairs = [
+        (results.find(entry.cell, fewest), entry) for entry in results.at(most) if entry.counts
+    ]
+    return [
+        (entry.cell, _seconds(single) / _seconds(entry))
+        for single, entry in pairs
+        if single is not None
+    ]
 
 
-def causal_cost(results: Results, threads: int) -> float | None:
-    """Geometric mean over the shapes."""
-    costs = [shape.costs[CAUSAL] for shape in option_costs(results, threads)]
-    return tally.geometric_mean(cost for cost in costs if cost is not None)
+def mean_costs(results: Results, threads: int) -> dict[str, float | None]:
+    """Of each option, the geometric mean over the shapes."""
+    shapes = option_costs(results, threads)
+    found = {option: [shape.costs[option] for shape in shapes] for option in MASK_OPTIONS[1:]}
+    return {
+        option: tally.geometric_mean(cost for cost in costs if cost is not None)
+        for option, costs in found.items()
+    }

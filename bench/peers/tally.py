@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Statistics of interleaved timings. Shared machines have slow spells that last longer than a turn: only ratios
-within a repetition are comparable, and their median ignores the turns that a spell cut in two."""
+"""Statistics of interleaved timings. Shared machines have slow spells that last longer than a
+turn: only ratios within a repetition are comparable, and their median ignores the turns that a
+spell cut in two."""
 
 import math
 import statistics
@@ -13,7 +14,10 @@ def median(values: Sequence[float]) -> float:
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
     """Pairs of the same repetition, divided."""
-    return [numerator / denominator for numerator, denominator in zip(numerators, denominators, strict=True)]
+    return [
+        numerator / denominator
+        for numerator, denominator in zip(numerators, denominators, strict=True)
+    ]
 
 
 def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
@@ -27,7 +31,8 @@ def geometric_mean(values: Iterable[float]) -> float | None:
 
 
 def calls_per_timing(call_seconds: Iterable[float], least_seconds: float, most_calls: int) -> int:
-    """Calls in one timing: the same for every contestant, enough that the fastest one's is not lost in the clock."""
+    """Calls in one timing: the same for every contestant, enough that the fastest one's is not
+    lost in the clock."""
     fastest = min(call_seconds)
     return max(1, min(most_calls, math.ceil(least_seconds / max(fastest, 1e-9))))
 

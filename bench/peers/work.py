@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a cell costs at least. Only work that the result depends on counts, so hidden positions are nobody's merit."""
+"""What a cell costs at least. Only work that the result depends on counts, so hidden positions
+are nobody's merit."""
 
 from peers.cells import CAUSAL, DECODE, Cell
 
@@ -62,8 +63,8 @@ def is_bound_by_memory(cell: Cell) -> bool:
 def compute_bound_seconds(cell: Cell, peak_flops: float, kernels: str) -> float:
     """Time at the FMA peak plus one cycle of one core for each exponential.
 
-    No attention kernel is a pure product: a score costs an exponential too, a cycle of one core at best. The peak
-    says how long a cycle is.
+    No attention kernel is a pure product: a score costs an exponential too, a cycle of one core
+    at best. The peak says how long a cycle is.
     """
     lanes = FLOAT_LANES.get(kernels, OTHER_LANES)
     return (flops(cell) + scores(cell) * lanes * FLOPS_PER_LANE_AND_CYCLE) / peak_flops

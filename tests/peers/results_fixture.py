@@ -13,7 +13,9 @@ ONE_QUERY = Cell(DECODE, 1, 4, 2, 1, 1000, 10, 10)
 SQUARE_FLOPS = 2 * 100 * 100 * 2 * 20
 
 
-def entry(cell: Cell, threads: int, seconds: dict[str, list[float]], **changes: Any) -> dict[str, Any]:
+def entry(
+    cell: Cell, threads: int, seconds: dict[str, list[float]], **changes: Any
+) -> dict[str, Any]:
     count = len(next(iter(seconds.values())))
     fields = {
         "cell": cell.to_json(),
@@ -36,8 +38,15 @@ def document(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "date": "2026-01-02",
         "commit": "0123456789",
         "machine": {
-            "cpu": "A CPU", "cpus": 4, "usable_cpus": 2, "caches": ["L1 32 KiB"], "memory_gib": 8,
-            "architecture": "x86_64", "system": "Linux 6", "virtual": False, "python": "3.12.0",
+            "cpu": "A CPU",
+            "cpus": 4,
+            "usable_cpus": 2,
+            "caches": ["L1 32 KiB"],
+            "memory_gib": 8,
+            "architecture": "x86_64",
+            "system": "Linux 6",
+            "virtual": False,
+            "python": "3.12.0",
         },
         "numpy": "2.0",
         "threads": sorted({one["threads"] for one in entries}),
@@ -53,11 +62,13 @@ def document(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 def run() -> dict[str, Any]:
     """Two thread counts; PyTorch twice as slow in the square, twice as fast in the triangle."""
-    return document([
-        entry(SQUARE, 1, {"libattention": [0.004] * 3, "PyTorch": [0.008] * 3}),
-        entry(SQUARE, 2, {"libattention": [0.002] * 3, "PyTorch": [0.004] * 3}),
-        entry(TRIANGLE, 1, {"libattention": [0.003] * 3, "PyTorch": [0.0015] * 3}),
-        entry(TRIANGLE, 2, {"libattention": [0.0015] * 3, "PyTorch": [0.00075] * 3}),
-        entry(ONE_QUERY, 1, {"libattention": [0.001] * 3}, absent={"PyTorch": "failed: no"}),
-        entry(ONE_QUERY, 2, {"libattention": [0.001] * 3, "PyTorch": [0.001] * 3}),
-    ])
+    return document(
+        [
+            entry(SQUARE, 1, {"libattention": [0.004] * 3, "PyTorch": [0.008] * 3}),
+            entry(SQUARE, 2, {"libattention": [0.002] * 3, "PyTorch": [0.004] * 3}),
+            entry(TRIANGLE, 1, {"libattention": [0.003] * 3, "PyTorch": [0.0015] * 3}),
+            entry(TRIANGLE, 2, {"libattention": [0.0015] * 3, "PyTorch": [0.00075] * 3}),
+            entry(ONE_QUERY, 1, {"libattention": [0.001] * 3}, absent={"PyTorch": "failed: no"}),
+            entry(ONE_QUERY, 2, {"libattention": [0.001] * 3, "PyTorch": [0.001] * 3}),
+        ]
+    )

@@ -29,14 +29,18 @@ class Grid(unittest.TestCase):
     def test_key_lengths_are_three_quarters_on_average(self) -> None:
         for cell in cells.GRID:
             if cell.option == cells.LENGTHS:
-                self.assertAlmostEqual(sum(cell.key_lengths) / (cell.batch * cell.keys), 0.75, delta=0.01)
+                self.assertAlmostEqual(
+                    sum(cell.key_lengths) / (cell.batch * cell.keys), 0.75, delta=0.01
+                )
 
 
 class Selection(unittest.TestCase):
     def test_quick_is_a_part_of_the_grid_with_prefill_decode_and_multihead(self) -> None:
         chosen = cells.select(None, quick=True)
         self.assertLess(len(chosen), len(cells.GRID) // 3)
-        self.assertLessEqual({cells.PREFILL, cells.DECODE, cells.MULTIHEAD}, {cell.group for cell in chosen})
+        self.assertLessEqual(
+            {cells.PREFILL, cells.DECODE, cells.MULTIHEAD}, {cell.group for cell in chosen}
+        )
 
     def test_pattern_matches_anywhere_in_a_name(self) -> None:
         chosen = cells.select("577,80 causal$", quick=False)

@@ -15,7 +15,11 @@ class PublishedPage(unittest.TestCase):
         if not figures.exists():
             self.skipTest("docs/performance.json: nothing was published yet")
         page = (DOCS / "performance.md").read_text(encoding="utf-8")
-        self.assertEqual(page, report.render(results.read(figures)), "run scripts/bench --render docs/performance.json")
+        self.assertEqual(
+            page,
+            report.render(results.read(figures)),
+            "run scripts/bench --render docs/performance.json",
+        )
 
 
 if __name__ == "__main__":

@@ -78,7 +78,9 @@ class Page(unittest.TestCase):
 
     def test_disagreement_is_told_in_row_and_section(self) -> None:
         data = fixture.run()
-        data["results"][0]["errors"] = ["PyTorch and libattention differ by 1.0e-02 of the largest output"]
+        data["results"][0]["errors"] = [
+            "PyTorch and libattention differ by 1.0e-02 of the largest output"
+        ]
         page = report.render(results.from_data(data))
         self.assertIn("| 1,2,100,10 **(outputs differ)** |", page)
         self.assertIn("differ by 1.0e-02", page)
@@ -97,7 +99,10 @@ class Page(unittest.TestCase):
 
 class Figures(unittest.TestCase):
     def test_three_digits_without_exponents(self) -> None:
-        shown = [report.significant(value) for value in (0.00001234, 0.1234, 1.234, 1234.0, 123456.0, None)]
+        shown = [
+            report.significant(value)
+            for value in (0.00001234, 0.1234, 1.234, 1234.0, 123456.0, None)
+        ]
         self.assertEqual(shown, ["0.0000123", "0.123", "1.23", "1230", "123000", "–"])
 
 

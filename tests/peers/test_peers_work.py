@@ -5,7 +5,18 @@ import itertools
 import unittest
 
 from peers import work
-from peers.cells import (ADDITIVE_MASK, BOOL_MASK, CAUSAL, DECODE, FULL, LENGTHS, MULTIHEAD, PREFILL, WINDOW, Cell)
+from peers.cells import (
+    ADDITIVE_MASK,
+    BOOL_MASK,
+    CAUSAL,
+    DECODE,
+    FULL,
+    LENGTHS,
+    MULTIHEAD,
+    PREFILL,
+    WINDOW,
+    Cell,
+)
 
 SHAPES = ((1, 5, 5), (2, 7, 4), (3, 3, 8), (2, 1, 6))
 
@@ -26,7 +37,9 @@ def sees(cell: Cell, row: int, column: int, length: int) -> bool:
 
 def counted_pairs(cell: Cell) -> int:
     pairs = itertools.product(range(cell.queries), range(cell.keys))
-    found = [sees(cell, row, column, length) for row, column in pairs for length in cell.key_lengths]
+    found = [
+        sees(cell, row, column, length) for row, column in pairs for length in cell.key_lengths
+    ]
     return sum(found)
 
 
