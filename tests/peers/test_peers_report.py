@@ -68,8 +68,10 @@ class Summary(unittest.TestCase):
 class Page(unittest.TestCase):
     def test_rows_show_the_figures(self) -> None:
         page = report.render(measured())
-        self.assertIn("| 1,2,100,10 | 4 | 0.2 GF/s | 2.00 | – | **2.00** | 20 % | 36 % |", page)
-        self.assertIn("| 1,4/2,1x1000,10 | 1 | 0.16 GB/s | – | – | – | 16 % | – |", page)
+        self.assertIn(
+            "| 1,2,100,10 | 4 | 0.2 GF/s | 2.00 | 3.00 | – | **2.00** | 20 % | 36 % |", page
+        )
+        self.assertIn("| 1,4/2,1x1000,10 | 1 | 0.16 GB/s | – | – | – | – | 16 % | – |", page)
 
     def test_missing_peer_and_failed_cell_are_told(self) -> None:
         page = report.render(measured())
