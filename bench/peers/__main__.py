@@ -123,7 +123,16 @@ def _measure(arguments: argparse.Namespace) -> int:
     if not chosen:
         print("bench: no cell matches", file=sys.stderr)
         return 2
-    data = session.measure(ROOT, chosen, arguments.threads, arguments.repeats, arguments.seconds)
+    try:
+        data = session.measure(
+            ROOT, chosen, arguments.threads, arguments.repeats, arguments.seconds
+        )
+    except session.CannotMeasure as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted; nothing was written", file=sys.stderr)
+        return 130
     path = _write(data, arguments.output.resolve(), (".svg", ".png"))
     if arguments.publish:
         _write(data, PUBLISHED, (".svg",))

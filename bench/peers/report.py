@@ -303,13 +303,15 @@ def _aligned(rows: list[list[str]]) -> str:
 def _standing_lines(results: Results, threads: int) -> str:
     one = summary.standing(results, threads)
     costs = summary.mean_costs(results, threads)
-    return (
-        f"\nSpeed relative to the fastest peer: {ratio_text(one.full_prefill)} full prefill, "
-        f"{ratio_text(one.grid)} all cells (geometric means); slowest {_slowest(one)}; "
-        f"{one.won} of {one.contested} cells at least as fast"
-        f"\nOur time with an option over that without: "
-        f"{', '.join(f'{option} {ratio_text(cost)}' for option, cost in costs.items())}"
-    )
+    known = [f"{option} {cost:.2f}" for option, cost in costs.items() if cost is not None]
+    lines = [
+        f"Speed relative to the fastest peer: {ratio_text(one.grid)} all cells, "
+        f"{ratio_text(one.full_prefill)} full prefill (geometric means); "
+        f"slowest {_slowest(one)}; {one.won} of {one.contested} cells at least as fast"
+    ]
+    if known:
+        lines.append(f"Our time with an option over that without: {', '.join(known)}")
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _gain_line(results: Results) -> str:
