@@ -13,7 +13,7 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator  # noqa: E402
 
 from peers import summary  # noqa: E402
-from peers.cells import GROUPS, Cell  # noqa: E402
+from peers.cells import GROUPS, MULTIHEAD, PREFILL, Cell  # noqa: E402
 from peers.report import threads_text  # noqa: E402
 from peers.results import Results  # noqa: E402
 
@@ -28,35 +28,47 @@ LEAST_SPAN = 2.0
 TICKS = (0.125, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 16, 32)
 
 ROW_INCHES = 0.19
-GROUP_GAP = 0.9
+GROUP_GAP = 0.5
+SHAPE_GAP = 0.45
+
+# Groups with several cells of one shape.
+GAPPED = (PREFILL, MULTIHEAD)
+
+# A figure beside a bar's end takes this factor of the axis.
+FIGURE_ROOM = 1.4
+
+CAPTION = """\
+speed relative to the fastest peer of the cell (right of 1: libattention is faster)
+sizes: batch, heads, length, head_dim; multi-head: batch, length, embed_dim, heads"""
 
 
 def draw(results: Results, paths: list[Path]) -> None:
-    """Nothing of a date or a random name enters the SVG."""
+    """Nothing of a date or a random name enters the SVG, whose text stays text."""
     matplotlib.rcParams.update(
-        {"svg.hashsalt": "attention", "font.size": 8, "font.family": "DejaVu Sans"}
+        {
+            "svg.hashsalt": "attention",
+            "svg.fonttype": "none",
+            "font.size": 8,
+            "font.family": "sans-serif",
+        }
     )
-    cells = _cells(results)
-    places, headings = _layout(cells)
+    places, headings = _layout(_cells(results))
     counts = results.thread_counts
-    height = 1.5 + ROW_INCHES * (max(places.values(), default=0) + 1)
     figure, panels = pyplot.subplots(
         1,
         len(counts),
-        figsize=(4.2 + 3.2 * len(counts), height),
+        figsize=(3.2 + 3.6 * len(counts), 1.5 + ROW_INCHES * (max(places.values(), default=0) + 1)),
+        sharex=True,
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
     for panel, threads in zip(panels[0], counts, strict=True):
-        _draw_panel(panel, _ratios(results, threads), places, headings)
+        _draw_panel(panel, _ratios(results, threads), places)
         panel.set_title(_title(results, threads), fontsize=9, color=INK, loc="left")
+    panels[0][0].set_xlim(*_span([_ratios(results, threads) for threads in counts]))
     _label_rows(panels[0][0], places, headings)
-    figure.supxlabel(
-        "speed relative to the fastest peer of the cell (right of 1: libattention is faster)",
-        fontsize=8,
-        color=INK,
-    )
+    figure.supxlabel(CAPTION, fontsize=8, color=INK)
     for path in paths:
         figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)
@@ -69,17 +81,19 @@ def _cells(results: Results) -> list[Cell]:
 
 
 def _layout(cells: list[Cell]) -> tuple[dict[Cell, float], dict[str, float]]:
-    """Rows from the top, a gap with a heading before each group."""
+    """Rows from the top: a heading before each group, a gap before each shape."""
     places: dict[Cell, float] = {}
     headings: dict[str, float] = {}
     row = -1.0
+    sizes = ""
     for cell in cells:
         if cell.group not in headings:
-            headings[cell.group] = row + GROUP_GAP
-            row += 1 + GROUP_GAP
+            headings[cell.group] = row + 1 + GROUP_GAP
+            row = headings[cell.group] + 1
         else:
-            row += 1
+            row += 1 if cell.sizes == sizes or cell.group not in GAPPED else 1 + SHAPE_GAP
         places[cell] = row
+        sizes = cell.sizes
     return places, headings
 
 
@@ -93,17 +107,16 @@ def _title(results: Results, threads: int) -> str:
     return text if mean is None else f"{text} (geometric mean {mean:.2f})"
 
 
-def _span(ratios: dict[Cell, float]) -> tuple[float, float]:
-    low = min([1 / LEAST_SPAN, *(ratio / 1.35 for ratio in ratios.values())])
-    high = max([LEAST_SPAN, *(ratio * 1.35 for ratio in ratios.values())])
+def _span(panels: list[dict[Cell, float]]) -> tuple[float, float]:
+    """One for all panels, so that bars can be compared; room for the figures at both ends."""
+    ratios = [ratio for panel in panels for ratio in panel.values()]
+    low = min([1 / LEAST_SPAN, *(ratio / FIGURE_ROOM for ratio in ratios)])
+    high = max([LEAST_SPAN, *(ratio * FIGURE_ROOM for ratio in ratios)])
     return low, high
 
 
-def _draw_panel(
-    panel: Axes, ratios: dict[Cell, float], places: dict[Cell, float], headings: dict[str, float]
-) -> None:
+def _draw_panel(panel: Axes, ratios: dict[Cell, float], places: dict[Cell, float]) -> None:
     panel.set_xscale("log", base=2)
-    panel.set_xlim(*_span(ratios))
     panel.set_ylim(max(places.values(), default=0) + 0.8, -1.0)
     for cell, ratio in ratios.items():
         _draw_bar(panel, places[cell], ratio)
