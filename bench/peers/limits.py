@@ -10,6 +10,10 @@ FMA_SECONDS = 0.01
 READ_SECONDS = 0.03
 
 
+class LimitUnknown(Exception):
+    """Too many threads or too little memory for the measurement."""
+
+
 class Limits:
     """The two measurements of libattn_limits, a library of this project's benchmarks."""
 
@@ -26,4 +30,7 @@ class Limits:
 
     def measure(self, threads: int, reads: bool) -> float:
         """Flops per second, or bytes read per second."""
-        return self._read(threads, READ_SECONDS) if reads else self._fma(threads, FMA_SECONDS)
+        limit = self._read(threads, READ_SECONDS) if reads else self._fma(threads, FMA_SECONDS)
+        if limit <= 0:
+            raise LimitUnknown(f"the limits of {threads} threads cannot be measured here")
+        return limit

@@ -11,7 +11,7 @@ from typing import Any
 from peers import machine
 from peers.cells import Cell
 from peers.crew import Crew
-from peers.limits import Limits
+from peers.limits import Limits, LimitUnknown
 from peers.progress import Progress
 from peers.race import Race, Settings
 from peers.results import OURS, SCHEMA
@@ -21,7 +21,7 @@ LIMITS_VARIABLE = "ATTENTION_BENCH_LIMITS"
 
 
 class CannotMeasure(Exception):
-    """There is nothing to compare: libattention itself did not start."""
+    """There is nothing to compare: no libattention, or no limit of the machine."""
 
 
 def measure(
@@ -35,13 +35,16 @@ def measure(
         settings = Settings(repetitions, seconds, Path(scratch))
         log = root / "build" / "bench-workers.log"
         log.unlink(missing_ok=True)
-        crews = [Crew(list(CLASSES), count, log) for count in threads]
+        crews: list[Crew] = []
         try:
+            crews.extend(Crew(list(CLASSES), count, log) for count in threads)
             contestants = _contestants(crews[0])
             for name, about in contestants.items():
                 if "missing" in about:
                     progress.note(f"bench: without {name}: {about['missing']}")
             entries = _race_all(chosen, crews, limits, settings, progress)
+        except LimitUnknown as error:
+            raise CannotMeasure(str(error)) from error
         finally:
             progress.clear()
             for crew in crews:
@@ -52,7 +55,7 @@ def measure(
 def _contestants(crew: Crew) -> dict[str, dict[str, str]]:
     """In the order of the table."""
     if OURS in crew.missing:
-        raise CannotMeasure(f"libattention did not start: {crew.missing[OURS]}")
+        raise CannotMeasure(f"libattention: {crew.missing[OURS]}")
     present = {member.name: member.about for member in crew.members}
     return {name: present.get(name) or {"missing": crew.missing[name]} for name in CLASSES}
 

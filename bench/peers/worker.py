@@ -86,8 +86,12 @@ def _answer(worker: Worker, line: str) -> dict[str, Any]:
         Exception
     ) as error:  # Whatever a peer raises is the cell's result, not the end of the run.
         traceback.print_exc()
-        lines = str(error).strip().splitlines() or [""]
-        return {"error": f"{type(error).__name__}: {lines[0][:300]}"}
+        return {"error": _first_line(error)}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"
 
 
 def _own_standard_output() -> TextIO:
@@ -115,6 +119,10 @@ def main() -> None:
         send(worker.describe())
     except ImportError as error:
         send({"missing": f"not installed: {error}"})
+        return
+    except Exception as error:  # As above: the run goes on without it.
+        traceback.print_exc()
+        send({"missing": f"did not start: {_first_line(error)}"})
         return
     for line in sys.stdin:
         send(_answer(worker, line))
