@@ -8,9 +8,10 @@ The way of a run, and the file of each step:
     work.py             what a cell costs: visible pairs, flops, bytes
     crew.py, worker.py  one process per contestant and thread count, and the pipe between
     contestant_*.py     how each contestant computes a cell
+    measurement.py      a run: every cell, at every thread count
     race.py             the turns of one cell, and whether all contestants agree
     limits.py           what the machine could do at that moment
-    results.py          the JSON: what was measured, and what follows from it
+    results.py, summary.py  the JSON, and what follows from it
     report.py, plot.py  the JSON as a page and as a picture
 
 cells, work, tally, results and report use nothing but the standard library, so that the page can

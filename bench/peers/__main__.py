@@ -117,17 +117,17 @@ def _write(data: dict[str, object], directory: Path, pictures: tuple[str, ...]) 
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    from peers import session
+    from peers import measurement
 
     chosen = cells.select(arguments.cells, arguments.quick)
     if not chosen:
         print("bench: no cell matches", file=sys.stderr)
         return 2
     try:
-        data = session.measure(
+        data = measurement.measure(
             ROOT, chosen, arguments.threads, arguments.repeats, arguments.seconds
         )
-    except session.CannotMeasure as error:
+    except measurement.CannotMeasure as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

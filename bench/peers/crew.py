@@ -67,7 +67,11 @@ class Member:
         )
         self._commands = cast(IO[bytes], self._process.stdin)
         self._answers = cast(IO[bytes], self._process.stdout)
-        self.about = self._read()
+        try:
+            self.about = self._read()
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def missing(self) -> str | None:
@@ -150,6 +154,7 @@ class Crew:
             return
         if member.missing:
             self.missing[name] = member.missing
+            member.stop()
             return
         self.members.append(member)
 
