@@ -33,12 +33,12 @@ HOW_MEASURED = """\
   The next one is timed when all threads of the last one sleep, so that spinning thread pools
   disturb nobody. Ratios are taken within a repetition; the tables show medians over the
   repetitions.
-- Calls below 200 µs are repeated within a timing, as often for each contestant; calls below 20 ms
-  follow an untimed one that wakes threads and fills caches. All are called from Python, which
-  costs each a few microseconds.
-- GF/s counts the products of visible pairs of a query and a key (and the projections of multi-
-  head), not what causality, lengths, windows or masks hide. GB/s, of decoding, counts each key
-  and value once.
+- Calls below 200 µs are repeated within a timing, as often for each contestant; where the fastest
+  call is below 20 ms, every timing follows an untimed call that wakes threads and fills caches.
+  All are called from Python, which costs each a few microseconds.
+- GF/s counts the products of visible pairs of a query and a key (and the projections of
+  multi-head), not what causality, lengths, windows or masks hide. GB/s, of decoding, counts each
+  key and value once.
 - "of peak" is the share of what fused multiply-adds in registers reached in the same repetition;
   "of bound" is the time at that peak and one cycle for each exponential over our time. Of
   decoding, "of peak" is the share of the bandwidth with which memory is read in sequence.
