@@ -16,8 +16,9 @@ from peers.cells import Cell
 # Longer than any call of the grid; a worker that is silent for so long hangs.
 ANSWER_SECONDS = 300.0
 
-# Pools spin for a while after a call (OpenBLAS for up to 2^26 cycles); nobody is timed meanwhile.
-MOST_PAUSE_SECONDS = 0.08
+# Pools spin after a call, ONNX Runtime's and OpenBLAS's for tens of milliseconds, longer where they
+# share a CPU; nobody is timed meanwhile.
+MOST_PAUSE_SECONDS = 0.25
 POLL_SECONDS = 0.0005
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
