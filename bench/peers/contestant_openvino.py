@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """OpenVINO: its ScaledDotProductAttention operator in a model for the CPU plugin."""
 
+import sys
+
 import numpy as np
-import openvino
-from openvino import Node
-from openvino import opset13 as operators
 
 from peers.cells import ADDITIVE_MASK, AVERAGED_WEIGHTS, CAUSAL, Cell
 from peers.contestant import Contestant, NotOffered, Prepared
 from peers.inputs import Array, Inputs, visible_as_mask
+
+# Its import reports usage over the network from a process that may stay behind. Without this module
+# it does not, which it allows for.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+import openvino  # noqa: E402
+from openvino import Node  # noqa: E402
+from openvino import opset13 as operators  # noqa: E402
 
 
 class OpenVino(Contestant):
