@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""libattention's C interface in ctypes: the structs of include/attention that a benchmark needs.
+
+A struct that has grown since is no trouble: the library takes a smaller one as this one with
+zeros behind.
+"""
+
+import ctypes
+from collections.abc import Callable
+from ctypes import (
+    POINTER,
+    Structure,
+    c_char_p,
+    c_double,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint64,
+    c_void_p,
+)
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FLOAT32, BOOL, INT64 = 1, 3, 4
+MASK_ADDITIVE, MASK_BOOL_INCLUDE = 1, 2
+SET_WINDOW, ENABLE_GQA = 2, 4
+
+_DTYPES = {np.dtype(np.float32): FLOAT32, np.dtype(np.bool_): BOOL, np.dtype(np.int64): INT64}
+
+
+class Tensor(Structure):
+    _fields_ = [
+        ("data", c_void_p),
+        ("dtype", c_int32),
+        ("rank", c_int32),
+        ("shape", c_int64 * 8),
+        ("strides", c_int64 * 8),
+    ]
+
+
+class Sized(Structure):
+    """A struct whose first field is its size."""
+
+    def __init__(self, **fields: object) -> None:
+        super().__init__(struct_size=ctypes.sizeof(type(self)), **fields)
+
+
+class ContextParams(Sized):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("num_threads", c_int32),
+        ("engine", c_int32),
+        ("gemm", c_int32),
+        ("reserved", c_int32),
+        ("kernels", c_char_p),
+        ("parallel_for", c_void_p),
+        ("parallel_for_state", c_void_p),
+        ("allocate", c_void_p),
+        ("deallocate", c_void_p),
+        ("allocator_state", c_void_p),
+    ]
+
+
+class ContextInfo(Sized):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("num_threads", c_int32),
+        ("engine", c_int32),
+        ("gemm", c_int32),
+        ("blas_is_serial", c_int32),
+        ("kernels", c_char_p),
+        ("blas", c_char_p),
+    ]
+
+
+class SdpaReport(Sized):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("engine", c_int32),
+        ("gemm", c_int32),
+        ("depends_on_blas_threads", c_int32),
+        ("packs", c_int32),
+        ("row_block", c_int64),
+        ("num_blocks", c_int64),
+        ("workspace_bytes", c_uint64),
+        ("kernels", c_char_p),
+        ("reason", c_char_p),
+    ]
+
+
+class SdpaParams(Sized):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("flags", c_uint64),
+        ("scale", c_double),
+        ("softcap", c_double),
+        ("window_left", c_int64),
+        ("window_right", c_int64),
+        ("is_causal", c_int32),
+        ("normalizer", c_int32),
+        ("mask_kind", c_int32),
+        ("reserved", c_int32),
+        ("mask", POINTER(Tensor)),
+        ("query_offset", POINTER(Tensor)),
+        ("key_lengths", POINTER(Tensor)),
+        ("alibi_slopes", POINTER(Tensor)),
+        ("sinks", POINTER(Tensor)),
+        ("lse", POINTER(Tensor)),
+        ("weights", POINTER(Tensor)),
+        ("report", POINTER(SdpaReport)),
+    ]
+
+
+class MhaConfig(Sized):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("embed_dim", c_int64),
+        ("num_heads", c_int64),
+        ("kdim", c_int64),
+        ("vdim", c_int64),
+        ("qdim", c_int64),
+        ("num_kv_heads", c_int64),
+        ("head_dim", c_int64),
+        ("value_head_dim", c_int64),
+        ("dtype", c_int32),
+        ("bias", c_int32),
+        ("add_bias_kv", c_int32),
+        ("add_zero_attn", c_int32),
+        ("batch_first", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
+class MhaParams(Sized):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("key_padding_mask_kind", c_int32),
+        ("attn_mask_kind", c_int32),
+        ("is_causal", c_int32),
+        ("average_attn_weights", c_int32),
+        ("key_padding_mask", POINTER(Tensor)),
+        ("attn_mask", POINTER(Tensor)),
+        ("attn_weights", POINTER(Tensor)),
+        ("attention", POINTER(SdpaParams)),
+    ]
+
+
+_TENSOR = POINTER(Tensor)
+_SDPA_ARGUMENTS: list[Any] = [c_void_p, _TENSOR, _TENSOR, _TENSOR, POINTER(SdpaParams), _TENSOR]
+_MHA_ARGUMENTS: list[Any] = [
+    c_void_p,
+    c_void_p,
+    _TENSOR,
+    _TENSOR,
+    _TENSOR,
+    POINTER(MhaParams),
+    _TENSOR,
+]
+
+_FUNCTIONS: dict[str, list[Any]] = {
+    "attn_context_create": [POINTER(ContextParams), POINTER(c_void_p)],
+    "attn_context_describe": [c_void_p, POINTER(ContextInfo)],
+    "attn_sdpa": [*_SDPA_ARGUMENTS, c_void_p, c_size_t],
+    "attn_sdpa_workspace_bytes": [*_SDPA_ARGUMENTS, POINTER(c_size_t)],
+    "attn_sdpa_explain": [*_SDPA_ARGUMENTS, POINTER(SdpaReport)],
+    "attn_mha_create": [c_void_p, POINTER(MhaConfig), POINTER(c_void_p)],
+    "attn_mha_load_parameter": [c_void_p, c_char_p, _TENSOR],
+    "attn_mha_forward": [*_MHA_ARGUMENTS, c_void_p, c_size_t],
+    "attn_mha_workspace_bytes": [*_MHA_ARGUMENTS, POINTER(c_size_t)],
+}
+
+
+class LibraryError(Exception):
+    """The library's own line about what was wrong."""
+
+
+class Library:
+    """The loaded library; `call` turns a status into an exception."""
+
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))
+        self._library.attn_last_error.restype = c_char_p
+        self._library.attn_version_string.restype = c_char_p
+        self._library.attn_mha_destroy.argtypes = [c_void_p]
+        self._library.attn_mha_destroy.restype = None
+        for name, arguments in _FUNCTIONS.items():
+            function = getattr(self._library, name)
+            function.argtypes = arguments
+            function.restype = c_int32
+
+    def function(self, name: str) -> Callable[..., int]:
+        """Without the check, for the timed loop."""
+        return getattr(self._library, name)
+
+    def call(self, name: str, *arguments: object) -> None:
+        if self.function(name)(*arguments) != 0:
+            raise LibraryError(f"{name}: {self._library.attn_last_error().decode()}")
+
+    def version(self) -> str:
+        return self._library.attn_version_string().decode()
+
+    def destroy_layer(self, layer: c_void_p) -> None:
+        self._library.attn_mha_destroy(layer)
+
+
+def view(array: np.ndarray) -> Tensor:
+    """The caller keeps the array alive."""
+    strides = [stride // array.itemsize for stride in array.strides]
+    tensor = Tensor(data=array.ctypes.data, dtype=_DTYPES[array.dtype], rank=array.ndim)
+    tensor.shape[: array.ndim] = array.shape
+    tensor.strides[: array.ndim] = strides
+    return tensor
+
+
+def pointer_to(tensor: Tensor) -> object:
+    """For a field of a struct, which keeps the tensor alive."""
+    return ctypes.pointer(tensor)

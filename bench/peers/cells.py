@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is measured. A cell is one entry of the table below; nothing else in the program names a
+shape."""
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+FULL = "full"
+CAUSAL = "causal"
+LENGTHS = "key lengths"
+BOOL_MASK = "bool mask"
+ADDITIVE_MASK = "additive mask"
+WINDOW = "window"
+AVERAGED_WEIGHTS = "averaged weights"
+
+MASK_OPTIONS = (FULL, CAUSAL, LENGTHS, BOOL_MASK, ADDITIVE_MASK)
+
+PREFILL = "prefill"
+DECODE = "decode"
+MULTIHEAD = "multi-head"
+GROUPS = (PREFILL, "grouped queries", "cross", "window", "value width", DECODE, MULTIHEAD)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One problem. For multi-head, head_dim * heads is embed_dim and queries attend to
+    themselves."""
+
+    group: str
+    batch: int
+    heads: int
+    kv_heads: int
+    queries: int
+    keys: int
+    head_dim: int
+    value_dim: int
+    option: str = FULL
+    window_left: int = -1
+    window_right: int = -1
+    only_ours: bool = False
+
+    @property
+    def name(self) -> str:
+        """What a row of the table is called; unique."""
+        text = f"{self.group} {self.sizes}"
+        return text if self.option == FULL else f"{text} {self.option}"
+
+    @property
+    def sizes(self) -> str:
+        """The sizes as the page writes them; what is equal is written once."""
+        if self.group == MULTIHEAD:
+            return f"{self.batch},{self.queries},{self.embed_dim},{self.heads}"
+        heads = str(self.heads) if self.heads == self.kv_heads else f"{self.heads}/{self.kv_heads}"
+        length = str(self.queries) if self.queries == self.keys else f"{self.queries}x{self.keys}"
+        width = (
+            str(self.head_dim)
+            if self.head_dim == self.value_dim
+            else f"{self.head_dim}/{self.value_dim}"
+        )
+        return f"{self.batch},{heads},{length},{width}"
+
+    @property
+    def embed_dim(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def is_multihead(self) -> bool:
+        return self.group == MULTIHEAD
+
+    @property
+    def key_lengths(self) -> tuple[int, ...]:
+        """Keys of each batch item: three quarters on average where lengths are the option."""
+        if self.option != LENGTHS:
+            return (self.keys,) * self.batch
+        if self.batch == 1:
+            return (self.keys * 3 // 4,)
+        return tuple(self.keys if item % 2 == 0 else self.keys // 2 for item in range(self.batch))
+
+    @property
+    def hidden_by_mask(self) -> int:
+        """Positions of the (queries, keys) bool mask that are hidden: exactly a tenth, so that
+        work can be counted."""
+        return self.queries * self.keys // 10 if self.option == BOOL_MASK else 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def from_json(fields: dict[str, Any]) -> Cell:
+    return Cell(**fields)
+
+
+def _sdpa(
+    group: str, batch: int, heads: int, length: int, dim: int, option: str = FULL, **changes: Any
+) -> Cell:
+    fields: dict[str, Any] = {
+        "kv_heads": heads,
+        "queries": length,
+        "keys": length,
+        "head_dim": dim,
+        "value_dim": dim,
+    }
+    return Cell(group, batch, heads, option=option, **(fields | changes))
+
+
+def _multihead(batch: int, length: int, embed_dim: int, heads: int, option: str) -> Cell:
+    return _sdpa(MULTIHEAD, batch, heads, length, embed_dim // heads, option)
+
+
+PREFILL_SHAPES = (
+    # batch, heads, length, head_dim
+    (1, 12, 128, 64),
+    (1, 12, 512, 64),
+    (1, 12, 2048, 64),
+    (1, 8, 1024, 128),
+    (1, 4, 4096, 128),
+    (8, 12, 128, 32),
+    (2, 16, 577, 80),
+    (1, 4, 1024, 256),
+)
+
+MULTIHEAD_SHAPES = (
+    # batch, length, embed_dim, heads
+    (32, 9, 8, 4),
+    (8, 128, 384, 12),
+    (1, 512, 768, 12),
+    (1, 2048, 768, 12),
+    (1, 1, 768, 12),
+)
+
+GRID: tuple[Cell, ...] = (
+    *(_sdpa(PREFILL, *shape, option=option) for shape in PREFILL_SHAPES for option in MASK_OPTIONS),
+    _sdpa("grouped queries", 1, 32, 1024, 128, CAUSAL, kv_heads=8),
+    _sdpa("cross", 1, 12, 64, 64, keys=4096),
+    # The full square tells what the window saves; it would take the peers seconds a call.
+    _sdpa("window", 1, 4, 8192, 64, only_ours=True),
+    _sdpa("window", 1, 4, 8192, 64, WINDOW, window_left=256, window_right=0),
+    _sdpa("value width", 1, 8, 1024, 64, value_dim=128),
+    _sdpa(DECODE, 1, 32, 1, 128, keys=2048),
+    _sdpa(DECODE, 1, 32, 1, 128, keys=2048, kv_heads=8),
+    _sdpa(DECODE, 1, 32, 1, 128, keys=16384),
+    _sdpa(DECODE, 1, 32, 1, 128, keys=16384, kv_heads=8),
+    _sdpa(DECODE, 1, 32, 4, 128, keys=4096),
+    *(
+        _multihead(*shape, option=option)
+        for shape in MULTIHEAD_SHAPES
+        for option in (FULL, AVERAGED_WEIGHTS)
+    ),
+)
+
+QUICK = re.compile(
+    r"prefill 1,12,512,64|decode 1,32(/8)?,1x2048,128|value width"
+    r"|multi-head (32,9,8,4|8,128,384,12)$"
+)
+
+
+def select(pattern: str | None, quick: bool) -> list[Cell]:
+    """The cells of a run, in the table's order. The pattern may match anywhere in a name."""
+    chosen = [cell for cell in GRID if not quick or QUICK.search(cell.name)]
+    if pattern is None:
+        return chosen
+    return [cell for cell in chosen if re.search(pattern, cell.name)]

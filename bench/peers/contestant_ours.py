@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""libattention through its C interface, as a program would use it: workspace and outputs
+allocated once."""
+
+from __future__ import annotations
+
+import os
+from ctypes import byref, c_size_t, c_void_p
+from pathlib import Path
+
+import numpy as np
+
+from peers import abi
+from peers.cells import ADDITIVE_MASK, AVERAGED_WEIGHTS, CAUSAL, WINDOW, Cell
+from peers.contestant import Call, Contestant, Prepared
+from peers.inputs import Array, Inputs
+
+ENGINES = {1: "blas", 2: "fused"}
+
+# Where the launcher says that the library is.
+LIBRARY_VARIABLE = "ATTENTION_BENCH_LIBRARY"
+
+
+class Ours(Contestant):
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self.library = abi.Library(Path(os.environ[LIBRARY_VARIABLE]))
+        self.context = c_void_p()
+        params = abi.ContextParams(num_threads=threads)
+        self.library.call("attn_context_create", byref(params), byref(self.context))
+
+    def describe(self) -> dict[str, str]:
+        info = abi.ContextInfo()
+        self.library.call("attn_context_describe", self.context, byref(info))
+        kernels, blas = info.kernels.decode(), info.blas.decode()
+        return {
+            "version": self.library.version(),
+            "kernels": kernels,
+            "blas": blas,
+            "configuration": f"the default engine, kernels {kernels}, BLAS {blas}; workspace given",
+        }
+
+    def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
+        return self._multihead(cell, inputs) if cell.is_multihead else self._sdpa(cell, inputs)
+
+    def _workspace(self, name: str, *arguments: object) -> np.ndarray:
+        needed = c_size_t()
+        self.library.call(name, self.context, *arguments, byref(needed))
+        return np.empty(needed.value, dtype=np.uint8)
+
+    def _checked(self, name: str, *arguments: object) -> Call:
+        """A call without arguments; a failure is noticed outside of the timed loop by the first
+        one."""
+        self.library.call(name, self.context, *arguments)
+        function, context = self.library.function(name), self.context
+        return lambda: function(context, *arguments)
+
+    def _sdpa(self, cell: Cell, inputs: Inputs) -> Prepared:
+        output = np.empty((cell.batch, cell.heads, cell.queries, cell.value_dim), dtype=np.float32)
+        arrays = [inputs.query, inputs.key, inputs.value, output]
+        query, key, value, result = (byref(abi.view(array)) for array in arrays)
+        params = _sdpa_params(cell, inputs)
+        arguments = [query, key, value, byref(params), result]
+        workspace = self._workspace("attn_sdpa_workspace_bytes", *arguments)
+        report = abi.SdpaReport()
+        self.library.call("attn_sdpa_explain", self.context, *arguments, byref(report))
+        call = self._checked("attn_sdpa", *arguments, workspace.ctypes.data, workspace.nbytes)
+        engine = ENGINES.get(report.engine, str(report.engine))
+        how = f"attn_sdpa, {engine} engine: {report.reason.decode()}"
+        kept = (arrays, params, workspace, inputs)
+        return Prepared(call, lambda: [output][: len(kept)], how)
+
+    def _layer(self, cell: Cell, parameters: dict[str, Array]) -> c_void_p:
+        config = abi.MhaConfig(embed_dim=cell.embed_dim, num_heads=cell.heads, batch_first=1)
+        layer = c_void_p()
+        self.library.call("attn_mha_create", self.context, byref(config), byref(layer))
+        for name, values in parameters.items():
+            self.library.call(
+                "attn_mha_load_parameter", layer, name.encode(), byref(abi.view(values))
+            )
+        return layer
+
+    def _multihead(self, cell: Cell, inputs: Inputs) -> Prepared:
+        layer = _OwnedLayer(self.library, self._layer(cell, inputs.parameters))
+        outputs = [np.empty((cell.batch, cell.queries, cell.embed_dim), dtype=np.float32)]
+        params = abi.MhaParams()
+        if cell.option == AVERAGED_WEIGHTS:
+            outputs.append(np.empty((cell.batch, cell.queries, cell.keys), dtype=np.float32))
+            params.attn_weights = abi.pointer_to(abi.view(outputs[1]))
+        query, result = byref(abi.view(inputs.query)), byref(abi.view(outputs[0]))
+        arguments = [layer.handle, query, query, query, byref(params), result]
+        workspace = self._workspace("attn_mha_workspace_bytes", *arguments)
+        call = self._checked(
+            "attn_mha_forward", *arguments, workspace.ctypes.data, workspace.nbytes
+        )
+        kept = (layer, params, workspace, inputs)
+        return Prepared(
+            call, lambda: outputs[: len(kept)], "attn_mha_forward, parameters copied into the layer"
+        )
+
+
+class _OwnedLayer:
+    """Frees the layer with the cell."""
+
+    def __init__(self, library: abi.Library, handle: c_void_p) -> None:
+        self.library = library
+        self.handle = handle
+
+    def __del__(self) -> None:
+        self.library.destroy_layer(self.handle)
+
+
+def _sdpa_params(cell: Cell, inputs: Inputs) -> abi.SdpaParams:
+    params = abi.SdpaParams()
+    if cell.heads != cell.kv_heads:
+        params.flags |= abi.ENABLE_GQA
+    if cell.option == CAUSAL:
+        params.is_causal = 1
+    if cell.option == WINDOW:
+        params.flags |= abi.SET_WINDOW
+        params.window_left, params.window_right = cell.window_left, cell.window_right
+    if inputs.key_lengths is not None:
+        params.key_lengths = abi.pointer_to(abi.view(inputs.key_lengths))
+    if inputs.mask is not None:
+        params.mask_kind = (
+            abi.MASK_ADDITIVE if cell.option == ADDITIVE_MASK else abi.MASK_BOOL_INCLUDE
+        )
+        params.mask = abi.pointer_to(abi.view(inputs.mask))
+    return params

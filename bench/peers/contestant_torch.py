@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""PyTorch: scaled_dot_product_attention and nn.MultiheadAttention, in the way PyTorch is fastest
+at each option."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from peers.cells import AVERAGED_WEIGHTS, CAUSAL, Cell
+from peers.contestant import Contestant, Prepared
+from peers.inputs import Inputs, visible_as_mask
+
+
+class PyTorch(Contestant):
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        torch.set_num_threads(threads)
+        # For the life of the process; a with-block around each call would be timed with it.
+        self._inference = torch.inference_mode()
+        self._inference.__enter__()
+
+    def describe(self) -> dict[str, str]:
+        capability = torch.backends.cpu.get_cpu_capability()
+        return {
+            "version": torch.__version__,
+            "configuration": f"inference_mode, set_num_threads; OpenMP's defaults; {capability}",
+        }
+
+    def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
+        return _multihead(cell, inputs) if cell.is_multihead else _sdpa(cell, inputs)
+
+
+def _sdpa(cell: Cell, inputs: Inputs) -> Prepared:
+    query, key, value = (
+        torch.from_numpy(array) for array in (inputs.query, inputs.key, inputs.value)
+    )
+    options: dict[str, Any] = {}
+    mask = visible_as_mask(cell, inputs)
+    if mask is not None:
+        options["attn_mask"] = torch.from_numpy(mask)
+    if cell.option == CAUSAL:
+        options["is_causal"] = True
+    if cell.heads != cell.kv_heads:
+        options["enable_gqa"] = True
+    result: list[torch.Tensor] = []
+
+    def call() -> None:
+        result[:] = [scaled_dot_product_attention(query, key, value, **options)]
+
+    how = ", ".join(
+        [
+            "scaled_dot_product_attention",
+            *(_option_text(name, value) for name, value in options.items()),
+        ]
+    )
+    return Prepared(call, lambda: [result[0].numpy()], how)
+
+
+def _option_text(name: str, value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{name} {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return f"{name}={value}"
+
+
+def _multihead(cell: Cell, inputs: Inputs) -> Prepared:
+    layer = torch.nn.MultiheadAttention(cell.embed_dim, cell.heads, batch_first=True)
+    layer.load_state_dict(
+        {name: torch.from_numpy(values) for name, values in inputs.parameters.items()}
+    )
+    layer.eval()
+    query = torch.from_numpy(inputs.query)
+    with_weights = cell.option == AVERAGED_WEIGHTS
+    result: list[torch.Tensor | None] = []
+
+    def call() -> None:
+        result[:] = layer(query, query, query, need_weights=with_weights)
+
+    def outputs() -> list[np.ndarray]:
+        return [tensor.numpy() for tensor in result if tensor is not None]
+
+    return Prepared(
+        call, outputs, f"nn.MultiheadAttention, batch_first, eval, need_weights={with_weights}"
+    )

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The numbers of a cell. Every contestant makes them in its own process from the same seed, so
+all get the same bytes, each in memory of its own: nobody finds its keys in a cache another one
+filled."""
+
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from peers.cells import ADDITIVE_MASK, BOOL_MASK, WINDOW, Cell
+
+Array = np.ndarray
+
+
+@dataclass
+class Inputs:
+    """SDPA: query, key, value (batch, heads, length, width). Multi-head: query (batch, length,
+    embed_dim) is all."""
+
+    query: Array
+    key: Array
+    value: Array
+    mask: Array | None = None
+    key_lengths: Array | None = None
+    parameters: dict[str, Array] = field(default_factory=dict)
+
+
+def _normal(random: np.random.Generator, *shape: int, scale: float = 1.0) -> Array:
+    values = random.standard_normal(shape, dtype=np.float32)
+    values *= np.float32(scale)
+    return values
+
+
+def _mask(random: np.random.Generator, cell: Cell) -> Array | None:
+    shape = (cell.queries, cell.keys)
+    if cell.option == ADDITIVE_MASK:
+        return _normal(random, *shape)
+    if cell.option == BOOL_MASK:
+        visible = np.ones(cell.queries * cell.keys, dtype=np.bool_)
+        visible[: cell.hidden_by_mask] = False
+        random.shuffle(visible)
+        return visible.reshape(shape)
+    return None
+
+
+def _parameters(random: np.random.Generator, cell: Cell) -> dict[str, Array]:
+    """By PyTorch's names, of a trained layer's size: outputs of order 1."""
+    width = cell.embed_dim
+    scale = width**-0.5
+    return {
+        "in_proj_weight": _normal(random, 3 * width, width, scale=scale),
+        "in_proj_bias": _normal(random, 3 * width, scale=0.1),
+        "out_proj.weight": _normal(random, width, width, scale=scale),
+        "out_proj.bias": _normal(random, width, scale=0.1),
+    }
+
+
+def make(cell: Cell) -> Inputs:
+    """The seed is the cell's name, so that cells of a selection are those of the whole grid."""
+    random = np.random.Generator(np.random.PCG64(zlib.crc32(cell.name.encode())))
+    if cell.is_multihead:
+        query = _normal(random, cell.batch, cell.queries, cell.embed_dim)
+        return Inputs(query, query, query, parameters=_parameters(random, cell))
+    query = _normal(random, cell.batch, cell.heads, cell.queries, cell.head_dim)
+    key = _normal(random, cell.batch, cell.kv_heads, cell.keys, cell.head_dim)
+    value = _normal(random, cell.batch, cell.kv_heads, cell.keys, cell.value_dim)
+    lengths = None
+    if min(cell.key_lengths) < cell.keys:
+        lengths = np.array(cell.key_lengths, dtype=np.int64)
+    return Inputs(query, key, value, _mask(random, cell), lengths)
+
+
+def lengths_as_mask(cell: Cell) -> Array:
+    """(batch, 1, 1, keys), true where the key exists: for peers without key lengths."""
+    lengths = np.array(cell.key_lengths, dtype=np.int64)
+    return (np.arange(cell.keys)[None, :] < lengths[:, None])[:, None, None, :]
+
+
+def window_as_mask(cell: Cell) -> Array:
+    """(queries, keys), true inside the window: for peers without one."""
+    distance = np.arange(cell.keys)[None, :] - np.arange(cell.queries)[:, None]
+    visible = np.ones(distance.shape, dtype=np.bool_)
+    if cell.window_left >= 0:
+        visible &= distance >= -cell.window_left
+    if cell.window_right >= 0:
+        visible &= distance <= cell.window_right
+    return visible
+
+
+def visible_as_mask(cell: Cell, inputs: Inputs) -> Array | None:
+    """What a peer without lengths or windows is given as a bool mask; the cell's own mask where
+    it has one."""
+    if inputs.mask is not None:
+        return inputs.mask
+    if inputs.key_lengths is not None:
+        return lengths_as_mask(cell)
+    if cell.option == WINDOW:
+        return window_as_mask(cell)
+    return None

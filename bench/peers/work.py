@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a cell costs at least. Only work that the result depends on counts, so hidden positions
+are nobody's merit."""
+
+from peers.cells import CAUSAL, DECODE, Cell
+
+FLOAT_BYTES = 4
+
+# Lanes of one vector of float32; everything not named has 128-bit vectors.
+FLOAT_LANES = {"avx2": 8, "avx512": 16}
+OTHER_LANES = 4
+
+# A core retires two fused multiply-adds (two flops each) of a whole vector in one cycle.
+FLOPS_PER_LANE_AND_CYCLE = 4
+
+
+def visible_keys(cell: Cell, row: int, length: int) -> int:
+    """Keys that query `row` sees of the first `length`, but for a bool mask."""
+    end = length
+    begin = 0
+    if cell.option == CAUSAL:
+        end = min(end, row + 1)
+    if cell.window_right >= 0:
+        end = min(end, row + cell.window_right + 1)
+    if cell.window_left >= 0:
+        begin = max(begin, row - cell.window_left)
+    return max(0, end - begin)
+
+
+def visible_pairs(cell: Cell) -> int:
+    """Pairs of a query and a key it sees, of one head over the whole batch."""
+    return sum(
+        sum(visible_keys(cell, row, length) for row in range(cell.queries)) - cell.hidden_by_mask
+        for length in cell.key_lengths
+    )
+
+
+def scores(cell: Cell) -> int:
+    """Exponentials that have to be computed."""
+    return visible_pairs(cell) * cell.heads
+
+
+def projection_flops(cell: Cell) -> int:
+    """Query, key, value and output projection of self-attention, biases aside."""
+    return 4 * 2 * cell.batch * cell.queries * cell.embed_dim**2 if cell.is_multihead else 0
+
+
+def flops(cell: Cell) -> int:
+    """Multiplications and additions of both products, and of the projections."""
+    return scores(cell) * 2 * (cell.head_dim + cell.value_dim) + projection_flops(cell)
+
+
+def key_value_bytes(cell: Cell) -> int:
+    """Keys and values read once: what decoding cannot do without."""
+    return sum(cell.key_lengths) * cell.kv_heads * (cell.head_dim + cell.value_dim) * FLOAT_BYTES
+
+
+def is_bound_by_memory(cell: Cell) -> bool:
+    """Whether the cell's limit is the read bandwidth, not the arithmetic."""
+    return cell.group == DECODE
+
+
+def compute_bound_seconds(cell: Cell, peak_flops: float, kernels: str) -> float:
+    """Time at the FMA peak plus one cycle of one core for each exponential.
+
+    No attention kernel is a pure product: a score costs an exponential too, a cycle of one core
+    at best. The peak says how long a cycle is.
+    """
+    lanes = FLOAT_LANES.get(kernels, OTHER_LANES)
+    return (flops(cell) + scores(cell) * lanes * FLOPS_PER_LANE_AND_CYCLE) / peak_flops

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Counts of work against loops that visit every pair and every product."""
+
+import itertools
+import unittest
+
+from peers import work
+from peers.cells import (
+    ADDITIVE_MASK,
+    BOOL_MASK,
+    CAUSAL,
+    DECODE,
+    FULL,
+    LENGTHS,
+    MULTIHEAD,
+    PREFILL,
+    WINDOW,
+    Cell,
+)
+
+SHAPES = ((1, 5, 5), (2, 7, 4), (3, 3, 8), (2, 1, 6))
+
+
+def sdpa(batch: int, queries: int, keys: int, option: str, **changes: object) -> Cell:
+    fields = {"heads": 6, "kv_heads": 3, "head_dim": 4, "value_dim": 10} | changes
+    return Cell(PREFILL, batch=batch, queries=queries, keys=keys, option=option, **fields)
+
+
+def sees(cell: Cell, row: int, column: int, length: int) -> bool:
+    """The definition, for one pair."""
+    if column >= length or (cell.option == CAUSAL and column > row):
+        return False
+    if cell.window_left >= 0 and column < row - cell.window_left:
+        return False
+    return not (cell.window_right >= 0 and column > row + cell.window_right)
+
+
+def counted_pairs(cell: Cell) -> int:
+    pairs = itertools.product(range(cell.queries), range(cell.keys))
+    found = [
+        sees(cell, row, column, length) for row, column in pairs for length in cell.key_lengths
+    ]
+    return sum(found)
+
+
+def counted_product_flops(rows: int, inner: int, columns: int) -> int:
+    return sum(2 for _ in range(rows) for _ in range(columns) for _ in range(inner))
+
+
+class VisiblePairs(unittest.TestCase):
+    def test_options_equal_brute_force(self) -> None:
+        for shape, option in itertools.product(SHAPES, (FULL, CAUSAL, LENGTHS, ADDITIVE_MASK)):
+            cell = sdpa(*shape, option)
+            with self.subTest(cell.name):
+                self.assertEqual(work.visible_pairs(cell), counted_pairs(cell))
+
+    def test_windows_equal_brute_force(self) -> None:
+        for shape, left, right in itertools.product(SHAPES, (-1, 0, 2, 50), (-1, 0, 1, 50)):
+            cell = sdpa(*shape, WINDOW, window_left=left, window_right=right)
+            with self.subTest(cell.name, left=left, right=right):
+                self.assertEqual(work.visible_pairs(cell), counted_pairs(cell))
+
+    def test_bool_mask_hides_a_tenth(self) -> None:
+        cell = sdpa(2, 20, 30, BOOL_MASK)
+        self.assertEqual(work.visible_pairs(cell), 2 * 540)
+
+
+class Flops(unittest.TestCase):
+    def test_sdpa_counts_both_products_of_every_query_head(self) -> None:
+        cell = sdpa(2, 3, 4, FULL)
+        one_head = counted_product_flops(3, 4, 4) + counted_product_flops(3, 4, 10)
+        self.assertEqual(work.flops(cell), 2 * 6 * one_head)
+
+    def test_multihead_counts_four_projections(self) -> None:
+        cell = Cell(MULTIHEAD, 2, 3, 3, 5, 5, 4, 4)
+        projections = 4 * counted_product_flops(2 * 5, 12, 12)
+        attention = 2 * 3 * 2 * counted_product_flops(5, 4, 5)
+        self.assertEqual(work.flops(cell), projections + attention)
+
+
+class Bytes(unittest.TestCase):
+    def test_decode_reads_each_key_and_value_head_once(self) -> None:
+        cell = Cell(DECODE, 2, 8, 2, 1, 100, 16, 24)
+        self.assertEqual(work.key_value_bytes(cell), 2 * 2 * 100 * (16 + 24) * 4)
+
+    def test_memory_is_the_limit_of_decode_only(self) -> None:
+        self.assertTrue(work.is_bound_by_memory(Cell(DECODE, 1, 1, 1, 1, 8, 4, 4)))
+        self.assertFalse(work.is_bound_by_memory(sdpa(1, 4, 4, FULL)))
+
+
+class ComputeBound(unittest.TestCase):
+    def test_exponential_costs_one_cycle_of_two_vector_multiply_adds(self) -> None:
+        cell = sdpa(1, 4, 4, FULL, heads=1, kv_heads=1, head_dim=8, value_dim=8)
+        cycles_per_second = 2e9
+        for kernels, lanes in (("avx512", 16), ("avx2", 8), ("baseline", 4)):
+            peak = cycles_per_second * 2 * 2 * lanes
+            seconds = work.compute_bound_seconds(cell, peak, kernels)
+            expected = (16 * 32 / (4 * lanes) + 16) / cycles_per_second
+            self.assertAlmostEqual(seconds / expected, 1.0)
+
+
+if __name__ == "__main__":
+    unittest.main()
