@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Runs PROGRAM (test_golden) on a directory that must be refused: exit status 1 and a message that says why.
+#   EMULATOR  a command that runs PROGRAM, where it was cross compiled; else empty
 #   WHAT   empty, missing, broken (a file that is no safetensors file) or foreign (a safetensors file without an op)
 #   PLACE  where directories may be made
 
@@ -22,7 +23,8 @@ elseif(WHAT STREQUAL "foreign")
   set(expected "FAILED bare: unknown op")
 endif()
 
-execute_process(COMMAND ${PROGRAM} ${directory} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+separate_arguments(emulator UNIX_COMMAND "${EMULATOR}")
+execute_process(COMMAND ${emulator} ${PROGRAM} ${directory} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(NOT status STREQUAL "1")
   message(FATAL_ERROR "expected exit status 1, got ${status}\n${output}")
 endif()

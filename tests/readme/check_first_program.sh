@@ -18,7 +18,8 @@ promised=$(sed -n 's/^prints `\([^`]*\)`.*/\1/p' "$readme" | head -n 1)
 read -ra flags <<<"${CFLAGS:-}"
 "$cc" -std=c11 -Wall -Wextra -Werror "${flags[@]}" "$work/first.c" -I"$include" -I"$generated" "$library" \
     -Wl,-rpath,"$(dirname "$library")" -o "$work/first"
-printed=$("$work/first")
+read -ra emulator <<<"${EMULATOR:-}"
+printed=$("${emulator[@]}" "$work/first")
 if [[ $printed != "$promised" ]]; then
     echo "README: promised '$promised', printed '$printed'" >&2
     exit 1
