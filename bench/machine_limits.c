@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * machine_limits.c: a team of threads that runs the loops of limit_loops.c in slices.
+ *
+ * The calling thread leads. Every member arrives, which also says that its last slice is done, and
+ * waits; the leader sets the next slice, releases all at once and works too. A slice's rate is the
+ * work of all over the time from the first start to the last end.
+ */
+#include "machine_limits.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "limit_loops.h"
+
+/* A slice of multiply-adds is as long as a scheduler's smallest share, so that some are whole. */
+static const double FMA_SLICE_SECONDS = 2e-3;
+
+/* A slice of reads takes one window of a member's memory after the other: short slices, and no
+ * window is read again before the others have driven it out of the caches. */
+enum { WINDOWS = 4, MAX_THREADS = 1024, MEMBER_BYTES_MINIMUM = 1 << 20, PAGE_BYTES = 4096 };
+
+typedef struct limit_team limit_team;
+
+typedef struct team_member {
+    limit_team *team;
+    pthread_t thread;
+    const char *memory; /* its part of the buffer; NULL when multiply-adds are measured */
+    double begin;       /* of its last slice, in seconds */
+    double end;
+    double work; /* flop or bytes of its last slice */
+} team_member;
+
+struct limit_team {
+    const limit_loops *loops;
+    int threads;
+    team_member *members; /* the first is the leader */
+    size_t member_bytes;
+
+    atomic_int arrived; /* members but the leader that wait for the next slice */
+    atomic_int slice;   /* its number; a change releases them */
+
+    /* The next slice: written by the leader while all wait. */
+    bool stops;
+    int64_t rounds; /* multiply-adds */
+    int pattern;    /* reads */
+    int window;
+};
+
+static const limit_loops *best_loops(void) {
+#if defined(ATTN_LIMIT_HAVE_avx512)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+        return &limit_loops_avx512;
+    }
+#endif
+#if defined(ATTN_LIMIT_HAVE_avx2)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        return &limit_loops_avx2;
+    }
+#endif
+#if defined(ATTN_LIMIT_HAVE_neon)
+    return &limit_loops_neon;
+#else
+    return &limit_loops_baseline;
+#endif
+}
+
+static double now_seconds(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void run_slice(team_member *member) {
+    const limit_team *team = member->team;
+    member->begin = now_seconds();
+    if (member->memory == NULL) {
+        team->loops->fma(team->rounds);
+        member->work = (double)team->rounds * team->loops->flops_per_round;
+    } else {
+        const size_t bytes = team->member_bytes / WINDOWS;
+        const char *window = member->memory + (size_t)team->window * bytes;
+        member->work = (double)team->loops->read(window, bytes, team->pattern);
+    }
+    member->end = now_seconds();
+}
+
+/* A page belongs to the memory of the CPU that first writes it; all of them read the zero page
+ * before. */
+static void touch_memory(const team_member *member) {
+    for (size_t at = 0; member->memory != NULL && at < member->team->member_bytes;
+         at += PAGE_BYTES) {
+        ((volatile char *)(uintptr_t)member->memory)[at] = 1;
+    }
+}
+
+static void *follow(void *argument) {
+    team_member *member = argument;
+    limit_team *team = member->team;
+    touch_memory(member);
+    for (;;) {
+        const int slice = atomic_load(&team->slice);
+        atomic_fetch_add(&team->arrived, 1);
+        while (atomic_load(&team->slice) == slice) {
+            (void)sched_yield();
+        }
+        if (team->stops) {
+            return NULL;
+        }
+        run_slice(member);
+    }
+}
+
+static void wait_for_followers(limit_team *team) {
+    while (atomic_load(&team->arrived) < team->threads - 1) {
+        (void)sched_yield();
+    }
+}
+
+static void release_followers(limit_team *team) {
+    atomic_store(&team->arrived, 0);
+    atomic_fetch_add(&team->slice, 1);
+}
+
+/* Runs one slice and returns its rate; *seconds: how long it took. */
+static double lead_slice(limit_team *team, double *seconds) {
+    release_followers(team);
+    run_slice(&team->members[0]);
+    wait_for_followers(team);
+    double begin = team->members[0].begin;
+    double end = team->members[0].end;
+    double work = 0.0;
+    for (int i = 0; i < team->threads; i++) {
+        const team_member *member = &team->members[i];
+        begin = member->begin < begin ? member->begin : begin;
+        end = member->end > end ? member->end : end;
+        work += member->work;
+    }
+    *seconds = end - begin;
+    return end > begin ? work / (end - begin) : 0.0;
+}
+
+static double lead_fma(limit_team *team, double seconds) {
+    const double stop = now_seconds() + seconds;
+    double best = 0.0;
+    team->rounds = 256;
+    for (bool is_long = false; !is_long || now_seconds() < stop;) {
+        double slice_seconds = 0.0;
+        const double rate = lead_slice(team, &slice_seconds);
+        best = rate > best ? rate : best;
+        is_long = slice_seconds >= FMA_SLICE_SECONDS;
+        team->rounds = is_long ? team->rounds : 2 * team->rounds;
+    }
+    return best;
+}
+
+/* Tries every pattern twice, then stays with the best for the rest of the time. */
+static double lead_read(limit_team *team, double seconds) {
+    const double stop = now_seconds() + seconds;
+    double best = 0.0;
+    int best_pattern = 0;
+    const int trials = 2 * LIMIT_READ_PATTERNS;
+    for (int slice = 0; slice < trials || now_seconds() < stop; slice++) {
+        double slice_seconds = 0.0;
+        team->pattern = slice < trials ? slice % LIMIT_READ_PATTERNS : best_pattern;
+        team->window = slice % WINDOWS;
+        const double rate = lead_slice(team, &slice_seconds);
+        if (rate > best) {
+            best = rate;
+            best_pattern = team->pattern;
+        }
+    }
+    return best;
+}
+
+/* Starts the followers, leads, and stops them. 0 if one of them could not be started. */
+static double run_team(limit_team *team, double seconds) {
+    int started = 1;
+    touch_memory(&team->members[0]);
+    while (started < team->threads && pthread_create(&team->members[started].thread, NULL, follow,
+                                                     &team->members[started]) == 0) {
+        started++;
+    }
+    const bool is_complete = started == team->threads;
+    team->threads = started;
+    wait_for_followers(team);
+    double best = 0.0;
+    if (is_complete) {
+        best = team->member_bytes == 0 ? lead_fma(team, seconds) : lead_read(team, seconds);
+    }
+    team->stops = true;
+    release_followers(team);
+    for (int i = 1; i < started; i++) {
+        (void)pthread_join(team->members[i].thread, NULL);
+    }
+    return best;
+}
+
+/* memory NULL: multiply-adds. */
+static double measure(int threads, double seconds, const char *memory, size_t member_bytes) {
+    team_member *members = calloc((size_t)threads, sizeof *members);
+    limit_team team = {.loops = best_loops(),
+                       .threads = threads,
+                       .members = members,
+                       .member_bytes = member_bytes};
+    if (members == NULL) {
+        return 0.0;
+    }
+    for (int i = 0; i < threads; i++) {
+        members[i].team = &team;
+        members[i].memory = memory == NULL ? NULL : memory + (size_t)i * member_bytes;
+    }
+    const double best = run_team(&team, seconds);
+    free(members);
+    return best;
+}
+
+double attn_limit_fma_flops(int threads, double seconds) {
+    return threads < 1 || threads > MAX_THREADS ? 0.0 : measure(threads, seconds, NULL, 0);
+}
+
+static size_t read_buffer_bytes(void) {
+    size_t bytes = (size_t)256 << 20;
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+    const long cache_bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    if (cache_bytes > 0 && 4 * (size_t)cache_bytes > bytes) {
+        bytes = 4 * (size_t)cache_bytes;
+    }
+#endif
+    return bytes;
+}
+
+double attn_limit_read_bytes(int threads, double seconds) {
+    if (threads < 1 || threads > MAX_THREADS) {
+        return 0.0;
+    }
+    const size_t whole_windows = WINDOWS * PAGE_BYTES;
+    size_t member_bytes = read_buffer_bytes() / (size_t)threads / whole_windows * whole_windows;
+    member_bytes = member_bytes < MEMBER_BYTES_MINIMUM ? MEMBER_BYTES_MINIMUM : member_bytes;
+    const size_t bytes = member_bytes * (size_t)threads;
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return 0.0;
+    }
+#if defined(MADV_HUGEPAGE)
+    (void)madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
+    const double best = measure(threads, seconds, memory, member_bytes);
+    (void)munmap(memory, bytes);
+    return best;
+}
+
+const char *attn_limit_isa(void) {
+    return best_loops()->isa;
+}
+
+int attn_limit_lanes(void) {
+    return best_loops()->lanes;
+}
