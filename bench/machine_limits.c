@@ -239,24 +239,47 @@ static size_t read_buffer_bytes(void) {
     return bytes;
 }
 
-double attn_limit_read_bytes(int threads, double seconds) {
-    if (threads < 1 || threads > MAX_THREADS) {
-        return 0.0;
+/* The buffer that is read, kept for the next call: fresh memory costs up to a second where a
+ * hypervisor has to find it. Another number of threads needs another one, whose pages they touch
+ * first. */
+static struct read_buffer {
+    void *memory;
+    size_t member_bytes;
+    int threads;
+} kept;
+
+void attn_limit_release(void) {
+    if (kept.memory != NULL) {
+        (void)munmap(kept.memory, kept.member_bytes * (size_t)kept.threads);
     }
+    kept = (struct read_buffer){0};
+}
+
+static bool keep_buffer(int threads) {
+    if (kept.threads == threads) {
+        return true;
+    }
+    attn_limit_release();
     const size_t whole_windows = WINDOWS * PAGE_BYTES;
     size_t member_bytes = read_buffer_bytes() / (size_t)threads / whole_windows * whole_windows;
     member_bytes = member_bytes < MEMBER_BYTES_MINIMUM ? MEMBER_BYTES_MINIMUM : member_bytes;
     const size_t bytes = member_bytes * (size_t)threads;
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
-        return 0.0;
+        return false;
     }
 #if defined(MADV_HUGEPAGE)
     (void)madvise(memory, bytes, MADV_HUGEPAGE);
 #endif
-    const double best = measure(threads, seconds, memory, member_bytes);
-    (void)munmap(memory, bytes);
-    return best;
+    kept = (struct read_buffer){memory, member_bytes, threads};
+    return true;
+}
+
+double attn_limit_read_bytes(int threads, double seconds) {
+    if (threads < 1 || threads > MAX_THREADS || !keep_buffer(threads)) {
+        return 0.0;
+    }
+    return measure(threads, seconds, kept.memory, kept.member_bytes);
 }
 
 const char *attn_limit_isa(void) {

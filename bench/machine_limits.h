@@ -21,6 +21,9 @@ ATTN_LIMITS_API double attn_limit_fma_flops(int threads, double seconds);
  * distances. */
 ATTN_LIMITS_API double attn_limit_read_bytes(int threads, double seconds);
 
+/* Frees that buffer, which is otherwise kept for the next call. */
+ATTN_LIMITS_API void attn_limit_release(void);
+
 /* The instruction set the loops above are written in: "avx512", "avx2", "neon" or "baseline", the
  * best this CPU has. Static memory. */
 ATTN_LIMITS_API const char *attn_limit_isa(void);
