@@ -135,8 +135,7 @@ static void a_line_has_all_fields(void **state) {
 static void every_option_is_accepted(void **state) {
     (void)state;
     static const char *const command_lines[] = {
-        "sdpa --window 3,-1 --key-lengths 0.5,7 --mask bool --mask-shape keys --lse --sinks "
-        "--alibi",
+        "sdpa --window 3,-1 --key-lengths 0.5,7 --mask bool --mask-shape keys --lse --alibi",
         "sdpa --softcap 5 --mask additive --mask-shape keys --weights heads --layout bshd --gqa",
         "sdpa --mask additive --mask-shape per-head --weights average --kv-heads 1 --dtype float64",
         "sdpa --mask bool --normalizer sigmoid --scale -2 --allocate --kernels baseline",
