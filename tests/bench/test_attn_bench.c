@@ -179,14 +179,14 @@ static void versus_prints_a_line_for_each_contestant(void **state) {
 
 static void grow_prints_a_line_for_each_length(void **state) {
     (void)state;
-    const char *line = "grow sdpa --lengths 8,16,4096 --heads 1 --head-dim 4 --threads 1 "
+    const char *line = "grow sdpa --lengths 8,16,2048 --heads 1 --head-dim 4 --threads 1 "
                        "--repeats 1 --seconds 0 --no-limits --weights heads";
     cJSON *small = run_and_parse(line, 3, 0);
     cJSON *large = run_and_parse(line, 3, 2);
     assert_true(number_of(small, "queries") == 8 && number_of(small, "keys") == 8);
-    assert_true(number_of(large, "queries") == 4096 && number_of(large, "keys") == 4096);
-    /* The weights of the last, 64 MiB, are its own. */
-    assert_true(number_of(large, "peak_rss_mib") > number_of(small, "peak_rss_mib") + 60.0);
+    assert_true(number_of(large, "queries") == 2048 && number_of(large, "keys") == 2048);
+    /* The weights of the last, 16 MiB, are its own. */
+    assert_true(number_of(large, "peak_rss_mib") > number_of(small, "peak_rss_mib") + 14.0);
     cJSON_Delete(small);
     cJSON_Delete(large);
     cJSON *decoding = run_and_parse("grow sdpa --lengths 5,6 --queries 1 --threads 1 --repeats 1 "
