@@ -4,9 +4,10 @@
  * with. Plain C without other types, so that other languages can load libattn_limits.so.
  *
  * Each function occupies `threads` threads, the calling one included, for about `seconds` and
- * returns the best of the short slices it ran in that time, all threads together: on a shared
- * machine the best slice is the one that was not disturbed. 0 means that it could not be measured:
- * threads < 1, no memory, no thread. Calls must not overlap: they would share the machine.
+ * returns the best of the short slices it ran in that time (twelve of reads at least), all threads
+ * together: on a shared machine the best slice is the one that was not disturbed. 0 means that it
+ * could not be measured: threads < 1, no memory, no thread. Calls must not overlap: they would
+ * share the machine.
  */
 #ifndef ATTN_BENCH_MACHINE_LIMITS_H
 #define ATTN_BENCH_MACHINE_LIMITS_H
