@@ -3,8 +3,9 @@
  * machine_limits.c: a team of threads that runs the loops of limit_loops.c in slices.
  *
  * The calling thread leads. Every member arrives, which also says that its last slice is done, and
- * waits; the leader sets the next slice, releases all at once and works too. A slice's rate is the
- * work of all over the time from the first start to the last end.
+ * waits; the leader sets the next slice, releases all at once and works too. All work until the
+ * same moment, so that a member that is late or slow does less and delays nobody. A slice's rate is
+ * the work of all over the time from the first start to the last end.
  */
 #include "machine_limits.h"
 
@@ -21,12 +22,14 @@
 
 #include "limit_loops.h"
 
-/* A slice of multiply-adds is as long as a scheduler's smallest share, so that some are whole. */
-static const double FMA_SLICE_SECONDS = 2e-3;
+/* Below a scheduler's smallest share, so that some slices are undisturbed on a busy machine. */
+static const double FMA_SLICE_SECONDS = 1e-3;
+static const double READ_SLICE_SECONDS = 2e-3;
 
-/* A slice of reads takes one window of a member's memory after the other: short slices, and no
- * window is read again before the others have driven it out of the caches. */
-enum { WINDOWS = 4, MAX_THREADS = 1024, MEMBER_BYTES_MINIMUM = 1 << 20, PAGE_BYTES = 4096 };
+/* Work between two looks at the clock: a tenth of a millisecond. */
+enum { ROUNDS_AT_ONCE = 1 << 13, BYTES_AT_ONCE = 2 << 20 };
+
+enum { PAGE_BYTES = 4096 };
 
 typedef struct limit_team limit_team;
 
@@ -34,6 +37,7 @@ typedef struct team_member {
     limit_team *team;
     pthread_t thread;
     const char *memory; /* its part of the buffer; NULL when multiply-adds are measured */
+    size_t position;    /* what of it was read last: the cache has that, not what follows */
     double begin;       /* of its last slice, in seconds */
     double end;
     double work; /* flop or bytes of its last slice */
@@ -45,14 +49,16 @@ struct limit_team {
     team_member *members; /* the first is the leader */
     size_t member_bytes;
 
+    /* Each member has a CPU of its own, the first ones of `cpus`. */
+    cpu_set_t cpus;
+
     atomic_int arrived; /* members but the leader that wait for the next slice */
     atomic_int slice;   /* its number; a change releases them */
 
     /* The next slice: written by the leader while all wait. */
     bool stops;
-    int64_t rounds; /* multiply-adds */
-    int pattern;    /* reads */
-    int window;
+    double deadline;
+    int pattern; /* of reads */
 };
 
 static const limit_loops *best_loops(void) {
@@ -80,18 +86,24 @@ static double now_seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static void run_slice(team_member *member) {
+static double do_work(team_member *member) {
     const limit_team *team = member->team;
-    member->begin = now_seconds();
     if (member->memory == NULL) {
-        team->loops->fma(team->rounds);
-        member->work = (double)team->rounds * team->loops->flops_per_round;
-    } else {
-        const size_t bytes = team->member_bytes / WINDOWS;
-        const char *window = member->memory + (size_t)team->window * bytes;
-        member->work = (double)team->loops->read(window, bytes, team->pattern);
+        team->loops->fma(ROUNDS_AT_ONCE);
+        return ROUNDS_AT_ONCE * team->loops->flops_per_round;
     }
-    member->end = now_seconds();
+    const char *memory = member->memory + member->position;
+    member->position = (member->position + BYTES_AT_ONCE) % team->member_bytes;
+    return (double)team->loops->read(memory, BYTES_AT_ONCE, team->pattern);
+}
+
+static void run_slice(team_member *member) {
+    member->work = 0.0;
+    member->begin = now_seconds();
+    do {
+        member->work += do_work(member);
+        member->end = now_seconds();
+    } while (member->end < member->team->deadline);
 }
 
 /* A page belongs to the memory of the CPU that first writes it; all of them read the zero page
@@ -103,15 +115,30 @@ static void touch_memory(const team_member *member) {
     }
 }
 
+/* Left alone, the scheduler often keeps two threads that sometimes wait on one CPU. */
+static void pin_member(const team_member *member) {
+    const cpu_set_t *cpus = &member->team->cpus;
+    long before = member - member->team->members;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, cpus) && before-- == 0) {
+            cpu_set_t own;
+            CPU_ZERO(&own);
+            CPU_SET(cpu, &own);
+            (void)sched_setaffinity(0, sizeof own, &own);
+        }
+    }
+}
+
 static void *follow(void *argument) {
     team_member *member = argument;
     limit_team *team = member->team;
+    pin_member(member);
     touch_memory(member);
     for (;;) {
         const int slice = atomic_load(&team->slice);
         atomic_fetch_add(&team->arrived, 1);
         while (atomic_load(&team->slice) == slice) {
-            (void)sched_yield();
+            /* Spins: a thread that gave its CPU away would be late for the release. */
         }
         if (team->stops) {
             return NULL;
@@ -122,7 +149,6 @@ static void *follow(void *argument) {
 
 static void wait_for_followers(limit_team *team) {
     while (atomic_load(&team->arrived) < team->threads - 1) {
-        (void)sched_yield();
     }
 }
 
@@ -131,8 +157,10 @@ static void release_followers(limit_team *team) {
     atomic_fetch_add(&team->slice, 1);
 }
 
-/* Runs one slice and returns its rate; *seconds: how long it took. */
-static double lead_slice(limit_team *team, double *seconds) {
+/* Runs one slice and returns its rate. */
+static double lead_slice(limit_team *team) {
+    const bool reads = team->member_bytes != 0;
+    team->deadline = now_seconds() + (reads ? READ_SLICE_SECONDS : FMA_SLICE_SECONDS);
     release_followers(team);
     run_slice(&team->members[0]);
     wait_for_followers(team);
@@ -145,35 +173,18 @@ static double lead_slice(limit_team *team, double *seconds) {
         end = member->end > end ? member->end : end;
         work += member->work;
     }
-    *seconds = end - begin;
     return end > begin ? work / (end - begin) : 0.0;
 }
 
-static double lead_fma(limit_team *team, double seconds) {
+/* Tries every pattern of reads twice, then stays with the best for the rest of the time. */
+static double lead_slices(limit_team *team, double seconds) {
     const double stop = now_seconds() + seconds;
-    double best = 0.0;
-    team->rounds = 256;
-    for (bool is_long = false; !is_long || now_seconds() < stop;) {
-        double slice_seconds = 0.0;
-        const double rate = lead_slice(team, &slice_seconds);
-        best = rate > best ? rate : best;
-        is_long = slice_seconds >= FMA_SLICE_SECONDS;
-        team->rounds = is_long ? team->rounds : 2 * team->rounds;
-    }
-    return best;
-}
-
-/* Tries every pattern twice, then stays with the best for the rest of the time. */
-static double lead_read(limit_team *team, double seconds) {
-    const double stop = now_seconds() + seconds;
+    const int trials = team->member_bytes == 0 ? 1 : 2 * LIMIT_READ_PATTERNS;
     double best = 0.0;
     int best_pattern = 0;
-    const int trials = 2 * LIMIT_READ_PATTERNS;
     for (int slice = 0; slice < trials || now_seconds() < stop; slice++) {
-        double slice_seconds = 0.0;
         team->pattern = slice < trials ? slice % LIMIT_READ_PATTERNS : best_pattern;
-        team->window = slice % WINDOWS;
-        const double rate = lead_slice(team, &slice_seconds);
+        const double rate = lead_slice(team);
         if (rate > best) {
             best = rate;
             best_pattern = team->pattern;
@@ -185,6 +196,7 @@ static double lead_read(limit_team *team, double seconds) {
 /* Starts the followers, leads, and stops them. 0 if one of them could not be started. */
 static double run_team(limit_team *team, double seconds) {
     int started = 1;
+    pin_member(&team->members[0]);
     touch_memory(&team->members[0]);
     while (started < team->threads && pthread_create(&team->members[started].thread, NULL, follow,
                                                      &team->members[started]) == 0) {
@@ -195,14 +207,24 @@ static double run_team(limit_team *team, double seconds) {
     wait_for_followers(team);
     double best = 0.0;
     if (is_complete) {
-        best = team->member_bytes == 0 ? lead_fma(team, seconds) : lead_read(team, seconds);
+        best = lead_slices(team, seconds);
     }
     team->stops = true;
     release_followers(team);
     for (int i = 1; i < started; i++) {
         (void)pthread_join(team->members[i].thread, NULL);
     }
+    (void)sched_setaffinity(0, sizeof team->cpus, &team->cpus);
     return best;
+}
+
+/* How many threads measure for `threads`: more than this process has CPUs would only take turns. */
+static int member_count(int threads) {
+    cpu_set_t cpus;
+    if (threads < 1 || sched_getaffinity(0, sizeof cpus, &cpus) != 0) {
+        return 0;
+    }
+    return threads < CPU_COUNT(&cpus) ? threads : CPU_COUNT(&cpus);
 }
 
 /* memory NULL: multiply-adds. */
@@ -212,6 +234,7 @@ static double measure(int threads, double seconds, const char *memory, size_t me
                        .threads = threads,
                        .members = members,
                        .member_bytes = member_bytes};
+    (void)sched_getaffinity(0, sizeof team.cpus, &team.cpus);
     if (members == NULL) {
         return 0.0;
     }
@@ -225,7 +248,8 @@ static double measure(int threads, double seconds, const char *memory, size_t me
 }
 
 double attn_limit_fma_flops(int threads, double seconds) {
-    return threads < 1 || threads > MAX_THREADS ? 0.0 : measure(threads, seconds, NULL, 0);
+    const int members = member_count(threads);
+    return members == 0 ? 0.0 : measure(members, seconds, NULL, 0);
 }
 
 static size_t read_buffer_bytes(void) {
@@ -260,9 +284,8 @@ static bool keep_buffer(int threads) {
         return true;
     }
     attn_limit_release();
-    const size_t whole_windows = WINDOWS * PAGE_BYTES;
-    size_t member_bytes = read_buffer_bytes() / (size_t)threads / whole_windows * whole_windows;
-    member_bytes = member_bytes < MEMBER_BYTES_MINIMUM ? MEMBER_BYTES_MINIMUM : member_bytes;
+    size_t member_bytes = read_buffer_bytes() / (size_t)threads / BYTES_AT_ONCE * BYTES_AT_ONCE;
+    member_bytes = member_bytes < BYTES_AT_ONCE ? BYTES_AT_ONCE : member_bytes;
     const size_t bytes = member_bytes * (size_t)threads;
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
@@ -276,10 +299,11 @@ static bool keep_buffer(int threads) {
 }
 
 double attn_limit_read_bytes(int threads, double seconds) {
-    if (threads < 1 || threads > MAX_THREADS || !keep_buffer(threads)) {
+    const int members = member_count(threads);
+    if (members == 0 || !keep_buffer(members)) {
         return 0.0;
     }
-    return measure(threads, seconds, kept.memory, kept.member_bytes);
+    return measure(members, seconds, kept.memory, kept.member_bytes);
 }
 
 const char *attn_limit_isa(void) {

@@ -3,8 +3,9 @@
  * machine_limits.h: what this machine can do at best: the figures that measured times are compared
  * with. Plain C without other types, so that other languages can load libattn_limits.so.
  *
- * Each function occupies `threads` threads, the calling one included, for about `seconds` and
- * returns the best of the short slices it ran in that time (twelve of reads at least), all threads
+ * Each function occupies `threads` threads, the calling one included, each on a CPU of its own (of
+ * those this process may use: all of them if `threads` is more), for about `seconds`, and returns
+ * the best of the short slices it ran in that time (twelve of reads at least), all threads
  * together: on a shared machine the best slice is the one that was not disturbed. 0 means that it
  * could not be measured: threads < 1, no memory, no thread. Calls must not overlap: they would
  * share the machine.
