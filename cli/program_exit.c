@@ -11,6 +11,8 @@
 
 #include "printable_text.h"
 
+const char *program_name = "attn";
+
 int program_fail(int exit_code, const char *format, ...) {
     char message[1024];
     va_list arguments;
@@ -19,7 +21,7 @@ int program_fail(int exit_code, const char *format, ...) {
     va_end(arguments);
     make_printable(message);
     (void)fflush(stdout);
-    (void)fprintf(stderr, "attn: %s\n", message);
+    (void)fprintf(stderr, "%s: %s\n", program_name, message);
     return exit_code;
 }
 

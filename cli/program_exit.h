@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * program_exit.h: the exit codes of attn, and the one way it says that something went wrong.
+ * program_exit.h: the exit codes of the programs, and the one way they say that something went
+ * wrong.
  */
 #ifndef ATTN_CLI_PROGRAM_EXIT_H
 #define ATTN_CLI_PROGRAM_EXIT_H
@@ -14,7 +15,11 @@ enum exit_code {
     EXIT_BAD_FILE = 4     /* a file is missing, broken or does not hold what was asked for */
 };
 
-/* Prints "attn: message" as one line of printable characters on stderr and returns exit_code. */
+/* What error lines begin with: "attn" unless main sets another name. */
+extern const char *program_name;
+
+/* Prints "<program_name>: message" as one line of printable characters on stderr and returns
+ * exit_code. */
 __attribute__((format(printf, 2, 3))) int program_fail(int exit_code, const char *format, ...);
 
 /* program_fail for a call of the library that has just failed: its status and detail, after `what`

@@ -10,8 +10,8 @@ rules=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/layer_rules.txt
 cd "$1"
 export LC_ALL=C
 
-# cli, examples and public headers are users of the library: they see public headers alone.
-mapfile -t sources < <(find src cli examples include -type f \
+# cli, bench, examples and public headers are users of the library: they see public headers alone.
+mapfile -t sources < <(find src cli bench examples include -type f \
     \( -name '*.[ch]' -o -name '*.cpp' -o -name '*.h.in' \) 2>/dev/null | sort)
 
 violations=$(awk '
@@ -95,7 +95,7 @@ NR == FNR {
 ' "$rules" "${sources[@]}")
 
 # A file is named without its folder in talk, in messages and in headings.
-duplicates=$(find src cli tests -type f ! -name CMakeLists.txt ! -name README.md 2>/dev/null | awk -F/ '
+duplicates=$(find src cli bench tests -type f ! -name CMakeLists.txt ! -name README.md 2>/dev/null | awk -F/ '
 { if ($NF in first) printf "%s:1: has the name of %s\n", $0, first[$NF]; else first[$NF] = $0 }')
 
 if [[ -n $violations$duplicates ]]; then

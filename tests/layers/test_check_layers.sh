@@ -25,6 +25,7 @@ write src/context/context.c '#include <signal.h>' '#include "kernels/row_kernels
 write src/gemm/gemm_blas.c '#include <cblas.h>' '#include "tensor/tensor.h"' 'cblas_sgemm();'
 write src/multihead/multihead.c '#include <attention/multihead.h>' '#include "sdpa/sdpa.h"'
 write cli/attn_main.c '#include "attn_options.h"' 'printf("%d", 1); exit(0);'
+write bench/attn_bench.c '#include "option_parsing.h"' 'typedef float v __attribute__((vector_size(16)));'
 write examples/01_sdpa.c '#include <attention/attention.h>'
 write tests/tensor/test_tensor.c '#include "tensor/tensor.h"'
 write tests/tensor/CMakeLists.txt ''
@@ -70,6 +71,7 @@ fi
 
 expect_report src/sdpa/planted.c '#include "sdpa_plan.h"' 'include "sdpa_plan.h" does not begin with a folder of src'
 expect_report cli/planted.c '#include "base/error.h"' 'a user of the library includes "base/error.h"'
+expect_report bench/planted.c '#include "context/thread_pool.h"' 'a user of the library includes "context/thread_pool.h"'
 expect_report examples/planted.cpp '#include "tensor/tensor.h"' 'a user of the library includes "tensor/tensor.h"'
 expect_report include/attention/planted.h '  #  include "base/error.h"' 'a user of the library includes "base/error.h"'
 

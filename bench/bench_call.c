@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * bench_call.c: tensors and options of a call, for attn_sdpa and for the attention inside a layer.
+ */
+#include "bench_call.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "blas_threads.h"
+#include "program_exit.h"
+
+static const char *const role_names[ROLE_COUNT] = {"query", "key",          "value",       "output",
+                                                   "mask",  "query_offset", "key_lengths", "alibi",
+                                                   "sinks", "lse",          "weights"};
+
+static int make_context(bench_call *call) {
+    const bench_options *o = &call->options;
+    const attn_context_params params = {.struct_size = sizeof params,
+                                        .num_threads = (int32_t)o->threads.value,
+                                        .engine = o->engine,
+                                        .gemm = o->gemm,
+                                        .kernels = o->kernels};
+    int status = attn_context_create(&params, &call->context);
+    call->info.struct_size = sizeof call->info;
+    status = status == ATTN_OK ? attn_context_describe(call->context, &call->info) : status;
+    if (status != ATTN_OK) {
+        return program_fail_library("context", status);
+    }
+    blas_threads_set(o->blas_threads.given ? (int)o->blas_threads.value : call->info.num_threads);
+    call->blas_threads = blas_threads_get();
+    return EXIT_DONE;
+}
+
+static int make_tensor(bench_call *call, int role, int32_t dtype, int32_t rank,
+                       const int64_t *shape) {
+    return bench_tensor_make(&call->tensors[role], role_names[role], dtype, rank, shape);
+}
+
+/* Makes a float tensor of random numbers. */
+static int make_filled(bench_call *call, int role, int32_t dtype, int32_t rank,
+                       const int64_t *shape) {
+    const int exit_code = make_tensor(call, role, dtype, rank, shape);
+    if (exit_code == EXIT_DONE) {
+        bench_tensor_fill(&call->tensors[role],
+                          (uint64_t)call->options.seed.value * ROLE_COUNT + (uint64_t)role);
+    }
+    return exit_code;
+}
+
+static int32_t element_dtype(const bench_options *o) {
+    return o->dtype == 0 ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64;
+}
+
+/* (B, heads, rows, features) as a view of memory in the layout that was asked for. */
+static int make_heads(bench_call *call, int role, int64_t heads, int64_t rows, int64_t features) {
+    const bench_options *o = &call->options;
+    const int64_t batch = o->batch.value;
+    const int64_t bhsd[] = {batch, heads, rows, features};
+    const int64_t bshd[] = {batch, rows, heads, features};
+    const int is_bhsd = o->layout == BENCH_LAYOUT_BHSD;
+    const int exit_code = make_filled(call, role, element_dtype(o), 4, is_bhsd ? bhsd : bshd);
+    if (exit_code != EXIT_DONE || is_bhsd) {
+        return exit_code;
+    }
+    attn_tensor *view = &call->tensors[role].view;
+    const int status = attn_tensor_transpose(view, 1, 2, view);
+    return status == ATTN_OK ? EXIT_DONE : program_fail_library(role_names[role], status);
+}
+
+static int make_sdpa_tensors(bench_call *call) {
+    const bench_options *o = &call->options;
+    const int64_t queries = o->queries.value;
+    const int64_t keys = o->keys.value;
+    int exit_code = make_heads(call, ROLE_QUERY, o->heads.value, queries, o->head_dim.value);
+    if (exit_code == EXIT_DONE) {
+        exit_code = make_heads(call, ROLE_KEY, o->kv_heads.value, keys, o->head_dim.value);
+    }
+    if (exit_code == EXIT_DONE) {
+        exit_code = make_heads(call, ROLE_VALUE, o->kv_heads.value, keys, o->value_dim.value);
+    }
+    if (exit_code == EXIT_DONE) {
+        exit_code = make_heads(call, ROLE_OUTPUT, o->heads.value, queries, o->value_dim.value);
+    }
+    return exit_code;
+}
+
+/* Inputs and output of a layer: (B, rows, E), or (rows, B, E). Without --keys it attends to its
+ * query: key and value are that tensor, else key and value are one other tensor. */
+static int make_layer_tensors(bench_call *call) {
+    const bench_options *o = &call->options;
+    const int swaps = o->is_sequence_first;
+    const int64_t axes[] = {o->batch.value, o->queries.value};
+    const int64_t source_axes[] = {o->batch.value, o->keys.value};
+    const int64_t shape[] = {axes[swaps], axes[1 - swaps], o->embed_dim.value};
+    const int64_t source[] = {source_axes[swaps], source_axes[1 - swaps], o->embed_dim.value};
+    const int32_t dtype = element_dtype(o);
+    int exit_code = make_filled(call, ROLE_QUERY, dtype, 3, shape);
+    if (exit_code == EXIT_DONE && o->keys.given) {
+        exit_code = make_filled(call, ROLE_KEY, dtype, 3, source);
+    }
+    return exit_code == EXIT_DONE ? make_tensor(call, ROLE_OUTPUT, dtype, 3, shape) : exit_code;
+}
+
+/* Whether a mask shows key `key`; keys: the last ones of each sequence are padding, up to half of
+ * them; else one of eight is hidden at random. */
+static int mask_shows(const bench_options *o, int64_t index) {
+    const uint64_t seed = (uint64_t)o->seed.value + 1000;
+    if (o->mask_shape != BENCH_MASK_KEYS) {
+        return bench_random_bits(seed, (uint64_t)index) % 8 != 0;
+    }
+    const int64_t keys = o->keys.value;
+    const uint64_t padding =
+        bench_random_bits(seed, (uint64_t)(index / keys)) % (uint64_t)(keys / 2 + 1);
+    return index % keys < keys - (int64_t)padding;
+}
+
+/* A dense mask: (L, S), (B, H, L, S) or (B, 1, 1, S); as a layer's key_padding_mask (B, S).
+ * Additive ones hold random numbers, and those of padding 0 and -inf. */
+static int make_mask(bench_call *call) {
+    const bench_options *o = &call->options;
+    const int64_t per_head[] = {o->batch.value, o->heads.value, o->queries.value, o->keys.value};
+    const int64_t keys[] = {o->batch.value, 1, 1, o->keys.value};
+    const int64_t padding[] = {o->batch.value, o->keys.value};
+    const int is_keys = o->mask_shape == BENCH_MASK_KEYS;
+    const int is_padding = is_keys && o->function == BENCH_MHA;
+    const int is_full = o->mask_shape == BENCH_MASK_FULL;
+    const int64_t *shape = is_padding ? padding : is_keys ? keys : per_head + (is_full ? 2 : 0);
+    const int32_t rank = is_padding || is_full ? 2 : 4;
+    bench_tensor *mask = &call->tensors[ROLE_MASK];
+    if (o->mask == BENCH_MASK_ADDITIVE && !is_keys) {
+        return make_filled(call, ROLE_MASK, element_dtype(o), rank, shape);
+    }
+    const int is_bool = o->mask == BENCH_MASK_BOOL;
+    const int exit_code =
+        make_tensor(call, ROLE_MASK, is_bool ? ATTN_DTYPE_BOOL : ATTN_DTYPE_FLOAT32, rank, shape);
+    for (int64_t i = 0; exit_code == EXIT_DONE && i < mask->count; i++) {
+        if (is_bool) {
+            ((unsigned char *)mask->memory)[i] = (unsigned char)mask_shows(o, i);
+        } else {
+            ((float *)mask->memory)[i] = mask_shows(o, i) ? 0.0f : -INFINITY;
+        }
+    }
+    return exit_code;
+}
+
+static int make_positions(bench_call *call) {
+    const bench_options *o = &call->options;
+    int exit_code = EXIT_DONE;
+    if (o->query_offset.given) {
+        exit_code = make_tensor(call, ROLE_QUERY_OFFSET, ATTN_DTYPE_INT64, 0, NULL);
+        if (exit_code == EXIT_DONE) {
+            *(int64_t *)call->tensors[ROLE_QUERY_OFFSET].memory = o->query_offset.value;
+        }
+    }
+    if (exit_code == EXIT_DONE && o->key_lengths.text != NULL) {
+        exit_code = make_tensor(call, ROLE_KEY_LENGTHS, ATTN_DTYPE_INT64, 1, &o->batch.value);
+        int64_t *lengths = call->tensors[ROLE_KEY_LENGTHS].memory;
+        for (int64_t i = 0; exit_code == EXIT_DONE && i < o->batch.value; i++) {
+            lengths[i] = o->key_lengths.items[i % o->key_lengths.count];
+        }
+    }
+    return exit_code;
+}
+
+/* ALiBi's slopes are 2^(-8 (h + 1) / H). */
+static int make_head_vectors(bench_call *call) {
+    const bench_options *o = &call->options;
+    int exit_code = EXIT_DONE;
+    if (o->has_alibi) {
+        exit_code = make_tensor(call, ROLE_SLOPES, ATTN_DTYPE_FLOAT32, 1, &o->heads.value);
+        float *slopes = call->tensors[ROLE_SLOPES].memory;
+        for (int64_t h = 0; exit_code == EXIT_DONE && h < o->heads.value; h++) {
+            slopes[h] = (float)exp2(-8.0 * (double)(h + 1) / (double)o->heads.value);
+        }
+    }
+    if (exit_code == EXIT_DONE && o->has_sinks) {
+        exit_code = make_filled(call, ROLE_SINKS, ATTN_DTYPE_FLOAT32, 1, &o->heads.value);
+    }
+    return exit_code;
+}
+
+static int make_outputs(bench_call *call) {
+    const bench_options *o = &call->options;
+    const int64_t per_head[] = {o->batch.value, o->heads.value, o->queries.value, o->keys.value};
+    const int64_t average[] = {o->batch.value, o->queries.value, o->keys.value};
+    int exit_code = EXIT_DONE;
+    if (o->has_lse) {
+        exit_code = make_tensor(call, ROLE_LSE, element_dtype(o), 3, per_head);
+    }
+    if (exit_code == EXIT_DONE && o->weights == BENCH_WEIGHTS_HEADS) {
+        exit_code = make_tensor(call, ROLE_WEIGHTS, element_dtype(o), 4, per_head);
+    } else if (exit_code == EXIT_DONE && o->weights == BENCH_WEIGHTS_AVERAGE) {
+        exit_code = make_tensor(call, ROLE_WEIGHTS, element_dtype(o), 3, average);
+    }
+    return exit_code;
+}
+
+static int make_option_tensors(bench_call *call) {
+    int exit_code = call->options.mask == BENCH_MASK_NONE ? EXIT_DONE : make_mask(call);
+    exit_code = exit_code == EXIT_DONE ? make_positions(call) : exit_code;
+    exit_code = exit_code == EXIT_DONE ? make_head_vectors(call) : exit_code;
+    return exit_code == EXIT_DONE ? make_outputs(call) : exit_code;
+}
+
+static const attn_tensor *view_of(const bench_call *call, int role) {
+    return call->tensors[role].memory == NULL ? NULL : &call->tensors[role].view;
+}
+
+/* Masks and weights are the layer's own in multi-head: see bench_call_mha.c. */
+static void set_params(bench_call *call) {
+    const bench_options *o = &call->options;
+    const int is_sdpa = o->function == BENCH_SDPA;
+    call->report.struct_size = sizeof call->report;
+    call->params = (attn_sdpa_params){
+        .struct_size = sizeof call->params,
+        .scale = o->scale.value,
+        .softcap = o->softcap.value,
+        .window_left = o->window[0],
+        .window_right = o->window[1],
+        .normalizer = o->normalizer,
+        .query_offset = view_of(call, ROLE_QUERY_OFFSET),
+        .key_lengths = view_of(call, ROLE_KEY_LENGTHS),
+        .alibi_slopes = view_of(call, ROLE_SLOPES),
+        .sinks = view_of(call, ROLE_SINKS),
+        .lse = view_of(call, ROLE_LSE),
+        .report = &call->report,
+    };
+    call->params.flags |= o->scale.given ? ATTN_SDPA_SET_SCALE : 0;
+    call->params.flags |= o->window_text != NULL ? ATTN_SDPA_SET_WINDOW : 0;
+    if (is_sdpa) {
+        const int is_gqa = o->is_gqa || o->kv_heads.value != o->heads.value;
+        call->params.flags |= is_gqa ? ATTN_SDPA_ENABLE_GQA : 0;
+        call->params.flags |= o->weights == BENCH_WEIGHTS_AVERAGE ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
+        call->params.is_causal = o->is_causal;
+        call->params.weights = view_of(call, ROLE_WEIGHTS);
+        call->params.mask = view_of(call, ROLE_MASK);
+        call->params.mask_kind = o->mask == BENCH_MASK_NONE   ? ATTN_MASK_NONE
+                                 : o->mask == BENCH_MASK_BOOL ? ATTN_MASK_BOOL_INCLUDE
+                                                              : ATTN_MASK_ADDITIVE;
+    }
+}
+
+attn_status bench_call_run(bench_call *call) {
+    if (call->options.function == BENCH_MHA) {
+        return bench_layer_run(call);
+    }
+    const bench_tensor *tensors = call->tensors;
+    return attn_sdpa(call->context, &tensors[ROLE_QUERY].view, &tensors[ROLE_KEY].view,
+                     &tensors[ROLE_VALUE].view, &call->params, &tensors[ROLE_OUTPUT].view,
+                     call->workspace, call->workspace_bytes);
+}
+
+static int make_workspace(bench_call *call) {
+    const bench_tensor *tensors = call->tensors;
+    const int status = call->options.function == BENCH_MHA
+                           ? bench_layer_workspace_bytes(call, &call->workspace_bytes)
+                           : attn_sdpa_workspace_bytes(
+                                 call->context, &tensors[ROLE_QUERY].view, &tensors[ROLE_KEY].view,
+                                 &tensors[ROLE_VALUE].view, &call->params,
+                                 &tensors[ROLE_OUTPUT].view, &call->workspace_bytes);
+    if (status != ATTN_OK) {
+        return program_fail_library("workspace", status);
+    }
+    if (call->options.allocates) {
+        return EXIT_DONE;
+    }
+    call->workspace = aligned_alloc(64, call->workspace_bytes / 64 * 64 + 64);
+    return call->workspace != NULL
+               ? EXIT_DONE
+               : program_fail(EXIT_COMPUTATION, "workspace: no memory for %zu bytes",
+                              call->workspace_bytes);
+}
+
+int bench_call_make(bench_call *call, const bench_options *options) {
+    *call = (bench_call){.options = *options};
+    const int is_sdpa = options->function == BENCH_SDPA;
+    int exit_code = make_context(call);
+    if (exit_code == EXIT_DONE) {
+        exit_code = is_sdpa ? make_sdpa_tensors(call) : make_layer_tensors(call);
+    }
+    exit_code = exit_code == EXIT_DONE ? make_option_tensors(call) : exit_code;
+    if (exit_code == EXIT_DONE) {
+        set_params(call);
+    }
+    if (exit_code == EXIT_DONE && !is_sdpa) {
+        exit_code = bench_layer_make(call);
+    }
+    return exit_code == EXIT_DONE ? make_workspace(call) : exit_code;
+}
+
+void bench_call_free(bench_call *call) {
+    for (int role = 0; role < ROLE_COUNT; role++) {
+        bench_tensor_free(&call->tensors[role]);
+    }
+    attn_mha_destroy(call->layer);
+    for (int i = 0; i < BENCH_PARAMETERS_MAX; i++) {
+        bench_tensor_free(&call->bound[i]);
+    }
+    free(call->workspace);
+    attn_context_destroy(call->context);
+}
+
+int64_t bench_call_tensor_bytes(const bench_call *call) {
+    int64_t bytes = 0;
+    for (int role = 0; role < ROLE_COUNT; role++) {
+        bytes += bench_tensor_bytes(&call->tensors[role]);
+    }
+    for (int64_t index = 0; call->layer != NULL; index++) {
+        attn_tensor shape;
+        int64_t count = 0;
+        if (attn_mha_parameter_describe(call->layer, index, NULL, &shape) != ATTN_OK ||
+            attn_tensor_count(&shape, &count) != ATTN_OK) {
+            break;
+        }
+        bytes += count * (int64_t)attn_dtype_size_bytes(shape.dtype);
+    }
+    return bytes;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_machine_limits.c: limits are limits: positive, and not below what plain code does.
+ */
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "limits_probe.h"
+#include "machine_limits.h"
+
+static double now_seconds(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Flop/s of one chain of multiply-adds. It waits for each result, so that any correct limit is
+ * several times as high. */
+static double plain_flops(void) {
+    volatile float factor = 0.5f;
+    const int64_t steps = 1000000;
+    const float multiplier = factor;
+    float sum = 1.0f;
+    const double begin = now_seconds();
+    for (int64_t i = 0; i < steps; i++) {
+        sum = sum * multiplier + multiplier;
+    }
+    factor = sum;
+    return 2.0 * (double)steps / (now_seconds() - begin);
+}
+
+static void the_fma_limit_is_above_a_plain_loop(void **state) {
+    (void)state;
+    const double limit = attn_limit_fma_flops(1, 0.02);
+    assert_true(limit > 0.0);
+    assert_true(limit >= plain_flops());
+}
+
+static void limits_of_several_threads_are_positive(void **state) {
+    (void)state;
+    assert_true(attn_limit_fma_flops(3, 0.01) > 0.0);
+    assert_true(attn_limit_read_bytes(2, 0.0) > 0.0);
+    attn_limit_release();
+}
+
+static void the_callers_affinity_is_kept(void **state) {
+    (void)state;
+    cpu_set_t before;
+    cpu_set_t after;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    assert_true(attn_limit_fma_flops(1, 0.0) > 0.0);
+    assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
+    assert_true(CPU_EQUAL(&before, &after));
+}
+
+static void what_cannot_be_measured_is_zero(void **state) {
+    (void)state;
+    assert_true(attn_limit_fma_flops(0, 0.01) == 0.0);
+    assert_true(attn_limit_fma_flops(-1, 0.01) == 0.0);
+    assert_true(attn_limit_read_bytes(0, 0.01) == 0.0);
+    assert_true(attn_limit_read_bytes(-1, 0.01) == 0.0);
+}
+
+static void lanes_belong_to_the_instruction_set(void **state) {
+    (void)state;
+    const char *isa = attn_limit_isa();
+    const int lanes = strcmp(isa, "avx512") == 0 ? 16 : strcmp(isa, "avx2") == 0 ? 8 : 4;
+    assert_int_equal(attn_limit_lanes(), lanes);
+}
+
+static void the_probe_only_raises_limits(void **state) {
+    (void)state;
+    limits_probe probe;
+    machine_limits limits = {1e30, 0.0};
+    assert_int_equal(limits_probe_start(&probe), 0);
+    limits_probe_raise(&probe, 1, &limits);
+    limits_probe_stop(&probe);
+    assert_true(limits.fma_flops == 1e30);
+    assert_true(limits.read_bytes > 0.0);
+    const double read_bytes = limits.read_bytes;
+    limits_probe_raise(&probe, 1, &limits);
+    assert_true(limits.read_bytes == read_bytes);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        /* First: a probe is started by a process without threads. */
+        cmocka_unit_test(the_probe_only_raises_limits),
+        cmocka_unit_test(the_fma_limit_is_above_a_plain_loop),
+        cmocka_unit_test(limits_of_several_threads_are_positive),
+        cmocka_unit_test(the_callers_affinity_is_kept),
+        cmocka_unit_test(what_cannot_be_measured_is_zero),
+        cmocka_unit_test(lanes_belong_to_the_instruction_set),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
