@@ -23,7 +23,8 @@ typedef struct compiled_set {
     {                                                                                             \
         isa, {                                                                                    \
             #name, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,      \
-                &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32        \
+                &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32,       \
+                &attni_stream_kernels_##name##_float32                                            \
         }                                                                                         \
     }
 

@@ -9,6 +9,7 @@
 
 #include "kernels/lane_kernels.h"
 #include "kernels/row_kernels.h"
+#include "kernels/stream_kernels.h"
 #include "kernels/tile_kernels.h"
 
 /* A named set: the kernels of one instruction set; those without an element type are float32's. */
@@ -18,6 +19,7 @@ typedef struct attni_kernel_set {
     const attni_row_kernels *float64;
     const attni_tile_kernels *tiles;
     const attni_lane_kernels *lanes;
+    const attni_stream_kernels *streams;
 } attni_kernel_set;
 
 /* The set of a name, the best one this CPU runs for NULL; NULL if there is no such set or this CPU

@@ -8,6 +8,7 @@
 
 #include "kernels/lane_kernels.h"
 #include "kernels/row_kernels.h"
+#include "kernels/stream_kernels.h"
 #include "kernels/tile_kernels.h"
 
 extern const attni_row_kernels attni_row_kernels_baseline_float32;
@@ -27,5 +28,9 @@ extern const attni_lane_kernels attni_lane_kernels_baseline_float32;
 extern const attni_lane_kernels attni_lane_kernels_neon_float32;
 extern const attni_lane_kernels attni_lane_kernels_avx2_float32;
 extern const attni_lane_kernels attni_lane_kernels_avx512_float32;
+extern const attni_stream_kernels attni_stream_kernels_baseline_float32;
+extern const attni_stream_kernels attni_stream_kernels_neon_float32;
+extern const attni_stream_kernels attni_stream_kernels_avx2_float32;
+extern const attni_stream_kernels attni_stream_kernels_avx512_float32;
 
 #endif

@@ -7,10 +7,9 @@
  */
 #include "kernels/tile_kernels.h"
 
-#include <math.h>
-
+#include "kernels/exponential.h"
 #include "kernels/kernel_tables.h"
-#include "kernels/vectors.h"
+#include "kernels/look_ahead.h"
 
 /* Sizes of the blocks in registers. With 16 registers 12 results leave room for what they are made
  * of, with 32 registers 24 do. */
@@ -68,17 +67,6 @@ INLINE void score_keys(float *tile, const int vectors, const float *panel, int64
     }
 }
 
-/* Asks for rows that the second-level cache should have by the time they are needed. */
-INLINE void look_ahead(attni_ahead *ahead) {
-    for (int64_t i = 0; i < ahead->rows_at_once && ahead->num_rows > 0; ++i) {
-        for (int64_t byte = 0; byte < ahead->bytes; byte += 64) {
-            __builtin_prefetch(ahead->row + byte, 0, 2);
-        }
-        ahead->row += ahead->stride;
-        --ahead->num_rows;
-    }
-}
-
 INLINE void score_tile(float *tile, const int vectors, const float *panel, int64_t head_dim,
                        const float *keys, int64_t key_stride, int64_t num_keys, const int block,
                        float *max, attni_ahead *ahead) {
@@ -121,51 +109,6 @@ static void tile_find_max(const float *tile, int32_t vectors, int64_t num_keys, 
 }
 
 /* ---- weights ---- */
-
-/* 2^f for |f| <= 1/2 by a polynomial with the least relative error, 2.6e-9. */
-static const float power_of_2[7] = {
-    1.0F,          0x1.62e432p-1F,  0x1.ebfbe2p-3F,  0x1.c6ae72p-5F,
-    0x1.3b270ep-7F, 0x1.5f7276p-10F, 0x1.470b4ap-13F,
-};
-
-/* x = exp(x) for `count` vectors of x <= 0 or NaN: 2^n 2^f, n the integer nearest x / ln 2 and f the
- * rest. x is bounded below where n becomes -127, whose power of 2 has exponent bits 0: it is 0, as
- * is exp(-inf). The steps go over all vectors at a time, since each waits for the one before. */
-INLINE void exponentiate(vector *x, const int count) {
-    vector shifted[ATTNI_PANEL_VECTORS];
-    vector series[ATTNI_PANEL_VECTORS];
-    UNROLL
-    for (int v = 0; v < count; ++v) {
-        x[v] = larger(broadcast(-0x1.601ap6F), x[v]);
-        shifted[v] = x[v] * 0x1.715476p0F + (ROUND_MAGIC + EXPONENT_BIAS);
-    }
-    UNROLL
-    for (int v = 0; v < count; ++v) {
-        series[v] = x[v] * 0x1.715476p0F - (shifted[v] - (ROUND_MAGIC + EXPONENT_BIAS));
-    }
-    UNROLL
-    for (int v = 0; v < count; ++v) {
-        x[v] = x[v] * 0x1.4ae0cp-26F + series[v];
-        series[v] = x[v] * power_of_2[6] + power_of_2[5];
-    }
-    UNROLL
-    for (int k = 4; k >= 0; --k) {
-        UNROLL
-        for (int v = 0; v < count; ++v) {
-            series[v] = series[v] * x[v] + power_of_2[k];
-        }
-    }
-    UNROLL
-    for (int v = 0; v < count; ++v) {
-        x[v] = series[v] * (vector)((vector_mask)shifted[v] << MANTISSA_BITS);
-    }
-}
-
-/* A row that has seen nothing has the maximum -inf; any finite number in its place makes all its
- * weights 0. */
-INLINE vector finite_max(vector max) {
-    return choose(max == -(float)INFINITY, broadcast(0), max);
-}
 
 INLINE void exponentiate_tile(float *tile, const int vectors, int64_t num_keys,
                               attni_panel_state *state) {

@@ -18,20 +18,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/ahead.h"
+
 enum {
     ATTNI_PANEL_VECTORS = 3, /* of the widest panel: its scores with 4 or 8 keys fill the registers */
     ATTNI_PANEL_LANES = 48   /* of the widest panel of the widest vectors */
 };
-
-/* Rows of memory that will be needed soon. Kernels that have time between two loads ask for the next
- * rows_at_once of them, and move on. */
-typedef struct attni_ahead {
-    const char *row;
-    int64_t stride; /* bytes */
-    int64_t bytes;  /* of a row */
-    int64_t num_rows;
-    int64_t rows_at_once;
-} attni_ahead;
 
 /* What a panel's rows have gathered over the tiles so far; softmax only. A row's weights are
  * relative to its maximum: exp(score - max). */

@@ -39,11 +39,12 @@ static void find_rows(const attni_fused_item *item, attni_panel *panel, int64_t 
         panel->past_key[lane] = attni_past_visible(&item->visibility, panel->row[lane]);
     }
     const int32_t last = panel->count - 1;
-    panel->seen = attni_interval_between(panel->first_key[0], panel->past_key[last]);
+    panel->seen = attni_interval_between(attni_max(item->range.begin, panel->first_key[0]),
+                                         attni_min(item->range.end, panel->past_key[last]));
     panel->common = attni_interval_between(panel->first_key[last], panel->past_key[0]);
 }
 
-static void pack_queries(const attni_fused_item *item, const attni_panel *panel) {
+static void pack_panel(const attni_fused_item *item, const attni_panel *panel) {
     const attni_fused_engine *engine = item->engine;
     const attni_sdpa_problem *problem = engine->problem;
     const int64_t *strides = &problem->query.strides[problem->batch_rank];
@@ -53,8 +54,24 @@ static void pack_queries(const attni_fused_item *item, const attni_panel *panel)
         rows[lane] = attni_floats(problem->query.data, first + panel->head[lane] * strides[0] +
                                                            panel->row[lane] * strides[1]);
     }
-    engine->lanes->pack_rows(panel->queries, panel->vectors, rows, strides[2], problem->head_dim,
-                             (float)problem->scale);
+    if (!engine->plan->by_rows) {
+        engine->kernels->lanes->pack_rows(panel->queries, panel->vectors, rows, strides[2],
+                                          problem->head_dim, (float)problem->scale);
+        return;
+    }
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        float *row = panel->queries + lane * problem->head_dim;
+        const attni_strided_matrix from = {(char *)(uintptr_t)rows[lane], 0, strides[2]};
+        const attni_strided_matrix to = {(char *)row, 0, 1};
+        attni_copy_matrix(to, from, 1, problem->head_dim, sizeof(float));
+        engine->kernels->float32->scale(row, problem->head_dim, problem->scale);
+    }
+}
+
+void attni_fused_pack_queries(attni_fused_item *item) {
+    for (int64_t p = 0; p < item->num_panels; ++p) {
+        pack_panel(item, &item->panels[p]);
+    }
 }
 
 static void start_state(attni_panel_state *state) {
@@ -65,35 +82,37 @@ static void start_state(attni_panel_state *state) {
     }
 }
 
-/* The vectors of a group's rows that make a block; sizes differ by one at most. */
-static attni_interval block_vectors(const attni_fused_plan *plan, int64_t block) {
+/* Blocks differ by one vector at most. */
+attni_interval attni_fused_block_rows(const attni_fused_engine *engine, int64_t block) {
+    const attni_fused_plan *plan = engine->plan;
+    const int64_t lanes = engine->kernels->tiles->lanes;
     const int64_t even = plan->num_vectors / plan->num_blocks;
     const int64_t larger_blocks = plan->num_vectors % plan->num_blocks;
     const int64_t begin = block * even + attni_min(block, larger_blocks);
-    return (attni_interval){begin, begin + even + (block < larger_blocks ? 1 : 0)};
+    const int64_t end = begin + even + (block < larger_blocks ? 1 : 0);
+    return (attni_interval){begin * lanes, attni_min(end * lanes, plan->rows)};
 }
 
-void attni_fused_start_panels(attni_fused_item *item, int64_t block) {
+void attni_fused_place_panels(attni_fused_item *item, int64_t block) {
     const attni_fused_plan *plan = item->engine->plan;
-    const int64_t lanes = item->engine->tiles->lanes;
-    const attni_interval vectors = block_vectors(plan, block);
+    const int64_t lanes = item->engine->kernels->tiles->lanes;
+    const attni_interval rows = attni_fused_block_rows(item->engine, block);
     float *queries = item->queries;
     float *sums = item->sums;
     item->num_panels = 0;
-    for (int64_t vector = vectors.begin; vector < vectors.end;) {
+    for (int64_t row = rows.begin; row < rows.end;) {
         attni_panel *panel = &item->panels[item->num_panels++];
-        panel->vectors = next_vectors(vectors.end - vector);
-        panel->width = (int32_t)(panel->vectors * lanes);
+        panel->vectors = next_vectors(attni_divide_up(rows.end - row, lanes));
+        panel->width = (int32_t)(plan->by_rows ? plan->rows : panel->vectors * lanes);
         panel->is_started = false;
         panel->is_finished = false;
         panel->queries = queries;
         panel->sums = sums;
-        find_rows(item, panel, vector * lanes);
-        pack_queries(item, panel);
+        find_rows(item, panel, row);
         start_state(&panel->state);
         queries += panel->width * item->engine->problem->head_dim;
         sums += panel->width * plan->sum_stride;
-        vector += panel->vectors;
+        row += panel->width;
     }
 }
 
@@ -169,88 +188,4 @@ void attni_fused_store_output(const attni_fused_item *item, const attni_panel *p
         const attni_strided_matrix from = {(char *)sums, 0, 1};
         attni_copy_matrix(to, from, 1, problem->value_dim, sizeof(float));
     }
-}
-
-/* ---- weights out ---- */
-
-static char *weights_row(const attni_fused_item *item, const attni_panel *panel, int32_t lane) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    const int64_t *strides = &problem->weights.strides[problem->batch_rank];
-    const int64_t offset = attni_fused_offset(item, problem->weights.strides, panel->head[lane]) +
-                           panel->row[lane] * strides[1];
-    return attni_advance(problem->weights.data, offset * (int64_t)sizeof(float));
-}
-
-static void clear_columns(char *row, int64_t stride, int64_t begin, int64_t end) {
-    for (int64_t col = begin; col < end; ++col) {
-        attni_write_real(row, col * stride, ATTN_DTYPE_FLOAT32, 0);
-    }
-}
-
-void attni_fused_clear_averages(const attni_fused_item *item, int64_t block) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    const int64_t *strides = &problem->weights.strides[problem->batch_rank];
-    const int64_t first = attni_fused_offset(item, problem->weights.strides, 0);
-    const attni_interval vectors = block_vectors(item->engine->plan, block);
-    const int64_t lanes = item->engine->tiles->lanes;
-    const int64_t end = attni_min(vectors.end * lanes, problem->tgt_len);
-    for (int64_t row = vectors.begin * lanes; row < end; ++row) {
-        clear_columns(attni_advance(problem->weights.data,
-                                    (first + row * strides[1]) * (int64_t)sizeof(float)),
-                      strides[2], 0, problem->src_len + problem->extra_cols);
-    }
-}
-
-/* Positions outside the panel's interval weigh 0. */
-static void clear_unseen(const attni_fused_item *item, const attni_panel *panel) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    const int64_t stride = problem->weights.strides[problem->batch_rank + 2];
-    for (int32_t lane = 0; lane < panel->count; ++lane) {
-        char *row = weights_row(item, panel, lane);
-        clear_columns(row, stride, 0, panel->seen.begin);
-        clear_columns(row, stride, panel->seen.end, problem->src_len);
-    }
-}
-
-/* Columns [first_col, first_col + count) of the weights output from the tile's rows from `first`
- * on. */
-static void store_columns(const attni_fused_item *item, const attni_panel *panel, int64_t first,
-                          int64_t count, int64_t first_col, const float *factor) {
-    const attni_fused_engine *engine = item->engine;
-    const bool is_added = engine->problem->average_weights;
-    const int64_t stride = engine->problem->weights.strides[engine->problem->batch_rank + 2];
-    const float *tile = item->tile + first * panel->width;
-    char *targets[ATTNI_PANEL_LANES];
-    float *rows[ATTNI_PANEL_LANES] = {0};
-    const bool is_staged = engine->plan->stages_weights;
-    for (int32_t lane = 0; lane < panel->count; ++lane) {
-        targets[lane] = weights_row(item, panel, lane) + first_col * stride * (int64_t)sizeof(float);
-        rows[lane] = is_staged ? attni_floats_to(item->staging, lane * count)
-                               : attni_floats_to(targets[lane], 0);
-    }
-    engine->lanes->store_weights(rows, tile, panel->vectors, panel->count, count, factor,
-                                 is_added && !is_staged);
-    for (int32_t lane = 0; is_staged && lane < panel->count; ++lane) {
-        for (int64_t j = 0; j < count; ++j) {
-            const double before =
-                is_added ? attni_read_real(targets[lane], j * stride, ATTN_DTYPE_FLOAT32) : 0;
-            attni_write_real(targets[lane], j * stride, ATTN_DTYPE_FLOAT32,
-                             before + (double)rows[lane][j]);
-        }
-    }
-}
-
-void attni_fused_store_weights(const attni_fused_item *item, const attni_panel *panel,
-                               const attni_tile_keys *keys, const float *factor) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    float shares[ATTNI_PANEL_LANES];
-    for (int32_t lane = 0; lane < panel->width; ++lane) {
-        shares[lane] = problem->average_weights ? factor[lane] / (float)problem->num_heads
-                                                : factor[lane];
-    }
-    if (!problem->average_weights) {
-        clear_unseen(item, panel);
-    }
-    store_columns(item, panel, 0, keys->count, keys->keys.begin, shares);
-    store_columns(item, panel, keys->count, keys->extra, problem->src_len, shares);
 }

@@ -13,6 +13,9 @@ enum {
     MAX_KEYS = 256, /* of a tile, which should stay close to the first-level cache */
     MIN_KEYS = 64,
     KEY_GRANULE = 8,        /* blocks of keys are multiples of it */
+    STREAM_KEYS = 64,       /* a few rows: keys whose values are on their way while they are scored */
+    SPLIT_KEYS = 2048,      /* the smallest split of the keys */
+    ENOUGH_SPLITS = 64,     /* items that splits of the keys should give, so that many threads help */
     ENOUGH_ITEMS = 16,      /* below, blocks are made smaller to have work for several threads */
     EXP_WORK = 16,          /* multiply-adds that take as long as a score's exponential */
     SERIAL_WORK = 1 << 20,  /* multiply-adds that are not worth waking a thread for, some 20
@@ -51,10 +54,12 @@ static int64_t last_stride(const attni_sdpa_problem *problem, const attni_operan
 static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
                           attni_fused_plan *plan) {
     plan->packs_key = last_stride(problem, &problem->key) != 1 && problem->head_dim > 1;
-    plan->packs_value = last_stride(problem, &problem->value) != 1 ||
-                        problem->value_dim % tiles->lanes != 0 ||
-                        problem->value_dim >= PACKED_VALUE_DIM;
-    plan->stages_output = last_stride(problem, &problem->output) != 1 && problem->value_dim > 1;
+    plan->packs_value =
+        !plan->by_rows && (last_stride(problem, &problem->value) != 1 ||
+                           problem->value_dim % tiles->lanes != 0 ||
+                           problem->value_dim >= PACKED_VALUE_DIM);
+    plan->stages_output =
+        plan->by_rows || (last_stride(problem, &problem->output) != 1 && problem->value_dim > 1);
     plan->stages_weights =
         problem->weights.is_present && last_stride(problem, &problem->weights) != 1;
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
@@ -66,9 +71,13 @@ static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_ke
 
 /* As many keys as fit in the cache, in blocks of about equal size. Weights can be stored only once
  * a row's sum is known, so a panel that has weights to store has all keys in one tile. */
-static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_bytes) {
+static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_bytes,
+                                bool by_rows) {
     if (problem->weights.is_present) {
         return attni_max(1, problem->src_len);
+    }
+    if (by_rows) {
+        return STREAM_KEYS;
     }
     const int64_t most =
         attni_clamp(KEY_BLOCK_BYTES / attni_max(1, row_bytes), MIN_KEYS, MAX_KEYS);
@@ -85,6 +94,18 @@ static int64_t choose_blocks(int64_t groups, const attni_fused_plan *plan, int64
     const int64_t fewest_blocks = attni_divide_up(panels, most);
     const int64_t wanted_blocks = attni_divide_up(ENOUGH_ITEMS, groups);
     return attni_max(fewest_blocks, attni_min(wanted_blocks, attni_max(1, panels / 2)));
+}
+
+/* Splits of the keys, where few rows over many keys would make few items. */
+static void choose_splits(const attni_sdpa_problem *problem, int64_t items,
+                          attni_fused_plan *plan) {
+    const int64_t most = problem->src_len / SPLIT_KEYS;
+    const int64_t wanted = attni_divide_up(ENOUGH_SPLITS, items);
+    const bool is_whole = problem->weights.is_present || items >= ENOUGH_SPLITS;
+    const int64_t splits = is_whole ? 1 : attni_clamp(wanted, 1, attni_max(1, most));
+    const int64_t even = attni_max(1, attni_divide_up(problem->src_len, splits));
+    plan->split_keys = attni_divide_up(even, plan->key_block) * plan->key_block;
+    plan->num_splits = attni_max(1, attni_divide_up(problem->src_len, plan->split_keys));
 }
 
 static int64_t chunked(int64_t cols, int64_t chunk) {
@@ -127,11 +148,13 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
     if (!attni_multiply(plan->group, problem->tgt_len, &plan->rows)) {
         return attni_fail(ATTN_ERROR_OVERFLOW, "query: heads of a group times L exceed 2^63");
     }
+    plan->by_rows = plan->rows <= ATTNI_STREAM_ROWS && last_stride(problem, &problem->key) == 1 &&
+                    last_stride(problem, &problem->value) == 1;
     plan->num_vectors = attni_divide_up(plan->rows, tiles->lanes);
     plan->sum_stride = chunked(problem->value_dim, tiles->value_columns);
     choose_copies(problem, tiles, plan);
     const int64_t row_bytes = (problem->head_dim + plan->sum_stride) * (int64_t)sizeof(float);
-    plan->key_block = choose_key_block(problem, row_bytes);
+    plan->key_block = choose_key_block(problem, row_bytes, plan->by_rows);
     const bool has_outputs =
         problem->value_dim > 0 || problem->lse.is_present || problem->weights.is_present;
     const int64_t groups = problem->num_batches * (plan->averages ? 1 : plan->num_groups);
@@ -140,7 +163,9 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
     }
     plan->num_blocks =
         choose_blocks(groups, plan, ATTNI_PANEL_VECTORS * tiles->lanes * row_bytes);
-    plan->num_items = groups * plan->num_blocks;
+    choose_splits(problem, groups * plan->num_blocks, plan);
+    plan->num_items = groups * plan->num_blocks * plan->num_splits;
+    plan->num_merges = plan->num_splits > 1 ? groups * plan->num_blocks : 0;
     const double work = (double)problem->num_batches * (double)problem->num_heads *
                         (double)problem->tgt_len *
                         (double)(problem->src_len + problem->extra_cols) *
@@ -150,6 +175,8 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
     lay_out_slot(problem, tiles->lanes, plan, &slot);
     whole->layout.overflow = whole->layout.overflow || slot.overflow;
     plan->slot_bytes = slot.bytes;
+    const int64_t partials = plan->num_merges > 0 ? groups * plan->num_splits : 0;
+    plan->partials_offset = add_floats(&whole->layout, partials * plan->rows, plan->sum_stride + 2);
     plan->slots_offset = attni_layout_add(&whole->layout, plan->num_slots, plan->slot_bytes);
     whole->num_blocks = plan->num_items;
     whole->row_block = attni_divide_up(plan->num_vectors, plan->num_blocks) * tiles->lanes;

@@ -5,7 +5,8 @@
  * Query heads that use the same key and value head form a group; row r of a group is query row
  * r / group of its head r % group, so rows that lie side by side in a panel stand at neighbouring
  * positions. A group's rows are cut into blocks, a block into panels; an item is a block of one
- * group (of all groups where weights are averaged over heads, because they add to the same rows).
+ * group (of all groups where weights are averaged over heads, because they add to the same rows),
+ * over all keys or, where there would be few items, over a split of them.
  */
 #ifndef ATTNI_SDPA_FUSED_PLAN_H
 #define ATTNI_SDPA_FUSED_PLAN_H
@@ -22,8 +23,12 @@ typedef struct attni_fused_plan {
     int64_t num_blocks;  /* of a group */
     int64_t max_panels;  /* of a block */
     int64_t key_block;   /* keys of a tile at most, without the extra columns */
+    int64_t num_splits;  /* of the keys: each is an item of its own, merged at the end */
+    int64_t split_keys;  /* of a split; the last may have fewer */
     int64_t num_items;
+    int64_t num_merges;  /* blocks to be merged; 0 without splits */
     int32_t num_slots;      /* pieces of scratch memory */
+    bool by_rows;           /* too few rows for lanes: see kernels/stream_kernels.h */
     bool averages;          /* an item covers all groups */
     bool packs_key;         /* columns of key are not side by side */
     bool packs_value;       /* columns of value are not side by side, or not whole vectors */
@@ -31,7 +36,9 @@ typedef struct attni_fused_plan {
     bool stages_weights;    /* columns of weights are not side by side */
     bool stages_masks;      /* columns of some mask are not side by side */
     int64_t sum_stride;     /* value_dim in whole chunks */
-    size_t slots_offset;    /* in the call's scratch memory */
+    size_t partials_offset; /* in the call's scratch memory: what splits put aside, for each (batch
+                               and group, split, row) a max, a sum and sum_stride sums */
+    size_t slots_offset;    /* likewise: scratch memory of the slots */
     size_t slot_bytes;      /* of which the offsets below are */
     size_t panels_offset;   /* attni_panel[max_panels] */
     size_t queries_offset;  /* the panels' queries */

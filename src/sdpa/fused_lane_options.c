@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * fused_scores.c: what the options do to a tile of scores, in the order sdpa.h gives: softcap,
+ * fused_lane_options.c: what the options do to a tile of scores, in the order sdpa.h gives: softcap,
  * ALiBi, masks, intervals. Positions that a row must not see get the score whose weight is 0.
  */
 #include <string.h>
@@ -12,7 +12,7 @@
 static void apply_softcap(const attni_fused_item *item, const attni_panel *panel,
                           const attni_tile_keys *keys) {
     const attni_fused_engine *engine = item->engine;
-    engine->rows->softcap(item->tile, (keys->count + keys->extra) * panel->width,
+    engine->kernels->float32->softcap(item->tile, (keys->count + keys->extra) * panel->width,
                           engine->problem->softcap);
 }
 
@@ -28,7 +28,7 @@ static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
             option->data, panel->head[lane] * option->strides[head_axis], option->dtype);
         distances[lane] = (float)attni_saturating_add(position, -keys->keys.begin);
     }
-    item->engine->lanes->alibi(item->tile, panel->vectors, keys->count, slopes, distances);
+    item->engine->kernels->lanes->alibi(item->tile, panel->vectors, keys->count, slopes, distances);
 }
 
 /* Whether all rows of a panel share the mask's row. */
@@ -69,7 +69,7 @@ static void apply_mask(const attni_fused_item *item, const attni_panel *panel,
     const attni_fused_engine *engine = item->engine;
     const int64_t *strides = &mask->strides[engine->problem->batch_rank];
     const float excluded = (float)attni_excluded_score(engine->problem->normalizer);
-    const attni_mask_tile tile = {engine->lanes, item->tile, panel->vectors, keys->count, is_added,
+    const attni_mask_tile tile = {engine->kernels->lanes, item->tile, panel->vectors, keys->count, is_added,
                                   excluded};
     if (is_same_for_rows(item, strides)) {
         const int64_t offset = attni_fused_offset(item, mask->strides, panel->head[0]) +
@@ -104,11 +104,11 @@ static void clip_rows(const attni_fused_item *item, const attni_panel *panel,
     int32_t begin[ATTNI_PANEL_LANES];
     int32_t end[ATTNI_PANEL_LANES];
     attni_fused_bound_rows(panel, keys->keys.begin, keys->count, begin, end);
-    item->engine->lanes->clip(item->tile, panel->vectors, keys->count, begin, end,
+    item->engine->kernels->lanes->clip(item->tile, panel->vectors, keys->count, begin, end,
                               (float)attni_excluded_score(item->engine->problem->normalizer));
 }
 
-void attni_fused_edit_scores(const attni_fused_item *item, attni_panel *panel,
+void attni_lanes_edit(const attni_fused_item *item, attni_panel *panel,
                              const attni_tile_keys *keys) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const bool is_ragged = keys->count > 0 && (keys->keys.begin < panel->common.begin ||
@@ -133,5 +133,5 @@ void attni_fused_edit_scores(const attni_fused_item *item, attni_panel *panel,
     }
     attni_panel_state *state = &panel->state;
     memcpy(state->max, state->old_max, sizeof state->max);
-    item->engine->tiles->find_max(item->tile, panel->vectors, keys->count + keys->extra, state->max);
+    item->engine->kernels->tiles->find_max(item->tile, panel->vectors, keys->count + keys->extra, state->max);
 }

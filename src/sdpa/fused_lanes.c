@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * fused_lanes.c: a panel whose rows stand in the lanes of vectors: scores of a tile, their weights,
+ * and the weighted values.
+ */
+#include <string.h>
+
+#include "sdpa/engine_fused.h"
+
+/* Keys whose values are multiplied at a time, so that a chunk of their columns stays in the
+ * first-level cache for all rows of a panel. */
+enum { VALUE_KEYS = 256 };
+
+static const float ones[ATTNI_PANEL_LANES] = {
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+};
+
+/* ---- scores and weights ---- */
+
+static void score_tile(attni_fused_item *item, attni_panel *panel,
+                       const attni_tile_keys *keys) {
+    const attni_tile_kernels *tiles = item->engine->kernels->tiles;
+    const int64_t head_dim = item->engine->problem->head_dim;
+    memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
+    tiles->score(item->tile, panel->vectors, panel->queries, head_dim,
+                 item->key + (keys->keys.begin - item->block.begin) * item->key_stride,
+                 item->key_stride, keys->count, panel->state.max, attni_fused_ahead(item));
+    if (keys->extra > 0) {
+        tiles->score(item->tile + keys->count * panel->width, panel->vectors, panel->queries,
+                     head_dim, item->extra_key, item->key_stride, keys->extra, panel->state.max,
+                     attni_fused_ahead(item));
+    }
+}
+
+static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
+                           const attni_tile_keys *keys) {
+    const attni_fused_engine *engine = item->engine;
+    const int64_t count = keys->count + keys->extra;
+    if (engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX) {
+        engine->kernels->tiles->exponentiate(item->tile, panel->vectors, count, &panel->state);
+        return;
+    }
+    if (engine->problem->normalizer == ATTN_NORMALIZER_SIGMOID) {
+        engine->kernels->float32->sigmoid(item->tile, count * panel->width);
+    }
+    engine->kernels->tiles->add_magnitudes(item->tile, panel->vectors, count, panel->state.sum);
+}
+
+/* ---- weighted values ---- */
+
+/* Rows [first, first + count) of the tile times as many rows of part->values, added to the panel's
+ * sums. first_key is the source key of row `first`, or ATTNI_NO_KEY for rows that all rows of the
+ * panel see whole. */
+static void weigh_part(const attni_fused_item *item, attni_panel *panel, attni_value_tile *part,
+                       int64_t first, int64_t count, int64_t first_key) {
+    int32_t begin[ATTNI_PANEL_LANES];
+    int32_t end[ATTNI_PANEL_LANES];
+    attni_fused_bound_rows(panel, first_key, count, begin, end);
+    part->weights = item->tile + first * panel->width;
+    part->begin = begin;
+    part->end = end;
+    part->is_added = panel->is_started;
+    item->engine->kernels->tiles->weigh_values(part);
+    panel->is_started = true;
+    part->rescale = ones;
+}
+
+/* The source keys of a tile; outputs are stored with the last of them if `outputs` is not NULL. */
+static void weigh_keys(const attni_fused_item *item, attni_panel *panel,
+                       const attni_tile_keys *keys, attni_value_tile *part, float *const *outputs) {
+    const float *values =
+        item->value + (keys->keys.begin - item->block.begin) * item->value_key_stride;
+    for (int64_t first = 0; first < keys->count; first += VALUE_KEYS) {
+        const int64_t count = attni_min(VALUE_KEYS, keys->count - first);
+        part->values = values + first * item->value_key_stride;
+        part->outputs = first + count == keys->count ? outputs : NULL;
+        weigh_part(item, panel, part, first, count, keys->keys.begin + first);
+    }
+}
+
+static bool are_finite(const attni_fused_item *item, attni_interval keys) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const attni_operand *value = &problem->value;
+    const int64_t *strides = &value->strides[problem->batch_rank + 1];
+    if (keys.begin >= keys.end) {
+        return true;
+    }
+    const int64_t offset =
+        attni_fused_offset(item, value->strides, item->first_head / problem->value_group) +
+        keys.begin * strides[0];
+    return item->engine->kernels->tiles->are_finite(attni_floats(value->data, offset), strides[0],
+                                           strides[1], keys.end - keys.begin, problem->value_dim);
+}
+
+/* Whether a weight of 0 keeps every value of the tile out of the rows that must not see it: those
+ * that not all rows see have to be finite. */
+static bool zeros_hide(const attni_fused_item *item, const attni_panel *panel,
+                       const attni_tile_keys *keys) {
+    const attni_interval all = keys->keys;
+    const attni_interval common = panel->common;
+    if (common.begin >= common.end) {
+        return are_finite(item, all);
+    }
+    return are_finite(item, (attni_interval){all.begin, attni_min(all.end, common.begin)}) &&
+           are_finite(item, (attni_interval){attni_max(all.begin, common.end), all.end});
+}
+
+void attni_fused_add_values(const attni_fused_item *item, const attni_panel *panel, int32_t lane,
+                            const float *weights, int64_t weight_stride, attni_interval keys) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const attni_operand *value = &problem->value;
+    const int64_t *strides = &value->strides[problem->batch_rank + 1];
+    const int64_t first =
+        attni_fused_offset(item, value->strides, item->first_head / problem->value_group);
+    float *sums = panel->sums + lane * item->engine->plan->sum_stride;
+    for (int64_t key = keys.begin; key < keys.end; ++key) {
+        const float weight = weights[(key - keys.begin) * weight_stride];
+        item->engine->kernels->float32->accumulate(
+            sums, attni_floats(value->data, first + key * strides[0]), strides[1],
+            problem->value_dim, weight);
+    }
+}
+
+/* The same for the weights of a lane of the tile. */
+static void add_own_values(const attni_fused_item *item, const attni_panel *panel,
+                           const attni_tile_keys *keys, int32_t lane, attni_interval own) {
+    const float *weights = item->tile + (own.begin - keys->keys.begin) * panel->width + lane;
+    attni_fused_add_values(item, panel, lane, weights, panel->width, own);
+}
+
+/* As weigh_keys, where some value that not all rows see is not finite: what all rows see by a
+ * product, the rest row by row. */
+static void weigh_keys_apart(const attni_fused_item *item, attni_panel *panel,
+                             const attni_tile_keys *keys, attni_value_tile *part) {
+    const attni_interval all = keys->keys;
+    const attni_interval common =
+        attni_interval_between(attni_max(all.begin, panel->common.begin),
+                               attni_min(all.end, panel->common.end));
+    const int64_t skipped = common.begin < common.end ? common.begin - all.begin : 0;
+    part->values = item->value + (all.begin + skipped - item->block.begin) * item->value_key_stride;
+    part->outputs = NULL;
+    weigh_part(item, panel, part, skipped, common.end - common.begin, ATTNI_NO_KEY);
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        const int64_t begin = attni_max(all.begin, panel->first_key[lane]);
+        const int64_t end = attni_min(all.end, panel->past_key[lane]);
+        const int64_t middle = common.begin < common.end ? common.begin : end;
+        const int64_t rest = common.begin < common.end ? common.end : end;
+        add_own_values(item, panel, keys, lane, (attni_interval){begin, attni_min(middle, end)});
+        add_own_values(item, panel, keys, lane, (attni_interval){attni_max(rest, begin), end});
+    }
+}
+
+/* Where the panel's rows of output go once they are complete. */
+static void find_outputs(const attni_fused_item *item, const attni_panel *panel,
+                         float *outputs[ATTNI_PANEL_LANES]) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const attni_operand *output = &problem->output;
+    const int64_t first = attni_fused_offset(item, output->strides, 0);
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        const int64_t offset = first +
+                               panel->head[lane] * output->strides[problem->batch_rank] +
+                               panel->row[lane] * output->strides[problem->batch_rank + 1];
+        outputs[lane] = item->engine->plan->stages_output
+                            ? panel->sums + lane * item->engine->plan->sum_stride
+                            : attni_floats_to(output->data, offset);
+    }
+}
+
+static void weigh_tile(attni_fused_item *item, attni_panel *panel,
+                       const attni_tile_keys *keys, const float *factor) {
+    const attni_fused_engine *engine = item->engine;
+    float *outputs[ATTNI_PANEL_LANES];
+    if (factor != NULL) {
+        find_outputs(item, panel, outputs);
+    }
+    attni_value_tile part = {
+        .vectors = panel->vectors,
+        .num_rows = panel->count,
+        .key_stride = item->value_key_stride,
+        .chunk_stride = item->value_chunk_stride,
+        .value_dim = engine->problem->value_dim,
+        .rescale = panel->state.rescale,
+        .sums = panel->sums,
+        .sum_stride = engine->plan->sum_stride,
+        .factor = factor,
+    };
+    const bool is_apart = !zeros_hide(item, panel, keys);
+    const bool ends_here = factor != NULL && !is_apart && keys->extra == 0;
+    if (is_apart) {
+        weigh_keys_apart(item, panel, keys, &part);
+    } else {
+        weigh_keys(item, panel, keys, &part, ends_here ? outputs : NULL);
+    }
+    if (keys->extra > 0 || (factor != NULL && !ends_here)) {
+        part.values = item->extra_value;
+        part.chunk_stride = item->extra_value_stride;
+        part.outputs = factor != NULL ? outputs : NULL;
+        weigh_part(item, panel, &part, keys->count, keys->extra, ATTNI_NO_KEY);
+    }
+}
+
+static void store_weights(const attni_fused_item *item, const attni_panel *panel,
+                          float *const *rows, int64_t first, int64_t count, const float *factor,
+                          bool is_added) {
+    item->engine->kernels->lanes->store_weights(rows, item->tile + first * panel->width,
+                                                panel->vectors, panel->count, count, factor,
+                                                is_added);
+}
+
+const attni_tile_steps attni_steps_in_lanes = {
+    .score = score_tile,
+    .edit = attni_lanes_edit,
+    .normalize = normalize_tile,
+    .weigh = weigh_tile,
+    .store_weights = store_weights,
+};

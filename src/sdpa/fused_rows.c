@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * fused_rows.c: the steps of a tile for a few query rows, as when a model decodes: keys and values
+ * stream by, and options are applied row by row. Row r of a tile is at tile + r * tile_stride.
+ */
+#include <string.h>
+
+#include "sdpa/engine_fused.h"
+#include "softmax/row_weights.h"
+#include "tensor/element.h"
+
+static const float ones[ATTNI_STREAM_ROWS] = {1, 1, 1, 1};
+
+static int64_t tile_stride(const attni_fused_item *item) {
+    return item->engine->plan->key_block + item->engine->problem->extra_cols;
+}
+
+static float *tile_row(const attni_fused_item *item, int32_t row) {
+    return item->tile + row * tile_stride(item);
+}
+
+static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
+    const attni_stream_kernels *streams = item->engine->kernels->streams;
+    const int64_t head_dim = item->engine->problem->head_dim;
+    memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
+    streams->score(item->tile, tile_stride(item), panel->count, panel->queries, head_dim,
+                   item->key + (keys->keys.begin - item->block.begin) * item->key_stride,
+                   item->key_stride, keys->count, attni_fused_ahead(item));
+    if (keys->extra > 0) {
+        streams->score(item->tile + keys->count, tile_stride(item), panel->count, panel->queries,
+                       head_dim, item->extra_key, item->key_stride, keys->extra,
+                       attni_fused_ahead(item));
+    }
+}
+
+static void apply_masks(const attni_fused_item *item, const attni_panel *panel,
+                        const attni_tile_keys *keys, int32_t lane, double excluded) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const attni_row_kernels *kernels = item->engine->kernels->float32;
+    int64_t offsets[ATTNI_MAX_MASKS];
+    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
+        const attni_mask *mask = &problem->masks[i];
+        const int64_t *strides = &mask->strides[problem->batch_rank];
+        if (mask->kind == ATTN_MASK_NONE) {
+            continue;
+        }
+        offsets[i] = attni_fused_offset(item, mask->strides, panel->head[lane]) +
+                     panel->row[lane] * strides[1] + keys->keys.begin * strides[2];
+        attni_mask_apply(mask, offsets[i], strides[2], kernels, tile_row(item, lane), keys->count,
+                         excluded);
+        for (int32_t earlier = 0; earlier < i && mask->kind == ATTN_MASK_ADDITIVE; ++earlier) {
+            const attni_mask *first = &problem->masks[earlier];
+            if (first->kind != ATTN_MASK_NONE) {
+                attni_mask_exclude(first, offsets[earlier],
+                                   first->strides[problem->batch_rank + 2], kernels,
+                                   tile_row(item, lane), keys->count, excluded);
+            }
+        }
+    }
+}
+
+static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
+                        const attni_tile_keys *keys, int32_t lane) {
+    const attni_operand *option = &item->engine->problem->alibi_slopes;
+    const int64_t stride = option->strides[item->engine->problem->batch_rank];
+    const int64_t position = attni_row_position(&item->visibility, panel->row[lane]);
+    item->engine->kernels->float32->alibi(
+        tile_row(item, lane), keys->count,
+        attni_read_real(option->data, panel->head[lane] * stride, option->dtype),
+        (double)attni_saturating_add(position, -keys->keys.begin));
+}
+
+static void clip_row(float *row, int64_t count, int32_t begin, int32_t end, float excluded) {
+    for (int64_t j = 0; j < attni_min(begin, count); ++j) {
+        row[j] = excluded;
+    }
+    for (int64_t j = attni_max(begin, end); j < count; ++j) {
+        row[j] = excluded;
+    }
+}
+
+static void edit_tile(const attni_fused_item *item, attni_panel *panel,
+                      const attni_tile_keys *keys) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const double excluded = attni_excluded_score(problem->normalizer);
+    int32_t begin[ATTNI_PANEL_LANES];
+    int32_t end[ATTNI_PANEL_LANES];
+    attni_fused_bound_rows(panel, keys->keys.begin, keys->count, begin, end);
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        float *row = tile_row(item, lane);
+        if (problem->softcap != 0) {
+            item->engine->kernels->float32->softcap(row, keys->count + keys->extra,
+                                                    problem->softcap);
+        }
+        if (problem->alibi_slopes.is_present) {
+            apply_alibi(item, panel, keys, lane);
+        }
+        apply_masks(item, panel, keys, lane, excluded);
+        clip_row(row, keys->count, begin[lane], end[lane], (float)excluded);
+    }
+}
+
+static float sum_of_magnitudes(const float *row, int64_t count) {
+    float sum = 0;
+    for (int64_t j = 0; j < count; ++j) {
+        sum += row[j] < 0 ? -row[j] : row[j];
+    }
+    return sum;
+}
+
+static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
+                           const attni_tile_keys *keys) {
+    const attni_fused_engine *engine = item->engine;
+    const int64_t count = keys->count + keys->extra;
+    if (engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX) {
+        engine->kernels->streams->exponentiate(item->tile, tile_stride(item), panel->count, count,
+                                               &panel->state);
+        return;
+    }
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        float *row = tile_row(item, lane);
+        if (engine->problem->normalizer == ATTN_NORMALIZER_SIGMOID) {
+            engine->kernels->float32->sigmoid(row, count);
+        }
+        panel->state.sum[lane] += sum_of_magnitudes(row, count);
+    }
+}
+
+/* Rows of values that all rows of the panel see whole. */
+static void weigh_common(attni_fused_item *item, attni_panel *panel, const float *tile,
+                         const float *values, int64_t count, const float *rescale) {
+    const attni_fused_engine *engine = item->engine;
+    engine->kernels->streams->weigh(panel->sums, engine->plan->sum_stride, rescale, tile,
+                                    tile_stride(item), panel->count, values,
+                                    item->value_key_stride, count, engine->problem->value_dim,
+                                    attni_fused_ahead(item));
+}
+
+/* What a row sees beyond what all rows see. */
+static void weigh_own(const attni_fused_item *item, const attni_panel *panel,
+                      const attni_tile_keys *keys, int32_t lane, attni_interval common) {
+    const attni_interval own =
+        attni_interval_between(attni_max(keys->keys.begin, panel->first_key[lane]),
+                               attni_min(keys->keys.end, panel->past_key[lane]));
+    const bool has_common = common.begin < common.end;
+    const attni_interval parts[] = {{own.begin, has_common ? common.begin : own.end},
+                                    {has_common ? common.end : own.end, own.end}};
+    for (int32_t i = 0; i < 2; ++i) {
+        const float *weights = tile_row(item, lane) + (parts[i].begin - keys->keys.begin);
+        attni_fused_add_values(item, panel, lane, weights, 1, parts[i]);
+    }
+}
+
+static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
+                       const float *factor) {
+    const attni_fused_engine *engine = item->engine;
+    const int64_t sum_stride = engine->plan->sum_stride;
+    const attni_interval common =
+        attni_interval_between(attni_max(keys->keys.begin, panel->common.begin),
+                               attni_min(keys->keys.end, panel->common.end));
+    const int64_t skipped = common.begin < common.end ? common.begin - keys->keys.begin : 0;
+    if (!panel->is_started) {
+        memset(panel->sums, 0, (size_t)(panel->count * sum_stride) * sizeof(float));
+        panel->is_started = true;
+    }
+    weigh_common(item, panel, item->tile + skipped,
+                 item->value + (keys->keys.begin + skipped - item->block.begin) *
+                                   item->value_key_stride,
+                 common.end - common.begin, panel->state.rescale);
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        weigh_own(item, panel, keys, lane, common);
+    }
+    if (keys->extra > 0) {
+        weigh_common(item, panel, item->tile + keys->count, item->extra_value, keys->extra, ones);
+    }
+    for (int32_t lane = 0; factor != NULL && lane < panel->count; ++lane) {
+        engine->kernels->float32->scale(panel->sums + lane * sum_stride,
+                                        engine->problem->value_dim, factor[lane]);
+    }
+}
+
+static void store_weights(const attni_fused_item *item, const attni_panel *panel,
+                          float *const *rows, int64_t first, int64_t count, const float *factor,
+                          bool is_added) {
+    const attni_row_kernels *kernels = item->engine->kernels->float32;
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        const float *weights = tile_row(item, lane) + first;
+        if (!is_added) {
+            memset(rows[lane], 0, (size_t)count * sizeof(float));
+        }
+        kernels->accumulate(rows[lane], weights, 1, count, factor[lane]);
+    }
+}
+
+const attni_tile_steps attni_steps_by_rows = {
+    .score = score_tile,
+    .edit = edit_tile,
+    .normalize = normalize_tile,
+    .weigh = weigh_tile,
+    .store_weights = store_weights,
+};

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * fused_weights.c: the weights output of the fused engine, tile by tile.
+ */
+#include "sdpa/engine_fused.h"
+#include "tensor/element.h"
+
+static char *weights_row(const attni_fused_item *item, const attni_panel *panel, int32_t lane) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const int64_t *strides = &problem->weights.strides[problem->batch_rank];
+    const int64_t offset = attni_fused_offset(item, problem->weights.strides, panel->head[lane]) +
+                           panel->row[lane] * strides[1];
+    return attni_advance(problem->weights.data, offset * (int64_t)sizeof(float));
+}
+
+static void clear_columns(char *row, int64_t stride, int64_t begin, int64_t end) {
+    for (int64_t col = begin; col < end; ++col) {
+        attni_write_real(row, col * stride, ATTN_DTYPE_FLOAT32, 0);
+    }
+}
+
+void attni_fused_clear_averages(const attni_fused_item *item, int64_t block) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const int64_t *strides = &problem->weights.strides[problem->batch_rank];
+    const int64_t first = attni_fused_offset(item, problem->weights.strides, 0);
+    const attni_interval rows = attni_fused_block_rows(item->engine, block);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+        clear_columns(attni_advance(problem->weights.data,
+                                    (first + row * strides[1]) * (int64_t)sizeof(float)),
+                      strides[2], 0, problem->src_len + problem->extra_cols);
+    }
+}
+
+/* Positions outside the panel's interval weigh 0. */
+static void clear_unseen(const attni_fused_item *item, const attni_panel *panel) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const int64_t stride = problem->weights.strides[problem->batch_rank + 2];
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        char *row = weights_row(item, panel, lane);
+        clear_columns(row, stride, 0, panel->seen.begin);
+        clear_columns(row, stride, panel->seen.end, problem->src_len);
+    }
+}
+
+/* Columns [first_col, first_col + count) of the weights output from the tile's rows from `first`
+ * on. */
+static void store_columns(const attni_fused_item *item, const attni_panel *panel, int64_t first,
+                          int64_t count, int64_t first_col, const float *factor) {
+    const attni_fused_engine *engine = item->engine;
+    const bool is_added = engine->problem->average_weights;
+    const int64_t stride = engine->problem->weights.strides[engine->problem->batch_rank + 2];
+    char *targets[ATTNI_PANEL_LANES];
+    float *rows[ATTNI_PANEL_LANES] = {0};
+    const bool is_staged = engine->plan->stages_weights;
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        targets[lane] = weights_row(item, panel, lane) + first_col * stride * (int64_t)sizeof(float);
+        rows[lane] = is_staged ? attni_floats_to(item->staging, lane * count)
+                               : attni_floats_to(targets[lane], 0);
+    }
+    engine->steps->store_weights(item, panel, rows, first, count, factor, is_added && !is_staged);
+    for (int32_t lane = 0; is_staged && lane < panel->count; ++lane) {
+        for (int64_t j = 0; j < count; ++j) {
+            const double before =
+                is_added ? attni_read_real(targets[lane], j * stride, ATTN_DTYPE_FLOAT32) : 0;
+            attni_write_real(targets[lane], j * stride, ATTN_DTYPE_FLOAT32,
+                             before + (double)rows[lane][j]);
+        }
+    }
+}
+
+void attni_fused_store_weights(const attni_fused_item *item, const attni_panel *panel,
+                               const attni_tile_keys *keys, const float *factor) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    float shares[ATTNI_PANEL_LANES];
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        shares[lane] = problem->average_weights ? factor[lane] / (float)problem->num_heads
+                                                : factor[lane];
+    }
+    if (!problem->average_weights) {
+        clear_unseen(item, panel);
+    }
+    store_columns(item, panel, 0, keys->count, keys->keys.begin, shares);
+    store_columns(item, panel, keys->count, keys->extra, problem->src_len, shares);
+}
