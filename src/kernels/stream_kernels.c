@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * stream_kernels.c: a few query rows against keys and values that are read once, in the order they
- * lie in memory. What bounds them is the memory, so every loop asks for the rows that the next one
- * will read.
+ * stream_kernels.c: a few query rows against keys and values that are read once.
  */
 #include "kernels/stream_kernels.h"
 
 #include "kernels/exponential.h"
 #include "kernels/kernel_tables.h"
-#include "kernels/look_ahead.h"
 #include "kernels/transpose.h"
 
 /* ---- scores ---- */
@@ -61,47 +58,67 @@ INLINE void multiply_key(const float *queries, int64_t head_dim, const float *ke
     }
 }
 
-INLINE void score_rows(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
-                       int64_t head_dim, const float *keys, int64_t key_stride, int64_t num_keys,
-                       attni_ahead *ahead) {
-    vector products[ATTNI_STREAM_ROWS * LANES];
-    for (int64_t first = 0; first < num_keys; first += LANES) {
-        const int64_t count = num_keys - first < LANES ? num_keys - first : LANES;
-        for (int64_t j = 0; j < count; ++j) {
-            look_ahead(ahead);
-            multiply_key(queries, head_dim, keys + (first + j) * key_stride, num_rows,
-                         products + j);
+/* The scores of `count` <= LANES keys from their products. */
+INLINE void store_scores(float *tile, int64_t tile_stride, const int num_rows, int64_t count,
+                         vector *products) {
+    for (int r = 0; r < num_rows; ++r) {
+        for (int64_t j = count; j < LANES; ++j) {
+            products[r * LANES + j] = (vector){0};
         }
-        for (int r = 0; r < num_rows; ++r) {
-            for (int64_t j = count; j < LANES; ++j) {
-                products[r * LANES + j] = (vector){0};
-            }
-            const vector scores = sums_of_lanes(products + r * LANES);
-            float *to = tile + r * tile_stride + first;
-            if (count == LANES) {
-                store(to, scores);
-            } else {
-                store_part(to, scores, count);
-            }
+        const vector scores = sums_of_lanes(products + r * LANES);
+        if (count == LANES) {
+            store(tile + r * tile_stride, scores);
+        } else {
+            store_part(tile + r * tile_stride, scores, count);
         }
     }
 }
 
+/* Key j of every stream in turn. */
+INLINE void score_rows(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
+                       int64_t head_dim, const float *keys, int64_t key_stride, int64_t num_keys,
+                       const int streams) {
+    vector products[ATTNI_STREAMS][ATTNI_STREAM_ROWS * LANES];
+    const int64_t length = num_keys / streams;
+    for (int64_t first = 0; first < length; first += LANES) {
+        const int64_t count = length - first < LANES ? length - first : LANES;
+        for (int64_t j = 0; j < count; ++j) {
+            for (int s = 0; s < streams; ++s) {
+                multiply_key(queries, head_dim, keys + (s * length + first + j) * key_stride,
+                             num_rows, products[s] + j);
+            }
+        }
+        for (int s = 0; s < streams; ++s) {
+            store_scores(tile + s * length + first, tile_stride, num_rows, count, products[s]);
+        }
+    }
+}
+
+/* What the streams leave over is one more, short. */
+INLINE void score_all(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
+                      int64_t head_dim, const float *keys, int64_t key_stride, int64_t num_keys) {
+    const int64_t streamed = num_keys / ATTNI_STREAMS * ATTNI_STREAMS;
+    score_rows(tile, tile_stride, num_rows, queries, head_dim, keys, key_stride, streamed,
+               ATTNI_STREAMS);
+    score_rows(tile + streamed, tile_stride, num_rows, queries, head_dim,
+               keys + streamed * key_stride, key_stride, num_keys - streamed, 1);
+}
+
 static void stream_score(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                         int64_t head_dim, const float *keys, int64_t key_stride, int64_t num_keys,
-                         attni_ahead *ahead) {
+                         int64_t head_dim, const float *keys, int64_t key_stride,
+                         int64_t num_keys) {
     switch (num_rows) {
     case 1:
-        score_rows(tile, tile_stride, 1, queries, head_dim, keys, key_stride, num_keys, ahead);
+        score_all(tile, tile_stride, 1, queries, head_dim, keys, key_stride, num_keys);
         break;
     case 2:
-        score_rows(tile, tile_stride, 2, queries, head_dim, keys, key_stride, num_keys, ahead);
+        score_all(tile, tile_stride, 2, queries, head_dim, keys, key_stride, num_keys);
         break;
     case 3:
-        score_rows(tile, tile_stride, 3, queries, head_dim, keys, key_stride, num_keys, ahead);
+        score_all(tile, tile_stride, 3, queries, head_dim, keys, key_stride, num_keys);
         break;
     default:
-        score_rows(tile, tile_stride, 4, queries, head_dim, keys, key_stride, num_keys, ahead);
+        score_all(tile, tile_stride, 4, queries, head_dim, keys, key_stride, num_keys);
         break;
     }
 }
@@ -164,94 +181,110 @@ static void stream_exponentiate(float *tile, int64_t tile_stride, int32_t num_ro
 
 /* ---- weighted values ---- */
 
-/* `vectors` vectors of columns from col on; num_rows and vectors are constants where this is
- * inlined. */
-INLINE void weigh_columns(float *sums, int64_t sum_stride, const float *rescale, const float *tile,
-                          int64_t tile_stride, const int num_rows, const float *values,
-                          int64_t key_stride, int64_t num_keys, const int vectors,
-                          attni_ahead *ahead) {
-    vector sum[ATTNI_STREAM_ROWS][8];
-    UNROLL
-    for (int r = 0; r < num_rows; ++r) {
-        UNROLL
-        for (int v = 0; v < vectors; ++v) {
-            sum[r][v] = load(sums + r * sum_stride + v * LANES) * rescale[r];
+static void scale_sums(float *sums, int64_t sum_stride, const float *rescale, int32_t num_rows,
+                       int64_t value_dim) {
+    for (int32_t r = 0; r < num_rows; ++r) {
+        float *row = sums + r * sum_stride;
+        int64_t c = 0;
+        for (; c + LANES <= value_dim; c += LANES) {
+            store(row + c, load(row + c) * rescale[r]);
+        }
+        for (; c < value_dim; ++c) {
+            row[c] *= rescale[r];
         }
     }
-    for (int64_t j = 0; j < num_keys; ++j) {
-        look_ahead(ahead);
-        const float *value = values + j * key_stride;
+}
+
+/* `vectors` vectors of columns of add_keys. */
+INLINE void add_columns(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
+                        const int num_rows, const float *value, int64_t stream_stride,
+                        int64_t length, const int vectors, const int streams) {
+    vector x[ATTNI_STREAMS][2];
+    UNROLL
+    for (int s = 0; s < streams; ++s) {
         UNROLL
         for (int v = 0; v < vectors; ++v) {
-            const vector x = load(value + v * LANES);
+            x[s][v] = load(value + s * stream_stride + v * LANES);
+        }
+    }
+    UNROLL
+    for (int r = 0; r < num_rows; ++r) {
+        float *row = sums + r * sum_stride;
+        vector sum[2];
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            sum[v] = load(row + v * LANES);
+        }
+        UNROLL
+        for (int s = 0; s < streams; ++s) {
+            const float weight = tile[r * tile_stride + s * length];
             UNROLL
-            for (int r = 0; r < num_rows; ++r) {
-                sum[r][v] += tile[r * tile_stride + j] * x;
+            for (int v = 0; v < vectors; ++v) {
+                sum[v] += weight * x[s][v];
             }
         }
-    }
-    UNROLL
-    for (int r = 0; r < num_rows; ++r) {
         UNROLL
         for (int v = 0; v < vectors; ++v) {
-            store(sums + r * sum_stride + v * LANES, sum[r][v]);
+            store(row + v * LANES, sum[v]);
         }
     }
 }
 
-/* The columns that are less than a vector. */
-static void weigh_last_columns(float *sums, int64_t sum_stride, const float *rescale,
-                               const float *tile, int64_t tile_stride, int num_rows,
-                               const float *values, int64_t key_stride, int64_t num_keys,
-                               int64_t cols) {
-    for (int r = 0; r < num_rows; ++r) {
-        for (int64_t c = 0; c < cols; ++c) {
-            float sum = sums[r * sum_stride + c] * rescale[r];
-            for (int64_t j = 0; j < num_keys; ++j) {
-                sum += tile[r * tile_stride + j] * load_scalar(values + j * key_stride + c);
-            }
-            sums[r * sum_stride + c] = sum;
-        }
-    }
-}
-
-INLINE void weigh_rows(float *sums, int64_t sum_stride, const float *rescale, const float *tile,
-                       int64_t tile_stride, const int num_rows, const float *values,
-                       int64_t key_stride, int64_t num_keys, int64_t value_dim, const int vectors,
-                       attni_ahead *ahead) {
+/* Adds the values of `streams` keys, `length` keys apart, the first of which is at `value` and
+ * weighed by tile[r * tile_stride]. */
+INLINE void add_keys(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
+                     const int num_rows, const float *value, int64_t key_stride, int64_t length,
+                     int64_t value_dim, const int streams) {
+    const int64_t stream_stride = length * key_stride;
     int64_t c = 0;
-    for (; c + vectors * LANES <= value_dim; c += vectors * LANES) {
-        weigh_columns(sums + c, sum_stride, rescale, tile, tile_stride, num_rows, values + c,
-                      key_stride, num_keys, vectors, ahead);
+    for (; c + 2 * LANES <= value_dim; c += 2 * LANES) {
+        add_columns(sums + c, sum_stride, tile, tile_stride, num_rows, value + c, stream_stride,
+                    length, 2, streams);
     }
     for (; c + LANES <= value_dim; c += LANES) {
-        weigh_columns(sums + c, sum_stride, rescale, tile, tile_stride, num_rows, values + c,
-                      key_stride, num_keys, 1, ahead);
+        add_columns(sums + c, sum_stride, tile, tile_stride, num_rows, value + c, stream_stride,
+                    length, 1, streams);
     }
-    weigh_last_columns(sums + c, sum_stride, rescale, tile, tile_stride, num_rows, values + c,
-                       key_stride, num_keys, value_dim - c);
+    for (; c < value_dim; ++c) {
+        for (int r = 0; r < num_rows; ++r) {
+            for (int s = 0; s < streams; ++s) {
+                sums[r * sum_stride + c] += tile[r * tile_stride + s * length] *
+                                            load_scalar(value + s * stream_stride + c);
+            }
+        }
+    }
+}
+
+INLINE void weigh_rows(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
+                       const int num_rows, const float *values, int64_t key_stride,
+                       int64_t num_keys, int64_t value_dim) {
+    const int64_t length = num_keys / ATTNI_STREAMS;
+    for (int64_t j = 0; j < length; ++j) {
+        add_keys(sums, sum_stride, tile + j, tile_stride, num_rows, values + j * key_stride,
+                 key_stride, length, value_dim, ATTNI_STREAMS);
+    }
+    for (int64_t j = length * ATTNI_STREAMS; j < num_keys; ++j) {
+        add_keys(sums, sum_stride, tile + j, tile_stride, num_rows, values + j * key_stride,
+                 key_stride, 0, value_dim, 1);
+    }
 }
 
 static void stream_weigh(float *sums, int64_t sum_stride, const float *rescale, const float *tile,
                          int64_t tile_stride, int32_t num_rows, const float *values,
-                         int64_t key_stride, int64_t num_keys, int64_t value_dim,
-                         attni_ahead *ahead) {
+                         int64_t key_stride, int64_t num_keys, int64_t value_dim) {
+    scale_sums(sums, sum_stride, rescale, num_rows, value_dim);
     switch (num_rows) {
     case 1:
-        weigh_rows(sums, sum_stride, rescale, tile, tile_stride, 1, values, key_stride, num_keys,
-                   value_dim, 8, ahead);
+        weigh_rows(sums, sum_stride, tile, tile_stride, 1, values, key_stride, num_keys, value_dim);
         break;
     case 2:
-        weigh_rows(sums, sum_stride, rescale, tile, tile_stride, 2, values, key_stride, num_keys,
-                   value_dim, 4, ahead);
+        weigh_rows(sums, sum_stride, tile, tile_stride, 2, values, key_stride, num_keys, value_dim);
         break;
     case 3:
-        weigh_rows(sums, sum_stride, rescale, tile, tile_stride, 3, values, key_stride, num_keys,
-                   value_dim, 4, ahead);
+        weigh_rows(sums, sum_stride, tile, tile_stride, 3, values, key_stride, num_keys, value_dim);
         break;
     default:
-        weigh_rows(sums, sum_stride, rescale, tile, tile_stride, 4, values, key_stride, num_keys,
-                   value_dim, 2, ahead);
+        weigh_rows(sums, sum_stride, tile, tile_stride, 4, values, key_stride, num_keys, value_dim);
         break;
     }
 }

@@ -3,6 +3,10 @@
  * stream_kernels.h: what the fused engine computes with where there are too few query rows to fill
  * the lanes of a panel: keys and values stream by once, and the lanes are features. Float32 only.
  *
+ * What bounds such a call is the memory. Keys and values are read as ATTNI_STREAMS sequences side by
+ * side, each a part of the keys: the hardware fetches several sequences ahead faster than one, and
+ * faster than software prefetches, which occupy what loads need.
+ *
  * There are 1 to ATTNI_STREAM_ROWS rows. A tile is in memory as (row, key), rows tile_stride apart.
  * Keys and values may have any alignment and strides between rows; their columns are side by side.
  */
@@ -11,16 +15,14 @@
 
 #include <stdint.h>
 
-#include "kernels/ahead.h"
 #include "kernels/tile_kernels.h"
 
-enum { ATTNI_STREAM_ROWS = 4 };
+enum { ATTNI_STREAM_ROWS = 4, ATTNI_STREAMS = 4 };
 
 typedef struct attni_stream_kernels {
     /* tile[r][j] = sum over e of queries[r * head_dim + e] * keys[j * key_stride + e] */
     void (*score)(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                  int64_t head_dim, const float *keys, int64_t key_stride, int64_t num_keys,
-                  attni_ahead *ahead);
+                  int64_t head_dim, const float *keys, int64_t key_stride, int64_t num_keys);
 
     /* As attni_tile_kernels.exponentiate, row r in lane r of the state; finds the maxima itself. */
     void (*exponentiate)(float *tile, int64_t tile_stride, int32_t num_rows, int64_t num_keys,
@@ -30,7 +32,7 @@ typedef struct attni_stream_kernels {
      * values[j * key_stride + c] */
     void (*weigh)(float *sums, int64_t sum_stride, const float *rescale, const float *tile,
                   int64_t tile_stride, int32_t num_rows, const float *values, int64_t key_stride,
-                  int64_t num_keys, int64_t value_dim, attni_ahead *ahead);
+                  int64_t num_keys, int64_t value_dim);
 } attni_stream_kernels;
 
 #endif

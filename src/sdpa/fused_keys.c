@@ -130,11 +130,9 @@ static void look_at_next_item(const attni_fused_item *item, attni_ahead ahead[AT
     attni_interval rows;
     find_start(&next, block, &keys, &rows);
     ahead[0] = keys_of(&next, keys);
-    if (!plan->by_rows) {
-        ahead[1] = values_of(&next, keys);
-        ahead[2] = rows_of(&next, &item->engine->problem->query, next.first_head, rows,
-                           item->engine->problem->head_dim);
-    }
+    ahead[1] = values_of(&next, keys);
+    ahead[2] = rows_of(&next, &item->engine->problem->query, next.first_head, rows,
+                       item->engine->problem->head_dim);
 }
 
 /* Rows in lanes score 4 keys at a time, and every panel does. */
@@ -151,17 +149,14 @@ void attni_fused_look_ahead(attni_fused_item *item, attni_interval next) {
     attni_ahead *ahead = item->ahead;
     const bool has_next = next.begin < next.end;
     memset(ahead, 0, sizeof item->ahead);
+    if (item->engine->plan->by_rows) {
+        return; /* which streams instead: see kernels/stream_kernels.h */
+    }
     if (has_next) {
         ahead[0] = keys_of(item, next);
-        ahead[1] = item->engine->plan->by_rows ? (attni_ahead){0} : values_of(item, next);
+        ahead[1] = values_of(item, next);
     } else {
         look_at_next_item(item, ahead);
-    }
-    if (item->engine->plan->by_rows) {
-        /* The values of this block are needed before the next keys; every key is a chance to ask. */
-        ahead[1] = ahead[0];
-        ahead[0] = values_of(item, item->block);
-        return;
     }
     const int64_t at_once = rows_at_once(item, ahead);
     for (int32_t i = 0; i < ATTNI_NUM_AHEAD; ++i) {

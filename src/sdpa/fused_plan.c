@@ -13,7 +13,7 @@ enum {
     MAX_KEYS = 256, /* of a tile, which should stay close to the first-level cache */
     MIN_KEYS = 64,
     KEY_GRANULE = 8,        /* blocks of keys are multiples of it */
-    STREAM_KEYS = 64,       /* a few rows: keys whose values are on their way while they are scored */
+    STREAM_KEYS = 1024,     /* of a tile of a few rows: streams long enough to be fetched ahead */
     SPLIT_KEYS = 2048,      /* the smallest split of the keys */
     ENOUGH_SPLITS = 64,     /* items that splits of the keys should give, so that many threads help */
     ENOUGH_ITEMS = 16,      /* below, blocks are made smaller to have work for several threads */

@@ -25,11 +25,10 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
     streams->score(item->tile, tile_stride(item), panel->count, panel->queries, head_dim,
                    item->key + (keys->keys.begin - item->block.begin) * item->key_stride,
-                   item->key_stride, keys->count, attni_fused_ahead(item));
+                   item->key_stride, keys->count);
     if (keys->extra > 0) {
         streams->score(item->tile + keys->count, tile_stride(item), panel->count, panel->queries,
-                       head_dim, item->extra_key, item->key_stride, keys->extra,
-                       attni_fused_ahead(item));
+                       head_dim, item->extra_key, item->key_stride, keys->extra);
     }
 }
 
@@ -127,13 +126,12 @@ static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
 }
 
 /* Rows of values that all rows of the panel see whole. */
-static void weigh_common(attni_fused_item *item, attni_panel *panel, const float *tile,
+static void weigh_common(const attni_fused_item *item, attni_panel *panel, const float *tile,
                          const float *values, int64_t count, const float *rescale) {
     const attni_fused_engine *engine = item->engine;
     engine->kernels->streams->weigh(panel->sums, engine->plan->sum_stride, rescale, tile,
                                     tile_stride(item), panel->count, values,
-                                    item->value_key_stride, count, engine->problem->value_dim,
-                                    attni_fused_ahead(item));
+                                    item->value_key_stride, count, engine->problem->value_dim);
 }
 
 /* What a row sees beyond what all rows see. */
