@@ -37,14 +37,16 @@ typedef struct attn_context attn_context;
 
 /* How the attention core is computed. */
 enum attn_engine {
-    /* the library chooses from shapes and options alone */
+    /* the library chooses: fused for float32, BLAS for float64 */
     ATTN_ENGINE_AUTO = 0,
 
     /* blocks of rows: scores by a matrix product, row softmax, weighted values by a matrix
      * product */
     ATTN_ENGINE_BLAS = 1,
 
-    /* not in this version: a context that forces it cannot be created */
+    /* tiles of scores that never leave the cache (Milakov and Gimelshein, 2018; Dao et al., 2022),
+     * on the context's threads; calls no BLAS. float32 only: attention of float64 tensors under a
+     * context that forces it fails with ATTN_ERROR_UNSUPPORTED */
     ATTN_ENGINE_FUSED = 2
 };
 
@@ -79,7 +81,7 @@ typedef struct attn_context_params {
     uint64_t struct_size;
 
     /* 1 to 1024; 0: the CPUs of the affinity mask, within the cgroup's quota. With parallel_for:
-     * ignored */
+     * how many of a call's items may run at the same time, each with scratch memory of its own */
     int32_t num_threads;
 
     /* enum attn_engine */

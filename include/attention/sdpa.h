@@ -76,22 +76,25 @@ typedef struct attn_sdpa_report {
     /* in: sizeof(attn_sdpa_report) */
     uint64_t struct_size;
 
-    /* enum attn_engine: ATTN_ENGINE_BLAS in this version */
+    /* enum attn_engine: ATTN_ENGINE_FUSED or ATTN_ENGINE_BLAS */
     int32_t engine;
 
-    /* enum attn_gemm: who computes the matrix products */
+    /* enum attn_gemm: who computes the matrix products; the fused engine: ATTN_GEMM_NATIVE */
     int32_t gemm;
 
     /* 1: the last bits may differ with the number of threads BLAS uses */
     int32_t depends_on_blas_threads;
 
-    /* bit 0 query, 1 key, 2 value, 3 output: the view has no layout BLAS can read and is copied */
+    /* bit 0 query, 1 key, 2 value, 3 output: the view's layout is not one the engine reads or
+     * writes in place, and is copied, a block at a time. The fused engine always copies query */
     int32_t packs;
 
-    /* query rows handled together */
+    /* query rows handled together; of a group of heads that share key and value, in the fused
+     * engine */
     int64_t row_block;
 
-    /* blocks over all batches and heads; 0 when there is nothing to compute */
+    /* pieces of work: blocks of rows over all batches and heads, and in the fused engine also over
+     * splits of the keys; 0 when there is nothing to compute */
     int64_t num_blocks;
 
     /* as attn_sdpa_workspace_bytes */
