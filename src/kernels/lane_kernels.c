@@ -94,50 +94,107 @@ INLINE vector biased(vector score, vector bias, bool is_added, float excluded) {
     return choose(bias == -(float)INFINITY, broadcast(excluded), is_added ? score + bias : score);
 }
 
-static void lane_add_bias(float *tile, int32_t vectors, int64_t num_keys, const float *const *rows,
-                          bool is_added, float excluded) {
-    const int64_t width = (int64_t)vectors * LANES;
-    for (int64_t first = 0; first < width; first += LANES) {
-        for (int64_t j = 0; j < num_keys; j += LANES) {
-            const int64_t count = num_keys - j < LANES ? num_keys - j : LANES;
-            vector bias[LANES];
-            load_square(bias, rows + first, j, count);
-            float *scores = tile + j * width + first;
-            for (int64_t i = 0; i < count; ++i) {
-                store(scores + i * width,
-                      biased(load(scores + i * width), bias[i], is_added, excluded));
-            }
+INLINE void bias_square(float *scores, int64_t width, const float *const *rows, int64_t j,
+                        int64_t count, bool is_added, float excluded) {
+    vector bias[LANES];
+    load_square(bias, rows, j, count);
+    UNROLL
+    for (int i = 0; i < LANES; ++i) {
+        if (i < count) {
+            store(scores + i * width,
+                  biased(load(scores + i * width), bias[i], is_added, excluded));
         }
     }
 }
 
-/* LANES flags as numbers. */
+static void lane_add_bias(float *tile, int32_t vectors, int64_t num_keys, const float *const *rows,
+                          bool is_added, float excluded) {
+    const int64_t width = (int64_t)vectors * LANES;
+    for (int64_t first = 0; first < width; first += LANES) {
+        int64_t j = 0;
+        for (; j + LANES <= num_keys; j += LANES) {
+            bias_square(tile + j * width + first, width, rows + first, j, LANES, is_added,
+                        excluded);
+        }
+        if (j < num_keys) {
+            bias_square(tile + j * width + first, width, rows + first, j, num_keys - j, is_added,
+                        excluded);
+        }
+    }
+}
+
+/* LANES bytes as integers. Compilers convert them one by one. */
+INLINE vector_mask widen(const unsigned char *bytes) {
+#if VECTOR_BYTES == 64 && defined(__AVX512F__)
+    return (vector_mask)_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)bytes));
+#elif VECTOR_BYTES == 32
+    return (vector_mask)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)bytes));
+#elif VECTOR_BYTES == 16 && defined(__SSE2__)
+    int32_t four;
+    memcpy(&four, bytes, sizeof four);
+    const __m128i zero = _mm_setzero_si128();
+    const __m128i words = _mm_unpacklo_epi8(_mm_cvtsi32_si128(four), zero);
+    return (vector_mask)_mm_unpacklo_epi16(words, zero);
+#else
+    vector_mask x;
+    UNROLL
+    for (int i = 0; i < LANES; ++i) {
+        x[i] = bytes[i];
+    }
+    return x;
+#endif
+}
+
+/* LANES flags as numbers; of the last of a row only `count` exist. */
 INLINE vector load_flags(const unsigned char *flags, int64_t count) {
-    typedef unsigned char bytes __attribute__((vector_size(LANES)));
-    bytes x = {0};
-    memcpy(&x, flags, count >= LANES ? sizeof x : (size_t)count);
-    return (vector)__builtin_convertvector(x, vector_mask);
+    if (count >= LANES) {
+        return (vector)widen(flags);
+    }
+    unsigned char last[LANES] = {0};
+    memcpy(last, flags, (size_t)count);
+    return (vector)widen(last);
+}
+
+/* A square of keys and lanes; hidden_if is a constant where this is inlined, and so is count where
+ * the square is whole. */
+INLINE void hide_square(float *scores, int64_t width, const unsigned char *const *rows, int64_t j,
+                        int64_t count, const bool hidden_if, float excluded) {
+    vector square[LANES];
+    UNROLL
+    for (int i = 0; i < LANES; ++i) {
+        square[i] = load_flags(rows[i] + j, count);
+    }
+    transpose(square);
+    UNROLL
+    for (int i = 0; i < LANES; ++i) {
+        if (i < count) {
+            const vector_mask is_zero = (vector_mask)square[i] == 0;
+            const vector score = load(scores + i * width);
+            store(scores + i * width, hidden_if ? choose(is_zero, score, broadcast(excluded))
+                                                : choose(is_zero, broadcast(excluded), score));
+        }
+    }
+}
+
+INLINE void hide_vector(float *tile, int64_t width, int64_t num_keys,
+                        const unsigned char *const *rows, const bool hidden_if, float excluded) {
+    int64_t j = 0;
+    for (; j + LANES <= num_keys; j += LANES) {
+        hide_square(tile + j * width, width, rows, j, LANES, hidden_if, excluded);
+    }
+    if (j < num_keys) {
+        hide_square(tile + j * width, width, rows, j, num_keys - j, hidden_if, excluded);
+    }
 }
 
 static void lane_hide(float *tile, int32_t vectors, int64_t num_keys,
                       const unsigned char *const *rows, bool hidden_if, float excluded) {
     const int64_t width = (int64_t)vectors * LANES;
-    const vector_mask inverted = (hidden_if ? 0 : -1) - (vector_mask){0};
     for (int64_t first = 0; first < width; first += LANES) {
-        for (int64_t j = 0; j < num_keys; j += LANES) {
-            const int64_t count = num_keys - j < LANES ? num_keys - j : LANES;
-            vector square[LANES];
-            UNROLL
-            for (int i = 0; i < LANES; ++i) {
-                square[i] = load_flags(rows[first + i] + j, count);
-            }
-            transpose(square);
-            float *scores = tile + j * width + first;
-            for (int64_t i = 0; i < count; ++i) {
-                const vector_mask hidden = ((vector_mask)square[i] != 0) ^ inverted;
-                store(scores + i * width,
-                      choose(hidden, broadcast(excluded), load(scores + i * width)));
-            }
+        if (hidden_if) {
+            hide_vector(tile + first, width, num_keys, rows + first, true, excluded);
+        } else {
+            hide_vector(tile + first, width, num_keys, rows + first, false, excluded);
         }
     }
 }

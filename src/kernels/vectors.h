@@ -101,9 +101,16 @@ INLINE vector broadcast(real x) {
     return x - (vector){0};
 }
 
-/* mask ? a : b, lane by lane; a mask's lanes are all ones or all zeros. */
+/* mask ? a : b, lane by lane; a mask's lanes are all ones or all zeros. Compilers do not make the
+ * one instruction of it that there is. */
 INLINE vector choose(vector_mask mask, vector a, vector b) {
+#if VECTOR_BYTES == 64 && defined(__AVX512DQ__) && defined(ATTNI_REAL_IS_float)
+    return (vector)_mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)mask), (__m512)b, (__m512)a);
+#elif VECTOR_BYTES == 32 && defined(ATTNI_REAL_IS_float)
+    return (vector)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)mask);
+#else
     return (vector)((mask & (vector_mask)a) | (~mask & (vector_mask)b));
+#endif
 }
 
 INLINE vector absolute(vector x) {

@@ -9,99 +9,127 @@
 #include "tensor/element.h"
 #include "tensor/strided_copy.h"
 
-/* Rows of key from `first` on, packed to `packed` where the plan says so. */
-static const float *take_keys(const attni_fused_item *item, int64_t first, int64_t count,
+/* Rows of value nearer than this do not fight for few lines of the first-level cache when a chunk of
+ * their columns is read again and again. */
+enum { NEAR_ROWS = 128 /* elements */, CACHE_LINE = 64 /* bytes */ };
+
+/* Rows of a head of key or value from some row on. */
+typedef struct source_rows {
+    const float *data;
+    int64_t row_stride;
+    int64_t col_stride;
+} source_rows;
+
+static source_rows rows_from(const attni_fused_item *item, const attni_operand *operand,
+                             int64_t head, int64_t first) {
+    const int64_t *strides = &operand->strides[item->engine->problem->batch_rank + 1];
+    const int64_t offset = attni_fused_offset(item, operand->strides, head) + first * strides[0];
+    return (source_rows){(const float *)(const void *)attni_advance(
+                             operand->data, offset * (int64_t)sizeof(float)),
+                         strides[0], strides[1]};
+}
+
+static source_rows keys_from(const attni_fused_item *item, int64_t first) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    return rows_from(item, &problem->key, item->first_head / problem->key_group, first);
+}
+
+static source_rows values_from(const attni_fused_item *item, int64_t first) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    return rows_from(item, &problem->value, item->first_head / problem->value_group, first);
+}
+
+/* Whether rows of value are read where they lie: whole vectors that cross no cache line. This may
+ * depend on the address, since a copy holds the same numbers and its memory is there in any case. */
+static bool lie_well(const attni_fused_engine *engine, const source_rows *values) {
+    const int64_t row_bytes = values->row_stride * (int64_t)sizeof(float);
+    return values->col_stride == 1 &&
+           engine->problem->value_dim % engine->kernels->tiles->lanes == 0 &&
+           (uintptr_t)values->data % CACHE_LINE == 0 && row_bytes % CACHE_LINE == 0 &&
+           values->row_stride > 0 && values->row_stride < NEAR_ROWS;
+}
+
+static const float *pack_keys(const attni_fused_item *item, const source_rows *keys, int64_t count,
                               float *packed) {
-    const attni_fused_engine *engine = item->engine;
-    const attni_sdpa_problem *problem = engine->problem;
-    const attni_operand *key = &problem->key;
-    const int64_t *strides = &key->strides[problem->batch_rank + 1];
-    const int64_t offset =
-        attni_fused_offset(item, key->strides, item->first_head / problem->key_group) +
-        first * strides[0];
-    char *data = attni_advance(key->data, offset * (int64_t)sizeof(float));
-    if (!engine->plan->packs_key) {
-        return (const float *)(const void *)data;
-    }
-    const attni_strided_matrix from = {data, strides[0], strides[1]};
-    const attni_strided_matrix to = {(char *)packed, problem->head_dim, 1};
-    attni_copy_matrix(to, from, count, problem->head_dim, sizeof(float));
+    const int64_t head_dim = item->engine->problem->head_dim;
+    const attni_strided_matrix from = {(char *)(uintptr_t)keys->data, keys->row_stride,
+                                       keys->col_stride};
+    const attni_strided_matrix to = {(char *)packed, head_dim, 1};
+    attni_copy_matrix(to, from, count, head_dim, sizeof(float));
     return packed;
 }
 
-/* Likewise for value; packed chunks are count * value_columns apart. */
-static const float *take_values(const attni_fused_item *item, int64_t first, int64_t count,
-                                float *packed) {
-    const attni_fused_engine *engine = item->engine;
-    const attni_sdpa_problem *problem = engine->problem;
-    const attni_operand *value = &problem->value;
-    const int64_t *strides = &value->strides[problem->batch_rank + 1];
-    const int64_t offset =
-        attni_fused_offset(item, value->strides, item->first_head / problem->value_group) +
-        first * strides[0];
-    const float *data = attni_floats(value->data, offset);
-    if (!engine->plan->packs_value) {
-        return data;
-    }
-    engine->kernels->tiles->pack_values(packed, count * engine->kernels->tiles->value_columns,
-                                        data, strides[0], strides[1], count, problem->value_dim);
+/* Chunks of columns are count * value_columns apart. */
+static const float *pack_values(const attni_fused_item *item, const source_rows *values,
+                                int64_t count, float *packed) {
+    const attni_tile_kernels *tiles = item->engine->kernels->tiles;
+    tiles->pack_values(packed, count * tiles->value_columns, values->data, values->row_stride,
+                       values->col_stride, count, item->engine->problem->value_dim);
     return packed;
 }
 
-/* Makes `block` the keys at hand. */
+static void take_extra_columns(attni_fused_item *item, bool packs_value, float *packed_key,
+                               float *packed_value) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const int64_t count = problem->extra_cols;
+    const int32_t columns = item->engine->kernels->tiles->value_columns;
+    const source_rows keys = keys_from(item, problem->src_len);
+    const source_rows values = values_from(item, problem->src_len);
+    item->extra_key = item->engine->plan->packs_key ? pack_keys(item, &keys, count, packed_key)
+                                                    : keys.data;
+    item->extra_value =
+        packs_value ? pack_values(item, &values, count, packed_value) : values.data;
+    item->extra_value_stride = packs_value ? count * columns : columns;
+}
+
 void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     const attni_fused_plan *plan = item->engine->plan;
     const attni_sdpa_problem *problem = item->engine->problem;
     const int32_t columns = item->engine->kernels->tiles->value_columns;
     const int64_t count = block.end - block.begin;
+    const source_rows keys = keys_from(item, block.begin);
+    const source_rows values = values_from(item, block.begin);
+    const bool packs_value = plan->packs_value && !lie_well(item->engine, &values);
     float *packed_key = attni_floats_to(item->slot + plan->key_offset, 0);
     float *packed_value = attni_floats_to(item->slot + plan->value_offset, 0);
     item->block = block;
-    item->key = take_keys(item, block.begin, count, packed_key);
-    item->value = take_values(item, block.begin, count, packed_value);
-    item->key_stride =
-        plan->packs_key ? problem->head_dim : problem->key.strides[problem->batch_rank + 1];
-    item->value_key_stride =
-        plan->packs_value ? columns : problem->value.strides[problem->batch_rank + 1];
-    item->value_chunk_stride = plan->packs_value ? count * columns : columns;
-    item->extra_key = NULL;
-    item->extra_value = NULL;
+    item->key = plan->packs_key ? pack_keys(item, &keys, count, packed_key) : keys.data;
+    item->key_stride = plan->packs_key ? problem->head_dim : keys.row_stride;
+    item->value = packs_value ? pack_values(item, &values, count, packed_value) : values.data;
+    item->value_key_stride = packs_value ? columns : values.row_stride;
+    item->value_chunk_stride = packs_value ? count * columns : columns;
     if (problem->extra_cols > 0) {
-        item->extra_key = take_keys(item, problem->src_len, problem->extra_cols,
-                                    packed_key + count * problem->head_dim);
-        item->extra_value = take_values(item, problem->src_len, problem->extra_cols,
-                                        packed_value + count * plan->sum_stride);
-        item->extra_value_stride = plan->packs_value ? problem->extra_cols * columns : columns;
+        take_extra_columns(item, packs_value, packed_key + count * problem->head_dim,
+                           packed_value + count * plan->sum_stride);
     }
 }
 
 /* ---- what is needed next ---- */
 
-/* Rows [first, first + count) of a head of an operand. */
-static attni_ahead rows_of(const attni_fused_item *item, const attni_operand *operand, int64_t head,
-                           attni_interval rows, int64_t cols) {
-    const int64_t *strides = &operand->strides[item->engine->problem->batch_rank + 1];
-    const int64_t offset =
-        attni_fused_offset(item, operand->strides, head) + rows.begin * strides[0];
+static attni_ahead all_of(const source_rows *rows, int64_t count, int64_t cols) {
     return (attni_ahead){
-        .row = attni_advance(operand->data, offset * (int64_t)sizeof(float)),
-        .stride = strides[0] * (int64_t)sizeof(float),
+        .row = (const char *)rows->data,
+        .stride = rows->row_stride * (int64_t)sizeof(float),
         .bytes = cols * (int64_t)sizeof(float),
-        .num_rows = strides[1] == 1 ? rows.end - rows.begin : 0,
+        .num_rows = rows->col_stride == 1 ? count : 0,
         .rows_at_once = 1,
     };
 }
 
 static attni_ahead keys_of(const attni_fused_item *item, attni_interval keys) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    return rows_of(item, &problem->key, item->first_head / problem->key_group, keys,
-                   problem->head_dim);
+    const source_rows rows = keys_from(item, keys.begin);
+    return all_of(&rows, keys.end - keys.begin, item->engine->problem->head_dim);
 }
 
 static attni_ahead values_of(const attni_fused_item *item, attni_interval keys) {
+    const source_rows rows = values_from(item, keys.begin);
+    return all_of(&rows, keys.end - keys.begin, item->engine->problem->value_dim);
+}
+
+static attni_ahead queries_of(const attni_fused_item *item, attni_interval rows) {
     const attni_sdpa_problem *problem = item->engine->problem;
-    return rows_of(item, &problem->value, item->first_head / problem->value_group, keys,
-                   problem->value_dim);
+    const source_rows first = rows_from(item, &problem->query, item->first_head, rows.begin);
+    return all_of(&first, rows.end - rows.begin, problem->head_dim);
 }
 
 /* The first block of keys of an item, and the rows of its first head. */
@@ -131,8 +159,7 @@ static void look_at_next_item(const attni_fused_item *item, attni_ahead ahead[AT
     find_start(&next, block, &keys, &rows);
     ahead[0] = keys_of(&next, keys);
     ahead[1] = values_of(&next, keys);
-    ahead[2] = rows_of(&next, &item->engine->problem->query, next.first_head, rows,
-                       item->engine->problem->head_dim);
+    ahead[2] = queries_of(&next, rows);
 }
 
 /* Rows in lanes score 4 keys at a time, and every panel does. */

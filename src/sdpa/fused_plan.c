@@ -15,13 +15,13 @@ enum {
     KEY_GRANULE = 8,        /* blocks of keys are multiples of it */
     STREAM_KEYS = 1024,     /* of a tile of a few rows: streams long enough to be fetched ahead */
     SPLIT_KEYS = 2048,      /* the smallest split of the keys */
-    ENOUGH_SPLITS = 64,     /* items that splits of the keys should give, so that many threads help */
-    ENOUGH_ITEMS = 16,      /* below, blocks are made smaller to have work for several threads */
+    ENOUGH_SPLITS = 32,     /* items below which the keys are split, so that many threads help */
+    ENOUGH_ITEMS = 8,       /* below, blocks are made smaller to have work for several threads */
     EXP_WORK = 16,          /* multiply-adds that take as long as a score's exponential */
     SERIAL_WORK = 1 << 20,  /* multiply-adds that are not worth waking a thread for, some 20
                                microseconds */
-    PACKED_VALUE_DIM = 128  /* from here on rows of value are so far apart that a chunk of their
-                               columns fights for few lines of the first-level cache */
+    PACKING_PANELS = 3      /* panels that read a block of values: enough to pay for copying it to
+                               where its columns are aligned and do not fight for cache lines */
 };
 
 static int64_t common_divisor(int64_t a, int64_t b) {
@@ -55,11 +55,12 @@ static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_ke
                           attni_fused_plan *plan) {
     plan->packs_key = last_stride(problem, &problem->key) != 1 && problem->head_dim > 1;
     plan->packs_value =
-        !plan->by_rows && (last_stride(problem, &problem->value) != 1 ||
-                           problem->value_dim % tiles->lanes != 0 ||
-                           problem->value_dim >= PACKED_VALUE_DIM);
+        !plan->by_rows &&
+        (last_stride(problem, &problem->value) != 1 || problem->value_dim % tiles->lanes != 0 ||
+         plan->num_vectors >= plan->num_blocks * PACKING_PANELS * ATTNI_PANEL_VECTORS);
     plan->stages_output =
-        plan->by_rows || (last_stride(problem, &problem->output) != 1 && problem->value_dim > 1);
+        plan->by_rows || plan->num_splits > 1 ||
+        (last_stride(problem, &problem->output) != 1 && problem->value_dim > 1);
     plan->stages_weights =
         problem->weights.is_present && last_stride(problem, &problem->weights) != 1;
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
@@ -152,7 +153,6 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
                     last_stride(problem, &problem->value) == 1;
     plan->num_vectors = attni_divide_up(plan->rows, tiles->lanes);
     plan->sum_stride = chunked(problem->value_dim, tiles->value_columns);
-    choose_copies(problem, tiles, plan);
     const int64_t row_bytes = (problem->head_dim + plan->sum_stride) * (int64_t)sizeof(float);
     plan->key_block = choose_key_block(problem, row_bytes, plan->by_rows);
     const bool has_outputs =
@@ -166,6 +166,7 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
     choose_splits(problem, groups * plan->num_blocks, plan);
     plan->num_items = groups * plan->num_blocks * plan->num_splits;
     plan->num_merges = plan->num_splits > 1 ? groups * plan->num_blocks : 0;
+    choose_copies(problem, tiles, plan);
     const double work = (double)problem->num_batches * (double)problem->num_heads *
                         (double)problem->tgt_len *
                         (double)(problem->src_len + problem->extra_cols) *
