@@ -7,11 +7,13 @@
 #include "sdpa/engine_fused.h"
 
 enum {
-    ROW_BLOCK_BYTES = 384 << 10, /* of queries and sums of a block of rows, and of keys and values */
-    KEY_BLOCK_BYTES = 128 << 10, /* of a block of keys: both stay in the second-level cache */
-    MAX_PANELS = 12,
+    ROW_BLOCK_BYTES = 768 << 10, /* of queries and sums of a block of rows; these are used in turn, so
+                                    they may exceed the second-level cache */
+    KEY_BLOCK_BYTES = 128 << 10, /* of keys and values of a block of keys; these are used by every
+                                    panel and may not */
+    MAX_PANELS = 16,
     MAX_KEYS = 256, /* of a tile, which should stay close to the first-level cache */
-    MIN_KEYS = 64,
+    MIN_KEYS = 96,
     KEY_GRANULE = 8,        /* blocks of keys are multiples of it */
     STREAM_KEYS = 1024,     /* of a tile of a few rows: streams long enough to be fetched ahead */
     SPLIT_KEYS = 2048,      /* the smallest split of the keys */
