@@ -149,7 +149,7 @@ static void find_start(attni_fused_item *item, int64_t block, attni_interval *ke
 static void look_at_next_item(const attni_fused_item *item, attni_ahead ahead[ATTNI_NUM_AHEAD]) {
     const attni_fused_plan *plan = item->engine->plan;
     const int64_t index = item->index + plan->num_slots;
-    if (index >= plan->num_items) {
+    if (index >= plan->num_items || !plan->looks_ahead) {
         return;
     }
     attni_fused_item next = {.engine = item->engine};

@@ -20,6 +20,21 @@ static int32_t next_vectors(int64_t left) {
     return left == 1 ? 1 : ATTNI_PANEL_VECTORS;
 }
 
+/* Both ends only grow from lane to lane, so lanes between two equal ones are equal to them. */
+static void find_visible(const attni_visibility *visibility, attni_panel *panel) {
+    const int32_t last = panel->width - 1;
+    const int64_t first_key = attni_first_visible(visibility, panel->row[0]);
+    const int64_t past_key = attni_past_visible(visibility, panel->row[0]);
+    const bool is_same = attni_first_visible(visibility, panel->row[last]) == first_key &&
+                         attni_past_visible(visibility, panel->row[last]) == past_key;
+    for (int32_t lane = 0; lane <= last; ++lane) {
+        panel->first_key[lane] =
+            is_same ? first_key : attni_first_visible(visibility, panel->row[lane]);
+        panel->past_key[lane] =
+            is_same ? past_key : attni_past_visible(visibility, panel->row[lane]);
+    }
+}
+
 static void find_rows(const attni_fused_item *item, attni_panel *panel, int64_t first_row) {
     const attni_fused_plan *plan = item->engine->plan;
     int64_t row = first_row / plan->group;
@@ -35,9 +50,8 @@ static void find_rows(const attni_fused_item *item, attni_panel *panel, int64_t 
             head = head + 1 < plan->group ? head + 1 : 0;
             row += head == 0;
         }
-        panel->first_key[lane] = attni_first_visible(&item->visibility, panel->row[lane]);
-        panel->past_key[lane] = attni_past_visible(&item->visibility, panel->row[lane]);
     }
+    find_visible(&item->visibility, panel);
     const int32_t last = panel->count - 1;
     panel->seen = attni_interval_between(attni_max(item->range.begin, panel->first_key[0]),
                                          attni_min(item->range.end, panel->past_key[last]));
@@ -74,8 +88,8 @@ void attni_fused_pack_queries(attni_fused_item *item) {
     }
 }
 
-static void start_state(attni_panel_state *state) {
-    for (int32_t lane = 0; lane < ATTNI_PANEL_LANES; ++lane) {
+static void start_state(attni_panel_state *state, int32_t width) {
+    for (int32_t lane = 0; lane < width; ++lane) {
         state->max[lane] = -(float)INFINITY;
         state->sum[lane] = 0;
         state->rescale[lane] = 1;
@@ -109,7 +123,7 @@ void attni_fused_place_panels(attni_fused_item *item, int64_t block) {
         panel->queries = queries;
         panel->sums = sums;
         find_rows(item, panel, row);
-        start_state(&panel->state);
+        start_state(&panel->state, panel->width);
         queries += panel->width * item->engine->problem->head_dim;
         sums += panel->width * plan->sum_stride;
         row += panel->width;

@@ -20,6 +20,8 @@ enum {
     ENOUGH_SPLITS = 32,     /* items below which the keys are split, so that many threads help */
     ENOUGH_ITEMS = 8,       /* below, blocks are made smaller to have work for several threads */
     EXP_WORK = 16,          /* multiply-adds that take as long as a score's exponential */
+    ITEM_WORK = 1 << 14,    /* multiply-adds that take as long as starting and ending an item */
+    LONG_ITEM = 1 << 17,    /* multiply-adds of an item during which memory can be fetched */
     SERIAL_WORK = 1 << 20,  /* multiply-adds that are not worth waking a thread for, some 20
                                microseconds */
     PACKING_PANELS = 3      /* panels that read a block of values: enough to pay for copying it to
@@ -173,7 +175,9 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
                         (double)problem->tgt_len *
                         (double)(problem->src_len + problem->extra_cols) *
                         ((double)problem->head_dim + (double)problem->value_dim + EXP_WORK);
-    plan->num_slots = work < SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
+    plan->looks_ahead = work / (double)plan->num_items >= LONG_ITEM;
+    const double starts = ITEM_WORK * (double)plan->num_items;
+    plan->num_slots = work + starts < SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
     attni_layout slot = {0};
     lay_out_slot(problem, tiles->lanes, plan, &slot);
     whole->layout.overflow = whole->layout.overflow || slot.overflow;

@@ -30,6 +30,7 @@ typedef struct attni_fused_plan {
     int32_t num_slots;      /* pieces of scratch memory */
     bool by_rows;           /* too few rows for lanes: see kernels/stream_kernels.h */
     bool averages;          /* an item covers all groups */
+    bool looks_ahead;       /* items are long enough to ask for the next one's keys and values */
     bool packs_key;         /* columns of key are not side by side */
     bool packs_value;       /* columns of value are not side by side, or not whole vectors */
     bool stages_output;     /* columns of output are not side by side */

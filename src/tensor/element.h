@@ -38,11 +38,11 @@ static inline attn_tensor attni_canonical(const attn_tensor *tensor) {
 static inline int64_t attni_offset_of(int64_t flat, int32_t rank, const int64_t *shape,
                                       const int64_t *strides) {
     int64_t offset = 0;
-    for (int32_t axis = rank - 1; axis >= 0; --axis) {
+    for (int32_t axis = rank - 1; axis > 0; --axis) {
         offset += flat % shape[axis] * strides[axis];
         flat /= shape[axis];
     }
-    return offset;
+    return rank > 0 ? offset + flat * strides[0] : 0;
 }
 
 static inline int64_t attni_read_int64(const char *data, int64_t offset) {
