@@ -7,8 +7,8 @@
 
 #include <stdint.h>
 
-/* Rows of memory that will be needed soon. Kernels that have time between two loads ask for the next
- * rows_at_once of them, and move on. */
+/* Rows of memory that will be needed soon. Kernels that have time between two loads ask for the
+ * next rows_at_once of them, and move on. */
 typedef struct attni_ahead {
     const char *row;
     int64_t stride; /* bytes */

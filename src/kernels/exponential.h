@@ -12,15 +12,15 @@
 
 /* 2^f for |f| <= 1/2 by a polynomial with the least relative error, 2.6e-9. */
 static const float power_of_2[7] = {
-    1.0F,          0x1.62e432p-1F,  0x1.ebfbe2p-3F,  0x1.c6ae72p-5F,
+    1.0F,           0x1.62e432p-1F,  0x1.ebfbe2p-3F,  0x1.c6ae72p-5F,
     0x1.3b270ep-7F, 0x1.5f7276p-10F, 0x1.470b4ap-13F,
 };
 
 enum { MOST_AT_ONCE = 4 };
 
-/* x = exp(x) for `count` vectors of x <= 0 or NaN: 2^n 2^f, n the integer nearest x / ln 2 and f the
- * rest. x is bounded below where n becomes -127, whose power of 2 has exponent bits 0: it is 0, as
- * is exp(-inf). The steps go over all vectors at a time, since each waits for the one before. */
+/* x = exp(x) for `count` vectors of x <= 0 or NaN: 2^n 2^f, n the integer nearest x / ln 2 and f
+ * the rest. x is bounded below where n becomes -127, whose power of 2 has exponent bits 0: it is 0,
+ * as is exp(-inf). The steps go over all vectors at a time, since each waits for the one before. */
 INLINE void exponentiate(vector *x, const int count) {
     vector shifted[MOST_AT_ONCE];
     vector series[MOST_AT_ONCE];

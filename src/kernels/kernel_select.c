@@ -19,13 +19,13 @@ typedef struct compiled_set {
 } compiled_set;
 
 /* One row: everything compiled for an instruction set. */
-#define COMPILED_SET(isa, name)                                                                   \
-    {                                                                                             \
-        isa, {                                                                                    \
-            #name, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,      \
-                &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32,       \
-                &attni_stream_kernels_##name##_float32                                            \
-        }                                                                                         \
+#define COMPILED_SET(isa, name)                                                              \
+    {                                                                                        \
+        isa, {                                                                               \
+#name, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64, \
+                &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32,  \
+                &attni_stream_kernels_##name##_float32                                       \
+        }                                                                                    \
     }
 
 static const compiled_set compiled_sets[] = {

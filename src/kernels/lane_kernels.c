@@ -70,7 +70,8 @@ static void lane_clip(float *tile, int32_t vectors, int64_t num_keys, const int3
         for (int64_t j = 0; j < num_keys; ++j) {
             float *scores = tile + j * width + first;
             const vector_mask key = (int32_t)j - (vector_mask){0};
-            store(scores, choose((key >= begins) & (key < ends), load(scores), broadcast(excluded)));
+            store(scores,
+                  choose((key >= begins) & (key < ends), load(scores), broadcast(excluded)));
         }
     }
 }

@@ -34,7 +34,8 @@ typedef struct attni_lane_kernels {
     void (*hide)(float *tile, int32_t vectors, int64_t num_keys, const unsigned char *const *rows,
                  bool hidden_if, float excluded);
 
-    /* The two above for a mask that is the same for all rows; its keys are stride elements apart. */
+    /* The two above for a mask that is the same for all rows; its keys are stride elements apart.
+     */
     void (*add_key_bias)(float *tile, int32_t vectors, int64_t num_keys, const float *bias,
                          int64_t stride, bool is_added, float excluded);
     void (*hide_keys)(float *tile, int32_t vectors, int64_t num_keys, const unsigned char *flags,

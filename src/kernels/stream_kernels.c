@@ -174,8 +174,7 @@ static void stream_exponentiate(float *tile, int64_t tile_stride, int32_t num_ro
         exponentiate(rescale, 1);
         state->max[r] = max;
         state->rescale[r] = rescale[0][0];
-        state->sum[r] =
-            state->sum[r] * rescale[0][0] + exponentiate_row(row, num_keys, finite);
+        state->sum[r] = state->sum[r] * rescale[0][0] + exponentiate_row(row, num_keys, finite);
     }
 }
 
@@ -248,8 +247,8 @@ INLINE void add_keys(float *sums, int64_t sum_stride, const float *tile, int64_t
     for (; c < value_dim; ++c) {
         for (int r = 0; r < num_rows; ++r) {
             for (int s = 0; s < streams; ++s) {
-                sums[r * sum_stride + c] += tile[r * tile_stride + s * length] *
-                                            load_scalar(value + s * stream_stride + c);
+                sums[r * sum_stride + c] +=
+                    tile[r * tile_stride + s * length] * load_scalar(value + s * stream_stride + c);
             }
         }
     }

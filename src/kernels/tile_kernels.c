@@ -212,8 +212,8 @@ INLINE void start_sums(const attni_value_tile *tile, int row, const int rows, in
     }
 }
 
-/* Columns of rows whose last vectors or rows lie past the edge of output: from sums, where the whole
- * block is. */
+/* Columns of rows whose last vectors or rows lie past the edge of output: from sums, where the
+ * whole block is. */
 static void copy_edge(const attni_value_tile *tile, int row, int rows, int64_t col, int64_t cols) {
     const int64_t left = tile->value_dim - col;
     for (int r = row; r < row + rows && r < tile->num_rows; ++r) {

@@ -21,8 +21,9 @@
 #include "kernels/ahead.h"
 
 enum {
-    ATTNI_PANEL_VECTORS = 3, /* of the widest panel: its scores with 4 or 8 keys fill the registers */
-    ATTNI_PANEL_LANES = 48   /* of the widest panel of the widest vectors */
+    ATTNI_PANEL_VECTORS =
+        3,                 /* of the widest panel: its scores with 4 or 8 keys fill the registers */
+    ATTNI_PANEL_LANES = 48 /* of the widest panel of the widest vectors */
 };
 
 /* What a panel's rows have gathered over the tiles so far; softmax only. A row's weights are
@@ -46,9 +47,10 @@ typedef struct attni_panel_state {
 typedef struct attni_value_tile {
     const float *weights;
     int32_t vectors;
-    int32_t num_rows;     /* lanes that are rows; others are not stored to outputs */
-    const int32_t *begin; /* lane r needs keys [begin[r], end[r]) of the tile only; both ascend; the */
-    const int32_t *end;   /* weights of the other keys are 0 */
+    int32_t num_rows; /* lanes that are rows; others are not stored to outputs */
+    const int32_t
+        *begin; /* lane r needs keys [begin[r], end[r]) of the tile only; both ascend; the */
+    const int32_t *end; /* weights of the other keys are 0 */
     const float *values;
     int64_t key_stride;
     int64_t chunk_stride;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * transpose.h: a square of LANES x LANES float32 elements, transposed in registers. For sources that
- * the build compiles for each instruction set.
+ * transpose.h: a square of LANES x LANES float32 elements, transposed in registers. For sources
+ * that the build compiles for each instruction set.
  */
 #ifndef ATTNI_KERNELS_TRANSPOSE_H
 #define ATTNI_KERNELS_TRANSPOSE_H

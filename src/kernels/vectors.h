@@ -62,8 +62,7 @@ typedef integer vector_mask __attribute__((vector_size(VECTOR_BYTES)));
 
 /* A vector, or an element, somewhere in memory. (Compilers keep numbers in registers better than
  * with memcpy.) */
-typedef real vector_in_memory
-    __attribute__((vector_size(VECTOR_BYTES), aligned(1), may_alias));
+typedef real vector_in_memory __attribute__((vector_size(VECTOR_BYTES), aligned(1), may_alias));
 typedef real real_in_memory __attribute__((aligned(1), may_alias));
 
 enum { LANES = VECTOR_BYTES / sizeof(real) };

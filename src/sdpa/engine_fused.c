@@ -10,7 +10,8 @@
  *     output = sums / sum of weights
  *
  * (Milakov and Gimelshein, 2018; Dao et al., 2022). Keys and values are read where they lie unless
- * their layout forbids it; what is copied, a block at a time, is where layouts end: kernels see one.
+ * their layout forbids it; what is copied, a block at a time, is where layouts end: kernels see
+ * one.
  */
 #include "sdpa/engine_fused.h"
 
@@ -95,7 +96,8 @@ static void finish_panel(attni_fused_item *item, attni_panel *panel, const attni
     attni_fused_store_output(item, panel);
 }
 
-/* What a panel has to do with the keys at hand, if anything. The extra columns are the last split's.
+/* What a panel has to do with the keys at hand, if anything. The extra columns are the last
+ * split's.
  */
 static void run_panel(attni_fused_item *item, attni_panel *panel) {
     const attni_fused_engine *engine = item->engine;
@@ -185,8 +187,7 @@ attn_status attni_engine_fused_run(attn_context *context, const attni_sdpa_probl
         /* From here on outputs are written, and a failure could not leave them untouched. */
         ATTNI_TRY(attni_start_threads(context));
     }
-    ATTNI_TRY(
-        attni_parallel_items(context, plan->num_slots, plan->num_items, run_item, &engine));
+    ATTNI_TRY(attni_parallel_items(context, plan->num_slots, plan->num_items, run_item, &engine));
     return attni_parallel_items(context, plan->num_slots, plan->num_merges, attni_fused_merge_item,
                                 &engine);
 }

@@ -68,10 +68,10 @@ struct attni_panel {
     int32_t vectors;
     int32_t width; /* lanes */
     int32_t count;
-    bool is_started;  /* sums hold something */
-    bool is_finished; /* output is stored */
-    float *queries;   /* times scale: (head_dim, width) in lanes, (count, head_dim) by rows */
-    float *sums;      /* (width, sum_stride) */
+    bool is_started;       /* sums hold something */
+    bool is_finished;      /* output is stored */
+    float *queries;        /* times scale: (head_dim, width) in lanes, (count, head_dim) by rows */
+    float *sums;           /* (width, sum_stride) */
     attni_interval seen;   /* keys of the item's range that some row sees */
     attni_interval common; /* keys that every row sees */
     int64_t head[ATTNI_PANEL_LANES];

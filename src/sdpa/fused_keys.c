@@ -9,8 +9,8 @@
 #include "tensor/element.h"
 #include "tensor/strided_copy.h"
 
-/* Rows of value nearer than this do not fight for few lines of the first-level cache when a chunk of
- * their columns is read again and again. */
+/* Rows of value nearer than this do not fight for few lines of the first-level cache when a chunk
+ * of their columns is read again and again. */
 enum { NEAR_ROWS = 128 /* elements */, CACHE_LINE = 64 /* bytes */ };
 
 /* Rows of a head of key or value from some row on. */
@@ -24,9 +24,9 @@ static source_rows rows_from(const attni_fused_item *item, const attni_operand *
                              int64_t head, int64_t first) {
     const int64_t *strides = &operand->strides[item->engine->problem->batch_rank + 1];
     const int64_t offset = attni_fused_offset(item, operand->strides, head) + first * strides[0];
-    return (source_rows){(const float *)(const void *)attni_advance(
-                             operand->data, offset * (int64_t)sizeof(float)),
-                         strides[0], strides[1]};
+    return (source_rows){
+        (const float *)(const void *)attni_advance(operand->data, offset * (int64_t)sizeof(float)),
+        strides[0], strides[1]};
 }
 
 static source_rows keys_from(const attni_fused_item *item, int64_t first) {
@@ -40,7 +40,8 @@ static source_rows values_from(const attni_fused_item *item, int64_t first) {
 }
 
 /* Whether rows of value are read where they lie: whole vectors that cross no cache line. This may
- * depend on the address, since a copy holds the same numbers and its memory is there in any case. */
+ * depend on the address, since a copy holds the same numbers and its memory is there in any case.
+ */
 static bool lie_well(const attni_fused_engine *engine, const source_rows *values) {
     const int64_t row_bytes = values->row_stride * (int64_t)sizeof(float);
     return values->col_stride == 1 &&
@@ -75,10 +76,9 @@ static void take_extra_columns(attni_fused_item *item, bool packs_value, float *
     const int32_t columns = item->engine->kernels->tiles->value_columns;
     const source_rows keys = keys_from(item, problem->src_len);
     const source_rows values = values_from(item, problem->src_len);
-    item->extra_key = item->engine->plan->packs_key ? pack_keys(item, &keys, count, packed_key)
-                                                    : keys.data;
-    item->extra_value =
-        packs_value ? pack_values(item, &values, count, packed_value) : values.data;
+    item->extra_key =
+        item->engine->plan->packs_key ? pack_keys(item, &keys, count, packed_key) : keys.data;
+    item->extra_value = packs_value ? pack_values(item, &values, count, packed_value) : values.data;
     item->extra_value_stride = packs_value ? count * columns : columns;
 }
 
@@ -168,7 +168,8 @@ static int64_t rows_at_once(const attni_fused_item *item, const attni_ahead *ahe
     for (int32_t i = 0; i < ATTNI_NUM_AHEAD; ++i) {
         rows += ahead[i].num_rows;
     }
-    const int64_t times = item->num_panels * attni_max(1, (item->block.end - item->block.begin) / 4);
+    const int64_t times =
+        item->num_panels * attni_max(1, (item->block.end - item->block.begin) / 4);
     return attni_divide_up(rows, times);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * fused_lane_options.c: what the options do to a tile of scores, in the order sdpa.h gives: softcap,
- * ALiBi, masks, intervals. Positions that a row must not see get the score whose weight is 0.
+ * fused_lane_options.c: what the options do to a tile of scores, in the order sdpa.h gives:
+ * softcap, ALiBi, masks, intervals. Positions that a row must not see get the score whose weight is
+ * 0.
  */
 #include <string.h>
 
@@ -13,7 +14,7 @@ static void apply_softcap(const attni_fused_item *item, const attni_panel *panel
                           const attni_tile_keys *keys) {
     const attni_fused_engine *engine = item->engine;
     engine->kernels->float32->softcap(item->tile, (keys->count + keys->extra) * panel->width,
-                          engine->problem->softcap);
+                                      engine->problem->softcap);
 }
 
 static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
@@ -56,7 +57,8 @@ static void find_mask_rows(const attni_fused_item *item, const attni_panel *pane
             first + panel->head[lane] * strides[0] + panel->row[lane] * strides[1];
         rows[lane] = mask->data + offset * (int64_t)bytes;
         if (strides[2] != 1 && keys->count > 1) {
-            char *staged = item->staging + lane * item->engine->plan->key_block * (int64_t)sizeof(float);
+            char *staged =
+                item->staging + lane * item->engine->plan->key_block * (int64_t)sizeof(float);
             stage_row(staged, rows[lane], strides[2], keys->count, bytes);
             rows[lane] = staged;
         }
@@ -69,11 +71,11 @@ static void apply_mask(const attni_fused_item *item, const attni_panel *panel,
     const attni_fused_engine *engine = item->engine;
     const int64_t *strides = &mask->strides[engine->problem->batch_rank];
     const float excluded = (float)attni_excluded_score(engine->problem->normalizer);
-    const attni_mask_tile tile = {engine->kernels->lanes, item->tile, panel->vectors, keys->count, is_added,
-                                  excluded};
+    const attni_mask_tile tile = {
+        engine->kernels->lanes, item->tile, panel->vectors, keys->count, is_added, excluded};
     if (is_same_for_rows(item, strides)) {
-        const int64_t offset = attni_fused_offset(item, mask->strides, panel->head[0]) +
-                               keys->keys.begin * strides[2];
+        const int64_t offset =
+            attni_fused_offset(item, mask->strides, panel->head[0]) + keys->keys.begin * strides[2];
         attni_mask_apply_keys(mask, offset, strides[2], &tile);
         return;
     }
@@ -104,12 +106,13 @@ static void clip_rows(const attni_fused_item *item, const attni_panel *panel,
     int32_t begin[ATTNI_PANEL_LANES];
     int32_t end[ATTNI_PANEL_LANES];
     attni_fused_bound_rows(panel, keys->keys.begin, keys->count, begin, end);
-    item->engine->kernels->lanes->clip(item->tile, panel->vectors, keys->count, begin, end,
-                              (float)attni_excluded_score(item->engine->problem->normalizer));
+    item->engine->kernels->lanes->clip(
+        item->tile, panel->vectors, keys->count, begin, end,
+        (float)attni_excluded_score(item->engine->problem->normalizer));
 }
 
 void attni_lanes_edit(const attni_fused_item *item, attni_panel *panel,
-                             const attni_tile_keys *keys) {
+                      const attni_tile_keys *keys) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const bool is_ragged = keys->count > 0 && (keys->keys.begin < panel->common.begin ||
                                                keys->keys.end > panel->common.end);
@@ -133,5 +136,6 @@ void attni_lanes_edit(const attni_fused_item *item, attni_panel *panel,
     }
     attni_panel_state *state = &panel->state;
     memcpy(state->max, state->old_max, sizeof state->max);
-    item->engine->kernels->tiles->find_max(item->tile, panel->vectors, keys->count + keys->extra, state->max);
+    item->engine->kernels->tiles->find_max(item->tile, panel->vectors, keys->count + keys->extra,
+                                           state->max);
 }

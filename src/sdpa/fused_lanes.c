@@ -18,8 +18,7 @@ static const float ones[ATTNI_PANEL_LANES] = {
 
 /* ---- scores and weights ---- */
 
-static void score_tile(attni_fused_item *item, attni_panel *panel,
-                       const attni_tile_keys *keys) {
+static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
     const attni_tile_kernels *tiles = item->engine->kernels->tiles;
     const int64_t head_dim = item->engine->problem->head_dim;
     memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
@@ -90,7 +89,8 @@ static bool are_finite(const attni_fused_item *item, attni_interval keys) {
         attni_fused_offset(item, value->strides, item->first_head / problem->value_group) +
         keys.begin * strides[0];
     return item->engine->kernels->tiles->are_finite(attni_floats(value->data, offset), strides[0],
-                                           strides[1], keys.end - keys.begin, problem->value_dim);
+                                                    strides[1], keys.end - keys.begin,
+                                                    problem->value_dim);
 }
 
 /* Whether a weight of 0 keeps every value of the tile out of the rows that must not see it: those
@@ -134,9 +134,8 @@ static void add_own_values(const attni_fused_item *item, const attni_panel *pane
 static void weigh_keys_apart(const attni_fused_item *item, attni_panel *panel,
                              const attni_tile_keys *keys, attni_value_tile *part) {
     const attni_interval all = keys->keys;
-    const attni_interval common =
-        attni_interval_between(attni_max(all.begin, panel->common.begin),
-                               attni_min(all.end, panel->common.end));
+    const attni_interval common = attni_interval_between(attni_max(all.begin, panel->common.begin),
+                                                         attni_min(all.end, panel->common.end));
     const int64_t skipped = common.begin < common.end ? common.begin - all.begin : 0;
     part->values = item->value + (all.begin + skipped - item->block.begin) * item->value_key_stride;
     part->outputs = NULL;
@@ -158,8 +157,7 @@ static void find_outputs(const attni_fused_item *item, const attni_panel *panel,
     const attni_operand *output = &problem->output;
     const int64_t first = attni_fused_offset(item, output->strides, 0);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
-        const int64_t offset = first +
-                               panel->head[lane] * output->strides[problem->batch_rank] +
+        const int64_t offset = first + panel->head[lane] * output->strides[problem->batch_rank] +
                                panel->row[lane] * output->strides[problem->batch_rank + 1];
         outputs[lane] = item->engine->plan->stages_output
                             ? panel->sums + lane * item->engine->plan->sum_stride
@@ -167,8 +165,8 @@ static void find_outputs(const attni_fused_item *item, const attni_panel *panel,
     }
 }
 
-static void weigh_tile(attni_fused_item *item, attni_panel *panel,
-                       const attni_tile_keys *keys, const float *factor) {
+static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
+                       const float *factor) {
     const attni_fused_engine *engine = item->engine;
     float *outputs[ATTNI_PANEL_LANES];
     if (factor != NULL) {

@@ -36,8 +36,7 @@ void attni_fused_put_aside(const attni_fused_item *item, const attni_panel *pane
         *aside.max = panel->state.max[lane];
         *aside.sum = panel->state.sum[lane];
         if (panel->is_started) {
-            memcpy(aside.sums, panel->sums + lane * sum_stride,
-                   (size_t)sum_stride * sizeof(float));
+            memcpy(aside.sums, panel->sums + lane * sum_stride, (size_t)sum_stride * sizeof(float));
         }
     }
 }

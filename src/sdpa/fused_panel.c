@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * fused_panel.c: panels: which rows they have and what those see, and what becomes of their results.
+ * fused_panel.c: panels: which rows they have and what those see, and what becomes of their
+ * results.
  */
 #include <math.h>
 #include <string.h>
@@ -155,9 +156,9 @@ static void finish_softmax(const attni_fused_item *item, attni_panel *panel, int
     double sum = panel->state.sum[lane];
     double share = 1;
     if (problem->sinks.is_present) {
-        const double sink = attni_read_real(
-            problem->sinks.data, panel->head[lane] * problem->sinks.strides[head_axis],
-            problem->sinks.dtype);
+        const double sink = attni_read_real(problem->sinks.data,
+                                            panel->head[lane] * problem->sinks.strides[head_axis],
+                                            problem->sinks.dtype);
         top = sink <= max ? max : sink;
         share = max == top || sum == 0 ? 1 : exp(max - top);
         sum = sum * share + (top == -(double)INFINITY ? 0 : exp(sink - top));

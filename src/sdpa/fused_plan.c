@@ -7,25 +7,25 @@
 #include "sdpa/engine_fused.h"
 
 enum {
-    ROW_BLOCK_BYTES = 768 << 10, /* of queries and sums of a block of rows; these are used in turn, so
-                                    they may exceed the second-level cache */
+    ROW_BLOCK_BYTES = 768 << 10, /* of queries and sums of a block of rows; these are used in turn,
+                                    so they may exceed the second-level cache */
     KEY_BLOCK_BYTES = 128 << 10, /* of keys and values of a block of keys; these are used by every
                                     panel and may not */
     MAX_PANELS = 16,
     MAX_KEYS = 256, /* of a tile, which should stay close to the first-level cache */
     MIN_KEYS = 96,
-    KEY_GRANULE = 8,        /* blocks of keys are multiples of it */
-    STREAM_KEYS = 1024,     /* of a tile of a few rows: streams long enough to be fetched ahead */
-    SPLIT_KEYS = 2048,      /* the smallest split of the keys */
-    ENOUGH_SPLITS = 32,     /* items below which the keys are split, so that many threads help */
-    ENOUGH_ITEMS = 8,       /* below, blocks are made smaller to have work for several threads */
-    EXP_WORK = 16,          /* multiply-adds that take as long as a score's exponential */
-    ITEM_WORK = 1 << 14,    /* multiply-adds that take as long as starting and ending an item */
-    LONG_ITEM = 1 << 17,    /* multiply-adds of an item during which memory can be fetched */
-    SERIAL_WORK = 1 << 20,  /* multiply-adds that are not worth waking a thread for, some 20
-                               microseconds */
-    PACKING_PANELS = 3      /* panels that read a block of values: enough to pay for copying it to
-                               where its columns are aligned and do not fight for cache lines */
+    KEY_GRANULE = 8,       /* blocks of keys are multiples of it */
+    STREAM_KEYS = 1024,    /* of a tile of a few rows: streams long enough to be fetched ahead */
+    SPLIT_KEYS = 2048,     /* the smallest split of the keys */
+    ENOUGH_SPLITS = 32,    /* items below which the keys are split, so that many threads help */
+    ENOUGH_ITEMS = 8,      /* below, blocks are made smaller to have work for several threads */
+    EXP_WORK = 16,         /* multiply-adds that take as long as a score's exponential */
+    ITEM_WORK = 1 << 14,   /* multiply-adds that take as long as starting and ending an item */
+    LONG_ITEM = 1 << 17,   /* multiply-adds of an item during which memory can be fetched */
+    SERIAL_WORK = 1 << 20, /* multiply-adds that are not worth waking a thread for, some 20
+                              microseconds */
+    PACKING_PANELS = 3     /* panels that read a block of values: enough to pay for copying it to
+                              where its columns are aligned and do not fight for cache lines */
 };
 
 static int64_t common_divisor(int64_t a, int64_t b) {
@@ -62,9 +62,8 @@ static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_ke
         !plan->by_rows &&
         (last_stride(problem, &problem->value) != 1 || problem->value_dim % tiles->lanes != 0 ||
          plan->num_vectors >= plan->num_blocks * PACKING_PANELS * ATTNI_PANEL_VECTORS);
-    plan->stages_output =
-        plan->by_rows || plan->num_splits > 1 ||
-        (last_stride(problem, &problem->output) != 1 && problem->value_dim > 1);
+    plan->stages_output = plan->by_rows || plan->num_splits > 1 ||
+                          (last_stride(problem, &problem->output) != 1 && problem->value_dim > 1);
     plan->stages_weights =
         problem->weights.is_present && last_stride(problem, &problem->weights) != 1;
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
@@ -84,8 +83,7 @@ static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_b
     if (by_rows) {
         return STREAM_KEYS;
     }
-    const int64_t most =
-        attni_clamp(KEY_BLOCK_BYTES / attni_max(1, row_bytes), MIN_KEYS, MAX_KEYS);
+    const int64_t most = attni_clamp(KEY_BLOCK_BYTES / attni_max(1, row_bytes), MIN_KEYS, MAX_KEYS);
     const int64_t blocks = attni_max(1, attni_divide_up(problem->src_len, most));
     const int64_t even = attni_divide_up(problem->src_len, blocks);
     return attni_max(1, attni_divide_up(even, KEY_GRANULE) * KEY_GRANULE);
@@ -165,8 +163,7 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
     if (!has_outputs || plan->rows == 0 || groups == 0) {
         return ATTN_OK;
     }
-    plan->num_blocks =
-        choose_blocks(groups, plan, ATTNI_PANEL_VECTORS * tiles->lanes * row_bytes);
+    plan->num_blocks = choose_blocks(groups, plan, ATTNI_PANEL_VECTORS * tiles->lanes * row_bytes);
     choose_splits(problem, groups * plan->num_blocks, plan);
     plan->num_items = groups * plan->num_blocks * plan->num_splits;
     plan->num_merges = plan->num_splits > 1 ? groups * plan->num_blocks : 0;
@@ -177,7 +174,8 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
                         ((double)problem->head_dim + (double)problem->value_dim + EXP_WORK);
     plan->looks_ahead = work / (double)plan->num_items >= LONG_ITEM;
     const double starts = ITEM_WORK * (double)plan->num_items;
-    plan->num_slots = work + starts < SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
+    plan->num_slots =
+        work + starts < SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
     attni_layout slot = {0};
     lay_out_slot(problem, tiles->lanes, plan, &slot);
     whole->layout.overflow = whole->layout.overflow || slot.overflow;

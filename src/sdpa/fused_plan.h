@@ -26,7 +26,7 @@ typedef struct attni_fused_plan {
     int64_t num_splits;  /* of the keys: each is an item of its own, merged at the end */
     int64_t split_keys;  /* of a split; the last may have fewer */
     int64_t num_items;
-    int64_t num_merges;  /* blocks to be merged; 0 without splits */
+    int64_t num_merges;     /* blocks to be merged; 0 without splits */
     int32_t num_slots;      /* pieces of scratch memory */
     bool by_rows;           /* too few rows for lanes: see kernels/stream_kernels.h */
     bool averages;          /* an item covers all groups */

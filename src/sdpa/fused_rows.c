@@ -50,9 +50,8 @@ static void apply_masks(const attni_fused_item *item, const attni_panel *panel,
         for (int32_t earlier = 0; earlier < i && mask->kind == ATTN_MASK_ADDITIVE; ++earlier) {
             const attni_mask *first = &problem->masks[earlier];
             if (first->kind != ATTN_MASK_NONE) {
-                attni_mask_exclude(first, offsets[earlier],
-                                   first->strides[problem->batch_rank + 2], kernels,
-                                   tile_row(item, lane), keys->count, excluded);
+                attni_mask_exclude(first, offsets[earlier], first->strides[problem->batch_rank + 2],
+                                   kernels, tile_row(item, lane), keys->count, excluded);
             }
         }
     }
@@ -130,8 +129,8 @@ static void weigh_common(const attni_fused_item *item, attni_panel *panel, const
                          const float *values, int64_t count, const float *rescale) {
     const attni_fused_engine *engine = item->engine;
     engine->kernels->streams->weigh(panel->sums, engine->plan->sum_stride, rescale, tile,
-                                    tile_stride(item), panel->count, values,
-                                    item->value_key_stride, count, engine->problem->value_dim);
+                                    tile_stride(item), panel->count, values, item->value_key_stride,
+                                    count, engine->problem->value_dim);
 }
 
 /* What a row sees beyond what all rows see. */
@@ -162,8 +161,8 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
         panel->is_started = true;
     }
     weigh_common(item, panel, item->tile + skipped,
-                 item->value + (keys->keys.begin + skipped - item->block.begin) *
-                                   item->value_key_stride,
+                 item->value +
+                     (keys->keys.begin + skipped - item->block.begin) * item->value_key_stride,
                  common.end - common.begin, panel->state.rescale);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         weigh_own(item, panel, keys, lane, common);
@@ -172,8 +171,8 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
         weigh_common(item, panel, item->tile + keys->count, item->extra_value, keys->extra, ones);
     }
     for (int32_t lane = 0; factor != NULL && lane < panel->count; ++lane) {
-        engine->kernels->float32->scale(panel->sums + lane * sum_stride,
-                                        engine->problem->value_dim, factor[lane]);
+        engine->kernels->float32->scale(panel->sums + lane * sum_stride, engine->problem->value_dim,
+                                        factor[lane]);
     }
 }
 

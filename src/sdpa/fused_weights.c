@@ -53,7 +53,8 @@ static void store_columns(const attni_fused_item *item, const attni_panel *panel
     float *rows[ATTNI_PANEL_LANES] = {0};
     const bool is_staged = engine->plan->stages_weights;
     for (int32_t lane = 0; lane < panel->count; ++lane) {
-        targets[lane] = weights_row(item, panel, lane) + first_col * stride * (int64_t)sizeof(float);
+        targets[lane] =
+            weights_row(item, panel, lane) + first_col * stride * (int64_t)sizeof(float);
         rows[lane] = is_staged ? attni_floats_to(item->staging, lane * count)
                                : attni_floats_to(targets[lane], 0);
     }
@@ -73,8 +74,8 @@ void attni_fused_store_weights(const attni_fused_item *item, const attni_panel *
     const attni_sdpa_problem *problem = item->engine->problem;
     float shares[ATTNI_PANEL_LANES];
     for (int32_t lane = 0; lane < panel->width; ++lane) {
-        shares[lane] = problem->average_weights ? factor[lane] / (float)problem->num_heads
-                                                : factor[lane];
+        shares[lane] =
+            problem->average_weights ? factor[lane] / (float)problem->num_heads : factor[lane];
     }
     if (!problem->average_weights) {
         clear_unseen(item, panel);

@@ -97,8 +97,8 @@ typedef struct attni_sdpa_plan {
     size_t value_offset;
     size_t output_offset;
     size_t gemm_offset;
-    attni_fused_plan fused; /* of the fused engine; the fields from is_parallel to gemm_offset are the
-                               BLAS engine's */
+    attni_fused_plan fused; /* of the fused engine; the fields from is_parallel to gemm_offset are
+                               the BLAS engine's */
     attni_layout layout;
     const char *reason;
 } attni_sdpa_plan;
@@ -138,7 +138,6 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
 
 /* engine_fused.c: as attni_engine_blas_run, for float32. */
 attn_status attni_engine_fused_run(attn_context *context, const attni_sdpa_problem *problem,
-                                   const attni_sdpa_plan *plan, char *scratch,
-                                   int64_t *num_blocks);
+                                   const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks);
 
 #endif

@@ -69,8 +69,7 @@ static void workers_block_every_signal(void **state) {
         }
         num_workers++;
         for (int number = 1; number <= SIGRTMAX; number++) {
-            if (sigismember(&expected, number) == 1 &&
-                sigismember(&call.blocked[i], number) != 1) {
+            if (sigismember(&expected, number) == 1 && sigismember(&call.blocked[i], number) != 1) {
                 fail_msg("thread %d: signal %d is not blocked", i, number);
             }
         }

@@ -111,11 +111,10 @@ static void explain_names_kernels_and_products_of_its_context(void **state) {
     attn_tensor view;
     assert_int_equal(attn_tensor_init(&view, data, ATTN_DTYPE_FLOAT32, 2, (int64_t[]){1, FEATURES}),
                      ATTN_OK);
-    const attn_context_params settings = {
-        .struct_size = sizeof settings,
-        .engine = ATTN_ENGINE_BLAS,
-        .gemm = ATTN_GEMM_NATIVE,
-        .kernels = "baseline"};
+    const attn_context_params settings = {.struct_size = sizeof settings,
+                                          .engine = ATTN_ENGINE_BLAS,
+                                          .gemm = ATTN_GEMM_NATIVE,
+                                          .kernels = "baseline"};
     attn_context *context;
     if (strcmp(attn_kernels_name(0), "neon") == 0) {
         printf("left out: this machine has no baseline kernels\n");
