@@ -23,6 +23,7 @@ typedef struct compiled_set {
     {                                                                                             \
         isa, {                                                                                    \
             #name, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,      \
+                &attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_float64, \
                 &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32        \
         }                                                                                         \
     }
@@ -64,6 +65,10 @@ const attni_kernel_set *attni_kernel_set_find(const char *name) {
 
 const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t dtype) {
     return dtype == ATTN_DTYPE_FLOAT64 ? set->float64 : set->float32;
+}
+
+const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *set, int32_t dtype) {
+    return dtype == ATTN_DTYPE_FLOAT64 ? set->product_float64 : set->product_float32;
 }
 
 const char *attn_kernels_name(int32_t index) {
