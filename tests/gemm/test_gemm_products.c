@@ -36,15 +36,16 @@ static void check_integers(const attni_gemm_call *call, gemm_layouts layouts,
 
 /* Backend, type and beta number `choice` of 8; the rest at random. */
 static attni_gemm_call make_call(int choice, random_state *random) {
+    const bool is_added = (choice & 4) != 0; /* and then has no factor */
     return (attni_gemm_call){
         .backend = choice & 1 ? ATTN_GEMM_BLAS : ATTN_GEMM_NATIVE,
         .dtype = choice & 2 ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64,
-        .beta = choice & 4 ? 1 : 0,
+        .beta = is_added ? 1 : 0,
         .batch = batches[random_between(random, 0, 2)],
         .rows = sizes[random_between(random, 0, NUM_SIZES - 1)],
         .cols = sizes[random_between(random, 0, NUM_SIZES - 1)],
         .inner = sizes[random_between(random, 0, NUM_SIZES - 1)],
-        .alpha = alphas[random_between(random, 0, 2)],
+        .alpha = is_added ? 1 : alphas[random_between(random, 0, 2)],
     };
 }
 
