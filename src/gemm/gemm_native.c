@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * gemm_native.c: the library's own product: any strides, any alignment, one thread. The kernels
- * read B in strips; one that is not kept in them is copied, some strips and a stretch of the inner
- * axis at a time, to a buffer that stays in the first-level cache.
+ * gemm_native.c: the library's own product: any strides, any alignment. The kernels read B in
+ * strips; one that is not kept in them is copied, some strips and a stretch of the inner axis at a
+ * time, to a buffer that stays in the caches.
  *
  * Every element of C is one sum in the order of the inner axis, however the work is cut up here, so
  * that results depend on nothing but their operands (see product_kernels.h).
@@ -13,8 +13,10 @@
 #include "tensor/element.h"
 
 enum {
-    DEPTH_BLOCK = 256, /* terms of a sum at a time: a strip of so many is half a first-level cache */
-    BUFFER_BYTES = ATTNI_STRIPS_AT_ONCE * DEPTH_BLOCK * ATTNI_STRIP_BYTES
+    DEPTH_BLOCK = 256, /* terms of a sum at a time: so much of a strip is half a first-level cache */
+    ROW_BLOCK = 96,    /* rows of A whose DEPTH_BLOCK terms stay in the second-level cache */
+    COPIED_STRIPS = 4, /* so many at a time read A seldom enough from beyond that cache */
+    COPIED_STRIP_BYTES = DEPTH_BLOCK * ATTNI_STRIP_BYTES
 };
 
 static char *element_at(const attni_matrix *matrix, int64_t row, int64_t col, int64_t element) {
@@ -27,16 +29,13 @@ static char *element_at(const attni_matrix *matrix, int64_t row, int64_t col, in
 static void multiply(const attni_gemm_call *call, const attni_gemm_part *part, const char *strips,
                      int64_t strip_stride, int64_t first, int64_t depth) {
     const int64_t element = (int64_t)attn_dtype_size_bytes(call->dtype);
-    const attni_product_block block = {
-        .x = element_at(&call->a, part->row, first, element),
+    attni_product_block block = {
         .x_row_stride = call->a.row_stride,
         .x_col_stride = call->a.col_stride,
-        .y = element_at(&call->c, part->row, part->col, element),
         .y_row_stride = call->c.row_stride,
         .y_col_stride = call->c.col_stride,
         .strips = strips,
         .strip_stride = strip_stride,
-        .rows = part->rows,
         .cols = part->cols,
         .depth = depth,
         .is_added = first > 0 || call->beta != 0,
@@ -47,25 +46,29 @@ static void multiply(const attni_gemm_call *call, const attni_gemm_part *part, c
         .bias_stride = call->bias_stride,
         .factor = first + depth < call->inner ? 1 : call->alpha,
     };
-    call->kernels->multiply(&block);
+    for (int64_t done = 0; done < part->rows; done += ROW_BLOCK) {
+        block.rows = attni_min(ROW_BLOCK, part->rows - done);
+        block.x = element_at(&call->a, part->row + done, first, element);
+        block.y = element_at(&call->c, part->row + done, part->col, element);
+        call->kernels->multiply(&block);
+    }
 }
 
 /* A part of few columns, whose strips are copied first. */
 static void copy_and_multiply(const attni_gemm_call *call, const attni_gemm_part *part) {
-    _Alignas(ATTNI_STRIP_BYTES) char buffer[BUFFER_BYTES];
+    _Alignas(ATTNI_STRIP_BYTES) char buffer[COPIED_STRIPS * COPIED_STRIP_BYTES];
     const int64_t element = (int64_t)attn_dtype_size_bytes(call->dtype);
     const int64_t width = attni_strip_cols(call->dtype);
-    const int64_t strip_bytes = BUFFER_BYTES / ATTNI_STRIPS_AT_ONCE;
     int64_t first = 0;
     do {
         const int64_t depth = attni_min(DEPTH_BLOCK, call->inner - first);
         for (int64_t col = 0; col < part->cols; col += width) {
-            call->kernels->pack(buffer + col / width * strip_bytes,
+            call->kernels->pack(buffer + col / width * COPIED_STRIP_BYTES,
                                 element_at(&call->b, first, part->col + col, element),
                                 call->b.row_stride, call->b.col_stride, depth,
                                 attni_min(width, part->cols - col));
         }
-        multiply(call, part, buffer, strip_bytes / element, first, depth);
+        multiply(call, part, buffer, COPIED_STRIP_BYTES / element, first, depth);
         first += depth;
     } while (first < call->inner);
 }
@@ -92,7 +95,7 @@ void attni_gemm_native_part(const attni_gemm_call *call, const attni_gemm_part *
         multiply_strips(&one, part);
         return;
     }
-    const int64_t step = ATTNI_STRIPS_AT_ONCE * attni_strip_cols(call->dtype);
+    const int64_t step = COPIED_STRIPS * attni_strip_cols(call->dtype);
     for (int64_t col = 0; col < part->cols; col += step) {
         attni_gemm_part few = *part;
         few.col += col;
@@ -104,8 +107,7 @@ void attni_gemm_native_part(const attni_gemm_call *call, const attni_gemm_part *
 /* ---- parts ---- */
 
 enum {
-    ROW_BLOCK = 96,         /* rows of A that stay in the second-level cache, DEPTH_BLOCK of each */
-    COPYING_ROW_BLOCK = 288, /* where each block of rows copies B anew */
+    COPYING_ROWS = 12 * ROW_BLOCK, /* of a part that copies its columns of B */
     COL_GRANULE = 2 * ATTNI_STRIPS_AT_ONCE, /* strips */
     MOST_PARTS = 64,        /* enough for many threads; fewer, longer ones read memory better */
     PART_WORK = 1 << 18     /* multiply-adds of the shortest part worth dealing out */
@@ -128,7 +130,7 @@ attni_gemm_grid attni_gemm_cut(const attni_gemm_call *call) {
     if (call->batch == 0 || call->rows == 0 || call->cols == 0) {
         return (attni_gemm_grid){0};
     }
-    const int64_t most_rows = call->strips != NULL ? ROW_BLOCK : COPYING_ROW_BLOCK;
+    const int64_t most_rows = call->strips != NULL ? ROW_BLOCK : COPYING_ROWS;
     const int64_t row_blocks = attni_divide_up(call->rows, most_rows);
     const double wanted = attni_gemm_work(call) / PART_WORK;
     const int64_t num_parts = wanted < MOST_PARTS ? (int64_t)wanted : MOST_PARTS;

@@ -46,6 +46,19 @@ static attn_tensor strip_view(const char *strips, int32_t dtype, const attn_tens
     };
 }
 
+static attni_strided_matrix matrix_of(const attn_tensor *view) {
+    return (attni_strided_matrix){view->data, view->strides[0], view->strides[1]};
+}
+
+static void copy(const attn_tensor *to, const attn_tensor *from) {
+    if (to->dtype == from->dtype) {
+        attni_copy_matrix(matrix_of(to), matrix_of(from), to->shape[0], to->shape[1],
+                          attn_dtype_size_bytes(to->dtype));
+    } else {
+        attni_copy_tensor(to, from);
+    }
+}
+
 void attni_strips_pack(char *strips, int32_t dtype, const attn_tensor *matrix) {
     const int64_t width = attni_strip_cols(dtype);
     for (int64_t first = 0; first < matrix->shape[0]; first += width) {
@@ -54,7 +67,7 @@ void attni_strips_pack(char *strips, int32_t dtype, const attn_tensor *matrix) {
         if (rows.shape[0] < width) {
             memset(strip.data, 0, (size_t)(rows.shape[1] * ATTNI_STRIP_BYTES));
         }
-        attni_copy_tensor(&strip, &rows);
+        copy(&strip, &rows);
     }
 }
 
@@ -63,6 +76,6 @@ void attni_strips_unpack(const attn_tensor *matrix, const char *strips) {
     for (int64_t first = 0; first < matrix->shape[0]; first += width) {
         const attn_tensor rows = rows_of_strip(matrix, first, width);
         const attn_tensor strip = strip_view(strips, matrix->dtype, &rows, first);
-        attni_copy_tensor(&rows, &strip);
+        copy(&rows, &strip);
     }
 }
