@@ -73,8 +73,8 @@ attn_status attni_gemm_native_together(attn_context *context, const attni_gemm_c
 /* Whether that will use threads: attni_start_threads then tells beforehand if it can. */
 bool attni_gemm_wants_threads(const attni_gemm_call *calls, int32_t count);
 
-/* attni_gemm_add_scratch and attni_gemm_run for a BLAS whose sizes end at `limit` instead of INT32_MAX, so that tests can see
- * large sizes being cut. */
+/* attni_gemm_add_scratch and attni_gemm_run for a BLAS whose sizes end at `limit` instead of
+ * INT32_MAX, so that tests can see large sizes being cut. */
 size_t attni_gemm_add_scratch_limited(const attni_gemm_call *call, int64_t limit,
                                       attni_layout *layout);
 void attni_gemm_run_limited(const attni_gemm_call *call, int64_t limit, char *scratch);

@@ -13,7 +13,7 @@
 #include "tensor/element.h"
 
 enum {
-    DEPTH_BLOCK = 256, /* terms of a sum at a time: so much of a strip is half a first-level cache */
+    DEPTH_BLOCK = 256, /* terms of a sum at a time: a strip of them is half a first-level cache */
     ROW_BLOCK = 96,    /* rows of A whose DEPTH_BLOCK terms stay in the second-level cache */
     COPIED_STRIPS = 4, /* so many at a time read A seldom enough from beyond that cache */
     COPIED_STRIP_BYTES = DEPTH_BLOCK * ATTNI_STRIP_BYTES

@@ -18,8 +18,9 @@ enum { ROWS = 6, TILE_VECTORS = 4 };
 enum { ROWS = 6, TILE_VECTORS = 2 };
 #endif
 
-/* Very few rows are a matter of reading w fast: more columns at a time keep more reads going. */
-enum { FEW_ROWS = 2, WIDE_VECTORS = 2 * TILE_VECTORS, PREFETCH_STEPS = 128 };
+/* Very few rows are a matter of reading w fast: more columns at a time keep more reads going, and
+ * below SMALL_ROWS what comes some microseconds later is asked for ahead. */
+enum { FEW_ROWS = 2, WIDE_VECTORS = 2 * TILE_VECTORS, SMALL_ROWS = 6, PREFETCH_STEPS = 128 };
 
 enum { STRIP_COLS = ATTNI_STRIP_BYTES / sizeof(real), MOST_COLS = WIDE_VECTORS * LANES };
 
@@ -33,6 +34,9 @@ typedef struct tile_columns {
     bool is_direct; /* whole vectors of y can be read and written */
     _Alignas(ATTNI_STRIP_BYTES) real start[MOST_COLS];
 } tile_columns;
+
+/* What is rarely run is not repeated in every tile's code. */
+#define NOT_INLINE static __attribute__((noinline))
 
 INLINE real *y_at(const attni_product_block *block, int64_t row, int64_t col) {
     return (real *)block->y + row * block->y_row_stride + col * block->y_col_stride;
@@ -64,7 +68,7 @@ INLINE void multiply_tile(const tile_columns *columns, const real *x, const int 
             const real *part =
                 strip + v * LANES / STRIP_COLS * strip_stride + v * LANES % STRIP_COLS;
             w[v] = load(part + k * STRIP_COLS);
-            if (rows < 6 && v * LANES % STRIP_COLS == 0) {
+            if (rows < SMALL_ROWS && v * LANES % STRIP_COLS == 0) {
                 __builtin_prefetch(part + (k + PREFETCH_STEPS) * STRIP_COLS);
             }
         }
@@ -87,7 +91,7 @@ INLINE void multiply_tile(const tile_columns *columns, const real *x, const int 
 }
 
 /* Between y and rows of a buffer; columns past y's last are 0. */
-static __attribute__((noinline)) void read_edge(const tile_columns *columns, int64_t row, int64_t rows, real *buffer) {
+NOT_INLINE void read_edge(const tile_columns *columns, int64_t row, int64_t rows, real *buffer) {
     const attni_product_block *block = columns->block;
     memset(buffer, 0, (size_t)(rows * MOST_COLS) * sizeof(real));
     for (int64_t r = 0; r < rows; ++r) {
@@ -97,8 +101,8 @@ static __attribute__((noinline)) void read_edge(const tile_columns *columns, int
     }
 }
 
-static __attribute__((noinline)) void write_edge(const tile_columns *columns, int64_t row, int64_t rows,
-                       const real *buffer) {
+NOT_INLINE void write_edge(const tile_columns *columns, int64_t row, int64_t rows,
+                           const real *buffer) {
     const attni_product_block *block = columns->block;
     for (int64_t r = 0; r < rows; ++r) {
         for (int64_t c = 0; c < columns->cols; ++c) {
@@ -134,10 +138,10 @@ static int choose_rows(int64_t left) {
     if (left >= ROWS && (left == ROWS || left >= ROWS + 4)) {
         return ROWS;
     }
-    if (left == 6 || left >= 6 + 4) {
-        return 6;
+    if (left == SMALL_ROWS || left >= SMALL_ROWS + 4) {
+        return SMALL_ROWS;
     }
-    return left < 6 ? (int)left : 4;
+    return left < SMALL_ROWS ? (int)left : 4;
 }
 
 INLINE void multiply_columns(const tile_columns *columns, const int vectors, const bool is_dense) {
@@ -146,8 +150,8 @@ INLINE void multiply_columns(const tile_columns *columns, const int vectors, con
         const int rows = choose_rows(num_rows - row);
         if (rows == ROWS) {
             multiply_rows(columns, row, ROWS, vectors, is_dense);
-        } else if (rows == 6) {
-            multiply_rows(columns, row, 6, vectors, is_dense);
+        } else if (rows == SMALL_ROWS) {
+            multiply_rows(columns, row, SMALL_ROWS, vectors, is_dense);
         } else if (rows == 5) {
             multiply_rows(columns, row, 5, vectors, is_dense);
         } else if (rows == 4) {
@@ -171,7 +175,7 @@ static void multiply_vector_columns(const tile_columns *columns) {
     multiply_columns(columns, 1, true);
 }
 
-/* Elements of x that are not neighbours along k: for what is rarely asked for, one shape will do. */
+/* Elements of x that are not neighbours along k are rare: one shape of tile will do. */
 static void multiply_spread_columns(const tile_columns *columns) {
     const int64_t rows = columns->block->rows;
     int64_t row = 0;
@@ -193,8 +197,7 @@ static void multiply_wide_columns(const tile_columns *columns) {
 
 /* How many vectors of columns are taken at a time; whole vectors past y's last column may lie past
  * the last strip, too. */
-static int choose_vectors(const attni_product_block *block, int64_t left) {
-    const bool is_dense = block->x_col_stride == 1 || block->depth <= 1;
+static int choose_vectors(const attni_product_block *block, bool is_dense, int64_t left) {
     if (is_dense && block->rows <= FEW_ROWS && left > (WIDE_VECTORS - 1) * LANES) {
         return WIDE_VECTORS;
     }
@@ -216,7 +219,7 @@ static void product_multiply(const attni_product_block *block) {
     tile_columns columns = {.block = block};
     for (int64_t col = 0; col < block->cols && block->rows > 0;) {
         const int64_t left = block->cols - col;
-        const int vectors = choose_vectors(block, left);
+        const int vectors = choose_vectors(block, is_dense, left);
         const int64_t width = vectors * LANES;
         columns.strip = (const real *)block->strips + col / STRIP_COLS * block->strip_stride +
                         col % STRIP_COLS;

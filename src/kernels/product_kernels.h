@@ -53,8 +53,7 @@ typedef struct attni_product_block {
 typedef struct attni_product_kernels {
     void (*multiply)(const attni_product_block *block);
 
-    /* strip[k][c] = w[k * k_stride + c * col_stride] for k < depth, 0 from c = cols on. The strip is
-     * aligned to ATTNI_STRIP_BYTES. */
+    /* strip[k][c] = w[k * k_stride + c * col_stride] for k < depth, 0 from c = cols on. */
     void (*pack)(void *strip, const void *w, int64_t k_stride, int64_t col_stride, int64_t depth,
                  int64_t cols);
 } attni_product_kernels;
