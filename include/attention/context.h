@@ -17,8 +17,8 @@
  *
  * Results do not depend on num_threads. The library never changes the number of threads BLAS uses:
  * it is the caller's to set, and where a matrix product is computed by BLAS the last bits may
- * depend on it (attn_sdpa_report says so for a call). A context with ATTN_GEMM_NATIVE calls no BLAS
- * at all.
+ * depend on it (attn_sdpa_report says so for a call). By default BLAS is left to the attention of
+ * float64; a context with ATTN_GEMM_NATIVE calls no BLAS at all.
  *
  * After fork() the child computes on its calling thread only, with every context of its parent.
  */
@@ -52,11 +52,14 @@ enum attn_engine {
 
 /* Who computes matrix products. */
 enum attn_gemm {
-    /* BLAS where the library was built with one, else native */
+    /* the faster one: native for the projections of multi-head attention; BLAS, where the library
+     * was built with one, for the products of ATTN_ENGINE_BLAS */
     ATTN_GEMM_DEFAULT = 0,
+
+    /* BLAS for all of them; a layer's copied weights are then put in order anew in each call */
     ATTN_GEMM_BLAS = 1,
 
-    /* the library's own portable product: slower, the same bits whatever BLAS or thread count */
+    /* the library's own product for all of them: the same bits whatever BLAS or thread count */
     ATTN_GEMM_NATIVE = 2
 };
 
@@ -117,7 +120,7 @@ typedef struct attn_context_info {
     /* as set */
     int32_t engine;
 
-    /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE */
+    /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE: who computes the products of ATTN_ENGINE_BLAS */
     int32_t gemm;
 
     /* 1 if BLAS admits one caller at a time (a serial or unknown build), else 0 */

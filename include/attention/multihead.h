@@ -146,7 +146,8 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_parameter_describe(const attn_mha 
                                                                  attn_tensor *shape);
 
 /*
- * Copies a parameter into the layer, replacing what was loaded or bound under the name. Any
+ * Copies a parameter into the layer, in the order in which forward reads it fastest, replacing what
+ * was loaded or bound under the name. Any
  * strides; float32 and float64 are converted to the layer's dtype. Errors: ATTN_ERROR_NULL;
  * ATTN_ERROR_PARAMETER no parameter of that name in this layer (the detail says which exist);
  * ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_MEMORY. The parameter keeps its old value on an
@@ -157,7 +158,8 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_load_parameter(attn_mha *layer, co
 
 /*
  * Uses the caller's memory as a parameter, without a copy. It must outlive the layer or the next
- * load or bind of the name; every forward reads it anew, so that changed values count. Any strides
+ * load or bind of the name; every forward reads it anew, so that changed values count, and puts it
+ * in order anew, which a copy saves. Any strides
  * of the layer's dtype. Errors: as attn_mha_load_parameter. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_bind_parameter(attn_mha *layer, const char *name,
@@ -234,8 +236,11 @@ typedef struct attn_mha_params {
  * ALiBi); scale and softcap apply. Masks have S columns, returned weights T. Layout     any
  * strides. workspace as in attn_sdpa, from attn_mha_workspace_bytes. Aliasing   an output must not
  * overlap itself, another output, an input or a bound parameter. query, key and value may be one
- * tensor. Numerics   the projections are matrix products of the layer's dtype, attention is
- * attn_sdpa's. Padded key and value rows may hold anything, NaN included: they never reach an
+ * tensor. Numerics   each element of a projection is one sum in the layer's dtype, from the bias on
+ * in the order of the features, so that its bits depend on nothing but its row, the parameters and
+ * the kernels: not on threads, other rows, or whether parameters are copied or bound. Attention is
+ * attn_sdpa's. BLAS takes part in the attention of float64 only, and where the context asks for
+ * ATTN_GEMM_BLAS. Padded key and value rows may hold anything, NaN included: they never reach an
  * output. Empty rows give out_proj.bias. Errors     as attn_sdpa, and ATTN_ERROR_PARAMETER, naming
  * it, if a parameter has not been set. Threads    any number of calls on one layer and one context
  * at once. Since 0.1. Defined by torch.nn.MultiheadAttention (2.13) in evaluation mode;

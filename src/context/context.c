@@ -26,6 +26,7 @@ struct attn_context {
     int32_t num_slots; /* items that may run at a time */
     int32_t engine;
     int32_t gemm;
+    bool demands_gemm; /* the caller chose it */
     pthread_mutex_t pool_mutex;        /* held while the pool is made */
     _Atomic(attni_thread_pool *) pool; /* NULL until the first call that needs threads */
 };
@@ -89,6 +90,7 @@ static void set_up(attn_context *context, const attn_context_params *params,
     context->gemm = params->gemm != ATTN_GEMM_DEFAULT ? params->gemm
                     : attni_blas_present()            ? ATTN_GEMM_BLAS
                                                       : ATTN_GEMM_NATIVE;
+    context->demands_gemm = params->gemm != ATTN_GEMM_DEFAULT;
     atomic_init(&context->pool, NULL);
 }
 
@@ -204,6 +206,10 @@ int32_t attni_context_engine(const attn_context *context) {
 
 int32_t attni_context_gemm(const attn_context *context) {
     return context->gemm;
+}
+
+bool attni_context_demands_gemm(const attn_context *context) {
+    return context->demands_gemm;
 }
 
 int32_t attni_context_threads(const attn_context *context) {

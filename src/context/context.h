@@ -5,6 +5,8 @@
 #ifndef ATTNI_CONTEXT_CONTEXT_H
 #define ATTNI_CONTEXT_CONTEXT_H
 
+#include <stdbool.h>
+
 #include <attention/context.h>
 
 #include "base/allocator.h"
@@ -19,9 +21,12 @@ attn_status attni_context_resolve(attn_context *context, attn_context **resolved
 const attni_allocator *attni_context_allocator(const attn_context *context);
 const attni_kernel_set *attni_context_kernels(const attn_context *context);
 
-/* As asked for, which may be "automatic" or "default". */
+/* As asked for, which may be "automatic". */
 int32_t attni_context_engine(const attn_context *context);
+
+/* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE, whatever was asked for; and whether it was asked for. */
 int32_t attni_context_gemm(const attn_context *context);
+bool attni_context_demands_gemm(const attn_context *context);
 
 /* Threads a call may use: 1 means that everything runs on the caller. */
 int32_t attni_context_threads(const attn_context *context);

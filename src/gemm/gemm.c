@@ -147,6 +147,14 @@ static bool is_aligned(const attni_gemm_call *call) {
     return addresses % attn_dtype_size_bytes(call->dtype) == 0;
 }
 
+/* BLAS adds to what C holds. */
+static void write_bias(const attni_gemm_call *call) {
+    const size_t element = attn_dtype_size_bytes(call->dtype);
+    const attni_strided_matrix from = {(char *)(uintptr_t)call->bias, 0, call->bias_stride};
+    const attni_strided_matrix to = {call->c.data, call->c.row_stride, call->c.col_stride};
+    attni_copy_matrix(to, from, call->rows, call->cols, element);
+}
+
 void attni_gemm_run_limited(const attni_gemm_call *call, int64_t limit, char *scratch) {
     const int64_t element = (int64_t)attn_dtype_size_bytes(call->dtype);
     if (call->rows == 0 || call->cols == 0) {
@@ -155,16 +163,20 @@ void attni_gemm_run_limited(const attni_gemm_call *call, int64_t limit, char *sc
     /* An empty sum is left to the native product: some BLAS versions do not write C when the inner
      * size is 0. */
     const bool by_blas = call->backend == ATTN_GEMM_BLAS && call->inner > 0 && is_aligned(call);
+    if (!by_blas) {
+        attni_gemm_native(call);
+        return;
+    }
     for (int64_t batch = 0; batch < call->batch; ++batch) {
         attni_gemm_call one = *call;
         one.a.data = attni_advance(call->a.data, batch * call->a.batch_stride * element);
         one.b.data = attni_advance(call->b.data, batch * call->b.batch_stride * element);
         one.c.data = attni_advance(call->c.data, batch * call->c.batch_stride * element);
-        if (by_blas) {
-            run_pieces(&one, limit, scratch);
-        } else {
-            attni_gemm_native(&one);
+        if (call->bias != NULL) {
+            write_bias(&one);
+            one.beta = 1;
         }
+        run_pieces(&one, limit, scratch);
     }
 }
 

@@ -2,12 +2,14 @@
  *
  * gemm.h: matrix products on views: C = alpha A B + beta C, for a batch of equal shapes.
  *
- * A view that BLAS cannot read in place (no unit stride along rows or columns, a stride that
- * repeats or reverses) is copied into scratch memory first, and only then. Sizes beyond BLAS's int
- * are cut into pieces. Elements that are not aligned to their own size go through the native
- * product, which needs no scratch, because a plan's memory may not depend on addresses. Arguments
- * are valid: this layer cannot fail, except that the BLAS itself may be unusable, which
- * attni_gemm_check finds out before a plan is run.
+ * There are two backends. BLAS: a view that it cannot read in place (no unit stride along rows or
+ * columns, a stride that repeats or reverses) is copied into scratch memory first, and only then;
+ * sizes beyond its int are cut into pieces. And the library's own, "native" product, which takes
+ * every view as it is and needs no scratch. Elements that are not aligned to their own size go
+ * through the latter whatever the backend, because a plan's memory may not depend on addresses.
+ *
+ * Arguments are valid: this layer cannot fail, except that the BLAS itself may be unusable, which
+ * attni_gemm_check finds out before a plan is run, and that threads may not be there.
  */
 #ifndef ATTNI_GEMM_GEMM_H
 #define ATTNI_GEMM_GEMM_H
@@ -18,6 +20,8 @@
 
 #include "base/error.h"
 #include "base/workspace.h"
+#include "context/context.h"
+#include "kernels/product_kernels.h"
 
 /* Element (b, r, c) at data + (b * batch_stride + r * row_stride + c * col_stride) * element size.
  */
@@ -29,7 +33,7 @@ typedef struct attni_matrix {
 } attni_matrix;
 
 /* One batched product. A is rows x inner, B inner x cols, C rows x cols. beta is 0 (C is only
- * written) or 1. */
+ * written) or 1; only where alpha is 1 may beta be 1, or may there be a bias, and not both. */
 typedef struct attni_gemm_call {
     int32_t backend; /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE */
     int32_t dtype;   /* float32 or float64 */
@@ -42,6 +46,10 @@ typedef struct attni_gemm_call {
     attni_matrix a;
     attni_matrix b;
     attni_matrix c;
+    const char *bias; /* added to every row: cols elements bias_stride apart, or NULL */
+    int64_t bias_stride;
+    const attni_product_kernels *kernels; /* of the native product, for dtype */
+    const char *strips; /* NULL, or B for the native product as strips.h has it, all batches' */
 } attni_gemm_call;
 
 /* ATTN_ERROR_BLAS if `backend` is a BLAS that cannot be used. */
@@ -55,8 +63,18 @@ size_t attni_gemm_add_scratch(const attni_gemm_call *call, attni_layout *layout)
  * call. */
 void attni_gemm_run(const attni_gemm_call *call, char *scratch);
 
-/* The two above for a BLAS whose sizes end at `limit` instead of INT32_MAX, so that tests can see
- * large sizes being cut. */
+enum { ATTNI_GEMM_MOST_TOGETHER = 4 };
+
+/* gemm_together.c: up to that many independent native products, shared out to the context's threads
+ * if there is enough to do. Fails as attni_parallel_for does, and then none has begun. */
+attn_status attni_gemm_native_together(attn_context *context, const attni_gemm_call *calls,
+                                       int32_t count);
+
+/* Whether that will use threads: attni_start_threads then tells beforehand if it can. */
+bool attni_gemm_wants_threads(const attni_gemm_call *calls, int32_t count);
+
+/* attni_gemm_add_scratch and attni_gemm_run for a BLAS whose sizes end at `limit` instead of
+ * INT32_MAX, so that tests can see large sizes being cut. */
 size_t attni_gemm_add_scratch_limited(const attni_gemm_call *call, int64_t limit,
                                       attni_layout *layout);
 void attni_gemm_run_limited(const attni_gemm_call *call, int64_t limit, char *scratch);
@@ -74,7 +92,37 @@ attni_blas_layout attni_blas_layout_of(const attni_matrix *matrix, int64_t rows,
  * 1 to INT32_MAX. */
 void attni_gemm_blas(const attni_gemm_call *call);
 
-/* gemm_native.c: one product (no batch) in plain C, any strides and alignment; inner may be 0. */
+/* gemm_native.c: the whole product by the library's own kernels, on the calling thread: any strides
+ * and alignment; inner may be 0. */
 void attni_gemm_native(const attni_gemm_call *call);
+
+/* Rows [row, row + rows) and columns [col, col + cols) of C in one batch; col is a multiple of a
+ * strip's columns. */
+typedef struct attni_gemm_part {
+    int64_t batch;
+    int64_t row;
+    int64_t rows;
+    int64_t col;
+    int64_t cols;
+} attni_gemm_part;
+
+/* How a native product is cut into parts, by its shapes alone. */
+typedef struct attni_gemm_grid {
+    int64_t row_block;
+    int64_t col_block;
+    int64_t row_blocks;
+    int64_t col_blocks;
+    int64_t num_parts;
+} attni_gemm_grid;
+
+/* gemm_native.c: the grid of a product, a part of it by its index, and its computation; parts may
+ * be computed at the same time, and how a product is cut changes no bit of it. */
+attni_gemm_grid attni_gemm_cut(const attni_gemm_call *call);
+attni_gemm_part attni_gemm_part_of(const attni_gemm_call *call, const attni_gemm_grid *grid,
+                                   int64_t index);
+void attni_gemm_native_part(const attni_gemm_call *call, const attni_gemm_part *part);
+
+/* gemm_native.c: how long a product takes, in multiply-adds. */
+double attni_gemm_work(const attni_gemm_call *call);
 
 #endif

@@ -19,14 +19,14 @@ typedef struct compiled_set {
 } compiled_set;
 
 /* One row: everything compiled for an instruction set. */
-#define COMPILED_SET(isa, name)                                                              \
-    {                                                                                        \
-        isa, {                                                                               \
-#name, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64, \
-                &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32,  \
-                &attni_stream_kernels_##name##_float32                                       \
-        }                                                                                    \
-    }
+/* clang-format off */
+#define COMPILED_SET(isa, name)                                                                    \
+    {isa,                                                                                          \
+     {#name, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,             \
+      &attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_float64,            \
+      &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32,                  \
+      &attni_stream_kernels_##name##_float32}}
+/* clang-format on */
 
 static const compiled_set compiled_sets[] = {
 #if defined(ATTNI_HAVE_ISA_avx512)
@@ -65,6 +65,10 @@ const attni_kernel_set *attni_kernel_set_find(const char *name) {
 
 const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t dtype) {
     return dtype == ATTN_DTYPE_FLOAT64 ? set->float64 : set->float32;
+}
+
+const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *set, int32_t dtype) {
+    return dtype == ATTN_DTYPE_FLOAT64 ? set->product_float64 : set->product_float32;
 }
 
 const char *attn_kernels_name(int32_t index) {

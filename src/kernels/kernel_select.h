@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kernels/lane_kernels.h"
+#include "kernels/product_kernels.h"
 #include "kernels/row_kernels.h"
 #include "kernels/stream_kernels.h"
 #include "kernels/tile_kernels.h"
@@ -17,6 +18,8 @@ typedef struct attni_kernel_set {
     const char *name;
     const attni_row_kernels *float32;
     const attni_row_kernels *float64;
+    const attni_product_kernels *product_float32;
+    const attni_product_kernels *product_float64;
     const attni_tile_kernels *tiles;
     const attni_lane_kernels *lanes;
     const attni_stream_kernels *streams;
@@ -31,5 +34,8 @@ const attni_kernel_set *attni_kernel_set_at(int32_t index);
 
 /* The row kernels of an element type, enum attn_dtype float32 or float64. */
 const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t dtype);
+
+/* The product kernels of such a type. */
+const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *set, int32_t dtype);
 
 #endif

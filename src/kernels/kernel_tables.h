@@ -7,6 +7,7 @@
 #define ATTNI_KERNELS_KERNEL_TABLES_H
 
 #include "kernels/lane_kernels.h"
+#include "kernels/product_kernels.h"
 #include "kernels/row_kernels.h"
 #include "kernels/stream_kernels.h"
 #include "kernels/tile_kernels.h"
@@ -19,6 +20,15 @@ extern const attni_row_kernels attni_row_kernels_avx2_float32;
 extern const attni_row_kernels attni_row_kernels_avx2_float64;
 extern const attni_row_kernels attni_row_kernels_avx512_float32;
 extern const attni_row_kernels attni_row_kernels_avx512_float64;
+
+extern const attni_product_kernels attni_product_kernels_baseline_float32;
+extern const attni_product_kernels attni_product_kernels_baseline_float64;
+extern const attni_product_kernels attni_product_kernels_neon_float32;
+extern const attni_product_kernels attni_product_kernels_neon_float64;
+extern const attni_product_kernels attni_product_kernels_avx2_float32;
+extern const attni_product_kernels attni_product_kernels_avx2_float64;
+extern const attni_product_kernels attni_product_kernels_avx512_float32;
+extern const attni_product_kernels attni_product_kernels_avx512_float64;
 
 extern const attni_tile_kernels attni_tile_kernels_baseline_float32;
 extern const attni_tile_kernels attni_tile_kernels_neon_float32;

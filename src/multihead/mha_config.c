@@ -87,6 +87,7 @@ static void derive_sizes(const attn_mha_config *config, attn_mha *layer) {
 static attn_status shape_slot(attn_mha *layer, int32_t slot, int64_t rows, int64_t cols) {
     attn_tensor *view = &layer->slots[slot].view;
     *view = (attn_tensor){.dtype = layer->dtype, .rank = cols > 0 ? 2 : 1, .shape = {rows, cols}};
+    layer->slots[slot].in_strips = cols > 0;
     view->strides[0] = cols > 0 ? cols : 1;
     view->strides[1] = cols > 0 ? 1 : 0;
     return attni_check_extent(attni_mha_slot_name(layer, slot), view);

@@ -17,13 +17,11 @@ typedef struct forward_pass {
     char *scratch; /* of the step that runs */
 } forward_pass;
 
-/* y = x W^T + b, with the heads of y side by side in memory: splitting them is a matter of strides.
- */
-static void project(const forward_pass *pass, int32_t weight, const attn_tensor *x,
-                    const attn_tensor *heads) {
-    const attni_projection projection =
-        attni_mha_projection(pass->problem, pass->plan, weight, *x, attni_mha_merged(heads));
-    attni_projection_run(&projection, pass->scratch);
+/* query, key and value times their weights, with the heads of the results side by side in memory:
+ * splitting them is a matter of strides. */
+static attn_status project(const forward_pass *pass) {
+    return attni_projection_run(pass->context, pass->problem->layer, pass->plan, 0,
+                                ATTNI_NUM_INPUT_PROJECTIONS, pass->scratch);
 }
 
 /* The rows of one position in all batches, (N, Hk * features): where the extra columns stand. */
@@ -96,11 +94,9 @@ static attn_status attend(const forward_pass *pass) {
 }
 
 /* output = concat(context) Wo^T + bo; concatenating heads is a matter of strides again. */
-static void combine(const forward_pass *pass) {
-    const attn_tensor merged = attni_mha_merged(&pass->plan->context);
-    const attni_projection projection = attni_mha_projection(
-        pass->problem, pass->plan, ATTNI_O_WEIGHT, merged, pass->problem->output);
-    attni_projection_run(&projection, pass->scratch);
+static attn_status combine(const forward_pass *pass) {
+    return attni_projection_run(pass->context, pass->problem->layer, pass->plan,
+                                ATTNI_NUM_INPUT_PROJECTIONS, 1, pass->scratch);
 }
 
 static void place_buffers(attni_mha_plan *plan, char *scratch) {
@@ -108,6 +104,10 @@ static void place_buffers(attni_mha_plan *plan, char *scratch) {
     plan->key.data = scratch + plan->key_offset;
     plan->value.data = scratch + plan->value_offset;
     plan->context.data = scratch + plan->context_offset;
+    plan->projections[0].c.data = plan->query.data;
+    plan->projections[1].c.data = plan->key.data;
+    plan->projections[2].c.data = plan->value.data;
+    plan->projections[3].a.data = plan->context.data;
 }
 
 attn_status attni_mha_run(attn_context *context, const attni_mha_problem *problem,
@@ -117,14 +117,15 @@ attn_status attni_mha_run(attn_context *context, const attni_mha_problem *proble
          * what ran is still reported. */
         return attni_sdpa_run(context, &plan->attention, &plan->attention_plan, NULL);
     }
+    if (plan->wants_threads) {
+        /* The last step may not be the first to find out that they cannot be started. */
+        ATTNI_TRY(attni_start_threads(context));
+    }
     const forward_pass pass = {context, problem, plan, scratch + plan->shared_offset};
     place_buffers(plan, scratch);
-    project(&pass, ATTNI_Q_WEIGHT, &problem->query, &plan->query);
-    project(&pass, ATTNI_K_WEIGHT, &problem->key, &plan->key);
-    project(&pass, ATTNI_V_WEIGHT, &problem->value, &plan->value);
+    ATTNI_TRY(project(&pass));
     append_extra_columns(&pass);
     clear_padding(&pass);
     ATTNI_TRY(attend(&pass));
-    combine(&pass);
-    return ATTN_OK;
+    return combine(&pass);
 }

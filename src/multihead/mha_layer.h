@@ -29,10 +29,17 @@ enum {
     ATTNI_NUM_SLOTS
 };
 
+/* Weights in the order of their projections. */
+enum { ATTNI_NUM_PROJECTIONS = 4, ATTNI_NUM_INPUT_PROJECTIONS = 3 };
+
 /* One tensor: copied (owned is its memory) or bound (owned is NULL). Not set: view.data is NULL,
- * its shape and strides being those of a copy. */
+ * its shape and strides being those of a copy.
+ *
+ * A copied weight is kept in the strips that the native product reads (gemm/strips.h), and only so:
+ * its view's strides are then those it would have as a dense matrix. */
 typedef struct attni_mha_slot {
     attn_tensor view;
+    bool in_strips; /* true of a weight that is not set, too: plans are made for a copied one */
     void *owned;
     size_t owned_bytes;
 } attni_mha_slot;
@@ -87,7 +94,10 @@ typedef struct attni_mha_plan {
     size_t value_offset;
     size_t context_offset;
     size_t shared_offset; /* the products' and the attention's own scratch, one after the other */
-    int32_t gemm;
+
+    /* Without the addresses of the four pieces above. */
+    attni_gemm_call projections[ATTNI_NUM_PROJECTIONS];
+    bool wants_threads; /* to project */
     attni_sdpa_problem attention;
     attni_sdpa_plan attention_plan;
     attni_layout layout;
@@ -108,18 +118,22 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
                             const attn_tensor *output, attni_data_rule data_rule,
                             attni_mha_problem *problem);
 
-/* projection.c: y = x W^T + b for x (N, L, in), y (N, L, out), W (out, in) and b (out) or NULL. */
-typedef struct attni_projection {
-    int32_t gemm;
-    bool is_batch_major; /* which of x's first two axes is outermost in memory */
-    attn_tensor x;
-    attn_tensor y;
-    const attn_tensor *weight;
-    const attn_tensor *bias;
-} attni_projection;
+/* projection.c: the weight of projection 0 to 3: query, key, value, output. */
+const attni_mha_slot *attni_projection_weight(const attn_mha *layer, int32_t projection);
 
-void attni_projection_add_scratch(const attni_projection *projection, attni_layout *layout);
-void attni_projection_run(const attni_projection *projection, char *scratch);
+/* projection.c: y = x W^T + b for x (N, L, in) and y (N, L or more, out), by `backend`. */
+attni_gemm_call attni_projection_call(const attni_mha_problem *problem, int32_t projection,
+                                      int32_t backend, const attni_product_kernels *kernels,
+                                      const attn_tensor *x, const attn_tensor *y);
+
+/* projection.c: the scratch memory that a call needs. */
+void attni_projection_add_scratch(const attn_mha *layer, int32_t projection,
+                                  const attni_gemm_call *call, attni_layout *layout);
+
+/* projection.c: projections [first, first + count) of a plan whose addresses are complete. */
+attn_status attni_projection_run(attn_context *context, const attn_mha *layer,
+                                 const attni_mha_plan *plan, int32_t first, int32_t count,
+                                 char *scratch);
 
 /* mha_plan.c */
 attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,
@@ -127,11 +141,6 @@ attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_pro
 
 /* mha_plan.c: heads (N, H, rows, features) as the projections see them: (N, rows, H * features). */
 attn_tensor attni_mha_merged(const attn_tensor *heads);
-
-/* mha_plan.c: the projection by the parameters of slot `weight` and its bias, from x to as many
- * rows of y. */
-attni_projection attni_mha_projection(const attni_mha_problem *problem, const attni_mha_plan *plan,
-                                      int32_t weight, attn_tensor x, attn_tensor y);
 
 /* mha_forward.c: computes; `scratch` is a block of the plan's layout. */
 attn_status attni_mha_run(attn_context *context, const attni_mha_problem *problem,

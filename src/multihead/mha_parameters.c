@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/checked_size.h"
+#include "gemm/strips.h"
 #include "multihead/mha_layer.h"
 #include "multihead/random_numbers.h"
 #include "tensor/element.h"
@@ -155,12 +157,19 @@ static attn_status check_layer_dtype(const attn_mha *layer, const parameter *whi
 
 attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_mha_slot *fresh) {
     const attn_tensor *old = &layer->slots[slot].view;
-    *fresh = (attni_mha_slot){.view = *old};
+    *fresh = (attni_mha_slot){.view = *old, .in_strips = old->rank > 1};
     const int64_t cols = old->rank > 1 ? old->shape[1] : 1;
+    const int64_t rows =
+        old->rank > 1 ? attni_strips_round_up(layer->dtype, old->shape[0]) : old->shape[0];
     fresh->view.strides[0] = cols;
     fresh->view.strides[1] = 1;
-    fresh->owned_bytes = (size_t)(old->shape[0] * cols) * attn_dtype_size_bytes(layer->dtype);
-    fresh->owned = attni_allocate(&layer->allocator, fresh->owned_bytes);
+    /* Filling up the last strip may be what no longer fits, and then there is no such memory. */
+    int64_t bytes;
+    if (attni_multiply(rows, cols, &bytes) &&
+        attni_multiply(bytes, (int64_t)attn_dtype_size_bytes(layer->dtype), &bytes)) {
+        fresh->owned_bytes = (size_t)bytes;
+        fresh->owned = attni_allocate(&layer->allocator, fresh->owned_bytes);
+    }
     fresh->view.data = fresh->owned;
     if (fresh->owned == NULL) {
         return attni_fail(ATTN_ERROR_MEMORY, "%s: allocation of %zu bytes failed",
@@ -209,7 +218,11 @@ attn_status attn_mha_load_parameter(attn_mha *layer, const char *name, const att
     ATTNI_TRY(allocate_slots(layer, which->first_slot, which->num_slots, fresh));
     for (int32_t i = 0; i < which->num_slots; ++i) {
         const attn_tensor part = part_of(layer, which, values, i);
-        attni_copy_tensor(&fresh[i].view, &part);
+        if (fresh[i].in_strips) {
+            attni_strips_pack(fresh[i].owned, layer->dtype, &part);
+        } else {
+            attni_copy_tensor(&fresh[i].view, &part);
+        }
     }
     replace_slots(layer, which->first_slot, which->num_slots, fresh);
     return ATTN_OK;
@@ -248,7 +261,12 @@ attn_status attn_mha_read_parameter(const attn_mha *layer, const char *name,
     }
     for (int32_t i = 0; i < which->num_slots; ++i) {
         const attn_tensor part = part_of(layer, which, values, i);
-        attni_copy_tensor(&part, &layer->slots[which->first_slot + i].view);
+        const attni_mha_slot *slot = &layer->slots[which->first_slot + i];
+        if (slot->in_strips) {
+            attni_strips_unpack(&part, slot->owned);
+        } else {
+            attni_copy_tensor(&part, &slot->view);
+        }
     }
     return ATTN_OK;
 }
@@ -291,7 +309,8 @@ attn_status attn_mha_parameter_describe(const attn_mha *layer, int64_t index, co
 
 /* How PyTorch draws each parameter; `limit` is the bound or the standard deviation. */
 static void fill_slot(const attn_mha *layer, int32_t slot, attni_random *random,
-                      const attn_tensor *view) {
+                      const attni_mha_slot *fresh) {
+    const attn_tensor *view = &fresh->view;
     const int64_t rows = view->shape[0];
     const int64_t cols = view->rank > 1 ? view->shape[1] : 1;
     int64_t fan_out = rows;
@@ -310,7 +329,10 @@ static void fill_slot(const attn_mha *layer, int32_t slot, attni_random *random,
         } else if (slot == ATTNI_BIAS_K || slot == ATTNI_BIAS_V) {
             value = sqrt(2.0 / (double)(rows + rows)) * attni_random_normal(random);
         }
-        attni_write_real(view->data, i, view->dtype, value);
+        const int64_t offset = fresh->in_strips
+                                   ? attni_strips_offset(view->dtype, cols, i % cols, i / cols)
+                                   : i;
+        attni_write_real(view->data, offset, view->dtype, value);
     }
 }
 
@@ -324,7 +346,8 @@ attn_status attn_mha_init_parameters(attn_mha *layer, uint64_t seed) {
     for (int32_t slot = 0; slot < ATTNI_NUM_SLOTS; ++slot) {
         attni_random random = attni_random_stream(seed, (uint64_t)slot);
         if (fresh[slot].owned != NULL) {
-            fill_slot(layer, slot, &random, &fresh[slot].view);
+            memset(fresh[slot].owned, 0, fresh[slot].owned_bytes);
+            fill_slot(layer, slot, &random, &fresh[slot]);
         }
     }
     replace_slots(layer, 0, ATTNI_NUM_SLOTS, fresh);

@@ -41,43 +41,42 @@ attn_tensor attni_mha_merged(const attn_tensor *heads) {
     };
 }
 
-attni_projection attni_mha_projection(const attni_mha_problem *problem, const attni_mha_plan *plan,
-                                      int32_t weight, attn_tensor x, attn_tensor y) {
-    static const int32_t bias_of[ATTNI_NUM_SLOTS] = {
-        [ATTNI_Q_WEIGHT] = ATTNI_Q_BIAS,
-        [ATTNI_K_WEIGHT] = ATTNI_K_BIAS,
-        [ATTNI_V_WEIGHT] = ATTNI_V_BIAS,
-        [ATTNI_O_WEIGHT] = ATTNI_O_BIAS,
-    };
-    const attni_mha_slot *slots = problem->layer->slots;
-    y.shape[1] = x.shape[1]; /* key and value have more rows than are projected */
-    return (attni_projection){
-        .gemm = plan->gemm,
-        .is_batch_major = problem->is_batch_major,
-        .x = x,
-        .y = y,
-        .weight = &slots[weight].view,
-        .bias = problem->layer->has_bias ? &slots[bias_of[weight]].view : NULL,
-    };
+/* The library's own products are the faster ones here for both types and all sizes measured, and
+ * they share the attention's threads, which those of a BLAS would compete with: BLAS projects only
+ * where the context demands it. */
+static int32_t choose_backend(const attn_context *context) {
+    return attni_context_demands_gemm(context) ? attni_context_gemm(context) : ATTN_GEMM_NATIVE;
+}
+
+static attn_status plan_projections(const attn_context *context, const attni_mha_problem *problem,
+                                    attni_mha_plan *plan) {
+    const int32_t backend = choose_backend(context);
+    ATTNI_TRY(attni_gemm_check(backend));
+    const attni_product_kernels *kernels =
+        attni_product_kernels_of(attni_context_kernels(context), problem->layer->dtype);
+    const attn_tensor merged[] = {attni_mha_merged(&plan->query), attni_mha_merged(&plan->key),
+                                  attni_mha_merged(&plan->value), attni_mha_merged(&plan->context)};
+    const attn_tensor *const from[] = {&problem->query, &problem->key, &problem->value, &merged[3]};
+    const attn_tensor *const to[] = {&merged[0], &merged[1], &merged[2], &problem->output};
+    for (int32_t i = 0; i < ATTNI_NUM_PROJECTIONS; ++i) {
+        plan->projections[i] =
+            attni_projection_call(problem, i, backend, kernels, from[i], to[i]);
+    }
+    const int32_t inputs = ATTNI_NUM_INPUT_PROJECTIONS;
+    plan->wants_threads =
+        backend == ATTN_GEMM_NATIVE &&
+        (attni_gemm_wants_threads(plan->projections, inputs) ||
+         attni_gemm_wants_threads(plan->projections + inputs, ATTNI_NUM_PROJECTIONS - inputs));
+    return ATTN_OK;
 }
 
 /* The steps' own scratch memory is used one step at a time, so they share the largest. */
 static size_t shared_bytes(const attni_mha_problem *problem, const attni_mha_plan *plan,
                            bool *overflow) {
-    const attni_projection projections[] = {
-        attni_mha_projection(problem, plan, ATTNI_Q_WEIGHT, problem->query,
-                             attni_mha_merged(&plan->query)),
-        attni_mha_projection(problem, plan, ATTNI_K_WEIGHT, problem->key,
-                             attni_mha_merged(&plan->key)),
-        attni_mha_projection(problem, plan, ATTNI_V_WEIGHT, problem->value,
-                             attni_mha_merged(&plan->value)),
-        attni_mha_projection(problem, plan, ATTNI_O_WEIGHT, attni_mha_merged(&plan->context),
-                             problem->output),
-    };
     size_t most = plan->attention_plan.layout.bytes;
-    for (int i = 0; i < 4; ++i) {
+    for (int32_t i = 0; i < ATTNI_NUM_PROJECTIONS; ++i) {
         attni_layout step = {0};
-        attni_projection_add_scratch(&projections[i], &step);
+        attni_projection_add_scratch(problem->layer, i, &plan->projections[i], &step);
         most = step.bytes > most ? step.bytes : most;
         *overflow = *overflow || step.overflow;
     }
@@ -125,7 +124,7 @@ static attn_status plan_attention(const attn_context *context, const attni_mha_p
 attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,
                                 attni_mha_plan *plan) {
     const attn_mha *layer = problem->layer;
-    *plan = (attni_mha_plan){.gemm = attni_context_gemm(context)};
+    *plan = (attni_mha_plan){0};
     attni_layout *layout = &plan->layout;
     int64_t src_rows;
     if (!attni_add(problem->src_len, problem->extra_cols, &src_rows)) {
@@ -142,6 +141,7 @@ attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_pro
                                layout, &plan->context_offset);
     size_t bytes;
     ATTNI_TRY(attni_layout_bytes(layout, &bytes));
+    ATTNI_TRY(plan_projections(context, problem, plan));
     ATTNI_TRY(plan_attention(context, problem, plan));
     bool overflow = false;
     const size_t shared = shared_bytes(problem, plan, &overflow);

@@ -3,9 +3,18 @@
  * projection.c: y = x W^T + b on views, as few matrix products as the layouts allow.
  */
 #include "base/checked_size.h"
+#include "gemm/strips.h"
 #include "multihead/mha_layer.h"
-#include "tensor/element.h"
-#include "tensor/strided_copy.h"
+
+/* The slots of each projection. */
+static const int32_t weight_slots[ATTNI_NUM_PROJECTIONS] = {ATTNI_Q_WEIGHT, ATTNI_K_WEIGHT,
+                                                            ATTNI_V_WEIGHT, ATTNI_O_WEIGHT};
+static const int32_t bias_slots[ATTNI_NUM_PROJECTIONS] = {ATTNI_Q_BIAS, ATTNI_K_BIAS, ATTNI_V_BIAS,
+                                                          ATTNI_O_BIAS};
+
+const attni_mha_slot *attni_projection_weight(const attn_mha *layer, int32_t projection) {
+    return &layer->slots[weight_slots[projection]];
+}
 
 /* Whether each batch's rows follow those of the batch before, a row's distance apart. */
 static bool follows(const attni_matrix *matrix, int64_t rows) {
@@ -13,55 +22,89 @@ static bool follows(const attni_matrix *matrix, int64_t rows) {
     return attni_multiply(rows, matrix->row_stride, &reach) && matrix->batch_stride == reach;
 }
 
-/* x and y as batches of row-major matrices: (outer, inner, features), or one batch where both
- * collapse. */
-static attni_gemm_call product_of(const attni_projection *projection) {
-    const int32_t outer = projection->is_batch_major ? 0 : 1;
+/* One batch of rows instead of many, where the layouts allow it. */
+static void collapse_batches(attni_gemm_call *call) {
+    const bool collapses = follows(&call->a, call->rows) && follows(&call->c, call->rows);
+    if (call->batch <= 1 || collapses) {
+        call->rows *= call->batch;
+        call->batch = call->rows > 0 ? 1 : 0;
+    } else if (call->rows == 1) {
+        /* One row per batch: the batch axis is the row axis. */
+        call->rows = call->batch;
+        call->batch = 1;
+        call->a.row_stride = call->a.batch_stride;
+        call->c.row_stride = call->c.batch_stride;
+    }
+}
+
+attni_gemm_call attni_projection_call(const attni_mha_problem *problem, int32_t projection,
+                                      int32_t backend, const attni_product_kernels *kernels,
+                                      const attn_tensor *x, const attn_tensor *y) {
+    const attn_mha *layer = problem->layer;
+    const attni_mha_slot *slot = attni_projection_weight(layer, projection);
+    const attn_tensor *weight = &slot->view;
+    const attn_tensor *bias = &layer->slots[bias_slots[projection]].view;
+    const int32_t outer = problem->is_batch_major ? 0 : 1;
     const int32_t inner = 1 - outer;
-    const attn_tensor *x = &projection->x;
-    const attn_tensor *y = &projection->y;
-    const attn_tensor *weight = projection->weight;
     attni_gemm_call call = {
-        .backend = projection->gemm,
-        .dtype = x->dtype,
+        .backend = backend,
+        .dtype = layer->dtype,
         .batch = x->shape[outer],
         .rows = x->shape[inner],
         .cols = weight->shape[0],
         .inner = weight->shape[1],
         .alpha = 1,
-        .beta = projection->bias != NULL ? 1 : 0,
         .a = {x->data, x->strides[outer], x->strides[inner], x->strides[2]},
         .b = {weight->data, 0, weight->strides[1], weight->strides[0]},
         .c = {y->data, y->strides[outer], y->strides[inner], y->strides[2]},
+        .bias = layer->has_bias ? bias->data : NULL,
+        .bias_stride = bias->strides[0],
+        .kernels = kernels,
+        .strips = slot->in_strips ? slot->owned : NULL,
     };
-    const bool collapses = follows(&call.a, call.rows) && follows(&call.c, call.rows);
-    if (call.batch <= 1 || collapses) {
-        call.rows *= call.batch;
-        call.batch = call.rows > 0 ? 1 : 0;
-    } else if (call.rows == 1) {
-        /* One row per batch: the batch axis is the row axis. */
-        call.rows = call.batch;
-        call.batch = 1;
-        call.a.row_stride = call.a.batch_stride;
-        call.c.row_stride = call.c.batch_stride;
-    }
+    collapse_batches(&call);
     return call;
 }
 
-void attni_projection_add_scratch(const attni_projection *projection, attni_layout *layout) {
-    const attni_gemm_call call = product_of(projection);
-    attni_gemm_add_scratch(&call, layout);
+/* BLAS cannot read strips. */
+static bool needs_dense_copy(const attni_mha_slot *weight, const attni_gemm_call *call) {
+    return weight->in_strips && call->backend == ATTN_GEMM_BLAS;
 }
 
-void attni_projection_run(const attni_projection *projection, char *scratch) {
-    const attni_gemm_call call = product_of(projection);
-    const size_t element = attn_dtype_size_bytes(call.dtype);
-    for (int64_t batch = 0; projection->bias != NULL && batch < call.batch; ++batch) {
-        const attni_strided_matrix bias = {projection->bias->data, 0, projection->bias->strides[0]};
-        const int64_t offset = batch * call.c.batch_stride * (int64_t)element;
-        const attni_strided_matrix rows = {attni_advance(call.c.data, offset), call.c.row_stride,
-                                           call.c.col_stride};
-        attni_copy_matrix(rows, bias, call.rows, call.cols, element);
+void attni_projection_add_scratch(const attn_mha *layer, int32_t projection,
+                                  const attni_gemm_call *call, attni_layout *layout) {
+    const size_t element = attn_dtype_size_bytes(call->dtype);
+    if (needs_dense_copy(attni_projection_weight(layer, projection), call)) {
+        attni_layout_add(layout, call->cols, (size_t)call->inner * element);
+    }
+    attni_gemm_add_scratch(call, layout);
+}
+
+static void run_by_blas(const attni_mha_slot *weight, const attni_gemm_call *planned,
+                        char *scratch) {
+    attni_gemm_call call = *planned;
+    if (needs_dense_copy(weight, &call)) {
+        attni_layout layout = {0};
+        attni_layout_add(&layout, call.cols,
+                         (size_t)call.inner * attn_dtype_size_bytes(call.dtype));
+        attn_tensor dense = weight->view;
+        dense.data = scratch;
+        attni_strips_unpack(&dense, weight->owned);
+        call.b.data = scratch;
+        call.strips = NULL;
+        scratch += layout.bytes;
     }
     attni_gemm_run(&call, scratch);
+}
+
+attn_status attni_projection_run(attn_context *context, const attn_mha *layer,
+                                 const attni_mha_plan *plan, int32_t first, int32_t count,
+                                 char *scratch) {
+    if (plan->projections[first].backend == ATTN_GEMM_NATIVE) {
+        return attni_gemm_native_together(context, &plan->projections[first], count);
+    }
+    for (int32_t i = first; i < first + count; ++i) {
+        run_by_blas(attni_projection_weight(layer, i), &plan->projections[i], scratch);
+    }
+    return ATTN_OK;
 }

@@ -85,6 +85,10 @@ static attni_matrix transposed(attni_matrix matrix) {
         .data = matrix.data, .row_stride = matrix.col_stride, .col_stride = matrix.row_stride};
 }
 
+static const attni_product_kernels *product_kernels(const attni_blas_engine *engine) {
+    return attni_product_kernels_of(attni_context_kernels(engine->context), engine->problem->dtype);
+}
+
 /* scores[:, first_col ...] = scale * Q K^T for `count` rows of `keys`. */
 static void score_columns(const attni_blas_engine *engine, attni_matrix keys, int64_t first_col,
                           int64_t count) {
@@ -104,6 +108,7 @@ static void score_columns(const attni_blas_engine *engine, attni_matrix keys, in
         .c = {.data = attni_scores_at(engine, 0, first_col),
               .row_stride = engine->plan->score_cols,
               .col_stride = 1},
+        .kernels = product_kernels(engine),
     };
     attni_gemm_run(&call, engine->gemm_scratch);
 }
@@ -186,6 +191,7 @@ static void weigh_values(attni_blas_engine *engine) {
         .c = {.data = engine->block_output,
               .row_stride = engine->block_output_stride,
               .col_stride = 1},
+        .kernels = product_kernels(engine),
     };
     attni_gemm_run(&call, engine->gemm_scratch);
     for (int64_t index = 0; index < engine->num_rows; ++index) {

@@ -14,7 +14,7 @@
 #include "softmax_fixture.h"
 
 /* Calls large enough to be shared among threads. */
-enum { MANY_ROWS = 1024, MANY_KEYS = MANY_ROWS };
+enum { MANY_ROWS = 1024, MANY_KEYS = MANY_ROWS, MANY_FEATURES = 32 };
 
 /* Everything a scenario may need; the context is made before its `prepare`. */
 typedef struct fault_scene {
@@ -27,6 +27,7 @@ typedef struct fault_scene {
     softmax_fixture softmax;
     mha_fixture mha;
     float large_output[MANY_ROWS];
+    float forward_output[MANY_ROWS * MANY_FEATURES];
 } fault_scene;
 
 /* One call under test. assert_unchanged looks for effects of a failed call, assert_done for those
@@ -234,6 +235,41 @@ static void assert_large_sdpa_done(fault_scene *scene) {
     refusal_assert_close("output", scene->large_output, expected, MANY_ROWS);
 }
 
+/*
+ * A first call whose projections start the context's threads: one key makes the attention itself
+ * too little to share. Fresh biases are 0, so output is 0 where query, key and value are.
+ */
+static void prepare_large_forward(fault_scene *scene) {
+    const attn_mha_config config = {
+        .struct_size = sizeof config, .embed_dim = MANY_FEATURES, .num_heads = 1};
+    refusal_assert_ok("attn_mha_create",
+                      attn_mha_create(scene->context, &config, &scene->made_layer));
+    refusal_assert_ok("attn_mha_init_parameters",
+                      attn_mha_init_parameters(scene->made_layer, 3));
+    refusal_fill(scene->forward_output, sizeof scene->forward_output);
+}
+
+static attn_status run_large_forward(fault_scene *scene) {
+    static float input[MANY_ROWS * MANY_FEATURES];
+    const int64_t rows[] = {MANY_ROWS, MANY_FEATURES};
+    const int64_t keys[] = {1, MANY_FEATURES};
+    const attn_tensor query = refusal_view(input, ATTN_DTYPE_FLOAT32, 2, rows);
+    const attn_tensor key = refusal_view(input, ATTN_DTYPE_FLOAT32, 2, keys);
+    const attn_tensor output = refusal_view(scene->forward_output, ATTN_DTYPE_FLOAT32, 2, rows);
+    return attn_mha_forward(scene->context, scene->made_layer, &query, &key, &key, NULL, &output,
+                            NULL, 0);
+}
+
+static void assert_large_forward_unchanged(fault_scene *scene) {
+    refusal_assert_untouched("output", scene->forward_output, sizeof scene->forward_output);
+}
+
+static void assert_large_forward_done(fault_scene *scene) {
+    for (int64_t i = 0; i < MANY_ROWS * MANY_FEATURES; ++i) {
+        assert_true(scene->forward_output[i] == 0);
+    }
+}
+
 static const fault_scenario scenarios[] = {
     {"context_create", 1, nothing, run_context_create, assert_no_context, assert_context_computes,
      destroy_made_context, "context: allocation of ..."},
@@ -253,6 +289,8 @@ static const fault_scenario scenarios[] = {
      nothing, "workspace: allocation of ..."},
     {"sdpa_that_starts_threads", 3, prepare_large_sdpa, run_large_sdpa, assert_large_sdpa_unchanged,
      assert_large_sdpa_done, nothing, "..."},
+    {"mha_forward_that_starts_threads", 3, prepare_large_forward, run_large_forward,
+     assert_large_forward_unchanged, assert_large_forward_done, destroy_made_layer, "..."},
 };
 
 /* Runs a scenario with its n-th allocation failing. Returns whether there was an n-th one. */

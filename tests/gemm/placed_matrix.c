@@ -136,6 +136,9 @@ void matrix_fill_reals(placed_matrix *matrix, random_state *random) {
 
 gemm_case gemm_case_make(const attni_gemm_call *call, gemm_layouts layouts, random_state *random) {
     gemm_case item = {.call = *call};
+    if (item.call.kernels == NULL) {
+        item.call.kernels = attni_product_kernels_of(attni_kernel_set_at(0), call->dtype);
+    }
     item.a = matrix_place(layouts.a, call->dtype, call->batch, call->rows, call->inner, false);
     item.b = matrix_place(layouts.b, call->dtype, call->batch, call->inner, call->cols, false);
     item.c = matrix_place(layouts.c, call->dtype, call->batch, call->rows, call->cols, true);

@@ -73,7 +73,7 @@ typedef struct gemm_layouts {
 } gemm_layouts;
 
 /* Matrices for the sizes and numbers of `call`, whose own matrices are ignored; a and b hold
- * integers, c NaN if beta is 0. */
+ * integers, c NaN if beta is 0. The kernels are the CPU's best if the call names none. */
 gemm_case gemm_case_make(const attni_gemm_call *call, gemm_layouts layouts, random_state *random);
 void gemm_case_free(gemm_case *item);
 

@@ -31,6 +31,7 @@ static void product_in_pieces_is_the_whole_product(void **state) {
         const gemm_layouts layouts = {(enum matrix_layout)(triple % NUM_LAYOUTS),
                                       (enum matrix_layout)(triple / NUM_LAYOUTS % NUM_LAYOUTS),
                                       (enum matrix_layout)(triple / NUM_LAYOUTS / NUM_LAYOUTS)};
+        const bool is_added = random_between(&random, 0, 1) == 1;
         const attni_gemm_call call = {
             .backend = ATTN_GEMM_BLAS,
             .dtype = random_between(&random, 0, 1) == 0 ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64,
@@ -38,8 +39,8 @@ static void product_in_pieces_is_the_whole_product(void **state) {
             .rows = sizes[random_between(&random, 0, NUM_SIZES - 1)],
             .cols = sizes[random_between(&random, 0, NUM_SIZES - 1)],
             .inner = sizes[random_between(&random, 0, NUM_SIZES - 1)],
-            .alpha = 2,
-            .beta = (double)random_between(&random, 0, 1),
+            .alpha = is_added ? 1 : 2,
+            .beta = is_added ? 1 : 0,
         };
         gemm_case item = gemm_case_make(&call, layouts, &random);
         char *expected = gemm_case_expected(&item);

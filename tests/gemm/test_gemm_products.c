@@ -36,15 +36,16 @@ static void check_integers(const attni_gemm_call *call, gemm_layouts layouts,
 
 /* Backend, type and beta number `choice` of 8; the rest at random. */
 static attni_gemm_call make_call(int choice, random_state *random) {
+    const bool is_added = (choice & 4) != 0; /* and then has no factor */
     return (attni_gemm_call){
         .backend = choice & 1 ? ATTN_GEMM_BLAS : ATTN_GEMM_NATIVE,
         .dtype = choice & 2 ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64,
-        .beta = choice & 4 ? 1 : 0,
+        .beta = is_added ? 1 : 0,
         .batch = batches[random_between(random, 0, 2)],
         .rows = sizes[random_between(random, 0, NUM_SIZES - 1)],
         .cols = sizes[random_between(random, 0, NUM_SIZES - 1)],
         .inner = sizes[random_between(random, 0, NUM_SIZES - 1)],
-        .alpha = alphas[random_between(random, 0, 2)],
+        .alpha = is_added ? 1 : alphas[random_between(random, 0, 2)],
     };
 }
 
@@ -90,18 +91,23 @@ static void product_of_integers_of_every_size_is_exact(void **state) {
     }
 }
 
-/* Sizes just around the native product's tiles of 32 and 64. */
-static void product_of_integers_around_the_tiles_is_exact(void **state) {
+/* Sizes just around the native product's blocks, with every set of kernels. */
+static void product_of_integers_around_the_blocks_is_exact(void **state) {
     (void)state;
-    static const int64_t around[] = {31, 32, 33, 63, 64, 65, 129};
+    static const int64_t around[] = {63, 64, 65, 97, 129};
+    static const int64_t inner[] = {255, 256, 257, 513};
     random_state random = random_seeded(123);
-    for (int i = 0; i < 7 * 7; ++i) {
-        attni_gemm_call call = make_call(2 * (i % 4), &random);
-        call.batch = 1;
-        call.rows = around[i % 7];
-        call.cols = around[i / 7];
-        call.inner = around[random_between(&random, 0, 6)];
-        check_integers(&call, random_layouts(&random), &random);
+    const attni_kernel_set *set;
+    for (int32_t k = 0; (set = attni_kernel_set_at(k)) != NULL; ++k) {
+        for (int i = 0; i < 5 * 5; ++i) {
+            attni_gemm_call call = make_call(2 * (i % 4), &random);
+            call.batch = 1;
+            call.rows = around[i % 5];
+            call.cols = around[i / 5];
+            call.inner = inner[random_between(&random, 0, 3)];
+            call.kernels = attni_product_kernels_of(set, call.dtype);
+            check_integers(&call, random_layouts(&random), &random);
+        }
     }
 }
 
@@ -120,7 +126,7 @@ static void assert_reals(const gemm_case *item) {
                 sum += term;
                 magnitude += fabsl(term);
             }
-            const long double bound = (long double)(unit * ((double)call->inner + 3)) *
+            const long double bound = (long double)(unit * ((double)call->inner + 2)) *
                                       fabsl((long double)call->alpha) * magnitude;
             const double actual = matrix_get(&item->c, 0, r, c);
             if (!(fabsl((long double)actual - (long double)call->alpha * sum) <= bound)) {
@@ -261,7 +267,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(product_of_integers_in_every_layout_is_exact),
         cmocka_unit_test(product_of_integers_of_every_size_is_exact),
-        cmocka_unit_test(product_of_integers_around_the_tiles_is_exact),
+        cmocka_unit_test(product_of_integers_around_the_blocks_is_exact),
         cmocka_unit_test(product_of_reals_is_within_its_roundings),
         cmocka_unit_test(product_of_unaligned_reals_is_the_native_one),
         cmocka_unit_test(scratch_is_only_for_what_blas_cannot_read),

@@ -61,7 +61,7 @@ static void multiply_once(struct worker *worker) {
     }
     const attni_matrix b_rows = {(char *)worker->b, 0, cols, 1};
     const attni_matrix b_columns = {(char *)worker->b, 0, 1, inner};
-    const attni_gemm_call call = {.backend = ATTN_GEMM_BLAS,
+    attni_gemm_call call = {.backend = ATTN_GEMM_BLAS,
                                   .dtype = is_single ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64,
                                   .batch = 1,
                                   .rows = rows,
@@ -71,6 +71,7 @@ static void multiply_once(struct worker *worker) {
                                   .a = {(char *)worker->a, 0, inner, 1},
                                   .b = transposed ? b_columns : b_rows,
                                   .c = {(char *)worker->c, 0, cols, 1}};
+    call.kernels = attni_product_kernels_of(attni_kernel_set_at(0), call.dtype);
     attni_gemm_run(&call, NULL);
     for (int64_t i = 0; i < rows * cols; ++i) {
         double expected = 0;

@@ -160,6 +160,101 @@ static void mha_bits_do_not_depend_on_threads(void **state) {
     destroy_contexts(contexts);
 }
 
+/* Layers whose projections are shared out, or a single row read through wide weights. */
+static const attn_mha_config wide_configs[] = {
+    {.struct_size = sizeof(attn_mha_config), .embed_dim = 72, .num_heads = 3, .batch_first = 1},
+    {.struct_size = sizeof(attn_mha_config),
+     .embed_dim = 100,
+     .num_heads = 4,
+     .num_kv_heads = 2,
+     .kdim = 40,
+     .vdim = 33,
+     .dtype = ATTN_DTYPE_FLOAT64},
+    {.struct_size = sizeof(attn_mha_config), .embed_dim = 520, .num_heads = 8, .add_bias_kv = 1},
+};
+static const int64_t wide_rows[] = {150, 130, 1};
+enum { NUM_WIDE = 3 };
+
+static void projected_bits_do_not_depend_on_threads(void **state) {
+    (void)state;
+    attn_context *contexts[NUM_CONTEXTS];
+    create_contexts(contexts);
+    for (int w = 0; w < NUM_WIDE; ++w) {
+        mha_setup setup;
+        mha_setup_create(&setup, &wide_configs[w], 2, wide_rows[w], 3, 163);
+        mha_setup_run(contexts[0], &setup);
+        const attn_tensor *output = copied(&setup.pool, setup.output);
+        for (int k = 1; k < NUM_CONTEXTS; ++k) {
+            mha_setup_run(contexts[k], &setup);
+            assert_same_bits("output", setup.output, output);
+        }
+        mha_setup_destroy(&setup);
+    }
+    destroy_contexts(contexts);
+}
+
+/* Copied weights are kept in another order than bound ones are read in. */
+static void mha_bits_do_not_depend_on_whose_the_parameters_are(void **state) {
+    (void)state;
+    attn_context *context = native_context(2);
+    for (int w = 0; w < NUM_WIDE; ++w) {
+        mha_setup setup;
+        mha_setup_create(&setup, &wide_configs[w], 2, wide_rows[w], 5, 167);
+        mha_setup_run(context, &setup);
+        const attn_tensor *output = copied(&setup.pool, setup.output);
+        for (int p = 0; p < setup.num_parameters; ++p) {
+            assert_ok(attn_mha_bind_parameter(setup.layer, setup.parameters[p].name,
+                                              &setup.parameters[p].values));
+            mha_setup_run(context, &setup);
+            assert_same_bits(setup.parameters[p].name, setup.output, output);
+        }
+        mha_setup_destroy(&setup);
+    }
+    attn_context_destroy(context);
+}
+
+/* A row of a long call is that row alone: no sum depends on how many others there are. */
+static void projected_bits_do_not_depend_on_other_rows(void **state) {
+    (void)state;
+    attn_context *context = native_context(1);
+    mha_setup setup;
+    mha_setup_create(&setup, &wide_configs[0], 1, 1, 7, 169);
+    setup.params.attn_weights = NULL;
+    mha_setup_run(context, &setup);
+    const attn_tensor *output = copied(&setup.pool, setup.output);
+    const int64_t shape[] = {40, 1, wide_configs[0].embed_dim};
+    attn_tensor *many = pool_output(&setup.pool, ATTN_DTYPE_FLOAT32, 3, shape, LAYOUT_CONTIGUOUS);
+    attn_tensor inputs[] = {*setup.query, *setup.key, *setup.value};
+    for (int i = 0; i < 3; ++i) {
+        inputs[i].shape[0] = shape[0];
+        inputs[i].strides[0] = 0;
+    }
+    assert_ok(attn_mha_forward(context, setup.layer, &inputs[0], &inputs[1], &inputs[2],
+                               &setup.params, many, NULL, 0));
+    attn_tensor repeated = *output;
+    repeated.shape[0] = shape[0];
+    repeated.strides[0] = 0;
+    assert_same_bits("output", many, &repeated);
+    mha_setup_destroy(&setup);
+    attn_context_destroy(context);
+}
+
+/* A float32 forward of a context without settings calls no BLAS. */
+static void default_float32_mha_is_the_native_one(void **state) {
+    (void)state;
+    attn_context *context = native_context(2);
+    mha_setup setup;
+    mha_setup_create(&setup, &wide_configs[0], 2, wide_rows[0], 90, 173);
+    mha_setup_run(context, &setup);
+    const attn_tensor *output = copied(&setup.pool, setup.output),
+                      *weights = copied(&setup.pool, setup.weights);
+    mha_setup_run(NULL, &setup);
+    assert_same_bits("output", setup.output, output);
+    assert_same_bits("weights", setup.weights, weights);
+    mha_setup_destroy(&setup);
+    attn_context_destroy(context);
+}
+
 static void softmax_bits_do_not_depend_on_threads(void **state) {
     (void)state;
     const int64_t shape[] = {700, 311};
@@ -255,6 +350,10 @@ int main(void) {
         cmocka_unit_test(sdpa_bits_do_not_depend_on_threads),
         cmocka_unit_test(averaged_weights_bits_do_not_depend_on_threads),
         cmocka_unit_test(mha_bits_do_not_depend_on_threads),
+        cmocka_unit_test(projected_bits_do_not_depend_on_threads),
+        cmocka_unit_test(mha_bits_do_not_depend_on_whose_the_parameters_are),
+        cmocka_unit_test(projected_bits_do_not_depend_on_other_rows),
+        cmocka_unit_test(default_float32_mha_is_the_native_one),
         cmocka_unit_test(softmax_bits_do_not_depend_on_threads),
         cmocka_unit_test(sdpa_bits_do_not_depend_on_the_workspace),
         cmocka_unit_test(sdpa_bits_do_not_depend_on_which_arguments_are_one_tensor),

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * product_kernels.c: products by tiles of y that stay in registers from the first k to the last: a
+ * few rows of x, an element of each at a time, times a few vectors of columns.
+ */
+#include "kernels/product_kernels.h"
+
+#include "kernels/kernel_tables.h"
+#include "kernels/vectors.h"
+
+/* A tile's sums, with 16 registers 12 of them, with 32 registers 24, leave room for what they are
+ * made of. */
+#if VECTOR_BYTES == 64
+enum { ROWS = 12, TILE_VECTORS = 2 };
+#elif defined(__aarch64__)
+enum { ROWS = 6, TILE_VECTORS = 4 };
+#else
+enum { ROWS = 6, TILE_VECTORS = 2 };
+#endif
+
+/* Very few rows are a matter of reading w fast: more columns at a time keep more reads going, and
+ * below SMALL_ROWS what comes some microseconds later is asked for ahead. */
+enum { FEW_ROWS = 2, WIDE_VECTORS = 2 * TILE_VECTORS, SMALL_ROWS = 6, PREFETCH_STEPS = 128 };
+
+enum { STRIP_COLS = ATTNI_STRIP_BYTES / sizeof(real), MOST_COLS = WIDE_VECTORS * LANES };
+
+/* Columns [col, col + vectors * LANES) of a block, and where their sums come from and go to: y, or
+ * a buffer where y has no room for whole vectors. */
+typedef struct tile_columns {
+    const attni_product_block *block;
+    const real *strip; /* of the first column */
+    int64_t col;
+    int64_t cols;   /* that y has */
+    bool is_direct; /* whole vectors of y can be read and written */
+    _Alignas(ATTNI_STRIP_BYTES) real start[MOST_COLS];
+} tile_columns;
+
+/* What is rarely run is not repeated in every tile's code. */
+#define NOT_INLINE static __attribute__((noinline))
+
+INLINE real *y_at(const attni_product_block *block, int64_t row, int64_t col) {
+    return (real *)block->y + row * block->y_row_stride + col * block->y_col_stride;
+}
+
+/* to = factor * (from + x w) for `rows` rows of x and `vectors` vectors of columns; these two and
+ * is_dense, x's unit stride along k, are constants where this is inlined. */
+INLINE void multiply_tile(const tile_columns *columns, const real *x, const int rows,
+                          const int vectors, const bool is_dense, const real *from,
+                          int64_t from_stride, real *to, int64_t to_stride) {
+    const int64_t depth = columns->block->depth;
+    const int64_t strip_stride = columns->block->strip_stride;
+    const int64_t row_stride = columns->block->x_row_stride;
+    const int64_t col_stride = is_dense ? 1 : columns->block->x_col_stride;
+    const real factor = (real)columns->block->factor;
+    const real *strip = columns->strip;
+    vector sums[ROWS][WIDE_VECTORS];
+    UNROLL
+    for (int r = 0; r < rows; ++r) {
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            sums[r][v] = load(from + r * from_stride + v * LANES);
+        }
+    }
+    for (int64_t k = 0; k < depth; ++k) {
+        vector w[WIDE_VECTORS];
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            const real *part =
+                strip + v * LANES / STRIP_COLS * strip_stride + v * LANES % STRIP_COLS;
+            w[v] = load(part + k * STRIP_COLS);
+            if (rows < SMALL_ROWS && v * LANES % STRIP_COLS == 0) {
+                __builtin_prefetch(part + (k + PREFETCH_STEPS) * STRIP_COLS);
+            }
+        }
+        UNROLL
+        for (int r = 0; r < rows; ++r) {
+            const real element = load_scalar(x + r * row_stride + k * col_stride);
+            UNROLL
+            for (int v = 0; v < vectors; ++v) {
+                sums[r][v] += element * w[v];
+            }
+        }
+    }
+    UNROLL
+    for (int r = 0; r < rows; ++r) {
+        UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            store(to + r * to_stride + v * LANES, sums[r][v] * factor);
+        }
+    }
+}
+
+/* Between y and rows of a buffer; columns past y's last are 0. */
+NOT_INLINE void read_edge(const tile_columns *columns, int64_t row, int64_t rows, real *buffer) {
+    const attni_product_block *block = columns->block;
+    memset(buffer, 0, (size_t)(rows * MOST_COLS) * sizeof(real));
+    for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t c = 0; c < columns->cols; ++c) {
+            buffer[r * MOST_COLS + c] = load_scalar(y_at(block, row + r, columns->col + c));
+        }
+    }
+}
+
+NOT_INLINE void write_edge(const tile_columns *columns, int64_t row, int64_t rows,
+                           const real *buffer) {
+    const attni_product_block *block = columns->block;
+    for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t c = 0; c < columns->cols; ++c) {
+            *(real_in_memory *)y_at(block, row + r, columns->col + c) = buffer[r * MOST_COLS + c];
+        }
+    }
+}
+
+/* Rows [row, row + rows) of the columns. */
+INLINE void multiply_rows(const tile_columns *columns, int64_t row, const int rows,
+                          const int vectors, const bool is_dense) {
+    const attni_product_block *block = columns->block;
+    const real *x = (const real *)block->x + row * block->x_row_stride;
+    real buffer[ROWS * MOST_COLS];
+    real *to = buffer;
+    int64_t to_stride = MOST_COLS;
+    if (columns->is_direct) {
+        to = y_at(block, row, columns->col);
+        to_stride = block->y_row_stride;
+    } else if (block->is_added) {
+        read_edge(columns, row, rows, buffer);
+    }
+    multiply_tile(columns, x, rows, vectors, is_dense, block->is_added ? to : columns->start,
+                  block->is_added ? to_stride : 0, to, to_stride);
+    if (!columns->is_direct) {
+        write_edge(columns, row, rows, buffer);
+    }
+}
+
+/* How many of the rows that are left make the next tile: a tile of less than 4 rows takes as long
+ * as one of 4, so none is left over. */
+static int choose_rows(int64_t left) {
+    if (left >= ROWS && (left == ROWS || left >= ROWS + 4)) {
+        return ROWS;
+    }
+    if (left == SMALL_ROWS || left >= SMALL_ROWS + 4) {
+        return SMALL_ROWS;
+    }
+    return left < SMALL_ROWS ? (int)left : 4;
+}
+
+INLINE void multiply_columns(const tile_columns *columns, const int vectors, const bool is_dense) {
+    const int64_t num_rows = columns->block->rows;
+    for (int64_t row = 0; row < num_rows;) {
+        const int rows = choose_rows(num_rows - row);
+        if (rows == ROWS) {
+            multiply_rows(columns, row, ROWS, vectors, is_dense);
+        } else if (rows == SMALL_ROWS) {
+            multiply_rows(columns, row, SMALL_ROWS, vectors, is_dense);
+        } else if (rows == 5) {
+            multiply_rows(columns, row, 5, vectors, is_dense);
+        } else if (rows == 4) {
+            multiply_rows(columns, row, 4, vectors, is_dense);
+        } else if (rows == 3) {
+            multiply_rows(columns, row, 3, vectors, is_dense);
+        } else if (rows == 2) {
+            multiply_rows(columns, row, 2, vectors, is_dense);
+        } else {
+            multiply_rows(columns, row, 1, vectors, is_dense);
+        }
+        row += rows;
+    }
+}
+
+static void multiply_tile_columns(const tile_columns *columns) {
+    multiply_columns(columns, TILE_VECTORS, true);
+}
+
+static void multiply_vector_columns(const tile_columns *columns) {
+    multiply_columns(columns, 1, true);
+}
+
+/* Elements of x that are not neighbours along k are rare: one shape of tile will do. */
+static void multiply_spread_columns(const tile_columns *columns) {
+    const int64_t rows = columns->block->rows;
+    int64_t row = 0;
+    for (; rows - row >= ROWS; row += ROWS) {
+        multiply_rows(columns, row, ROWS, 1, false);
+    }
+    for (; row < rows; ++row) {
+        multiply_rows(columns, row, 1, 1, false);
+    }
+}
+
+static void multiply_wide_columns(const tile_columns *columns) {
+    if (columns->block->rows == 2) {
+        multiply_rows(columns, 0, 2, WIDE_VECTORS, true);
+    } else {
+        multiply_rows(columns, 0, 1, WIDE_VECTORS, true);
+    }
+}
+
+/* How many vectors of columns are taken at a time; whole vectors past y's last column may lie past
+ * the last strip, too. */
+static int choose_vectors(const attni_product_block *block, bool is_dense, int64_t left) {
+    if (is_dense && block->rows <= FEW_ROWS && left > (WIDE_VECTORS - 1) * LANES) {
+        return WIDE_VECTORS;
+    }
+    return is_dense && left > (TILE_VECTORS - 1) * LANES ? TILE_VECTORS : 1;
+}
+
+/* The sums' first values, where they are not y's. */
+static void start_columns(tile_columns *columns, int64_t cols) {
+    const attni_product_block *block = columns->block;
+    const real *bias = block->bias;
+    for (int64_t c = 0; c < cols; ++c) {
+        const int64_t offset = (columns->col + c) * block->bias_stride;
+        columns->start[c] = bias != NULL && c < columns->cols ? load_scalar(bias + offset) : 0;
+    }
+}
+
+static void product_multiply(const attni_product_block *block) {
+    const bool is_dense = block->x_col_stride == 1 || block->depth <= 1;
+    tile_columns columns = {.block = block};
+    for (int64_t col = 0; col < block->cols && block->rows > 0;) {
+        const int64_t left = block->cols - col;
+        const int vectors = choose_vectors(block, is_dense, left);
+        const int64_t width = vectors * LANES;
+        columns.strip = (const real *)block->strips + col / STRIP_COLS * block->strip_stride +
+                        col % STRIP_COLS;
+        columns.col = col;
+        columns.cols = left < width ? left : width;
+        columns.is_direct = block->y_col_stride == 1 && left >= width;
+        if (!block->is_added) {
+            start_columns(&columns, width);
+        }
+        if (!is_dense) {
+            multiply_spread_columns(&columns);
+        } else if (vectors == WIDE_VECTORS) {
+            multiply_wide_columns(&columns);
+        } else if (vectors == TILE_VECTORS) {
+            multiply_tile_columns(&columns);
+        } else {
+            multiply_vector_columns(&columns);
+        }
+        col += width;
+    }
+}
+
+/* ---- strips ---- */
+
+/* Squares of 16 bytes' side are transposed in registers of that size, which every instruction set
+ * has. */
+typedef real short_vector __attribute__((vector_size(16)));
+typedef real short_in_memory __attribute__((vector_size(16), aligned(1), may_alias));
+
+enum { SIDE = 16 / sizeof(real) };
+
+INLINE void transpose_square(short_vector *rows) {
+#if defined(ATTNI_REAL_IS_float)
+    const short_vector a = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
+    const short_vector b = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
+    const short_vector c = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+    const short_vector d = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+    rows[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+    rows[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    rows[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+    rows[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+#else
+    const short_vector a = rows[0];
+    rows[0] = __builtin_shufflevector(a, rows[1], 0, 2);
+    rows[1] = __builtin_shufflevector(a, rows[1], 1, 3);
+#endif
+}
+
+/* A whole strip of columns that are dense along k; returns the first k that is left to do. */
+static int64_t pack_columns(real *strip, const real *w, int64_t col_stride, int64_t depth) {
+    int64_t k = 0;
+    for (; k + SIDE <= depth; k += SIDE) {
+        for (int c = 0; c < STRIP_COLS; c += SIDE) {
+            short_vector square[SIDE];
+            UNROLL
+            for (int i = 0; i < SIDE; ++i) {
+                square[i] = *(const short_in_memory *)(w + (c + i) * col_stride + k);
+            }
+            transpose_square(square);
+            UNROLL
+            for (int i = 0; i < SIDE; ++i) {
+                *(short_in_memory *)(strip + (k + i) * STRIP_COLS + c) = square[i];
+            }
+        }
+    }
+    return k;
+}
+
+static void product_pack(void *to, const void *from, int64_t k_stride, int64_t col_stride,
+                         int64_t depth, int64_t cols) {
+    real *strip = to;
+    const real *w = from;
+    int64_t k = 0;
+    if (k_stride == 1 && cols == STRIP_COLS) {
+        k = pack_columns(strip, w, col_stride, depth);
+    }
+    for (; k < depth; ++k) {
+        const real *row = w + k * k_stride;
+        if (col_stride == 1 && cols == STRIP_COLS) {
+            memcpy(strip + k * STRIP_COLS, row, ATTNI_STRIP_BYTES);
+            continue;
+        }
+        for (int64_t c = 0; c < STRIP_COLS; ++c) {
+            strip[k * STRIP_COLS + c] = c < cols ? load_scalar(row + c * col_stride) : 0;
+        }
+    }
+}
+
+const attni_product_kernels TABLE_NAME(product_kernels) = {
+    .multiply = product_multiply,
+    .pack = product_pack,
+};
