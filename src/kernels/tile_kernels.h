@@ -47,7 +47,7 @@ typedef struct attni_panel_state {
 typedef struct attni_value_tile {
     const float *weights;
     int32_t vectors;
-    int32_t num_rows; /* lanes that are rows; others are not stored to outputs */
+    int32_t num_rows; /* lanes that are rows; what becomes of others is left open */
     const int32_t
         *begin; /* lane r needs keys [begin[r], end[r]) of the tile only; both ascend; the */
     const int32_t *end; /* weights of the other keys are 0 */

@@ -149,7 +149,7 @@ static void find_start(attni_fused_item *item, int64_t block, attni_interval *ke
 static void look_at_next_item(const attni_fused_item *item, attni_ahead ahead[ATTNI_NUM_AHEAD]) {
     const attni_fused_plan *plan = item->engine->plan;
     const int64_t index = item->index + plan->num_slots;
-    if (index >= plan->num_items || !plan->looks_ahead) {
+    if (index >= plan->num_items) {
         return;
     }
     attni_fused_item next = {.engine = item->engine};
@@ -176,10 +176,10 @@ static int64_t rows_at_once(const attni_fused_item *item, const attni_ahead *ahe
 void attni_fused_look_ahead(attni_fused_item *item, attni_interval next) {
     attni_ahead *ahead = item->ahead;
     const bool has_next = next.begin < next.end;
-    memset(ahead, 0, sizeof item->ahead);
-    if (item->engine->plan->by_rows) {
-        return; /* which streams instead: see kernels/stream_kernels.h */
+    if (!item->engine->plan->looks_ahead) {
+        return;
     }
+    memset(ahead, 0, sizeof item->ahead);
     if (has_next) {
         ahead[0] = keys_of(item, next);
         ahead[1] = values_of(item, next);

@@ -133,13 +133,15 @@ void attni_fused_place_panels(attni_fused_item *item, int64_t block) {
 
 void attni_fused_bound_rows(const attni_panel *panel, int64_t first_key, int64_t count,
                             int32_t begin[ATTNI_PANEL_LANES], int32_t end[ATTNI_PANEL_LANES]) {
+    const bool sees_all = first_key == ATTNI_NO_KEY || (panel->common.begin <= first_key &&
+                                                        panel->common.end >= first_key + count);
     for (int32_t lane = 0; lane < panel->width; ++lane) {
         begin[lane] = 0;
         end[lane] = (int32_t)count;
-        if (first_key != ATTNI_NO_KEY) {
-            begin[lane] = (int32_t)attni_clamp(panel->first_key[lane] - first_key, 0, count);
-            end[lane] = (int32_t)attni_clamp(panel->past_key[lane] - first_key, 0, count);
-        }
+    }
+    for (int32_t lane = 0; !sees_all && lane < panel->width; ++lane) {
+        begin[lane] = (int32_t)attni_clamp(panel->first_key[lane] - first_key, 0, count);
+        end[lane] = (int32_t)attni_clamp(panel->past_key[lane] - first_key, 0, count);
     }
 }
 

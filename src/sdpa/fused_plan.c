@@ -172,7 +172,7 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
                         (double)problem->tgt_len *
                         (double)(problem->src_len + problem->extra_cols) *
                         ((double)problem->head_dim + (double)problem->value_dim + EXP_WORK);
-    plan->looks_ahead = work / (double)plan->num_items >= LONG_ITEM;
+    plan->looks_ahead = !plan->by_rows && work / (double)plan->num_items >= LONG_ITEM;
     const double starts = ITEM_WORK * (double)plan->num_items;
     plan->num_slots =
         work + starts < SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
