@@ -12,9 +12,12 @@
 #include "kernels/look_ahead.h"
 
 /* Sizes of the blocks in registers. With 16 registers 12 results leave room for what they are made
- * of, with 32 registers 24 do. */
-#if VECTOR_BYTES == 64 || defined(__aarch64__)
+ * of, with 32 registers 24 do; NEON's 32 also hold the keys' elements, which the others take from
+ * memory. */
+#if VECTOR_BYTES == 64
 enum { KEYS_OF_3 = 8, KEYS_OF_2 = 12, KEYS_OF_1 = 16 };
+#elif defined(__aarch64__)
+enum { KEYS_OF_3 = 6, KEYS_OF_2 = 10, KEYS_OF_1 = 12 };
 #else
 enum { KEYS_OF_3 = 4, KEYS_OF_2 = 6, KEYS_OF_1 = 8 };
 #endif
