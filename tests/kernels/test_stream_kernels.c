@@ -31,10 +31,10 @@ static void fill(panel_setting *setting, float *first, int64_t rows, int64_t row
     }
 }
 
-/* Rows to ask for that may not be read, as often as keys. */
-static attni_ahead ahead_of(const panel_setting *setting) {
-    const char *guard = (const char *)setting->blocks[0].bytes - 4096;
-    return (attni_ahead){guard, 64, 100, 17, 2};
+/* A matrix of the engine's own, whose last row ends at its last column. */
+static float *place_own_rows(panel_setting *setting, int64_t rows, int64_t row_stride,
+                             int64_t cols) {
+    return place_own(setting, cols > 0 ? (rows - 1) * row_stride + cols : 0);
 }
 
 /* ---- score ---- */
@@ -45,17 +45,16 @@ static void check_score_of(panel_setting *setting, int32_t num_rows, int64_t hea
     const int64_t key_stride = random_of(setting, strides, 4);
     const int64_t tile_stride = num_keys + 3;
     begin_call(setting);
-    float *tile = place_matrix(setting, num_rows, tile_stride, num_keys, 1);
-    float *queries = place_matrix(setting, num_rows, head_dim, head_dim, 1);
+    float *tile = place_own_rows(setting, num_rows, tile_stride, num_keys);
+    float *queries = place_own_rows(setting, num_rows, head_dim, head_dim);
     float *keys = place_matrix(setting, num_keys, key_stride, head_dim, 1);
     fill(setting, queries, num_rows, head_dim, head_dim);
     fill(setting, keys, num_keys, key_stride, head_dim);
     if (num_keys * head_dim > 0 && random_between(&setting->random, 0, 3) == 0) {
         set_float(keys, random_between(&setting->random, 0, head_dim - 1), NAN);
     }
-    attni_ahead ahead = ahead_of(setting);
     setting->set->streams->score(tile, tile_stride, num_rows, queries, head_dim, keys, key_stride,
-                                 num_keys, &ahead);
+                                 num_keys);
     check_guards(setting, "score");
     for (int64_t i = 0; i < num_rows * num_keys; ++i) {
         const int64_t r = i / num_keys;
@@ -161,7 +160,7 @@ static void check_exponentiate_rows(panel_setting *setting, int32_t num_rows) {
     static row_history rows[ATTNI_STREAM_ROWS];
     for (int64_t num_keys = 0; num_keys <= MOST_KEYS; ++num_keys) {
         begin_call(setting);
-        float *tile = place_matrix(setting, num_rows, num_keys, num_keys, 1);
+        float *tile = place_own_rows(setting, num_rows, num_keys, num_keys);
         attni_panel_state *state =
             (void *)place_own(setting, (int64_t)(sizeof *state / sizeof(float)));
         for (int32_t r = 0; r < num_rows; ++r) {
@@ -194,7 +193,7 @@ static void exponentiate_keeps_maxima_and_sums_over_tiles(void **state) {
 /* A NaN or infinite score among others makes the row's sum NaN, and stays in it. */
 static void check_special(panel_setting *setting, float special, int64_t num_keys) {
     begin_call(setting);
-    float *tile = place_matrix(setting, 1, num_keys, num_keys, 1);
+    float *tile = place_own_rows(setting, 1, num_keys, num_keys);
     attni_panel_state *state = (void *)place_own(setting, (int64_t)(sizeof *state / sizeof(float)));
     *state = (attni_panel_state){.max = {-(float)INFINITY}};
     for (int t = 0; t < 2; ++t) {
@@ -230,8 +229,8 @@ static void check_weigh_of(panel_setting *setting, int32_t num_rows, int64_t val
     const int64_t tile_stride = num_keys + 2;
     const int64_t sum_stride = value_dim + 5;
     begin_call(setting);
-    float *sums = place_matrix(setting, num_rows, sum_stride, value_dim, 1);
-    float *tile = place_matrix(setting, num_rows, tile_stride, num_keys, 1);
+    float *sums = place_own_rows(setting, num_rows, sum_stride, value_dim);
+    float *tile = place_own_rows(setting, num_rows, tile_stride, num_keys);
     float *values = place_matrix(setting, num_keys, key_stride, value_dim, 1);
     fill(setting, sums, num_rows, sum_stride, value_dim);
     fill(setting, tile, num_rows, tile_stride, num_keys);
@@ -243,9 +242,8 @@ static void check_weigh_of(panel_setting *setting, int32_t num_rows, int64_t val
     for (int32_t r = 0; r < num_rows; ++r) {
         factors[r] = random_float(setting, 0, 1);
     }
-    attni_ahead ahead = ahead_of(setting);
     setting->set->streams->weigh(sums, sum_stride, factors, tile, tile_stride, num_rows, values,
-                                 key_stride, num_keys, value_dim, &ahead);
+                                 key_stride, num_keys, value_dim);
     check_guards(setting, "weigh");
     for (int64_t i = 0; i < num_rows * value_dim; ++i) {
         const int64_t r = i / value_dim;
