@@ -5,11 +5,11 @@
  *     test_golden [DIRECTORY]
  *
  * Every .safetensors file of the directory, in the order of the names, is run as stored in float32
- * and again converted to float64, with every kernel this CPU runs, by the BLAS engine with both kinds
- * of matrix product and by the fused engine, which computes float32 only. A case whose masks hold
- * floats is run a third time: float64 with float32 masks. Engines that are within the same bound of
- * the same numbers are within twice that of one another. The exit status is 0 if every case was found
- * as expected, and 1 otherwise, also if there are no cases.
+ * and again converted to float64, with every kernel this CPU runs, by the BLAS engine with both
+ * kinds of matrix product and by the fused engine, which computes float32 only. A case whose masks
+ * hold floats is run a third time: float64 with float32 masks. Engines that are within the same
+ * bound of the same numbers are within twice that of one another. The exit status is 0 if every
+ * case was found as expected, and 1 otherwise, also if there are no cases.
  */
 #include <dirent.h>
 #include <stdio.h>

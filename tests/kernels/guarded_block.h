@@ -32,8 +32,8 @@ void guarded_open(guarded_block *block);
 void guarded_open_bytes(guarded_block *block, size_t bytes);
 void guarded_close(guarded_block *block);
 
-/* Chooses a stretch of `length` bytes, half of the block at most; a kilobyte before and behind it gets
- * a pattern. */
+/* Chooses a stretch of `length` bytes, half of the block at most; a kilobyte before and behind it
+ * gets a pattern. */
 char *guarded_place(guarded_block *block, size_t length, enum guarded_placement placement);
 
 /* Fails the test if the pattern has been written to. */

@@ -40,8 +40,8 @@ void check_guards(const panel_setting *setting, const char *kernel);
 /* `count` floats of the engine's own memory: aligned to vectors wherever they are whole vectors. */
 float *place_own(panel_setting *setting, int64_t count);
 
-/* Element (0, 0) of a caller's matrix with these strides, which fills its operand from the lowest to
- * the highest element; what lies between elements is NaN. */
+/* Element (0, 0) of a caller's matrix with these strides, which fills its operand from the lowest
+ * to the highest element; what lies between elements is NaN. */
 float *place_matrix(panel_setting *setting, int64_t rows, int64_t row_stride, int64_t cols,
                     int64_t col_stride);
 
@@ -65,8 +65,8 @@ void set_float(float *to, int64_t i, float x);
 float random_float(panel_setting *setting, double lowest, double highest);
 int64_t random_of(panel_setting *setting, const int64_t *numbers, int64_t count);
 
-/* Fails the test unless `actual` is `expected` within `bound`: NaN where that is NaN, the same where
- * it is infinite. `row` and `lane` are for the message. */
+/* Fails the test unless `actual` is `expected` within `bound`: NaN where that is NaN, the same
+ * where it is infinite. `row` and `lane` are for the message. */
 void assert_within(const panel_setting *setting, const char *what, int64_t row, int64_t lane,
                    float actual, double expected, double bound);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_lane_kernels.c: rows into lanes and back, and positions onto scores, of every set of kernels,
- * against plain loops.
+ * test_lane_kernels.c: rows into lanes and back, and positions onto scores, of every set of
+ * kernels, against plain loops.
  */
 #include <float.h>
 #include <math.h>
@@ -64,7 +64,8 @@ static void pack_rows_is_one_product_of_each_element(void **state) {
 static float *fill_tile(panel_setting *setting, int64_t num_keys, float *before) {
     float *tile = place_own(setting, num_keys * setting->width);
     for (int64_t i = 0; i < num_keys * setting->width; ++i) {
-        before[i] = random_between(&setting->random, 0, 20) == 0 ? NAN : random_float(setting, -5, 5);
+        before[i] =
+            random_between(&setting->random, 0, 20) == 0 ? NAN : random_float(setting, -5, 5);
         tile[i] = before[i];
     }
     return tile;
@@ -102,7 +103,8 @@ static void clip_excludes_what_lies_outside(void **state) {
     for_every_panel(check_clip);
 }
 
-/* The distance is rounded to float, then the product and the difference, the two perhaps at once. */
+/* The distance is rounded to float, then the product and the difference, the two perhaps at once.
+ */
 static void check_alibi(panel_setting *setting) {
     static float before[MOST_SCORES];
     for (int64_t num_keys = 0; num_keys <= MOST_KEYS; ++num_keys) {
@@ -148,8 +150,7 @@ static double expected_weight(const panel_setting *setting, const store_case *c,
     double sum = c->is_added ? (double)before : 0;
     double magnitude = fabs(sum);
     for (int64_t other = 0; other < c->num_rows; ++other) {
-        const double weight =
-            (double)factor[other] * (double)tile[j * setting->width + other];
+        const double weight = (double)factor[other] * (double)tile[j * setting->width + other];
         if (rows[other] == rows[lane]) {
             sum += weight;
             magnitude += fabs(weight);
@@ -178,14 +179,14 @@ static void check_store(panel_setting *setting, store_case c) {
             set_float(rows[lane], j, before[j]);
         }
     }
-    setting->set->lanes->store_weights(rows, tile, setting->vectors, (int32_t)c.num_rows, c.num_keys,
-                                       factor, c.is_added);
+    setting->set->lanes->store_weights(rows, tile, setting->vectors, (int32_t)c.num_rows,
+                                       c.num_keys, factor, c.is_added);
     check_guards(setting, "store_weights");
     for (int64_t lane = 0; lane < c.num_rows; ++lane) {
         for (int64_t j = 0; j < c.num_keys; ++j) {
             double bound;
-            const double expected = expected_weight(setting, &c, rows, tile, factor, lane, j,
-                                                    before[j], &bound);
+            const double expected =
+                expected_weight(setting, &c, rows, tile, factor, lane, j, before[j], &bound);
             assert_within(setting, "stored", lane, j, get_float(rows[lane], j), expected, bound);
         }
     }

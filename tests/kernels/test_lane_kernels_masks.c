@@ -108,8 +108,8 @@ static void bias_keys(panel_setting *setting, mask_case *c) {
         const float of_key = get_float(bias, i / setting->width * stride);
         c->expected[i] = biased(c, c->before[i], of_key, is_added);
     }
-    setting->set->lanes->add_key_bias(c->tile, setting->vectors, c->num_keys, bias, stride, is_added,
-                                      c->excluded);
+    setting->set->lanes->add_key_bias(c->tile, setting->vectors, c->num_keys, bias, stride,
+                                      is_added, c->excluded);
 }
 
 static void check_add_key_bias(panel_setting *setting) {

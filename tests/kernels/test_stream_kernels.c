@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_stream_kernels.c: the kernels for a few rows, of every set: scores, weights and weighted values
- * against plain loops in double.
+ * test_stream_kernels.c: the kernels for a few rows, of every set: scores, weights and weighted
+ * values against plain loops in double.
  */
 #include <float.h>
 #include <math.h>
@@ -116,8 +116,8 @@ static void fill_tile(panel_setting *setting, row_history *rows, int32_t num_row
     }
 }
 
-/* Each of at most MOST_TILES rescalings, like each weight, is off by two units in the last place and
- * the roundings of the differences. */
+/* Each of at most MOST_TILES rescalings, like each weight, is off by two units in the last place
+ * and the roundings of the differences. */
 static void check_history(const panel_setting *setting, const row_history *row, int32_t r,
                           const attni_panel_state *state) {
     float max = -(float)INFINITY;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_tile_kernels_exp.c: the exponential of the tile kernels, within 2 units in the last place over
- * all float32 numbers in [-infinity, -0] (every 257th of them without --full).
+ * test_tile_kernels_exp.c: the exponential of the tile kernels, within 2 units in the last place
+ * over all float32 numbers in [-infinity, -0] (every 257th of them without --full).
  */
 #include <float.h>
 #include <math.h>
@@ -50,9 +50,9 @@ static void measure(int64_t n) {
         exponentiate(set);
         for (int64_t j = 0; j < n; ++j) {
             const bool vanishes = tile[j] == 0 && exact[j] < (double)FLT_MIN;
-            const double error = vanishes ? 0
-                                          : error_in_ulp(ATTN_DTYPE_FLOAT32, (double)tile[j],
-                                                         (long double)exact[j]);
+            const double error =
+                vanishes ? 0
+                         : error_in_ulp(ATTN_DTYPE_FLOAT32, (double)tile[j], (long double)exact[j]);
             if (!(error <= 2)) {
                 fail_msg("%s: exp(%a) = %a, expected %a", set->name, (double)arguments[j],
                          (double)tile[j], exact[j]);
@@ -89,7 +89,8 @@ static void exp_of_float32_numbers_is_within_two_units(void **state) {
 
 static void exp_ends_of_the_range_are_exact(void **state) {
     (void)state;
-    static const float values[] = {0.0F, -0.0F, -104, -1e30F, -FLT_MAX, -(float)INFINITY, NAN, -1e-40F};
+    static const float values[] = {0.0F, -0.0F,  -104, -1e30F, -FLT_MAX, -(float)INFINITY,
+                                   NAN,  -1e-40F};
     static const float results[] = {1, 1, 0, 0, 0, 0, NAN, 1};
     const attni_kernel_set *set;
     for (int j = 0; j < CHUNK; ++j) {

@@ -61,7 +61,8 @@ static void fill_case(panel_setting *setting, score_case *c) {
     fill_max(setting, c->max, c->max_before);
 }
 
-static void check_score(const panel_setting *setting, const score_case *c, int64_t j, int64_t lane) {
+static void check_score(const panel_setting *setting, const score_case *c, int64_t j,
+                        int64_t lane) {
     double sum = 0;
     double magnitude = 0;
     for (int64_t e = 0; e < c->head_dim; ++e) {
@@ -75,8 +76,8 @@ static void check_score(const panel_setting *setting, const score_case *c, int64
 }
 
 /* The largest of `before` and a lane's elements, NaN aside. */
-static float largest(const panel_setting *setting, const float *tile, int64_t num_keys, int64_t lane,
-                     float before) {
+static float largest(const panel_setting *setting, const float *tile, int64_t num_keys,
+                     int64_t lane, float before) {
     float max = before;
     for (int64_t j = 0; j < num_keys; ++j) {
         const float x = tile[j * setting->width + lane];

@@ -33,8 +33,8 @@ static void fill_matrix(panel_setting *setting, float *first, int64_t rows, int6
 /* ---- pack_values ---- */
 
 static void check_packed(const panel_setting *setting, const float *packed, int64_t chunk_stride,
-                         int64_t num_keys, int64_t value_dim, const float *values, int64_t key_stride,
-                         int64_t col_stride) {
+                         int64_t num_keys, int64_t value_dim, const float *values,
+                         int64_t key_stride, int64_t col_stride) {
     const int64_t cols = setting->set->tiles->value_columns;
     for (int64_t c = 0; c < chunks_of(setting, value_dim) * cols; ++c) {
         const float *chunk = packed + c / cols * chunk_stride;
@@ -170,7 +170,8 @@ static void fill_case(panel_setting *setting, value_case *c) {
 static void check_row(const panel_setting *setting, const value_case *c, const float *row,
                       int64_t lane, double factor) {
     for (int64_t col = 0; col < c->tile.value_dim; ++col) {
-        double sum = c->tile.is_added ? (double)c->rescale[lane] * (double)c->old_sums[lane][col] : 0;
+        double sum =
+            c->tile.is_added ? (double)c->rescale[lane] * (double)c->old_sums[lane][col] : 0;
         double magnitude = fabs(sum);
         for (int64_t j = c->begin[lane]; j < c->end[lane]; ++j) {
             const double term = (double)c->weights[j * setting->width + lane] *

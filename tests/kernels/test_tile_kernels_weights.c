@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_tile_kernels_weights.c: weights of tiles one after the other, their sums and what earlier sums
- * are rescaled with, of every set of kernels, against exponentials in double.
+ * test_tile_kernels_weights.c: weights of tiles one after the other, their sums and what earlier
+ * sums are rescaled with, of every set of kernels, against exponentials in double.
  */
 #include <float.h>
 #include <math.h>
@@ -63,9 +63,8 @@ static void check_weights(const panel_setting *setting, const weight_case *c, in
     for (int64_t j = 0; j < c->num_keys; ++j) {
         const double score = (double)score_at(setting, c, t, j, lane);
         const double exact = score == -(double)INFINITY ? 0 : exp(score - max);
-        const double bound = score == -(double)INFINITY
-                                 ? 0
-                                 : exact * weight_error(score, max) + (double)FLT_MIN;
+        const double bound =
+            score == -(double)INFINITY ? 0 : exact * weight_error(score, max) + (double)FLT_MIN;
         assert_within(setting, "weight", j, lane, tile[j * setting->width + lane], exact, bound);
     }
     const double old_max = (double)c->state->old_max[lane];
@@ -171,7 +170,8 @@ static void exponentiate_of_a_nan_or_infinite_score_makes_the_sum_nan(void **sta
     for_every_panel(check_specials);
 }
 
-/* Zeroes and the smallest numbers: the sum must tell a row of zeroes from one that has any weight. */
+/* Zeroes and the smallest numbers: the sum must tell a row of zeroes from one that has any weight.
+ */
 static void check_magnitudes(panel_setting *setting) {
     const float choices[] = {0.0F, -0.0F, 0x1p-149F, -0x1p-149F, -1.5F, 0.75F, 1e20F, NAN};
     for (int64_t num_keys = 0; num_keys <= MOST_KEYS; ++num_keys) {

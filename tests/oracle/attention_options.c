@@ -24,8 +24,8 @@ static void set_scale(int level, attn_sdpa_params *params) {
 /* Windows of a few keys, or, where there are many, of several blocks of them. */
 static void set_window(int level, int64_t keys, attn_sdpa_params *params) {
     const int64_t unit = keys > 70 ? keys / 10 : 1;
-    const int64_t windows[][2] = {{0, 0},     {-1, -1},             {0, 0},        {2 * unit, -1},
-                                  {-1, unit}, {3 * unit, 2 * unit}, {INT64_MAX, 0}};
+    const int64_t windows[][2] = {
+        {0, 0}, {-1, -1}, {0, 0}, {2 * unit, -1}, {-1, unit}, {3 * unit, 2 * unit}, {INT64_MAX, 0}};
     if (level != WINDOW_NONE) {
         params->flags |= ATTN_SDPA_SET_WINDOW;
         params->window_left = windows[level][0];

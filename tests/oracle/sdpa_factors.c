@@ -285,12 +285,13 @@ void sdpa_case_build(const factor_case *chosen, uint64_t seed, int free_lengths,
     const case_sizes s = draw_sizes(chosen, free_lengths, &random);
     *call = (sdpa_call){.params = {.struct_size = sizeof call->params},
                         .report = {.struct_size = sizeof call->report}};
-    call->query = build_operand(chosen, OPERAND_QUERY, (operand_sizes){h->query, s.rows, s.features},
-                                &random, &call->pool);
-    call->key = build_operand(chosen, OPERAND_KEY, (operand_sizes){h->key, s.keys, s.features}, &random,
-                              &call->pool);
-    call->value = build_operand(chosen, OPERAND_VALUE, (operand_sizes){h->value, s.keys, s.value_features},
-                                &random, &call->pool);
+    call->query = build_operand(
+        chosen, OPERAND_QUERY, (operand_sizes){h->query, s.rows, s.features}, &random, &call->pool);
+    call->key = build_operand(chosen, OPERAND_KEY, (operand_sizes){h->key, s.keys, s.features},
+                              &random, &call->pool);
+    call->value =
+        build_operand(chosen, OPERAND_VALUE, (operand_sizes){h->value, s.keys, s.value_features},
+                      &random, &call->pool);
     call->params.flags = h->is_grouped ? ATTN_SDPA_ENABLE_GQA : 0;
     build_options(chosen, &random, call);
     call->params.report = &call->report;

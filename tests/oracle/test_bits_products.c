@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_bits_products.c: the bits of output, weights and lse for 1, 2, 3 and 7 threads and a caller's
- * parallel_for, on every set of kernels, over products of options and sizes that are shared out in
- * every way the engines know: heads, blocks of rows, splits of the keys. Every pair of settings by
- * default, the whole product with --full.
+ * test_bits_products.c: the bits of output, weights and lse for 1, 2, 3 and 7 threads and a
+ * caller's parallel_for, on every set of kernels, over products of options and sizes that are
+ * shared out in every way the engines know: heads, blocks of rows, splits of the keys. Every pair
+ * of settings by default, the whole product with --full.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -91,8 +91,8 @@ static void create_contexts(attn_context **contexts, int32_t engine, const char 
 /* ---- calls ---- */
 
 static attn_tensor *batch_integers(sdpa_setup *setup, int64_t lowest, int64_t highest) {
-    attn_tensor *integers = pool_input(&setup->pool, ATTN_DTYPE_INT64, 1, &setup->sizes.batch,
-                                       LAYOUT_CONTIGUOUS);
+    attn_tensor *integers =
+        pool_input(&setup->pool, ATTN_DTYPE_INT64, 1, &setup->sizes.batch, LAYOUT_CONTIGUOUS);
     random_fill_integers(integers, &setup->random, lowest, highest);
     return integers;
 }
@@ -114,15 +114,15 @@ static void set_positions(sdpa_setup *setup, enum positions positions) {
 static void set_mask(sdpa_setup *setup, enum masks masks) {
     const int64_t shape[] = {setup->sizes.heads, setup->sizes.rows, setup->sizes.keys};
     if (masks == BOOL_MASK) {
-        attn_tensor *mask = pool_input(&setup->pool, ATTN_DTYPE_BOOL, 2, shape + 1,
-                                       LAYOUT_CONTIGUOUS);
+        attn_tensor *mask =
+            pool_input(&setup->pool, ATTN_DTYPE_BOOL, 2, shape + 1, LAYOUT_CONTIGUOUS);
         random_fill_bool(mask, &setup->random, 0.3);
         setup->params.mask = mask;
         setup->params.mask_kind = ATTN_MASK_BOOL_INCLUDE;
     } else if (masks == ADDITIVE_MASK) {
         const int64_t per_head[] = {shape[0], 1, shape[2]};
-        attn_tensor *mask = pool_input(&setup->pool, ATTN_DTYPE_FLOAT32, 3, per_head,
-                                       LAYOUT_TRANSPOSED);
+        attn_tensor *mask =
+            pool_input(&setup->pool, ATTN_DTYPE_FLOAT32, 3, per_head, LAYOUT_TRANSPOSED);
         random_fill(mask, &setup->random, -2, 2, 0);
         setup->params.mask = mask;
         setup->params.mask_kind = ATTN_MASK_ADDITIVE;
@@ -147,8 +147,8 @@ static void create_call(sdpa_setup *setup, const factor_case *chosen) {
     const int64_t *of_heads = heads[chosen->level[HEADS]];
     /* Columns of values that are whole vectors, and not. */
     const int64_t value_features = chosen->level[MASKS] == NO_MASK ? 16 : 20;
-    const sdpa_sizes s = {ATTN_DTYPE_FLOAT32, 2,  of_heads[0],   of_heads[1], lengths[0],
-                          lengths[1],         16, value_features};
+    const sdpa_sizes s = {ATTN_DTYPE_FLOAT32, 2,          of_heads[0], of_heads[1],
+                          lengths[0],         lengths[1], 16,          value_features};
     sdpa_setup_create(setup, &s, 211);
     set_positions(setup, chosen->level[POSITIONS]);
     set_mask(setup, chosen->level[MASKS]);

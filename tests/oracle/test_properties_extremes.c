@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_properties_extremes.c: numbers at the end of the range, over sizes that cross blocks, panels and
- * splits of both engines: masks at the lowest float, scores so far apart that one key has all the
- * weight, NaN and infinity that some rows see and others do not.
+ * test_properties_extremes.c: numbers at the end of the range, over sizes that cross blocks, panels
+ * and splits of both engines: masks at the lowest float, scores so far apart that one key has all
+ * the weight, NaN and infinity that some rows see and others do not.
  */
 #include <float.h>
 #include <math.h>
@@ -64,7 +64,8 @@ static const float *values_of(const sdpa_setup *setup, int64_t row) {
 
 /* ---- masks at the lowest float ---- */
 
-/* Every score is lost in the rounding of the sum, so that all keys weigh the same, as in PyTorch. */
+/* Every score is lost in the rounding of the sum, so that all keys weigh the same, as in PyTorch.
+ */
 static void check_average(const sdpa_setup *setup, int64_t row, int64_t first, int64_t past) {
     const sdpa_sizes *s = &setup->sizes;
     const float *values = values_of(setup, row);
@@ -182,8 +183,8 @@ static int is_seen(const sdpa_setup *setup, int64_t row, int64_t key, int64_t le
     return key < length && key <= position && key >= position - setup->params.window_left;
 }
 
-/* A special number in one key or value of every head, causality, a window and lengths: rows that see
- * it have a result that is not finite, the others one that is as good as without it. */
+/* A special number in one key or value of every head, causality, a window and lengths: rows that
+ * see it have a result that is not finite, the others one that is as good as without it. */
 static void check_poison_at(attn_context *context, const sdpa_sizes *s, int64_t at, float special,
                             int in_key) {
     static sdpa_setup setup;
@@ -225,8 +226,8 @@ static void check_poison_at(attn_context *context, const sdpa_sizes *s, int64_t 
 }
 
 static void check_poison(attn_context *context, const sdpa_sizes *s) {
-    const int64_t places[] = {0, s->keys / 4, s->keys / 2 - 1, s->keys / 2 + 2, s->keys - 5,
-                              s->keys - 3, s->keys - 2, s->keys - 1};
+    const int64_t places[] = {0,           s->keys / 4, s->keys / 2 - 1, s->keys / 2 + 2,
+                              s->keys - 5, s->keys - 3, s->keys - 2,     s->keys - 1};
     const float specials[] = {NAN, (float)INFINITY, -(float)INFINITY};
     for (int i = 0; i < 8; ++i) {
         for (int k = 0; k < 3; ++k) {

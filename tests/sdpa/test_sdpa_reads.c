@@ -21,7 +21,8 @@ typedef struct extent {
     int64_t features, src, seen_begin, seen_end, tgt;
 } extent;
 
-/* One block of keys; several, with values as they are and packed; splits of the keys for one row. */
+/* One block of keys; several, with values as they are and packed; splits of the keys for one row.
+ */
 static const extent extents[] = {
     {64, 96, 32, 64, 32},
     {64, 1600, 400, 1200, 150},
@@ -43,8 +44,7 @@ static guarded guard(const extent *size, int64_t col_stride) {
     const size_t seen_bytes = (size_t)(size->seen_end - size->seen_begin) * row_bytes;
     guarded made = {.bytes = seen_bytes + 2 * page};
     assert_int_equal(seen_bytes % page, 0);
-    made.base =
-        mmap(NULL, made.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    made.base = mmap(NULL, made.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(made.base != MAP_FAILED);
     float *seen = (float *)(void *)(made.base + page);
     for (size_t i = 0; i < seen_bytes / sizeof(float); ++i) {
@@ -179,9 +179,9 @@ static void check_causal_rows(attn_context *context, int64_t length, int64_t fir
         buffers[2][i] = is_nan && !in_keys ? NAN : 1;
     }
     const attn_sdpa_params params = {.struct_size = sizeof params, .is_causal = 1};
-    assert_int_equal(attn_sdpa(context, &tensors[0], &tensors[1], &tensors[2], &params, &tensors[3],
-                               NULL, 0),
-                     ATTN_OK);
+    assert_int_equal(
+        attn_sdpa(context, &tensors[0], &tensors[1], &tensors[2], &params, &tensors[3], NULL, 0),
+        ATTN_OK);
     for (int64_t i = 0; i < count; ++i) {
         assert_int_equal(isnan(buffers[3][i]) != 0, i / FEATURES >= first_nan);
     }

@@ -92,8 +92,7 @@ static void run_between_pages(attn_context *context, const call *made) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     const size_t bytes = bytes_for(context, made);
     const size_t pages = (bytes + page - 1) / page * page;
-    char *base =
-        mmap(NULL, pages + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *base = mmap(NULL, pages + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(base != MAP_FAILED);
     if (pages > 0) {
         assert_int_equal(mprotect(base + page, pages, PROT_READ | PROT_WRITE), 0);
@@ -138,7 +137,8 @@ static void workspace_of_the_bytes_asked_for_is_enough(void **state) {
 enum { MOST_BYTES = 16 << 20, SLACK_BYTES = 64 << 10 };
 
 /* What a call of one head would need; there are no data. */
-static size_t bytes_of_size(attn_context *context, int64_t rows, int64_t keys, enum weights weights) {
+static size_t bytes_of_size(attn_context *context, int64_t rows, int64_t keys,
+                            enum weights weights) {
     attn_tensor query, key, output, matrix;
     const int64_t query_shape[] = {rows, 64};
     const int64_t key_shape[] = {keys, 64};
@@ -153,8 +153,8 @@ static size_t bytes_of_size(attn_context *context, int64_t rows, int64_t keys, e
         params.flags = weights == WEIGHTS_AVERAGED ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
     }
     size_t bytes;
-    assert_int_equal(attn_sdpa_workspace_bytes(context, &query, &key, &key, &params, &output, &bytes),
-                     ATTN_OK);
+    assert_int_equal(
+        attn_sdpa_workspace_bytes(context, &query, &key, &key, &params, &output, &bytes), ATTN_OK);
     return bytes;
 }
 
@@ -177,8 +177,7 @@ static void for_every_context(bytes_check check) {
 static void check_bytes(attn_context *context, size_t most) {
     static const int64_t lengths[] = {1, 64, 1000, 4096, 16384, 1 << 20};
     for (int i = 0; i < 36; ++i) {
-        const size_t bytes =
-            bytes_of_size(context, lengths[i / 6], lengths[i % 6], WEIGHTS_NONE);
+        const size_t bytes = bytes_of_size(context, lengths[i / 6], lengths[i % 6], WEIGHTS_NONE);
         assert_true(bytes > 0 && bytes <= most);
     }
     const size_t bytes = bytes_of_size(context, 16384, 16384, WEIGHTS_NONE);
