@@ -10,17 +10,18 @@
 
 #include "kernels/vectors.h"
 
-/* 2^f for |f| <= 1/2 by a polynomial with the least relative error, 2.6e-9. */
-static const float power_of_2[7] = {
-    1.0F,           0x1.62e432p-1F,  0x1.ebfbe2p-3F,  0x1.c6ae72p-5F,
-    0x1.3b270ep-7F, 0x1.5f7276p-10F, 0x1.470b4ap-13F,
+/* exp(r) for |r| <= ln(2) / 2 by a polynomial with the relative error 3.2e-9. */
+static const float exp_series[7] = {
+    1.0F, 1.0F, 0x1.fffffcp-2F, 0x1.555492p-3F, 0x1.5558b2p-5F, 0x1.12399ep-7F, 0x1.6a4c3cp-10F,
 };
 
 enum { MOST_AT_ONCE = 4 };
 
-/* x = exp(x) for `count` vectors of x <= 0 or NaN: 2^n 2^f, n the integer nearest x / ln 2 and f
- * the rest. x is bounded below where n becomes -127, whose power of 2 has exponent bits 0: it is 0,
- * as is exp(-inf). The steps go over all vectors at a time, since each waits for the one before. */
+/* x = exp(x) for `count` vectors of x <= 0 or NaN: 2^n exp(r), n the integer nearest x / ln 2 and r
+ * = x - n ln 2. n ln 2 is taken off in two parts, of which the first is exact, so that it does not
+ * matter whether the compiler fuses products and sums. x is bounded below where n becomes -127,
+ * whose power of 2 has exponent bits 0: it is 0, as is exp(-inf). The steps go over all vectors at
+ * a time, since each waits for the one before. */
 INLINE void exponentiate(vector *x, const int count) {
     vector shifted[MOST_AT_ONCE];
     vector series[MOST_AT_ONCE];
@@ -31,18 +32,15 @@ INLINE void exponentiate(vector *x, const int count) {
     }
     UNROLL
     for (int v = 0; v < count; ++v) {
-        series[v] = x[v] * 0x1.715476p0F - (shifted[v] - (ROUND_MAGIC + EXPONENT_BIAS));
-    }
-    UNROLL
-    for (int v = 0; v < count; ++v) {
-        x[v] = x[v] * 0x1.4ae0cp-26F + series[v];
-        series[v] = x[v] * power_of_2[6] + power_of_2[5];
+        const vector n = shifted[v] - (ROUND_MAGIC + EXPONENT_BIAS);
+        x[v] = (x[v] - n * LN2_HIGH) - n * LN2_LOW;
+        series[v] = x[v] * exp_series[6] + exp_series[5];
     }
     UNROLL
     for (int k = 4; k >= 0; --k) {
         UNROLL
         for (int v = 0; v < count; ++v) {
-            series[v] = series[v] * x[v] + power_of_2[k];
+            series[v] = series[v] * x[v] + exp_series[k];
         }
     }
     UNROLL

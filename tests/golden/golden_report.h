@@ -24,6 +24,7 @@ enum { GOLDEN_NAME_BYTES = 128, GOLDEN_OUTPUT_KINDS = 3, GOLDEN_DTYPES = 2 };
 typedef struct golden_setting {
     attn_context *context;
     char context_name[64]; /* "avx2, native" */
+    bool is_float32_only;  /* what its engine computes */
     int32_t
         dtype; /* of the call: ATTN_DTYPE_FLOAT32 as the case is stored, or ATTN_DTYPE_FLOAT64 */
     bool stored_float_masks; /* a float64 call whose float masks stay float32 */

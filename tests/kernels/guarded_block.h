@@ -20,19 +20,23 @@ enum guarded_placement {
 enum { GUARDED_BYTES = 65536 };
 
 typedef struct guarded_block {
-    unsigned char *bytes; /* GUARDED_BYTES of them */
+    unsigned char *bytes;
+    size_t capacity;      /* of them; whole pages */
     unsigned char *start; /* the stretch */
     size_t length;
 } guarded_block;
 
-/* Ends the test if there is no memory. */
+/* A block of GUARDED_BYTES, or of some bytes, rounded up to pages. Ends the test if there is no
+ * memory. */
 void guarded_open(guarded_block *block);
+void guarded_open_bytes(guarded_block *block, size_t bytes);
 void guarded_close(guarded_block *block);
 
-/* Chooses a stretch of `length` bytes; all others get a pattern. */
+/* Chooses a stretch of `length` bytes, half of the block at most; a kilobyte before and behind it
+ * gets a pattern. */
 char *guarded_place(guarded_block *block, size_t length, enum guarded_placement placement);
 
-/* Fails the test if a byte outside the stretch has been written. */
+/* Fails the test if the pattern has been written to. */
 void guarded_check(const guarded_block *block, const char *what);
 
 #endif

@@ -21,9 +21,11 @@ static void set_scale(int level, attn_sdpa_params *params) {
     }
 }
 
-static void set_window(int level, attn_sdpa_params *params) {
-    const int64_t windows[][2] = {{0, 0},  {-1, -1}, {0, 0},        {2, -1},
-                                  {-1, 1}, {3, 2},   {INT64_MAX, 0}};
+/* Windows of a few keys, or, where there are many, of several blocks of them. */
+static void set_window(int level, int64_t keys, attn_sdpa_params *params) {
+    const int64_t unit = keys > 70 ? keys / 10 : 1;
+    const int64_t windows[][2] = {
+        {0, 0}, {-1, -1}, {0, 0}, {2 * unit, -1}, {-1, unit}, {3 * unit, 2 * unit}, {INT64_MAX, 0}};
     if (level != WINDOW_NONE) {
         params->flags |= ATTN_SDPA_SET_WINDOW;
         params->window_left = windows[level][0];
@@ -127,7 +129,7 @@ void build_attention_options(const factor_case *chosen, const option_shape *shap
                              tensor_pool *pool, random_state *random, attn_sdpa_params *params) {
     const double softcaps[] = {0, 1.5, 30};
     set_scale(chosen->level[FACTOR_SCALE], params);
-    set_window(chosen->level[FACTOR_WINDOW], params);
+    set_window(chosen->level[FACTOR_WINDOW], shape->keys, params);
     params->softcap = softcaps[chosen->level[FACTOR_SOFTCAP]];
     params->normalizer = chosen->level[FACTOR_NORMALIZER];
     params->query_offset = build_offset(chosen->level[FACTOR_OFFSET], shape, pool, random);

@@ -44,9 +44,13 @@ static const char *const engine_names[] = {"auto", "blas", "fused"};
 static const char *const gemm_names[] = {"default", "native", "blas"};
 static const char *const threads_names[] = {"1", "2", "3", "caller"};
 
-int64_t length_of_level(int level, int is_free, random_state *random) {
-    if (is_free && level >= FIRST_FREE_LENGTH) {
-        return random_between(random, 2, LARGEST_LENGTH);
+int64_t largest_length(int free_lengths) {
+    return free_lengths == FREE_LONG ? 700 : 70;
+}
+
+int64_t length_of_level(int level, int free_lengths, random_state *random) {
+    if (free_lengths != FREE_NONE && level >= FIRST_FREE_LENGTH) {
+        return random_between(random, 2, largest_length(free_lengths));
     }
     return strtoll(length_names[level], NULL, 10);
 }

@@ -106,7 +106,7 @@ void outcome_print(const char *name, const call_outcome *outcome) {
 static int64_t run_case(const char *name, const factor_set *set, const factor_case *chosen,
                         uint64_t seed, case_runner run, call_outcome *outcome) {
     char options[1600];
-    if (run(set, chosen, seed, 0, outcome) == 0) {
+    if (run(set, chosen, seed, FREE_NONE, outcome) == 0) {
         return 0;
     }
     describe_case(set, chosen, options, sizeof options);

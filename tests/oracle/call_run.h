@@ -21,7 +21,7 @@ typedef struct call_outcome {
 } call_outcome;
 
 /* Builds the case, calls the library, compares everything. Returns 0, or 1 with outcome->message.
- */
+ * free_lengths is one of enum free_lengths. */
 typedef int (*case_runner)(const factor_set *set, const factor_case *chosen, uint64_t seed,
                            int free_lengths, call_outcome *outcome);
 

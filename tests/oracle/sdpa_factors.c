@@ -226,27 +226,72 @@ static void poison_operand(const attn_tensor *tensor, random_state *random) {
     }
 }
 
-static int64_t feature_count(int64_t of_level, int is_free, random_state *random) {
-    return is_free && of_level > 1 ? random_between(random, 2, LARGEST_LENGTH) : of_level;
+typedef struct case_sizes {
+    int64_t rows, keys, features, value_features;
+} case_sizes;
+
+static int64_t feature_count(int64_t of_level, int free_lengths, random_state *random) {
+    if (free_lengths == FREE_NONE || of_level <= 1) {
+        return of_level;
+    }
+    const int is_wide = free_lengths == FREE_LONG && random_between(random, 0, 2) == 0;
+    return random_between(random, 2, is_wide ? 300 : largest_length(FREE_SHORT));
+}
+
+/* Few rows over so many keys that these are split between threads. */
+static void make_decoding(random_state *random, case_sizes *sizes) {
+    sizes->rows = random_between(random, 1, 12);
+    sizes->keys = random_between(random, 700, 9000);
+}
+
+/* The oracle takes its time: sizes shrink until the multiplications are few, but for one call in
+ * sixteen. */
+static void limit_work(const factor_case *chosen, random_state *random, case_sizes *sizes) {
+    const heads_level *h = &heads[chosen->level[SDPA_HEADS]];
+    const int32_t rank = largest_rank(chosen->level[SDPA_RANKS]);
+    const int64_t all_heads = (h->query > h->value ? h->query : h->value) *
+                              (rank > 3 ? batches[chosen->level[SDPA_BATCH]] : 1) *
+                              (rank > 4 ? 2 : 1);
+    const double most = random_between(random, 0, 15) == 0 ? 3e7 : 3e6;
+    while ((double)all_heads * (double)sizes->rows * (double)sizes->keys *
+               (double)(sizes->features + sizes->value_features) >
+           most) {
+        int64_t *shrunk[] = {&sizes->rows, &sizes->keys, &sizes->features, &sizes->value_features};
+        int64_t *one = shrunk[random_between(random, 0, 3)];
+        *one -= *one / 4;
+    }
+}
+
+static case_sizes draw_sizes(const factor_case *chosen, int free_lengths, random_state *random) {
+    case_sizes sizes = {
+        .rows = length_of_level(chosen->level[FACTOR_ROWS], free_lengths, random),
+        .keys = length_of_level(chosen->level[FACTOR_KEYS], free_lengths, random),
+        .features = feature_count(features[chosen->level[SDPA_FEATURES]], free_lengths, random),
+        .value_features =
+            feature_count(value_features[chosen->level[SDPA_VALUE_FEATURES]], free_lengths, random),
+    };
+    if (free_lengths == FREE_LONG && sizes.rows > 0 && sizes.keys > 1) {
+        if (random_between(random, 0, 3) == 0) {
+            make_decoding(random, &sizes);
+        }
+        limit_work(chosen, random, &sizes);
+    }
+    return sizes;
 }
 
 void sdpa_case_build(const factor_case *chosen, uint64_t seed, int free_lengths, sdpa_call *call) {
     random_state random = random_seeded(seed);
     const heads_level *h = &heads[chosen->level[SDPA_HEADS]];
-    const int64_t rows = length_of_level(chosen->level[FACTOR_ROWS], free_lengths, &random);
-    const int64_t keys = length_of_level(chosen->level[FACTOR_KEYS], free_lengths, &random);
-    const int64_t width =
-        feature_count(features[chosen->level[SDPA_FEATURES]], free_lengths, &random);
-    const int64_t value_width =
-        feature_count(value_features[chosen->level[SDPA_VALUE_FEATURES]], free_lengths, &random);
+    const case_sizes s = draw_sizes(chosen, free_lengths, &random);
     *call = (sdpa_call){.params = {.struct_size = sizeof call->params},
                         .report = {.struct_size = sizeof call->report}};
-    call->query = build_operand(chosen, OPERAND_QUERY, (operand_sizes){h->query, rows, width},
-                                &random, &call->pool);
-    call->key = build_operand(chosen, OPERAND_KEY, (operand_sizes){h->key, keys, width}, &random,
-                              &call->pool);
-    call->value = build_operand(chosen, OPERAND_VALUE, (operand_sizes){h->value, keys, value_width},
-                                &random, &call->pool);
+    call->query = build_operand(
+        chosen, OPERAND_QUERY, (operand_sizes){h->query, s.rows, s.features}, &random, &call->pool);
+    call->key = build_operand(chosen, OPERAND_KEY, (operand_sizes){h->key, s.keys, s.features},
+                              &random, &call->pool);
+    call->value =
+        build_operand(chosen, OPERAND_VALUE, (operand_sizes){h->value, s.keys, s.value_features},
+                      &random, &call->pool);
     call->params.flags = h->is_grouped ? ATTN_SDPA_ENABLE_GQA : 0;
     build_options(chosen, &random, call);
     call->params.report = &call->report;

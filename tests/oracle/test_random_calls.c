@@ -33,7 +33,7 @@ typedef struct call_kind {
 static int run_call(call_kind *kind, uint64_t seed) {
     random_state random = random_seeded(seed);
     const factor_case chosen = random_case(&kind->set, &random);
-    if (kind->run(&kind->set, &chosen, seed, 1, &kind->outcome) == 0) {
+    if (kind->run(&kind->set, &chosen, seed, FREE_SHORT, &kind->outcome) == 0) {
         return 0;
     }
     char options[1600];

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_lane_kernels.c: rows into lanes and back, and positions onto scores, of every set of
+ * kernels, against plain loops.
+ */
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "panel_setting.h"
+
+enum { MOST_KEYS = 40, MOST_SCORES = MOST_KEYS * ATTNI_PANEL_LANES };
+
+/* ---- pack_rows ---- */
+
+static void check_packed_rows(panel_setting *setting, int64_t head_dim, int64_t stride) {
+    const float factors[] = {1, -0.37F, 0, 1e30F};
+    const float factor = factors[random_between(&setting->random, 0, 3)];
+    float *rows[ATTNI_PANEL_LANES];
+    begin_call(setting);
+    float *panel = place_own(setting, head_dim * setting->width);
+    place_rows(setting, setting->width, head_dim, stride, true, rows);
+    for (int64_t lane = 0; lane < setting->width; ++lane) {
+        for (int64_t e = 0; e < head_dim; ++e) {
+            const bool is_special = random_between(&setting->random, 0, 50) == 0;
+            set_float(rows[lane], e * stride, is_special ? NAN : random_float(setting, -9, 9));
+        }
+    }
+    setting->set->lanes->pack_rows(panel, setting->vectors, (const float *const *)rows, stride,
+                                   head_dim, factor);
+    check_guards(setting, "pack_rows");
+    for (int64_t lane = 0; lane < setting->width; ++lane) {
+        for (int64_t e = 0; e < head_dim; ++e) {
+            assert_equals(setting, "query", e, lane, panel[e * setting->width + lane],
+                          factor * get_float(rows[lane], e * stride));
+        }
+    }
+}
+
+static void check_pack_rows(panel_setting *setting) {
+    static const int64_t longer[] = {63, 64, 65, 128, 300};
+    for (int64_t head_dim = 0; head_dim <= 40; ++head_dim) {
+        check_packed_rows(setting, head_dim, 1);
+        check_packed_rows(setting, head_dim, 2 - head_dim % 3 * 2); /* 2, 0, -2 */
+    }
+    for (int i = 0; i < 5; ++i) {
+        check_packed_rows(setting, longer[i], 1);
+    }
+}
+
+static void pack_rows_is_one_product_of_each_element(void **state) {
+    (void)state;
+    for_every_panel(check_pack_rows);
+}
+
+/* ---- positions ---- */
+
+/* A tile of random scores, and a copy of them. */
+static float *fill_tile(panel_setting *setting, int64_t num_keys, float *before) {
+    float *tile = place_own(setting, num_keys * setting->width);
+    for (int64_t i = 0; i < num_keys * setting->width; ++i) {
+        before[i] =
+            random_between(&setting->random, 0, 20) == 0 ? NAN : random_float(setting, -5, 5);
+        tile[i] = before[i];
+    }
+    return tile;
+}
+
+static void check_clip_of(panel_setting *setting, int64_t num_keys, float excluded) {
+    static float before[MOST_SCORES];
+    begin_call(setting);
+    float *tile = fill_tile(setting, num_keys, before);
+    int32_t *begin = (void *)place_own(setting, setting->width);
+    int32_t *end = (void *)place_own(setting, setting->width);
+    for (int64_t lane = 0; lane < setting->width; ++lane) {
+        begin[lane] = (int32_t)random_between(&setting->random, 0, num_keys);
+        end[lane] = (int32_t)random_between(&setting->random, 0, num_keys);
+    }
+    setting->set->lanes->clip(tile, setting->vectors, num_keys, begin, end, excluded);
+    check_guards(setting, "clip");
+    for (int64_t i = 0; i < num_keys * setting->width; ++i) {
+        const int64_t j = i / setting->width;
+        const int64_t lane = i % setting->width;
+        const bool is_seen = begin[lane] <= j && j < end[lane];
+        assert_equals(setting, "clipped", j, lane, tile[i], is_seen ? before[i] : excluded);
+    }
+}
+
+static void check_clip(panel_setting *setting) {
+    for (int64_t num_keys = 0; num_keys <= MOST_KEYS; ++num_keys) {
+        check_clip_of(setting, num_keys, -(float)INFINITY);
+        check_clip_of(setting, num_keys, 0);
+    }
+}
+
+static void clip_excludes_what_lies_outside(void **state) {
+    (void)state;
+    for_every_panel(check_clip);
+}
+
+/* The distance is rounded to float, then the product and the difference, the two perhaps at once.
+ */
+static void check_alibi(panel_setting *setting) {
+    static float before[MOST_SCORES];
+    for (int64_t num_keys = 0; num_keys <= MOST_KEYS; ++num_keys) {
+        begin_call(setting);
+        float *tile = fill_tile(setting, num_keys, before);
+        float *slopes = place_own(setting, setting->width);
+        float *distances = place_own(setting, setting->width);
+        for (int64_t lane = 0; lane < setting->width; ++lane) {
+            const int64_t positions[] = {0, 17, -3, 100000, INT64_C(1) << 40};
+            slopes[lane] = random_float(setting, -0.3, 0.7);
+            distances[lane] = (float)random_of(setting, positions, 5);
+        }
+        setting->set->lanes->alibi(tile, setting->vectors, num_keys, slopes, distances);
+        check_guards(setting, "alibi");
+        for (int64_t i = 0; i < num_keys * setting->width; ++i) {
+            const int64_t lane = i % setting->width;
+            const double key = (double)(i / setting->width);
+            const double bias = (double)slopes[lane] * fabs((double)distances[lane] - key);
+            assert_within(setting, "score", i / setting->width, lane, tile[i],
+                          (double)before[i] - bias,
+                          3 * FLOAT_UNIT * (fabs((double)before[i]) + fabs(bias)));
+        }
+    }
+}
+
+static void alibi_subtracts_slope_times_distance(void **state) {
+    (void)state;
+    for_every_panel(check_alibi);
+}
+
+/* ---- store_weights ---- */
+
+typedef struct store_case {
+    int64_t num_rows, num_keys;
+    bool is_added, repeats;
+} store_case;
+
+/* What row `lane` must hold at j, and how far off it may be: every lane that writes to the same row
+ * adds to it. */
+static double expected_weight(const panel_setting *setting, const store_case *c, float *const *rows,
+                              const float *tile, const float *factor, int64_t lane, int64_t j,
+                              float before, double *bound) {
+    double sum = c->is_added ? (double)before : 0;
+    double magnitude = fabs(sum);
+    for (int64_t other = 0; other < c->num_rows; ++other) {
+        const double weight = (double)factor[other] * (double)tile[j * setting->width + other];
+        if (rows[other] == rows[lane]) {
+            sum += weight;
+            magnitude += fabs(weight);
+        }
+    }
+    *bound = c->is_added ? sum_bound(setting->width, magnitude) : FLOAT_UNIT * magnitude;
+    return sum;
+}
+
+static void check_store(panel_setting *setting, store_case c) {
+    static float before[MOST_KEYS];
+    float *rows[ATTNI_PANEL_LANES];
+    begin_call(setting);
+    float *tile = place_own(setting, c.num_keys * setting->width);
+    float *factor = place_own(setting, setting->width);
+    place_rows(setting, c.num_rows, c.num_keys, 1, c.repeats, rows);
+    for (int64_t i = 0; i < c.num_keys * setting->width; ++i) {
+        tile[i] = random_float(setting, 0, 1);
+    }
+    for (int64_t lane = 0; lane < setting->width; ++lane) {
+        factor[lane] = random_float(setting, 0, 1);
+    }
+    for (int64_t j = 0; c.is_added && j < c.num_keys; ++j) {
+        before[j] = random_float(setting, 0, 2);
+        for (int64_t lane = 0; lane < c.num_rows; ++lane) {
+            set_float(rows[lane], j, before[j]);
+        }
+    }
+    setting->set->lanes->store_weights(rows, tile, setting->vectors, (int32_t)c.num_rows,
+                                       c.num_keys, factor, c.is_added);
+    check_guards(setting, "store_weights");
+    for (int64_t lane = 0; lane < c.num_rows; ++lane) {
+        for (int64_t j = 0; j < c.num_keys; ++j) {
+            double bound;
+            const double expected =
+                expected_weight(setting, &c, rows, tile, factor, lane, j, before[j], &bound);
+            assert_within(setting, "stored", lane, j, get_float(rows[lane], j), expected, bound);
+        }
+    }
+    check_row_gaps(setting, c.num_rows, rows, c.num_keys);
+}
+
+static void check_stores(panel_setting *setting) {
+    for (int64_t num_keys = 0; num_keys <= MOST_KEYS; ++num_keys) {
+        const int64_t num_rows = random_between(&setting->random, 1, setting->width);
+        check_store(setting, (store_case){setting->width, num_keys, false, false});
+        check_store(setting, (store_case){num_rows, num_keys, false, false});
+        check_store(setting, (store_case){num_rows, num_keys, true, false});
+        check_store(setting, (store_case){setting->width, num_keys, true, true});
+    }
+}
+
+static void store_weights_stores_or_adds_rows_that_may_be_the_same(void **state) {
+    (void)state;
+    for_every_panel(check_stores);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pack_rows_is_one_product_of_each_element),
+        cmocka_unit_test(clip_excludes_what_lies_outside),
+        cmocka_unit_test(alibi_subtracts_slope_times_distance),
+        cmocka_unit_test(store_weights_stores_or_adds_rows_that_may_be_the_same),
+    };
+    return cmocka_run_group_tests_name("lane_kernels", tests, NULL, NULL);
+}
