@@ -15,7 +15,6 @@
  */
 #include "sdpa/engine_fused.h"
 
-#include "tensor/element.h"
 
 int64_t attni_fused_offset(const attni_fused_item *item, const int64_t *strides, int64_t head) {
     const attni_sdpa_problem *problem = item->engine->problem;

@@ -12,6 +12,7 @@
 
 #include "kernels/kernel_select.h"
 #include "sdpa/sdpa_problem.h"
+#include "tensor/element.h"
 
 enum { ATTNI_NUM_AHEAD = 3 }; /* keys, values, queries */
 
@@ -121,8 +122,8 @@ static inline attni_ahead *attni_fused_ahead(attni_fused_item *item) {
     return &item->ahead[i];
 }
 
-static inline const float *attni_floats(const char *data, int64_t offset) {
-    return (const float *)(const void *)(data + offset * (int64_t)sizeof(float));
+static inline const float *attni_floats(char *data, int64_t offset) {
+    return (const float *)(const void *)attni_advance(data, offset * (int64_t)sizeof(float));
 }
 
 static inline float *attni_floats_to(char *data, int64_t offset) {

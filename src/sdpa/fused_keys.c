@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "sdpa/engine_fused.h"
-#include "tensor/element.h"
 #include "tensor/strided_copy.h"
 
 /* Rows of value nearer than this do not fight for few lines of the first-level cache when a chunk

@@ -8,7 +8,6 @@
 
 #include "sdpa/engine_fused.h"
 #include "softmax/row_weights.h"
-#include "tensor/element.h"
 
 static void apply_softcap(const attni_fused_item *item, const attni_panel *panel,
                           const attni_tile_keys *keys) {

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "sdpa/engine_fused.h"
-#include "tensor/element.h"
 #include "tensor/strided_copy.h"
 
 /* ---- rows in ---- */

@@ -7,7 +7,6 @@
 
 #include "sdpa/engine_fused.h"
 #include "softmax/row_weights.h"
-#include "tensor/element.h"
 
 static const float ones[ATTNI_STREAM_ROWS] = {1, 1, 1, 1};
 

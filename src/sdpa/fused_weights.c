@@ -3,7 +3,6 @@
  * fused_weights.c: the weights output of the fused engine, tile by tile.
  */
 #include "sdpa/engine_fused.h"
-#include "tensor/element.h"
 
 static char *weights_row(const attni_fused_item *item, const attni_panel *panel, int32_t lane) {
     const attni_sdpa_problem *problem = item->engine->problem;
