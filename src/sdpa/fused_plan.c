@@ -81,7 +81,7 @@ static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_b
         return attni_max(1, problem->src_len);
     }
     if (by_rows) {
-        return STREAM_KEYS;
+        return attni_clamp(problem->src_len, 1, STREAM_KEYS);
     }
     const int64_t most = attni_clamp(KEY_BLOCK_BYTES / attni_max(1, row_bytes), MIN_KEYS, MAX_KEYS);
     const int64_t blocks = attni_max(1, attni_divide_up(problem->src_len, most));
@@ -127,10 +127,10 @@ static size_t add_floats(attni_layout *layout, int64_t rows, int64_t cols) {
 
 static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni_fused_plan *plan,
                          attni_layout *slot) {
-    const int64_t width = ATTNI_PANEL_VECTORS * lanes;
+    const int64_t width = plan->by_rows ? plan->rows : ATTNI_PANEL_VECTORS * lanes;
     const int64_t block_rows = attni_divide_up(plan->num_vectors, plan->num_blocks) * lanes;
     const int64_t keys = plan->key_block + problem->extra_cols;
-    plan->max_panels = attni_divide_up(block_rows, width);
+    plan->max_panels = plan->by_rows ? 1 : attni_divide_up(block_rows, width);
     plan->panels_offset = attni_layout_add(slot, plan->max_panels, sizeof(attni_panel));
     plan->queries_offset = add_floats(slot, block_rows, problem->head_dim);
     plan->sums_offset = add_floats(slot, block_rows, plan->sum_stride);
