@@ -253,8 +253,8 @@ attn_mha_forward(attn_context *context, const attn_mha *layer, const attn_tensor
 
 /*
  * Bytes of workspace attn_mha_forward needs for the same arguments, into *bytes; see
- * attn_sdpa_workspace_bytes. Parameters need not be set, but a parameter bound later with other
- * strides may change the result. Errors: as attn_mha_forward but for data, key lengths and
+ * attn_sdpa_workspace_bytes. Parameters need not be set, but binding one later, or with other
+ * strides, may change the result. Errors: as attn_mha_forward but for data, key lengths and
  * parameters; ATTN_ERROR_NULL bytes. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status

@@ -49,7 +49,8 @@ typedef struct attni_gemm_call {
     const char *bias; /* added to every row: cols elements bias_stride apart, or NULL */
     int64_t bias_stride;
     const attni_product_kernels *kernels; /* of the native product, for dtype */
-    const char *strips; /* NULL, or B for the native product as strips.h has it, all batches' */
+    const char *strips;  /* NULL, or B for the native product as strips.h has it, all batches' */
+    char *strips_memory; /* NULL, or room to put B into strips first; gemm_together.c only */
 } attni_gemm_call;
 
 /* ATTN_ERROR_BLAS if `backend` is a BLAS that cannot be used. */
@@ -66,9 +67,14 @@ void attni_gemm_run(const attni_gemm_call *call, char *scratch);
 enum { ATTNI_GEMM_MOST_TOGETHER = 4 };
 
 /* gemm_together.c: up to that many independent native products, shared out to the context's threads
- * if there is enough to do. Fails as attni_parallel_for does, and then none has begun. */
-attn_status attni_gemm_native_together(attn_context *context, const attni_gemm_call *calls,
+ * if there is enough to do. Fails as attni_parallel_for does, and then none has begun. A call with
+ * strips_memory gets its strips there. */
+attn_status attni_gemm_native_together(attn_context *context, attni_gemm_call *calls,
                                        int32_t count);
+
+/* gemm_together.c: bytes of strips_memory of a call that has no strips; 0 if it has so few rows
+ * that copying B on the way is as fast, or more bytes than there can be, for a layout to refuse. */
+int64_t attni_gemm_strips_bytes(const attni_gemm_call *call);
 
 /* Whether that will use threads: attni_start_threads then tells beforehand if it can. */
 bool attni_gemm_wants_threads(const attni_gemm_call *calls, int32_t count);

@@ -18,9 +18,14 @@ enum { ROWS = 6, TILE_VECTORS = 4 };
 enum { ROWS = 6, TILE_VECTORS = 2 };
 #endif
 
-/* Very few rows are a matter of reading w fast: more columns at a time keep more reads going, and
- * below SMALL_ROWS what comes some microseconds later is asked for ahead. */
-enum { FEW_ROWS = 2, WIDE_VECTORS = 2 * TILE_VECTORS, SMALL_ROWS = 6, PREFETCH_STEPS = 128 };
+/* Very few rows are a matter of reading w fast: more columns at a time keep more reads going. */
+enum { FEW_ROWS = 2, WIDE_VECTORS = 2 * TILE_VECTORS };
+
+/* Tiles with fewer rows than ROWS: this one, and below it any. */
+enum { SMALL_ROWS = 6 };
+
+/* How far ahead of its own reads a tile of fewer rows asks for its strips. */
+enum { PREFETCH_STEPS = 128 };
 
 enum { STRIP_COLS = ATTNI_STRIP_BYTES / sizeof(real), MOST_COLS = WIDE_VECTORS * LANES };
 
@@ -32,6 +37,11 @@ typedef struct tile_columns {
     int64_t col;
     int64_t cols;   /* that y has */
     bool is_direct; /* whole vectors of y can be read and written */
+
+    /* The strips of the next columns, and how many bytes of each a step of a tile of ROWS rows asks
+     * for, so that all such tiles have asked for all. Without next columns: these again. */
+    const char *next;
+    int64_t next_step;
     _Alignas(ATTNI_STRIP_BYTES) real start[MOST_COLS];
 } tile_columns;
 
@@ -43,16 +53,19 @@ INLINE real *y_at(const attni_product_block *block, int64_t row, int64_t col) {
 }
 
 /* to = factor * (from + x w) for `rows` rows of x and `vectors` vectors of columns; these two and
- * is_dense, x's unit stride along k, are constants where this is inlined. */
+ * is_dense, x's unit stride along k, are constants where this is inlined. `next` is where the tile's
+ * share of the next strips begins. */
 INLINE void multiply_tile(const tile_columns *columns, const real *x, const int rows,
-                          const int vectors, const bool is_dense, const real *from,
-                          int64_t from_stride, real *to, int64_t to_stride) {
+                          const int vectors, const bool is_dense, const char *next,
+                          const real *from, int64_t from_stride, real *to, int64_t to_stride) {
     const int64_t depth = columns->block->depth;
     const int64_t strip_stride = columns->block->strip_stride;
     const int64_t row_stride = columns->block->x_row_stride;
     const int64_t col_stride = is_dense ? 1 : columns->block->x_col_stride;
+    const int64_t strip_bytes = strip_stride * (int64_t)sizeof(real);
     const real factor = (real)columns->block->factor;
     const real *strip = columns->strip;
+    const int64_t next_step = columns->next_step;
     vector sums[ROWS][WIDE_VECTORS];
     UNROLL
     for (int r = 0; r < rows; ++r) {
@@ -68,8 +81,10 @@ INLINE void multiply_tile(const tile_columns *columns, const real *x, const int 
             const real *part =
                 strip + v * LANES / STRIP_COLS * strip_stride + v * LANES % STRIP_COLS;
             w[v] = load(part + k * STRIP_COLS);
-            if (rows < SMALL_ROWS && v * LANES % STRIP_COLS == 0) {
+            if (v * LANES % STRIP_COLS == 0 && rows < ROWS) {
                 __builtin_prefetch(part + (k + PREFETCH_STEPS) * STRIP_COLS);
+            } else if (v * LANES % STRIP_COLS == 0) {
+                __builtin_prefetch(next + v * LANES / STRIP_COLS * strip_bytes + k * next_step);
             }
         }
         UNROLL
@@ -125,7 +140,8 @@ INLINE void multiply_rows(const tile_columns *columns, int64_t row, const int ro
     } else if (block->is_added) {
         read_edge(columns, row, rows, buffer);
     }
-    multiply_tile(columns, x, rows, vectors, is_dense, block->is_added ? to : columns->start,
+    const char *next = columns->next + row / ROWS * block->depth * columns->next_step;
+    multiply_tile(columns, x, rows, vectors, is_dense, next, block->is_added ? to : columns->start,
                   block->is_added ? to_stride : 0, to, to_stride);
     if (!columns->is_direct) {
         write_edge(columns, row, rows, buffer);
@@ -216,7 +232,11 @@ static void start_columns(tile_columns *columns, int64_t cols) {
 
 static void product_multiply(const attni_product_block *block) {
     const bool is_dense = block->x_col_stride == 1 || block->depth <= 1;
-    tile_columns columns = {.block = block};
+    const int64_t tiles = block->rows / ROWS;
+    tile_columns columns = {
+        .block = block,
+        .next_step = tiles > 0 ? (ATTNI_STRIP_BYTES + tiles - 1) / tiles : 0,
+    };
     for (int64_t col = 0; col < block->cols && block->rows > 0;) {
         const int64_t left = block->cols - col;
         const int vectors = choose_vectors(block, is_dense, left);
@@ -225,6 +245,11 @@ static void product_multiply(const attni_product_block *block) {
                         col % STRIP_COLS;
         columns.col = col;
         columns.cols = left < width ? left : width;
+        columns.next = (const char *)columns.strip;
+        if (left > 2 * width - LANES) {
+            columns.next = (const char *)((const real *)block->strips +
+                                          (col + width) / STRIP_COLS * block->strip_stride);
+        }
         columns.is_direct = block->y_col_stride == 1 && left >= width;
         if (!block->is_added) {
             start_columns(&columns, width);

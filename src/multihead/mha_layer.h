@@ -97,7 +97,8 @@ typedef struct attni_mha_plan {
 
     /* Without the addresses of the four pieces above. */
     attni_gemm_call projections[ATTNI_NUM_PROJECTIONS];
-    bool wants_threads; /* to project */
+    size_t projection_offsets[ATTNI_NUM_PROJECTIONS]; /* of their scratch in the shared one */
+    bool wants_threads;                               /* to project */
     attni_sdpa_problem attention;
     attni_sdpa_plan attention_plan;
     attni_layout layout;
@@ -132,7 +133,7 @@ void attni_projection_add_scratch(const attn_mha *layer, int32_t projection,
 
 /* projection.c: projections [first, first + count) of a plan whose addresses are complete. */
 attn_status attni_projection_run(attn_context *context, const attn_mha *layer,
-                                 const attni_mha_plan *plan, int32_t first, int32_t count,
+                                 attni_mha_plan *plan, int32_t first, int32_t count,
                                  char *scratch);
 
 /* mha_plan.c */

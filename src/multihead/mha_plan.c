@@ -70,12 +70,18 @@ static attn_status plan_projections(const attn_context *context, const attni_mha
     return ATTN_OK;
 }
 
-/* The steps' own scratch memory is used one step at a time, so they share the largest. */
-static size_t shared_bytes(const attni_mha_problem *problem, const attni_mha_plan *plan,
+/* The steps' own scratch memory is used one step at a time, so they share the largest. The native
+ * projections of query, key and value are one step. */
+static size_t shared_bytes(const attni_mha_problem *problem, attni_mha_plan *plan,
                            bool *overflow) {
+    const bool is_native = plan->projections[0].backend == ATTN_GEMM_NATIVE;
     size_t most = plan->attention_plan.layout.bytes;
+    attni_layout step = {0};
     for (int32_t i = 0; i < ATTNI_NUM_PROJECTIONS; ++i) {
-        attni_layout step = {0};
+        if (!is_native || i == ATTNI_NUM_INPUT_PROJECTIONS) {
+            step = (attni_layout){0};
+        }
+        plan->projection_offsets[i] = step.bytes;
         attni_projection_add_scratch(problem->layer, i, &plan->projections[i], &step);
         most = step.bytes > most ? step.bytes : most;
         *overflow = *overflow || step.overflow;

@@ -71,12 +71,20 @@ static bool needs_dense_copy(const attni_mha_slot *weight, const attni_gemm_call
     return weight->in_strips && call->backend == ATTN_GEMM_BLAS;
 }
 
+/* Bytes of the strips of a bound weight, 0 where they are not worth it. */
+static int64_t strips_bytes(const attni_mha_slot *weight, const attni_gemm_call *call) {
+    const bool has_strips = weight->in_strips || call->backend == ATTN_GEMM_BLAS;
+    return has_strips ? 0 : attni_gemm_strips_bytes(call);
+}
+
 void attni_projection_add_scratch(const attn_mha *layer, int32_t projection,
                                   const attni_gemm_call *call, attni_layout *layout) {
+    const attni_mha_slot *weight = attni_projection_weight(layer, projection);
     const size_t element = attn_dtype_size_bytes(call->dtype);
-    if (needs_dense_copy(attni_projection_weight(layer, projection), call)) {
+    if (needs_dense_copy(weight, call)) {
         attni_layout_add(layout, call->cols, (size_t)call->inner * element);
     }
+    attni_layout_add(layout, strips_bytes(weight, call), 1);
     attni_gemm_add_scratch(call, layout);
 }
 
@@ -98,13 +106,19 @@ static void run_by_blas(const attni_mha_slot *weight, const attni_gemm_call *pla
 }
 
 attn_status attni_projection_run(attn_context *context, const attn_mha *layer,
-                                 const attni_mha_plan *plan, int32_t first, int32_t count,
+                                 attni_mha_plan *plan, int32_t first, int32_t count,
                                  char *scratch) {
-    if (plan->projections[first].backend == ATTN_GEMM_NATIVE) {
-        return attni_gemm_native_together(context, &plan->projections[first], count);
-    }
+    const bool is_native = plan->projections[first].backend == ATTN_GEMM_NATIVE;
     for (int32_t i = first; i < first + count; ++i) {
-        run_by_blas(attni_projection_weight(layer, i), &plan->projections[i], scratch);
+        const attni_mha_slot *weight = attni_projection_weight(layer, i);
+        attni_gemm_call *call = &plan->projections[i];
+        char *own_scratch = scratch + plan->projection_offsets[i];
+        if (!is_native) {
+            run_by_blas(weight, call, own_scratch);
+        } else if (strips_bytes(weight, call) > 0) {
+            call->strips_memory = own_scratch;
+        }
     }
-    return ATTN_OK;
+    return is_native ? attni_gemm_native_together(context, &plan->projections[first], count)
+                     : ATTN_OK;
 }

@@ -129,17 +129,20 @@ static void bits_do_not_depend_on_cuts_strips_or_threads(void **state) {
         memcpy(expected, item->c.memory, item->c.bytes);
         for (int way = 0; way < 2 * (1 + NUM_CONTEXTS); ++way) {
             attni_gemm_call call = item->call;
+            const int64_t bytes = attni_gemm_strips_bytes(&call);
+            char *memory = bytes > 0 ? malloc((size_t)bytes) : NULL;
             /* Strips are of B itself, without a factor, which comes at the end all the same. */
             call.strips = way % 2 == 1 ? made.strips : NULL;
+            call.strips_memory = way % 4 == 2 ? memory : NULL;
             memcpy(item->c.memory, blank, item->c.bytes);
             if (way < 2) {
                 run_parts_backwards(&call);
             } else {
-                const attni_gemm_call *calls = &call;
-                assert_int_equal(attni_gemm_native_together(contexts[way / 2 - 1], calls, 1),
+                assert_int_equal(attni_gemm_native_together(contexts[way / 2 - 1], &call, 1),
                                  ATTN_OK);
             }
             assert_bits(&made, expected, way % 2 == 1 ? "from strips" : "from B");
+            free(memory);
         }
         free(blank);
         free(expected);
