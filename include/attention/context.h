@@ -84,7 +84,7 @@ typedef struct attn_context_params {
     uint64_t struct_size;
 
     /* 1 to 1024; 0: the CPUs of the affinity mask, within the cgroup's quota. With parallel_for:
-     * how many of a call's items may run at the same time, each with scratch memory of its own */
+     * how many pieces of scratch memory the fused engine has, each for one item at a time */
     int32_t num_threads;
 
     /* enum attn_engine */

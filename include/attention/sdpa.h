@@ -85,8 +85,10 @@ typedef struct attn_sdpa_report {
     /* 1: the last bits may differ with the number of threads BLAS uses */
     int32_t depends_on_blas_threads;
 
-    /* bit 0 query, 1 key, 2 value, 3 output: the view's layout is not one the engine reads or
-     * writes in place, and is copied, a block at a time. The fused engine always copies query */
+    /* bit 0 query, 1 key, 2 value, 3 output: the tensor goes through a copy in scratch memory, a
+     * block at a time: where its layout is not one the engine reads or writes in place, and in the
+     * fused engine query always, value where many rows share the copy, output where rows are
+     * gathered from few at a time or from splits of the keys */
     int32_t packs;
 
     /* query rows handled together; of a group of heads that share key and value, in the fused
@@ -116,7 +118,8 @@ typedef struct attn_sdpa_params {
     /* enum attn_sdpa_flag, added */
     uint64_t flags;
 
-    /* with ATTN_SDPA_SET_SCALE: multiplier of q . k; any value but NaN, also 0 and negative */
+    /* with ATTN_SDPA_SET_SCALE: multiplier of q . k; any value but NaN, also 0 and negative; for
+     * float32 tensors it is rounded to float32 */
     double scale;
 
     /* > 0 and finite: scores are softcap * tanh(score / softcap); 0: none */

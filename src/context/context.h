@@ -40,8 +40,8 @@ int32_t attni_context_slots(const attn_context *context, int64_t count);
 attn_status attni_start_threads(attn_context *context);
 
 /* Runs task(data, 0) ... task(data, count - 1), each exactly once, on the context's threads;
- * returns when all have returned. How work is cut into items must not depend on the number of
- * threads, and scratch memory belongs to the item, never to a thread. Fails with ATTN_ERROR_THREAD
+ * returns when all have returned. No bit of a result may depend on how many items there are;
+ * scratch memory belongs to the item, never to a thread. Fails with ATTN_ERROR_THREAD
  * or ATTN_ERROR_MEMORY, and then none has run. */
 attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task task, void *data);
 

@@ -26,8 +26,8 @@ enum {
     ATTNI_PANEL_LANES = 48 /* of the widest panel of the widest vectors */
 };
 
-/* What a panel's rows have gathered over the tiles so far; softmax only. A row's weights are
- * relative to its maximum: exp(score - max). */
+/* What a panel's rows have gathered over the tiles so far. Weights of softmax are relative to the
+ * row's maximum: exp(score - max). */
 typedef struct attni_panel_state {
     float max[ATTNI_PANEL_LANES];     /* the largest score, the tile at hand included */
     float old_max[ATTNI_PANEL_LANES]; /* without the tile at hand */
@@ -59,7 +59,7 @@ typedef struct attni_value_tile {
     const float *rescale;
     float *sums; /* row r at sums + r * sum_stride, room for whole chunks */
     int64_t sum_stride;
-    float *const *outputs; /* row r's first element */
+    float *const *outputs; /* row r's first element; may be that of its own sums */
     const float *factor;
 } attni_value_tile;
 

@@ -21,7 +21,7 @@
 #define VECTOR_BYTES ATTNI_VECTOR_BYTES
 #elif defined(__AVX512F__)
 #define VECTOR_BYTES 64
-#elif defined(__AVX__)
+#elif defined(__AVX2__)
 #define VECTOR_BYTES 32
 #else
 #define VECTOR_BYTES 16

@@ -38,32 +38,20 @@ static void write_weights(const attni_blas_engine *engine, int64_t row, int64_t 
     }
 }
 
-/* The dense masks on the scores of one row's keys. A later additive mask must not bring back what
- * an earlier one excluded. */
+/* The dense masks on the scores of one row's keys. */
 static void mask_scores(const attni_blas_engine *engine, int64_t row, attni_interval keys,
                         attni_stretch scores) {
     const attni_sdpa_problem *problem = engine->problem;
-    const double excluded = attni_excluded_score(problem->normalizer);
     int64_t offsets[ATTNI_MAX_MASKS];
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
-        const attni_mask *mask = &problem->masks[i];
-        const int64_t *strides = &mask->strides[problem->batch_rank];
+        const int64_t *strides = &problem->masks[i].strides[problem->batch_rank];
         offsets[i] = attni_offset_of(engine->batch, problem->batch_rank, problem->batch_shape,
-                                     mask->strides) +
+                                     problem->masks[i].strides) +
                      engine->head * strides[0] + row * strides[1] + keys.begin * strides[2];
-        if (mask->kind == ATTN_MASK_NONE) {
-            continue;
-        }
-        attni_mask_apply(mask, offsets[i], strides[2], engine->kernels, scores.scores, scores.count,
-                         excluded);
-        for (int32_t earlier = 0; earlier < i && mask->kind == ATTN_MASK_ADDITIVE; ++earlier) {
-            const attni_mask *first = &problem->masks[earlier];
-            if (first->kind != ATTN_MASK_NONE) {
-                attni_mask_exclude(first, offsets[earlier], first->strides[problem->batch_rank + 2],
-                                   engine->kernels, scores.scores, scores.count, excluded);
-            }
-        }
     }
+    attni_masks_apply(problem->masks, ATTNI_MAX_MASKS, offsets, problem->batch_rank + 2,
+                      engine->kernels, scores.scores, scores.count,
+                      attni_excluded_score(problem->normalizer));
 }
 
 /* Scale 0, softcap, ALiBi and masks, in this order; the extra columns take part in the first two.

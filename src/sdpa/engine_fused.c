@@ -15,7 +15,6 @@
  */
 #include "sdpa/engine_fused.h"
 
-
 int64_t attni_fused_offset(const attni_fused_item *item, const int64_t *strides, int64_t head) {
     const attni_sdpa_problem *problem = item->engine->problem;
     return attni_offset_of(item->batch, problem->batch_rank, problem->batch_shape, strides) +
@@ -107,6 +106,9 @@ static void run_panel(attni_fused_item *item, attni_panel *panel) {
     };
     const bool has_extra = keys.is_last && item->split + 1 == engine->plan->num_splits;
     keys.count = keys.keys.end - keys.keys.begin;
+    if (keys.count == 0) {
+        keys.keys = (attni_interval){item->block.begin, item->block.begin};
+    }
     keys.extra = has_extra ? engine->problem->extra_cols : 0;
     if (keys.count == 0 && !keys.is_last) {
         return;

@@ -4,7 +4,7 @@
  *   engine_fused.c   items and the steps of a tile
  *   fused_lanes.c, fused_lane_options.c   those steps for rows in lanes (kernels/tile_kernels.h)
  *   fused_rows.c     those steps for a few rows (kernels/stream_kernels.h)
- *   fused_keys.c     blocks of keys and values
+ *   fused_keys.c, fused_values.c   blocks of keys and values; values that not all rows see
  *   fused_panel.c, fused_weights.c, fused_merge.c   where rows and results come from and go to
  */
 #ifndef ATTNI_SDPA_ENGINE_FUSED_H
@@ -44,8 +44,8 @@ typedef struct attni_tile_steps {
     void (*weigh)(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
                   const float *factor);
 
-    /* columns [first_col, ...) of rows of the weights output, by the tile's keys [first, first +
-     * count) times factor */
+    /* rows[lane][j] = factor[lane] * weight of the tile's key first + j, or is added to it, for j <
+     * count */
     void (*store_weights)(const attni_fused_item *item, const attni_panel *panel,
                           float *const *rows, int64_t first, int64_t count, const float *factor,
                           bool is_added);
@@ -135,6 +135,31 @@ int64_t attni_fused_offset(const attni_fused_item *item, const int64_t *strides,
 
 enum { ATTNI_NO_KEY = -1 };
 
+/* fused_panel.c */
+extern const float attni_fused_ones[ATTNI_PANEL_LANES];
+
+/* Rows of a head of query, key or value from some row on. */
+typedef struct attni_source_rows {
+    const float *data;
+    int64_t row_stride;
+    int64_t col_stride;
+} attni_source_rows;
+
+/* fused_keys.c: rows of value of the group at hand. */
+attni_source_rows attni_fused_values_from(const attni_fused_item *item, int64_t first);
+
+/* fused_values.c: the keys of a tile that all rows of a panel see; then adds to the sums of one row
+ * the values of those that it sees besides. `weights` is the lane's for the tile's first key, the
+ * others are weight_stride apart. */
+attni_interval attni_fused_common_keys(const attni_panel *panel, const attni_tile_keys *keys);
+void attni_fused_add_own_values(const attni_fused_item *item, const attni_panel *panel,
+                                const attni_tile_keys *keys, int32_t lane, const float *weights,
+                                int64_t weight_stride);
+
+/* fused_panel.c: whether a row has seen nothing, by its largest score and the sum of its weights.
+ */
+bool attni_fused_is_empty(const attni_fused_engine *engine, float max, float sum);
+
 /* fused_panel.c: the part of `count` keys from first_key on that each lane sees, relative to
  * first_key: [begin, end), both ascending; all of them for ATTNI_NO_KEY. */
 void attni_fused_bound_rows(const attni_panel *panel, int64_t first_key, int64_t count,
@@ -159,9 +184,9 @@ void attni_fused_store_output(const attni_fused_item *item, const attni_panel *p
 void attni_fused_clear_averages(const attni_fused_item *item, int64_t block);
 
 /* fused_weights.c: the weights output's columns of a tile; per head also zeros at positions the
- * panel does not see. */
+ * panel does not see. In a row of NaN the tile takes the factor, which becomes 1. */
 void attni_fused_store_weights(const attni_fused_item *item, const attni_panel *panel,
-                               const attni_tile_keys *keys, const float *factor);
+                               const attni_tile_keys *keys, float *factor);
 
 /* fused_merge.c: what a panel has gathered over its split of the keys, put aside. */
 void attni_fused_put_aside(const attni_fused_item *item, const attni_panel *panel);
@@ -180,10 +205,6 @@ void attni_fused_look_ahead(attni_fused_item *item, attni_interval next);
 attni_fused_item attni_fused_item_in(const attni_fused_engine *engine, int32_t slot);
 void attni_fused_go_to(attni_fused_item *item, int64_t batch, int64_t group, int64_t split);
 int64_t attni_fused_go_to_item(attni_fused_item *item, int64_t index);
-
-/* fused_lanes.c: adds weights * values of single keys [begin, end) to the sums of one row. */
-void attni_fused_add_values(const attni_fused_item *item, const attni_panel *panel, int32_t lane,
-                            const float *weights, int64_t weight_stride, attni_interval keys);
 
 /* fused_lane_options.c */
 void attni_lanes_edit(const attni_fused_item *item, attni_panel *panel,

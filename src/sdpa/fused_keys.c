@@ -12,28 +12,21 @@
  * of their columns is read again and again. */
 enum { NEAR_ROWS = 128 /* elements */, CACHE_LINE = 64 /* bytes */ };
 
-/* Rows of a head of key or value from some row on. */
-typedef struct source_rows {
-    const float *data;
-    int64_t row_stride;
-    int64_t col_stride;
-} source_rows;
-
-static source_rows rows_from(const attni_fused_item *item, const attni_operand *operand,
-                             int64_t head, int64_t first) {
+static attni_source_rows rows_from(const attni_fused_item *item, const attni_operand *operand,
+                                   int64_t head, int64_t first) {
     const int64_t *strides = &operand->strides[item->engine->problem->batch_rank + 1];
     const int64_t offset = attni_fused_offset(item, operand->strides, head) + first * strides[0];
-    return (source_rows){
+    return (attni_source_rows){
         (const float *)(const void *)attni_advance(operand->data, offset * (int64_t)sizeof(float)),
         strides[0], strides[1]};
 }
 
-static source_rows keys_from(const attni_fused_item *item, int64_t first) {
+static attni_source_rows keys_from(const attni_fused_item *item, int64_t first) {
     const attni_sdpa_problem *problem = item->engine->problem;
     return rows_from(item, &problem->key, item->first_head / problem->key_group, first);
 }
 
-static source_rows values_from(const attni_fused_item *item, int64_t first) {
+attni_source_rows attni_fused_values_from(const attni_fused_item *item, int64_t first) {
     const attni_sdpa_problem *problem = item->engine->problem;
     return rows_from(item, &problem->value, item->first_head / problem->value_group, first);
 }
@@ -41,7 +34,7 @@ static source_rows values_from(const attni_fused_item *item, int64_t first) {
 /* Whether rows of value are read where they lie: whole vectors that cross no cache line. This may
  * depend on the address, since a copy holds the same numbers and its memory is there in any case.
  */
-static bool lie_well(const attni_fused_engine *engine, const source_rows *values) {
+static bool lie_well(const attni_fused_engine *engine, const attni_source_rows *values) {
     const int64_t row_bytes = values->row_stride * (int64_t)sizeof(float);
     return values->col_stride == 1 &&
            engine->problem->value_dim % engine->kernels->tiles->lanes == 0 &&
@@ -49,8 +42,8 @@ static bool lie_well(const attni_fused_engine *engine, const source_rows *values
            values->row_stride > 0 && values->row_stride < NEAR_ROWS;
 }
 
-static const float *pack_keys(const attni_fused_item *item, const source_rows *keys, int64_t count,
-                              float *packed) {
+static const float *pack_keys(const attni_fused_item *item, const attni_source_rows *keys,
+                              int64_t count, float *packed) {
     const int64_t head_dim = item->engine->problem->head_dim;
     const attni_strided_matrix from = {(char *)(uintptr_t)keys->data, keys->row_stride,
                                        keys->col_stride};
@@ -60,7 +53,7 @@ static const float *pack_keys(const attni_fused_item *item, const source_rows *k
 }
 
 /* Chunks of columns are count * value_columns apart. */
-static const float *pack_values(const attni_fused_item *item, const source_rows *values,
+static const float *pack_values(const attni_fused_item *item, const attni_source_rows *values,
                                 int64_t count, float *packed) {
     const attni_tile_kernels *tiles = item->engine->kernels->tiles;
     tiles->pack_values(packed, count * tiles->value_columns, values->data, values->row_stride,
@@ -73,8 +66,8 @@ static void take_extra_columns(attni_fused_item *item, bool packs_value, float *
     const attni_sdpa_problem *problem = item->engine->problem;
     const int64_t count = problem->extra_cols;
     const int32_t columns = item->engine->kernels->tiles->value_columns;
-    const source_rows keys = keys_from(item, problem->src_len);
-    const source_rows values = values_from(item, problem->src_len);
+    const attni_source_rows keys = keys_from(item, problem->src_len);
+    const attni_source_rows values = attni_fused_values_from(item, problem->src_len);
     item->extra_key =
         item->engine->plan->packs_key ? pack_keys(item, &keys, count, packed_key) : keys.data;
     item->extra_value = packs_value ? pack_values(item, &values, count, packed_value) : values.data;
@@ -86,8 +79,8 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const int32_t columns = item->engine->kernels->tiles->value_columns;
     const int64_t count = block.end - block.begin;
-    const source_rows keys = keys_from(item, block.begin);
-    const source_rows values = values_from(item, block.begin);
+    const attni_source_rows keys = keys_from(item, block.begin);
+    const attni_source_rows values = attni_fused_values_from(item, block.begin);
     const bool packs_value = plan->packs_value && !lie_well(item->engine, &values);
     float *packed_key = attni_floats_to(item->slot + plan->key_offset, 0);
     float *packed_value = attni_floats_to(item->slot + plan->value_offset, 0);
@@ -105,7 +98,7 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
 
 /* ---- what is needed next ---- */
 
-static attni_ahead all_of(const source_rows *rows, int64_t count, int64_t cols) {
+static attni_ahead all_of(const attni_source_rows *rows, int64_t count, int64_t cols) {
     return (attni_ahead){
         .row = (const char *)rows->data,
         .stride = rows->row_stride * (int64_t)sizeof(float),
@@ -116,18 +109,18 @@ static attni_ahead all_of(const source_rows *rows, int64_t count, int64_t cols) 
 }
 
 static attni_ahead keys_of(const attni_fused_item *item, attni_interval keys) {
-    const source_rows rows = keys_from(item, keys.begin);
+    const attni_source_rows rows = keys_from(item, keys.begin);
     return all_of(&rows, keys.end - keys.begin, item->engine->problem->head_dim);
 }
 
 static attni_ahead values_of(const attni_fused_item *item, attni_interval keys) {
-    const source_rows rows = values_from(item, keys.begin);
+    const attni_source_rows rows = attni_fused_values_from(item, keys.begin);
     return all_of(&rows, keys.end - keys.begin, item->engine->problem->value_dim);
 }
 
 static attni_ahead queries_of(const attni_fused_item *item, attni_interval rows) {
     const attni_sdpa_problem *problem = item->engine->problem;
-    const source_rows first = rows_from(item, &problem->query, item->first_head, rows.begin);
+    const attni_source_rows first = rows_from(item, &problem->query, item->first_head, rows.begin);
     return all_of(&first, rows.end - rows.begin, problem->head_dim);
 }
 

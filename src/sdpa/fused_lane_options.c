@@ -70,8 +70,13 @@ static void apply_mask(const attni_fused_item *item, const attni_panel *panel,
     const attni_fused_engine *engine = item->engine;
     const int64_t *strides = &mask->strides[engine->problem->batch_rank];
     const float excluded = (float)attni_excluded_score(engine->problem->normalizer);
-    const attni_mask_tile tile = {
-        engine->kernels->lanes, item->tile, panel->vectors, keys->count, is_added, excluded};
+    const attni_mask_tile tile = {.kernels = engine->kernels->lanes,
+                                  .scores = item->tile,
+                                  .vectors = panel->vectors,
+                                  .width = panel->width,
+                                  .num_keys = keys->count,
+                                  .is_added = is_added,
+                                  .excluded = excluded};
     if (is_same_for_rows(item, strides)) {
         const int64_t offset =
             attni_fused_offset(item, mask->strides, panel->head[0]) + keys->keys.begin * strides[2];
@@ -92,7 +97,7 @@ static void apply_masks(const attni_fused_item *item, const attni_panel *panel,
             continue;
         }
         apply_mask(item, panel, keys, &masks[i], true);
-        for (int32_t earlier = 0; earlier < i && masks[i].kind == ATTN_MASK_ADDITIVE; ++earlier) {
+        for (int32_t earlier = 0; earlier < i && attni_mask_may_restore(&masks[i]); ++earlier) {
             if (masks[earlier].kind != ATTN_MASK_NONE) {
                 apply_mask(item, panel, keys, &masks[earlier], false);
             }

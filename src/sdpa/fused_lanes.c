@@ -11,11 +11,6 @@
  * first-level cache for all rows of a panel. */
 enum { VALUE_KEYS = 256 };
 
-static const float ones[ATTNI_PANEL_LANES] = {
-    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-};
-
 /* ---- scores and weights ---- */
 
 static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
@@ -62,7 +57,7 @@ static void weigh_part(const attni_fused_item *item, attni_panel *panel, attni_v
     part->is_added = panel->is_started;
     item->engine->kernels->tiles->weigh_values(part);
     panel->is_started = true;
-    part->rescale = ones;
+    part->rescale = attni_fused_ones;
 }
 
 /* The source keys of a tile; outputs are stored with the last of them if `outputs` is not NULL. */
@@ -79,18 +74,13 @@ static void weigh_keys(const attni_fused_item *item, attni_panel *panel,
 }
 
 static bool are_finite(const attni_fused_item *item, attni_interval keys) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    const attni_operand *value = &problem->value;
-    const int64_t *strides = &value->strides[problem->batch_rank + 1];
     if (keys.begin >= keys.end) {
         return true;
     }
-    const int64_t offset =
-        attni_fused_offset(item, value->strides, item->first_head / problem->value_group) +
-        keys.begin * strides[0];
-    return item->engine->kernels->tiles->are_finite(attni_floats(value->data, offset), strides[0],
-                                                    strides[1], keys.end - keys.begin,
-                                                    problem->value_dim);
+    const attni_source_rows values = attni_fused_values_from(item, keys.begin);
+    return item->engine->kernels->tiles->are_finite(values.data, values.row_stride,
+                                                    values.col_stride, keys.end - keys.begin,
+                                                    item->engine->problem->value_dim);
 }
 
 /* Whether a weight of 0 keeps every value of the tile out of the rows that must not see it: those
@@ -106,47 +96,18 @@ static bool zeros_hide(const attni_fused_item *item, const attni_panel *panel,
            are_finite(item, (attni_interval){attni_max(all.begin, common.end), all.end});
 }
 
-void attni_fused_add_values(const attni_fused_item *item, const attni_panel *panel, int32_t lane,
-                            const float *weights, int64_t weight_stride, attni_interval keys) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    const attni_operand *value = &problem->value;
-    const int64_t *strides = &value->strides[problem->batch_rank + 1];
-    const int64_t first =
-        attni_fused_offset(item, value->strides, item->first_head / problem->value_group);
-    float *sums = panel->sums + lane * item->engine->plan->sum_stride;
-    for (int64_t key = keys.begin; key < keys.end; ++key) {
-        const float weight = weights[(key - keys.begin) * weight_stride];
-        item->engine->kernels->float32->accumulate(
-            sums, attni_floats(value->data, first + key * strides[0]), strides[1],
-            problem->value_dim, weight);
-    }
-}
-
-/* The same for the weights of a lane of the tile. */
-static void add_own_values(const attni_fused_item *item, const attni_panel *panel,
-                           const attni_tile_keys *keys, int32_t lane, attni_interval own) {
-    const float *weights = item->tile + (own.begin - keys->keys.begin) * panel->width + lane;
-    attni_fused_add_values(item, panel, lane, weights, panel->width, own);
-}
-
 /* As weigh_keys, where some value that not all rows see is not finite: what all rows see by a
  * product, the rest row by row. */
 static void weigh_keys_apart(const attni_fused_item *item, attni_panel *panel,
                              const attni_tile_keys *keys, attni_value_tile *part) {
-    const attni_interval all = keys->keys;
-    const attni_interval common = attni_interval_between(attni_max(all.begin, panel->common.begin),
-                                                         attni_min(all.end, panel->common.end));
-    const int64_t skipped = common.begin < common.end ? common.begin - all.begin : 0;
-    part->values = item->value + (all.begin + skipped - item->block.begin) * item->value_key_stride;
+    const attni_interval common = attni_fused_common_keys(panel, keys);
+    const int64_t skipped = common.begin < common.end ? common.begin - keys->keys.begin : 0;
+    part->values =
+        item->value + (keys->keys.begin + skipped - item->block.begin) * item->value_key_stride;
     part->outputs = NULL;
     weigh_part(item, panel, part, skipped, common.end - common.begin, ATTNI_NO_KEY);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
-        const int64_t begin = attni_max(all.begin, panel->first_key[lane]);
-        const int64_t end = attni_min(all.end, panel->past_key[lane]);
-        const int64_t middle = common.begin < common.end ? common.begin : end;
-        const int64_t rest = common.begin < common.end ? common.end : end;
-        add_own_values(item, panel, keys, lane, (attni_interval){begin, attni_min(middle, end)});
-        add_own_values(item, panel, keys, lane, (attni_interval){attni_max(rest, begin), end});
+        attni_fused_add_own_values(item, panel, keys, lane, item->tile + lane, panel->width);
     }
 }
 

@@ -55,7 +55,7 @@ static void merge_row(const attni_fused_item *item, attni_panel *panel, int32_t 
     memset(sums, 0, (size_t)plan->sum_stride * sizeof(float));
     for (int64_t split = 0; split < plan->num_splits; ++split) {
         const partial aside = partial_of(item, panel, lane, split);
-        if (*aside.sum == 0) {
+        if (attni_fused_is_empty(engine, *aside.max, *aside.sum)) {
             continue;
         }
         /* A row of NaN has no maximum. */

@@ -9,6 +9,11 @@
 #include "sdpa/engine_fused.h"
 #include "tensor/strided_copy.h"
 
+const float attni_fused_ones[ATTNI_PANEL_LANES] = {
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+};
+
 /* ---- rows in ---- */
 
 /* How many of `left` vectors the next panel takes: 3, but 2 twice rather than 3 and then 1, which
@@ -146,6 +151,17 @@ void attni_fused_bound_rows(const attni_panel *panel, int64_t first_key, int64_t
 
 /* ---- results out ---- */
 
+/* Weights of softmax are relative to the largest score, whose own is 1; a sigmoid may be 0 without
+ * being excluded. A NaN stays in the sum. */
+bool attni_fused_is_empty(const attni_fused_engine *engine, float max, float sum) {
+    const bool is_sigmoid = engine->problem->normalizer == ATTN_NORMALIZER_SIGMOID;
+    return sum == 0 && (!is_sigmoid || max == -(float)INFINITY);
+}
+
+static bool is_empty_lane(const attni_fused_item *item, const attni_panel *panel, int32_t lane) {
+    return attni_fused_is_empty(item->engine, panel->state.max[lane], panel->state.sum[lane]);
+}
+
 /* The sink is one more logit in the denominator. Where it is larger than every score, the sums are
  * brought to its scale. */
 static void finish_softmax(const attni_fused_item *item, attni_panel *panel, int32_t lane,
@@ -176,7 +192,7 @@ static void finish_softmax(const attni_fused_item *item, attni_panel *panel, int
 void attni_fused_finish_panel(const attni_fused_item *item, attni_panel *panel, float *factor) {
     const bool is_softmax = item->engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX;
     for (int32_t lane = 0; lane < panel->width; ++lane) {
-        factor[lane] = panel->state.sum[lane] == 0 ? 0 : 1;
+        factor[lane] = is_empty_lane(item, panel, lane) ? 0 : 1;
         if (is_softmax && lane < panel->count) {
             finish_softmax(item, panel, lane, &factor[lane]);
         }
@@ -189,7 +205,7 @@ void attni_fused_store_output(const attni_fused_item *item, const attni_panel *p
     const int64_t *strides = &problem->output.strides[problem->batch_rank];
     const int64_t first = attni_fused_offset(item, problem->output.strides, 0);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
-        const bool is_empty = panel->state.sum[lane] == 0;
+        const bool is_empty = is_empty_lane(item, panel, lane);
         if (!is_empty && !plan->stages_output) {
             continue;
         }

@@ -37,8 +37,8 @@ static int64_t common_divisor(int64_t a, int64_t b) {
     return a;
 }
 
-/* Query heads that use the same key and value head: the smaller of both groups where one divides
- * the other; all heads where key and value have one for all. */
+/* Query heads that use the same key and value head: the largest number that divides the groups of
+ * both; a head axis that repeats one head is a group of all. */
 static int64_t choose_group(const attni_sdpa_problem *problem) {
     if (problem->average_weights && problem->weights.is_present) {
         return 1; /* heads of a group would meet in one row of weights */
@@ -155,8 +155,17 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
                     last_stride(problem, &problem->value) == 1;
     plan->num_vectors = attni_divide_up(plan->rows, tiles->lanes);
     plan->sum_stride = chunked(problem->value_dim, tiles->value_columns);
-    const int64_t row_bytes = (problem->head_dim + plan->sum_stride) * (int64_t)sizeof(float);
+    /* Only compared, so that the sizes of absurdly long rows need not be right. */
+    const int64_t row_bytes =
+        (attni_min(problem->head_dim, INT32_MAX) + attni_min(plan->sum_stride, INT32_MAX)) *
+        (int64_t)sizeof(float);
     plan->key_block = choose_key_block(problem, row_bytes, plan->by_rows);
+    if (plan->key_block > INT32_MAX) {
+        return attni_fail(ATTN_ERROR_OVERFLOW,
+                          "weights: expected at most 2^31 - 1 keys where weights are stored, got "
+                          "S=%lld",
+                          (long long)problem->src_len);
+    }
     const bool has_outputs =
         problem->value_dim > 0 || problem->lse.is_present || problem->weights.is_present;
     const int64_t groups = problem->num_batches * (plan->averages ? 1 : plan->num_groups);
@@ -184,7 +193,8 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
     plan->partials_offset = add_floats(&whole->layout, partials * plan->rows, plan->sum_stride + 2);
     plan->slots_offset = attni_layout_add(&whole->layout, plan->num_slots, plan->slot_bytes);
     whole->num_blocks = plan->num_items;
-    whole->row_block = attni_divide_up(plan->num_vectors, plan->num_blocks) * tiles->lanes;
+    whole->row_block =
+        attni_min(plan->rows, attni_divide_up(plan->num_vectors, plan->num_blocks) * tiles->lanes);
     whole->packs = (plan->packs_key ? ATTNI_PACKS_KEY : 0) |
                    (plan->packs_value ? ATTNI_PACKS_VALUE : 0) | ATTNI_PACKS_QUERY |
                    (plan->stages_output ? ATTNI_PACKS_OUTPUT : 0);

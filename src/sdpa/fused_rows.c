@@ -8,8 +8,6 @@
 #include "sdpa/engine_fused.h"
 #include "softmax/row_weights.h"
 
-static const float ones[ATTNI_STREAM_ROWS] = {1, 1, 1, 1};
-
 static int64_t tile_stride(const attni_fused_item *item) {
     return item->engine->plan->key_block + item->engine->problem->extra_cols;
 }
@@ -34,26 +32,15 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
 static void apply_masks(const attni_fused_item *item, const attni_panel *panel,
                         const attni_tile_keys *keys, int32_t lane, double excluded) {
     const attni_sdpa_problem *problem = item->engine->problem;
-    const attni_row_kernels *kernels = item->engine->kernels->float32;
     int64_t offsets[ATTNI_MAX_MASKS];
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
-        const attni_mask *mask = &problem->masks[i];
-        const int64_t *strides = &mask->strides[problem->batch_rank];
-        if (mask->kind == ATTN_MASK_NONE) {
-            continue;
-        }
-        offsets[i] = attni_fused_offset(item, mask->strides, panel->head[lane]) +
-                     panel->row[lane] * strides[1] + keys->keys.begin * strides[2];
-        attni_mask_apply(mask, offsets[i], strides[2], kernels, tile_row(item, lane), keys->count,
-                         excluded);
-        for (int32_t earlier = 0; earlier < i && mask->kind == ATTN_MASK_ADDITIVE; ++earlier) {
-            const attni_mask *first = &problem->masks[earlier];
-            if (first->kind != ATTN_MASK_NONE) {
-                attni_mask_exclude(first, offsets[earlier], first->strides[problem->batch_rank + 2],
-                                   kernels, tile_row(item, lane), keys->count, excluded);
-            }
-        }
+        const int64_t *strides = problem->masks[i].strides;
+        offsets[i] = attni_fused_offset(item, strides, panel->head[lane]) +
+                     panel->row[lane] * strides[problem->batch_rank + 1] +
+                     keys->keys.begin * strides[problem->batch_rank + 2];
     }
+    attni_masks_apply(problem->masks, ATTNI_MAX_MASKS, offsets, problem->batch_rank + 2,
+                      item->engine->kernels->float32, tile_row(item, lane), keys->count, excluded);
 }
 
 static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
@@ -117,6 +104,9 @@ static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         float *row = tile_row(item, lane);
         if (engine->problem->normalizer == ATTN_NORMALIZER_SIGMOID) {
+            const float largest = (float)engine->kernels->float32->max(row, count);
+            float *max = &panel->state.max[lane];
+            *max = largest > *max ? largest : *max;
             engine->kernels->float32->sigmoid(row, count);
         }
         panel->state.sum[lane] += sum_of_magnitudes(row, count);
@@ -132,28 +122,11 @@ static void weigh_common(const attni_fused_item *item, attni_panel *panel, const
                                     count, engine->problem->value_dim);
 }
 
-/* What a row sees beyond what all rows see. */
-static void weigh_own(const attni_fused_item *item, const attni_panel *panel,
-                      const attni_tile_keys *keys, int32_t lane, attni_interval common) {
-    const attni_interval own =
-        attni_interval_between(attni_max(keys->keys.begin, panel->first_key[lane]),
-                               attni_min(keys->keys.end, panel->past_key[lane]));
-    const bool has_common = common.begin < common.end;
-    const attni_interval parts[] = {{own.begin, has_common ? common.begin : own.end},
-                                    {has_common ? common.end : own.end, own.end}};
-    for (int32_t i = 0; i < 2; ++i) {
-        const float *weights = tile_row(item, lane) + (parts[i].begin - keys->keys.begin);
-        attni_fused_add_values(item, panel, lane, weights, 1, parts[i]);
-    }
-}
-
 static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
                        const float *factor) {
     const attni_fused_engine *engine = item->engine;
     const int64_t sum_stride = engine->plan->sum_stride;
-    const attni_interval common =
-        attni_interval_between(attni_max(keys->keys.begin, panel->common.begin),
-                               attni_min(keys->keys.end, panel->common.end));
+    const attni_interval common = attni_fused_common_keys(panel, keys);
     const int64_t skipped = common.begin < common.end ? common.begin - keys->keys.begin : 0;
     if (!panel->is_started) {
         memset(panel->sums, 0, (size_t)(panel->count * sum_stride) * sizeof(float));
@@ -164,10 +137,11 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
                      (keys->keys.begin + skipped - item->block.begin) * item->value_key_stride,
                  common.end - common.begin, panel->state.rescale);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
-        weigh_own(item, panel, keys, lane, common);
+        attni_fused_add_own_values(item, panel, keys, lane, tile_row(item, lane), 1);
     }
     if (keys->extra > 0) {
-        weigh_common(item, panel, item->tile + keys->count, item->extra_value, keys->extra, ones);
+        weigh_common(item, panel, item->tile + keys->count, item->extra_value, keys->extra,
+                     attni_fused_ones);
     }
     for (int32_t lane = 0; factor != NULL && lane < panel->count; ++lane) {
         engine->kernels->float32->scale(panel->sums + lane * sum_stride, engine->problem->value_dim,

@@ -2,6 +2,8 @@
  *
  * fused_weights.c: the weights output of the fused engine, tile by tile.
  */
+#include <math.h>
+
 #include "sdpa/engine_fused.h"
 
 static char *weights_row(const attni_fused_item *item, const attni_panel *panel, int32_t lane) {
@@ -68,10 +70,34 @@ static void store_columns(const attni_fused_item *item, const attni_panel *panel
     }
 }
 
+/* A row of NaN has a factor of NaN, which would make NaN of the weights 0 of positions that the row
+ * does not see. Its visible weights become NaN here, and the factor 1. */
+static void spoil_row(const attni_fused_item *item, const attni_panel *panel,
+                      const attni_tile_keys *keys, int32_t lane, float *factor) {
+    const bool by_rows = item->engine->plan->by_rows;
+    const int64_t tile_stride = item->engine->plan->key_block + item->engine->problem->extra_cols;
+    float *weights = item->tile + (by_rows ? lane * tile_stride : lane);
+    const int64_t stride = by_rows ? 1 : panel->width;
+    int32_t begin[ATTNI_PANEL_LANES];
+    int32_t end[ATTNI_PANEL_LANES];
+    attni_fused_bound_rows(panel, keys->keys.begin, keys->count, begin, end);
+    for (int64_t j = 0; j < keys->count + keys->extra; ++j) {
+        if (j >= keys->count || (j >= begin[lane] && j < end[lane])) {
+            weights[j * stride] *= *factor;
+        }
+    }
+    *factor = 1;
+}
+
 void attni_fused_store_weights(const attni_fused_item *item, const attni_panel *panel,
-                               const attni_tile_keys *keys, const float *factor) {
+                               const attni_tile_keys *keys, float *factor) {
     const attni_sdpa_problem *problem = item->engine->problem;
     float shares[ATTNI_PANEL_LANES];
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        if (isnan(factor[lane])) {
+            spoil_row(item, panel, keys, lane, &factor[lane]);
+        }
+    }
     for (int32_t lane = 0; lane < panel->width; ++lane) {
         shares[lane] =
             problem->average_weights ? factor[lane] / (float)problem->num_heads : factor[lane];

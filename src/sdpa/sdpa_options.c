@@ -2,6 +2,7 @@
  *
  * sdpa_options.c: the rules for everything in attn_sdpa_params.
  */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -216,7 +217,9 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
         /* An empty product is 0 whatever it is multiplied by. */
         problem->scale = 1;
     }
-    problem->softcap = params->softcap;
+    /* A cap beyond every float32 caps none of them. */
+    const bool is_beyond = problem->dtype == ATTN_DTYPE_FLOAT32 && params->softcap > FLT_MAX;
+    problem->softcap = is_beyond ? 0 : params->softcap;
     problem->is_causal = params->is_causal != 0;
     problem->window_left = has_window ? params->window_left : -1;
     problem->window_right = has_window ? params->window_right : -1;

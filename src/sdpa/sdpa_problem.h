@@ -81,8 +81,8 @@ typedef struct attni_sdpa_request {
     int64_t extra_cols;
 } attni_sdpa_request;
 
-/* How a call will run. Depends on shapes, strides, options and the context, never on values or the
- * number of threads. */
+/* How a call will run. Depends on shapes, strides, options and the context, never on values, nor on
+ * the number of threads but for how many pieces of scratch memory there are. */
 typedef struct attni_sdpa_plan {
     int32_t engine;
     int32_t gemm;

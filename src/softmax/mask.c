@@ -8,6 +8,7 @@
 
 #include <attention/softmax.h>
 
+#include "kernels/tile_kernels.h"
 #include "tensor/element.h"
 
 attn_status attni_mask_check_kind(const char *name, const attn_tensor *mask, int32_t kind,
@@ -82,14 +83,39 @@ void attni_mask_exclude(const attni_mask *mask, int64_t offset, int64_t stride,
     }
 }
 
+bool attni_mask_may_restore(const attni_mask *mask) {
+    return mask->kind == ATTN_MASK_ADDITIVE;
+}
+
+void attni_masks_apply(const attni_mask *masks, int32_t count, const int64_t *offsets, int32_t axis,
+                       const attni_row_kernels *kernels, void *row, int64_t n, double excluded) {
+    for (int32_t i = 0; i < count; ++i) {
+        if (masks[i].kind == ATTN_MASK_NONE) {
+            continue;
+        }
+        attni_mask_apply(&masks[i], offsets[i], masks[i].strides[axis], kernels, row, n, excluded);
+        for (int32_t earlier = 0; earlier < i && attni_mask_may_restore(&masks[i]); ++earlier) {
+            if (masks[earlier].kind != ATTN_MASK_NONE) {
+                attni_mask_exclude(&masks[earlier], offsets[earlier], masks[earlier].strides[axis],
+                                   kernels, row, n, excluded);
+            }
+        }
+    }
+}
+
 void attni_mask_apply_rows(const attni_mask *mask, const char *const *rows,
                            const attni_mask_tile *tile) {
+    const float *biases[ATTNI_PANEL_LANES];
+    const unsigned char *flags[ATTNI_PANEL_LANES];
+    for (int32_t lane = 0; lane < tile->width; ++lane) {
+        biases[lane] = (const float *)(const void *)rows[lane];
+        flags[lane] = (const unsigned char *)rows[lane];
+    }
     if (mask->kind == ATTN_MASK_ADDITIVE) {
-        tile->kernels->add_bias(tile->scores, tile->vectors, tile->num_keys,
-                                (const float *const *)rows, tile->is_added, tile->excluded);
+        tile->kernels->add_bias(tile->scores, tile->vectors, tile->num_keys, biases, tile->is_added,
+                                tile->excluded);
     } else {
-        tile->kernels->hide(tile->scores, tile->vectors, tile->num_keys,
-                            (const unsigned char *const *)rows,
+        tile->kernels->hide(tile->scores, tile->vectors, tile->num_keys, flags,
                             mask->kind == ATTN_MASK_BOOL_EXCLUDE, tile->excluded);
     }
 }

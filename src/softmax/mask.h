@@ -47,12 +47,22 @@ void attni_mask_apply(const attni_mask *mask, int64_t offset, int64_t stride,
 void attni_mask_exclude(const attni_mask *mask, int64_t offset, int64_t stride,
                         const attni_row_kernels *kernels, void *row, int64_t n, double excluded);
 
+/* Applies all masks of a kind, in order, to n scores of a row: mask i from element offsets[i] on,
+ * its last axis being `axis`. A later additive mask does not bring back what an earlier one
+ * excluded. */
+void attni_masks_apply(const attni_mask *masks, int32_t count, const int64_t *offsets, int32_t axis,
+                       const attni_row_kernels *kernels, void *row, int64_t n, double excluded);
+
+/* Whether a mask could bring back what an earlier one excluded, which then has to exclude again. */
+bool attni_mask_may_restore(const attni_mask *mask);
+
 /* A tile of scores (see kernels/tile_kernels.h) that a mask is applied to. Without is_added an
  * additive mask only excludes. */
 typedef struct attni_mask_tile {
     const attni_lane_kernels *kernels;
     float *scores;
     int32_t vectors;
+    int32_t width; /* lanes */
     int64_t num_keys;
     bool is_added;
     float excluded;

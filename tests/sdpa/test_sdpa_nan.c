@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_sdpa_nan.c: NaN goes where it is seen, and nowhere else: by both engines, in lanes and by
+ * rows, per head and averaged.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <attention/attention.h>
+
+enum { MOST = 12, NAN_KEY = 1 };
+
+static attn_context *context_of(int32_t engine) {
+    const attn_context_params settings = {.struct_size = sizeof settings, .engine = engine};
+    attn_context *context;
+    assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);
+    return context;
+}
+
+static attn_tensor view_of(float *data, int32_t rank, int64_t heads, int64_t rows, int64_t cols) {
+    const int64_t shape[] = {heads, rows, cols};
+    attn_tensor view;
+    assert_int_equal(attn_tensor_init(&view, data, ATTN_DTYPE_FLOAT32, rank, shape + 3 - rank),
+                     ATTN_OK);
+    return view;
+}
+
+/* Causal attention of `rows` rows over as many keys, the key NAN_KEY being NaN: row 0 does not see
+ * it, the others do, and each row's weights beyond itself are 0. */
+static void check_causal_weights(int32_t engine, int64_t rows, uint64_t flags) {
+    float query[MOST], key[MOST], value[MOST], output[MOST], weights[MOST * MOST];
+    for (int64_t i = 0; i < rows; ++i) {
+        query[i] = 1;
+        key[i] = i == NAN_KEY ? NAN : 1;
+        value[i] = (float)i;
+    }
+    const bool is_averaged = (flags & ATTN_SDPA_AVERAGE_WEIGHTS) != 0;
+    const attn_tensor q = view_of(query, 3, 1, rows, 1), k = view_of(key, 3, 1, rows, 1);
+    const attn_tensor v = view_of(value, 3, 1, rows, 1), o = view_of(output, 3, 1, rows, 1);
+    const attn_tensor w = view_of(weights, is_averaged ? 2 : 3, 1, rows, rows);
+    const attn_sdpa_params params = {
+        .struct_size = sizeof params, .flags = flags, .is_causal = 1, .weights = &w};
+    attn_context *context = context_of(engine);
+    assert_int_equal(attn_sdpa(context, &q, &k, &v, &params, &o, NULL, 0), ATTN_OK);
+    attn_context_destroy(context);
+    for (int64_t i = 0; i < rows; ++i) {
+        assert_int_equal(isnan(output[i]) != 0, i >= NAN_KEY);
+        for (int64_t j = 0; j < rows; ++j) {
+            const float weight = weights[i * rows + j];
+            if (j > i) {
+                assert_true(weight == 0);
+            } else {
+                assert_int_equal(isnan(weight) != 0, i >= NAN_KEY);
+            }
+        }
+    }
+}
+
+static void hidden_keys_of_a_row_of_nan_weigh_0(void **state) {
+    (void)state;
+    const int64_t lengths[] = {3, MOST}; /* by rows and in lanes */
+    for (int32_t engine = ATTN_ENGINE_BLAS; engine <= ATTN_ENGINE_FUSED; ++engine) {
+        for (int32_t i = 0; i < 2; ++i) {
+            check_causal_weights(engine, lengths[i], 0);
+            check_causal_weights(engine, lengths[i], ATTN_SDPA_AVERAGE_WEIGHTS);
+        }
+    }
+}
+
+/* A visible score of -200 has the sigmoid 0 in float32, and 0 * NaN is NaN. */
+static void sigmoid_that_underflows_is_not_an_empty_row(void **state) {
+    (void)state;
+    const int64_t lengths[] = {3, MOST};
+    for (int32_t engine = ATTN_ENGINE_BLAS; engine <= ATTN_ENGINE_FUSED; ++engine) {
+        for (int32_t i = 0; i < 2; ++i) {
+            float query[MOST], key[] = {-200}, value[] = {NAN}, output[MOST] = {0};
+            for (int64_t row = 0; row < lengths[i]; ++row) {
+                query[row] = 1;
+            }
+            const attn_tensor q = view_of(query, 2, 1, lengths[i], 1);
+            const attn_tensor k = view_of(key, 2, 1, 1, 1), v = view_of(value, 2, 1, 1, 1);
+            const attn_tensor o = view_of(output, 2, 1, lengths[i], 1);
+            const attn_sdpa_params params = {.struct_size = sizeof params,
+                                             .normalizer = ATTN_NORMALIZER_SIGMOID};
+            attn_context *context = context_of(engine);
+            assert_int_equal(attn_sdpa(context, &q, &k, &v, &params, &o, NULL, 0), ATTN_OK);
+            attn_context_destroy(context);
+            for (int64_t row = 0; row < lengths[i]; ++row) {
+                assert_true(isnan(output[row]));
+            }
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hidden_keys_of_a_row_of_nan_weigh_0),
+        cmocka_unit_test(sigmoid_that_underflows_is_not_an_empty_row),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
