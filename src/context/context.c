@@ -26,7 +26,7 @@ struct attn_context {
     int32_t num_slots; /* items that may run at a time */
     int32_t engine;
     int32_t gemm;
-    bool demands_gemm; /* the caller chose it */
+    bool demands_gemm;                 /* the caller chose it */
     pthread_mutex_t pool_mutex;        /* held while the pool is made */
     _Atomic(attni_thread_pool *) pool; /* NULL until the first call that needs threads */
 };

@@ -30,7 +30,7 @@ static void multiply(const attni_gemm_call *call, const attni_gemm_part *part, c
                      int64_t strip_stride, int64_t first, int64_t depth) {
     const int64_t element = (int64_t)attn_dtype_size_bytes(call->dtype);
     attni_product_block block = {
-        .x_row_stride = call->a.row_stride,
+        .x_row_stride = call->a.data == NULL ? 0 : call->a.row_stride, /* NULL: depth is 0 */
         .x_col_stride = call->a.col_stride,
         .y_row_stride = call->c.row_stride,
         .y_col_stride = call->c.col_stride,
@@ -39,10 +39,9 @@ static void multiply(const attni_gemm_call *call, const attni_gemm_part *part, c
         .cols = part->cols,
         .depth = depth,
         .is_added = first > 0 || call->beta != 0,
-        .bias = call->bias == NULL
-                    ? NULL
-                    : attni_advance((char *)(uintptr_t)call->bias,
-                                    part->col * call->bias_stride * element),
+        .bias = call->bias == NULL ? NULL
+                                   : attni_advance((char *)(uintptr_t)call->bias,
+                                                   part->col * call->bias_stride * element),
         .bias_stride = call->bias_stride,
         .factor = first + depth < call->inner ? 1 : call->alpha,
     };
@@ -107,10 +106,10 @@ void attni_gemm_native_part(const attni_gemm_call *call, const attni_gemm_part *
 /* ---- parts ---- */
 
 enum {
-    COPYING_ROWS = 12 * ROW_BLOCK, /* of a part that copies its columns of B */
+    COPYING_ROWS = 12 * ROW_BLOCK,          /* of a part that copies its columns of B */
     COL_GRANULE = 2 * ATTNI_STRIPS_AT_ONCE, /* strips */
-    MOST_PARTS = 64,        /* enough for many threads; fewer, longer ones read memory better */
-    PART_WORK = 1 << 18     /* multiply-adds of the shortest part worth dealing out */
+    MOST_PARTS = 64,    /* enough for many threads; fewer, longer ones read memory better */
+    PART_WORK = 1 << 18 /* multiply-adds of the shortest part worth dealing out */
 };
 
 /* Reading an element of B takes as long as multiplying it with so many rows. */

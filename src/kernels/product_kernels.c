@@ -53,8 +53,8 @@ INLINE real *y_at(const attni_product_block *block, int64_t row, int64_t col) {
 }
 
 /* to = factor * (from + x w) for `rows` rows of x and `vectors` vectors of columns; these two and
- * is_dense, x's unit stride along k, are constants where this is inlined. `next` is where the tile's
- * share of the next strips begins. */
+ * is_dense, x's unit stride along k, are constants where this is inlined. `next` is where the
+ * tile's share of the next strips begins. */
 INLINE void multiply_tile(const tile_columns *columns, const real *x, const int rows,
                           const int vectors, const bool is_dense, const char *next,
                           const real *from, int64_t from_stride, real *to, int64_t to_stride) {
@@ -241,8 +241,8 @@ static void product_multiply(const attni_product_block *block) {
         const int64_t left = block->cols - col;
         const int vectors = choose_vectors(block, is_dense, left);
         const int64_t width = vectors * LANES;
-        columns.strip = (const real *)block->strips + col / STRIP_COLS * block->strip_stride +
-                        col % STRIP_COLS;
+        columns.strip =
+            (const real *)block->strips + col / STRIP_COLS * block->strip_stride + col % STRIP_COLS;
         columns.col = col;
         columns.cols = left < width ? left : width;
         columns.next = (const char *)columns.strip;

@@ -284,8 +284,8 @@ INLINE void weigh_block(const attni_value_tile *tile, int row, const int rows, i
     store_sums(tile, row, rows, col, vectors, sums);
 }
 
-/* All rows times `vectors` vectors of columns. A panel's width is a sum of the two block sizes; blocks
- * without a row are left out. */
+/* All rows times `vectors` vectors of columns. A panel's width is a sum of the two block sizes;
+ * blocks without a row are left out. */
 INLINE void weigh_columns(const attni_value_tile *tile, int64_t col, const int vectors) {
     const int width = tile->vectors * LANES;
     for (int row = 0; row < tile->num_rows;) {

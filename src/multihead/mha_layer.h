@@ -132,9 +132,8 @@ void attni_projection_add_scratch(const attn_mha *layer, int32_t projection,
                                   const attni_gemm_call *call, attni_layout *layout);
 
 /* projection.c: projections [first, first + count) of a plan whose addresses are complete. */
-attn_status attni_projection_run(attn_context *context, const attn_mha *layer,
-                                 attni_mha_plan *plan, int32_t first, int32_t count,
-                                 char *scratch);
+attn_status attni_projection_run(attn_context *context, const attn_mha *layer, attni_mha_plan *plan,
+                                 int32_t first, int32_t count, char *scratch);
 
 /* mha_plan.c */
 attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,

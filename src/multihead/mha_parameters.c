@@ -329,9 +329,8 @@ static void fill_slot(const attn_mha *layer, int32_t slot, attni_random *random,
         } else if (slot == ATTNI_BIAS_K || slot == ATTNI_BIAS_V) {
             value = sqrt(2.0 / (double)(rows + rows)) * attni_random_normal(random);
         }
-        const int64_t offset = fresh->in_strips
-                                   ? attni_strips_offset(view->dtype, cols, i % cols, i / cols)
-                                   : i;
+        const int64_t offset =
+            fresh->in_strips ? attni_strips_offset(view->dtype, cols, i % cols, i / cols) : i;
         attni_write_real(view->data, offset, view->dtype, value);
     }
 }

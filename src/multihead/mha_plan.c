@@ -59,8 +59,7 @@ static attn_status plan_projections(const attn_context *context, const attni_mha
     const attn_tensor *const from[] = {&problem->query, &problem->key, &problem->value, &merged[3]};
     const attn_tensor *const to[] = {&merged[0], &merged[1], &merged[2], &problem->output};
     for (int32_t i = 0; i < ATTNI_NUM_PROJECTIONS; ++i) {
-        plan->projections[i] =
-            attni_projection_call(problem, i, backend, kernels, from[i], to[i]);
+        plan->projections[i] = attni_projection_call(problem, i, backend, kernels, from[i], to[i]);
     }
     const int32_t inputs = ATTNI_NUM_INPUT_PROJECTIONS;
     plan->wants_threads =
@@ -72,8 +71,7 @@ static attn_status plan_projections(const attn_context *context, const attni_mha
 
 /* The steps' own scratch memory is used one step at a time, so they share the largest. The native
  * projections of query, key and value are one step. */
-static size_t shared_bytes(const attni_mha_problem *problem, attni_mha_plan *plan,
-                           bool *overflow) {
+static size_t shared_bytes(const attni_mha_problem *problem, attni_mha_plan *plan, bool *overflow) {
     const bool is_native = plan->projections[0].backend == ATTN_GEMM_NATIVE;
     size_t most = plan->attention_plan.layout.bytes;
     attni_layout step = {0};

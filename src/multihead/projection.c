@@ -105,9 +105,8 @@ static void run_by_blas(const attni_mha_slot *weight, const attni_gemm_call *pla
     attni_gemm_run(&call, scratch);
 }
 
-attn_status attni_projection_run(attn_context *context, const attn_mha *layer,
-                                 attni_mha_plan *plan, int32_t first, int32_t count,
-                                 char *scratch) {
+attn_status attni_projection_run(attn_context *context, const attn_mha *layer, attni_mha_plan *plan,
+                                 int32_t first, int32_t count, char *scratch) {
     const bool is_native = plan->projections[first].backend == ATTN_GEMM_NATIVE;
     for (int32_t i = first; i < first + count; ++i) {
         const attni_mha_slot *weight = attni_projection_weight(layer, i);

@@ -127,7 +127,7 @@ static inline const float *attni_floats(char *data, int64_t offset) {
 }
 
 static inline float *attni_floats_to(char *data, int64_t offset) {
-    return (float *)(void *)(data + offset * (int64_t)sizeof(float));
+    return (float *)(void *)attni_advance(data, offset * (int64_t)sizeof(float));
 }
 
 /* Offset of row 0 and column 0 of an operand, or of a scalar option, in elements. */

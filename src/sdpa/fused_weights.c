@@ -54,8 +54,8 @@ static void store_columns(const attni_fused_item *item, const attni_panel *panel
     float *rows[ATTNI_PANEL_LANES] = {0};
     const bool is_staged = engine->plan->stages_weights;
     for (int32_t lane = 0; lane < panel->count; ++lane) {
-        targets[lane] =
-            weights_row(item, panel, lane) + first_col * stride * (int64_t)sizeof(float);
+        targets[lane] = attni_advance(weights_row(item, panel, lane),
+                                      first_col * stride * (int64_t)sizeof(float));
         rows[lane] = is_staged ? attni_floats_to(item->staging, lane * count)
                                : attni_floats_to(targets[lane], 0);
     }

@@ -97,10 +97,15 @@ static attn_status check_sizes(const attni_sdpa_request *request, attni_sdpa_pro
     return ATTN_OK;
 }
 
-/* A tensor's strides on the canonical axes: 0 where its length is 1 or the axis is missing. */
+/* A tensor's strides on the canonical axes: 0 where its length is 1 or the axis is missing, and all
+ * of them where it is empty, since its data may be NULL and NULL has no neighbours. */
 static attni_operand input_operand(const attn_tensor *tensor, int32_t canonical_rank) {
     attni_operand operand = {.data = tensor->data, .dtype = tensor->dtype, .is_present = true};
-    for (int32_t axis = 0; axis < canonical_rank; ++axis) {
+    bool is_empty = false;
+    for (int32_t axis = 0; axis < tensor->rank; ++axis) {
+        is_empty = is_empty || tensor->shape[axis] == 0;
+    }
+    for (int32_t axis = 0; axis < canonical_rank && !is_empty; ++axis) {
         const int32_t own = axis - (canonical_rank - tensor->rank);
         operand.strides[axis] = own < 0 ? 0 : attni_stride(tensor, own);
     }

@@ -244,8 +244,7 @@ static void prepare_large_forward(fault_scene *scene) {
         .struct_size = sizeof config, .embed_dim = MANY_FEATURES, .num_heads = 1};
     refusal_assert_ok("attn_mha_create",
                       attn_mha_create(scene->context, &config, &scene->made_layer));
-    refusal_assert_ok("attn_mha_init_parameters",
-                      attn_mha_init_parameters(scene->made_layer, 3));
+    refusal_assert_ok("attn_mha_init_parameters", attn_mha_init_parameters(scene->made_layer, 3));
     refusal_fill(scene->forward_output, sizeof scene->forward_output);
 }
 

@@ -44,11 +44,10 @@ typedef struct part_case {
 
 static part_case make_case(random_state *random) {
     const attni_gemm_call call = random_call(random);
-    const gemm_layouts layouts = {(enum matrix_layout)random_between(random, 0, NUM_LAYOUTS - 1),
-                                  /* strips are the same for all batches */
-                                  REPEATED_BATCH,
-                                  (enum matrix_layout)random_between(random, 0,
-                                                                     NUM_OUTPUT_LAYOUTS - 1)};
+    const gemm_layouts layouts = {
+        (enum matrix_layout)random_between(random, 0, NUM_LAYOUTS - 1),
+        /* strips are the same for all batches */
+        REPEATED_BATCH, (enum matrix_layout)random_between(random, 0, NUM_OUTPUT_LAYOUTS - 1)};
     part_case made = {.item = gemm_case_make(&call, layouts, random)};
     matrix_fill_reals(&made.item.a, random);
     matrix_fill_reals(&made.item.b, random);
@@ -61,7 +60,7 @@ static part_case make_case(random_state *random) {
                                 .strides = {b->col_stride, b->row_stride}};
     made.strips = aligned_alloc(
         64, (size_t)((attni_strips_round_up(call.dtype, call.cols) * call.inner + 16) * element) /
-                    64 * 64);
+                64 * 64);
     assert_non_null(made.strips);
     if (call.inner > 0) {
         attni_strips_pack(made.strips, call.dtype, &matrix);

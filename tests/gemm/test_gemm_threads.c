@@ -62,15 +62,15 @@ static void multiply_once(struct worker *worker) {
     const attni_matrix b_rows = {(char *)worker->b, 0, cols, 1};
     const attni_matrix b_columns = {(char *)worker->b, 0, 1, inner};
     attni_gemm_call call = {.backend = ATTN_GEMM_BLAS,
-                                  .dtype = is_single ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64,
-                                  .batch = 1,
-                                  .rows = rows,
-                                  .cols = cols,
-                                  .inner = inner,
-                                  .alpha = 1,
-                                  .a = {(char *)worker->a, 0, inner, 1},
-                                  .b = transposed ? b_columns : b_rows,
-                                  .c = {(char *)worker->c, 0, cols, 1}};
+                            .dtype = is_single ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64,
+                            .batch = 1,
+                            .rows = rows,
+                            .cols = cols,
+                            .inner = inner,
+                            .alpha = 1,
+                            .a = {(char *)worker->a, 0, inner, 1},
+                            .b = transposed ? b_columns : b_rows,
+                            .c = {(char *)worker->c, 0, cols, 1}};
     call.kernels = attni_product_kernels_of(attni_kernel_set_at(0), call.dtype);
     attni_gemm_run(&call, NULL);
     for (int64_t i = 0; i < rows * cols; ++i) {

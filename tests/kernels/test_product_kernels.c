@@ -83,9 +83,9 @@ static void place_x(product_case *item) {
     for (int64_t r = 0; r < block->rows; ++r) {
         for (int64_t k = 0; k < block->depth; ++k) {
             const int64_t source = block->x_row_stride == 0 ? 0 : r;
-            item->x[r][k] = source < r ? item->x[source][k]
-                                       : rounded_to(item->choice.dtype,
-                                                    random_real(&item->random, -1, 1));
+            item->x[r][k] = source < r
+                                ? item->x[source][k]
+                                : rounded_to(item->choice.dtype, random_real(&item->random, -1, 1));
             row_set(x, r * block->x_row_stride + k * block->x_col_stride, item->choice.dtype,
                     item->x[r][k]);
         }
@@ -103,9 +103,9 @@ static void place_strips(product_case *item) {
     const int64_t width = strip_cols(item);
     const int64_t num_strips = (block->cols + width - 1) / width;
     block->strip_stride = block->depth * width;
-    char *strips = guarded_place(&item->strips_block,
-                                 (size_t)(num_strips * block->depth * ATTNI_STRIP_BYTES),
-                                 (enum guarded_placement)random_between(&item->random, 0, 1));
+    char *strips =
+        guarded_place(&item->strips_block, (size_t)(num_strips * block->depth * ATTNI_STRIP_BYTES),
+                      (enum guarded_placement)random_between(&item->random, 0, 1));
     for (int64_t c = 0; c < num_strips * width; ++c) {
         for (int64_t k = 0; k < block->depth; ++k) {
             const double number =
@@ -124,8 +124,7 @@ static void place_y(product_case *item) {
                            &block->y_col_stride, false);
     for (int64_t r = 0; r < block->rows && block->is_added; ++r) {
         for (int64_t c = 0; c < block->cols; ++c) {
-            item->start[r][c] =
-                rounded_to(item->choice.dtype, random_real(&item->random, -1, 1));
+            item->start[r][c] = rounded_to(item->choice.dtype, random_real(&item->random, -1, 1));
             row_set(y, r * block->y_row_stride + c * block->y_col_stride, item->choice.dtype,
                     item->start[r][c]);
         }
@@ -140,15 +139,15 @@ static void place_bias(product_case *item) {
     const int64_t element = real_bytes(item->choice.dtype);
     const int64_t reach = block->cols > 0 ? (block->cols - 1) * llabs(block->bias_stride) : 0;
     const int64_t elements = block->cols > 0 ? reach + 1 : 0;
-    char *first = guarded_place(&item->bias_block, (size_t)(elements * element),
-                                (enum guarded_placement)random_between(
-                                    &item->random, 0, GUARDED_NUM_PLACEMENTS - 1));
+    char *first = guarded_place(
+        &item->bias_block, (size_t)(elements * element),
+        (enum guarded_placement)random_between(&item->random, 0, GUARDED_NUM_PLACEMENTS - 1));
     first += block->bias_stride < 0 ? reach * element : 0;
     for (int64_t c = 0; c < block->cols; ++c) {
-        const double number = block->bias_stride == 0 && c > 0
-                                  ? item->start[0][0]
-                                  : rounded_to(item->choice.dtype,
-                                               random_real(&item->random, -1, 1));
+        const double number =
+            block->bias_stride == 0 && c > 0
+                ? item->start[0][0]
+                : rounded_to(item->choice.dtype, random_real(&item->random, -1, 1));
         row_set(first, c * block->bias_stride, item->choice.dtype, number);
         for (int64_t r = 0; r < MOST_ROWS; ++r) {
             item->start[r][c] = number;
@@ -190,9 +189,9 @@ static void check_case(product_case *item) {
                 sum += (long double)item->x[r][k] * (long double)item->w[k][c];
                 magnitude += fabsl((long double)item->x[r][k] * (long double)item->w[k][c]);
             }
-            const long double bound = (long double)(unit_roundoff(item->choice.dtype) *
-                                                    ((double)block->depth + 2)) *
-                                      magnitude;
+            const long double bound =
+                (long double)(unit_roundoff(item->choice.dtype) * ((double)block->depth + 2)) *
+                magnitude;
             const long double exact = (long double)block->factor * sum;
             if (!(fabsl((long double)result(item, r, c) - exact) <= bound)) {
                 fail_msg("%s, %d x %d x %d, (%d, %d): expected %.17Lg within %Lg, got %.17g",
@@ -330,8 +329,8 @@ static void nan_and_infinity_stay_in_their_sums(void **state) {
                     row * block->x_row_stride + k * block->x_col_stride, item.choice.dtype,
                     i % 2 == 0 ? (double)NAN : (double)INFINITY);
             row_set((char *)(uintptr_t)block->strips,
-                    col / width * block->strip_stride + k * width + col % width,
-                    item.choice.dtype, (double)NAN);
+                    col / width * block->strip_stride + k * width + col % width, item.choice.dtype,
+                    (double)NAN);
             item.choice.product->multiply(block);
             for (int64_t r = 0; r < block->rows; ++r) {
                 for (int64_t c = 0; c < block->cols; ++c) {
