@@ -31,6 +31,9 @@ bool attni_context_demands_gemm(const attn_context *context);
 /* Threads a call may use: 1 means that everything runs on the caller. */
 int32_t attni_context_threads(const attn_context *context);
 
+/* Multiply-adds that are not worth waking a thread for, some 20 microseconds. */
+enum { ATTNI_SERIAL_WORK = 1 << 20 };
+
 /* How many of `count` items run at the same time at most: 1 to the number of threads (of a caller's
  * parallel_for, to the num_threads it was given with). */
 int32_t attni_context_slots(const attn_context *context, int64_t count);

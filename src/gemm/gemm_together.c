@@ -10,9 +10,7 @@
 #include "gemm/strips.h"
 
 enum {
-    SERIAL_WORK = 1 << 20, /* multiply-adds that are not worth waking a thread for, some 20
-                              microseconds */
-    STRIPS_ROWS = 192      /* up to so many rows B is read once or twice however it is cut */
+    STRIPS_ROWS = 192 /* up to so many rows B is read once or twice however it is cut */
 };
 
 typedef struct parts_list {
@@ -35,7 +33,7 @@ bool attni_gemm_wants_threads(const attni_gemm_call *calls, int32_t count) {
     for (int32_t i = 0; i < count; ++i) {
         work += attni_gemm_work(&calls[i]);
     }
-    return work >= SERIAL_WORK;
+    return work >= ATTNI_SERIAL_WORK;
 }
 
 /* ---- strips ---- */

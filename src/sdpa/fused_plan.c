@@ -14,18 +14,16 @@ enum {
     MAX_PANELS = 16,
     MAX_KEYS = 256, /* of a tile, which should stay close to the first-level cache */
     MIN_KEYS = 96,
-    KEY_GRANULE = 8,       /* blocks of keys are multiples of it */
-    STREAM_KEYS = 1024,    /* of a tile of a few rows: streams long enough to be fetched ahead */
-    SPLIT_KEYS = 2048,     /* the smallest split of the keys */
-    ENOUGH_SPLITS = 32,    /* items below which the keys are split, so that many threads help */
-    ENOUGH_ITEMS = 8,      /* below, blocks are made smaller to have work for several threads */
-    EXP_WORK = 16,         /* multiply-adds that take as long as a score's exponential */
-    ITEM_WORK = 1 << 14,   /* multiply-adds that take as long as starting and ending an item */
-    LONG_ITEM = 1 << 17,   /* multiply-adds of an item during which memory can be fetched */
-    SERIAL_WORK = 1 << 20, /* multiply-adds that are not worth waking a thread for, some 20
-                              microseconds */
-    PACKING_PANELS = 3     /* panels that read a block of values: enough to pay for copying it to
-                              where its columns are aligned and do not fight for cache lines */
+    KEY_GRANULE = 8,     /* blocks of keys are multiples of it */
+    STREAM_KEYS = 1024,  /* of a tile of a few rows: streams long enough to be fetched ahead */
+    SPLIT_KEYS = 2048,   /* the smallest split of the keys */
+    ENOUGH_SPLITS = 32,  /* items below which the keys are split, so that many threads help */
+    ENOUGH_ITEMS = 8,    /* below, blocks are made smaller to have work for several threads */
+    EXP_WORK = 16,       /* multiply-adds that take as long as a score's exponential */
+    ITEM_WORK = 1 << 14, /* multiply-adds that take as long as starting and ending an item */
+    LONG_ITEM = 1 << 17, /* multiply-adds of an item during which memory can be fetched */
+    PACKING_PANELS = 3   /* panels that read a block of values: enough to pay for copying it to
+                            where its columns are aligned and do not fight for cache lines */
 };
 
 static int64_t common_divisor(int64_t a, int64_t b) {
@@ -184,7 +182,7 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
     plan->looks_ahead = !plan->by_rows && work / (double)plan->num_items >= LONG_ITEM;
     const double starts = ITEM_WORK * (double)plan->num_items;
     plan->num_slots =
-        work + starts < SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
+        work + starts < ATTNI_SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
     attni_layout slot = {0};
     lay_out_slot(problem, tiles->lanes, plan, &slot);
     whole->layout.overflow = whole->layout.overflow || slot.overflow;

@@ -99,8 +99,32 @@ static void sigmoid_that_underflows_is_not_an_empty_row(void **state) {
     }
 }
 
+/* A cap beyond every float32 caps nothing, and must not bring NaN either. */
+static void softcap_beyond_float32_caps_nothing(void **state) {
+    (void)state;
+    const int64_t lengths[] = {3, MOST};
+    for (int32_t engine = ATTN_ENGINE_BLAS; engine <= ATTN_ENGINE_FUSED; ++engine) {
+        for (int32_t i = 0; i < 2; ++i) {
+            float data[MOST], capped[MOST], uncapped[MOST];
+            for (int64_t row = 0; row < lengths[i]; ++row) {
+                data[row] = (float)row / MOST;
+            }
+            const attn_tensor x = view_of(data, 2, 1, lengths[i], 1);
+            const attn_tensor a = view_of(capped, 2, 1, lengths[i], 1);
+            const attn_tensor b = view_of(uncapped, 2, 1, lengths[i], 1);
+            const attn_sdpa_params params = {.struct_size = sizeof params, .softcap = 1e39};
+            attn_context *context = context_of(engine);
+            assert_int_equal(attn_sdpa(context, &x, &x, &x, &params, &a, NULL, 0), ATTN_OK);
+            assert_int_equal(attn_sdpa(context, &x, &x, &x, NULL, &b, NULL, 0), ATTN_OK);
+            attn_context_destroy(context);
+            assert_memory_equal(capped, uncapped, (size_t)lengths[i] * sizeof(float));
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(softcap_beyond_float32_caps_nothing),
         cmocka_unit_test(hidden_keys_of_a_row_of_nan_weigh_0),
         cmocka_unit_test(sigmoid_that_underflows_is_not_an_empty_row),
     };
