@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""PyTorch's attention on CPUs, without PyTorch.
+
+NumPy arrays, PyTorch tensors and every other DLPack producer on the CPU go in, the same kind comes
+out, without copies, whatever the strides. Everything is computed by libattention, a C library that
+is part of this package.
+
+>>> import numpy as np, libattention
+>>> query, key, value = np.random.default_rng(0).normal(size=(3, 2, 8, 5, 16)).astype("float32")
+>>> libattention.scaled_dot_product_attention(query, key, value, is_causal=True).shape
+(2, 8, 5, 16)
+"""
+
+from libattention._attention import explain, scaled_dot_product_attention
+from libattention._context import Context
+from libattention._heatmap import plot_heatmap
+from libattention._library import Error, info
+from libattention._multihead import MultiheadAttention
+
+__all__ = [
+    "Context",
+    "Error",
+    "MultiheadAttention",
+    "explain",
+    "info",
+    "plot_heatmap",
+    "scaled_dot_product_attention",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Arrays of other libraries as views the C library reads and writes in place, and new arrays of the
+same kind for results.
+
+A kind knows where an array's elements lie and how to make one. NumPy and PyTorch are asked
+directly, everything else on the CPU through DLPack.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from libattention._abi import ffi
+from libattention._library import Error, lib, unsupported
+
+FLOAT32: int = lib.ATTN_DTYPE_FLOAT32
+FLOAT64: int = lib.ATTN_DTYPE_FLOAT64
+BOOL: int = lib.ATTN_DTYPE_BOOL
+INT64: int = lib.ATTN_DTYPE_INT64
+MAX_RANK: int = lib.ATTN_MAX_RANK
+
+DTYPE_NAMES = {FLOAT32: "float32", FLOAT64: "float64", BOOL: "bool", INT64: "int64"}
+ADVICE = "convert it to float32 or float64"
+CPU = 1  # DLPack's kDLCPU
+
+
+class Described(NamedTuple):
+    """Where an array's elements lie; strides count elements."""
+
+    address: int
+    dtype: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class Kind(Protocol):
+    """One library's arrays."""
+
+    def describe(self, array: Any, name: str, writable: bool) -> Described:
+        """Raises an Error that begins with `name` where the library cannot use the array."""
+
+    def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
+        """A new contiguous array; `like` is one of the call's arguments."""
+
+
+class NumPyKind:
+    """numpy.ndarray."""
+
+    def __init__(self) -> None:
+        names = {np.dtype(name): number for number, name in DTYPE_NAMES.items()}
+        self._numbers = names
+        self._dtypes = {number: dtype for dtype, number in names.items()}
+
+    def describe(self, array: Any, name: str, writable: bool) -> Described:
+        dtype = self._numbers.get(array.dtype)
+        if dtype is None:
+            raise _wrong_numpy_dtype(array, name)
+        if writable and not array.flags.writeable:
+            raise Error(lib.ATTN_ERROR_VALUE, f"{name}: is read-only; pass an array of your own")
+        strides = _element_strides(array.strides, array.itemsize)
+        if strides is None:
+            raise unsupported(
+                f"{name}: strides {array.strides} are not multiples of {array.itemsize} bytes; "
+                f"pass {name}.copy()"
+            )
+        return Described(_address_of(array), dtype, array.shape, strides)
+
+    def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
+        array = np.empty(shape, self._dtypes[dtype])
+        strides = _element_strides(array.strides, array.itemsize) or ()
+        return array, Described(_address_of(array), dtype, shape, strides)
+
+
+def _address_of(array: Any) -> int:
+    """Of the first element. The short way is open to contiguous memory only."""
+    if array.flags.c_contiguous:
+        return int(ffi.cast("uintptr_t", ffi.from_buffer(array)))
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+@lru_cache(maxsize=1024)
+def _element_strides(strides: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
+    if any(stride % itemsize for stride in strides):
+        return None
+    return tuple(stride // itemsize for stride in strides)
+
+
+def _wrong_numpy_dtype(array: Any, name: str) -> Error:
+    native = array.dtype.newbyteorder("=")
+    if native in (np.dtype("float32"), np.dtype("float64")):
+        return unsupported(
+            f"{name}: byte order of {array.dtype.str} is not this machine's; "
+            f"pass {name}.astype({native.name!r})"
+        )
+    return unsupported(f"{name}: dtype {array.dtype} is unsupported; {ADVICE}")
+
+
+class TorchKind:
+    """torch.Tensor. Made once torch is imported by somebody else."""
+
+    def __init__(self, torch: Any) -> None:
+        self._torch = torch
+        self._dtypes = {number: getattr(torch, name) for number, name in DTYPE_NAMES.items()}
+        self._numbers = {dtype: number for number, dtype in self._dtypes.items()}
+
+    def describe(self, array: Any, name: str, writable: bool) -> Described:
+        dtype = self._numbers.get(array.dtype)
+        if array.requires_grad and self._torch.is_grad_enabled():
+            raise unsupported(
+                f"{name}: requires grad, and libattention computes no gradients; "
+                f"pass {name}.detach() or call under torch.no_grad()"
+            )
+        if array.device.type != "cpu":
+            raise unsupported(f"{name}: is on {array.device}; pass {name}.cpu()")
+        if array.layout is not self._torch.strided:
+            raise unsupported(f"{name}: layout {array.layout} is unsupported; pass to_dense()")
+        if dtype is None:
+            raise unsupported(f"{name}: dtype {array.dtype} is unsupported; {ADVICE}")
+        if array.is_neg():
+            raise unsupported(f"{name}: is negated lazily; pass {name}.resolve_neg()")
+        return Described(array.data_ptr(), dtype, tuple(array.shape), array.stride())
+
+    def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
+        array = self._torch.empty(shape, dtype=self._dtypes[dtype])
+        return array, Described(array.data_ptr(), dtype, shape, array.stride())
+
+
+class DlpackKind:
+    """Everything else that hands out its memory through DLPack."""
+
+    def describe(self, array: Any, name: str, writable: bool) -> Described:
+        device, number = array.__dlpack_device__()
+        if device != CPU:
+            raise unsupported(
+                f"{name}: is on DLPack device ({int(device)}, {number}); pass a copy on the CPU"
+            )
+        try:
+            view = np.from_dlpack(array)
+        except (BufferError, RuntimeError, TypeError) as error:
+            raise unsupported(f"{name}: cannot be read through DLPack: {error}") from error
+        return NUMPY.describe(view, name, writable)
+
+    def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
+        result, described = NUMPY.empty(shape, dtype, like)
+        return _namespace_of(like).from_dlpack(result), described
+
+
+def _namespace_of(array: Any) -> Any:
+    """The module that makes arrays of this kind from others."""
+    if hasattr(array, "__array_namespace__"):
+        return array.__array_namespace__()
+    module = sys.modules[type(array).__module__.partition(".")[0]]
+    return module if hasattr(module, "from_dlpack") else np
+
+
+NUMPY = NumPyKind()
+_DLPACK = DlpackKind()
+_torch_kind: TorchKind | None = None
+
+
+def kind_of(array: Any, name: str) -> Kind:
+    """Who knows the array."""
+    global _torch_kind
+    if isinstance(array, np.ndarray):
+        return NUMPY
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):
+        if _torch_kind is None:
+            _torch_kind = TorchKind(torch)
+        return _torch_kind
+    if hasattr(array, "__dlpack__"):
+        return _DLPACK
+    raise Error(
+        lib.ATTN_ERROR_VALUE,
+        f"{name}: expected a NumPy array, PyTorch tensor or DLPack producer, "
+        f"got {type(array).__name__}",
+    )
+
+
+def described(array: Any, name: str, writable: bool = False) -> Described:
+    """Where the array's elements lie."""
+    return kind_of(array, name).describe(array, name, writable)
+
+
+def integers(values: Any, name: str) -> Any:
+    """int64 options, which may also be Python numbers."""
+    if isinstance(values, (int, list, tuple)):
+        return np.asarray(values, dtype=np.int64)
+    return values
+
+
+# attn_tensor: the address, and what is the same for many tensors.
+_pack_address = struct.Struct("@Q").pack
+_LAYOUT = struct.Struct("@ii8q8q")
+_TENSOR_BYTES = struct.calcsize("@Q") + _LAYOUT.size
+if ffi.sizeof("attn_tensor") != _TENSOR_BYTES:
+    raise ImportError("libattention: attn_tensor is not as this package expects it")
+
+
+@lru_cache(maxsize=1024)
+def _packed_layout(dtype: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bytes:
+    padding = (0,) * (MAX_RANK - len(shape))
+    return _LAYOUT.pack(dtype, len(shape), *shape, *padding, *strides, *padding)
+
+
+class Views:
+    """The attn_tensor structs of one call, side by side, and what they refer to. They are written
+    all at once by finish, which has to come before the call."""
+
+    __slots__ = ("_kept", "_parts", "_structs")
+
+    def __init__(self, capacity: int) -> None:
+        self._structs = ffi.new("attn_tensor[]", capacity)
+        self._parts: list[bytes] = []
+        self._kept: list[Any] = []
+
+    def add(self, view: Described, owner: Any, name: str) -> Any:
+        """A pointer to the struct of a view; `owner` lives as long as this object."""
+        address, dtype, shape, strides = view
+        if len(shape) > MAX_RANK:
+            raise Error(
+                lib.ATTN_ERROR_VALUE, f"{name}: expected at most {MAX_RANK} axes, got {len(shape)}"
+            )
+        pointer = self._structs + len(self._kept)
+        self._parts.append(_pack_address(address))
+        self._parts.append(_packed_layout(dtype, shape, strides))
+        self._kept.append(owner)
+        return pointer
+
+    def add_array(self, array: Any, name: str, writable: bool = False) -> Any:
+        """As add, for an array of any kind."""
+        return self.add(described(array, name, writable), array, name)
+
+    def finish(self) -> None:
+        """Writes the structs."""
+        ffi.memmove(self._structs, b"".join(self._parts), len(self._kept) * _TENSOR_BYTES)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The cases that every language runs."""
+
+import os
+from pathlib import Path
+
+import case_files
+import numpy as np
+import pytest
+
+import libattention
+
+FOLDER = Path(os.environ["ATTENTION_CASES"])
+NAMES = (FOLDER / "cases.txt").read_text().split()
+CONFIG = [
+    "embed_dim", "num_heads", "kdim", "vdim", "qdim", "head_dim", "value_head_dim", "num_kv_heads",
+    "bias", "add_bias_kv", "add_zero_attn", "batch_first",
+]  # fmt: skip
+
+
+def flag(case, name, default=0):
+    return bool(int(case.options.get(name, default)))
+
+
+def run_sdpa(case):
+    options = {
+        name: case.tensors.get(name)
+        for name in ("attn_mask", "query_offset", "key_lengths", "sinks", "alibi_slopes")
+    }
+    if "scale" in case.options:
+        options["scale"] = float(case.options["scale"])
+    if "window_left" in case.options:
+        options["window"] = tuple(int(case.options[f"window_{side}"]) for side in ("left", "right"))
+    wanted = {name: name in case.expected for name in ("lse", "weights")}
+    results = libattention.scaled_dot_product_attention(
+        *[case.tensors[name] for name in ("query", "key", "value")],
+        is_causal=flag(case, "is_causal"),
+        enable_gqa=flag(case, "enable_gqa"),
+        softcap=float(case.options.get("softcap", 0)),
+        normalizer=case.options.get("normalizer", "softmax"),
+        return_lse=wanted["lse"],
+        return_weights=wanted["weights"],
+        **options,
+    )
+    names = ["output", *[name for name, is_wanted in wanted.items() if is_wanted]]
+    return dict(zip(names, results if len(names) > 1 else [results]))
+
+
+def run_mha(case):
+    config = {name: int(case.options[name]) for name in CONFIG if name in case.options}
+    layer = libattention.MultiheadAttention(**config, dtype=case.tensors["query"].dtype.name)
+    prefix = "parameter."
+    layer.load_state_dict(
+        {
+            name.removeprefix(prefix): values
+            for name, values in case.tensors.items()
+            if name.startswith(prefix)
+        }
+    )
+    output, weights = layer(
+        *[case.tensors[name] for name in ("query", "key", "value")],
+        key_padding_mask=case.tensors.get("key_padding_mask"),
+        attn_mask=case.tensors.get("attn_mask"),
+        need_weights="attn_weights" in case.expected,
+        average_attn_weights=flag(case, "average_attn_weights", 1),
+        is_causal=flag(case, "is_causal"),
+    )
+    return {"attn_output": output, "attn_weights": weights}
+
+
+def test_there_are_enough_cases():
+    cases = [case_files.read(FOLDER / f"{name}.case") for name in NAMES]
+    errors = [case for case in cases if case.error]
+    assert len(cases) - len(errors) >= 60
+    assert len(errors) >= 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_case(name):
+    case = case_files.read(FOLDER / f"{name}.case")
+    run = {"sdpa": run_sdpa, "mha": run_mha}[case.call]
+    if case.error:
+        status, text = case.error
+        with pytest.raises(libattention.Error) as caught:
+            run(case)
+        assert caught.value.status == status
+        # The one argument that Python, as PyTorch, calls otherwise than C.
+        if case.call == "sdpa" and text.startswith("mask:"):
+            text = f"attn_{text}"
+        assert str(caught.value) == text
+        return
+    results = run(case)
+    for result, (tolerance, expected) in case.expected.items():
+        assert results[result].shape == expected.shape
+        np.testing.assert_allclose(results[result], expected, rtol=0, atol=tolerance)

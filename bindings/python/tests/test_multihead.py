@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: BSD-3-Clause
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+import libattention
+from libattention import MultiheadAttention
+
+NEAR = {"rtol": 1e-5, "atol": 2e-6}
+
+
+def torch_layer(**options):
+    torch.manual_seed(0)
+    layer = torch.nn.MultiheadAttention(**{"embed_dim": 8, "num_heads": 2, **options}).eval()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bias": False},
+        {"batch_first": True},
+        {"kdim": 5, "vdim": 6},
+        {"add_bias_kv": True, "add_zero_attn": True},
+        {"dtype": torch.float64},
+    ],
+)
+def test_from_torch(options):
+    theirs = torch_layer(**options)
+    ours = MultiheadAttention.from_torch(theirs)
+    dtype = theirs.out_proj.weight.dtype
+    query, key, value = (
+        torch.randn(3, 3, width, dtype=dtype)
+        for width in (8, options.get("kdim", 8), options.get("vdim", 8))
+    )
+    expected = theirs(query, key, value)
+    for one, other in zip(ours(query, key, value), expected):
+        assert isinstance(one, torch.Tensor)
+        np.testing.assert_allclose(one.numpy(), other.detach().numpy(), **NEAR)
+    assert ours(query, key, value, need_weights=False)[1] is None
+
+
+def test_state_dict_is_pytorchs():
+    theirs = torch_layer()
+    ours = MultiheadAttention.from_torch(theirs)
+    state = ours.state_dict()
+    assert list(state) == list(theirs.state_dict())
+    for name, values in theirs.state_dict().items():
+        np.testing.assert_array_equal(state[name], values.numpy())
+
+
+def test_parameters_in_parts(rng):
+    layer, parts = MultiheadAttention(8, 2), MultiheadAttention(8, 2)
+    state = layer.state_dict()
+    weight, bias = state.pop("in_proj_weight"), state.pop("in_proj_bias")
+    for index, name in enumerate("qkv"):
+        state[f"{name}_proj_weight"] = weight[8 * index : 8 * index + 8]
+        state[f"{name}_proj_bias"] = bias[8 * index : 8 * index + 8]
+    parts.load_state_dict(state)
+    x = rng.normal(size=(3, 1, 8)).astype("float32")
+    np.testing.assert_array_equal(layer(x, x, x)[0], parts(x, x, x)[0])
+
+
+def test_from_safetensors(tmp_path, rng):
+    layer = MultiheadAttention(8, 2, kdim=5, vdim=6, add_bias_kv=True, batch_first=True)
+    path = tmp_path / "model.safetensors"
+    save_file({f"block.attn.{name}": array for name, array in layer.state_dict().items()}, path)
+    loaded = MultiheadAttention.from_safetensors(path, "block.attn.", num_heads=2, batch_first=True)
+    arrays = [rng.normal(size=(2, 3, width)).astype("float32") for width in (8, 5, 6)]
+    np.testing.assert_array_equal(layer(*arrays)[0], loaded(*arrays)[0])
+    with pytest.raises(libattention.Error, match=r"prefix: no other\.out_proj\.weight"):
+        MultiheadAttention.from_safetensors(path, "other.", num_heads=2)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("average", [False, True])
+def test_shapes_of_outputs_and_weights(rng, batch_first, average):
+    layer = MultiheadAttention(8, 2, add_zero_attn=True, batch_first=batch_first)
+    query, key = (rng.normal(size=(length, 3, 8)).astype("float32") for length in (4, 5))
+    if batch_first:
+        query, key = query.swapaxes(0, 1), key.swapaxes(0, 1)
+    output, weights = layer(query, key, key, average_attn_weights=average)
+    assert output.shape == query.shape
+    assert weights.shape == ((3, 4, 6) if average else (3, 2, 4, 6))
+    single = [one[0] if batch_first else one[:, 0] for one in (query, key)]
+    output, weights = layer(single[0], single[1], single[1], average_attn_weights=average)
+    assert output.shape == (4, 8)
+    assert weights.shape == ((4, 6) if average else (2, 4, 6))
+
+
+def test_true_in_a_mask_is_left_out(rng):
+    layer = MultiheadAttention(8, 2, batch_first=True)
+    x = rng.normal(size=(1, 3, 8)).astype("float32")
+    padding = np.array([[False, False, True]])
+    _, weights = layer(x, x, x, key_padding_mask=padding)
+    assert (weights[..., 2] == 0).all()
+    hidden = np.triu(np.ones((3, 3), bool), 1)
+    _, weights = layer(x, x, x, attn_mask=hidden)
+    assert (weights[0][hidden] == 0).all()
+    np.testing.assert_array_equal(weights, layer(x, x, x, is_causal=True)[1])
+
+
+def test_general_sizes(rng):
+    layer = MultiheadAttention(
+        6, 4, qdim=5, kdim=7, vdim=3, head_dim=2, value_head_dim=9, num_kv_heads=2
+    )
+    shapes = {name: array.shape for name, array in layer.state_dict().items()}
+    assert shapes["q_proj_weight"] == (8, 5)
+    assert shapes["v_proj_weight"] == (18, 3)
+    assert shapes["out_proj.weight"] == (6, 36)
+    arrays = [rng.normal(size=(4, 2, width)).astype("float32") for width in (5, 7, 3)]
+    assert layer(*arrays)[0].shape == (4, 2, 6)
+
+
+def test_new_layers_differ_and_a_seed_repeats():
+    one, other = MultiheadAttention(8, 2), MultiheadAttention(8, 2)
+    assert (one.state_dict()["in_proj_weight"] != other.state_dict()["in_proj_weight"]).any()
+    for layer in (one, other):
+        layer.init_parameters(5)
+    np.testing.assert_array_equal(
+        one.state_dict()["in_proj_weight"], other.state_dict()["in_proj_weight"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: MultiheadAttention(7, 2), "embed_dim: "),
+        (lambda: MultiheadAttention(8, 0), "num_heads: "),
+        (lambda: MultiheadAttention(8, 2, dtype="float16"), "dtype: expected 'float32' or"),
+        (lambda: MultiheadAttention(8, 2).load_state_dict({}), "mapping: lacks in_proj_weight, "),
+        (lambda: load_more(), "name: "),
+        (lambda: call(np.zeros((2, 8), "float64")), "query: expected dtype float32"),
+        (lambda: call(np.zeros((2, 7), "float32")), "query: expected shape"),
+        (lambda: call(np.zeros((2, 8), "float32"), attn_mask=np.zeros((2, 3), bool)), "attn_mask:"),
+    ],
+)
+def test_refusals_name_the_argument(make, text):
+    with pytest.raises(libattention.Error) as caught:
+        make()
+    assert str(caught.value).startswith(text)
+
+
+def load_more():
+    layer = MultiheadAttention(8, 2)
+    layer.load_state_dict({**layer.state_dict(), "norm.weight": np.zeros(8, "float32")})
+
+
+def call(query, **options):
+    key = np.zeros((2, 8), "float32")
+    return MultiheadAttention(8, 2)(query, key, key, **options)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What kinds of arrays are taken, and what is said of others."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import libattention
+from libattention import scaled_dot_product_attention
+
+
+class Exported:
+    """A DLPack producer that is neither NumPy's nor PyTorch's."""
+
+    def __init__(self, array, device=(1, 0)):
+        self.array, self.device = array, device
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__()
+
+    def __dlpack_device__(self):
+        return self.device
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_torch_in_torch_out(qkv, dtype):
+    arrays = [array.astype(dtype) for array in qkv]
+    expected = scaled_dot_product_attention(*arrays, is_causal=True)
+    found = scaled_dot_product_attention(*map(torch.from_numpy, arrays), is_causal=True)
+    assert isinstance(found, torch.Tensor)
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_torch_strides_and_masks(qkv):
+    query, key, value = (torch.from_numpy(array).transpose(1, 2).contiguous() for array in qkv)
+    mask = torch.rand(5, 7) < 0.5
+    found = scaled_dot_product_attention(
+        *[one.transpose(1, 2) for one in (query, key, value)], attn_mask=mask
+    )
+    np.testing.assert_array_equal(
+        found.numpy(), scaled_dot_product_attention(*qkv, attn_mask=mask.numpy())
+    )
+
+
+def test_other_dlpack_producers(qkv):
+    query, key, value = qkv
+    found = scaled_dot_product_attention(query, Exported(key), Exported(value))
+    np.testing.assert_array_equal(found, scaled_dot_product_attention(*qkv))
+    first = scaled_dot_product_attention(Exported(query), key, value)
+    np.testing.assert_array_equal(first, found)
+
+
+def test_out_may_be_of_another_kind(qkv):
+    out = torch.empty(2, 4, 5, 6)
+    assert scaled_dot_product_attention(*qkv, out=out) is out
+    np.testing.assert_array_equal(out.numpy(), scaled_dot_product_attention(*qkv))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda array: array.astype("float16"), "key: dtype float16 is unsupported"),
+        (lambda array: array.astype(">f4"), "key: byte order of >f4 is not this machine's"),
+        (lambda array: array.astype("complex64"), "key: dtype complex64 is unsupported"),
+        (lambda array: array.astype("float64"), "key: expected dtype float32, got float64"),
+        (lambda array: array.tolist(), "key: expected a NumPy array, PyTorch tensor or DLPack"),
+        (lambda array: None, "key: expected a NumPy array, PyTorch tensor or DLPack"),
+        (lambda array: Exported(array, (2, 0)), "key: is on DLPack device (2, 0)"),
+        (lambda array: torch.tensor(array, requires_grad=True), "key: requires grad"),
+        (lambda array: torch.tensor(array).bfloat16(), "key: dtype torch.bfloat16 is unsupported"),
+        (lambda array: torch.tensor(array, device="meta"), "key: is on meta; pass key.cpu()"),
+        (lambda array: torch.tensor(array).to_sparse(), "key: layout torch.sparse_coo"),
+        (lambda array: array.reshape((1,) * 5 + array.shape), "key: expected at most 8 axes"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_advice(qkv, change, text):
+    query, key, value = qkv
+    with pytest.raises(libattention.Error) as caught:
+        scaled_dot_product_attention(query, change(key), value)
+    assert str(caught.value).startswith(text)
+
+
+def test_strides_that_are_no_whole_elements(qkv):
+    record = np.zeros((5,), dtype=[("x", "<f4"), ("tag", "u1")])["x"].reshape(5, 1)
+    with pytest.raises(libattention.Error, match=r"query: strides .* pass query.copy\(\)"):
+        scaled_dot_product_attention(record, record, record)
+
+
+def test_read_only_output(qkv):
+    out = np.zeros((2, 4, 5, 6), "float32")
+    out.flags.writeable = False
+    with pytest.raises(libattention.Error, match="out: is read-only"):
+        scaled_dot_product_attention(*qkv, out=out)
+
+
+def test_gradients_are_fine_under_no_grad(qkv):
+    tensors = [torch.tensor(array, requires_grad=True) for array in qkv]
+    with torch.no_grad():
+        found = scaled_dot_product_attention(*tensors)
+    np.testing.assert_array_equal(found.numpy(), scaled_dot_product_attention(*qkv))
+
+
+def test_read_only_inputs_and_empty_ones():
+    query = np.ones((2, 3), "float32")
+    query.flags.writeable = False
+    np.testing.assert_allclose(scaled_dot_product_attention(query, query, query), 1)
+    empty = np.empty((0, 3), "float32")
+    assert not scaled_dot_product_attention(query, empty, empty).any()
+    assert scaled_dot_product_attention(empty, query, query).shape == (0, 3)
+
+
+def test_errors_can_be_pickled():
+    error = libattention.Error(3, "key: text")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.status, str(copy), copy.name) == (3, "key: text", "ATTN_ERROR_SHAPE")
