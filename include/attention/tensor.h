@@ -40,11 +40,11 @@ enum attn_dtype {
 };
 
 typedef struct attn_tensor {
-    void *data;         /* element (0, ..., 0); outputs are written through it, inputs never */
-    int32_t dtype;      /* enum attn_dtype */
-    int32_t rank;       /* 0 to ATTN_MAX_RANK; rank 0 is a single element */
-    int64_t shape[8];   /* length of each axis, 0 and up */
-    int64_t strides[8]; /* elements from one index of the axis to the next */
+    void *data;    /* element (0, ..., 0); outputs are written through it, inputs never */
+    int32_t dtype; /* enum attn_dtype */
+    int32_t rank;  /* 0 to ATTN_MAX_RANK; rank 0 is a single element */
+    int64_t shape[ATTN_MAX_RANK];   /* length of each axis, 0 and up */
+    int64_t strides[ATTN_MAX_RANK]; /* elements from one index of the axis to the next */
 } attn_tensor;
 
 /* Bytes of one element of a dtype: 4, 8, 1, 8; 0 for an invalid dtype. Never fails. Since 0.1. */

@@ -121,6 +121,43 @@ static int check_status(const interop_case *made, attn_status status, char *prob
     return status == ATTN_OK;
 }
 
+/* ---- what a case may hold ---- */
+
+/* Words separated by one blank. */
+static const char sdpa_words[] =
+    " query key value attn_mask query_offset key_lengths sinks alibi_slopes is_causal scale "
+    "enable_gqa window_left window_right softcap normalizer output lse weights ";
+static const char mha_words[] =
+    " query key value attn_mask key_padding_mask embed_dim num_heads kdim vdim qdim head_dim "
+    "value_head_dim num_kv_heads bias add_bias_kv add_zero_attn batch_first is_causal need_weights "
+    "average_attn_weights attn_output attn_weights ";
+
+/* Parameters are checked by the layer itself. */
+static int is_known(const char *words, const char *name) {
+    char word[CASE_NAME_BYTES + 2];
+    snprintf(word, sizeof word, " %s ", name);
+    return strstr(words, word) != NULL || strncmp(name, "parameter.", strlen("parameter.")) == 0;
+}
+
+static const char *first_unknown(const interop_case *made, const char *words) {
+    for (int i = 0; i < made->num_options; ++i) {
+        if (!is_known(words, made->options[i].name)) {
+            return made->options[i].name;
+        }
+    }
+    for (int i = 0; i < made->num_tensors; ++i) {
+        if (!is_known(words, made->tensors[i].name)) {
+            return made->tensors[i].name;
+        }
+    }
+    for (int i = 0; i < made->num_expected; ++i) {
+        if (!is_known(words, made->expected[i].name)) {
+            return made->expected[i].name;
+        }
+    }
+    return NULL;
+}
+
 /* ---- scaled dot-product attention ---- */
 
 static int32_t normalizer_of(const char *name) {
@@ -275,14 +312,19 @@ static int run_mha(const interop_case *made, results *room, char *problem, size_
 
 int case_run(const interop_case *made, char *problem, size_t problem_bytes) {
     results room = {.count = 0};
+    const int is_sdpa = strcmp(made->call, "sdpa") == 0;
+    const char *unknown = first_unknown(made, is_sdpa ? sdpa_words : mha_words);
+    if (unknown != NULL || (!is_sdpa && strcmp(made->call, "mha") != 0)) {
+        snprintf(problem, problem_bytes, "unknown: %s", unknown != NULL ? unknown : made->call);
+        return -1;
+    }
     if (case_view(made, "query") == NULL || case_view(made, "key") == NULL ||
         case_view(made, "value") == NULL) {
         snprintf(problem, problem_bytes, "no query, key or value");
         return -1;
     }
-    const int result = strcmp(made->call, "sdpa") == 0
-                           ? run_sdpa(made, &room, problem, problem_bytes)
-                           : run_mha(made, &room, problem, problem_bytes);
+    const int result = is_sdpa ? run_sdpa(made, &room, problem, problem_bytes)
+                               : run_mha(made, &room, problem, problem_bytes);
     free_results(&room);
     return result;
 }

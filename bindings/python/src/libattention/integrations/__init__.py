@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""libattention inside other people's programs."""
