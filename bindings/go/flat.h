@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * flat.h: the calls in a form that Go's rules for pointers allow.
+ *
+ * Go may hand C the address of Go memory only if that memory holds no Go pointer itself. So no
+ * attn_tensor with Go data in it can be passed, nor a struct that points to one. Here every data
+ * pointer is an argument of its own, and the structs beside it come with NULL where their pointers
+ * go; they are put together in C, on the stack of the call.
+ */
+#ifndef ATTENTION_GO_FLAT_H
+#define ATTENTION_GO_FLAT_H
+
+#include <attention/attention.h>
+
+/* The tensors of a call, in the order of FLAT_DATA. One that is absent has an invalid dtype. */
+enum flat_tensor {
+    FLAT_QUERY,
+    FLAT_KEY,
+    FLAT_VALUE,
+    FLAT_OUTPUT,
+    FLAT_MASK,
+    FLAT_KEY_PADDING_MASK,
+    FLAT_QUERY_OFFSET,
+    FLAT_KEY_LENGTHS,
+    FLAT_ALIBI_SLOPES,
+    FLAT_SINKS,
+    FLAT_LSE,
+    FLAT_WEIGHTS,
+    FLAT_TENSORS
+};
+
+/* Typed, not void: of a void pointer Go would inspect the whole object that it points into. */
+typedef unsigned char flat_data;
+
+#define FLAT_DATA                                                                           \
+    flat_data *query, flat_data *key, flat_data *value, flat_data *output, flat_data *mask, \
+        flat_data *key_padding_mask, flat_data *query_offset, flat_data *key_lengths,       \
+        flat_data *alibi_slopes, flat_data *sinks, flat_data *lse, flat_data *weights
+
+/* A call, but for its tensors. */
+typedef struct flat_call {
+    attn_context *context;      /* NULL: the default one */
+    const attn_mha *layer;      /* NULL: attn_sdpa, without one */
+    attn_sdpa_params attention; /* of attn_sdpa, or of the attention inside the layer */
+    attn_mha_params forward;    /* of the layer */
+} flat_call;
+
+attn_status flat_attend(const flat_call *call, const attn_tensor *layouts, FLAT_DATA);
+
+attn_status flat_mha_load_parameter(attn_mha *layer, const char *name, const attn_tensor *layout,
+                                    flat_data *data);
+
+#endif

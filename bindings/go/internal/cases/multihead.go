@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"attention"
+)
+
+func (made *testCase) runMHA() error {
+	config, options, err := made.mhaOptions()
+	if err != nil {
+		return err
+	}
+	output, err := made.mainResult("attn_output", config.EmbedDim)
+	if err != nil {
+		return err
+	}
+	weights, err := made.optionalResult("attn_weights")
+	if err != nil {
+		return err
+	}
+	options.AttnWeights = viewOf(weights)
+	return made.judge(made.forward(config, options, output), output, weights)
+}
+
+func (made *testCase) forward(config attention.MultiheadConfig, options *attention.ForwardOptions, output *tensor) error {
+	layer, err := attention.NewMultiheadAttention(config)
+	if err != nil {
+		return err
+	}
+	defer layer.Close()
+	for _, tensor := range made.tensors {
+		if name, isParameter := parameterName(tensor.name); isParameter {
+			if err := layer.LoadParameter(name, tensor.view); err != nil {
+				return err
+			}
+		}
+	}
+	return layer.Forward(made.view("query"), made.view("key"), made.view("value"),
+		viewOf(output), options)
+}
+
+func parameterName(name string) (string, bool) {
+	const prefix = "parameter."
+	return strings.TrimPrefix(name, prefix), strings.HasPrefix(name, prefix)
+}
+
+func (made *testCase) mhaOptions() (attention.MultiheadConfig, *attention.ForwardOptions, error) {
+	config, options := attention.MultiheadConfig{}, &attention.ForwardOptions{}
+	bias, averageWeights, needWeights := true, true, true
+	if _, isWide := made.tensor("query").elements.([]float64); isWide {
+		config.Dtype = attention.Float64
+	}
+	err := made.readOptions(map[string]any{
+		"embed_dim":            &config.EmbedDim,
+		"num_heads":            &config.NumHeads,
+		"kdim":                 &config.KDim,
+		"vdim":                 &config.VDim,
+		"qdim":                 &config.QDim,
+		"head_dim":             &config.HeadDim,
+		"value_head_dim":       &config.ValueHeadDim,
+		"num_kv_heads":         &config.NumKVHeads,
+		"bias":                 &bias,
+		"add_bias_kv":          &config.AddBiasKV,
+		"add_zero_attn":        &config.AddZeroAttn,
+		"batch_first":          &config.BatchFirst,
+		"is_causal":            &options.IsCausal,
+		"need_weights":         &needWeights, // those that are expected
+		"average_attn_weights": &averageWeights,
+	})
+	if err != nil {
+		return config, nil, err
+	}
+	config.NoBias, options.PerHeadWeights = !bias, !averageWeights
+	return config, options, made.addMHAMasks(options)
+}
+
+func (made *testCase) addMHAMasks(options *attention.ForwardOptions) error {
+	for _, tensor := range made.tensors {
+		_, isParameter := parameterName(tensor.name)
+		switch {
+		case tensor.name == "query" || tensor.name == "key" || tensor.name == "value" || isParameter:
+		case tensor.name == "key_padding_mask":
+			options.KeyPaddingMask = tensor.mask(attention.Exclude)
+		case tensor.name == "attn_mask":
+			options.AttnMask = tensor.mask(attention.Exclude)
+		default:
+			return fmt.Errorf("unknown tensor %s", tensor.name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package main
+
+import (
+	"fmt"
+
+	"attention"
+)
+
+func (made *testCase) runSDPA() error {
+	options, err := made.sdpaOptions()
+	if err != nil {
+		return err
+	}
+	valueShape := made.tensor("value").shape
+	output, err := made.mainResult("output", valueShape[len(valueShape)-1])
+	if err != nil {
+		return err
+	}
+	lse, err := made.optionalResult("lse")
+	if err != nil {
+		return err
+	}
+	weights, err := made.optionalResult("weights")
+	if err != nil {
+		return err
+	}
+	options.LSE, options.Weights = viewOf(lse), viewOf(weights)
+	outcome := attention.SDPA(made.view("query"), made.view("key"), made.view("value"),
+		viewOf(output), options)
+	return made.judge(outcome, output, lse, weights)
+}
+
+func (made *testCase) sdpaOptions() (*attention.SDPAOptions, error) {
+	options, scale := &attention.SDPAOptions{}, 0.0
+	window := attention.Window{Left: -1, Right: -1}
+	err := made.readOptions(map[string]any{
+		"is_causal":    &options.IsCausal,
+		"scale":        &scale,
+		"enable_gqa":   &options.EnableGQA,
+		"window_left":  &window.Left,
+		"window_right": &window.Right,
+		"softcap":      &options.Softcap,
+		"normalizer":   &options.Normalizer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if made.has("scale") {
+		options.Scale = &scale
+	}
+	if made.has("window_left") || made.has("window_right") {
+		options.Window = &window
+	}
+	return options, made.addSDPATensors(options)
+}
+
+func (made *testCase) addSDPATensors(options *attention.SDPAOptions) error {
+	for _, tensor := range made.tensors {
+		switch tensor.name {
+		case "query", "key", "value":
+		case "attn_mask":
+			options.Mask = tensor.mask(attention.Include)
+		case "query_offset":
+			options.QueryOffset = tensor.view
+		case "key_lengths":
+			options.KeyLengths = tensor.view
+		case "sinks":
+			options.Sinks = tensor.view
+		case "alibi_slopes":
+			options.ALiBiSlopes = tensor.view
+		default:
+			return fmt.Errorf("unknown tensor %s", tensor.name)
+		}
+	}
+	return nil
+}

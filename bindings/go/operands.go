@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package attention
+
+// #include "flat.h"
+import "C"
+
+// operands are the tensors of a call in the order of flat.h; nil: absent.
+type operands [C.FLAT_TENSORS]*View
+
+var operandNames = [C.FLAT_TENSORS]string{
+	C.FLAT_QUERY:            "query",
+	C.FLAT_KEY:              "key",
+	C.FLAT_VALUE:            "value",
+	C.FLAT_OUTPUT:           "output",
+	C.FLAT_MASK:             "mask",
+	C.FLAT_KEY_PADDING_MASK: "key_padding_mask",
+	C.FLAT_QUERY_OFFSET:     "query_offset",
+	C.FLAT_KEY_LENGTHS:      "key_lengths",
+	C.FLAT_ALIBI_SLOPES:     "alibi_slopes",
+	C.FLAT_SINKS:            "sinks",
+	C.FLAT_LSE:              "lse",
+	C.FLAT_WEIGHTS:          "weights",
+}
+
+// attend checks the views and makes the call that request describes.
+func (views *operands) attend(context *Context, request C.flat_call) error {
+	layouts, err := views.layouts()
+	if err != nil {
+		return err
+	}
+	if request.context, err = context.pointer(); err != nil {
+		return err
+	}
+	return call(func() C.attn_status {
+		return C.flat_attend(&request, &layouts[0],
+			views.data(C.FLAT_QUERY), views.data(C.FLAT_KEY), views.data(C.FLAT_VALUE),
+			views.data(C.FLAT_OUTPUT), views.data(C.FLAT_MASK),
+			views.data(C.FLAT_KEY_PADDING_MASK), views.data(C.FLAT_QUERY_OFFSET),
+			views.data(C.FLAT_KEY_LENGTHS), views.data(C.FLAT_ALIBI_SLOPES),
+			views.data(C.FLAT_SINKS), views.data(C.FLAT_LSE), views.data(C.FLAT_WEIGHTS))
+	})
+}
+
+func (views *operands) layouts() ([C.FLAT_TENSORS]C.attn_tensor, error) {
+	var layouts [C.FLAT_TENSORS]C.attn_tensor
+	for i, view := range views {
+		if err := view.check(operandNames[i]); err != nil {
+			return layouts, err
+		}
+		if view != nil {
+			layouts[i] = view.layout
+		}
+	}
+	return layouts, nil
+}
+
+func (views *operands) data(index int) *C.flat_data {
+	if views[index] == nil {
+		return nil
+	}
+	return (*C.flat_data)(views[index].data)
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The C ABI as it is: the declarations this crate uses, under their C names.
+//!
+//! The headers in `attention/` are the manual. The test `abi` compares every struct and constant
+//! with them.
+#![allow(non_camel_case_types, missing_docs)]
+
+use std::os::raw::{c_char, c_void};
+
+pub const ATTN_MAX_RANK: usize = 8;
+
+pub const ATTN_OK: i32 = 0;
+pub const ATTN_ERROR_NULL: i32 = 1;
+pub const ATTN_ERROR_VALUE: i32 = 2;
+pub const ATTN_ERROR_SHAPE: i32 = 3;
+pub const ATTN_ERROR_DTYPE: i32 = 4;
+pub const ATTN_ERROR_OVERLAP: i32 = 5;
+pub const ATTN_ERROR_OVERFLOW: i32 = 6;
+pub const ATTN_ERROR_PARAMETER: i32 = 7;
+pub const ATTN_ERROR_WORKSPACE: i32 = 8;
+pub const ATTN_ERROR_MEMORY: i32 = 9;
+pub const ATTN_ERROR_THREAD: i32 = 10;
+pub const ATTN_ERROR_UNSUPPORTED: i32 = 11;
+pub const ATTN_ERROR_BLAS: i32 = 12;
+
+pub const ATTN_DTYPE_FLOAT32: i32 = 1;
+pub const ATTN_DTYPE_FLOAT64: i32 = 2;
+pub const ATTN_DTYPE_BOOL: i32 = 3;
+pub const ATTN_DTYPE_INT64: i32 = 4;
+
+pub const ATTN_ENGINE_AUTO: i32 = 0;
+pub const ATTN_ENGINE_BLAS: i32 = 1;
+pub const ATTN_ENGINE_FUSED: i32 = 2;
+
+pub const ATTN_GEMM_DEFAULT: i32 = 0;
+pub const ATTN_GEMM_BLAS: i32 = 1;
+pub const ATTN_GEMM_NATIVE: i32 = 2;
+
+pub const ATTN_MASK_NONE: i32 = 0;
+pub const ATTN_MASK_ADDITIVE: i32 = 1;
+pub const ATTN_MASK_BOOL_INCLUDE: i32 = 2;
+pub const ATTN_MASK_BOOL_EXCLUDE: i32 = 3;
+
+pub const ATTN_SDPA_SET_SCALE: u64 = 1;
+pub const ATTN_SDPA_SET_WINDOW: u64 = 2;
+pub const ATTN_SDPA_ENABLE_GQA: u64 = 4;
+pub const ATTN_SDPA_AVERAGE_WEIGHTS: u64 = 8;
+
+pub const ATTN_NORMALIZER_SOFTMAX: i32 = 0;
+pub const ATTN_NORMALIZER_SIGMOID: i32 = 1;
+pub const ATTN_NORMALIZER_NONE: i32 = 2;
+
+pub const ATTN_DEFAULT: i32 = 0;
+pub const ATTN_ON: i32 = 1;
+pub const ATTN_OFF: i32 = 2;
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct attn_tensor {
+    pub data: *mut c_void,
+    pub dtype: i32,
+    pub rank: i32,
+    pub shape: [i64; ATTN_MAX_RANK],
+    pub strides: [i64; ATTN_MAX_RANK],
+}
+
+#[repr(C)]
+pub struct attn_context {
+    opaque: [u8; 0],
+}
+
+#[repr(C)]
+pub struct attn_mha {
+    opaque: [u8; 0],
+}
+
+pub type attn_task = unsafe extern "C" fn(data: *mut c_void, index: i64);
+pub type attn_parallel_for =
+    unsafe extern "C" fn(state: *mut c_void, count: i64, task: attn_task, data: *mut c_void) -> i32;
+pub type attn_allocate =
+    unsafe extern "C" fn(state: *mut c_void, bytes: usize, alignment: usize) -> *mut c_void;
+pub type attn_deallocate =
+    unsafe extern "C" fn(state: *mut c_void, memory: *mut c_void, bytes: usize);
+
+#[repr(C)]
+pub struct attn_context_params {
+    pub struct_size: u64,
+    pub num_threads: i32,
+    pub engine: i32,
+    pub gemm: i32,
+    pub reserved: i32,
+    pub kernels: *const c_char,
+    pub parallel_for: Option<attn_parallel_for>,
+    pub parallel_for_state: *mut c_void,
+    pub allocate: Option<attn_allocate>,
+    pub deallocate: Option<attn_deallocate>,
+    pub allocator_state: *mut c_void,
+}
+
+#[repr(C)]
+pub struct attn_sdpa_report {
+    pub struct_size: u64,
+    pub engine: i32,
+    pub gemm: i32,
+    pub depends_on_blas_threads: i32,
+    pub packs: i32,
+    pub row_block: i64,
+    pub num_blocks: i64,
+    pub workspace_bytes: u64,
+    pub kernels: *const c_char,
+    pub reason: *const c_char,
+}
+
+#[repr(C)]
+pub struct attn_sdpa_params {
+    pub struct_size: u64,
+    pub flags: u64,
+    pub scale: f64,
+    pub softcap: f64,
+    pub window_left: i64,
+    pub window_right: i64,
+    pub is_causal: i32,
+    pub normalizer: i32,
+    pub mask_kind: i32,
+    pub reserved: i32,
+    pub mask: *const attn_tensor,
+    pub query_offset: *const attn_tensor,
+    pub key_lengths: *const attn_tensor,
+    pub alibi_slopes: *const attn_tensor,
+    pub sinks: *const attn_tensor,
+    pub lse: *const attn_tensor,
+    pub weights: *const attn_tensor,
+    pub report: *mut attn_sdpa_report,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct attn_mha_config {
+    pub struct_size: u64,
+    pub embed_dim: i64,
+    pub num_heads: i64,
+    pub kdim: i64,
+    pub vdim: i64,
+    pub qdim: i64,
+    pub num_kv_heads: i64,
+    pub head_dim: i64,
+    pub value_head_dim: i64,
+    pub dtype: i32,
+    pub bias: i32,
+    pub add_bias_kv: i32,
+    pub add_zero_attn: i32,
+    pub batch_first: i32,
+    pub reserved: i32,
+}
+
+#[repr(C)]
+pub struct attn_mha_params {
+    pub struct_size: u64,
+    pub key_padding_mask_kind: i32,
+    pub attn_mask_kind: i32,
+    pub is_causal: i32,
+    pub average_attn_weights: i32,
+    pub key_padding_mask: *const attn_tensor,
+    pub attn_mask: *const attn_tensor,
+    pub attn_weights: *const attn_tensor,
+    pub attention: *const attn_sdpa_params,
+}
+
+extern "C" {
+    pub fn attn_last_error() -> *const c_char;
+    pub fn attn_status_name(status: i32) -> *const c_char;
+    pub fn attn_status_text(status: i32) -> *const c_char;
+
+    pub fn attn_tensor_transpose(
+        tensor: *const attn_tensor,
+        axis_a: i32,
+        axis_b: i32,
+        view: *mut attn_tensor,
+    ) -> i32;
+    pub fn attn_tensor_split_heads(
+        tensor: *const attn_tensor,
+        num_heads: i64,
+        view: *mut attn_tensor,
+    ) -> i32;
+    pub fn attn_tensor_merge_heads(tensor: *const attn_tensor, view: *mut attn_tensor) -> i32;
+
+    pub fn attn_context_create(
+        params: *const attn_context_params,
+        context: *mut *mut attn_context,
+    ) -> i32;
+    pub fn attn_context_destroy(context: *mut attn_context);
+
+    pub fn attn_sdpa(
+        context: *mut attn_context,
+        query: *const attn_tensor,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: *const attn_sdpa_params,
+        output: *const attn_tensor,
+        workspace: *mut c_void,
+        workspace_bytes: usize,
+    ) -> i32;
+
+    pub fn attn_mha_create(
+        context: *mut attn_context,
+        config: *const attn_mha_config,
+        layer: *mut *mut attn_mha,
+    ) -> i32;
+    pub fn attn_mha_destroy(layer: *mut attn_mha);
+    pub fn attn_mha_load_parameter(
+        layer: *mut attn_mha,
+        name: *const c_char,
+        values: *const attn_tensor,
+    ) -> i32;
+    pub fn attn_mha_forward(
+        context: *mut attn_context,
+        layer: *const attn_mha,
+        query: *const attn_tensor,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: *const attn_mha_params,
+        output: *const attn_tensor,
+        workspace: *mut c_void,
+        workspace_bytes: usize,
+    ) -> i32;
+}

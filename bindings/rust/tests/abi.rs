@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The declarations of `sys` are those of the installed headers: a C program prints each size,
+//! offset and constant.
+
+use std::fmt::Write as _;
+use std::mem::{size_of, MaybeUninit};
+use std::path::PathBuf;
+use std::process::{self, Command};
+use std::ptr::addr_of;
+use std::{env, fs};
+
+use attention::sys::*;
+
+/// A C expression and its value here.
+type Fact = (String, i64);
+
+macro_rules! structs {
+    ($($name:ident { $($field:ident),* $(,)? })*) => {{
+        let mut facts: Vec<Fact> = Vec::new();
+        $(
+            facts.push((concat!("sizeof(", stringify!($name), ")").into(), size_of::<$name>() as i64));
+            let place = MaybeUninit::<$name>::uninit();
+            let base = place.as_ptr();
+            $(
+                // SAFETY: only the field's address is taken.
+                let field = unsafe { addr_of!((*base).$field) };
+                facts.push((
+                    concat!("offsetof(", stringify!($name), ", ", stringify!($field), ")").into(),
+                    field as i64 - base as i64,
+                ));
+            )*
+        )*
+        facts
+    }};
+}
+
+macro_rules! constants {
+    ($($name:ident),* $(,)?) => {
+        vec![$((stringify!($name).to_string(), $name as i64)),*]
+    };
+}
+
+fn facts() -> Vec<Fact> {
+    let mut facts = structs! {
+        attn_tensor { data, dtype, rank, shape, strides }
+        attn_context_params {
+            struct_size, num_threads, engine, gemm, reserved, kernels, parallel_for,
+            parallel_for_state, allocate, deallocate, allocator_state,
+        }
+        attn_sdpa_report {
+            struct_size, engine, gemm, depends_on_blas_threads, packs, row_block, num_blocks,
+            workspace_bytes, kernels, reason,
+        }
+        attn_sdpa_params {
+            struct_size, flags, scale, softcap, window_left, window_right, is_causal, normalizer,
+            mask_kind, reserved, mask, query_offset, key_lengths, alibi_slopes, sinks, lse,
+            weights, report,
+        }
+        attn_mha_config {
+            struct_size, embed_dim, num_heads, kdim, vdim, qdim, num_kv_heads, head_dim,
+            value_head_dim, dtype, bias, add_bias_kv, add_zero_attn, batch_first, reserved,
+        }
+        attn_mha_params {
+            struct_size, key_padding_mask_kind, attn_mask_kind, is_causal, average_attn_weights,
+            key_padding_mask, attn_mask, attn_weights, attention,
+        }
+    };
+    let constants: Vec<Fact> = constants![
+        ATTN_MAX_RANK,
+        ATTN_OK,
+        ATTN_ERROR_NULL,
+        ATTN_ERROR_VALUE,
+        ATTN_ERROR_SHAPE,
+        ATTN_ERROR_DTYPE,
+        ATTN_ERROR_OVERLAP,
+        ATTN_ERROR_OVERFLOW,
+        ATTN_ERROR_PARAMETER,
+        ATTN_ERROR_WORKSPACE,
+        ATTN_ERROR_MEMORY,
+        ATTN_ERROR_THREAD,
+        ATTN_ERROR_UNSUPPORTED,
+        ATTN_ERROR_BLAS,
+        ATTN_DTYPE_FLOAT32,
+        ATTN_DTYPE_FLOAT64,
+        ATTN_DTYPE_BOOL,
+        ATTN_DTYPE_INT64,
+        ATTN_ENGINE_AUTO,
+        ATTN_ENGINE_BLAS,
+        ATTN_ENGINE_FUSED,
+        ATTN_GEMM_DEFAULT,
+        ATTN_GEMM_BLAS,
+        ATTN_GEMM_NATIVE,
+        ATTN_MASK_NONE,
+        ATTN_MASK_ADDITIVE,
+        ATTN_MASK_BOOL_INCLUDE,
+        ATTN_MASK_BOOL_EXCLUDE,
+        ATTN_SDPA_SET_SCALE,
+        ATTN_SDPA_SET_WINDOW,
+        ATTN_SDPA_ENABLE_GQA,
+        ATTN_SDPA_AVERAGE_WEIGHTS,
+        ATTN_NORMALIZER_SOFTMAX,
+        ATTN_NORMALIZER_SIGMOID,
+        ATTN_NORMALIZER_NONE,
+        ATTN_DEFAULT,
+        ATTN_ON,
+        ATTN_OFF,
+    ];
+    facts.extend(constants);
+    facts
+}
+
+fn c_program(facts: &[Fact]) -> String {
+    let mut source =
+        "#include <stdio.h>\n#include <attention/attention.h>\nint main(void) {\n".to_string();
+    for (expression, _) in facts {
+        writeln!(source, "printf(\"%lld\\n\", (long long)({}));", expression).unwrap();
+    }
+    source + "}\n"
+}
+
+fn stdout_of(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{:?}: {}", command, error));
+    assert!(
+        output.status.success(),
+        "{:?}: {}",
+        command,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn values_in_c(facts: &[Fact]) -> Vec<i64> {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let (source, program) = (
+        folder.join(format!("abi{}.c", process::id())),
+        folder.join(format!("abi{}", process::id())),
+    );
+    fs::write(&source, c_program(facts)).unwrap();
+    let flags = stdout_of(Command::new("pkg-config").args(["--cflags", "attention"]));
+    stdout_of(
+        Command::new("cc")
+            .args(flags.split_whitespace())
+            .arg(&source)
+            .arg("-o")
+            .arg(&program),
+    );
+    let values = stdout_of(&mut Command::new(&program));
+    fs::remove_file(source)
+        .and(fs::remove_file(program))
+        .unwrap();
+    values.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+#[test]
+fn structs_and_constants_are_those_of_the_headers() {
+    let facts = facts();
+    let values = values_in_c(&facts);
+    assert_eq!(values.len(), facts.len());
+    for ((expression, here), in_c) in facts.iter().zip(values) {
+        assert_eq!(*here, in_c, "{}", expression);
+    }
+}

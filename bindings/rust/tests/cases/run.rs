@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Calls what a case describes and compares the outcome with what it expects.
+
+use std::str::FromStr;
+
+use attention::{
+    sdpa, Dtype, ForwardOptions, Mask, MultiheadAttention, MultiheadConfig, Normalizer,
+    SdpaOptions, View,
+};
+
+use crate::reader::{Case, Elements, Result, Tensor};
+
+pub fn run(case: &Case) -> Result<()> {
+    match case.call.as_str() {
+        "sdpa" => run_sdpa(case),
+        "mha" => run_mha(case),
+        other => Err(format!("unknown call {}", other).into()),
+    }
+}
+
+impl Case {
+    fn tensor(&self, name: &str) -> Result<&Tensor> {
+        let found = self.tensors.iter().find(|(other, _)| other == name);
+        found
+            .map(|(_, tensor)| tensor)
+            .ok_or_else(|| format!("no tensor {}", name).into())
+    }
+
+    fn number<T: FromStr>(&self, name: &str, absent: T) -> Result<T>
+    where
+        T::Err: std::error::Error + 'static,
+    {
+        let found = self.options.iter().find(|(other, _)| other == name);
+        Ok(found
+            .map(|(_, value)| value.parse())
+            .transpose()?
+            .unwrap_or(absent))
+    }
+
+    /// Room for a result, if it is expected.
+    fn optional_result(&self, name: &str) -> Result<Option<Tensor>> {
+        let expected = self.expected.iter().find(|expected| expected.name == name);
+        expected
+            .map(|expected| self.room(expected.shape.clone()))
+            .transpose()
+    }
+
+    /// Room for the main result; a call to be refused gets query's shape with `features` columns.
+    fn main_result(&self, name: &str, features: usize) -> Result<Tensor> {
+        if let Some(result) = self.optional_result(name)? {
+            return Ok(result);
+        }
+        let mut shape = self.tensor("query")?.shape.clone();
+        *shape.last_mut().ok_or("query has no axis")? = features;
+        self.room(shape)
+    }
+
+    /// Room of query's type, filled with what no call computes.
+    fn room(&self, shape: Vec<usize>) -> Result<Tensor> {
+        let count = shape.iter().product();
+        let elements = match self.tensor("query")?.dtype() {
+            Dtype::Float32 => Elements::Float32(vec![1e30; count]),
+            _ => Elements::Float64(vec![1e30; count]),
+        };
+        Ok(Tensor { shape, elements })
+    }
+}
+
+fn run_sdpa(case: &Case) -> Result<()> {
+    let value = case.tensor("value")?;
+    let features = *value.shape.last().ok_or("value has no axis")?;
+    let mut output = case.main_result("output", features)?;
+    let mut lse = case.optional_result("lse")?;
+    let mut weights = case.optional_result("weights")?;
+    let mut options = sdpa_options(case)?;
+    if let Some(lse) = &mut lse {
+        options = options.lse(lse.view_mut()?);
+    }
+    if let Some(weights) = &mut weights {
+        options = options.weights(weights.view_mut()?);
+    }
+    let outcome = sdpa(
+        &case.tensor("query")?.view()?,
+        &case.tensor("key")?.view()?,
+        &value.view()?,
+        &mut output.view_mut()?,
+        options,
+    );
+    let results = [
+        ("output", Some(&output)),
+        ("lse", lse.as_ref()),
+        ("weights", weights.as_ref()),
+    ];
+    case.judge(outcome, &results)
+}
+
+fn sdpa_options(case: &Case) -> Result<SdpaOptions<'_>> {
+    let mut options = SdpaOptions::new();
+    for (name, value) in &case.options {
+        options = match name.as_str() {
+            "is_causal" => options.is_causal(is_on(value)?),
+            "scale" => options.scale(value.parse()?),
+            "enable_gqa" => options.enable_gqa(is_on(value)?),
+            "softcap" => options.softcap(value.parse()?),
+            "normalizer" => options.normalizer(normalizer(value)?),
+            "window_left" | "window_right" => options.window(
+                case.number("window_left", -1)?,
+                case.number("window_right", -1)?,
+            ),
+            _ => return Err(format!("unknown option {}", name).into()),
+        };
+    }
+    for (name, tensor) in &case.tensors {
+        let view = tensor.view()?;
+        options = match name.as_str() {
+            "query" | "key" | "value" => options,
+            "attn_mask" => options.mask(mask(tensor, Mask::Include)?),
+            "query_offset" => options.query_offset(view),
+            "key_lengths" => options.key_lengths(view),
+            "sinks" => options.sinks(view),
+            "alibi_slopes" => options.alibi_slopes(view),
+            _ => return Err(format!("unknown tensor {}", name).into()),
+        };
+    }
+    Ok(options)
+}
+
+fn is_on(value: &str) -> Result<bool> {
+    match value {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err(format!("expected 0 or 1, got {}", value).into()),
+    }
+}
+
+fn normalizer(name: &str) -> Result<Normalizer> {
+    match name {
+        "softmax" => Ok(Normalizer::Softmax),
+        "sigmoid" => Ok(Normalizer::Sigmoid),
+        "none" => Ok(Normalizer::None),
+        _ => Err(format!("unknown normalizer {}", name).into()),
+    }
+}
+
+/// A bool mask means what its call says, any other is added.
+fn mask<'a>(tensor: &'a Tensor, of_bools: fn(View<'a>) -> Mask<'a>) -> Result<Mask<'a>> {
+    let view = tensor.view()?;
+    Ok(match tensor.elements {
+        Elements::Bool(_) => of_bools(view),
+        _ => Mask::Additive(view),
+    })
+}
+
+fn run_mha(case: &Case) -> Result<()> {
+    let mut output = case.main_result("attn_output", case.number("embed_dim", 0)?)?;
+    let mut weights = case.optional_result("attn_weights")?;
+    let mut options = forward_options(case)?;
+    if let Some(weights) = &mut weights {
+        options = options.attn_weights(weights.view_mut()?);
+    }
+    let outcome = make_layer(case, mha_config(case)?).and_then(|layer| {
+        layer.forward(
+            &case.tensor("query")?.view()?,
+            &case.tensor("key")?.view()?,
+            &case.tensor("value")?.view()?,
+            &mut output.view_mut()?,
+            options,
+        )?;
+        Ok(())
+    });
+    case.judge(
+        refusal(outcome)?,
+        &[
+            ("attn_output", Some(&output)),
+            ("attn_weights", weights.as_ref()),
+        ],
+    )
+}
+
+/// Tells what the library refused from what is wrong with the case itself.
+fn refusal(outcome: Result<()>) -> Result<attention::Result<()>> {
+    match outcome {
+        Ok(()) => Ok(Ok(())),
+        Err(problem) => problem
+            .downcast::<attention::Error>()
+            .map(|error| Err(*error)),
+    }
+}
+
+fn mha_config(case: &Case) -> Result<MultiheadConfig> {
+    let mut config =
+        MultiheadConfig::new(case.number("embed_dim", 0)?, case.number("num_heads", 0)?)
+            .dtype(case.tensor("query")?.dtype());
+    for (name, value) in &case.options {
+        config = match name.as_str() {
+            "kdim" => config.kdim(value.parse()?),
+            "vdim" => config.vdim(value.parse()?),
+            "qdim" => config.qdim(value.parse()?),
+            "head_dim" => config.head_dim(value.parse()?),
+            "value_head_dim" => config.value_head_dim(value.parse()?),
+            "num_kv_heads" => config.num_kv_heads(value.parse()?),
+            "bias" => config.bias(is_on(value)?),
+            "add_bias_kv" => config.add_bias_kv(is_on(value)?),
+            "add_zero_attn" => config.add_zero_attn(is_on(value)?),
+            "batch_first" => config.batch_first(is_on(value)?),
+            "embed_dim" | "num_heads" | "is_causal" | "need_weights" | "average_attn_weights" => {
+                config
+            }
+            _ => return Err(format!("unknown option {}", name).into()),
+        };
+    }
+    Ok(config)
+}
+
+fn make_layer(case: &Case, config: MultiheadConfig) -> Result<MultiheadAttention> {
+    let mut layer = config.build()?;
+    for (name, tensor) in &case.tensors {
+        if let Some(name) = name.strip_prefix("parameter.") {
+            layer.load_parameter(name, &tensor.view()?)?;
+        }
+    }
+    Ok(layer)
+}
+
+fn forward_options(case: &Case) -> Result<ForwardOptions<'_>> {
+    let mut options = ForwardOptions::new()
+        .is_causal(case.number("is_causal", 0)? != 0)
+        .average_attn_weights(case.number("average_attn_weights", 1)? != 0);
+    for (name, tensor) in &case.tensors {
+        options = match name.as_str() {
+            "query" | "key" | "value" => options,
+            "key_padding_mask" => options.key_padding_mask(mask(tensor, Mask::Exclude)?),
+            "attn_mask" => options.attn_mask(mask(tensor, Mask::Exclude)?),
+            name if name.starts_with("parameter.") => options,
+            _ => return Err(format!("unknown tensor {}", name).into()),
+        };
+    }
+    Ok(options)
+}
