@@ -192,11 +192,15 @@ def output_from(module, value, weights):
 
 
 @pytest.fixture(autouse=True)
-def _quiet():
-    """Mixed kinds of masks are deprecated in PyTorch, and still defined."""
+def _quiet_and_on_one_thread():
+    """Mixed kinds of masks are deprecated in PyTorch, and still defined. Tiny calls of many
+    threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Support for mismatched")
         yield
+    torch.set_num_threads(threads)
 
 
 @torch.no_grad()
