@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * run_cases.cpp: the cases that every language runs, through attention.hpp.
+ * Usage: run_cases <folder of cases>
+ */
+#include <cmath>
+#include <iostream>
+#include <set>
+
+#include <attention.hpp>
+
+#include "case_file.hpp"
+
+namespace {
+
+using attention::mask;
+using attention::tensor;
+
+template <class T> tensor<const T> view(const case_tensor &from) {
+    return {reinterpret_cast<const T *>(from.bytes.data()), from.shape};
+}
+
+template <class T> std::optional<tensor<const T>> find(const case_file &made, const char *name) {
+    const auto found = made.tensors.find(name);
+    return found == made.tensors.end() ? std::nullopt : std::optional(view<T>(found->second));
+}
+
+std::int64_t number(const case_file &made, const char *name, std::int64_t absent) {
+    const auto found = made.options.find(name);
+    return found == made.options.end() ? absent : std::stoll(found->second);
+}
+
+std::optional<double> real(const case_file &made, const char *name) {
+    const auto found = made.options.find(name);
+    return found == made.options.end() ? std::nullopt : std::optional(std::stod(found->second));
+}
+
+/* Bool masks as the call has them, others are added. */
+std::optional<mask> mask_of(const case_file &made, const char *name, bool is_included) {
+    const auto found = made.tensors.find(name);
+    if (found == made.tensors.end()) {
+        return std::nullopt;
+    }
+    if (found->second.dtype == "bool") {
+        const auto flags = view<bool>(found->second);
+        return is_included ? mask::include(flags) : mask::exclude(flags);
+    }
+    return found->second.dtype == "float32" ? mask::additive(view<float>(found->second))
+                                            : mask::additive(view<double>(found->second));
+}
+
+/* Every option and tensor must be one that is handed on. */
+void refuse_unknown(const case_file &made, const std::set<std::string> &known) {
+    const auto refuse = [&](const std::string &name) {
+        if (known.count(name) == 0 && name.rfind("parameter.", 0) != 0) {
+            throw std::runtime_error("unknown: " + name);
+        }
+    };
+    for (const auto &option : made.options) {
+        refuse(option.first);
+    }
+    for (const auto &one : made.tensors) {
+        refuse(one.first);
+    }
+    for (const auto &one : made.expected) {
+        refuse(one.first);
+    }
+}
+
+/* Memory for the results of a call. */
+template <class T> struct results {
+    std::map<std::string, std::vector<T>> values;
+
+    tensor<T> make(const std::string &name, const std::vector<std::int64_t> &shape) {
+        std::size_t count = 1;
+        for (const std::int64_t length : shape) {
+            count *= static_cast<std::size_t>(length);
+        }
+        return {values.insert_or_assign(name, std::vector<T>(count)).first->second.data(), shape};
+    }
+
+    std::optional<tensor<T>> make_expected(const case_file &made, const char *name) {
+        const auto found = made.expected.find(name);
+        return found == made.expected.end() ? std::nullopt
+                                            : std::optional(make(name, found->second.shape));
+    }
+
+    /* A call to be refused gets the shape of query with `features` columns. */
+    tensor<T> make_main(const case_file &made, const char *name, std::int64_t features) {
+        if (const auto expected = make_expected(made, name)) {
+            return *expected;
+        }
+        std::vector<std::int64_t> shape = made.tensors.at("query").shape;
+        shape.back() = features;
+        return make(name, shape);
+    }
+};
+
+template <class T> void run_sdpa(const case_file &made, results<T> &room) {
+    static const std::map<std::string, std::int32_t> normalizers = {
+        {"softmax", ATTN_NORMALIZER_SOFTMAX},
+        {"sigmoid", ATTN_NORMALIZER_SIGMOID},
+        {"none", ATTN_NORMALIZER_NONE}};
+    refuse_unknown(made,
+                   {"query", "key", "value", "attn_mask", "query_offset", "key_lengths", "sinks",
+                    "alibi_slopes", "is_causal", "scale", "enable_gqa", "window_left",
+                    "window_right", "softcap", "normalizer", "output", "lse", "weights"});
+    attention::attend_options<T> options;
+    options.mask = mask_of(made, "attn_mask", true);
+    options.is_causal = number(made, "is_causal", 0) != 0;
+    options.enable_gqa = number(made, "enable_gqa", 0) != 0;
+    options.scale = real(made, "scale");
+    options.softcap = real(made, "softcap").value_or(0);
+    if (made.options.count("window_left") != 0) {
+        options.window =
+            attention::window{number(made, "window_left", -1), number(made, "window_right", -1)};
+    }
+    if (made.options.count("normalizer") != 0) {
+        options.normalizer = normalizers.at(made.options.at("normalizer"));
+    }
+    options.query_offset = find<std::int64_t>(made, "query_offset");
+    options.key_lengths = find<std::int64_t>(made, "key_lengths");
+    options.alibi_slopes = find<T>(made, "alibi_slopes");
+    options.sinks = find<T>(made, "sinks");
+    options.lse = room.make_expected(made, "lse");
+    options.weights = room.make_expected(made, "weights");
+    const auto output = room.make_main(made, "output", made.tensors.at("value").shape.back());
+    attention::attend(view<T>(made.tensors.at("query")), view<T>(made.tensors.at("key")),
+                      view<T>(made.tensors.at("value")), output, options);
+}
+
+template <class T> attention::multihead<T> make_layer(const case_file &made) {
+    attention::multihead_config config;
+    config.embed_dim = number(made, "embed_dim", 0);
+    config.num_heads = number(made, "num_heads", 0);
+    config.qdim = number(made, "qdim", 0);
+    config.kdim = number(made, "kdim", 0);
+    config.vdim = number(made, "vdim", 0);
+    config.head_dim = number(made, "head_dim", 0);
+    config.value_head_dim = number(made, "value_head_dim", 0);
+    config.num_kv_heads = number(made, "num_kv_heads", 0);
+    config.bias = number(made, "bias", 1) != 0;
+    config.add_bias_kv = number(made, "add_bias_kv", 0) != 0;
+    config.add_zero_attn = number(made, "add_zero_attn", 0) != 0;
+    config.batch_first = number(made, "batch_first", 0) != 0;
+    attention::multihead<T> layer(config);
+    const std::string prefix = "parameter.";
+    for (const auto &[name, values] : made.tensors) {
+        if (name.rfind(prefix, 0) == 0) {
+            layer.load(name.substr(prefix.size()), view<T>(values));
+        }
+    }
+    return layer;
+}
+
+template <class T> void run_mha(const case_file &made, results<T> &room) {
+    refuse_unknown(made, {"query",
+                          "key",
+                          "value",
+                          "attn_mask",
+                          "key_padding_mask",
+                          "embed_dim",
+                          "num_heads",
+                          "kdim",
+                          "vdim",
+                          "qdim",
+                          "head_dim",
+                          "value_head_dim",
+                          "num_kv_heads",
+                          "bias",
+                          "add_bias_kv",
+                          "add_zero_attn",
+                          "batch_first",
+                          "is_causal",
+                          "need_weights",
+                          "average_attn_weights",
+                          "attn_output",
+                          "attn_weights"});
+    const auto layer = make_layer<T>(made);
+    attention::forward_options<T> options;
+    options.key_padding_mask = mask_of(made, "key_padding_mask", false);
+    options.attn_mask = mask_of(made, "attn_mask", false);
+    options.is_causal = number(made, "is_causal", 0) != 0;
+    options.average_attn_weights = number(made, "average_attn_weights", 1) != 0;
+    options.attn_weights = room.make_expected(made, "attn_weights");
+    const auto output = room.make_main(made, "attn_output", number(made, "embed_dim", 0));
+    layer.forward(view<T>(made.tensors.at("query")), view<T>(made.tensors.at("key")),
+                  view<T>(made.tensors.at("value")), output, options);
+}
+
+bool is_near(double actual, double expected, double tolerance) {
+    if (std::isnan(expected) || std::isinf(expected)) {
+        return std::isnan(expected) ? std::isnan(actual) : actual == expected;
+    }
+    return std::fabs(actual - expected) <= tolerance;
+}
+
+template <class T> void compare(const case_file &made, const results<T> &room) {
+    for (const auto &[name, expected] : made.expected) {
+        const auto wanted = view<double>(expected);
+        const std::vector<T> &found = room.values.at(name);
+        for (std::size_t i = 0; i < found.size(); ++i) {
+            if (!is_near(found[i], wanted.data()[i], expected.tolerance)) {
+                throw std::runtime_error(name + "[" + std::to_string(i) + "]: expected " +
+                                         std::to_string(wanted.data()[i]) + ", got " +
+                                         std::to_string(found[i]));
+            }
+        }
+    }
+}
+
+/* A call of the wrapper needs one type; key and value of another are told to the library. */
+template <class T> void run_typed(const case_file &made) {
+    results<T> room;
+    if (made.call == "sdpa") {
+        run_sdpa<T>(made, room);
+    } else if (made.call == "mha") {
+        run_mha<T>(made, room);
+    } else {
+        throw std::runtime_error("unknown call: " + made.call);
+    }
+    if (made.error_code != 0) {
+        throw std::runtime_error("expected the error: " + made.error_text);
+    }
+    compare(made, room);
+}
+
+void run(const case_file &made) {
+    try {
+        if (made.tensors.at("query").dtype == "float64") {
+            run_typed<double>(made);
+        } else {
+            run_typed<float>(made);
+        }
+    } catch (const attention::error &refusal) {
+        if (refusal.code() != made.error_code || refusal.what() != made.error_text) {
+            throw;
+        }
+    }
+}
+
+/* What C++ finds at compile time: query and key of different types do not get to the library. */
+bool is_refused_by_the_compiler(const case_file &made) {
+    return made.error_code == ATTN_ERROR_DTYPE &&
+           made.tensors.at("query").dtype != made.tensors.at("key").dtype;
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+    if (argc != 2) {
+        std::cerr << "usage: run_cases <folder of cases>\n";
+        return 2;
+    }
+    const std::string folder = argv[1];
+    std::ifstream list(folder + "/cases.txt");
+    std::string name;
+    int cases = 0, errors = 0, failures = 0;
+    while (std::getline(list, name)) {
+        const case_file made(folder + "/" + name + ".case");
+        if (is_refused_by_the_compiler(made)) {
+            std::cout << name << ": not run: the wrapper's types refuse it\n";
+            continue;
+        }
+        (made.error_code == 0 ? cases : errors) += 1;
+        try {
+            run(made);
+        } catch (const std::exception &problem) {
+            std::cout << name << ": " << problem.what() << '\n';
+            failures += 1;
+        }
+    }
+    std::cout << "cpp: " << cases << " cases, " << errors << " errors, " << failures
+              << " failures\n";
+    return failures == 0 && cases >= 60 && errors >= 5 ? 0 : 1;
+}
