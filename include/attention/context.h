@@ -11,9 +11,9 @@
  * Environment, read once, at the default context's first use; a bad value makes every call with the
  * default context fail with ATTN_ERROR_VALUE (or ATTN_ERROR_UNSUPPORTED for kernels this CPU lacks)
  * until the process ends or it is corrected:
- *   ATTN_NUM_THREADS   threads of the default context, 1 to 1024; unset or empty: as num_threads =
- * 0 below ATTN_KERNELS       kernels of the default context by name; unset or empty: the best the
- * CPU has
+ *   ATTN_NUM_THREADS   threads of the default context, 1 to 1024; unset or empty: as num_threads = 0
+ *                      below
+ *   ATTN_KERNELS       kernels of the default context by name; unset or empty: the best the CPU has
  *
  * Results do not depend on num_threads. The library never changes the number of threads BLAS uses:
  * it is the caller's to set, and where a matrix product is computed by BLAS the last bits may
@@ -33,6 +33,7 @@
 
 ATTN_BEGIN_DECLS
 
+/* Settings and threads. Opaque; made by attn_context_create. */
 typedef struct attn_context attn_context;
 
 /* How the attention core is computed. */
@@ -72,10 +73,11 @@ enum attn_gemm {
 typedef int32_t (*attn_parallel_for)(void *state, int64_t count,
                                      void (*task)(void *data, int64_t index), void *data);
 
-/* A caller's allocator. allocate returns memory of `bytes` (> 0) aligned to `alignment` (a power
- * of two) or NULL; it may be called from any thread. deallocate gets what allocate returned,
- * never NULL, with the same size. */
+/* A caller's allocator. Returns memory of `bytes` (> 0) aligned to `alignment` (a power of two) or
+ * NULL; may be called from any thread. */
 typedef void *(*attn_allocate)(void *state, size_t bytes, size_t alignment);
+
+/* Its other half: gets what attn_allocate returned, never NULL, with the same size. */
 typedef void (*attn_deallocate)(void *state, void *memory, size_t bytes);
 
 /* Settings of a context. All zero after struct_size: the defaults. */
@@ -101,11 +103,17 @@ typedef struct attn_context_params {
 
     /* NULL: the context's own threads, started by the first call that needs them */
     attn_parallel_for parallel_for;
+
+    /* handed to parallel_for */
     void *parallel_for_state;
 
     /* both or neither; NULL: the C library's */
     attn_allocate allocate;
+
+    /* see allocate */
     attn_deallocate deallocate;
+
+    /* handed to both */
     void *allocator_state;
 } attn_context_params;
 

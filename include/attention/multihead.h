@@ -147,11 +147,12 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_parameter_describe(const attn_mha 
 
 /*
  * Copies a parameter into the layer, in the order in which forward reads it fastest, replacing what
- * was loaded or bound under the name. Any
- * strides; float32 and float64 are converted to the layer's dtype. Errors: ATTN_ERROR_NULL;
- * ATTN_ERROR_PARAMETER no parameter of that name in this layer (the detail says which exist);
- * ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_MEMORY. The parameter keeps its old value on an
- * error. Since 0.1.
+ * was loaded or bound under the name. Any strides; float32 and float64 are converted to the layer's
+ * dtype.
+ *
+ * Errors: ATTN_ERROR_NULL; ATTN_ERROR_PARAMETER no parameter of that name in this layer (the detail
+ * says which exist); ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_MEMORY. The parameter keeps its
+ * old value on an error. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_load_parameter(attn_mha *layer, const char *name,
                                                              const attn_tensor *values);
@@ -159,8 +160,8 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_load_parameter(attn_mha *layer, co
 /*
  * Uses the caller's memory as a parameter, without a copy. It must outlive the layer or the next
  * load or bind of the name; every forward reads it anew, so that changed values count, and puts it
- * in order anew, which a copy saves. Any strides
- * of the layer's dtype. Errors: as attn_mha_load_parameter. Since 0.1.
+ * in order anew, which a copy saves. Any strides of the layer's dtype. Errors: as
+ * attn_mha_load_parameter. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_bind_parameter(attn_mha *layer, const char *name,
                                                              const attn_tensor *values);
@@ -225,26 +226,31 @@ typedef struct attn_mha_params {
 /*
  * Multi-head attention, forward.
  *
+ * Arguments  context, params, output, workspace as in attn_sdpa, the workspace's bytes from
+ *            attn_mha_workspace_bytes.
  * Shapes     N batch, L queries, S keys, T = S + add_bias_kv + add_zero_attn.
  *                          query          key            value          output
  *            batch_first=0 (L, N, qdim)   (S, N, kdim)   (S, N, vdim)   (L, N, embed_dim)
  *            batch_first=1 (N, L, qdim)   (N, S, kdim)   (N, S, vdim)   (N, L, embed_dim)
  *            unbatched     (L, qdim)      (S, kdim)      (S, vdim)      (L, embed_dim)
  *            attn_weights and attention->lse (N, H, L), unbatched (H, L), are batch-major always.
- * All of the layer's dtype. Extra columns (bias_kv, then zero) stand after the S source keys, are
- * visible to every row whatever causality, window, lengths or masks say, and have no position (no
- * ALiBi); scale and softcap apply. Masks have S columns, returned weights T. Layout     any
- * strides. workspace as in attn_sdpa, from attn_mha_workspace_bytes. Aliasing   an output must not
- * overlap itself, another output, an input or a bound parameter. query, key and value may be one
- * tensor. Numerics   each element of a projection is one sum in the layer's dtype, from the bias on
- * in the order of the features, so that its bits depend on nothing but its row, the parameters and
- * the kernels: not on threads, other rows, or whether parameters are copied or bound. Attention is
- * attn_sdpa's. BLAS takes part in the attention of float64 only, and where the context asks for
- * ATTN_GEMM_BLAS. Padded key and value rows may hold anything, NaN included: they never reach an
- * output. Empty rows give out_proj.bias. Errors     as attn_sdpa, and ATTN_ERROR_PARAMETER, naming
- * it, if a parameter has not been set. Threads    any number of calls on one layer and one context
- * at once. Since 0.1. Defined by torch.nn.MultiheadAttention (2.13) in evaluation mode;
- * differences: see the top of this file.
+ *            All of the layer's dtype. Extra columns (bias_kv, then zero) stand after the S source
+ *            keys, are visible to every row whatever causality, window, lengths or masks say, and
+ *            have no position (no ALiBi); scale and softcap apply. Masks have S columns, returned
+ *            weights T.
+ * Layout     any strides.
+ * Aliasing   an output must not overlap itself, another output, an input or a bound parameter.
+ *            query, key and value may be one tensor.
+ * Numerics   each element of a projection is one sum in the layer's dtype, from the bias on in the
+ *            order of the features, so that its bits depend on nothing but its row, the parameters
+ *            and the kernels: not on threads, other rows, or whether parameters are copied or
+ *            bound. Attention is attn_sdpa's. BLAS takes part in the attention of float64 only, and
+ *            where the context asks for ATTN_GEMM_BLAS. Padded key and value rows may hold
+ *            anything, NaN included: they never reach an output. Empty rows give out_proj.bias.
+ * Errors     as attn_sdpa, and ATTN_ERROR_PARAMETER, naming it, if a parameter has not been set.
+ * Threads    any number of calls on one layer and one context at once.
+ * Since 0.1. Defined by torch.nn.MultiheadAttention (2.13) in evaluation mode; differences: see the
+ * top of this file.
  */
 ATTN_API ATTN_MUST_CHECK attn_status
 attn_mha_forward(attn_context *context, const attn_mha *layer, const attn_tensor *query,

@@ -33,6 +33,7 @@
 
 ATTN_BEGIN_DECLS
 
+/* What a mask means. */
 enum attn_mask_kind {
     ATTN_MASK_NONE = 0,         /* there is no mask; an error if one is given */
     ATTN_MASK_ADDITIVE = 1,     /* dtype of the scores, or float32 */

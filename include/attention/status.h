@@ -25,6 +25,7 @@ ATTN_BEGIN_DECLS
  * change and are never reused. */
 typedef int32_t attn_status;
 
+/* What a function returns. */
 enum attn_status_code {
     ATTN_OK = 0,
 

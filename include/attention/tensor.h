@@ -26,6 +26,7 @@
 
 ATTN_BEGIN_DECLS
 
+/* Limits of a view. */
 enum attn_tensor_constants {
     ATTN_MAX_RANK = 8 /* axes of a view at most */
 };
@@ -39,6 +40,7 @@ enum attn_dtype {
     ATTN_DTYPE_INT64 = 4
 };
 
+/* A view of memory that somebody else owns. */
 typedef struct attn_tensor {
     void *data;    /* element (0, ..., 0); outputs are written through it, inputs never */
     int32_t dtype; /* enum attn_dtype */
