@@ -18,15 +18,16 @@ COLUMNS = re.compile(r"\S {2,}\S.*\S {2,}\S")
 
 
 def escaped(text):
-    """Text in which Doxygen finds no markup."""
-    return re.sub(r"([*<>#&])", r"\\\1", text)
+    """Text in which Doxygen finds no markup; a list of errors within it is a section."""
+    text = re.sub(r"([*<>#&])", r"\\\1", text)
+    return re.sub(r"(^|(?<=\.) )Errors: ", "\n\\\\par Errors\n", text)
 
 
 def body_of(lines):
     """The lines of a comment without its frame."""
     for line in lines:
-        line = re.sub(r"^\s*/?\*+ ?", "", line.rstrip())
-        yield re.sub(r"\s*\*/$", "", line)
+        line = re.sub(r"\s*\*/$", "", line.rstrip())
+        yield re.sub(r"^\s*/?\*+ ?", "", line)
 
 
 def described(lines):
