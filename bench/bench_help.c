@@ -101,10 +101,7 @@ const char *const bench_help[] = {
     "                        after; for float64 half of float32's. limits_isa: their instruction "
     "set",
     "  read_gbytes           sequential reads from memory, likewise",
-    "  cycle_ghz             F / (threads * 2 lanes * 2): for CPUs that start two multiply-adds of "
-    "lanes numbers",
-    "                        per cycle; lanes are limits_isa's: avx512 16, avx2 8, else 4; float64 "
-    "half",
+    "  cycle_ghz             F / (threads * flop per cycle of this CPU, measured too)",
     "  fraction_of_fma             gflops / F",
     "  fraction_of_compute_bound   (flop / F + P H / (threads * cycle_ghz)) / median: the "
     "multiply-adds, and a",

@@ -112,16 +112,16 @@ static int add_times(cJSON *root, const bench_record *record, const bench_work *
 static int add_limits(cJSON *root, const bench_record *record, const bench_work *work) {
     const bench_call *call = record->call;
     const int is_wide = call->options.dtype != 0;
-    const int lanes = is_wide ? attn_limit_lanes() / 2 : attn_limit_lanes();
+    const int per_cycle = attn_limit_flops_per_cycle() / (is_wide ? 2 : 1);
     const int threads = call->info.num_threads;
     const double peak = is_wide ? record->limits.fma_flops / 2.0 : record->limits.fma_flops;
     const double bandwidth = record->limits.read_bytes;
     const double seconds = record->median_seconds;
-    const double bound = peak > 0.0 ? bench_bound_seconds(work, peak, lanes, threads) : NAN;
+    const double bound = peak > 0.0 ? bench_bound_seconds(work, peak, per_cycle, threads) : NAN;
     return add_text(root, "limits_isa", attn_limit_isa()) |
            add_known(root, "fma_gflops", 1e-9 * peak) |
            add_known(root, "read_gbytes", 1e-9 * bandwidth) |
-           add_known(root, "cycle_ghz", 1e-9 * bench_cycle_hz(peak, lanes, threads)) |
+           add_known(root, "cycle_ghz", 1e-9 * bench_cycle_hz(peak, per_cycle, threads)) |
            add_share(root, "fraction_of_fma", work->flops / seconds, peak) |
            add_share(root, "fraction_of_compute_bound", bound, seconds) |
            add_share(root, "fraction_of_read", work->bytes / seconds, bandwidth);
@@ -169,6 +169,7 @@ int bench_limits_print(int threads, const machine_limits *limits) {
         add_text(root, "limits_isa", attn_limit_isa()) |
         add_known(root, "fma_gflops", 1e-9 * peak) |
         add_known(root, "read_gbytes", 1e-9 * limits->read_bytes) |
-        add_known(root, "cycle_ghz", 1e-9 * bench_cycle_hz(peak, attn_limit_lanes(), threads));
+        add_known(root, "cycle_ghz",
+                  1e-9 * bench_cycle_hz(peak, attn_limit_flops_per_cycle(), threads));
     return print_line(root, failed);
 }

@@ -94,11 +94,12 @@ bench_work bench_work_of(const bench_options *options) {
     return work;
 }
 
-double bench_cycle_hz(double fma_flops, int lanes, int threads) {
-    return fma_flops / (2.0 * lanes * 2.0 * threads);
+double bench_cycle_hz(double fma_flops, int flops_per_cycle, int threads) {
+    return fma_flops / ((double)flops_per_cycle * threads);
 }
 
-double bench_bound_seconds(const bench_work *work, double fma_flops, int lanes, int threads) {
-    const double cycles_per_second = bench_cycle_hz(fma_flops, lanes, threads) * threads;
+double bench_bound_seconds(const bench_work *work, double fma_flops, int flops_per_cycle,
+                           int threads) {
+    const double cycles_per_second = bench_cycle_hz(fma_flops, flops_per_cycle, threads) * threads;
     return work->flops / fma_flops + work->exponentials / cycles_per_second;
 }

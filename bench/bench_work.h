@@ -32,12 +32,12 @@ typedef struct bench_work {
 /* `options` are complete. */
 bench_work bench_work_of(const bench_options *options);
 
-/* Cycles per second, from the measured FMA peak: peak flop/s / (2 lanes * 2 units * threads), for
- * CPUs that start two multiply-adds of `lanes` numbers in a cycle. */
-double bench_cycle_hz(double fma_flops, int lanes, int threads);
+/* Cycles per second of one thread, from the measured FMA peak of all. */
+double bench_cycle_hz(double fma_flops, int flops_per_cycle, int threads);
 
 /* The compute bound in seconds: flops at the FMA peak, and one cycle of one thread for each
  * exponential. */
-double bench_bound_seconds(const bench_work *work, double fma_flops, int lanes, int threads);
+double bench_bound_seconds(const bench_work *work, double fma_flops, int flops_per_cycle,
+                           int threads);
 
 #endif

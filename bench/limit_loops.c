@@ -31,7 +31,7 @@ enum { CHAINS = 24 };
 enum { CHAINS = 12 };
 #endif
 
-enum { STEPS = 8 };
+enum { STEPS = 8, CYCLES_PER_ROUND = 64 };
 
 /* One multiply-add in place: each form is the one that needs no copy of a register. Arm's adds onto
  * an operand, so the sum is the accumulator's; SSE multiplies onto one, so the product is. Values
@@ -76,6 +76,21 @@ static void run_fma(int64_t rounds) {
         total += sums[chain];
     }
     __asm__ volatile("" : : "m"(total));
+}
+
+/* Each step needs the one before and takes one cycle. Opaque, or the compiler would join them; no
+ * constant is added, because some processors do that for nothing. */
+static void run_cycles(int64_t rounds) {
+    uint64_t word = 1;
+    uint64_t other = 2;
+    __asm__ volatile("" : "+r"(other));
+    for (int64_t round = 0; round < rounds; round++) {
+#pragma GCC unroll 64
+        for (int step = 0; step < CYCLES_PER_ROUND; step++) {
+            word ^= other;
+            __asm__ volatile("" : "+r"(word));
+        }
+    }
 }
 
 enum { LINE_BYTES = 64, BLOCK_BYTES = 2 * LINE_BYTES, MAX_STREAMS = 8 };
@@ -136,8 +151,9 @@ __attribute__((no_sanitize("thread"))) static size_t run_read(const void *memory
 
 const limit_loops TABLE_NAME(ATTN_LIMIT_ISA) = {
     .isa = TABLE_TITLE(ATTN_LIMIT_ISA),
-    .lanes = LANES,
     .fma = run_fma,
     .flops_per_round = 2.0 * LANES * CHAINS * STEPS,
+    .cycles = run_cycles,
+    .cycles_per_round = CYCLES_PER_ROUND,
     .read = run_read,
 };

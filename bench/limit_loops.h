@@ -15,11 +15,14 @@ enum { LIMIT_READ_PATTERNS = 6 };
 
 typedef struct limit_loops {
     const char *isa;
-    int lanes; /* float32 numbers in a vector */
 
     /* Multiply-adds: `rounds` times flops_per_round flop. */
     void (*fma)(int64_t rounds);
     double flops_per_round;
+
+    /* A chain of operations of one cycle each: `rounds` times cycles_per_round cycles. */
+    void (*cycles)(int64_t rounds);
+    double cycles_per_round;
 
     /* Reads memory[0, bytes) by pattern 0 to LIMIT_READ_PATTERNS - 1 and returns the bytes it read:
      * `bytes` but for a rest below 4 KiB. memory is aligned to 64 bytes; bytes >= 64 KiB. */

@@ -9,6 +9,7 @@
  */
 #include "machine_limits.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -27,7 +28,7 @@ static const double FMA_SLICE_SECONDS = 1e-3;
 static const double READ_SLICE_SECONDS = 2e-3;
 
 /* Work between two looks at the clock: a tenth of a millisecond. */
-enum { ROUNDS_AT_ONCE = 1 << 13, BYTES_AT_ONCE = 2 << 20 };
+enum { ROUNDS_AT_ONCE = 1 << 13, BYTES_AT_ONCE = 2 << 20, CYCLE_SLICES = 50 };
 
 enum { PAGE_BYTES = 4096 };
 
@@ -310,6 +311,25 @@ const char *attn_limit_isa(void) {
     return best_loops()->isa;
 }
 
-int attn_limit_lanes(void) {
-    return best_loops()->lanes;
+/* Of the best of short runs, like the slices above. */
+static double best_rate(void (*loop)(int64_t rounds), double per_round) {
+    double best = 0.0;
+    for (int slice = 0; slice < CYCLE_SLICES; slice++) {
+        const double begin = now_seconds();
+        loop(ROUNDS_AT_ONCE);
+        const double rate = ROUNDS_AT_ONCE * per_round / (now_seconds() - begin);
+        best = rate > best ? rate : best;
+    }
+    return best;
+}
+
+int attn_limit_flops_per_cycle(void) {
+    static int known;
+    if (known == 0) {
+        const limit_loops *loops = best_loops();
+        const double flops = best_rate(loops->fma, loops->flops_per_round);
+        const double cycles = best_rate(loops->cycles, loops->cycles_per_round);
+        known = 1 << (int)lround(log2(flops / cycles));
+    }
+    return known;
 }

@@ -30,7 +30,8 @@ ATTN_LIMITS_API void attn_limit_release(void);
  * best this CPU has. Static memory. */
 ATTN_LIMITS_API const char *attn_limit_isa(void);
 
-/* float32 numbers in one of its vectors. */
-ATTN_LIMITS_API int attn_limit_lanes(void);
+/* float32 flop that a thread of this CPU can do in a cycle, a power of two, measured by the first
+ * call: 64 are two multiply-adds of 16 lanes. Occupies the calling thread for 20 milliseconds. */
+ATTN_LIMITS_API int attn_limit_flops_per_cycle(void);
 
 #endif

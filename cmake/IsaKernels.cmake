@@ -15,6 +15,8 @@ set(ATTENTION_ISA_FLAGS_neon "")
 set(ATTENTION_ISA_FLAGS_avx2 -mavx2 -mfma)
 set(ATTENTION_ISA_FLAGS_avx512
     -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512)
+# A source that is not compiled for a set, which takes another set's kernels: kernel_select.c.
+set(ATTENTION_ISA_WITHOUT_avx512 /stream_kernels\\.c$)
 
 # attention_isa_kernels(<out-variable> BOTH <source>... FLOAT <source>...): object libraries of every
 # source for every ISA, of those after BOTH for both element types, of those after FLOAT for float32;
@@ -27,7 +29,11 @@ function(attention_isa_kernels out)
   foreach(isa IN LISTS ATTENTION_ISAS)
     foreach(real float double)
       set(target attention_kernels_${isa}_${real})
-      add_library(${target} OBJECT ${sources_${real}})
+      set(sources ${sources_${real}})
+      if(DEFINED ATTENTION_ISA_WITHOUT_${isa})
+        list(FILTER sources EXCLUDE REGEX ${ATTENTION_ISA_WITHOUT_${isa}})
+      endif()
+      add_library(${target} OBJECT ${sources})
       target_link_libraries(${target} PRIVATE attention_settings attention_common)
       target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
       target_compile_definitions(${target} PRIVATE ATTNI_ISA=${isa} ATTNI_REAL_IS_${real}=1)

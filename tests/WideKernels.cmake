@@ -3,7 +3,7 @@
 # splits each into those it has. So the number of lanes, the panels, blocks and shuffles of AVX-512 are tested on processors
 # without it. The set bears the name of the baseline one, the only one that is compiled in.
 
-list(GET ATTENTION_ISAS 0 any_isa)
+list(GET ATTENTION_ISAS -1 any_isa)
 set(wide_kernels "")
 foreach(real float double)
   get_target_property(kernel_sources attention_kernels_${any_isa}_${real} SOURCES)

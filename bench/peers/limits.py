@@ -21,6 +21,7 @@ class Limits:
         library = ctypes.CDLL(str(path))
         self._fma = self._function(library.attn_limit_fma_flops)
         self._read = self._function(library.attn_limit_read_bytes)
+        self.flops_per_cycle: int = library.attn_limit_flops_per_cycle()
 
     @staticmethod
     def _function(function: Any) -> Callable[[int, float], float]:

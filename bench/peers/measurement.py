@@ -49,7 +49,8 @@ def measure(
             progress.clear()
             for crew in crews:
                 crew.stop()
-    return _document(root, threads, settings, contestants, entries)
+    about = machine.describe() | {"flops_per_cycle": limits.flops_per_cycle}
+    return _document(root, about, threads, settings, contestants, entries)
 
 
 def _contestants(crew: Crew) -> dict[str, dict[str, str]]:
@@ -87,6 +88,7 @@ def _problems(entry: dict[str, Any]) -> list[str]:
 
 def _document(
     root: Path,
+    about: dict[str, object],
     threads: list[int],
     settings: Settings,
     contestants: dict[str, Any],
@@ -96,7 +98,7 @@ def _document(
         "schema": SCHEMA,
         "date": datetime.date.today().isoformat(),
         "commit": machine.commit(root),
-        "machine": machine.describe(),
+        "machine": about,
         "numpy": importlib.metadata.version("numpy"),
         "threads": threads,
         "settings": {

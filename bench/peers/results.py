@@ -20,7 +20,7 @@ class Entry:
 
     cell: Cell
     threads: int
-    kernels: str
+    flops_per_cycle: int
     data: dict[str, Any]
 
     @property
@@ -87,7 +87,7 @@ class Entry:
         if not self.samples(OURS) or work.is_bound_by_memory(self.cell):
             return None
         limits = self.data["limit"]["samples"]
-        bounds = [work.compute_bound_seconds(self.cell, limit, self.kernels) for limit in limits]
+        bounds = [work.compute_bound_seconds(self.cell, limit, self.flops_per_cycle) for limit in limits]
         return tally.median_ratio(bounds, self.samples(OURS))
 
 
@@ -116,9 +116,9 @@ class Results:
 def from_data(data: dict[str, Any]) -> Results:
     if data.get("schema") != SCHEMA:
         raise ValueError(f"results of schema {data.get('schema')}; this program reads {SCHEMA}")
-    kernels = data["contestants"].get(OURS, {}).get("kernels", "")
+    flops_per_cycle = data["machine"]["flops_per_cycle"]
     entries = tuple(
-        Entry(cells.from_json(entry["cell"]), entry["threads"], kernels, entry)
+        Entry(cells.from_json(entry["cell"]), entry["threads"], flops_per_cycle, entry)
         for entry in data["results"]
     )
     return Results(data, entries)

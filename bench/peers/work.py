@@ -6,13 +6,6 @@ from peers.cells import CAUSAL, DECODE, Cell
 
 FLOAT_BYTES = 4
 
-# Lanes of one vector of float32; everything not named has 128-bit vectors.
-FLOAT_LANES = {"avx2": 8, "avx512": 16}
-OTHER_LANES = 4
-
-# A core retires two fused multiply-adds (two flops each) of a whole vector in one cycle.
-FLOPS_PER_LANE_AND_CYCLE = 4
-
 
 def visible_keys(cell: Cell, row: int, length: int) -> int:
     """Keys that query `row` sees of the first `length`, but for a bool mask."""
@@ -60,11 +53,10 @@ def is_bound_by_memory(cell: Cell) -> bool:
     return cell.group == DECODE
 
 
-def compute_bound_seconds(cell: Cell, peak_flops: float, kernels: str) -> float:
+def compute_bound_seconds(cell: Cell, peak_flops: float, flops_per_cycle: int) -> float:
     """Time at the FMA peak plus one cycle of one core for each exponential.
 
     No attention kernel is a pure product: a score costs an exponential too, a cycle of one core
     at best. The peak says how long a cycle is.
     """
-    lanes = FLOAT_LANES.get(kernels, OTHER_LANES)
-    return (flops(cell) + scores(cell) * lanes * FLOPS_PER_LANE_AND_CYCLE) / peak_flops
+    return (flops(cell) + scores(cell) * flops_per_cycle) / peak_flops

@@ -26,6 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "context/worker_placement.h"
+
 /* The parts of the state word. The upper half is the number of the job, counted from 1. It wraps: a
  * worker that slept through exactly 2^32 jobs misses one more. */
 #define WORKERS_INSIDE UINT64_C(0x0000ffff)
@@ -38,6 +40,12 @@
  * so that a wait costs at most about twice the least possible, whatever its length. */
 enum { SPIN_NANOSECONDS = 50000, PAUSES_PER_CLOCK_READING = 32 };
 
+typedef struct pool_worker {
+    attni_thread_pool *pool;
+    pthread_t thread;
+    attni_worker_placement placement;
+} pool_worker;
+
 struct attni_thread_pool {
     attni_allocator allocator;
     int32_t num_workers;
@@ -46,7 +54,8 @@ struct attni_thread_pool {
      * state. */
     pid_t creator;
 
-    /* Guards nothing but the moment between a thread's last look at `state` and its wait. */
+    /* Guards the moment between a thread's last look at `state` and its wait, and the workers'
+     * placements. */
     pthread_mutex_t sleep_mutex;
     pthread_cond_t work_arrived;
     pthread_cond_t job_left;
@@ -64,7 +73,7 @@ struct attni_thread_pool {
     _Atomic int32_t num_sleepers;
     _Alignas(ATTNI_ALIGNMENT) _Atomic uint64_t next_index;
 
-    _Alignas(ATTNI_ALIGNMENT) pthread_t workers[];
+    _Alignas(ATTNI_ALIGNMENT) pool_worker workers[];
 };
 
 /* ---- waiting ---- */
@@ -116,13 +125,16 @@ static uint64_t spin_until(attni_thread_pool *pool, bool (*holds)(uint64_t, uint
 }
 
 /* Sleeps until woken, which may be for nothing; not at all if there is news already. */
-static void sleep_once(attni_thread_pool *pool, uint64_t seen) {
+static void sleep_once(pool_worker *worker, uint64_t seen) {
+    attni_thread_pool *pool = worker->pool;
     pthread_mutex_lock(&pool->sleep_mutex);
+    worker->placement.is_asleep = true;
     atomic_fetch_add_explicit(&pool->num_sleepers, 1, memory_order_seq_cst);
     if (!has_news(atomic_load_explicit(&pool->state, memory_order_seq_cst), seen)) {
         pthread_cond_wait(&pool->work_arrived, &pool->sleep_mutex);
     }
     atomic_fetch_sub_explicit(&pool->num_sleepers, 1, memory_order_relaxed);
+    attni_placement_note_awake(&worker->placement);
     pthread_mutex_unlock(&pool->sleep_mutex);
 }
 
@@ -136,7 +148,11 @@ static void wake_workers(attni_thread_pool *pool, int64_t wanted) {
     if (sleepers == 0 || missing <= 0) {
         return;
     }
+    const int32_t cpu = sched_getcpu();
     pthread_mutex_lock(&pool->sleep_mutex);
+    for (int32_t i = 0; i < pool->num_workers; i++) {
+        attni_placement_keep_away(&pool->workers[i].placement, pool->workers[i].thread, cpu);
+    }
     pthread_mutex_unlock(&pool->sleep_mutex);
     if (missing >= sleepers) {
         pthread_cond_broadcast(&pool->work_arrived);
@@ -224,20 +240,25 @@ static void leave_job(attni_thread_pool *pool) {
 /* Waits for a job not seen yet or the end. A worker without work yields while it spins: where it
  * shares a CPU with the caller, which happens whenever there are fewer CPUs than threads, the
  * caller would otherwise stand still that long. */
-static uint64_t wait_for_news(attni_thread_pool *pool, uint64_t seen) {
+static uint64_t wait_for_news(pool_worker *worker, uint64_t seen) {
+    attni_thread_pool *pool = worker->pool;
     uint64_t state = spin_until(pool, has_news, seen, true);
     while (!has_news(state, seen)) {
-        sleep_once(pool, seen);
+        sleep_once(worker, seen);
         state = spin_until(pool, has_news, seen, true);
     }
     return state;
 }
 
 static void *worker_main(void *argument) {
-    attni_thread_pool *pool = argument;
+    pool_worker *worker = argument;
+    attni_thread_pool *pool = worker->pool;
     uint64_t seen = 0;
+    pthread_mutex_lock(&pool->sleep_mutex);
+    attni_placement_note_awake(&worker->placement);
+    pthread_mutex_unlock(&pool->sleep_mutex);
     for (;;) {
-        uint64_t state = wait_for_news(pool, seen);
+        uint64_t state = wait_for_news(worker, seen);
         if ((state & STOPPING) != 0) {
             return NULL;
         }
@@ -275,7 +296,7 @@ void attni_thread_pool_run(attni_thread_pool *pool, int64_t count, attni_task ta
 /* ---- life ---- */
 
 static size_t pool_bytes(int32_t num_workers) {
-    return sizeof(attni_thread_pool) + (size_t)num_workers * sizeof(pthread_t);
+    return sizeof(attni_thread_pool) + (size_t)num_workers * sizeof(pool_worker);
 }
 
 static void free_pool(attni_thread_pool *pool) {
@@ -305,18 +326,29 @@ static bool create_locks(attni_thread_pool *pool) {
     return true;
 }
 
+static bool start_worker(pool_worker *worker, attni_thread_pool *pool) {
+    *worker = (pool_worker){.pool = pool, .placement = {.is_asleep = true}};
+    if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
+        return false;
+    }
+    attni_placement_keep_away(&worker->placement, worker->thread, sched_getcpu());
+    return true;
+}
+
 /* Starts the workers and returns how many could be. They inherit the signal mask, so the caller's
- * is changed around it. */
+ * is changed around it. A new thread is placed like one that is woken: it starts where its creator
+ * runs, and waits for the mutex. */
 static int32_t start_workers(attni_thread_pool *pool) {
     sigset_t every_signal;
     sigset_t callers_mask;
     sigfillset(&every_signal);
     pthread_sigmask(SIG_SETMASK, &every_signal, &callers_mask);
+    pthread_mutex_lock(&pool->sleep_mutex);
     int32_t started = 0;
-    while (started < pool->num_workers &&
-           pthread_create(&pool->workers[started], NULL, worker_main, pool) == 0) {
+    while (started < pool->num_workers && start_worker(&pool->workers[started], pool)) {
         started++;
     }
+    pthread_mutex_unlock(&pool->sleep_mutex);
     pthread_sigmask(SIG_SETMASK, &callers_mask, NULL);
     return started;
 }
@@ -329,7 +361,7 @@ static void stop_workers(attni_thread_pool *pool, int32_t started) {
     pthread_mutex_unlock(&pool->sleep_mutex);
     pthread_cond_broadcast(&pool->work_arrived);
     for (int32_t i = 0; i < started; i++) {
-        pthread_join(pool->workers[i], NULL);
+        pthread_join(pool->workers[i].thread, NULL);
     }
 }
 

@@ -41,6 +41,5 @@ extern const attni_lane_kernels attni_lane_kernels_avx512_float32;
 extern const attni_stream_kernels attni_stream_kernels_baseline_float32;
 extern const attni_stream_kernels attni_stream_kernels_neon_float32;
 extern const attni_stream_kernels attni_stream_kernels_avx2_float32;
-extern const attni_stream_kernels attni_stream_kernels_avx512_float32;
 
 #endif

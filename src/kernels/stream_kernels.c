@@ -23,38 +23,79 @@ INLINE vector sums_of_lanes(vector square[LANES]) {
     return square[0];
 }
 
-/* Products of one key with the rows, their lanes not yet added up. Two sums for each row keep the
- * multiply-add units busy. */
-INLINE void multiply_key(const float *queries, int64_t head_dim, const float *key,
-                         const int num_rows, vector *products) {
-    vector even[ATTNI_STREAM_ROWS];
-    vector odd[ATTNI_STREAM_ROWS];
+enum {
+    KEYS_AT_ONCE = 2, /* meet a row's vector while it is in a register; their sums stay in others */
+    STEP = 2 * LANES, /* features at a time */
+    CACHE_LINE = 64,  /* bytes */
+    ROWS_AHEAD = 8,   /* of a stream: what is asked for before it is needed */
+    ROWS_THAT_NEED_TIME = 2, /* so many query rows keep the processor from finding out by itself */
+};
+
+/* Asks for the next STEP elements of a row that is read soon, by the second-level cache: asking for
+ * the first level occupies what loads need. The address may lie past the end, and is not read. */
+INLINE void ask_for(const float *soon) {
+    UNROLL
+    for (int byte = 0; byte < STEP * (int)sizeof(float); byte += CACHE_LINE) {
+        __builtin_prefetch((const char *)soon + byte, 0, 2);
+    }
+}
+
+/* sums[k][r] += key[k] * query[r] for a vector of features of each. */
+INLINE void multiply_vectors(const float *queries, int64_t head_dim, const vector *key,
+                             const int num_keys, const int num_rows, const int part,
+                             vector sums[KEYS_AT_ONCE][ATTNI_STREAM_ROWS][2]) {
     UNROLL
     for (int r = 0; r < num_rows; ++r) {
-        even[r] = (vector){0};
-        odd[r] = (vector){0};
-    }
-    int64_t e = 0;
-    for (; e + 2 * LANES <= head_dim; e += 2 * LANES) {
-        const vector first = load(key + e);
-        const vector second = load(key + e + LANES);
+        const vector query = load(queries + r * head_dim);
         UNROLL
-        for (int r = 0; r < num_rows; ++r) {
-            even[r] += first * load(queries + r * head_dim + e);
-            odd[r] += second * load(queries + r * head_dim + e + LANES);
+        for (int k = 0; k < num_keys; ++k) {
+            sums[k][r][part] += key[k] * query;
+        }
+    }
+}
+
+/* Products of `num_keys` keys, one of each stream, with the rows, their lanes not yet added up:
+ * lane i of products[k][r * LANES] holds every LANES-th term. Two sums for each where there are few
+ * keep the multiply-add units busy. */
+INLINE void multiply_keys(const float *queries, int64_t head_dim, const float *keys,
+                          int64_t key_stride, int64_t stream_stride, const int num_keys,
+                          const int num_rows, vector (*products)[ATTNI_STREAM_ROWS * LANES]) {
+    const int last_part = num_keys * num_rows < 6 ? 1 : 0;
+    vector sums[KEYS_AT_ONCE][ATTNI_STREAM_ROWS][2] = {0};
+    vector key[KEYS_AT_ONCE];
+    int64_t e = 0;
+    for (; e + STEP <= head_dim; e += STEP) {
+        UNROLL
+        for (int v = 0; v < 2; ++v) {
+            UNROLL
+            for (int k = 0; k < num_keys; ++k) {
+                const float *row = keys + k * stream_stride + e;
+                key[k] = load(row + v * LANES);
+                if (v == 0 && num_rows >= ROWS_THAT_NEED_TIME) {
+                    ask_for(row + ROWS_AHEAD * key_stride);
+                }
+            }
+            multiply_vectors(queries + e + v * LANES, head_dim, key, num_keys, num_rows,
+                             v * last_part, sums);
         }
     }
     for (; e < head_dim; e += LANES) {
         const int64_t left = head_dim - e < LANES ? head_dim - e : LANES;
-        const vector last = load_part(key + e, left, 0);
         UNROLL
-        for (int r = 0; r < num_rows; ++r) {
-            even[r] += last * load_part(queries + r * head_dim + e, left, 0);
+        for (int k = 0; k < num_keys; ++k) {
+            const vector last = load_part(keys + k * stream_stride + e, left, 0);
+            UNROLL
+            for (int r = 0; r < num_rows; ++r) {
+                sums[k][r][0] += last * load_part(queries + r * head_dim + e, left, 0);
+            }
         }
     }
     UNROLL
-    for (int r = 0; r < num_rows; ++r) {
-        products[r * LANES] = even[r] + odd[r];
+    for (int k = 0; k < num_keys; ++k) {
+        UNROLL
+        for (int r = 0; r < num_rows; ++r) {
+            products[k][r * LANES] = last_part == 1 ? sums[k][r][0] + sums[k][r][1] : sums[k][r][0];
+        }
     }
 }
 
@@ -79,13 +120,16 @@ INLINE void score_rows(float *tile, int64_t tile_stride, const int num_rows, con
                        int64_t head_dim, const float *keys, int64_t key_stride, int64_t num_keys,
                        const int streams) {
     vector products[ATTNI_STREAMS][ATTNI_STREAM_ROWS * LANES];
+    const int at_once = streams < KEYS_AT_ONCE ? streams : KEYS_AT_ONCE;
     const int64_t length = num_keys / streams;
+    const int64_t stream_stride = length * key_stride;
     for (int64_t first = 0; first < length; first += LANES) {
         const int64_t count = length - first < LANES ? length - first : LANES;
         for (int64_t j = 0; j < count; ++j) {
-            for (int s = 0; s < streams; ++s) {
-                multiply_key(queries, head_dim, keys + (s * length + first + j) * key_stride,
-                             num_rows, products[s] + j);
+            const float *key = keys + (first + j) * key_stride;
+            for (int s = 0; s < streams; s += at_once) {
+                multiply_keys(queries, head_dim, key + s * stream_stride, key_stride, stream_stride,
+                              at_once, num_rows, (void *)&products[s][j]);
             }
         }
         for (int s = 0; s < streams; ++s) {
@@ -236,7 +280,11 @@ INLINE void add_keys(float *sums, int64_t sum_stride, const float *tile, int64_t
                      int64_t value_dim, const int streams) {
     const int64_t stream_stride = length * key_stride;
     int64_t c = 0;
-    for (; c + 2 * LANES <= value_dim; c += 2 * LANES) {
+    for (; c + STEP <= value_dim; c += STEP) {
+        UNROLL
+        for (int s = 0; s < streams && num_rows >= ROWS_THAT_NEED_TIME; ++s) {
+            ask_for(value + s * stream_stride + ROWS_AHEAD * key_stride + c);
+        }
         add_columns(sums + c, sum_stride, tile, tile_stride, num_rows, value + c, stream_stride,
                     length, 2, streams);
     }

@@ -4,8 +4,9 @@
  * the lanes of a panel: keys and values stream by once, and the lanes are features. Float32 only.
  *
  * What bounds such a call is the memory. Keys and values are read as ATTNI_STREAMS sequences side
- * by side, each a part of the keys: the hardware fetches several sequences ahead faster than one,
- * and faster than software prefetches, which occupy what loads need.
+ * by side, each a part of the keys: the hardware fetches several sequences ahead faster than one.
+ * With one query row that is as fast as the memory; with more, multiplications stand between the
+ * loads and the next rows are asked for, too.
  *
  * There are 1 to ATTNI_STREAM_ROWS rows. A tile is in memory as (row, key), rows tile_stride apart.
  * Keys and values may have any alignment and strides between rows; their columns are side by side.

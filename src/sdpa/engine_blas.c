@@ -19,13 +19,6 @@
 /* Rows normalised as one task; fixed, so that results cannot depend on the number of threads. */
 enum { TASK_ROWS = 8 };
 
-static int64_t batch_option(const attni_blas_engine *engine, const attni_operand *operand,
-                            int64_t absent) {
-    return operand->is_present
-               ? attni_read_int64(operand->data, attni_operand_offset(engine, operand, 0))
-               : absent;
-}
-
 /* Splits a (S + extra, cols) operand into the keys that are seen and the extra rows, copied if BLAS
  * cannot read it. Heads that share their keys share the copy. */
 static void take_rows(const attni_blas_engine *engine, attni_matrix source, int64_t cols,
@@ -54,13 +47,7 @@ static void take_rows(const attni_blas_engine *engine, attni_matrix source, int6
 static void start_batch(attni_blas_engine *engine, int64_t batch) {
     const attni_sdpa_problem *problem = engine->problem;
     engine->batch = batch;
-    engine->visibility = (attni_visibility){
-        .is_causal = problem->is_causal,
-        .window_left = problem->window_left,
-        .window_right = problem->window_right,
-        .query_offset = batch_option(engine, &problem->query_offset, 0),
-        .key_length = batch_option(engine, &problem->key_lengths, problem->src_len),
-    };
+    engine->visibility = attni_batch_visibility(problem, batch);
     engine->seen = problem->tgt_len > 0 ? attni_rows_union(&engine->visibility, 0, problem->tgt_len)
                                         : (attni_interval){0, 0};
     engine->key_packed_from = NULL;

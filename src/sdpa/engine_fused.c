@@ -21,13 +21,6 @@ int64_t attni_fused_offset(const attni_fused_item *item, const int64_t *strides,
            head * strides[problem->batch_rank];
 }
 
-static int64_t batch_option(const attni_fused_item *item, const attni_operand *operand,
-                            int64_t absent) {
-    return operand->is_present
-               ? attni_read_int64(operand->data, attni_fused_offset(item, operand->strides, 0))
-               : absent;
-}
-
 void attni_fused_go_to(attni_fused_item *item, int64_t batch, int64_t group, int64_t split) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const attni_fused_plan *plan = item->engine->plan;
@@ -39,13 +32,7 @@ void attni_fused_go_to(attni_fused_item *item, int64_t batch, int64_t group, int
     if (split + 1 < plan->num_splits) {
         item->range.end = item->range.begin + plan->split_keys;
     }
-    item->visibility = (attni_visibility){
-        .is_causal = problem->is_causal,
-        .window_left = problem->window_left,
-        .window_right = problem->window_right,
-        .query_offset = batch_option(item, &problem->query_offset, 0),
-        .key_length = batch_option(item, &problem->key_lengths, problem->src_len),
-    };
+    item->visibility = attni_batch_visibility(problem, batch);
 }
 
 /* Items are ordered by what they cost, the largest first, so that none is left for the end: of

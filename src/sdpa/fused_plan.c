@@ -113,6 +113,13 @@ static int64_t chunked(int64_t cols, int64_t chunk) {
     return attni_divide_up(cols, chunk) * chunk;
 }
 
+/* Of a query and its sums, or a key and its value. Only compared, so that the sizes of absurdly
+ * long rows need not be right. */
+static int64_t row_bytes_of(const attni_sdpa_problem *problem, const attni_fused_plan *plan) {
+    return (attni_min(problem->head_dim, INT32_MAX) + attni_min(plan->sum_stride, INT32_MAX)) *
+           (int64_t)sizeof(float);
+}
+
 /* rows * cols floats; neither is negative. */
 static size_t add_floats(attni_layout *layout, int64_t rows, int64_t cols) {
     int64_t row_bytes = 0;
@@ -139,10 +146,11 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     plan->staging_offset = add_floats(slot, is_staging ? keys : 0, width);
 }
 
-attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
-                                  attni_sdpa_plan *whole) {
-    const attni_tile_kernels *tiles = attni_context_kernels(context)->tiles;
-    attni_fused_plan *plan = &whole->fused;
+/* ---- the steps of a plan ---- */
+
+/* What is one row, one tile, one group. */
+static attn_status choose_tile(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
+                               attni_fused_plan *plan) {
     plan->averages = problem->weights.is_present && problem->average_weights;
     plan->group = choose_group(problem);
     plan->num_groups = problem->num_heads / plan->group;
@@ -153,43 +161,65 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
                     last_stride(problem, &problem->value) == 1;
     plan->num_vectors = attni_divide_up(plan->rows, tiles->lanes);
     plan->sum_stride = chunked(problem->value_dim, tiles->value_columns);
-    /* Only compared, so that the sizes of absurdly long rows need not be right. */
-    const int64_t row_bytes =
-        (attni_min(problem->head_dim, INT32_MAX) + attni_min(plan->sum_stride, INT32_MAX)) *
-        (int64_t)sizeof(float);
-    plan->key_block = choose_key_block(problem, row_bytes, plan->by_rows);
+    plan->key_block = choose_key_block(problem, row_bytes_of(problem, plan), plan->by_rows);
     if (plan->key_block > INT32_MAX) {
         return attni_fail(ATTN_ERROR_OVERFLOW,
                           "weights: expected at most 2^31 - 1 keys where weights are stored, got "
                           "S=%lld",
                           (long long)problem->src_len);
     }
+    return ATTN_OK;
+}
+
+/* How `groups` of all batches are cut into items. */
+static void choose_items(const attni_sdpa_problem *problem, int64_t groups, int64_t lanes,
+                         attni_fused_plan *plan) {
+    const int64_t panel_bytes = ATTNI_PANEL_VECTORS * lanes * row_bytes_of(problem, plan);
+    plan->num_blocks = choose_blocks(groups, plan, panel_bytes);
+    choose_splits(problem, groups * plan->num_blocks, plan);
+    plan->num_items = groups * plan->num_blocks * plan->num_splits;
+    plan->num_merges = plan->num_splits > 1 ? groups * plan->num_blocks : 0;
+}
+
+/* Whether threads, and memory asked for ahead, pay. */
+static void weigh_items(const attn_context *context, const attni_sdpa_problem *problem,
+                        attni_fused_plan *plan) {
+    const double work = (double)problem->num_batches * (double)problem->num_heads *
+                        (double)problem->tgt_len *
+                        (double)(problem->src_len + problem->extra_cols) *
+                        ((double)problem->head_dim + (double)problem->value_dim + EXP_WORK);
+    const double starts = ITEM_WORK * (double)plan->num_items;
+    plan->looks_ahead = !plan->by_rows && work / (double)plan->num_items >= LONG_ITEM;
+    plan->num_slots =
+        work + starts < ATTNI_SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
+}
+
+static void lay_out(const attni_sdpa_problem *problem, int64_t groups, int64_t lanes,
+                    attni_fused_plan *plan, attni_layout *layout) {
+    attni_layout slot = {0};
+    lay_out_slot(problem, lanes, plan, &slot);
+    layout->overflow = layout->overflow || slot.overflow;
+    plan->slot_bytes = slot.bytes;
+    const int64_t partials = plan->num_merges > 0 ? groups * plan->num_splits : 0;
+    plan->partials_offset = add_floats(layout, partials * plan->rows, plan->sum_stride + 2);
+    plan->slots_offset = attni_layout_add(layout, plan->num_slots, plan->slot_bytes);
+}
+
+attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
+                                  attni_sdpa_plan *whole) {
+    const attni_tile_kernels *tiles = attni_context_kernels(context)->tiles;
+    attni_fused_plan *plan = &whole->fused;
+    ATTNI_TRY(choose_tile(problem, tiles, plan));
     const bool has_outputs =
         problem->value_dim > 0 || problem->lse.is_present || problem->weights.is_present;
     const int64_t groups = problem->num_batches * (plan->averages ? 1 : plan->num_groups);
     if (!has_outputs || plan->rows == 0 || groups == 0) {
         return ATTN_OK;
     }
-    plan->num_blocks = choose_blocks(groups, plan, ATTNI_PANEL_VECTORS * tiles->lanes * row_bytes);
-    choose_splits(problem, groups * plan->num_blocks, plan);
-    plan->num_items = groups * plan->num_blocks * plan->num_splits;
-    plan->num_merges = plan->num_splits > 1 ? groups * plan->num_blocks : 0;
+    choose_items(problem, groups, tiles->lanes, plan);
     choose_copies(problem, tiles, plan);
-    const double work = (double)problem->num_batches * (double)problem->num_heads *
-                        (double)problem->tgt_len *
-                        (double)(problem->src_len + problem->extra_cols) *
-                        ((double)problem->head_dim + (double)problem->value_dim + EXP_WORK);
-    plan->looks_ahead = !plan->by_rows && work / (double)plan->num_items >= LONG_ITEM;
-    const double starts = ITEM_WORK * (double)plan->num_items;
-    plan->num_slots =
-        work + starts < ATTNI_SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
-    attni_layout slot = {0};
-    lay_out_slot(problem, tiles->lanes, plan, &slot);
-    whole->layout.overflow = whole->layout.overflow || slot.overflow;
-    plan->slot_bytes = slot.bytes;
-    const int64_t partials = plan->num_merges > 0 ? groups * plan->num_splits : 0;
-    plan->partials_offset = add_floats(&whole->layout, partials * plan->rows, plan->sum_stride + 2);
-    plan->slots_offset = attni_layout_add(&whole->layout, plan->num_slots, plan->slot_bytes);
+    weigh_items(context, problem, plan);
+    lay_out(problem, groups, tiles->lanes, plan, &whole->layout);
     whole->num_blocks = plan->num_items;
     whole->row_block =
         attni_min(plan->rows, attni_divide_up(plan->num_vectors, plan->num_blocks) * tiles->lanes);

@@ -128,6 +128,9 @@ attn_sdpa_report attni_sdpa_report_of(const attn_context *context, const attni_s
 attn_status attni_sdpa_run(attn_context *context, const attni_sdpa_problem *problem,
                            const attni_sdpa_plan *plan, char *scratch);
 
+/* batch_visibility.c: reads query_offset and key_lengths. */
+attni_visibility attni_batch_visibility(const attni_sdpa_problem *problem, int64_t batch);
+
 /* engine_blas.c. Counts the blocks it computed into *num_blocks. */
 attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_problem *problem,
                                   const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks);

@@ -290,7 +290,7 @@ static int32_t moody_parallel_for(void *state, int64_t count,
 }
 
 /* Calls large enough to be shared among threads. */
-enum { MANY_ROWS = 128, MANY_KEYS = 1024 };
+enum { MANY_ROWS = 256, MANY_KEYS = 1024 };
 
 static attn_status run_large_sdpa(attn_context *context) {
     static float query[MANY_ROWS], key[MANY_KEYS], value[MANY_KEYS], output[MANY_ROWS];

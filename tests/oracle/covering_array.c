@@ -240,10 +240,13 @@ static void choose_missing(const pair_table *table, int factor_a, int level_a, i
     }
 }
 
-/* The best of several cases around missing pairs; 0 also if none could be completed. */
-int next_covering_case(const pair_table *table, random_state *random, factor_case *best) {
+/* Greedy: the best of several cases around missing pairs. Otherwise one of them among random
+ * settings. 0 also if none could be completed. */
+int next_covering_case(const pair_table *table, int greedy, random_state *random,
+                       factor_case *best) {
+    const int wanted = greedy ? CANDIDATES : 1;
     int64_t best_gain = 0;
-    for (int attempt = 0, candidates = 0; attempt < ATTEMPTS_PER_CASE && candidates < CANDIDATES;
+    for (int attempt = 0, candidates = 0; attempt < ATTEMPTS_PER_CASE && candidates < wanted;
          ++attempt) {
         pair_choice choice = {.random = random};
         visit_pairs(table, choose_missing, &choice);
@@ -255,7 +258,7 @@ int next_covering_case(const pair_table *table, random_state *random, factor_cas
         candidate.level[choice.factor_b] = (uint8_t)choice.level_b;
         const int starts_void = is_void(table->set, choice.factor_a, choice.level_a) ||
                                 is_void(table->set, choice.factor_b, choice.level_b);
-        if (!complete_case(table, &candidate, 1, !starts_void, random)) {
+        if (!complete_case(table, &candidate, greedy, !starts_void, random)) {
             continue;
         }
         ++candidates;
@@ -294,7 +297,7 @@ covering_array covering_array_create(const factor_set *set, uint64_t seed) {
     const int64_t capacity = (int64_t)table.num_levels * table.num_levels;
     array.cases = oracle_allocate(capacity, sizeof *array.cases);
     while (array.num_cases < capacity &&
-           next_covering_case(&table, &random, &array.cases[array.num_cases])) {
+           next_covering_case(&table, 1, &random, &array.cases[array.num_cases])) {
         pair_table_mark(&table, &array.cases[array.num_cases++]);
     }
     pair_table_destroy(&table);

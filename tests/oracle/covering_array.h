@@ -68,8 +68,10 @@ void pair_table_forbid_void(pair_table *table);
 
 pair_count pair_table_count(const pair_table *table);
 
-/* A case in which many pairs meet that have not yet; 0 if there is none. Marks nothing. */
-int next_covering_case(const pair_table *table, random_state *random, factor_case *chosen);
+/* A case in which pairs meet that have not yet: many of them if greedy, else at least one, among
+ * random settings; 0 if there is none. Marks nothing. */
+int next_covering_case(const pair_table *table, int greedy, random_state *random,
+                       factor_case *chosen);
 
 typedef struct covering_array {
     factor_case *cases;

@@ -38,6 +38,7 @@ def document(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "date": "2026-01-02",
         "commit": "0123456789",
         "machine": {
+            "flops_per_cycle": 32,
             "cpu": "A CPU",
             "cpus": 4,
             "usable_cpus": 2,

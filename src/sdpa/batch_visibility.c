@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * batch_visibility.c: what positions and lengths allow in one batch, for every engine.
+ */
+#include "sdpa/sdpa_problem.h"
+#include "tensor/element.h"
+
+/* An int64 option with the batch axes; `absent` if it was not given. */
+static int64_t batch_option(const attni_sdpa_problem *problem, const attni_operand *operand,
+                            int64_t batch, int64_t absent) {
+    return operand->is_present
+               ? attni_read_int64(operand->data,
+                                  attni_offset_of(batch, problem->batch_rank, problem->batch_shape,
+                                                  operand->strides))
+               : absent;
+}
+
+attni_visibility attni_batch_visibility(const attni_sdpa_problem *problem, int64_t batch) {
+    return (attni_visibility){
+        .is_causal = problem->is_causal,
+        .window_left = problem->window_left,
+        .window_right = problem->window_right,
+        .query_offset = batch_option(problem, &problem->query_offset, batch, 0),
+        .key_length = batch_option(problem, &problem->key_lengths, batch, problem->src_len),
+    };
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * case_run.c: the options of a case as the structs of the interface, the call, the comparison.
+ */
+#include "case_run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <attention/attention.h>
+
+enum { MAX_RESULTS = 3 };
+
+/* Contiguous tensors that the call writes. */
+typedef struct results {
+    attn_tensor views[MAX_RESULTS];
+    void *memory[MAX_RESULTS];
+    int count;
+} results;
+
+static const attn_tensor *make_result(results *made, int32_t dtype, int32_t rank,
+                                      const int64_t *shape) {
+    attn_tensor *view = &made->views[made->count];
+    int64_t count = 0;
+    if (attn_tensor_init(view, NULL, dtype, rank, shape) != ATTN_OK ||
+        attn_tensor_count(view, &count) != ATTN_OK) {
+        return NULL;
+    }
+    view->data = calloc((size_t)count + 1, attn_dtype_size_bytes(dtype));
+    made->memory[made->count++] = view->data;
+    return view;
+}
+
+static void free_results(results *made) {
+    for (int i = 0; i < made->count; ++i) {
+        free(made->memory[i]);
+    }
+}
+
+static const case_tensor *find_expected(const interop_case *made, const char *name) {
+    for (int i = 0; i < made->num_expected; ++i) {
+        if (strcmp(made->expected[i].name, name) == 0) {
+            return &made->expected[i];
+        }
+    }
+    return NULL;
+}
+
+/* Room for a result that the case expects; NULL if it does not. */
+static const attn_tensor *expected_result(const interop_case *made, results *room,
+                                          const char *name) {
+    const case_tensor *expected = find_expected(made, name);
+    return expected == NULL ? NULL
+                            : make_result(room, case_view(made, "query")->dtype,
+                                          expected->view.rank, expected->view.shape);
+}
+
+/* The main result; a call to be refused gets query's shape with `features` columns. */
+static const attn_tensor *main_result(const interop_case *made, results *room, const char *name,
+                                      int64_t features) {
+    const attn_tensor *query = case_view(made, "query");
+    const attn_tensor *result = expected_result(made, room, name);
+    if (result != NULL) {
+        return result;
+    }
+    int64_t shape[ATTN_MAX_RANK];
+    memcpy(shape, query->shape, sizeof shape);
+    shape[query->rank - 1] = features;
+    return make_result(room, query->dtype, query->rank, shape);
+}
+
+static double element(const attn_tensor *view, int64_t flat) {
+    double wide = 0;
+    float narrow = 0;
+    if (view->dtype == ATTN_DTYPE_FLOAT64) {
+        memcpy(&wide, (const char *)view->data + flat * 8, sizeof wide);
+        return wide;
+    }
+    memcpy(&narrow, (const char *)view->data + flat * 4, sizeof narrow);
+    return narrow;
+}
+
+static int is_near(double actual, double expected, double tolerance) {
+    if (isnan(expected) || isinf(expected)) {
+        return isnan(expected) ? isnan(actual) : actual == expected;
+    }
+    return fabs(actual - expected) <= tolerance;
+}
+
+static int compare(const interop_case *made, const char *name, const attn_tensor *actual,
+                   char *problem, size_t problem_bytes) {
+    const case_tensor *expected = find_expected(made, name);
+    int64_t count = 0;
+    if (expected == NULL || attn_tensor_count(&expected->view, &count) != ATTN_OK) {
+        snprintf(problem, problem_bytes, "no expected %s", name);
+        return -1;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+        const double got = element(actual, i);
+        const double wanted = element(&expected->view, i);
+        if (!is_near(got, wanted, expected->tolerance)) {
+            snprintf(problem, problem_bytes, "%s[%lld]: expected %.9g within %.2g, got %.9g", name,
+                     (long long)i, wanted, expected->tolerance, got);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Whether the call ended as the case says. 1: compare what it computed. */
+static int check_status(const interop_case *made, attn_status status, char *problem,
+                        size_t problem_bytes) {
+    const char *text = status == ATTN_OK ? "" : attn_last_error();
+    if (status != made->error_code || strcmp(text, made->error_text) != 0) {
+        snprintf(problem, problem_bytes, "expected status %d \"%s\", got %d \"%s\"",
+                 made->error_code, made->error_text, status, text);
+        return -1;
+    }
+    return status == ATTN_OK;
+}
+
+/* ---- scaled dot-product attention ---- */
+
+static int32_t normalizer_of(const char *name) {
+    static const char *const names[] = {"softmax", "sigmoid", "none"};
+    int32_t normalizer = 0;
+    while (name != NULL && normalizer < 3 && strcmp(name, names[normalizer]) != 0) {
+        normalizer++;
+    }
+    return normalizer;
+}
+
+static attn_sdpa_params sdpa_params(const interop_case *made) {
+    const attn_tensor *mask = case_view(made, "attn_mask");
+    attn_sdpa_params params = {
+        .struct_size = sizeof params,
+        .is_causal = (int32_t)case_number(made, "is_causal", 0),
+        .softcap = case_real(made, "softcap", 0),
+        .normalizer = normalizer_of(case_text(made, "normalizer")),
+        .mask = mask,
+        .query_offset = case_view(made, "query_offset"),
+        .key_lengths = case_view(made, "key_lengths"),
+        .alibi_slopes = case_view(made, "alibi_slopes"),
+        .sinks = case_view(made, "sinks"),
+    };
+    if (mask != NULL) {
+        params.mask_kind =
+            mask->dtype == ATTN_DTYPE_BOOL ? ATTN_MASK_BOOL_INCLUDE : ATTN_MASK_ADDITIVE;
+    }
+    if (case_text(made, "scale") != NULL) {
+        params.flags |= ATTN_SDPA_SET_SCALE;
+        params.scale = case_real(made, "scale", 0);
+    }
+    if (case_text(made, "window_left") != NULL) {
+        params.flags |= ATTN_SDPA_SET_WINDOW;
+        params.window_left = case_number(made, "window_left", -1);
+        params.window_right = case_number(made, "window_right", -1);
+    }
+    if (case_number(made, "enable_gqa", 0) != 0) {
+        params.flags |= ATTN_SDPA_ENABLE_GQA;
+    }
+    return params;
+}
+
+static int run_sdpa(const interop_case *made, results *room, char *problem, size_t problem_bytes) {
+    const attn_tensor *value = case_view(made, "value");
+    attn_sdpa_params params = sdpa_params(made);
+    params.lse = expected_result(made, room, "lse");
+    params.weights = expected_result(made, room, "weights");
+    const attn_tensor *output = main_result(made, room, "output", value->shape[value->rank - 1]);
+    const attn_status status = attn_sdpa(NULL, case_view(made, "query"), case_view(made, "key"),
+                                         value, &params, output, NULL, 0);
+    int result = check_status(made, status, problem, problem_bytes);
+    if (result != 1) {
+        return result;
+    }
+    result = compare(made, "output", output, problem, problem_bytes);
+    if (result == 0 && params.lse != NULL) {
+        result = compare(made, "lse", params.lse, problem, problem_bytes);
+    }
+    if (result == 0 && params.weights != NULL) {
+        result = compare(made, "weights", params.weights, problem, problem_bytes);
+    }
+    return result;
+}
+
+/* ---- multi-head attention ---- */
+
+static attn_mha_config mha_config(const interop_case *made) {
+    return (attn_mha_config){
+        .struct_size = sizeof(attn_mha_config),
+        .embed_dim = case_number(made, "embed_dim", 0),
+        .num_heads = case_number(made, "num_heads", 0),
+        .kdim = case_number(made, "kdim", 0),
+        .vdim = case_number(made, "vdim", 0),
+        .qdim = case_number(made, "qdim", 0),
+        .num_kv_heads = case_number(made, "num_kv_heads", 0),
+        .head_dim = case_number(made, "head_dim", 0),
+        .value_head_dim = case_number(made, "value_head_dim", 0),
+        .dtype = case_view(made, "query")->dtype,
+        .bias = case_number(made, "bias", 1) != 0 ? ATTN_ON : ATTN_OFF,
+        .add_bias_kv = (int32_t)case_number(made, "add_bias_kv", 0),
+        .add_zero_attn = (int32_t)case_number(made, "add_zero_attn", 0),
+        .batch_first = (int32_t)case_number(made, "batch_first", 0),
+    };
+}
+
+static int32_t mask_kind(const attn_tensor *mask) {
+    if (mask == NULL) {
+        return ATTN_MASK_NONE;
+    }
+    return mask->dtype == ATTN_DTYPE_BOOL ? ATTN_MASK_BOOL_EXCLUDE : ATTN_MASK_ADDITIVE;
+}
+
+static attn_status load_parameters(const interop_case *made, attn_mha *layer) {
+    static const char prefix[] = "parameter.";
+    attn_status status = ATTN_OK;
+    for (int i = 0; i < made->num_tensors && status == ATTN_OK; ++i) {
+        const case_tensor *tensor = &made->tensors[i];
+        if (strncmp(tensor->name, prefix, sizeof prefix - 1) == 0) {
+            status =
+                attn_mha_load_parameter(layer, tensor->name + sizeof prefix - 1, &tensor->view);
+        }
+    }
+    return status;
+}
+
+static int forward(const interop_case *made, attn_mha *layer, results *room, char *problem,
+                   size_t problem_bytes) {
+    const attn_tensor *attn_mask = case_view(made, "attn_mask");
+    const attn_tensor *key_padding_mask = case_view(made, "key_padding_mask");
+    const attn_tensor *output =
+        main_result(made, room, "attn_output", case_number(made, "embed_dim", 0));
+    const attn_mha_params params = {
+        .struct_size = sizeof params,
+        .key_padding_mask = key_padding_mask,
+        .key_padding_mask_kind = mask_kind(key_padding_mask),
+        .attn_mask = attn_mask,
+        .attn_mask_kind = mask_kind(attn_mask),
+        .is_causal = (int32_t)case_number(made, "is_causal", 0),
+        .average_attn_weights =
+            case_number(made, "average_attn_weights", 1) != 0 ? ATTN_ON : ATTN_OFF,
+        .attn_weights = expected_result(made, room, "attn_weights"),
+    };
+    const attn_status status =
+        attn_mha_forward(NULL, layer, case_view(made, "query"), case_view(made, "key"),
+                         case_view(made, "value"), &params, output, NULL, 0);
+    int result = check_status(made, status, problem, problem_bytes);
+    if (result == 1) {
+        result = compare(made, "attn_output", output, problem, problem_bytes);
+    }
+    if (result == 0 && status == ATTN_OK && params.attn_weights != NULL) {
+        result = compare(made, "attn_weights", params.attn_weights, problem, problem_bytes);
+    }
+    return result;
+}
+
+static int run_mha(const interop_case *made, results *room, char *problem, size_t problem_bytes) {
+    const attn_mha_config config = mha_config(made);
+    attn_mha *layer = NULL;
+    attn_status status = attn_mha_create(NULL, &config, &layer);
+    if (status == ATTN_OK) {
+        status = load_parameters(made, layer);
+    }
+    if (status != ATTN_OK) {
+        attn_mha_destroy(layer);
+        return check_status(made, status, problem, problem_bytes);
+    }
+    const int result = forward(made, layer, room, problem, problem_bytes);
+    attn_mha_destroy(layer);
+    return result;
+}
+
+int case_run(const interop_case *made, char *problem, size_t problem_bytes) {
+    results room = {.count = 0};
+    if (case_view(made, "query") == NULL || case_view(made, "key") == NULL ||
+        case_view(made, "value") == NULL) {
+        snprintf(problem, problem_bytes, "no query, key or value");
+        return -1;
+    }
+    const int result = strcmp(made->call, "sdpa") == 0
+                           ? run_sdpa(made, &room, problem, problem_bytes)
+                           : run_mha(made, &room, problem, problem_bytes);
+    free_results(&room);
+    return result;
+}
