@@ -104,11 +104,20 @@ local function output_shape(query, key, value, enable_gqa)
   return shape
 end
 
--- A zeroed tensor of the output's shape with another last axis, or none.
-local function beside_output(output, dtype, last)
+-- Room for the outputs beside the main one that are asked for: its shape with another last axis.
+local function add_results(arguments, given, output, num_keys)
+  local dtype, params = arguments.query.dtype, arguments.params
   local shape = {unpack(output.shape)}
-  shape[#shape] = last
-  return tensor.zeros(dtype, shape)
+  if given.return_weights then
+    shape[#shape] = num_keys
+    arguments.weights = tensor.zeros(dtype, shape)
+    params.weights = arguments.weights.view
+  end
+  if given.return_lse then
+    shape[#shape] = nil
+    arguments.lse = tensor.zeros(dtype, shape)
+    params.lse = arguments.lse.view
+  end
 end
 
 -- softmax(scale * query * key^T) * value; the options are in README.md. Returns output, lse,
@@ -118,16 +127,12 @@ function sdpa.call(query, key, value, given)
   options.check_names(given, call_options)
   local arguments = make_arguments(given)
   query, key, value = tensor.wrap(query), tensor.wrap(key), tensor.wrap(value)
-  local output = given.out or tensor.zeros(query.dtype, output_shape(query, key, value, given.enable_gqa))
   arguments.query, arguments.key, arguments.value = query, key, value
-  arguments.lse = given.return_lse and beside_output(output, query.dtype, nil)
-  arguments.weights = given.return_weights
-    and beside_output(output, query.dtype, axis_length(key, 1, 2))
-  local params = arguments.params
-  params.lse, params.weights = arguments.lse and arguments.lse.view, arguments.weights and arguments.weights.view
-  failure.check(library.attn_sdpa(given.context and given.context:handle(), query.view, key.view, value.view, params,
-                                  output.view, nil, 0))
-  return output, arguments.lse or nil, arguments.weights or nil
+  local output = given.out or tensor.zeros(query.dtype, output_shape(query, key, value, given.enable_gqa))
+  add_results(arguments, given, output, axis_length(key, 1, 2))
+  failure.check(library.attn_sdpa(given.context and given.context:handle(), query.view, key.view, value.view,
+                                  arguments.params, output.view, nil, 0))
+  return output, arguments.lse, arguments.weights
 end
 
 return sdpa

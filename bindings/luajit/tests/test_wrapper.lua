@@ -191,16 +191,20 @@ function tests.layer_lists_and_returns_its_parameters()
   assert_equal(layer(input, input, input):totable()[2][3], copy(input, input, input):totable()[2][3])
 end
 
-function tests.bound_parameter_is_read_anew()
-  local layer, weight = identity_layer(), attention.tensor {{1, 0}, {0, 1}}
+-- Binds a parameter that nobody else holds and returns its memory.
+local function bind_identity(layer)
+  local weight = attention.tensor {{1, 0}, {0, 1}}
   layer:bind("out_proj.weight", weight)
-  local data = weight:data()
-  weight = nil
+  return weight:data()
+end
+
+function tests.bound_parameter_lives_with_the_layer_and_is_read_anew()
+  local layer = identity_layer()
+  local before = layer(tokens, tokens, tokens):totable()[1][1]
+  local data = bind_identity(layer)
   collectgarbage()
   data[0] = 3
-  local before = identity_layer()(tokens, tokens, tokens):totable()[1][1]
   assert_close(3 * before, layer(tokens, tokens, tokens):totable()[1][1])
-  return weight
 end
 
 function tests.float64_layer_converts_tables()
