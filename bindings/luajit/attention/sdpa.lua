@@ -82,7 +82,8 @@ local function axis_length(values, axis, rank)
   return values.shape[axis - rank + #values.shape] or 1
 end
 
--- Length 1 repeats. Of lengths that contradict each other any will do: the call says which is wrong.
+-- Length 1 repeats. Grouped heads need no rule of their own: where query has one head, so have key
+-- and value. Of lengths that contradict each other any will do: the call says which is wrong.
 local function broadcast_length(tensors, axis, rank)
   for _, values in ipairs(tensors) do
     local length = axis_length(values, axis, rank)
@@ -93,11 +94,10 @@ local function broadcast_length(tensors, axis, rank)
   return 1
 end
 
-local function output_shape(query, key, value, enable_gqa)
+local function output_shape(query, key, value)
   local rank, shape = math.max(2, #query.shape, #key.shape, #value.shape), {}
   for axis = 1, rank - 2 do
-    local is_query_head = enable_gqa and axis == rank - 2
-    shape[axis] = is_query_head and axis_length(query, axis, rank) or broadcast_length({query, key, value}, axis, rank)
+    shape[axis] = broadcast_length({query, key, value}, axis, rank)
   end
   shape[rank - 1] = axis_length(query, rank - 1, rank)
   shape[rank] = axis_length(value, rank, rank)
@@ -128,7 +128,7 @@ function sdpa.call(query, key, value, given)
   local arguments = make_arguments(given)
   query, key, value = tensor.wrap(query), tensor.wrap(key), tensor.wrap(value)
   arguments.query, arguments.key, arguments.value = query, key, value
-  local output = given.out or tensor.zeros(query.dtype, output_shape(query, key, value, given.enable_gqa))
+  local output = given.out or tensor.zeros(query.dtype, output_shape(query, key, value))
   add_results(arguments, given, output, axis_length(key, 1, 2))
   failure.check(library.attn_sdpa(given.context and given.context:handle(), query.view, key.view, value.view,
                                   arguments.params, output.view, nil, 0))

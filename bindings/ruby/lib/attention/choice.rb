@@ -16,7 +16,9 @@ module Attention
 
     # 0 or 1; numbers are the library's to check.
     def self.flag(value)
-      value.is_a?(Integer) ? value : { true => 1 }.fetch(value, 0)
+      return value if value.is_a?(Integer)
+
+      value ? 1 : 0
     end
 
     # For an option that is on unless it is false.

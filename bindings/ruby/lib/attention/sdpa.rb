@@ -42,7 +42,6 @@ module Attention
     def output_shape
       query, _, value = @inputs
       batch = (0...(@rank - 2)).map { |axis| broadcast_length(axis) }
-      batch[-1] = length(query, @rank - 3) if @options.enable_gqa && @rank > 2
       [*batch, length(query, @rank - 2), length(value, @rank - 1)]
     end
 
@@ -52,6 +51,8 @@ module Attention
       own.negative? ? 1 : tensor.shape[own]
     end
 
+    # Length 1 repeats. Grouped heads need no rule of their own: where query has one head, so have key
+    # and value.
     def broadcast_length(axis)
       @inputs.map { |tensor| length(tensor, axis) }.find { |length| length != 1 } || 1
     end

@@ -13,15 +13,12 @@ module Attention
       none: ABI::ATTN_NORMALIZER_NONE
     }.freeze
 
-    attr_reader :enable_gqa
-
     def initialize(enable_gqa: false, scale: nil, window: nil, softcap: 0.0, is_causal: false,
                    normalizer: :softmax, **tensors)
-      @enable_gqa = enable_gqa
       @params = ABI.make(:attn_sdpa_params, scale: scale || 0.0, softcap:,
                                             is_causal: Choice.flag(is_causal),
                                             normalizer: Choice.of(:normalizer, NORMALIZERS, normalizer))
-      @params.flags = flags(scale, window)
+      @params.flags = flags(scale, window, enable_gqa)
       @params.window_left, @params.window_right = window if window
       take_tensors(**tensors)
     end
@@ -39,7 +36,7 @@ module Attention
 
     private
 
-    def flags(scale, window)
+    def flags(scale, window, enable_gqa)
       (scale ? ABI::ATTN_SDPA_SET_SCALE : 0) |
         (window ? ABI::ATTN_SDPA_SET_WINDOW : 0) |
         (enable_gqa ? ABI::ATTN_SDPA_ENABLE_GQA : 0)
