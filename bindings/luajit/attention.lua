@@ -1,0 +1,29 @@
+-- SPDX-License-Identifier: BSD-3-Clause
+-- PyTorch's attention on the CPU: README.md is the manual.
+--
+--   local attention = require "attention"
+--   local output = attention.sdpa({{1, 0}}, {{1, 0}, {0, 1}}, {{10}, {20}}, {is_causal = false})
+
+local ffi = require "ffi"
+local context = require "attention.context"
+local failure = require "attention.failure"
+local layer = require "attention.layer"
+local sdpa = require "attention.sdpa"
+local tensor = require "attention.tensor"
+local library = require("attention.abi").library
+
+return {
+  sdpa = sdpa.call,
+  layer = layer.new,
+  context = context.new,
+
+  tensor = tensor.new,
+  zeros = tensor.zeros,
+  view = tensor.view,
+  from_bytes = tensor.from_bytes,
+
+  codes = failure.codes,
+  is_error = failure.is_error,
+
+  version = ffi.string(library.attn_version_string()),
+}

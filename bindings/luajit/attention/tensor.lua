@@ -1,0 +1,197 @@
+-- SPDX-License-Identifier: BSD-3-Clause
+-- Tensors: views of memory, which they keep alive. Axes and positions are counted from 0, negative
+-- axes from the end, as in C and PyTorch, because the library's messages count so.
+
+local ffi = require "ffi"
+local failure = require "attention.failure"
+local options = require "attention.options"
+local library = require("attention.abi").library
+
+local check = failure.check
+
+local dtypes = {
+  float32 = library.ATTN_DTYPE_FLOAT32,
+  float64 = library.ATTN_DTYPE_FLOAT64,
+  bool = library.ATTN_DTYPE_BOOL,
+  int64 = library.ATTN_DTYPE_INT64,
+}
+local element_types = {float32 = "float", float64 = "double", bool = "uint8_t", int64 = "int64_t"}
+local array_types, pointer_types, dtype_names = {}, {}, {}
+for dtype, element in pairs(element_types) do
+  array_types[dtype] = ffi.typeof(element .. "[?]")
+  pointer_types[dtype] = ffi.typeof(element .. " *")
+  dtype_names[dtypes[dtype]] = dtype
+end
+
+local Tensor = {}
+Tensor.__index = Tensor
+
+local tensor = {dtypes = dtypes}
+
+-- A Lua object for a C view; `owner` is what keeps the view's memory alive.
+local function from_view(view, owner)
+  local shape, strides = {}, {}
+  for axis = 1, view.rank do
+    shape[axis] = tonumber(view.shape[axis - 1])
+    strides[axis] = tonumber(view.strides[axis - 1])
+  end
+  local fields = {view = view, owner = owner, dtype = dtype_names[view.dtype], shape = shape, strides = strides}
+  return setmetatable(fields, Tensor)
+end
+
+local function int64_array(numbers)
+  return ffi.new("int64_t[?]", #numbers, numbers)
+end
+
+-- A view of an ffi array or pointer, C order unless strides (in elements) are given.
+function tensor.view(data, dtype, shape, strides)
+  local code = options.choose("dtype", dtypes, dtype)
+  local view, pointer = ffi.new("attn_tensor"), ffi.cast("void *", data)
+  if strides == nil then
+    check(library.attn_tensor_init(view, pointer, code, #shape, int64_array(shape)))
+  elseif #strides ~= #shape then
+    failure.raise(failure.codes.SHAPE, ("strides: expected %d, one for each axis, got %d"):format(#shape, #strides))
+  else
+    check(library.attn_tensor_init_strided(view, pointer, code, #shape, int64_array(shape), int64_array(strides)))
+  end
+  return from_view(view, data)
+end
+
+local function count_elements(shape)
+  local count = 1
+  for _, length in ipairs(shape) do
+    count = count * length
+  end
+  return count
+end
+
+-- New memory, zeroed.
+function tensor.zeros(dtype, shape)
+  options.choose("dtype", dtypes, dtype)
+  local view = tensor.view(nil, dtype, shape)
+  local data = array_types[dtype](count_elements(shape))
+  view.view.data, view.owner = data, data
+  return view
+end
+
+-- New memory that holds the bytes of a string, such as a file's.
+function tensor.from_bytes(bytes, dtype, shape)
+  local result = tensor.zeros(dtype, shape)
+  local expected = ffi.sizeof(result.owner)
+  if #bytes ~= expected then
+    failure.raise(failure.codes.SHAPE, ("bytes: expected %d for the shape, got %d"):format(expected, #bytes))
+  end
+  ffi.copy(result.owner, bytes, expected)
+  return result
+end
+
+-- The shape of nested tables and the first of their values.
+local function measure(values)
+  local shape = {}
+  while type(values) == "table" do
+    shape[#shape + 1] = #values
+    values = values[1]
+  end
+  return shape, values
+end
+
+-- Writes nested tables of `shape` from element `at` on and returns the place after them.
+local function fill(data, values, shape, axis, at)
+  if axis > #shape then
+    data[at] = values
+    return at + 1
+  end
+  if type(values) ~= "table" or #values ~= shape[axis] then
+    failure.raise(failure.codes.SHAPE, ("values: expected %d in each table on axis %d, got %s"):format(
+      shape[axis], axis - 1, type(values) == "table" and #values or type(values)))
+  end
+  for _, value in ipairs(values) do
+    at = fill(data, value, shape, axis + 1, at)
+  end
+  return at
+end
+
+-- A tensor of nested tables, or of one number or boolean; float32 or, of booleans, bool by default.
+function tensor.new(values, dtype)
+  local shape, first = measure(values)
+  local result = tensor.zeros(dtype or (type(first) == "boolean" and "bool" or "float32"), shape)
+  fill(result.owner, values, shape, 1, 0)
+  return result
+end
+
+-- Tensors as they are, nil too; anything else as tensor.new makes of it.
+function tensor.wrap(values, dtype)
+  if values == nil or getmetatable(values) == Tensor then
+    return values
+  end
+  return tensor.new(values, dtype)
+end
+
+-- The C view of a tensor, or NULL.
+function tensor.pointer(values)
+  return values and values.view
+end
+
+-- The kind of a mask: the caller knows whether true includes or excludes, PyTorch's functions differ.
+function tensor.mask_kind(mask, bool_kind)
+  if mask == nil then
+    return library.ATTN_MASK_NONE
+  end
+  return mask.dtype == "bool" and bool_kind or library.ATTN_MASK_ADDITIVE
+end
+
+-- The address of element (0, ..., 0) as a typed pointer.
+function Tensor:data()
+  return ffi.cast(pointer_types[self.dtype], self.view.data)
+end
+
+local function to_lua(values, data, axis, at)
+  if axis > #values.shape then
+    local value = data[at]
+    if values.dtype == "bool" then
+      return value ~= 0
+    end
+    return tonumber(value)
+  end
+  local result = {}
+  for i = 1, values.shape[axis] do
+    result[i] = to_lua(values, data, axis + 1, at + (i - 1) * values.strides[axis])
+  end
+  return result
+end
+
+-- Nested tables of the values; one value for rank 0.
+function Tensor:totable()
+  return to_lua(self, self:data(), 1, 0)
+end
+
+-- The views below share the tensor's memory.
+
+local function derive(values, make, ...)
+  local view = ffi.new("attn_tensor")
+  local arguments = {...}
+  arguments[#arguments + 1] = view
+  check(make(values.view, unpack(arguments)))
+  return from_view(view, values.owner)
+end
+
+function Tensor:transpose(axis_a, axis_b)
+  return derive(self, library.attn_tensor_transpose, axis_a, axis_b)
+end
+
+-- `length` positions of an axis: start, start + step, ...
+function Tensor:slice(axis, start, length, step)
+  return derive(self, library.attn_tensor_slice, axis, start, length, step or 1)
+end
+
+-- (..., L, num_heads * head_dim) -> (..., num_heads, L, head_dim)
+function Tensor:split_heads(num_heads)
+  return derive(self, library.attn_tensor_split_heads, num_heads)
+end
+
+-- (..., num_heads, L, head_dim) -> (..., L, num_heads * head_dim)
+function Tensor:merge_heads()
+  return derive(self, library.attn_tensor_merge_heads)
+end
+
+return tensor

@@ -1,0 +1,228 @@
+# frozen_string_literal: true
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+require 'fiddle/import'
+
+module Attention
+  # The C interface. tests/check_declarations.rb lets a C compiler compare the declarations with the
+  # installed headers.
+  module ABI
+    extend Fiddle::Importer
+
+    # The name carries the version of the interface that is declared here.
+    dlload ENV.fetch('ATTENTION_LIBRARY', 'libattention.so.0')
+
+    DECLARATIONS = <<~C
+      typedef int32_t attn_status;
+
+      enum attn_status_code {
+          ATTN_OK = 0,
+          ATTN_ERROR_NULL = 1,
+          ATTN_ERROR_VALUE = 2,
+          ATTN_ERROR_SHAPE = 3,
+          ATTN_ERROR_DTYPE = 4,
+          ATTN_ERROR_OVERLAP = 5,
+          ATTN_ERROR_OVERFLOW = 6,
+          ATTN_ERROR_PARAMETER = 7,
+          ATTN_ERROR_WORKSPACE = 8,
+          ATTN_ERROR_MEMORY = 9,
+          ATTN_ERROR_THREAD = 10,
+          ATTN_ERROR_UNSUPPORTED = 11,
+          ATTN_ERROR_BLAS = 12
+      };
+
+      const char *attn_status_name(attn_status status);
+      const char *attn_last_error(void);
+      const char *attn_version_string(void);
+
+      enum attn_dtype {
+          ATTN_DTYPE_INVALID = 0,
+          ATTN_DTYPE_FLOAT32 = 1,
+          ATTN_DTYPE_FLOAT64 = 2,
+          ATTN_DTYPE_BOOL = 3,
+          ATTN_DTYPE_INT64 = 4
+      };
+
+      typedef struct attn_tensor {
+          void *data;
+          int32_t dtype;
+          int32_t rank;
+          int64_t shape[8];
+          int64_t strides[8];
+      } attn_tensor;
+
+      attn_status attn_tensor_init(attn_tensor *tensor, void *data, int32_t dtype, int32_t rank,
+                                   const int64_t *shape);
+      attn_status attn_tensor_init_strided(attn_tensor *tensor, void *data, int32_t dtype, int32_t rank,
+                                           const int64_t *shape, const int64_t *strides);
+      attn_status attn_tensor_transpose(const attn_tensor *tensor, int32_t axis_a, int32_t axis_b,
+                                        attn_tensor *view);
+      attn_status attn_tensor_slice(const attn_tensor *tensor, int32_t axis, int64_t start,
+                                    int64_t length, int64_t step, attn_tensor *view);
+      attn_status attn_tensor_split_heads(const attn_tensor *tensor, int64_t num_heads,
+                                          attn_tensor *view);
+      attn_status attn_tensor_merge_heads(const attn_tensor *tensor, attn_tensor *view);
+
+      enum attn_engine { ATTN_ENGINE_AUTO = 0, ATTN_ENGINE_BLAS = 1, ATTN_ENGINE_FUSED = 2 };
+      enum attn_gemm { ATTN_GEMM_DEFAULT = 0, ATTN_GEMM_BLAS = 1, ATTN_GEMM_NATIVE = 2 };
+
+      typedef struct attn_context attn_context;
+      typedef int32_t (*attn_parallel_for)(void *state, int64_t count,
+                                           void (*task)(void *data, int64_t index), void *data);
+      typedef void *(*attn_allocate)(void *state, size_t bytes, size_t alignment);
+      typedef void (*attn_deallocate)(void *state, void *memory, size_t bytes);
+
+      typedef struct attn_context_params {
+          uint64_t struct_size;
+          int32_t num_threads;
+          int32_t engine;
+          int32_t gemm;
+          int32_t reserved;
+          const char *kernels;
+          attn_parallel_for parallel_for;
+          void *parallel_for_state;
+          attn_allocate allocate;
+          attn_deallocate deallocate;
+          void *allocator_state;
+      } attn_context_params;
+
+      typedef struct attn_context_info {
+          uint64_t struct_size;
+          int32_t num_threads;
+          int32_t engine;
+          int32_t gemm;
+          int32_t blas_is_serial;
+          const char *kernels;
+          const char *blas;
+      } attn_context_info;
+
+      attn_status attn_context_create(const attn_context_params *params, attn_context **context);
+      void attn_context_destroy(attn_context *context);
+      attn_status attn_context_describe(attn_context *context, attn_context_info *info);
+
+      enum attn_mask_kind {
+          ATTN_MASK_NONE = 0,
+          ATTN_MASK_ADDITIVE = 1,
+          ATTN_MASK_BOOL_INCLUDE = 2,
+          ATTN_MASK_BOOL_EXCLUDE = 3
+      };
+
+      enum attn_sdpa_flag {
+          ATTN_SDPA_SET_SCALE = 1,
+          ATTN_SDPA_SET_WINDOW = 2,
+          ATTN_SDPA_ENABLE_GQA = 4,
+          ATTN_SDPA_AVERAGE_WEIGHTS = 8
+      };
+
+      enum attn_normalizer {
+          ATTN_NORMALIZER_SOFTMAX = 0,
+          ATTN_NORMALIZER_SIGMOID = 1,
+          ATTN_NORMALIZER_NONE = 2
+      };
+
+      typedef struct attn_sdpa_params {
+          uint64_t struct_size;
+          uint64_t flags;
+          double scale;
+          double softcap;
+          int64_t window_left;
+          int64_t window_right;
+          int32_t is_causal;
+          int32_t normalizer;
+          int32_t mask_kind;
+          int32_t reserved;
+          const attn_tensor *mask;
+          const attn_tensor *query_offset;
+          const attn_tensor *key_lengths;
+          const attn_tensor *alibi_slopes;
+          const attn_tensor *sinks;
+          const attn_tensor *lse;
+          const attn_tensor *weights;
+          attn_sdpa_report *report;
+      } attn_sdpa_params;
+
+      attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const attn_tensor *key,
+                            const attn_tensor *value, const attn_sdpa_params *params,
+                            const attn_tensor *output, void *workspace, size_t workspace_bytes);
+
+      typedef struct attn_mha attn_mha;
+
+      enum attn_switch { ATTN_DEFAULT = 0, ATTN_ON = 1, ATTN_OFF = 2 };
+
+      typedef struct attn_mha_config {
+          uint64_t struct_size;
+          int64_t embed_dim;
+          int64_t num_heads;
+          int64_t kdim;
+          int64_t vdim;
+          int64_t qdim;
+          int64_t num_kv_heads;
+          int64_t head_dim;
+          int64_t value_head_dim;
+          int32_t dtype;
+          int32_t bias;
+          int32_t add_bias_kv;
+          int32_t add_zero_attn;
+          int32_t batch_first;
+          int32_t reserved;
+      } attn_mha_config;
+
+      typedef struct attn_mha_params {
+          uint64_t struct_size;
+          int32_t key_padding_mask_kind;
+          int32_t attn_mask_kind;
+          int32_t is_causal;
+          int32_t average_attn_weights;
+          const attn_tensor *key_padding_mask;
+          const attn_tensor *attn_mask;
+          const attn_tensor *attn_weights;
+          const attn_sdpa_params *attention;
+      } attn_mha_params;
+
+      attn_status attn_mha_create(attn_context *context, const attn_mha_config *config,
+                                  attn_mha **layer);
+      void attn_mha_destroy(attn_mha *layer);
+      attn_status attn_mha_parameter_count(const attn_mha *layer, int64_t *count);
+      attn_status attn_mha_parameter_describe(const attn_mha *layer, int64_t index, const char **name,
+                                              attn_tensor *shape);
+      attn_status attn_mha_load_parameter(attn_mha *layer, const char *name, const attn_tensor *values);
+      attn_status attn_mha_bind_parameter(attn_mha *layer, const char *name, const attn_tensor *values);
+      attn_status attn_mha_read_parameter(const attn_mha *layer, const char *name,
+                                          const attn_tensor *values);
+      attn_status attn_mha_init_parameters(attn_mha *layer, uint64_t seed);
+      attn_status attn_mha_forward(attn_context *context, const attn_mha *layer,
+                                   const attn_tensor *query, const attn_tensor *key,
+                                   const attn_tensor *value, const attn_mha_params *params,
+                                   const attn_tensor *output, void *workspace, size_t workspace_bytes);
+    C
+
+    typealias 'attn_status', 'int32_t'
+    DECLARATIONS.scan(/^typedef \w+ \*?\(\*(\w+)\)/) { |(name)| typealias name, 'void *' }
+    DECLARATIONS.scan(/(ATTN_\w+) = (\d+)/) { |name, value| const_set(name, value.to_i) }
+    DECLARATIONS.scan(/^[a-z][\w *]+ \*?attn_\w+\([^;]*\)/) { |prototype| extern prototype }
+
+    FIELDS = DECLARATIONS.scan(/^typedef struct (\w+) {(.*?)}/m).to_h do |name, fields|
+      [name.to_sym, fields.split(';').map(&:strip).reject(&:empty?)]
+    end.freeze
+    STRUCTS = FIELDS.transform_values { |fields| struct(fields) }.freeze
+
+    # A zeroed C struct with its size, where it has a field for it, and the given fields. What a
+    # field points to is the caller's to keep alive.
+    def self.make(name, **fields)
+      made = STRUCTS.fetch(name).malloc(Fiddle::RUBY_FREE)
+      size = STRUCTS.fetch(name).size
+      made.to_ptr[0, size] = "\0" * size
+      made.struct_size = size if made.respond_to?(:struct_size)
+      fields.each { |field, value| made[field.to_s] = value }
+      made
+    end
+
+    # The pointer that a function writes where it is told to.
+    def self.pointer_from
+      cell = Fiddle::Pointer.malloc(Fiddle::SIZEOF_VOIDP, Fiddle::RUBY_FREE)
+      yield cell
+      cell.ptr
+    end
+  end
+end

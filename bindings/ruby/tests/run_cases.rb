@@ -1,0 +1,101 @@
+# frozen_string_literal: true
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+# Runs the exported cases: ruby run_cases.rb <folder>. The last line counts them.
+
+require_relative 'case_file'
+
+# A case by the calls of this wrapper. What they do not know is an ArgumentError.
+class CaseRun
+  BOOLEANS = %i[is_causal enable_gqa bias add_bias_kv add_zero_attn batch_first need_weights
+                average_attn_weights].freeze
+  INPUTS = %i[query key value].freeze
+  FORWARD_OPTIONS = %i[is_causal need_weights average_attn_weights].freeze
+
+  def initialize(made)
+    @made = made
+    @inputs = made.tensors.fetch_values(*INPUTS)
+    @tensors = made.tensors.except(*INPUTS)
+    @options = made.options.to_h do |name, value|
+      [name, BOOLEANS.include?(name) ? { 0 => false, 1 => true }.fetch(value) : value]
+    end
+  end
+
+  # Raises what is wrong.
+  def check
+    return check_error if @made.error
+    raise 'the case expects nothing' if @made.expected.empty?
+
+    results = compute
+    @made.expected.each { |name, expected| compare(name, results.fetch(name), expected) }
+  end
+
+  private
+
+  def compute
+    case @made.call
+    when 'sdpa' then attend
+    when 'mha' then run_layer
+    else raise "unknown call #{@made.call}"
+    end
+  end
+
+  def attend
+    window = @options.values_at(:window_left, :window_right)
+    @options[:window] = window.map { |side| side || -1 } if window.any?
+    asked = %i[lse weights].select { |name| @made.expected.key?(name) }
+    results = Attention.sdpa(*@inputs, **@options.except(:window_left, :window_right), **@tensors,
+                             **asked.to_h { |name| [:"return_#{name}", true] })
+    [:output, *asked].zip(asked.empty? ? [results] : results).to_h
+  end
+
+  def run_layer
+    parameters, masks = @tensors.partition { |name, _| name.start_with?('parameter.') }.map(&:to_h)
+    layer = Attention::Layer.new(dtype: @inputs.first.dtype, **@options.except(*FORWARD_OPTIONS))
+    layer.load_state_dict(parameters.transform_keys { |name| name.to_s.delete_prefix('parameter.') })
+    results = layer.forward(*@inputs, **masks, **@options.slice(*FORWARD_OPTIONS))
+    %i[attn_output attn_weights].zip(results).to_h
+  end
+
+  def check_error
+    compute
+  rescue Attention::Error => e
+    return if e.code == @made.error.code && e.message == @made.error.message
+
+    raise "expected error #{@made.error.to_a}, got #{[e.code, e.message]}"
+  else
+    raise "expected error #{@made.error.to_a}, got none"
+  end
+
+  def compare(name, actual, expected)
+    unless actual.shape == expected.tensor.shape
+      raise "#{name}: expected shape #{expected.tensor.shape}, got #{actual.shape}"
+    end
+
+    actual.to_a.flatten.zip(expected.tensor.to_a.flatten).each_with_index do |(got, wanted), index|
+      next if close?(got, wanted, expected.tolerance)
+
+      raise "#{name}: element #{index}: expected #{wanted}, got #{got}"
+    end
+  end
+
+  def close?(actual, expected, tolerance)
+    return actual.nan? if expected.nan?
+
+    actual == expected || (actual - expected).abs <= tolerance
+  end
+end
+
+folder = ARGV.fetch(0)
+counts = { cases: 0, errors: 0, failures: 0 }
+File.foreach("#{folder}/cases.txt", chomp: true) do |name|
+  made = CaseFile.new("#{folder}/#{name}.case")
+  counts[made.error ? :errors : :cases] += 1
+  CaseRun.new(made).check
+rescue StandardError => e
+  counts[:failures] += 1
+  puts "#{name}: #{e.message}"
+end
+puts "ruby: #{counts.map { |what, count| "#{count} #{what}" }.join(', ')}"
+exit counts[:failures].zero? && counts[:cases] >= 60 && counts[:errors] >= 5
