@@ -1,0 +1,272 @@
+! SPDX-License-Identifier: BSD-3-Clause
+!
+! run_cases.f90: the cases that every language runs, through the module attention.
+! Usage: run_cases <folder of cases>
+program run_cases
+  use, intrinsic :: iso_c_binding
+  use, intrinsic :: ieee_arithmetic, only: ieee_is_nan, ieee_is_finite
+  use attention
+  use case_file
+  implicit none
+
+  integer, parameter :: fewest_cases = 60, fewest_errors = 5
+  character(1024) :: folder, name
+  type(case_type), allocatable, target :: made
+  integer :: list, status, cases, errors, failures
+  logical :: is_good
+
+  call get_command_argument(1, folder)
+  cases = 0
+  errors = 0
+  failures = 0
+  open (newunit=list, file=trim(folder)//'/cases.txt', status='old', action='read')
+  do
+    read (list, '(a)', iostat=status) name
+    if (status /= 0) exit
+    allocate (made)
+    call read_case(trim(folder)//'/'//trim(name)//'.case', made)
+    call run(made, trim(name), is_good)
+    if (made%error_code == 0) then
+      cases = cases + 1
+    else
+      errors = errors + 1
+    end if
+    if (.not. is_good) failures = failures + 1
+    deallocate (made)
+  end do
+  print '(a,i0,a,i0,a,i0,a)', 'fortran: ', cases, ' cases, ', errors, ' errors, ', failures, ' failures'
+  if (failures > 0 .or. cases < fewest_cases .or. errors < fewest_errors) stop 1, quiet=.true.
+
+contains
+
+  ! An input's view; a null pointer, which is an absent argument, if the case has none.
+  function input(made, name) result(view)
+    type(case_type), intent(in), target :: made
+    character(*), intent(in) :: name
+    type(attn_tensor), pointer :: view
+    integer :: place
+    view => null()
+    place = find_tensor(made%tensors, made%num_tensors, name)
+    if (place > 0) then
+      allocate (view)
+      view = made%tensors(place)%view()
+    end if
+  end function input
+
+  ! Memory for a result, of query's type; null if the case does not expect it.
+  function result_view(made, name, room) result(view)
+    type(case_type), intent(in) :: made
+    character(*), intent(in) :: name
+    integer(c_int8_t), allocatable, target, intent(inout) :: room(:)
+    type(attn_tensor), pointer :: view
+    integer :: place
+    view => null()
+    place = find_tensor(made%expected, made%num_expected, name)
+    if (place > 0) then
+      allocate (view)
+      view = new_view(made, made%expected(place)%shape, room)
+    end if
+  end function result_view
+
+  ! The main result; of a call to be refused query's shape with `features` columns.
+  function main_view(made, name, features, room) result(view)
+    type(case_type), intent(in) :: made
+    character(*), intent(in) :: name
+    integer(c_int64_t), intent(in) :: features
+    integer(c_int8_t), allocatable, target, intent(inout) :: room(:)
+    type(attn_tensor), pointer :: view
+    integer(c_int64_t), allocatable :: shape(:)
+    view => result_view(made, name, room)
+    if (associated(view)) return
+    shape = made%tensors(find_tensor(made%tensors, made%num_tensors, 'query'))%shape
+    shape(size(shape)) = features
+    allocate (view)
+    view = new_view(made, shape, room)
+  end function main_view
+
+  function new_view(made, shape, room) result(view)
+    type(case_type), intent(in) :: made
+    integer(c_int64_t), intent(in) :: shape(:)
+    integer(c_int8_t), allocatable, target, intent(inout) :: room(:)
+    type(attn_tensor) :: view
+    integer(c_int32_t) :: dtype
+    dtype = made%tensors(find_tensor(made%tensors, made%num_tensors, 'query'))%dtype
+    allocate (room(8*product(shape)), source=0_c_int8_t)
+    view = tensor_at(c_loc(room), dtype, shape)
+  end function new_view
+
+  ! ---- calls ----
+
+  subroutine refuse_unknown(made, known)
+    type(case_type), intent(in) :: made
+    character(*), intent(in) :: known
+    integer :: i
+    do i = 1, made%num_options
+      if (index(known, ' '//trim(made%options(i)%name)//' ') == 0) &
+        error stop 'unknown: '//trim(made%options(i)%name)
+    end do
+    do i = 1, made%num_tensors
+      if (index(known, ' '//trim(made%tensors(i)%name)//' ') == 0 .and. &
+          index(made%tensors(i)%name, 'parameter.') /= 1) &
+        error stop 'unknown: '//trim(made%tensors(i)%name)
+    end do
+    do i = 1, made%num_expected
+      if (index(known, ' '//trim(made%expected(i)%name)//' ') == 0) &
+        error stop 'unknown: '//trim(made%expected(i)%name)
+    end do
+  end subroutine refuse_unknown
+
+  logical function flag(made, name, absent)
+    type(case_type), intent(in) :: made
+    character(*), intent(in) :: name
+    integer, intent(in) :: absent
+    flag = option_integer(made, name, absent) /= 0
+  end function flag
+
+  integer(c_int32_t) function normalizer_of(name)
+    character(*), intent(in) :: name
+    select case (name)
+    case ('', 'softmax')
+      normalizer_of = attn_normalizer_softmax
+    case ('sigmoid')
+      normalizer_of = attn_normalizer_sigmoid
+    case ('none')
+      normalizer_of = attn_normalizer_none
+    case default
+      error stop 'unknown normalizer: '//name
+    end select
+  end function normalizer_of
+
+  subroutine run(made, name, is_good)
+    type(case_type), intent(in), target :: made
+    character(*), intent(in) :: name
+    logical, intent(out) :: is_good
+    integer(c_int8_t), allocatable, target :: output(:), lse(:), weights(:)
+    character(512) :: errmsg
+    integer :: stat
+    errmsg = ''
+    if (made%call_name == 'sdpa') then
+      call run_sdpa(made, output, lse, weights, stat, errmsg)
+    else if (made%call_name == 'mha') then
+      call run_mha(made, output, weights, stat, errmsg)
+    else
+      error stop 'unknown call: '//trim(made%call_name)
+    end if
+    is_good = stat == made%error_code .and. errmsg == made%error_text
+    if (.not. is_good) print '(a,": status ",i0," ",a)', name, stat, trim(errmsg)
+    if (stat /= 0) return
+    is_good = is_good .and. is_as_expected(made, name, 'output', output) .and. &
+              is_as_expected(made, name, 'attn_output', output) .and. &
+              is_as_expected(made, name, 'lse', lse) .and. &
+              is_as_expected(made, name, 'weights', weights) .and. &
+              is_as_expected(made, name, 'attn_weights', weights)
+  end subroutine run
+
+  subroutine run_sdpa(made, output, lse, weights, stat, errmsg)
+    type(case_type), intent(in), target :: made
+    integer(c_int8_t), allocatable, target, intent(inout) :: output(:), lse(:), weights(:)
+    integer, intent(out) :: stat
+    character(*), intent(inout) :: errmsg
+    type(attn_tensor), pointer :: value
+    real(c_double), allocatable :: scale
+    integer(c_int64_t), allocatable :: window(:)
+    call refuse_unknown(made, ' query key value attn_mask query_offset key_lengths sinks '// &
+                        'alibi_slopes is_causal scale enable_gqa window_left window_right '// &
+                        'softcap normalizer output lse weights ')
+    value => input(made, 'value')
+    if (has_option(made, 'scale')) scale = option_real(made, 'scale')
+    if (has_option(made, 'window_left')) window = &
+      [option_integer(made, 'window_left', -1), option_integer(made, 'window_right', -1)]
+    call attend(input(made, 'query'), input(made, 'key'), value, &
+                main_view(made, 'output', value%shape(value%rank), output), &
+                attn_mask=input(made, 'attn_mask'), is_causal=flag(made, 'is_causal', 0), &
+                scale=scale, enable_gqa=flag(made, 'enable_gqa', 0), &
+                query_offset=input(made, 'query_offset'), &
+                key_lengths=input(made, 'key_lengths'), window=window, &
+                softcap=option_real(made, 'softcap'), sinks=input(made, 'sinks'), &
+                alibi_slopes=input(made, 'alibi_slopes'), &
+                normalizer=normalizer_of(option_text(made, 'normalizer')), &
+                lse=result_view(made, 'lse', lse), weights=result_view(made, 'weights', weights), &
+                stat=stat, errmsg=errmsg)
+  end subroutine run_sdpa
+
+  subroutine run_mha(made, output, weights, stat, errmsg)
+    type(case_type), intent(in), target :: made
+    integer(c_int8_t), allocatable, target, intent(inout) :: output(:), weights(:)
+    integer, intent(out) :: stat
+    character(*), intent(inout) :: errmsg
+    type(multihead) :: layer
+    type(attn_tensor), pointer :: query
+    integer :: i
+    call refuse_unknown(made, ' query key value attn_mask key_padding_mask embed_dim num_heads '// &
+                        'kdim vdim qdim head_dim value_head_dim num_kv_heads bias add_bias_kv '// &
+                        'add_zero_attn batch_first is_causal need_weights '// &
+                        'average_attn_weights attn_output attn_weights ')
+    query => input(made, 'query')
+    call layer%create(option_integer(made, 'embed_dim', 0), option_integer(made, 'num_heads', 0), &
+                      bias=flag(made, 'bias', 1), add_bias_kv=flag(made, 'add_bias_kv', 0), &
+                      add_zero_attn=flag(made, 'add_zero_attn', 0), &
+                      kdim=option_integer(made, 'kdim', 0), vdim=option_integer(made, 'vdim', 0), &
+                      batch_first=flag(made, 'batch_first', 0), &
+                      qdim=option_integer(made, 'qdim', 0), &
+                      head_dim=option_integer(made, 'head_dim', 0), &
+                      value_head_dim=option_integer(made, 'value_head_dim', 0), &
+                      num_kv_heads=option_integer(made, 'num_kv_heads', 0), &
+                      is_double=query%dtype == 2, stat=stat, errmsg=errmsg)
+    do i = 1, made%num_tensors
+      if (stat /= 0) return
+      if (index(made%tensors(i)%name, 'parameter.') == 1) &
+        call layer%load(made%tensors(i)%name(11:), made%tensors(i)%view(), stat, errmsg)
+    end do
+    call layer%forward(query, input(made, 'key'), input(made, 'value'), &
+                       main_view(made, 'attn_output', option_integer(made, 'embed_dim', 0), output), &
+                       key_padding_mask=input(made, 'key_padding_mask'), &
+                       attn_mask=input(made, 'attn_mask'), &
+                       attn_weights=result_view(made, 'attn_weights', weights), &
+                       average_attn_weights=flag(made, 'average_attn_weights', 1), &
+                       is_causal=flag(made, 'is_causal', 0), stat=stat, errmsg=errmsg)
+  end subroutine run_mha
+
+  ! ---- comparison ----
+
+  logical function is_as_expected(made, name, what, room)
+    type(case_type), intent(in), target :: made
+    character(*), intent(in) :: name, what
+    integer(c_int8_t), allocatable, target, intent(in) :: room(:)
+    real(c_double), pointer :: wanted(:), double(:)
+    real(c_float), pointer :: single(:)
+    real(c_double) :: found
+    integer(c_int64_t) :: count, i
+    integer :: place, dtype
+    is_as_expected = .true.
+    place = find_tensor(made%expected, made%num_expected, what)
+    if (place == 0) return
+    count = product(made%expected(place)%shape)
+    call c_f_pointer(c_loc(made%expected(place)%bytes), wanted, [count])
+    call c_f_pointer(c_loc(room), double, [count])
+    call c_f_pointer(c_loc(room), single, [count])
+    dtype = made%tensors(find_tensor(made%tensors, made%num_tensors, 'query'))%dtype
+    do i = 1, count
+      if (dtype == 1) then
+        found = single(i)
+      else
+        found = double(i)
+      end if
+      if (is_near(found, wanted(i), made%expected(place)%tolerance)) cycle
+      print '(a,": ",a,"(",i0,"): expected ",g0,", got ",g0)', name, what, i, wanted(i), found
+      is_as_expected = .false.
+      return
+    end do
+  end function is_as_expected
+
+  logical function is_near(found, wanted, tolerance)
+    real(c_double), intent(in) :: found, wanted, tolerance
+    if (ieee_is_nan(wanted)) then
+      is_near = ieee_is_nan(found)
+    else if (.not. ieee_is_finite(wanted)) then
+      is_near = found == wanted
+    else
+      is_near = abs(found - wanted) <= tolerance
+    end if
+  end function is_near
+end program run_cases

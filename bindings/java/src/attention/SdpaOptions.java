@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: BSD-3-Clause
+package attention;
+
+/** Options of {@link Attention#sdpa}; new ones are PyTorch's defaults. Each method returns this. */
+public final class SdpaOptions {
+    /** What makes weights of scores. */
+    public enum Normalizer {
+        SOFTMAX,
+        SIGMOID,
+        NONE
+    }
+
+    private final Abi.SdpaParams params = new Abi.SdpaParams();
+    // What the struct points at lives as long as it.
+    private Mask mask;
+    private Tensor queryOffset;
+    private Tensor keyLengths;
+    private Tensor alibiSlopes;
+    private Tensor sinks;
+    private Tensor lse;
+    private Tensor weights;
+
+    public SdpaOptions mask(Mask chosen) {
+        mask = chosen;
+        return this;
+    }
+
+    /** Row i sees keys up to i + query offset. */
+    public SdpaOptions causal(boolean isCausal) {
+        params.is_causal = isCausal ? 1 : 0;
+        return this;
+    }
+
+    /** Of the scores; without it 1 / sqrt(E). */
+    public SdpaOptions scale(double factor) {
+        params.flags |= Abi.SET_SCALE;
+        params.scale = factor;
+        return this;
+    }
+
+    /** Hq is a multiple of Hk and of Hv. */
+    public SdpaOptions enableGqa(boolean isGrouped) {
+        params.flags = isGrouped ? params.flags | Abi.ENABLE_GQA : params.flags & ~Abi.ENABLE_GQA;
+        return this;
+    }
+
+    /** So many keys before and after a row's position; -1: all. */
+    public SdpaOptions window(long left, long right) {
+        params.flags |= Abi.SET_WINDOW;
+        params.window_left = left;
+        params.window_right = right;
+        return this;
+    }
+
+    public SdpaOptions softcap(double cap) {
+        params.softcap = cap;
+        return this;
+    }
+
+    public SdpaOptions normalizer(Normalizer chosen) {
+        params.normalizer = chosen.ordinal();
+        return this;
+    }
+
+    /** INT64 over the batch axes: the position of row 0 among the keys. */
+    public SdpaOptions queryOffset(Tensor positions) {
+        queryOffset = positions;
+        return this;
+    }
+
+    /** INT64 over the batch axes: keys at or past it do not exist. */
+    public SdpaOptions keyLengths(Tensor lengths) {
+        keyLengths = lengths;
+        return this;
+    }
+
+    public SdpaOptions alibiSlopes(Tensor slopes) {
+        alibiSlopes = slopes;
+        return this;
+    }
+
+    public SdpaOptions sinks(Tensor logits) {
+        sinks = logits;
+        return this;
+    }
+
+    /** Out: (..., Hq, L). */
+    public SdpaOptions lse(Tensor output) {
+        lse = output;
+        return this;
+    }
+
+    /** Out: (..., Hq, L, S). */
+    public SdpaOptions weights(Tensor output) {
+        weights = output;
+        return this;
+    }
+
+    Abi.SdpaParams params() {
+        params.mask = mask == null ? null : Tensor.pointerOf(mask.tensor);
+        params.mask_kind = mask == null ? 0 : mask.kind;
+        params.query_offset = Tensor.pointerOf(queryOffset);
+        params.key_lengths = Tensor.pointerOf(keyLengths);
+        params.alibi_slopes = Tensor.pointerOf(alibiSlopes);
+        params.sinks = Tensor.pointerOf(sinks);
+        params.lse = Tensor.pointerOf(lse);
+        params.weights = Tensor.pointerOf(weights);
+        return params;
+    }
+}

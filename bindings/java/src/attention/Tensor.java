@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: BSD-3-Clause
+package attention;
+
+import com.sun.jna.Memory;
+import com.sun.jna.Native;
+import com.sun.jna.Pointer;
+import java.nio.Buffer;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.Arrays;
+
+/**
+ * A view of native memory: an address, a shape, strides in elements. Made of a direct buffer, which
+ * it keeps, or with memory of its own, which is freed with it.
+ */
+public final class Tensor {
+    /** Element types. */
+    public enum Dtype {
+        FLOAT32(1, 4),
+        FLOAT64(2, 8),
+        BOOL(3, 1),
+        INT64(4, 8);
+
+        final int number;
+        final int bytes;
+
+        Dtype(int number, int bytes) {
+            this.number = number;
+            this.bytes = bytes;
+        }
+    }
+
+    final Abi.TensorView view = new Abi.TensorView();
+    private final Dtype dtype;
+    private final Object owner;
+
+    private Tensor(Dtype dtype, Object owner, Pointer data, long[] shape, long[] strides) {
+        this.dtype = dtype;
+        this.owner = owner;
+        Abi.check(
+                Abi.LIBRARY.attn_tensor_init_strided(
+                        view, data, dtype.number, shape.length, shape, strides));
+        view.write();
+    }
+
+    /** New memory, all zero. */
+    public static Tensor zeros(Dtype dtype, long... shape) {
+        final long count = Arrays.stream(shape).reduce(1, Math::multiplyExact);
+        final Memory memory = new Memory(Math.max(1, Math.multiplyExact(count, dtype.bytes)));
+        memory.clear();
+        return new Tensor(dtype, memory, memory, shape, contiguous(shape));
+    }
+
+    /** A copy of an array, last axis fastest. */
+    public static Tensor of(float[] values, long... shape) {
+        final Tensor made = sized(Dtype.FLOAT32, values.length, shape);
+        made.memory().write(0, values, 0, values.length);
+        return made;
+    }
+
+    /** A copy of an array, last axis fastest. */
+    public static Tensor of(double[] values, long... shape) {
+        final Tensor made = sized(Dtype.FLOAT64, values.length, shape);
+        made.memory().write(0, values, 0, values.length);
+        return made;
+    }
+
+    /** A copy of an array, last axis fastest. */
+    public static Tensor of(long[] values, long... shape) {
+        final Tensor made = sized(Dtype.INT64, values.length, shape);
+        made.memory().write(0, values, 0, values.length);
+        return made;
+    }
+
+    /** A copy of an array, last axis fastest. */
+    public static Tensor of(boolean[] values, long... shape) {
+        final Tensor made = sized(Dtype.BOOL, values.length, shape);
+        for (int i = 0; i < values.length; i++) {
+            made.memory().setByte(i, (byte) (values[i] ? 1 : 0));
+        }
+        return made;
+    }
+
+    /** A view of a direct buffer from its beginning, without a copy; last axis fastest. */
+    public static Tensor view(Dtype dtype, Buffer buffer, long... shape) {
+        return strided(dtype, buffer, 0, shape, contiguous(shape));
+    }
+
+    /** A view of any layout; offset and strides count elements. */
+    public static Tensor strided(
+            Dtype dtype, Buffer buffer, long offset, long[] shape, long[] strides) {
+        if (!buffer.isDirect()) {
+            throw new IllegalArgumentException("buffer: expected a direct one; of(...) copies arrays");
+        }
+        if (shape.length != strides.length) {
+            throw new IllegalArgumentException("strides: expected as many as the shape has axes");
+        }
+        final int width = buffer instanceof ByteBuffer ? 1 : dtype.bytes;
+        checkInside(dtype, (long) buffer.capacity() * width, offset, shape, strides);
+        final Pointer start = Native.getDirectBufferPointer(buffer);
+        return new Tensor(dtype, buffer, start.share(offset * dtype.bytes), shape, strides);
+    }
+
+    private static void checkInside(
+            Dtype dtype, long bytes, long offset, long[] shape, long[] strides) {
+        long lowest = offset;
+        long highest = offset;
+        for (int axis = 0; axis < shape.length; axis++) {
+            if (shape[axis] <= 0) {
+                return;
+            }
+            final long reach = Math.multiplyExact(shape[axis] - 1, strides[axis]);
+            lowest += Math.min(0, reach);
+            highest += Math.max(0, reach);
+        }
+        if (lowest < 0 || Math.multiplyExact(highest + 1, dtype.bytes) > bytes) {
+            throw new IndexOutOfBoundsException("buffer: the view reaches beyond it");
+        }
+    }
+
+    private static Tensor sized(Dtype dtype, long length, long[] shape) {
+        final Tensor made = zeros(dtype, shape);
+        if (made.count() != length) {
+            throw new IllegalArgumentException(
+                    "values: expected " + made.count() + " for " + Arrays.toString(shape) + ", got " + length);
+        }
+        return made;
+    }
+
+    private static long[] contiguous(long[] shape) {
+        final long[] strides = new long[shape.length];
+        long stride = 1;
+        for (int axis = shape.length - 1; axis >= 0; axis--) {
+            strides[axis] = stride;
+            stride *= Math.max(1, shape[axis]);
+        }
+        return strides;
+    }
+
+    private Pointer memory() {
+        return view.data;
+    }
+
+    public Dtype dtype() {
+        return dtype;
+    }
+
+    public long[] shape() {
+        return Arrays.copyOf(view.shape, view.rank);
+    }
+
+    /** Elements. */
+    public long count() {
+        return Arrays.stream(shape()).reduce(1, Math::multiplyExact);
+    }
+
+    /** The elements in the order of the last axis fastest, whatever the strides; float32 or float64. */
+    public double[] toDoubles() {
+        final double[] values = new double[Math.toIntExact(count())];
+        for (int i = 0; i < values.length; i++) {
+            final long at = elementAt(i) * dtype.bytes;
+            values[i] = dtype == Dtype.FLOAT32 ? memory().getFloat(at) : memory().getDouble(at);
+        }
+        return values;
+    }
+
+    private long elementAt(long flat) {
+        long at = 0;
+        for (int axis = view.rank - 1; axis >= 0; axis--) {
+            at += flat % view.shape[axis] * view.strides[axis];
+            flat /= view.shape[axis];
+        }
+        return at;
+    }
+
+    /** Memory for a direct buffer of floats that a tensor may view. */
+    public static java.nio.FloatBuffer directFloats(int count) {
+        return ByteBuffer.allocateDirect(count * Float.BYTES).order(ByteOrder.nativeOrder()).asFloatBuffer();
+    }
+
+    static Pointer pointerOf(Tensor tensor) {
+        return tensor == null ? null : tensor.view.getPointer();
+    }
+
+    @Override
+    public String toString() {
+        return "Tensor(" + dtype + ", " + Arrays.toString(shape()) + ", of " + owner.getClass().getSimpleName() + ")";
+    }
+}
