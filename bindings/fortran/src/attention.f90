@@ -77,20 +77,21 @@ contains
     integer(c_int32_t), intent(in) :: status
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
+    character(longest_line) :: line
     if (present(stat)) stat = status
     if (status == abi_ok) return
-    if (present(errmsg)) errmsg = last_error()
-    if (.not. present(stat)) error stop last_error()
+    line = last_error()
+    if (present(errmsg)) errmsg = line
+    if (.not. present(stat)) error stop line
   end subroutine report
 
-  function last_error() result(text)
-    character(:), allocatable :: text
+  function last_error() result(line)
+    character(longest_line) :: line
     character(kind=c_char) :: buffer(longest_line)
-    integer :: length, i
-    length = int(attn_last_error_copy(buffer, int(longest_line, c_size_t))) - 1
-    allocate (character(length) :: text)
-    do i = 1, length
-      text(i:i) = buffer(i)
+    integer :: i
+    line = ''
+    do i = 1, int(attn_last_error_copy(buffer, int(longest_line, c_size_t))) - 1
+      line(i:i) = buffer(i)
     end do
   end function last_error
 

@@ -155,11 +155,11 @@ contains
     is_good = stat == made%error_code .and. errmsg == made%error_text
     if (.not. is_good) print '(a,": status ",i0," ",a)', name, stat, trim(errmsg)
     if (stat /= 0) return
-    is_good = is_good .and. is_as_expected(made, name, 'output', output) .and. &
-              is_as_expected(made, name, 'attn_output', output) .and. &
-              is_as_expected(made, name, 'lse', lse) .and. &
-              is_as_expected(made, name, 'weights', weights) .and. &
-              is_as_expected(made, name, 'attn_weights', weights)
+    call compare(made, name, 'output', output, is_good)
+    call compare(made, name, 'attn_output', output, is_good)
+    call compare(made, name, 'lse', lse, is_good)
+    call compare(made, name, 'weights', weights, is_good)
+    call compare(made, name, 'attn_weights', weights, is_good)
   end subroutine run
 
   subroutine run_sdpa(made, output, lse, weights, stat, errmsg)
@@ -229,16 +229,17 @@ contains
 
   ! ---- comparison ----
 
-  logical function is_as_expected(made, name, what, room)
+  ! is_good becomes false if a result is not as expected.
+  subroutine compare(made, name, what, room, is_good)
     type(case_type), intent(in), target :: made
     character(*), intent(in) :: name, what
     integer(c_int8_t), allocatable, target, intent(in) :: room(:)
+    logical, intent(inout) :: is_good
     real(c_double), pointer :: wanted(:), double(:)
     real(c_float), pointer :: single(:)
     real(c_double) :: found
     integer(c_int64_t) :: count, i
     integer :: place, dtype
-    is_as_expected = .true.
     place = find_tensor(made%expected, made%num_expected, what)
     if (place == 0) return
     count = product(made%expected(place)%shape)
@@ -254,10 +255,10 @@ contains
       end if
       if (is_near(found, wanted(i), made%expected(place)%tolerance)) cycle
       print '(a,": ",a,"(",i0,"): expected ",g0,", got ",g0)', name, what, i, wanted(i), found
-      is_as_expected = .false.
+      is_good = .false.
       return
     end do
-  end function is_as_expected
+  end subroutine compare
 
   logical function is_near(found, wanted, tolerance)
     real(c_double), intent(in) :: found, wanted, tolerance

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: BSD-3-Clause
+package attention;
+
+import com.sun.jna.Structure;
+
+/** Prints the size of each struct and where its fields lie, as layout.c does by the C headers. */
+public final class Layout {
+    /** Structure keeps its offsets to itself and its subclasses. */
+    private static void show(String name, Structure structure) {
+        structure.write();
+        System.out.println(name + " " + structure.size());
+        for (final String field : structure.getClass().getAnnotation(Structure.FieldOrder.class).value()) {
+            System.out.println(name + "." + field + " " + offset(structure, field));
+        }
+    }
+
+    private static int offset(Structure structure, String field) {
+        try {
+            final var method = Structure.class.getDeclaredMethod("fieldOffset", String.class);
+            method.setAccessible(true);
+            return (int) method.invoke(structure, field);
+        } catch (ReflectiveOperationException problem) {
+            throw new IllegalStateException(problem);
+        }
+    }
+
+    public static void main(String[] arguments) {
+        show("attn_tensor", new Abi.TensorView());
+        show("attn_context_params", new Abi.ContextParams());
+        show("attn_sdpa_params", new Abi.SdpaParams());
+        show("attn_mha_config", new Abi.MhaConfig());
+        show("attn_mha_params", new Abi.MhaParams());
+    }
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: BSD-3-Clause
+import attention.Attention;
+import attention.AttentionException;
+import attention.Mask;
+import attention.Multihead;
+import attention.SdpaOptions;
+import attention.Tensor;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.Set;
+
+/** The cases that every language runs. Usage: RunCases FOLDER */
+final class RunCases {
+    private static final int FEWEST_CASES = 60;
+    private static final int FEWEST_ERRORS = 5;
+    private static final Set<String> SDPA_NAMES =
+            Set.of(
+                    "query", "key", "value", "attn_mask", "query_offset", "key_lengths", "sinks",
+                    "alibi_slopes", "is_causal", "scale", "enable_gqa", "window_left",
+                    "window_right", "softcap", "normalizer", "output", "lse", "weights");
+    private static final Set<String> MHA_NAMES =
+            Set.of(
+                    "query", "key", "value", "attn_mask", "key_padding_mask", "embed_dim",
+                    "num_heads", "kdim", "vdim", "qdim", "head_dim", "value_head_dim",
+                    "num_kv_heads", "bias", "add_bias_kv", "add_zero_attn", "batch_first",
+                    "is_causal", "need_weights", "average_attn_weights", "attn_output",
+                    "attn_weights");
+
+    private final CaseFile made;
+    private final Map<String, Tensor> results = new HashMap<>();
+
+    private RunCases(CaseFile made) {
+        this.made = made;
+    }
+
+    // ---- what the case holds ----
+
+    private long number(String option, long absent) {
+        final String text = made.options.get(option);
+        return text == null ? absent : Long.parseLong(text);
+    }
+
+    private boolean flag(String option, boolean absent) {
+        return number(option, absent ? 1 : 0) != 0;
+    }
+
+    private void refuseUnknown(Set<String> known) {
+        for (final var names : Set.of(made.options.keySet(), made.tensors.keySet(), made.expected.keySet())) {
+            for (final String name : names) {
+                if (!known.contains(name) && !name.startsWith("parameter.")) {
+                    throw new IllegalStateException("unknown: " + name);
+                }
+            }
+        }
+    }
+
+    /** Memory for a result that the case expects, of query's type; null if it does not. */
+    private Tensor expectedResult(String name) {
+        final CaseFile.Expected expected = made.expected.get(name);
+        return expected == null ? null : newResult(name, expected.values().shape());
+    }
+
+    private Tensor newResult(String name, long[] shape) {
+        final Tensor result = Tensor.zeros(made.tensors.get("query").dtype(), shape);
+        results.put(name, result);
+        return result;
+    }
+
+    /** A call to be refused gets the shape of query with `features` columns. */
+    private Tensor mainResult(String name, long features) {
+        final Tensor expected = expectedResult(name);
+        if (expected != null) {
+            return expected;
+        }
+        final long[] shape = made.tensors.get("query").shape();
+        shape[shape.length - 1] = features;
+        return newResult(name, shape);
+    }
+
+    private Mask mask(String name, boolean isIncluded) {
+        final Tensor tensor = made.tensors.get(name);
+        if (tensor == null) {
+            return null;
+        }
+        if (tensor.dtype() != Tensor.Dtype.BOOL) {
+            return Mask.additive(tensor);
+        }
+        return isIncluded ? Mask.include(tensor) : Mask.exclude(tensor);
+    }
+
+    // ---- calls ----
+
+    private void runSdpa() {
+        refuseUnknown(SDPA_NAMES);
+        final SdpaOptions options =
+                new SdpaOptions()
+                        .mask(mask("attn_mask", true))
+                        .causal(flag("is_causal", false))
+                        .enableGqa(flag("enable_gqa", false))
+                        .softcap(Double.parseDouble(made.options.getOrDefault("softcap", "0")))
+                        .queryOffset(made.tensors.get("query_offset"))
+                        .keyLengths(made.tensors.get("key_lengths"))
+                        .sinks(made.tensors.get("sinks"))
+                        .alibiSlopes(made.tensors.get("alibi_slopes"))
+                        .lse(expectedResult("lse"))
+                        .weights(expectedResult("weights"));
+        final String normalizer = made.options.getOrDefault("normalizer", "softmax");
+        options.normalizer(SdpaOptions.Normalizer.valueOf(normalizer.toUpperCase()));
+        if (made.options.containsKey("scale")) {
+            options.scale(Double.parseDouble(made.options.get("scale")));
+        }
+        if (made.options.containsKey("window_left")) {
+            options.window(number("window_left", -1), number("window_right", -1));
+        }
+        final Tensor value = made.tensors.get("value");
+        final long[] shape = value.shape();
+        final Tensor output = mainResult("output", shape[shape.length - 1]);
+        Attention.sdpa(made.tensors.get("query"), made.tensors.get("key"), value, output, options);
+    }
+
+    private Multihead.Config config() {
+        return new Multihead.Config(number("embed_dim", 0), number("num_heads", 0))
+                .bias(flag("bias", true))
+                .addBiasKv(flag("add_bias_kv", false))
+                .addZeroAttn(flag("add_zero_attn", false))
+                .batchFirst(flag("batch_first", false))
+                .widths(number("qdim", 0), number("kdim", 0), number("vdim", 0))
+                .headDims(number("head_dim", 0), number("value_head_dim", 0))
+                .numKvHeads(number("num_kv_heads", 0))
+                .dtype(made.tensors.get("query").dtype());
+    }
+
+    private void runMha() {
+        refuseUnknown(MHA_NAMES);
+        try (Multihead layer = new Multihead(config())) {
+            final String prefix = "parameter.";
+            made.tensors.forEach(
+                    (name, values) -> {
+                        if (name.startsWith(prefix)) {
+                            layer.load(name.substring(prefix.length()), values);
+                        }
+                    });
+            final Multihead.Options options =
+                    new Multihead.Options()
+                            .keyPaddingMask(mask("key_padding_mask", false))
+                            .attnMask(mask("attn_mask", false))
+                            .causal(flag("is_causal", false))
+                            .averageAttnWeights(flag("average_attn_weights", true))
+                            .attnWeights(expectedResult("attn_weights"));
+            layer.forward(
+                    made.tensors.get("query"),
+                    made.tensors.get("key"),
+                    made.tensors.get("value"),
+                    mainResult("attn_output", number("embed_dim", 0)),
+                    options);
+        }
+    }
+
+    private static boolean isNear(double found, double wanted, double tolerance) {
+        if (Double.isNaN(wanted) || Double.isInfinite(wanted)) {
+            return Double.compare(found, wanted) == 0;
+        }
+        return Math.abs(found - wanted) <= tolerance;
+    }
+
+    private void compare() {
+        made.expected.forEach(
+                (name, expected) -> {
+                    final double[] found = results.get(name).toDoubles();
+                    final double[] wanted = expected.values().toDoubles();
+                    for (int i = 0; i < wanted.length; i++) {
+                        if (!isNear(found[i], wanted[i], expected.tolerance())) {
+                            throw new IllegalStateException(
+                                    name + "[" + i + "]: expected " + wanted[i] + ", got " + found[i]);
+                        }
+                    }
+                });
+    }
+
+    private void run() {
+        try {
+            switch (made.call) {
+                case "sdpa" -> runSdpa();
+                case "mha" -> runMha();
+                default -> throw new IllegalStateException("unknown call: " + made.call);
+            }
+        } catch (AttentionException refusal) {
+            if (refusal.code() != made.errorCode || !refusal.getMessage().equals(made.errorText)) {
+                throw refusal;
+            }
+            return;
+        }
+        if (made.errorCode != 0) {
+            throw new IllegalStateException("expected the error: " + made.errorText);
+        }
+        compare();
+    }
+
+    public static void main(String[] arguments) throws IOException {
+        final Path folder = Path.of(arguments[0]);
+        int cases = 0;
+        int errors = 0;
+        int failures = 0;
+        for (final String name : Files.readAllLines(folder.resolve("cases.txt"))) {
+            final CaseFile made = new CaseFile(folder.resolve(name + ".case"));
+            if (made.errorCode == 0) {
+                cases++;
+            } else {
+                errors++;
+            }
+            try {
+                new RunCases(made).run();
+            } catch (RuntimeException problem) {
+                System.out.println(name + ": " + problem);
+                failures++;
+            }
+        }
+        System.out.printf("java: %d cases, %d errors, %d failures%n", cases, errors, failures);
+        System.exit(failures == 0 && cases >= FEWEST_CASES && errors >= FEWEST_ERRORS ? 0 : 1);
+    }
+}
