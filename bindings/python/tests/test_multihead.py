@@ -72,6 +72,12 @@ def test_from_safetensors(tmp_path, rng):
     loaded = MultiheadAttention.from_safetensors(path, "block.attn.", num_heads=2, batch_first=True)
     arrays = [rng.normal(size=(2, 3, width)).astype("float32") for width in (8, 5, 6)]
     np.testing.assert_array_equal(layer(*arrays)[0], loaded(*arrays)[0])
+    with pytest.raises(libattention.Error, match="num_heads: not in the metadata"):
+        MultiheadAttention.from_safetensors(path, "block.attn.")
+    state = layer.state_dict()
+    save_file(state, path, metadata={"num_heads": "2"})
+    told = MultiheadAttention.from_safetensors(path, batch_first=True)
+    np.testing.assert_array_equal(layer(*arrays)[0], told(*arrays)[0])
     with pytest.raises(libattention.Error, match=r"prefix: no other\.out_proj\.weight"):
         MultiheadAttention.from_safetensors(path, "other.", num_heads=2)
 

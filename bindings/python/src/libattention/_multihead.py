@@ -164,29 +164,31 @@ class MultiheadAttention:
 
     @classmethod
     def from_safetensors(
-        cls, path: str | Path, prefix: str = "", *, num_heads: int, **options: Any
+        cls, path: str | Path, prefix: str = "", *, num_heads: int | None = None, **options: Any
     ) -> MultiheadAttention:
         """A layer from the tensors of a file whose names are `prefix` and PyTorch's.
 
-        Sizes, biases and dtype are the file's; the number of heads is in no file. Needs the
-        safetensors package.
+        Sizes, biases and dtype are the file's. Needs the safetensors package.
 
         Args:
             path: of the file
             prefix: for example "encoder.layers.0.self_attn."
-            num_heads: query heads
+            num_heads: query heads; None: as the file's metadata say, if they do
             options: add_zero_attn, batch_first and others that no tensor tells
         """
-        from safetensors.numpy import load_file
+        from safetensors import safe_open
 
-        state = {
-            name.removeprefix(prefix): array
-            for name, array in load_file(path).items()
-            if name.startswith(prefix)
-        }
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            state = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+            heads = (file.metadata() or {}).get("num_heads") if num_heads is None else num_heads
         output = state.get("out_proj.weight")
         if output is None:
             raise Error(lib.ATTN_ERROR_PARAMETER, f"prefix: no {prefix}out_proj.weight in {path}")
+        if heads is None:
+            raise Error(
+                lib.ATTN_ERROR_VALUE, f"num_heads: not in the metadata of {path}; pass num_heads="
+            )
         dims = {
             f"{which}dim": state[name].shape[1]
             for which in "qkv"
@@ -194,10 +196,10 @@ class MultiheadAttention:
         }
         layer = cls(
             output.shape[0],
-            num_heads,
+            int(heads),
             bias="out_proj.bias" in state,
             add_bias_kv="bias_k" in state,
-            dtype=output.dtype.name,  # type: ignore[arg-type]
+            dtype=output.dtype.name,
             **{**dims, **options},
         )
         layer.load_state_dict(state)

@@ -38,6 +38,11 @@ class Described(NamedTuple):
     strides: tuple[int, ...]
 
 
+def _describe(*parts: Any) -> Described:
+    """As Described(...), in half the time: this is done for every tensor of every call."""
+    return tuple.__new__(Described, parts)
+
+
 class Kind(Protocol):
     """One library's arrays."""
 
@@ -68,12 +73,12 @@ class NumPyKind:
                 f"{name}: strides {array.strides} are not multiples of {array.itemsize} bytes; "
                 f"pass {name}.copy()"
             )
-        return Described(_address_of(array), dtype, array.shape, strides)
+        return _describe(_address_of(array), dtype, array.shape, strides)
 
     def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
         array = np.empty(shape, self._dtypes[dtype])
         strides = _element_strides(array.strides, array.itemsize) or ()
-        return array, Described(_address_of(array), dtype, shape, strides)
+        return array, _describe(_address_of(array), dtype, shape, strides)
 
 
 def _address_of(array: Any) -> int:
@@ -124,11 +129,11 @@ class TorchKind:
             raise unsupported(f"{name}: dtype {array.dtype} is unsupported; {ADVICE}")
         if array.is_neg():
             raise unsupported(f"{name}: is negated lazily; pass {name}.resolve_neg()")
-        return Described(array.data_ptr(), dtype, tuple(array.shape), array.stride())
+        return _describe(array.data_ptr(), dtype, tuple(array.shape), array.stride())
 
     def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
         array = self._torch.empty(shape, dtype=self._dtypes[dtype])
-        return array, Described(array.data_ptr(), dtype, shape, array.stride())
+        return array, _describe(array.data_ptr(), dtype, shape, array.stride())
 
 
 class DlpackKind:
