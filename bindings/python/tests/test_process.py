@@ -71,7 +71,9 @@ def test_a_forked_child_computes():
 
 def test_ctrl_c_is_raised_when_the_call_returns():
     program = """
-        import numpy, libattention, sys
+        import numpy, libattention, signal, sys
+        # A process in the background may have been started with the signal ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         qkv = numpy.ones((3, 1, 2, 4096, 64), "float32")
         print("ready", flush=True)
         try:
@@ -80,13 +82,15 @@ def test_ctrl_c_is_raised_when_the_call_returns():
         except KeyboardInterrupt:
             print("interrupted", libattention.scaled_dot_product_attention(*qkv[..., :5, :]).sum())
     """
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdout.readline() == "ready\n"
-    time.sleep(0.2)
-    child.send_signal(signal.SIGINT)
-    output, _ = child.communicate(timeout=60)
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout.readline() == "ready\n"
+            time.sleep(0.2)
+            child.send_signal(signal.SIGINT)
+            output, _ = child.communicate(timeout=60)
+        finally:
+            child.kill()
     assert output.startswith("interrupted 640")
     assert child.returncode == 0
 
