@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         abort();
     }
     for (int64_t i = 0; status == 0 && i < safetensors_count(file); ++i) {
-        sink += touch(safetensors_at(file, i));
+        sink = sink + touch(safetensors_at(file, i));
     }
     safetensors_close(file);
     fuzz_count("safetensors", status == 0);
