@@ -56,7 +56,8 @@ attn_status attni_mask_check(const char *name, const attn_tensor *mask, int32_t 
 }
 
 static const char *element_at(const attni_mask *mask, int64_t offset) {
-    return mask->data + offset * (int64_t)attn_dtype_size_bytes(mask->dtype);
+    return attni_advance((char *)(uintptr_t)mask->data,
+                         offset * (int64_t)attn_dtype_size_bytes(mask->dtype));
 }
 
 static void hide(const attni_mask *mask, int64_t offset, int64_t stride,
