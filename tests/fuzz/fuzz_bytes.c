@@ -31,7 +31,10 @@ int64_t fuzz_odd_number(fuzz_bytes *bytes) {
         return (int64_t)fuzz_byte(bytes) - 16;
     }
     if (choice < 240) {
-        return edges[choice % (sizeof edges / sizeof edges[0])] + (int8_t)fuzz_byte(bytes) / 32;
+        /* Around the edge, and over it. */
+        const int64_t step = (int8_t)fuzz_byte(bytes) / 32;
+        return (int64_t)((uint64_t)edges[choice % (sizeof edges / sizeof edges[0])] +
+                         (uint64_t)step);
     }
     return (int64_t)fuzz_word(bytes);
 }
