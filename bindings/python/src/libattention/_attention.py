@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from operator import is_
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -123,9 +123,8 @@ def output_shape(
     return (*_broadcast(*leads), *tail)
 
 
-def _refuse_dropout(dropout_p: float) -> None:
-    if dropout_p != 0:
-        raise unsupported("dropout_p: expected 0, there is no dropout: this is inference")
+def _refuse_dropout() -> NoReturn:
+    raise unsupported("dropout_p: expected 0, there is no dropout: this is inference")
 
 
 def scaled_dot_product_attention(
@@ -186,8 +185,9 @@ def scaled_dot_product_attention(
     Raises:
         Error: the first argument that does not fit, by name.
     """
-    _refuse_dropout(dropout_p)
-    options = Options(
+    if dropout_p != 0:
+        _refuse_dropout()
+    options = (
         attn_mask,
         is_causal,
         scale,
@@ -205,33 +205,33 @@ def scaled_dot_product_attention(
     described = kind.describe(query, "query", False)
     described_key = kind_of(key, "key").describe(key, "key", False)
     described_value = kind_of(value, "value").describe(value, "value", False)
-    arguments = [
-        views.add(described, query, "query"),
-        views.add(described_key, key, "key"),
-        views.add(described_value, value, "value"),
-    ]
-    has_params = return_lse or return_weights or not all(map(is_, options, NO_OPTIONS))
-    params = make_params(options, views) if has_params else ffi.NULL
-    shape = output_shape(described.shape, described_key.shape, described_value.shape, enable_gqa)
+    query_view = views.add(described, query, "query")
+    key_view = views.add(described_key, key, "key")
+    value_view = views.add(described_value, value, "value")
     dtype = described.dtype
-
-    def new_result(shape: tuple[int, ...]) -> tuple[Any, Any]:
-        array, view = kind.empty(shape, dtype, query)
-        return array, views.add(view, array, "out")
-
+    shape = output_shape(described.shape, described_key.shape, described_value.shape, enable_gqa)
     if out is None:
-        output, output_view = new_result(shape)
+        output, described_output = kind.empty(shape, dtype, query)
+        output_view = views.add(described_output, output, "out")
     else:
         output, output_view = out, views.add_array(out, "out", True)
     results = [output]
+    params = ffi.NULL
+    if return_lse or return_weights or not all(map(is_, options, NO_OPTIONS)):
+        params = make_params(Options._make(options), views)
     if return_lse:
-        lse, params.lse = new_result(shape[:-1])
+        lse, view = kind.empty(shape[:-1], dtype, query)
+        params.lse = views.add(view, lse, "return_lse")
         results.append(lse)
     if return_weights:
-        weights, params.weights = new_result((*shape[:-1], described_key.shape[-2]))
+        weights, view = kind.empty((*shape[:-1], described_key.shape[-2]), dtype, query)
+        params.weights = views.add(view, weights, "return_weights")
         results.append(weights)
     views.finish()
-    status = lib.attn_sdpa(handle_of(context), *arguments, params, output_view, ffi.NULL, 0)
+    handle = ffi.NULL if context is None else handle_of(context)
+    status = lib.attn_sdpa(
+        handle, query_view, key_view, value_view, params, output_view, ffi.NULL, 0
+    )
     if status:
         raise_last_error(status, NAMES)
     return output if len(results) == 1 else tuple(results)
@@ -263,7 +263,8 @@ def explain(
         workspace_bytes, copies (the tensors that go through scratch memory), and
         depends_on_blas_threads.
     """
-    _refuse_dropout(dropout_p)
+    if dropout_p != 0:
+        _refuse_dropout()
     options = Options(
         attn_mask,
         is_causal,

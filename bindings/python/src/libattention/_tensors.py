@@ -30,12 +30,28 @@ CPU = 1  # DLPack's kDLCPU
 
 
 class Described(NamedTuple):
-    """Where an array's elements lie; strides count elements."""
+    """Where an array's elements lie."""
 
     address: int
     dtype: int
     shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    layout: bytes  # what follows the address in an attn_tensor
+
+
+# attn_tensor: the address, and what is the same for many tensors.
+_pack_address = struct.Struct("@Q").pack
+_LAYOUT = struct.Struct("@ii8q8q")
+_TENSOR_BYTES = struct.calcsize("@Q") + _LAYOUT.size
+if ffi.sizeof("attn_tensor") != _TENSOR_BYTES:
+    raise ImportError("libattention: attn_tensor is not as this package expects it")
+
+
+@lru_cache(maxsize=4096)
+def _layout(dtype: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bytes:
+    """Strides count elements. More axes than a view has are left out: Views.add refuses them."""
+    rank = len(shape)
+    padding = (0,) * (MAX_RANK - rank)
+    return _LAYOUT.pack(dtype, rank, *shape[:MAX_RANK], *padding, *strides[:MAX_RANK], *padding)
 
 
 def _describe(*parts: Any) -> Described:
@@ -56,29 +72,47 @@ class Kind(Protocol):
 class NumPyKind:
     """numpy.ndarray."""
 
-    def __init__(self) -> None:
-        names = {np.dtype(name): number for number, name in DTYPE_NAMES.items()}
-        self._numbers = names
-        self._dtypes = {number: dtype for dtype, number in names.items()}
-
     def describe(self, array: Any, name: str, writable: bool) -> Described:
-        dtype = self._numbers.get(array.dtype)
-        if dtype is None:
-            raise _wrong_numpy_dtype(array, name)
+        layout = _numpy_layout(array.dtype, array.shape, array.strides)
+        if layout is None:
+            raise _unusable_numpy(array, name)
         if writable and not array.flags.writeable:
             raise Error(lib.ATTN_ERROR_VALUE, f"{name}: is read-only; pass an array of your own")
-        strides = _element_strides(array.strides, array.itemsize)
-        if strides is None:
-            raise unsupported(
-                f"{name}: strides {array.strides} are not multiples of {array.itemsize} bytes; "
-                f"pass {name}.copy()"
-            )
-        return _describe(_address_of(array), dtype, array.shape, strides)
+        return _describe(_address_of(array), layout[0], array.shape, layout[1])
 
     def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
-        array = np.empty(shape, self._dtypes[dtype])
-        strides = _element_strides(array.strides, array.itemsize) or ()
-        return array, _describe(_address_of(array), dtype, shape, strides)
+        array = np.empty(shape, NUMPY_DTYPES[dtype])
+        return array, self.describe(array, "output", True)
+
+
+NUMPY_DTYPES = {number: np.dtype(name) for number, name in DTYPE_NAMES.items()}
+_NUMPY_NUMBERS = {dtype: number for number, dtype in NUMPY_DTYPES.items()}
+
+
+@lru_cache(maxsize=4096)
+def _numpy_layout(
+    dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> tuple[int, bytes] | None:
+    """The library's number of the dtype, and the layout; None where it has none of either."""
+    number = _NUMPY_NUMBERS.get(dtype)
+    if number is None or any(stride % dtype.itemsize for stride in strides):
+        return None
+    return number, _layout(number, shape, tuple(stride // dtype.itemsize for stride in strides))
+
+
+def _unusable_numpy(array: Any, name: str) -> Error:
+    if array.dtype in _NUMPY_NUMBERS:
+        return unsupported(
+            f"{name}: strides {array.strides} are not multiples of {array.itemsize} bytes; "
+            f"pass {name}.copy()"
+        )
+    native = array.dtype.newbyteorder("=")
+    if native in (np.dtype("float32"), np.dtype("float64")):
+        return unsupported(
+            f"{name}: byte order of {array.dtype.str} is not this machine's; "
+            f"pass {name}.astype({native.name!r})"
+        )
+    return unsupported(f"{name}: dtype {array.dtype} is unsupported; {ADVICE}")
 
 
 def _address_of(array: Any) -> int:
@@ -87,23 +121,6 @@ def _address_of(array: Any) -> int:
         return int(ffi.cast("uintptr_t", ffi.from_buffer(array)))
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-@lru_cache(maxsize=1024)
-def _element_strides(strides: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
-    if any(stride % itemsize for stride in strides):
-        return None
-    return tuple(stride // itemsize for stride in strides)
-
-
-def _wrong_numpy_dtype(array: Any, name: str) -> Error:
-    native = array.dtype.newbyteorder("=")
-    if native in (np.dtype("float32"), np.dtype("float64")):
-        return unsupported(
-            f"{name}: byte order of {array.dtype.str} is not this machine's; "
-            f"pass {name}.astype({native.name!r})"
-        )
-    return unsupported(f"{name}: dtype {array.dtype} is unsupported; {ADVICE}")
 
 
 class TorchKind:
@@ -129,11 +146,13 @@ class TorchKind:
             raise unsupported(f"{name}: dtype {array.dtype} is unsupported; {ADVICE}")
         if array.is_neg():
             raise unsupported(f"{name}: is negated lazily; pass {name}.resolve_neg()")
-        return _describe(array.data_ptr(), dtype, tuple(array.shape), array.stride())
+        shape = tuple(array.shape)
+        return _describe(array.data_ptr(), dtype, shape, _layout(dtype, shape, array.stride()))
 
     def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
         array = self._torch.empty(shape, dtype=self._dtypes[dtype])
-        return array, _describe(array.data_ptr(), dtype, shape, array.stride())
+        layout = _layout(dtype, shape, array.stride())
+        return array, _describe(array.data_ptr(), dtype, shape, layout)
 
 
 class DlpackKind:
@@ -200,20 +219,6 @@ def integers(values: Any, name: str) -> Any:
     return values
 
 
-# attn_tensor: the address, and what is the same for many tensors.
-_pack_address = struct.Struct("@Q").pack
-_LAYOUT = struct.Struct("@ii8q8q")
-_TENSOR_BYTES = struct.calcsize("@Q") + _LAYOUT.size
-if ffi.sizeof("attn_tensor") != _TENSOR_BYTES:
-    raise ImportError("libattention: attn_tensor is not as this package expects it")
-
-
-@lru_cache(maxsize=1024)
-def _packed_layout(dtype: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bytes:
-    padding = (0,) * (MAX_RANK - len(shape))
-    return _LAYOUT.pack(dtype, len(shape), *shape, *padding, *strides, *padding)
-
-
 class Views:
     """The attn_tensor structs of one call, side by side, and what they refer to. They are written
     all at once by finish, which has to come before the call."""
@@ -227,15 +232,15 @@ class Views:
 
     def add(self, view: Described, owner: Any, name: str) -> Any:
         """A pointer to the struct of a view; `owner` lives as long as this object."""
-        address, dtype, shape, strides = view
+        address, _, shape, layout = view
         if len(shape) > MAX_RANK:
             raise Error(
                 lib.ATTN_ERROR_VALUE, f"{name}: expected at most {MAX_RANK} axes, got {len(shape)}"
             )
-        pointer = self._structs + len(self._kept)
-        self._parts.append(_pack_address(address))
-        self._parts.append(_packed_layout(dtype, shape, strides))
-        self._kept.append(owner)
+        kept = self._kept
+        pointer = self._structs + len(kept)
+        self._parts += (_pack_address(address), layout)
+        kept.append(owner)
         return pointer
 
     def add_array(self, array: Any, name: str, writable: bool = False) -> Any:
