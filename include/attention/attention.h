@@ -15,8 +15,8 @@
  *     float q[2][4] = {...}, k[3][4] = {...}, v[3][4] = {...}, out[2][4];
  *     attn_tensor query, key, value, output;
  *     int64_t query_shape[] = {2, 4}, key_shape[] = {3, 4};
- *     if (attn_tensor_init(&query, q, ATTN_DTYPE_FLOAT32, 2, query_shape) || attn_tensor_init(&key,
- * k, ATTN_DTYPE_FLOAT32, 2, key_shape)
+ *     if (attn_tensor_init(&query, q, ATTN_DTYPE_FLOAT32, 2, query_shape)
+ *         || attn_tensor_init(&key, k, ATTN_DTYPE_FLOAT32, 2, key_shape)
  *         || attn_tensor_init(&value, v, ATTN_DTYPE_FLOAT32, 2, key_shape)
  *         || attn_tensor_init(&output, out, ATTN_DTYPE_FLOAT32, 2, query_shape)
  *         || attn_sdpa(NULL, &query, &key, &value, NULL, &output, NULL, 0))

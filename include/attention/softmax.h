@@ -85,8 +85,9 @@ typedef struct attn_softmax_params {
  *            broadcastable; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW;
  *            ATTN_ERROR_WORKSPACE; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a
  *            newer params struct.
- * Threads    safe while no other thread writes the tensors. Since 0.1. Defined by torch.softmax
- *            and, for empty rows, by the safe softmax of torch scaled_dot_product_attention.
+ * Threads    safe while no other thread writes the tensors.
+ * Since 0.1. Defined by torch.softmax and, for empty rows, by the safe softmax of torch
+ * scaled_dot_product_attention.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_softmax(attn_context *context, const attn_tensor *input,
                                                   const attn_softmax_params *params,

@@ -2,11 +2,13 @@
  *
  * tensor.h: the one way in which memory is handed to the library: a view that owns nothing.
  *
- * A view says where an element lies:  address(i0, i1, ...) = data + (i0 * strides[0] + i1 *
- * strides[1] + ...) * element size. Strides count elements, not bytes, and may have any sign: a
- * transposed, sliced, reversed or broadcast array is a view, never a copy. A stride of 0 repeats an
- * element along the axis; only inputs may do that. `data` is the address of element (0, 0, ...), at
- * any alignment.
+ * A view says where an element lies:
+ *
+ *     address(i0, i1, ...) = data + (i0 * strides[0] + i1 * strides[1] + ...) * element size
+ *
+ * Strides count elements, not bytes, and may have any sign: a transposed, sliced, reversed or
+ * broadcast array is a view, never a copy. A stride of 0 repeats an element along the axis; only
+ * inputs may do that. `data` is the address of element (0, 0, ...), at any alignment.
  *
  * The struct is frozen: it never grows, so it may be embedded, copied and put in arrays. It is
  * close to DLPack's DLTensor on purpose. Only the first `rank` entries of shape and strides are
@@ -59,8 +61,9 @@ ATTN_API size_t attn_dtype_size_bytes(int32_t dtype);
  * data     kept as it is, may be NULL
  * shape    `rank` lengths; may be NULL when rank is 0
  *
- * Example: float x[2][3]; int64_t shape[] = {2, 3}; attn_tensor_init(&t, x, ATTN_DTYPE_FLOAT32, 2,
- * shape);
+ *     float x[2][3];
+ *     int64_t shape[] = {2, 3};
+ *     status = attn_tensor_init(&tensor, x, ATTN_DTYPE_FLOAT32, 2, shape);
  *
  * Errors: ATTN_ERROR_NULL tensor or shape; ATTN_ERROR_DTYPE unknown dtype; ATTN_ERROR_VALUE rank
  * outside 0..8 or a negative length; ATTN_ERROR_OVERFLOW the tensor's bytes exceed INT64_MAX. On an
