@@ -69,7 +69,7 @@ NR == FNR {
     } else if ($1 == "word" || $1 == "call") {
         where[++rules] = $2
         expression[rules] = "(^|[^A-Za-z0-9_])(" $3 ")" ($1 == "call" ? "[ \t]*\\(" : "($|[^A-Za-z0-9_])")
-    } else if ($0 !~ /^(#|$)/) {
+    } else if ($1 != "copies" && $0 !~ /^(#|$)/) {
         report(FNR, "not a rule: " $0)
     }
     next
@@ -95,8 +95,14 @@ NR == FNR {
 ' "$rules" "${sources[@]}")
 
 # A file is named without its folder in talk, in messages and in headings.
-duplicates=$(find src cli bench tests -type f ! -name CMakeLists.txt ! -name README.md 2>/dev/null | awk -F/ '
-{ if ($NF in first) printf "%s:1: has the name of %s\n", $0, first[$NF]; else first[$NF] = $0 }')
+duplicates=$(find src cli bench tests -type f ! -name CMakeLists.txt ! -name README.md 2>/dev/null | awk '
+NR == FNR { if ($1 == "copies") copies[$2]; next }
+{
+    for (path in copies) if (match($0, path) == 1) next
+    name = $0
+    sub(/.*\//, "", name)
+    if (name in first) printf "%s:1: has the name of %s\n", $0, first[name]; else first[name] = $0
+}' "$rules" -)
 
 if [[ -n $violations$duplicates ]]; then
     printf '%s\n' "$violations" "$duplicates" | sed '/^$/d'

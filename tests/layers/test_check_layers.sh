@@ -30,6 +30,8 @@ write examples/01_sdpa.c '#include <attention/attention.h>'
 write tests/tensor/test_tensor.c '#include "tensor/tensor.h"'
 write tests/tensor/CMakeLists.txt ''
 write tests/gemm/CMakeLists.txt ''
+write tests/abi/0.1/include/attention/error.h ''
+write tests/abi/0.2/include/attention/error.h ''
 
 if ! report=$("$check" "$tree"); then
     echo "a tree that keeps the rules: expected no report, got:"
@@ -93,11 +95,15 @@ expect_report src/base/planted.c 'FILE *file = NULL;' '"FILE" belongs to nowhere
 expect_report src/gemm/planted.c 'openblas_set_num_threads(1);' '"openblas_set_num_threads" belongs to nowhere'
 expect_report src/base/planted.c 'x = 1; /* why */ abort(); /* y' '"abort" belongs to nowhere'
 
-write tests/sdpa/error.c ''
-report=$("$check" "$tree") && report="no failure; $report"
-if [[ $report != *"error.c:1: has the name of "*"error.c" || $report == *$'\n'* ]]; then
-    echo "two files of one name: got: $report"
-    failed=1
-fi
+# A release's copies lie in its own folder and nowhere else.
+for twin in tests/sdpa/error.c tests/abi/error.c tests/sdpa/tests/abi/0.1/error.c; do
+    write "$twin" ''
+    report=$("$check" "$tree") && report="no failure; $report"
+    if [[ $report != *"error.c:1: has the name of "*"error.c" || $report == *$'\n'* ]]; then
+        echo "two files of one name, with $twin: got: $report"
+        failed=1
+    fi
+    rm "$tree/$twin"
+done
 
 exit $failed

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * attention.h: everything, and a one-page tour. It declares nothing of its own.
+ *
+ *   status.h      every call returns a status; attn_last_error() says in one line what was wrong
+ *   tensor.h      attn_tensor: a view of your memory; nothing is owned or copied
+ *   context.h     threads, memory, kernels; NULL means the defaults
+ *   softmax.h     mask kinds and the masked row softmax
+ *   sdpa.h        attn_sdpa: attention on query, key, value
+ *   multihead.h   attn_mha: torch.nn.MultiheadAttention and its generalisations
+ *   version.h     which version this is
+ *
+ * The shortest program that attends (one head, 2 queries over 3 keys of 4 features):
+ *
+ *     float q[2][4] = {...}, k[3][4] = {...}, v[3][4] = {...}, out[2][4];
+ *     attn_tensor query, key, value, output;
+ *     int64_t query_shape[] = {2, 4}, key_shape[] = {3, 4};
+ *     if (attn_tensor_init(&query, q, ATTN_DTYPE_FLOAT32, 2, query_shape)
+ *         || attn_tensor_init(&key, k, ATTN_DTYPE_FLOAT32, 2, key_shape)
+ *         || attn_tensor_init(&value, v, ATTN_DTYPE_FLOAT32, 2, key_shape)
+ *         || attn_tensor_init(&output, out, ATTN_DTYPE_FLOAT32, 2, query_shape)
+ *         || attn_sdpa(NULL, &query, &key, &value, NULL, &output, NULL, 0))
+ *         fprintf(stderr, "%s\n", attn_last_error());
+ *
+ * Options go into a zeroed struct whose first field is its size:
+ *
+ *     attn_sdpa_params params = {.struct_size = sizeof params, .is_causal = 1};
+ *
+ * Rules that hold everywhere. Counts and strides are elements (int64_t), sizes in bytes end in
+ * _bytes. Enums travel as int32_t. A zeroed option is PyTorch's default. A struct_size of 0 or
+ * below the first release's is an error; a smaller struct than this version's leaves the newer
+ * options at their defaults; a larger one is accepted if what this version does not know is zero,
+ * else ATTN_ERROR_UNSUPPORTED. Memory the library returns is freed by attn_*_destroy only.
+ */
+#ifndef ATTENTION_ATTENTION_H
+#define ATTENTION_ATTENTION_H
+
+#include <attention/context.h>
+#include <attention/export.h>
+#include <attention/multihead.h>
+#include <attention/sdpa.h>
+#include <attention/softmax.h>
+#include <attention/status.h>
+#include <attention/tensor.h>
+#include <attention/version.h>
+
+#endif

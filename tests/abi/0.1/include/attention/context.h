@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * context.h: the settings calls run under: threads, memory, and which engine, kernels and matrix
+ * product to use.
+ *
+ * Every computing function takes a context; NULL means the process's default context, which is made
+ * on first use from the environment variables below and lives until the process ends. A context may
+ * be used by any number of threads at once: a call that finds its threads busy with another call
+ * computes on its own thread instead of waiting.
+ *
+ * Environment, read once, at the default context's first use; a bad value makes every call with the
+ * default context fail with ATTN_ERROR_VALUE (or ATTN_ERROR_UNSUPPORTED for kernels this CPU lacks)
+ * until the process ends or it is corrected:
+ *   ATTN_NUM_THREADS   threads of the default context, 1 to 1024; unset or empty: as num_threads = 0
+ *                      below
+ *   ATTN_KERNELS       kernels of the default context by name; unset or empty: the best the CPU has
+ *
+ * Results do not depend on num_threads. The library never changes the number of threads BLAS uses:
+ * it is the caller's to set, and where a matrix product is computed by BLAS the last bits may
+ * depend on it (attn_sdpa_report says so for a call). By default BLAS is left to the attention of
+ * float64; a context with ATTN_GEMM_NATIVE calls no BLAS at all.
+ *
+ * After fork() the child computes on its calling thread only, with every context of its parent.
+ */
+#ifndef ATTENTION_CONTEXT_H
+#define ATTENTION_CONTEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <attention/export.h>
+#include <attention/status.h>
+
+ATTN_BEGIN_DECLS
+
+/* Settings and threads. Opaque; made by attn_context_create. */
+typedef struct attn_context attn_context;
+
+/* How the attention core is computed. */
+enum attn_engine {
+    /* the library chooses: fused for float32, BLAS for float64 */
+    ATTN_ENGINE_AUTO = 0,
+
+    /* blocks of rows: scores by a matrix product, row softmax, weighted values by a matrix
+     * product */
+    ATTN_ENGINE_BLAS = 1,
+
+    /* tiles of scores that never leave the cache (Milakov and Gimelshein, 2018; Dao et al., 2022),
+     * on the context's threads; calls no BLAS. float32 only: attention of float64 tensors under a
+     * context that forces it fails with ATTN_ERROR_UNSUPPORTED */
+    ATTN_ENGINE_FUSED = 2
+};
+
+/* Who computes matrix products. */
+enum attn_gemm {
+    /* the faster one: native for the projections of multi-head attention; BLAS, where the library
+     * was built with one, for the products of ATTN_ENGINE_BLAS */
+    ATTN_GEMM_DEFAULT = 0,
+
+    /* BLAS for all of them; a layer's copied weights are then put in order anew in each call */
+    ATTN_GEMM_BLAS = 1,
+
+    /* the library's own product for all of them: the same bits whatever BLAS or thread count */
+    ATTN_GEMM_NATIVE = 2
+};
+
+/*
+ * A caller's own thread pool. Must call task(data, index) exactly once for every index in [0,
+ * count), in any order and on any thread (the calling one included), and return after all of them
+ * have returned: 0 then; non-zero if it has called none of them. It may be called from several
+ * threads at once. It must not throw or longjmp through the library.
+ */
+typedef int32_t (*attn_parallel_for)(void *state, int64_t count,
+                                     void (*task)(void *data, int64_t index), void *data);
+
+/* A caller's allocator. Returns memory of `bytes` (> 0) aligned to `alignment` (a power of two) or
+ * NULL; may be called from any thread. */
+typedef void *(*attn_allocate)(void *state, size_t bytes, size_t alignment);
+
+/* Its other half: gets what attn_allocate returned, never NULL, with the same size. */
+typedef void (*attn_deallocate)(void *state, void *memory, size_t bytes);
+
+/* Settings of a context. All zero after struct_size: the defaults. */
+typedef struct attn_context_params {
+    /* sizeof(attn_context_params) */
+    uint64_t struct_size;
+
+    /* 1 to 1024; 0: the CPUs of the affinity mask, within the cgroup's quota. With parallel_for:
+     * how many pieces of scratch memory the fused engine has, each for one item at a time */
+    int32_t num_threads;
+
+    /* enum attn_engine */
+    int32_t engine;
+
+    /* enum attn_gemm */
+    int32_t gemm;
+
+    /* must be 0 */
+    int32_t reserved;
+
+    /* a name from attn_kernels_name(), or NULL for the best the CPU has; copied */
+    const char *kernels;
+
+    /* NULL: the context's own threads, started by the first call that needs them */
+    attn_parallel_for parallel_for;
+
+    /* handed to parallel_for */
+    void *parallel_for_state;
+
+    /* both or neither; NULL: the C library's */
+    attn_allocate allocate;
+
+    /* see allocate */
+    attn_deallocate deallocate;
+
+    /* handed to both */
+    void *allocator_state;
+} attn_context_params;
+
+/* What a context runs with. The caller sets struct_size; the strings are static memory. */
+typedef struct attn_context_info {
+    /* in: sizeof(attn_context_info) */
+    uint64_t struct_size;
+
+    /* 1 where the caller's parallel_for is used */
+    int32_t num_threads;
+
+    /* as set */
+    int32_t engine;
+
+    /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE: who computes the products of ATTN_ENGINE_BLAS */
+    int32_t gemm;
+
+    /* 1 if BLAS admits one caller at a time (a serial or unknown build), else 0 */
+    int32_t blas_is_serial;
+
+    /* name of the kernels in use */
+    const char *kernels;
+
+    /* what the BLAS says of itself, "none" without one */
+    const char *blas;
+} attn_context_info;
+
+/*
+ * Makes a context. params may be NULL: the defaults (the environment is not read: it belongs to the
+ * default context). No thread is started yet. Free it with attn_context_destroy after the last call
+ * that uses it has returned.
+ *
+ * Errors: ATTN_ERROR_NULL context; ATTN_ERROR_VALUE a number or enum out of range, one of
+ * allocate/deallocate without the other; ATTN_ERROR_UNSUPPORTED an engine, gemm or kernels that
+ * this build or CPU does not have, or a newer struct; ATTN_ERROR_MEMORY. On an error *context is
+ * set to NULL if `context` is not NULL. Since 0.1.
+ */
+ATTN_API ATTN_MUST_CHECK attn_status attn_context_create(const attn_context_params *params,
+                                                         attn_context **context);
+
+/* Stops the context's threads and frees it. NULL is allowed. Must not run while a call uses the
+ * context. Since 0.1. */
+ATTN_API void attn_context_destroy(attn_context *context);
+
+/*
+ * Tells what a context (NULL: the default one) runs with. Thread-safe. Errors: ATTN_ERROR_NULL
+ * info; ATTN_ERROR_VALUE info->struct_size too small; for NULL those of making the default context.
+ * Since 0.1.
+ */
+ATTN_API ATTN_MUST_CHECK attn_status attn_context_describe(attn_context *context,
+                                                           attn_context_info *info);
+
+/*
+ * The names of the kernels compiled in and runnable on this CPU, best first: attn_kernels_name(0),
+ * (1), ... and NULL after the last. Static memory; never fails; any thread. Since 0.1.
+ */
+ATTN_API const char *attn_kernels_name(int32_t index);
+
+ATTN_END_DECLS
+
+#endif
