@@ -101,7 +101,9 @@ attn_status attn_context_create(const attn_context_params *params, attn_context 
     }
     *context = NULL;
     attn_context_params known;
-    ATTNI_TRY(attni_struct_read("params", params, sizeof known, sizeof known, &known));
+    ATTNI_TRY(attni_struct_read("params", params,
+                                ATTNI_BYTES_THROUGH(attn_context_params, allocator_state),
+                                sizeof known, &known));
     ATTNI_TRY(check_params(&known));
     const attni_kernel_set *kernels;
     ATTNI_TRY(find_kernels("kernels", known.kernels, &kernels));
@@ -176,7 +178,8 @@ attn_status attni_context_resolve(attn_context *context, attn_context **resolved
 
 attn_status attn_context_describe(attn_context *context, attn_context_info *info) {
     attni_error_clear();
-    ATTNI_TRY(attni_struct_check_output("info", info, sizeof *info));
+    ATTNI_TRY(
+        attni_struct_check_output("info", info, ATTNI_BYTES_THROUGH(attn_context_info, blas)));
     attn_context *resolved;
     ATTNI_TRY(attni_context_resolve(context, &resolved));
     const attn_context_info known = {

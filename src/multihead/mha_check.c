@@ -283,7 +283,8 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
         return attni_fail(ATTN_ERROR_NULL, "layer: expected a layer, got NULL");
     }
     attn_mha_params params;
-    ATTNI_TRY(attni_struct_read("params", given, sizeof params, sizeof params, &params));
+    ATTNI_TRY(attni_struct_read("params", given, ATTNI_BYTES_THROUGH(attn_mha_params, attention),
+                                sizeof params, &params));
     *problem = (attni_mha_problem){.layer = layer, .data_rule = data_rule};
     ATTNI_TRY(attni_sdpa_read_params("params.attention", params.attention, &problem->attention));
     ATTNI_TRY(check_sequences(query, key, value, output, problem));

@@ -148,7 +148,8 @@ attn_status attn_mha_create(attn_context *context, const attn_mha_config *config
                           "config: expected at least embed_dim and num_heads, got NULL");
     }
     attn_mha_config known;
-    ATTNI_TRY(attni_struct_read("config", config, sizeof known, sizeof known, &known));
+    ATTNI_TRY(attni_struct_read("config", config, ATTNI_BYTES_THROUGH(attn_mha_config, reserved),
+                                sizeof known, &known));
     ATTNI_TRY(check_options(&known));
     attn_mha sized = {.allocator = context != NULL ? *attni_context_allocator(context)
                                                    : attni_system_allocator};

@@ -95,7 +95,8 @@ attn_status attn_sdpa_explain(attn_context *context, const attn_tensor *query,
                               const attn_sdpa_params *params, const attn_tensor *output,
                               attn_sdpa_report *report) {
     attni_error_clear();
-    ATTNI_TRY(attni_struct_check_output("report", report, sizeof *report));
+    ATTNI_TRY(
+        attni_struct_check_output("report", report, ATTNI_BYTES_THROUGH(attn_sdpa_report, reason)));
     ATTNI_TRY(attni_context_resolve(context, &context));
     const sdpa_arguments arguments = {query, key, value, params, output};
     attni_sdpa_problem problem;

@@ -18,7 +18,8 @@ enum {
 
 attn_status attni_sdpa_read_params(const char *name, const attn_sdpa_params *given,
                                    attn_sdpa_params *params) {
-    return attni_struct_read(name, given, sizeof *params, sizeof *params, params);
+    return attni_struct_read(name, given, ATTNI_BYTES_THROUGH(attn_sdpa_params, report),
+                             sizeof *params, params);
 }
 
 /* An option's full name, such as "attention.sinks". */
@@ -242,7 +243,7 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
     if (params->report != NULL) {
         char name[NAME_BYTES];
         ATTNI_TRY(attni_struct_check_output(option_name(request, "report", name), params->report,
-                                            sizeof *params->report));
+                                            ATTNI_BYTES_THROUGH(attn_sdpa_report, reason)));
     }
     problem->report = params->report;
     return check_key_lengths(request, problem);

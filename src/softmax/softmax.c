@@ -101,7 +101,8 @@ static attn_status check(const attn_tensor *input, const attn_softmax_params *gi
                          const attn_tensor *output, attni_data_rule data_rule,
                          softmax_problem *problem) {
     attn_softmax_params params;
-    ATTNI_TRY(attni_struct_read("params", given, sizeof params, sizeof params, &params));
+    ATTNI_TRY(attni_struct_read("params", given, ATTNI_BYTES_THROUGH(attn_softmax_params, lse),
+                                sizeof params, &params));
     ATTNI_TRY(attni_check_tensor("input", input, data_rule));
     ATTNI_TRY(attni_check_rank("input", input, 1, ATTN_MAX_RANK));
     ATTNI_TRY(attni_check_float("input", input));
