@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_struct_tails.c: every struct that begins with struct_size, in every function that takes it,
+ * with every size a program of another release may say: smaller than the first release's, from there
+ * to today's, and larger. test_versioned_struct.c has the rule; this finds the function that does
+ * not follow it, or that takes today's size for the first release's.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "errors/mha_fixture.h"
+#include "errors/sdpa_fixture.h"
+#include "errors/softmax_fixture.h"
+
+/* Room for a struct of a later release. */
+enum { TAIL_BYTES = 72, MOST_BYTES = 256 };
+
+typedef struct tail_case {
+    const char *function;
+    const char *name;   /* the struct, as the detail calls it */
+    size_t first_bytes; /* its size in release 0.1, a number that never changes */
+    size_t known_bytes; /* today's */
+    const void *valid;  /* known_bytes to begin with; NULL: all zero */
+    attn_status (*call)(void *given);
+} tail_case;
+
+/* The caller's memory. */
+static union {
+    uint64_t struct_size;
+    unsigned char bytes[MOST_BYTES];
+} given;
+
+static mha_layer layer;
+
+/* ---- the calls; a success has the right numbers ---- */
+
+static attn_status call_context_create(void *params) {
+    attn_context *context = NULL;
+    const attn_status status = attn_context_create(params, &context);
+    attn_context_destroy(context);
+    return status;
+}
+
+static attn_status call_context_describe(void *info) {
+    return attn_context_describe(NULL, info);
+}
+
+static attn_status call_softmax(void *params) {
+    softmax_fixture fixture;
+    softmax_fixture_prepare(&fixture, NULL);
+    fixture.params = params;
+    const attn_status status = softmax_fixture_run(&fixture);
+    if (status == ATTN_OK) {
+        softmax_fixture_assert_values(&fixture);
+    }
+    return status;
+}
+
+static attn_status call_softmax_workspace_bytes(void *params) {
+    softmax_fixture fixture;
+    size_t bytes;
+    softmax_fixture_prepare(&fixture, NULL);
+    fixture.params = params;
+    return softmax_fixture_workspace_bytes(&fixture, &bytes);
+}
+
+static attn_status run_sdpa(const attn_sdpa_params *params) {
+    sdpa_fixture fixture;
+    sdpa_fixture_prepare(&fixture, NULL);
+    fixture.params = params;
+    const attn_status status = sdpa_fixture_run(&fixture);
+    if (status == ATTN_OK) {
+        sdpa_fixture_assert_values(&fixture);
+    }
+    return status;
+}
+
+static attn_status call_sdpa(void *params) {
+    return run_sdpa(params);
+}
+
+static attn_status call_sdpa_workspace_bytes(void *params) {
+    sdpa_fixture fixture;
+    size_t bytes;
+    sdpa_fixture_prepare(&fixture, NULL);
+    fixture.params = params;
+    return sdpa_fixture_workspace_bytes(&fixture, &bytes);
+}
+
+static attn_status call_sdpa_explain(void *params) {
+    sdpa_fixture fixture;
+    attn_sdpa_report report = {.struct_size = sizeof report};
+    sdpa_fixture_prepare(&fixture, NULL);
+    fixture.params = params;
+    return sdpa_fixture_explain(&fixture, &report);
+}
+
+static attn_status call_sdpa_report(void *report) {
+    const attn_sdpa_params params = {.struct_size = sizeof params, .report = report};
+    return run_sdpa(&params);
+}
+
+static attn_status call_sdpa_explain_report(void *report) {
+    sdpa_fixture fixture;
+    sdpa_fixture_prepare(&fixture, NULL);
+    return sdpa_fixture_explain(&fixture, report);
+}
+
+static attn_status call_mha_create(void *config) {
+    attn_mha *made = NULL;
+    const attn_status status = attn_mha_create(NULL, config, &made);
+    attn_mha_destroy(made);
+    return status;
+}
+
+static attn_status run_mha(const attn_mha_params *params) {
+    mha_fixture fixture;
+    mha_fixture_prepare(&fixture, NULL, &layer);
+    fixture.params = params;
+    const attn_status status = mha_fixture_run(&fixture);
+    if (status == ATTN_OK) {
+        mha_fixture_assert_values(&fixture);
+    }
+    return status;
+}
+
+static attn_status call_mha_forward(void *params) {
+    return run_mha(params);
+}
+
+static attn_status call_mha_workspace_bytes(void *params) {
+    mha_fixture fixture;
+    size_t bytes;
+    mha_fixture_prepare(&fixture, NULL, &layer);
+    fixture.params = params;
+    return mha_fixture_workspace_bytes(&fixture, &bytes);
+}
+
+static attn_status call_mha_attention(void *attention) {
+    const attn_mha_params params = {.struct_size = sizeof params, .attention = attention};
+    return run_mha(&params);
+}
+
+static attn_status call_mha_attention_report(void *report) {
+    const attn_sdpa_params attention = {.struct_size = sizeof attention, .report = report};
+    const attn_mha_params params = {.struct_size = sizeof params, .attention = &attention};
+    return run_mha(&params);
+}
+
+/* ---- what a struct may be ---- */
+
+static const attn_mha_config valid_config = {
+    .struct_size = sizeof valid_config, .embed_dim = 8, .num_heads = 2};
+
+#define STRUCT(type, release_0_1) .first_bytes = (release_0_1), .known_bytes = sizeof(type)
+
+/* Read by the library. */
+static const tail_case options[] = {
+    {"attn_context_create", "params", STRUCT(attn_context_params, 72), .call = call_context_create},
+    {"attn_softmax", "params", STRUCT(attn_softmax_params, 40), .call = call_softmax},
+    {"attn_softmax_workspace_bytes", "params", STRUCT(attn_softmax_params, 40),
+     .call = call_softmax_workspace_bytes},
+    {"attn_sdpa", "params", STRUCT(attn_sdpa_params, 128), .call = call_sdpa},
+    {"attn_sdpa_workspace_bytes", "params", STRUCT(attn_sdpa_params, 128),
+     .call = call_sdpa_workspace_bytes},
+    {"attn_sdpa_explain", "params", STRUCT(attn_sdpa_params, 128), .call = call_sdpa_explain},
+    {"attn_mha_create", "config", STRUCT(attn_mha_config, 96), .valid = &valid_config,
+     .call = call_mha_create},
+    {"attn_mha_forward", "params", STRUCT(attn_mha_params, 56), .call = call_mha_forward},
+    {"attn_mha_workspace_bytes", "params", STRUCT(attn_mha_params, 56),
+     .call = call_mha_workspace_bytes},
+    {"attn_mha_forward", "params.attention", STRUCT(attn_sdpa_params, 128),
+     .call = call_mha_attention},
+};
+
+/* Filled by the library. */
+static const tail_case results[] = {
+    {"attn_context_describe", "info", STRUCT(attn_context_info, 40), .call = call_context_describe},
+    {"attn_sdpa", "report", STRUCT(attn_sdpa_report, 64), .call = call_sdpa_report},
+    {"attn_sdpa_explain", "report", STRUCT(attn_sdpa_report, 64), .call = call_sdpa_explain_report},
+    {"attn_mha_forward", "attention.report", STRUCT(attn_sdpa_report, 64),
+     .call = call_mha_attention_report},
+};
+
+/* Calls with a struct of `size` bytes: valid options as far as they go, then `tail` bytes, which for
+ * sizes up to today's stand outside the struct. */
+static attn_status call_with(const tail_case *entry, uint64_t size, unsigned char tail) {
+    const size_t kept = size < entry->known_bytes ? (size_t)size : entry->known_bytes;
+    memset(given.bytes, tail, sizeof given.bytes);
+    if (entry->valid != NULL) {
+        memcpy(given.bytes, entry->valid, kept);
+    } else {
+        memset(given.bytes, 0, kept);
+    }
+    given.struct_size = size;
+    return entry->call(&given);
+}
+
+static void options_smaller_than_the_first_release_are_refused(void **state) {
+    const tail_case *entry = *state;
+    for (size_t size = 0; size < entry->first_bytes; ++size) {
+        refusal_assert(entry->function, call_with(entry, size, 0), ATTN_ERROR_VALUE,
+                       refusal_size_line(entry->name, entry->first_bytes, size));
+    }
+}
+
+/* Whatever stands behind the struct is not the library's to read. */
+static void options_of_an_older_release_have_defaults_for_the_rest(void **state) {
+    const tail_case *entry = *state;
+    for (size_t size = entry->first_bytes; size <= entry->known_bytes; ++size) {
+        refusal_assert_ok(entry->function, call_with(entry, size, REFUSAL_CANARY));
+    }
+}
+
+static void options_of_a_newer_release_with_a_zero_tail_are_accepted(void **state) {
+    const tail_case *entry = *state;
+    for (size_t more = 1; more <= TAIL_BYTES; ++more) {
+        refusal_assert_ok(entry->function, call_with(entry, entry->known_bytes + more, 0));
+    }
+}
+
+/* Every byte of the tail; those behind it do not count. */
+static void options_of_a_newer_release_that_are_used_are_refused(void **state) {
+    const tail_case *entry = *state;
+    for (size_t more = 1; more <= TAIL_BYTES; ++more) {
+        refusal_assert(entry->function, call_with(entry, entry->known_bytes + more, 1),
+                       ATTN_ERROR_UNSUPPORTED,
+                       refusal_newer_line(entry->name, entry->known_bytes, entry->known_bytes));
+    }
+    memset(given.bytes + entry->known_bytes, 0, sizeof given.bytes - entry->known_bytes);
+    for (size_t at = entry->known_bytes; at < entry->known_bytes + TAIL_BYTES; ++at) {
+        given.bytes[at] = 0x80;
+        refusal_assert(entry->function, entry->call(&given), ATTN_ERROR_UNSUPPORTED,
+                       refusal_newer_line(entry->name, entry->known_bytes, at));
+        given.bytes[at] = 0;
+    }
+    refusal_assert_ok(entry->function, entry->call(&given));
+}
+
+/* Calls with a struct of `size` bytes to fill, in memory that holds the canary. */
+static attn_status fill(const tail_case *entry, uint64_t size) {
+    refusal_fill(given.bytes, sizeof given.bytes);
+    given.struct_size = size;
+    return entry->call(&given);
+}
+
+static void results_smaller_than_the_first_release_are_refused(void **state) {
+    const tail_case *entry = *state;
+    for (size_t size = 0; size < entry->first_bytes; ++size) {
+        refusal_assert(entry->function, fill(entry, size), ATTN_ERROR_VALUE,
+                       refusal_size_line(entry->name, entry->first_bytes, size));
+        refusal_assert_untouched(entry->name, given.bytes + sizeof size,
+                                 sizeof given.bytes - sizeof size);
+    }
+}
+
+/* struct_size is not changed, so that a program may ask again. */
+static void results_are_filled_as_far_as_the_program_has_room(void **state) {
+    const tail_case *entry = *state;
+    for (size_t size = entry->first_bytes; size <= entry->known_bytes + TAIL_BYTES; ++size) {
+        refusal_assert_ok(entry->function, fill(entry, size));
+        assert_int_equal(given.struct_size, size);
+        const size_t filled = size < entry->known_bytes ? size : entry->known_bytes;
+        refusal_assert_untouched(entry->name, given.bytes + filled, sizeof given.bytes - filled);
+        /* No field of a result is made of canaries alone. */
+        for (size_t at = sizeof size; at + sizeof(int32_t) <= filled; at += sizeof(int32_t)) {
+            static const unsigned char canaries[sizeof(int32_t)] = {REFUSAL_CANARY, REFUSAL_CANARY,
+                                                                    REFUSAL_CANARY, REFUSAL_CANARY};
+            assert_memory_not_equal(given.bytes + at, canaries, sizeof canaries);
+        }
+    }
+}
+
+/* ---- the tests ---- */
+
+/* A test's name says function, struct and condition. */
+static void add(refusal_suite *suite, const tail_case *entry, const char *condition,
+                CMUnitTestFunction run) {
+    static char names[REFUSAL_MAX_TESTS][128];
+    char *name = names[suite->count];
+    snprintf(name, sizeof names[0], "%s_%s_%s", entry->function, entry->name, condition);
+    refusal_suite_add(suite, name, run, entry);
+}
+
+int main(void) {
+    static refusal_suite suite;
+    mha_layer_create(&layer, NULL);
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i) {
+        add(&suite, &options[i], "too_small_is_refused",
+            options_smaller_than_the_first_release_are_refused);
+        add(&suite, &options[i], "older_has_defaults",
+            options_of_an_older_release_have_defaults_for_the_rest);
+        add(&suite, &options[i], "newer_with_zeroes_is_accepted",
+            options_of_a_newer_release_with_a_zero_tail_are_accepted);
+        add(&suite, &options[i], "newer_in_use_is_refused",
+            options_of_a_newer_release_that_are_used_are_refused);
+    }
+    for (size_t i = 0; i < sizeof results / sizeof results[0]; ++i) {
+        add(&suite, &results[i], "too_small_is_refused",
+            results_smaller_than_the_first_release_are_refused);
+        add(&suite, &results[i], "is_filled_as_far_as_it_goes",
+            results_are_filled_as_far_as_the_program_has_room);
+    }
+    const int failed = refusal_suite_run(&suite, "struct_tails");
+    attn_mha_destroy(layer.layer);
+    return failed;
+}
