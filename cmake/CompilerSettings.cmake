@@ -21,6 +21,8 @@ target_compile_definitions(attention_settings INTERFACE _GNU_SOURCE)
 
 if(ATTENTION_SANITIZE)
   target_compile_options(attention_settings INTERFACE
-    -fsanitize=${ATTENTION_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+    $<$<NOT:$<BOOL:$<TARGET_PROPERTY:ATTENTION_UNINSTRUMENTED>>>:-fsanitize=${ATTENTION_SANITIZE}>
+    $<$<NOT:$<BOOL:$<TARGET_PROPERTY:ATTENTION_UNINSTRUMENTED>>>:-fno-sanitize-recover=all>
+    -fno-omit-frame-pointer -g)
   target_link_options(attention_settings INTERFACE -fsanitize=${ATTENTION_SANITIZE})
 endif()

@@ -126,6 +126,11 @@ static inline const float *attni_floats(char *data, int64_t offset) {
     return (const float *)(const void *)attni_advance(data, offset * (int64_t)sizeof(float));
 }
 
+/* The rows of an empty operand are NULL, and stay so. */
+static inline const float *attni_floats_at(const float *first, int64_t offset) {
+    return first == NULL ? NULL : first + offset;
+}
+
 static inline float *attni_floats_to(char *data, int64_t offset) {
     return (float *)(void *)attni_advance(data, offset * (int64_t)sizeof(float));
 }

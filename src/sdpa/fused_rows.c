@@ -20,9 +20,10 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     const attni_stream_kernels *streams = item->engine->kernels->streams;
     const int64_t head_dim = item->engine->problem->head_dim;
     memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
-    streams->score(item->tile, tile_stride(item), panel->count, panel->queries, head_dim,
-                   item->key + (keys->keys.begin - item->block.begin) * item->key_stride,
-                   item->key_stride, keys->count);
+    streams->score(
+        item->tile, tile_stride(item), panel->count, panel->queries, head_dim,
+        attni_floats_at(item->key, (keys->keys.begin - item->block.begin) * item->key_stride),
+        item->key_stride, keys->count);
     if (keys->extra > 0) {
         streams->score(item->tile + keys->count, tile_stride(item), panel->count, panel->queries,
                        head_dim, item->extra_key, item->key_stride, keys->extra);
@@ -133,8 +134,8 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
         panel->is_started = true;
     }
     weigh_common(item, panel, item->tile + skipped,
-                 item->value +
-                     (keys->keys.begin + skipped - item->block.begin) * item->value_key_stride,
+                 attni_floats_at(item->value, (keys->keys.begin + skipped - item->block.begin) *
+                                                  item->value_key_stride),
                  common.end - common.begin, panel->state.rescale);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         attni_fused_add_own_values(item, panel, keys, lane, tile_row(item, lane), 1);

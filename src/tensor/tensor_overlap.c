@@ -97,8 +97,8 @@ attn_status attni_check_writable(const char *name, const attn_tensor *tensor) {
         int32_t smallest = -1;
         int64_t smallest_step = 0;
         for (int32_t axis = 0; axis < tensor->rank; ++axis) {
-            const int64_t step =
-                tensor->strides[axis] < 0 ? -tensor->strides[axis] : tensor->strides[axis];
+            const int64_t stride = attni_stride(tensor, axis);
+            const int64_t step = stride < 0 ? -stride : stride;
             if (!seen[axis] && tensor->shape[axis] > 1 && (smallest < 0 || step < smallest_step)) {
                 smallest = axis;
                 smallest_step = step;

@@ -50,7 +50,7 @@ static void spoil_and_ask(fuzz_bytes *bytes, const factor_set *set, const factor
                           uint64_t seed) {
     mha_call call;
     call_outcome outcome = {0};
-    mha_case_build(chosen, seed, FREE_SHORT, &call);
+    mha_case_build(chosen, seed, FREE_TINY, &call);
     attn_mha *layer = mha_call_layer(&call, &outcome);
     if (layer == NULL) {
         fuzz_fail(set, chosen, seed, outcome.message);
@@ -96,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     if (computes) {
         call_outcome outcome = {0};
-        if (mha_case_run(&set, &chosen, seed, FREE_SHORT, &outcome) != 0) {
+        if (mha_case_run(&set, &chosen, seed, FREE_TINY, &outcome) != 0) {
             fuzz_fail(&set, &chosen, seed, outcome.message);
         }
     } else {

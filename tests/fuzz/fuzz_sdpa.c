@@ -98,7 +98,7 @@ static void spoil_and_ask(fuzz_bytes *bytes, const factor_set *set, const factor
                           uint64_t seed) {
     sdpa_call call;
     spoiled_call spoiled;
-    sdpa_case_build(chosen, seed, FREE_SHORT, &call);
+    sdpa_case_build(chosen, seed, FREE_TINY, &call);
     copy_call(&call, &spoiled);
     const int times = 1 + fuzz_byte(bytes) % MOST_SPOILED;
     for (int i = 0; i < times; ++i) {
@@ -113,7 +113,6 @@ static void spoil_and_ask(fuzz_bytes *bytes, const factor_set *set, const factor
     }
     attn_context *context = case_context(set, chosen);
     ask_about(context, &spoiled);
-    attn_context_destroy(context);
     sdpa_call_destroy(&call);
 }
 
@@ -131,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     if (computes) {
         call_outcome outcome = {0};
-        if (sdpa_case_run(&set, &chosen, seed, FREE_SHORT, &outcome) != 0) {
+        if (sdpa_case_run(&set, &chosen, seed, FREE_TINY, &outcome) != 0) {
             fuzz_fail(&set, &chosen, seed, outcome.message);
         }
     } else {

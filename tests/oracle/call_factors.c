@@ -44,13 +44,15 @@ static const char *const engine_names[] = {"auto", "blas", "fused"};
 static const char *const gemm_names[] = {"default", "native", "blas"};
 static const char *const threads_names[] = {"1", "2", "3", "caller"};
 
-int64_t largest_length(int free_lengths) {
-    return free_lengths == FREE_LONG ? 700 : 70;
+int64_t draw_length(int free_lengths, random_state *random) {
+    static const int64_t largest[] = {[FREE_TINY] = 6, [FREE_SHORT] = 70, [FREE_LONG] = 700};
+    const int is_rare = free_lengths == FREE_TINY && random_between(random, 0, 31) == 0;
+    return random_between(random, 2, is_rare ? 40 : largest[free_lengths]);
 }
 
 int64_t length_of_level(int level, int free_lengths, random_state *random) {
     if (free_lengths != FREE_NONE && level >= FIRST_FREE_LENGTH) {
-        return random_between(random, 2, largest_length(free_lengths));
+        return draw_length(free_lengths, random);
     }
     return strtoll(length_names[level], NULL, 10);
 }

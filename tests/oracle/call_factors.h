@@ -110,12 +110,18 @@ enum workspace_level { WORKSPACE_NONE, WORKSPACE_EXACT, WORKSPACE_UNALIGNED, WOR
 enum threads_level { THREADS_ONE, THREADS_TWO, THREADS_THREE, THREADS_OF_CALLER };
 
 /* Lengths of FACTOR_ROWS and FACTOR_KEYS; those from `first_free_length` on may be replaced by any
- * other length of 2 and up: none, those of small calls, those that cross the blocks of the engines.
- */
+ * other length of 2 and up: none; mostly so small that a million calls take a minute; those of small
+ * calls; those that cross the blocks of the engines. */
 enum { NUM_LENGTH_LEVELS = 6, FIRST_FREE_LENGTH = 2 };
-enum free_lengths { FREE_NONE, FREE_SHORT /* to 70 */, FREE_LONG /* to 700 */ };
+enum free_lengths {
+    FREE_NONE,
+    FREE_TINY /* to 6, rarely to 40 */,
+    FREE_SHORT /* to 70 */,
+    FREE_LONG /* to 700 */
+};
 extern const char *const length_names[NUM_LENGTH_LEVELS];
-int64_t largest_length(int free_lengths);
+/* A length of 2 and up, not of FREE_NONE. */
+int64_t draw_length(int free_lengths, random_state *random);
 int64_t length_of_level(int level, int free_lengths, random_state *random);
 
 /* "none", then the layouts of random_tensor.h. */

@@ -11,7 +11,7 @@
 #include "call_factors.h"
 #include "support/oracle_tensor.h"
 
-enum { WORKSPACE_MARGIN = 64, WORKSPACE_FILL = 0xc3, MOST_MORE = 1000 };
+enum { WORKSPACE_MARGIN = 64, WORKSPACE_FILL = 0xc3, MOST_MORE = 1000, MOST_CONTEXTS = 48 };
 
 /* A caller's pool that has no threads and takes the items from the last to the first. */
 static int32_t run_backwards(void *state, int64_t count, void (*task)(void *data, int64_t index),
@@ -23,7 +23,20 @@ static int32_t run_backwards(void *state, int64_t count, void (*task)(void *data
     return 0;
 }
 
-attn_context *case_context(const factor_set *set, const factor_case *chosen) {
+/* The contexts made so far. */
+static struct kept_context {
+    uint8_t levels[NUM_RUN_FACTORS];
+    attn_context *context;
+} kept[MOST_CONTEXTS];
+static int num_kept;
+
+static void destroy_kept(void) {
+    while (num_kept > 0) {
+        attn_context_destroy(kept[--num_kept].context);
+    }
+}
+
+static attn_context *create_context(const factor_set *set, const factor_case *chosen) {
     const int kernels = chosen->level[FACTOR_KERNELS], threads = chosen->level[FACTOR_THREADS];
     const int32_t gemms[] = {ATTN_GEMM_DEFAULT, ATTN_GEMM_NATIVE, ATTN_GEMM_BLAS};
     const attn_context_params params = {
@@ -40,6 +53,31 @@ attn_context *case_context(const factor_set *set, const factor_case *chosen) {
         abort();
     }
     return context;
+}
+
+/* What contexts differ in. */
+static void context_levels(const factor_case *chosen, uint8_t *levels) {
+    memcpy(levels, chosen->level, NUM_RUN_FACTORS);
+    levels[FACTOR_DTYPE] = levels[FACTOR_WORKSPACE] = 0;
+}
+
+attn_context *case_context(const factor_set *set, const factor_case *chosen) {
+    uint8_t levels[NUM_RUN_FACTORS];
+    context_levels(chosen, levels);
+    for (int i = 0; i < num_kept; ++i) {
+        if (memcmp(kept[i].levels, levels, sizeof levels) == 0) {
+            return kept[i].context;
+        }
+    }
+    if (num_kept == 0) {
+        atexit(destroy_kept);
+    } else if (num_kept == MOST_CONTEXTS) {
+        destroy_kept();
+    }
+    struct kept_context *added = &kept[num_kept++];
+    memcpy(added->levels, levels, sizeof levels);
+    added->context = create_context(set, chosen);
+    return added->context;
 }
 
 watched_workspace workspace_create(const factor_case *chosen, size_t needed_bytes) {

@@ -33,30 +33,38 @@ static void listed_sizes(int level, attn_mha_config *config) {
     config->value_head_dim = sizes[level][4];
 }
 
-static void drawn_sizes(random_state *random, attn_mha_config *config) {
-    const int64_t groups = random_between(random, 1, 3), kv_heads = random_between(random, 1, 4);
+/* `widest` limits every width but that of all heads together. */
+static void drawn_sizes(int64_t widest, random_state *random, attn_mha_config *config) {
+    const int64_t groups = random_between(random, 1, 3),
+                  kv_heads = random_between(random, 1, widest < 40 ? 2 : 4);
     config->num_heads = groups * kv_heads;
     config->num_kv_heads = groups == 1 && random_between(random, 0, 1) ? 0 : kv_heads;
-    config->head_dim = random_between(random, 0, 1) * random_between(random, 1, 20);
-    config->value_head_dim = random_between(random, 0, 1) * random_between(random, 1, 20);
-    config->embed_dim = config->head_dim != 0 ? random_between(random, 1, 40)
-                                              : config->num_heads * random_between(random, 1, 8);
+    config->head_dim = random_between(random, 0, 1) * random_between(random, 1, widest / 2);
+    config->value_head_dim = random_between(random, 0, 1) * random_between(random, 1, widest / 2);
+    config->embed_dim = config->head_dim != 0
+                            ? random_between(random, 1, widest)
+                            : config->num_heads * random_between(random, 1, widest / 5);
+}
+
+static int64_t widest_of(int free_lengths, random_state *random) {
+    return free_lengths == FREE_TINY && random_between(random, 0, 31) != 0 ? 10 : 40;
 }
 
 static void build_config(const factor_case *chosen, int free_lengths, random_state *random,
                          attn_mha_config *config) {
     *config = (attn_mha_config){.struct_size = sizeof *config};
+    const int64_t widest = widest_of(free_lengths, random);
     if (free_lengths) {
-        drawn_sizes(random, config);
+        drawn_sizes(widest, random, config);
     } else {
         listed_sizes(chosen->level[MHA_SIZES], config);
     }
     config->qdim = dim_of_level(chosen->level[MHA_QDIM], config->embed_dim,
-                                free_lengths ? random_between(random, 1, 40) : 5);
+                                free_lengths ? random_between(random, 1, widest) : 5);
     config->kdim = dim_of_level(chosen->level[MHA_KDIM], config->embed_dim,
-                                free_lengths ? random_between(random, 1, 40) : 7);
+                                free_lengths ? random_between(random, 1, widest) : 7);
     config->vdim = dim_of_level(chosen->level[MHA_VDIM], config->embed_dim,
-                                free_lengths ? random_between(random, 1, 40) : 9);
+                                free_lengths ? random_between(random, 1, widest) : 9);
     /* 0 means float32 too. */
     config->dtype = dtype_of_case(chosen) *
                     (dtype_of_case(chosen) == ATTN_DTYPE_FLOAT64 || random_between(random, 0, 1));

@@ -40,7 +40,6 @@ static int call_library(const factor_set *set, const factor_case *chosen, mha_ca
     }
     attn_context *context = case_context(set, chosen);
     const int failed = run_forward(context, layer, chosen, call, outcome);
-    attn_context_destroy(context);
     attn_mha_destroy(layer);
     return failed;
 }

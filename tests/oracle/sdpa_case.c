@@ -52,7 +52,6 @@ static int call_library(const factor_set *set, const factor_case *chosen, sdpa_c
                  check_report(call, bytes, outcome);
         workspace_destroy(&workspace);
     }
-    attn_context_destroy(context);
     return failed;
 }
 

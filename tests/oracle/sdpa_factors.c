@@ -235,7 +235,8 @@ static int64_t feature_count(int64_t of_level, int free_lengths, random_state *r
         return of_level;
     }
     const int is_wide = free_lengths == FREE_LONG && random_between(random, 0, 2) == 0;
-    return random_between(random, 2, is_wide ? 300 : largest_length(FREE_SHORT));
+    return is_wide ? random_between(random, 2, 300)
+                   : draw_length(free_lengths == FREE_LONG ? FREE_SHORT : free_lengths, random);
 }
 
 /* Few rows over so many keys that these are split between threads. */

@@ -232,7 +232,6 @@ static int call_library(const factor_set *set, const factor_case *chosen, softma
                  pool_check(&call->pool, outcome->message, sizeof outcome->message);
         workspace_destroy(&workspace);
     }
-    attn_context_destroy(context);
     return failed;
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/guarded_memory.h"
 #include "support/oracle_tensor.h"
 
 const char *const tensor_layout_names[LAYOUT_NUM_INPUT] = {
@@ -114,7 +115,9 @@ static attn_tensor *pool_add(tensor_pool *pool, int is_output, int32_t dtype, in
     const size_t element_bytes = attn_dtype_size_bytes(dtype);
     const size_t margin = is_output ? MARGIN_BYTES : 0, shift = layout == LAYOUT_UNALIGNED;
     tensor->bytes = margin + shift + (size_t)span * element_bytes + margin;
-    tensor->memory = oracle_allocate((int64_t)tensor->bytes, 1);
+    /* Either end of a tensor is as often the watched one. */
+    tensor->memory =
+        guarded_take(tensor->bytes, (pool->count + span) % 2 ? GUARDED_PAST : GUARDED_BEGIN);
     tensor->before = oracle_allocate((int64_t)tensor->bytes, 1);
     tensor->is_owned = oracle_allocate((int64_t)tensor->bytes, 1);
     memset(tensor->memory, is_output ? GAP_OF_OUTPUT : GAP_OF_INPUT, tensor->bytes);
@@ -135,8 +138,12 @@ attn_tensor *pool_output(tensor_pool *pool, int32_t dtype, int32_t rank, const i
 
 void pool_begin(tensor_pool *pool) {
     for (int t = 0; t < pool->count; ++t) {
-        if (pool->tensors[t].bytes > 0) {
-            memcpy(pool->tensors[t].before, pool->tensors[t].memory, pool->tensors[t].bytes);
+        const watched_tensor *tensor = &pool->tensors[t];
+        if (tensor->bytes > 0) {
+            memcpy(tensor->before, tensor->memory, tensor->bytes);
+        }
+        if (tensor->bytes > 0 && !tensor->is_output) {
+            guarded_set_read_only(tensor->memory, 1);
         }
     }
 }
@@ -158,9 +165,16 @@ int pool_check(const tensor_pool *pool, char *message, size_t message_bytes) {
     return 0;
 }
 
+static void release(watched_tensor *tensor) {
+    if (tensor->memory != NULL && !tensor->is_output) {
+        guarded_set_read_only(tensor->memory, 0);
+    }
+    guarded_give_back(tensor->memory);
+}
+
 void pool_destroy(tensor_pool *pool) {
     for (int t = 0; t < pool->count; ++t) {
-        free(pool->tensors[t].memory);
+        release(&pool->tensors[t]);
         free(pool->tensors[t].before);
         free(pool->tensors[t].is_owned);
     }

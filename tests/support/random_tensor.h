@@ -2,10 +2,11 @@
  *
  * random_tensor.h: tensors of every layout with memory around them that is watched.
  *
- * An input's memory reaches exactly from its lowest to its highest element, so that address
- * sanitizer sees a read outside; what lies between its elements is NaN (bool: true, int64: -1), so
- * that a stray read shows in the result; and all of it must be unchanged after a call. An output's
- * memory has margins, and every byte that belongs to no element must be unchanged.
+ * An input's memory reaches exactly from its lowest to its highest element, and one of them touches a
+ * page without access (guarded_memory.h), so that a read outside is a crash; what lies between its
+ * elements is NaN (bool: true, int64: -1), so that a stray read shows in the result; it is read-only
+ * during a call. An output's memory has margins, and every byte that belongs to no element must be
+ * unchanged.
  */
 #ifndef ATTENTION_TESTS_RANDOM_TENSOR_H
 #define ATTENTION_TESTS_RANDOM_TENSOR_H
