@@ -97,24 +97,26 @@ static void shape_bias(attn_mha *layer, int32_t slot, int64_t length) {
         (attn_tensor){.dtype = layer->dtype, .rank = 1, .shape = {length}, .strides = {1}};
 }
 
+static attn_status fail_too_many_rows(const attn_mha *layer) {
+    return attni_fail(ATTN_ERROR_OVERFLOW,
+                      "num_heads: %lld heads of head_dim=%lld and value_head_dim=%lld exceed 2^63",
+                      (long long)layer->num_heads, (long long)layer->head_dim,
+                      (long long)layer->value_head_dim);
+}
+
 static attn_status shape_slots(attn_mha *layer) {
     int64_t query_rows;
-    int64_t key_rows;
-    int64_t value_rows;
     int64_t context_cols;
+    if (!attni_multiply(layer->num_heads, layer->head_dim, &query_rows) ||
+        !attni_multiply(layer->num_heads, layer->value_head_dim, &context_cols)) {
+        return fail_too_many_rows(layer);
+    }
+    /* These fit: key and value have no more heads. */
+    const int64_t key_rows = layer->num_kv_heads * layer->head_dim;
+    const int64_t value_rows = layer->num_kv_heads * layer->value_head_dim;
     int64_t stacked;
-    const bool fits = attni_multiply(layer->num_heads, layer->head_dim, &query_rows) &&
-                      attni_multiply(layer->num_kv_heads, layer->head_dim, &key_rows) &&
-                      attni_multiply(layer->num_kv_heads, layer->value_head_dim, &value_rows) &&
-                      attni_multiply(layer->num_heads, layer->value_head_dim, &context_cols) &&
-                      attni_add(query_rows, key_rows, &stacked) &&
-                      attni_add(stacked, value_rows, &stacked);
-    if (!fits) {
-        return attni_fail(
-            ATTN_ERROR_OVERFLOW,
-            "num_heads: %lld heads of head_dim=%lld and value_head_dim=%lld exceed 2^63",
-            (long long)layer->num_heads, (long long)layer->head_dim,
-            (long long)layer->value_head_dim);
+    if (!attni_add(query_rows, key_rows, &stacked) || !attni_add(stacked, value_rows, &stacked)) {
+        return fail_too_many_rows(layer);
     }
     if (layer->is_packed) {
         const attn_tensor in_proj_weight = {.dtype = layer->dtype,
