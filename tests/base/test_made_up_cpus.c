@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #if defined(__x86_64__)
-static bool made_up_cpu_supports(const char *feature);
+static int made_up_cpu_supports(const char *feature);
 
 #define __builtin_cpu_supports made_up_cpu_supports
 #endif
@@ -34,7 +34,7 @@ static void every_cpu_has_the_baseline_and_no_unknown_set(void **state) {
 #if defined(__x86_64__)
 static const char *lacking; /* the one feature that the CPU has not, or NULL */
 
-static bool made_up_cpu_supports(const char *feature) {
+static int made_up_cpu_supports(const char *feature) {
     return lacking == NULL || strcmp(feature, lacking) != 0;
 }
 

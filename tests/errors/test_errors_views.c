@@ -136,6 +136,16 @@ static const view_refusal refused[] = {
      .status = ATTN_ERROR_VALUE,
      .line = "start: expected positions within axis 2 of length 8, got 3 of them from 0 by "
              "9223372036854775807"},
+    {.name = "slice_that_ends_beyond_int64_is_refused",
+     .call = call_slice,
+     .tensor = FEATURES,
+     .axis_a = 2,
+     .start = 1,
+     .length = 2,
+     .step = INT64_MAX,
+     .status = ATTN_ERROR_VALUE,
+     .line = "start: expected positions within axis 2 of length 8, got 2 of them from 1 by "
+             "9223372036854775807"},
     {.name = "slice_length_negative_is_refused",
      .call = call_slice,
      .tensor = FEATURES,
