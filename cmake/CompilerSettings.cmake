@@ -26,3 +26,11 @@ if(ATTENTION_SANITIZE)
     -fno-omit-frame-pointer -g)
   target_link_options(attention_settings INTERFACE -fsanitize=${ATTENTION_SANITIZE})
 endif()
+
+# These come after a target's own options. Without optimization every condition of the source is a
+# branch of the program, in kernels too.
+if(ATTENTION_COVERAGE)
+  target_compile_options(attention_settings INTERFACE --coverage -fprofile-update=atomic -O0)
+  target_compile_definitions(attention_settings INTERFACE ATTENTION_COVERAGE=1)
+  target_link_options(attention_settings INTERFACE --coverage)
+endif()

@@ -9,12 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* *result = a * b; false (and *result unspecified) if it does not fit. */
+/* *result = a * b; false (and *result some other number) if it does not fit. */
 static inline bool attni_multiply(int64_t a, int64_t b, int64_t *result) {
     return !__builtin_mul_overflow(a, b, result);
 }
 
-/* *result = a + b; false (and *result unspecified) if it does not fit. */
+/* *result = a + b; false (and *result some other number) if it does not fit. */
 static inline bool attni_add(int64_t a, int64_t b, int64_t *result) {
     return !__builtin_add_overflow(a, b, result);
 }

@@ -121,7 +121,7 @@ static size_t read_group_file(const struct group *group, const char *name, char 
     const int length = snprintf(path, sizeof path, "%s%s%.*s%s", group->root, group->files->mount,
                                 (int)group->name_length, group->name, name);
     text[0] = '\0';
-    return length >= 0 && length < PATH_BYTES ? read_text(path, text, size) : 0;
+    return (size_t)length < sizeof path ? read_text(path, text, size) : 0;
 }
 
 /* The quota of one group alone. */
@@ -169,7 +169,7 @@ int32_t attni_cpu_quota(const char *root) {
     char path[PATH_BYTES];
     char lines[GROUP_LIST_BYTES];
     const int length = snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    if (length < 0 || length >= PATH_BYTES || read_text(path, lines, sizeof lines) == 0) {
+    if ((size_t)length >= sizeof path || read_text(path, lines, sizeof lines) == 0) {
         return ATTNI_CPU_COUNT_MAX;
     }
     int32_t quota = ATTNI_CPU_COUNT_MAX;

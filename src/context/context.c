@@ -215,10 +215,6 @@ bool attni_context_demands_gemm(const attn_context *context) {
     return context->demands_gemm;
 }
 
-int32_t attni_context_threads(const attn_context *context) {
-    return context->num_threads;
-}
-
 int32_t attni_context_slots(const attn_context *context, int64_t count) {
     return (int32_t)attni_clamp(count, 1, context->num_slots);
 }
@@ -249,7 +245,7 @@ static void run_inline(int64_t count, attni_task task, void *data) {
 /* The pool, made if need be; NULL where the context uses none. */
 static attn_status find_pool(attn_context *context, attni_thread_pool **pool) {
     *pool = NULL;
-    if (context->num_threads == 1 || context->parallel_for != NULL) {
+    if (context->num_threads == 1) { /* as where the caller has a parallel_for */
         return ATTN_OK;
     }
     *pool = atomic_load_explicit(&context->pool, memory_order_acquire);

@@ -28,9 +28,6 @@ int32_t attni_context_engine(const attn_context *context);
 int32_t attni_context_gemm(const attn_context *context);
 bool attni_context_demands_gemm(const attn_context *context);
 
-/* Threads a call may use: 1 means that everything runs on the caller. */
-int32_t attni_context_threads(const attn_context *context);
-
 /* Multiply-adds that are not worth waking a thread for, some 20 microseconds. */
 enum { ATTNI_SERIAL_WORK = 1 << 20 };
 

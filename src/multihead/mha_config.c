@@ -83,34 +83,40 @@ static void derive_sizes(const attn_mha_config *config, attn_mha *layer) {
                        layer->vdim == layer->embed_dim;
 }
 
-/* Gives a slot its shape, (rows, cols) or, with cols 0, (rows). */
-static attn_status shape_slot(attn_mha *layer, int32_t slot, int64_t rows, int64_t cols) {
+static attn_status shape_weight(attn_mha *layer, int32_t slot, int64_t rows, int64_t cols) {
     attn_tensor *view = &layer->slots[slot].view;
-    *view = (attn_tensor){.dtype = layer->dtype, .rank = cols > 0 ? 2 : 1, .shape = {rows, cols}};
-    layer->slots[slot].in_strips = cols > 0;
-    view->strides[0] = cols > 0 ? cols : 1;
-    view->strides[1] = cols > 0 ? 1 : 0;
+    *view = (attn_tensor){
+        .dtype = layer->dtype, .rank = 2, .shape = {rows, cols}, .strides = {cols, 1}};
+    layer->slots[slot].in_strips = true;
     return attni_check_extent(attni_mha_slot_name(layer, slot), view);
+}
+
+/* No longer than some weight has rows, whose size was checked. */
+static void shape_bias(attn_mha *layer, int32_t slot, int64_t length) {
+    layer->slots[slot].view =
+        (attn_tensor){.dtype = layer->dtype, .rank = 1, .shape = {length}, .strides = {1}};
+}
+
+static attn_status fail_too_many_rows(const attn_mha *layer) {
+    return attni_fail(ATTN_ERROR_OVERFLOW,
+                      "num_heads: %lld heads of head_dim=%lld and value_head_dim=%lld exceed 2^63",
+                      (long long)layer->num_heads, (long long)layer->head_dim,
+                      (long long)layer->value_head_dim);
 }
 
 static attn_status shape_slots(attn_mha *layer) {
     int64_t query_rows;
-    int64_t key_rows;
-    int64_t value_rows;
     int64_t context_cols;
+    if (!attni_multiply(layer->num_heads, layer->head_dim, &query_rows) ||
+        !attni_multiply(layer->num_heads, layer->value_head_dim, &context_cols)) {
+        return fail_too_many_rows(layer);
+    }
+    /* These fit: key and value have no more heads. */
+    const int64_t key_rows = layer->num_kv_heads * layer->head_dim;
+    const int64_t value_rows = layer->num_kv_heads * layer->value_head_dim;
     int64_t stacked;
-    const bool fits = attni_multiply(layer->num_heads, layer->head_dim, &query_rows) &&
-                      attni_multiply(layer->num_kv_heads, layer->head_dim, &key_rows) &&
-                      attni_multiply(layer->num_kv_heads, layer->value_head_dim, &value_rows) &&
-                      attni_multiply(layer->num_heads, layer->value_head_dim, &context_cols) &&
-                      attni_add(query_rows, key_rows, &stacked) &&
-                      attni_add(stacked, value_rows, &stacked);
-    if (!fits) {
-        return attni_fail(
-            ATTN_ERROR_OVERFLOW,
-            "num_heads: %lld heads of head_dim=%lld and value_head_dim=%lld exceed 2^63",
-            (long long)layer->num_heads, (long long)layer->head_dim,
-            (long long)layer->value_head_dim);
+    if (!attni_add(query_rows, key_rows, &stacked) || !attni_add(stacked, value_rows, &stacked)) {
+        return fail_too_many_rows(layer);
     }
     if (layer->is_packed) {
         const attn_tensor in_proj_weight = {.dtype = layer->dtype,
@@ -119,19 +125,19 @@ static attn_status shape_slots(attn_mha *layer) {
                                             .strides = {layer->embed_dim, 1}};
         ATTNI_TRY(attni_check_extent("in_proj_weight", &in_proj_weight));
     }
-    ATTNI_TRY(shape_slot(layer, ATTNI_Q_WEIGHT, query_rows, layer->qdim));
-    ATTNI_TRY(shape_slot(layer, ATTNI_K_WEIGHT, key_rows, layer->kdim));
-    ATTNI_TRY(shape_slot(layer, ATTNI_V_WEIGHT, value_rows, layer->vdim));
-    ATTNI_TRY(shape_slot(layer, ATTNI_O_WEIGHT, layer->embed_dim, context_cols));
+    ATTNI_TRY(shape_weight(layer, ATTNI_Q_WEIGHT, query_rows, layer->qdim));
+    ATTNI_TRY(shape_weight(layer, ATTNI_K_WEIGHT, key_rows, layer->kdim));
+    ATTNI_TRY(shape_weight(layer, ATTNI_V_WEIGHT, value_rows, layer->vdim));
+    ATTNI_TRY(shape_weight(layer, ATTNI_O_WEIGHT, layer->embed_dim, context_cols));
     if (layer->has_bias) {
-        ATTNI_TRY(shape_slot(layer, ATTNI_Q_BIAS, query_rows, 0));
-        ATTNI_TRY(shape_slot(layer, ATTNI_K_BIAS, key_rows, 0));
-        ATTNI_TRY(shape_slot(layer, ATTNI_V_BIAS, value_rows, 0));
-        ATTNI_TRY(shape_slot(layer, ATTNI_O_BIAS, layer->embed_dim, 0));
+        shape_bias(layer, ATTNI_Q_BIAS, query_rows);
+        shape_bias(layer, ATTNI_K_BIAS, key_rows);
+        shape_bias(layer, ATTNI_V_BIAS, value_rows);
+        shape_bias(layer, ATTNI_O_BIAS, layer->embed_dim);
     }
     if (layer->has_bias_kv) {
-        ATTNI_TRY(shape_slot(layer, ATTNI_BIAS_K, key_rows, 0));
-        ATTNI_TRY(shape_slot(layer, ATTNI_BIAS_V, value_rows, 0));
+        shape_bias(layer, ATTNI_BIAS_K, key_rows);
+        shape_bias(layer, ATTNI_BIAS_V, value_rows);
     }
     return ATTN_OK;
 }

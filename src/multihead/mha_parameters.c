@@ -53,16 +53,18 @@ static bool is_listed(const attn_mha *layer, const parameter *which) {
            (which->listed != LISTED_IF_SEPARATE || !layer->is_packed);
 }
 
+static bool covers(const attn_mha *layer, const parameter *which, int32_t slot) {
+    return slot >= which->first_slot && slot < which->first_slot + which->num_slots &&
+           (which->listed != LISTED_IF_PACKED || layer->is_packed);
+}
+
+/* Some parameter covers each slot. */
 const char *attni_mha_slot_name(const attn_mha *layer, int32_t slot) {
-    for (int32_t i = 0; i < NUM_PARAMETERS; ++i) {
-        const parameter *which = &parameters[i];
-        const bool covers =
-            slot >= which->first_slot && slot < which->first_slot + which->num_slots;
-        if (covers && (which->listed != LISTED_IF_PACKED || layer->is_packed)) {
-            return which->name;
-        }
+    const parameter *which = parameters;
+    while (!covers(layer, which, slot)) {
+        ++which;
     }
-    return "parameter";
+    return which->name;
 }
 
 /* The contiguous shape of a parameter; its data is NULL. */

@@ -8,26 +8,27 @@
 
 /* A dense (N, H, rows, features) tensor whose heads lie side by side, in the memory order of the
  * caller's tensors: (N, rows, H * features) or (rows, N, H * features), so that a projection can
- * write it, or read it, as one matrix. */
+ * write it, or read it, as one matrix.
+ *
+ * N * rows fits int64_t: the caller's tensor has no more rows than 2^61, and there are at most two
+ * extra ones for each N. So do the bytes of a row: they are those of a column of some weight. The
+ * stride between batches or rows may not fit; then either the layout does not, or nothing is there
+ * to be reached by it. */
 static attn_tensor plan_heads(const attni_mha_problem *problem, int64_t heads, int64_t rows,
                               int64_t features, attni_layout *layout, size_t *offset) {
     const int64_t width = heads * features;
-    attn_tensor view = {
-        .dtype = problem->layer->dtype,
+    const int32_t dtype = problem->layer->dtype;
+    int64_t outer_stride;
+    (void)attni_multiply(problem->is_batch_major ? rows : problem->batch, width, &outer_stride);
+    *offset = attni_layout_add(layout, problem->batch * rows,
+                               (size_t)width * attn_dtype_size_bytes(dtype));
+    return (attn_tensor){
+        .dtype = dtype,
         .rank = 4,
         .shape = {problem->batch, heads, rows, features},
-        .strides = {problem->is_batch_major ? rows * width : width, features,
-                    problem->is_batch_major ? width : problem->batch * width, 1},
+        .strides = {problem->is_batch_major ? outer_stride : width, features,
+                    problem->is_batch_major ? width : outer_stride, 1},
     };
-    int64_t num_rows = 0;
-    int64_t row_bytes = 0;
-    const bool fits = attni_multiply(problem->batch, rows, &num_rows) &&
-                      attni_multiply(width, (int64_t)attn_dtype_size_bytes(view.dtype), &row_bytes);
-    if (!fits) {
-        layout->overflow = true;
-    }
-    *offset = attni_layout_add(layout, num_rows, (size_t)row_bytes);
-    return view;
 }
 
 /* (N, rows, H * features) as the projections see it. */
@@ -82,7 +83,7 @@ static size_t shared_bytes(const attni_mha_problem *problem, attni_mha_plan *pla
         plan->projection_offsets[i] = step.bytes;
         attni_projection_add_scratch(problem->layer, i, &plan->projections[i], &step);
         most = step.bytes > most ? step.bytes : most;
-        *overflow = *overflow || step.overflow;
+        *overflow |= step.overflow;
     }
     return most;
 }
@@ -130,11 +131,7 @@ attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_pro
     const attn_mha *layer = problem->layer;
     *plan = (attni_mha_plan){0};
     attni_layout *layout = &plan->layout;
-    int64_t src_rows;
-    if (!attni_add(problem->src_len, problem->extra_cols, &src_rows)) {
-        return attni_fail(ATTN_ERROR_OVERFLOW, "key: S=%lld and the extra columns exceed 2^63",
-                          (long long)problem->src_len);
-    }
+    const int64_t src_rows = problem->src_len + problem->extra_cols;
     plan->query = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->head_dim, layout,
                              &plan->query_offset);
     plan->key = plan_heads(problem, layer->num_kv_heads, src_rows, layer->head_dim, layout,
@@ -150,6 +147,6 @@ attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_pro
     bool overflow = false;
     const size_t shared = shared_bytes(problem, plan, &overflow);
     plan->shared_offset = attni_layout_add(layout, (int64_t)shared, 1);
-    layout->overflow = layout->overflow || overflow;
+    layout->overflow |= overflow;
     return attni_layout_bytes(layout, &bytes);
 }

@@ -48,8 +48,7 @@ static void start_batch(attni_blas_engine *engine, int64_t batch) {
     const attni_sdpa_problem *problem = engine->problem;
     engine->batch = batch;
     engine->visibility = attni_batch_visibility(problem, batch);
-    engine->seen = problem->tgt_len > 0 ? attni_rows_union(&engine->visibility, 0, problem->tgt_len)
-                                        : (attni_interval){0, 0};
+    engine->seen = attni_rows_union(&engine->visibility, 0, problem->tgt_len);
     engine->key_packed_from = NULL;
     engine->value_packed_from = NULL;
 }

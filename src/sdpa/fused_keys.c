@@ -61,15 +61,14 @@ static const float *pack_values(const attni_fused_item *item, const attni_source
     return packed;
 }
 
-static void take_extra_columns(attni_fused_item *item, bool packs_value, float *packed_key,
-                               float *packed_value) {
+/* Only a layer has extra columns, and its keys are dense. */
+static void take_extra_columns(attni_fused_item *item, bool packs_value, float *packed_value) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const int64_t count = problem->extra_cols;
     const int32_t columns = item->engine->kernels->tiles->value_columns;
     const attni_source_rows keys = keys_from(item, problem->src_len);
     const attni_source_rows values = attni_fused_values_from(item, problem->src_len);
-    item->extra_key =
-        item->engine->plan->packs_key ? pack_keys(item, &keys, count, packed_key) : keys.data;
+    item->extra_key = keys.data;
     item->extra_value = packs_value ? pack_values(item, &values, count, packed_value) : values.data;
     item->extra_value_stride = packs_value ? count * columns : columns;
 }
@@ -91,8 +90,7 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     item->value_key_stride = packs_value ? columns : values.row_stride;
     item->value_chunk_stride = packs_value ? count * columns : columns;
     if (problem->extra_cols > 0) {
-        take_extra_columns(item, packs_value, packed_key + count * problem->head_dim,
-                           packed_value + count * plan->sum_stride);
+        take_extra_columns(item, packs_value, packed_value + count * plan->sum_stride);
     }
 }
 

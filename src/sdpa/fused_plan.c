@@ -37,8 +37,8 @@ static int64_t common_divisor(int64_t a, int64_t b) {
 
 /* Query heads that use the same key and value head: the largest number that divides the groups of
  * both; a head axis that repeats one head is a group of all. */
-static int64_t choose_group(const attni_sdpa_problem *problem) {
-    if (problem->average_weights && problem->weights.is_present) {
+static int64_t choose_group(const attni_sdpa_problem *problem, bool averages) {
+    if (averages) {
         return 1; /* heads of a group would meet in one row of weights */
     }
     const int32_t head_axis = problem->batch_rank;
@@ -152,11 +152,9 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
 static attn_status choose_tile(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
                                attni_fused_plan *plan) {
     plan->averages = problem->weights.is_present && problem->average_weights;
-    plan->group = choose_group(problem);
+    plan->group = choose_group(problem, plan->averages);
     plan->num_groups = problem->num_heads / plan->group;
-    if (!attni_multiply(plan->group, problem->tgt_len, &plan->rows)) {
-        return attni_fail(ATTN_ERROR_OVERFLOW, "query: heads of a group times L exceed 2^63");
-    }
+    plan->rows = plan->group * problem->tgt_len; /* fits: they are rows of output */
     plan->by_rows = plan->rows <= ATTNI_STREAM_ROWS && last_stride(problem, &problem->key) == 1 &&
                     last_stride(problem, &problem->value) == 1;
     plan->num_vectors = attni_divide_up(plan->rows, tiles->lanes);
@@ -198,7 +196,7 @@ static void lay_out(const attni_sdpa_problem *problem, int64_t groups, int64_t l
                     attni_fused_plan *plan, attni_layout *layout) {
     attni_layout slot = {0};
     lay_out_slot(problem, lanes, plan, &slot);
-    layout->overflow = layout->overflow || slot.overflow;
+    layout->overflow = slot.overflow;
     plan->slot_bytes = slot.bytes;
     const int64_t partials = plan->num_merges > 0 ? groups * plan->num_splits : 0;
     plan->partials_offset = add_floats(layout, partials * plan->rows, plan->sum_stride + 2);

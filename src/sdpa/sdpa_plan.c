@@ -83,12 +83,8 @@ static void lay_out(const attni_sdpa_problem *problem, attni_sdpa_plan *plan) {
     const size_t element = attn_dtype_size_bytes(problem->dtype);
     const int64_t src_rows = problem->src_len + problem->extra_cols;
     attni_layout *layout = &plan->layout;
-    int64_t score_row_bytes;
-    if (!attni_multiply(src_rows, (int64_t)element, &score_row_bytes)) {
-        layout->overflow = true;
-        return;
-    }
-    plan->scores_offset = attni_layout_add(layout, plan->row_block, (size_t)score_row_bytes);
+    /* A row of scores is no longer than key has elements, so its bytes fit int64_t. */
+    plan->scores_offset = attni_layout_add(layout, plan->row_block, (size_t)src_rows * element);
     plan->empty_offset = attni_layout_add(layout, plan->row_block, 1);
     const bool packs_key = (plan->packs & ATTNI_PACKS_KEY) != 0;
     const bool packs_value = (plan->packs & ATTNI_PACKS_VALUE) != 0;

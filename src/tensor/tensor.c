@@ -135,9 +135,12 @@ attn_status attn_tensor_transpose(const attn_tensor *tensor, int32_t axis_a, int
 
 /* Whether start, start + step, ... (length of them, > 0) all lie in [0, extent). */
 static bool positions_inside(int64_t start, int64_t length, int64_t step, int64_t extent) {
+    if (start < 0 || start >= extent) {
+        return false;
+    }
     int64_t last;
-    return start >= 0 && start < extent && attni_multiply(length - 1, step, &last) &&
-           attni_add(last, start, &last) && last >= 0 && last < extent;
+    return attni_multiply(length - 1, step, &last) && attni_add(last, start, &last) && last >= 0 &&
+           last < extent;
 }
 
 attn_status attn_tensor_slice(const attn_tensor *tensor, int32_t axis, int64_t start,

@@ -32,7 +32,7 @@ static size_t append_axis(char *text, size_t bytes, size_t length, attni_axis ax
 
 const char *attni_shape_text(char *text, int32_t rank, const int64_t *shape) {
     size_t length = (size_t)snprintf(text, ATTNI_SHAPE_TEXT_BYTES, "(");
-    for (int32_t axis = 0; axis < rank && axis < ATTN_MAX_RANK; ++axis) {
+    for (int32_t axis = 0; axis < rank; ++axis) {
         length = append_axis(text, ATTNI_SHAPE_TEXT_BYTES, length, (attni_axis){NULL, shape[axis]},
                              axis == 0);
     }

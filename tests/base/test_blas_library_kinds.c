@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_blas_library_kinds.c: blas_library.c beside made-up libraries. The program is built once for
- * each kind: an OpenBLAS whose answers the test chooses, a BLIS, a library that has no function to
- * ask, and a build that has no BLAS.
+ * each kind: an OpenBLAS whose answers the test chooses, one too old to say whether it has threads, a
+ * BLIS, a library that has no function to ask, and a build that has no BLAS.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,16 +13,20 @@
 
 #include "base/blas_library.h"
 
-#if defined(BLAS_IS_openblas) || defined(BLAS_IS_reference)
+#if defined(BLAS_IS_openblas) || defined(BLAS_IS_old_openblas) || defined(BLAS_IS_reference)
 static char config[80] = "OpenBLAS 9.9.9 DYNAMIC_ARCH NO_AFFINITY Any MAX_THREADS=64";
-static int parallel;
 
 char *made_up_openblas_get_config_here(void);
-int made_up_openblas_get_parallel_here(void);
 
 char *made_up_openblas_get_config_here(void) {
     return config;
 }
+#endif
+
+#if defined(BLAS_IS_openblas) || defined(BLAS_IS_reference)
+static int parallel;
+
+int made_up_openblas_get_parallel_here(void);
 
 int made_up_openblas_get_parallel_here(void) {
     return parallel;
@@ -81,6 +85,9 @@ struct answers {
 
 #if defined(BLAS_IS_blis)
 static const struct answers expected = {true, 64, "BLIS"};
+#elif defined(BLAS_IS_old_openblas)
+static const struct answers expected = {
+    true, 1, "OpenBLAS 9.9.9 DYNAMIC_ARCH NO_AFFINITY Any MAX_THREADS=64"};
 #elif defined(BLAS_IS_unknown)
 static const struct answers expected = {true, 1, "a BLAS that does not tell its name"};
 #else

@@ -211,7 +211,7 @@ static void quota_version_1_has_two_files(void **state) {
 
 static void quota_of_other_controllers_does_not_count(void **state) {
     (void)state;
-    assert_int_equal(QUOTA_OF({"/proc/self/cgroup", "3:cpuacct:/a\n2:cpuset,memory:/a\n"},
+    assert_int_equal(QUOTA_OF({"/proc/self/cgroup", "3:cpuacct:/a\n2:cpuset,net,memory:/a\n"},
                               {"/sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "100000\n"},
                               {"/sys/fs/cgroup/cpu/a/cpu.cfs_period_us", "100000\n"}),
                      NO_LIMIT);
@@ -224,6 +224,26 @@ static void quota_of_both_versions_is_the_smaller(void **state) {
                               {"/sys/fs/cgroup/cpu/a/cpu.cfs_period_us", "100000\n"},
                               {"/sys/fs/cgroup/b/cpu.max", "700000 100000\n"}),
                      6);
+}
+
+/* What does not fit is as if it were not there: groups behind 4095 bytes, digits behind 127. */
+static void quota_in_files_too_long_is_read_as_far_as_it_fits(void **state) {
+    (void)state;
+    char groups[6000];
+    size_t length = (size_t)snprintf(groups, sizeof groups, "0::/a\n");
+    while (length < 5000) {
+        length += (size_t)snprintf(groups + length, sizeof groups - length, "7:memory:/m\n");
+    }
+    snprintf(groups + length, sizeof groups - length, "1:cpu:/b\n");
+    char quota[200];
+    snprintf(quota, sizeof quota, "300000%120s%d", "", 100000); /* the period loses its last 0s */
+    assert_int_equal(QUOTA_OF({"/proc/self/cgroup", groups},
+                              {"/sys/fs/cgroup/a/cpu.max", "300000 100000\n"},
+                              {"/sys/fs/cgroup/cpu/b/cpu.cfs_quota_us", "100000\n"},
+                              {"/sys/fs/cgroup/cpu/b/cpu.cfs_period_us", "100000\n"}),
+                     3);
+    assert_int_equal(
+        QUOTA_OF({"/proc/self/cgroup", "0::/a\n"}, {"/sys/fs/cgroup/a/cpu.max", quota}), NO_LIMIT);
 }
 
 static void quota_of_a_malformed_list_is_no_limit(void **state) {
@@ -287,6 +307,7 @@ int main(void) {
         cmocka_unit_test(quota_version_1_has_two_files),
         cmocka_unit_test(quota_of_other_controllers_does_not_count),
         cmocka_unit_test(quota_of_both_versions_is_the_smaller),
+        cmocka_unit_test(quota_in_files_too_long_is_read_as_far_as_it_fits),
         cmocka_unit_test(quota_of_a_malformed_list_is_no_limit),
         cmocka_unit_test(quota_with_a_very_long_group_name_uses_its_parents),
         cmocka_unit_test(count_follows_the_affinity_mask),

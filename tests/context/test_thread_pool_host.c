@@ -20,6 +20,7 @@
 
 #include "context/thread_pool.h"
 #include "rendezvous.h"
+#include "support/end_of_child.h"
 
 /* ---- signals ---- */
 
@@ -137,7 +138,7 @@ static void use_and_destroy_in_child(attni_thread_pool *pool) {
         wrong += run_and_check(pool);
     }
     attni_thread_pool_destroy(pool);
-    _exit(wrong == 0 ? 0 : 1);
+    end_of_child(wrong == 0 ? 0 : 1);
 }
 
 static void assert_child_succeeds(pid_t child) {
@@ -192,7 +193,7 @@ static void run_in_a_forked_child_is_on_the_calling_thread(void **state) {
         for (int32_t i = 0; i < NUM_ITEMS; i++) {
             elsewhere += ids[i] != getpid();
         }
-        _exit(elsewhere == 0 ? 0 : 1);
+        end_of_child(elsewhere == 0 ? 0 : 1);
     }
     assert_child_succeeds(child);
     attni_thread_pool_destroy(pool);

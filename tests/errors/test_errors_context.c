@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_errors_context.c: what making and describing a context says of settings it refuses, the
- * environment of the default context included, and what calls say when the caller's parallel_for
- * refuses.
+ * environment of the default context included.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -218,6 +217,36 @@ static void destroy_accepts_null(void **state) {
     attn_mha_destroy(NULL);
 }
 
+/* As are those about a layer, and the queries. */
+static void assert_default_refused_of_layers(attn_status status, const char *line) {
+    const attn_mha_config config = {.struct_size = sizeof config, .embed_dim = 1, .num_heads = 1};
+    attn_mha *layer;
+    refusal_assert_ok("attn_mha_create", attn_mha_create(NULL, &config, &layer));
+    float data[2] = {0};
+    const int64_t shape[] = {1, 1};
+    const attn_tensor input = refusal_view(&data[0], ATTN_DTYPE_FLOAT32, 2, shape);
+    const attn_tensor output = refusal_view(&data[1], ATTN_DTYPE_FLOAT32, 2, shape);
+    size_t bytes = 77;
+    refusal_assert("attn_mha_forward",
+                   attn_mha_forward(NULL, layer, &input, &input, &input, NULL, &output, NULL, 0),
+                   status, line);
+    refusal_assert(
+        "attn_mha_workspace_bytes",
+        attn_mha_workspace_bytes(NULL, layer, &input, &input, &input, NULL, &output, &bytes),
+        status, line);
+    refusal_assert("attn_softmax_workspace_bytes",
+                   attn_softmax_workspace_bytes(NULL, &input, NULL, &output, &bytes), status, line);
+    sdpa_fixture sdpa;
+    sdpa_fixture_prepare(&sdpa, NULL);
+    refusal_assert("attn_sdpa_workspace_bytes", sdpa_fixture_workspace_bytes(&sdpa, &bytes), status,
+                   line);
+    attn_sdpa_report report = {.struct_size = sizeof report};
+    refusal_assert("attn_sdpa_explain", sdpa_fixture_explain(&sdpa, &report), status, line);
+    assert_int_equal(bytes, 77);
+    assert_true(data[1] == 0);
+    attn_mha_destroy(layer);
+}
+
 /* Every kind of call with the default context fails while a variable is bad. */
 static void assert_default_refused(attn_status status, const char *line) {
     sdpa_fixture sdpa;
@@ -235,6 +264,7 @@ static void assert_default_refused(attn_status status, const char *line) {
     info.struct_size = sizeof info;
     refusal_assert("attn_context_describe", attn_context_describe(NULL, &info), status, line);
     refusal_assert_untouched("info", &info.num_threads, sizeof info - sizeof info.struct_size);
+    assert_default_refused_of_layers(status, line);
 }
 
 /* The default context is made once, so this is the only test of the program that uses it, and the
@@ -259,11 +289,14 @@ static void bad_environment_is_refused_until_corrected(void **state) {
         setenv("ATTN_NUM_THREADS", threads[i].value, 1);
         assert_default_refused(ATTN_ERROR_VALUE, threads[i].line);
     }
-    setenv("ATTN_NUM_THREADS", "2", 1);
     setenv("ATTN_KERNELS", "abacus", 1);
-    assert_default_refused(
-        ATTN_ERROR_UNSUPPORTED,
-        "ATTN_KERNELS: expected kernels that this build and CPU have (the best are \"...");
+    static const char *const valid[] = {"", "2"}; /* empty is as if it were not there */
+    for (size_t i = 0; i < sizeof valid / sizeof valid[0]; ++i) {
+        setenv("ATTN_NUM_THREADS", valid[i], 1);
+        assert_default_refused(
+            ATTN_ERROR_UNSUPPORTED,
+            "ATTN_KERNELS: expected kernels that this build and CPU have (the best are \"...");
+    }
     setenv("ATTN_KERNELS", "", 1);
     assert_usable(NULL);
     setenv("ATTN_NUM_THREADS", "bad, but no longer read", 1);
@@ -271,81 +304,6 @@ static void bad_environment_is_refused_until_corrected(void **state) {
     attn_context_info info = {.struct_size = sizeof info};
     refusal_assert_ok("attn_context_describe", attn_context_describe(NULL, &info));
     assert_int_equal(info.num_threads, 2);
-}
-
-/* A caller's thread pool that can be told to refuse. */
-typedef struct moody_pool {
-    bool refuses;
-    int calls;
-} moody_pool;
-
-static int32_t moody_parallel_for(void *state, int64_t count,
-                                  void (*task)(void *data, int64_t index), void *data) {
-    moody_pool *pool = state;
-    pool->calls += 1;
-    for (int64_t index = 0; !pool->refuses && index < count; ++index) {
-        task(data, index);
-    }
-    return pool->refuses ? 7 : 0;
-}
-
-/* Calls large enough to be shared among threads. */
-enum { MANY_ROWS = 256, MANY_KEYS = 1024 };
-
-static attn_status run_large_sdpa(attn_context *context) {
-    static float query[MANY_ROWS], key[MANY_KEYS], value[MANY_KEYS], output[MANY_ROWS];
-    const int64_t rows[] = {MANY_ROWS, 1};
-    const int64_t keys[] = {MANY_KEYS, 1};
-    const attn_tensor views[] = {refusal_view(query, ATTN_DTYPE_FLOAT32, 2, rows),
-                                 refusal_view(key, ATTN_DTYPE_FLOAT32, 2, keys),
-                                 refusal_view(value, ATTN_DTYPE_FLOAT32, 2, keys),
-                                 refusal_view(output, ATTN_DTYPE_FLOAT32, 2, rows)};
-    return attn_sdpa(context, &views[0], &views[1], &views[2], NULL, &views[3], NULL, 0);
-}
-
-static attn_status run_large_softmax(attn_context *context) {
-    static float values[MANY_ROWS * MANY_KEYS];
-    const int64_t shape[] = {MANY_ROWS, MANY_KEYS};
-    const attn_tensor view = refusal_view(values, ATTN_DTYPE_FLOAT32, 2, shape);
-    return attn_softmax(context, &view, NULL, &view, NULL, 0);
-}
-
-static attn_status run_large_mha(attn_context *context, const attn_mha *layer) {
-    static float query[MANY_ROWS], key[MANY_KEYS], output[MANY_ROWS];
-    const int64_t rows[] = {MANY_ROWS, 1};
-    const int64_t keys[] = {MANY_KEYS, 1};
-    const attn_tensor views[] = {refusal_view(query, ATTN_DTYPE_FLOAT32, 2, rows),
-                                 refusal_view(key, ATTN_DTYPE_FLOAT32, 2, keys),
-                                 refusal_view(output, ATTN_DTYPE_FLOAT32, 2, rows)};
-    return attn_mha_forward(context, layer, &views[0], &views[1], &views[1], NULL, &views[2], NULL,
-                            0);
-}
-
-static void parallel_for_that_refuses_is_reported(void **state) {
-    (void)state;
-    static const char line[] = "parallel_for: the caller's function returned 7";
-    moody_pool pool = {.refuses = true};
-    attn_context *context;
-    const attn_context_params params = {.struct_size = sizeof params,
-                                        .num_threads = 2,
-                                        .parallel_for = moody_parallel_for,
-                                        .parallel_for_state = &pool};
-    refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
-    attn_mha *layer;
-    const attn_mha_config config = {.struct_size = sizeof config, .embed_dim = 1, .num_heads = 1};
-    refusal_assert_ok("attn_mha_create", attn_mha_create(context, &config, &layer));
-    refusal_assert_ok("attn_mha_init_parameters", attn_mha_init_parameters(layer, 1));
-    refusal_assert("attn_sdpa", run_large_sdpa(context), ATTN_ERROR_THREAD, line);
-    refusal_assert("attn_softmax", run_large_softmax(context), ATTN_ERROR_THREAD, line);
-    refusal_assert("attn_mha_forward", run_large_mha(context, layer), ATTN_ERROR_THREAD, line);
-    assert_true(pool.calls >= 3);
-    pool.refuses = false;
-    refusal_assert_ok("attn_sdpa", run_large_sdpa(context));
-    refusal_assert_ok("attn_softmax", run_large_softmax(context));
-    refusal_assert_ok("attn_mha_forward", run_large_mha(context, layer));
-    assert_usable(context);
-    attn_mha_destroy(layer);
-    attn_context_destroy(context);
 }
 
 static const struct CMUnitTest single_tests[] = {
@@ -357,7 +315,6 @@ static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(describe_leaves_unknown_fields_alone),
     cmocka_unit_test(destroy_accepts_null),
     cmocka_unit_test(bad_environment_is_refused_until_corrected),
-    cmocka_unit_test(parallel_for_that_refuses_is_reported),
 };
 
 int main(void) {

@@ -19,6 +19,7 @@
 #include <attention/tensor.h>
 
 #include "gemm/gemm.h"
+#include "support/end_of_child.h"
 
 enum { NUM_THREADS = 100, NUM_CALLS = 20, MOST_CALLERS = 64 };
 
@@ -240,7 +241,7 @@ static void gate_of_a_forked_child_is_its_own(void **state) {
         are_released = true;
         pthread_mutex_unlock(&mutex);
         alarm(10);
-        _exit(multiply_single() == 30 && multiply_double() == 30 ? 0 : 1);
+        end_of_child(multiply_single() == 30 && multiply_double() == 30 ? 0 : 1);
     }
     release_all();
     pthread_join(thread, NULL);

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "gemm/gemm.h"
 #include "gemm/strips.h"
 #include "placed_matrix.h"
 #include "tensor/element.h"
@@ -84,10 +85,37 @@ static void strips_are_64_bytes_wide(void **state) {
     assert_int_equal(attni_strips_round_up(ATTN_DTYPE_FLOAT64, 17), 24);
 }
 
+/* Bytes of the strips that a product wants: none for a few rows, and no lower number than the right
+ * one where that does not fit. */
+static void strips_wanted_are_those_of_many_rows(void **state) {
+    (void)state;
+    const int64_t far = INT64_C(1) << 40;
+    const struct {
+        int64_t batch, rows, inner, cols, bytes;
+    } cases[] = {
+        {1, 192, 10, 33, 0},
+        {2, 96, 10, 33, 0},
+        {1, 193, 10, 33, 48 * 10 * 4},
+        {2, 97, 10, 32, 32 * 10 * 4},
+        {far, far, 10, 33, 48 * 10 * 4},
+        {1, 193, far, (INT64_C(1) << 21) - 1, INT64_MAX},
+        {1, 193, far, (INT64_C(1) << 21) - 16, ((INT64_C(1) << 21) - 16) * far * 4},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        const attni_gemm_call call = {.dtype = ATTN_DTYPE_FLOAT32,
+                                      .batch = cases[i].batch,
+                                      .rows = cases[i].rows,
+                                      .inner = cases[i].inner,
+                                      .cols = cases[i].cols};
+        assert_true(attni_gemm_strips_bytes(&call) == cases[i].bytes);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strips_hold_every_element_and_give_it_back),
         cmocka_unit_test(strips_are_64_bytes_wide),
+        cmocka_unit_test(strips_wanted_are_those_of_many_rows),
     };
     return cmocka_run_group_tests_name("strips", tests, NULL, NULL);
 }

@@ -122,11 +122,34 @@ static void softcap_beyond_float32_caps_nothing(void **state) {
     }
 }
 
+/* Few rows over many keys, which are split: what all splits have gathered is NaN. */
+static void rows_of_nan_over_split_keys_are_nan(void **state) {
+    (void)state;
+    enum { ROWS = 2, KEYS = 3 * 2048 };
+    static float key[KEYS], value[KEYS];
+    float query[ROWS] = {NAN, 1}, output[ROWS] = {0};
+    for (int64_t i = 0; i < KEYS; ++i) {
+        key[i] = 1;
+        value[i] = 0.5F;
+    }
+    const attn_tensor q = view_of(query, 2, 1, ROWS, 1), k = view_of(key, 2, 1, KEYS, 1);
+    const attn_tensor v = view_of(value, 2, 1, KEYS, 1), o = view_of(output, 2, 1, ROWS, 1);
+    attn_context *context = context_of(ATTN_ENGINE_FUSED);
+    attn_sdpa_report report = {.struct_size = sizeof report};
+    assert_int_equal(attn_sdpa_explain(context, &q, &k, &v, NULL, &o, &report), ATTN_OK);
+    assert_true(report.num_blocks > 1); /* one block of rows, so these are splits */
+    assert_int_equal(attn_sdpa(context, &q, &k, &v, NULL, &o, NULL, 0), ATTN_OK);
+    attn_context_destroy(context);
+    assert_true(isnan(output[0]));
+    assert_true(fabsf(output[1] - 0.5F) < 1e-5F);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(softcap_beyond_float32_caps_nothing),
         cmocka_unit_test(hidden_keys_of_a_row_of_nan_weigh_0),
         cmocka_unit_test(sigmoid_that_underflows_is_not_an_empty_row),
+        cmocka_unit_test(rows_of_nan_over_split_keys_are_nan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -154,6 +154,21 @@ static int64_t broadcast_offset(const attn_tensor *tensor, int32_t count, const 
     return offset;
 }
 
+/* A shape is told as far as there is room, whatever its axes are named. */
+static void shape_of_long_names_is_cut(void **state) {
+    (void)state;
+    char name[3 * ATTNI_SHAPE_TEXT_BYTES];
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    const attni_axis axes[] = {{"N", 2}, {name, 3}, {"S", ATTNI_ANY_LENGTH}};
+    const attn_tensor tensor = {.dtype = ATTN_DTYPE_FLOAT32, .rank = 1, .shape = {5}};
+    assert_int_equal(attni_check_shape("x", &tensor, axes, 3), ATTN_ERROR_SHAPE);
+    static const char beginning[] = "x: expected shape (N=2, nnn";
+    assert_memory_equal(attn_last_error(), beginning, sizeof beginning - 1);
+    assert_in_range(strlen(attn_last_error()), sizeof beginning, 2 * ATTNI_SHAPE_TEXT_BYTES + 60);
+    attni_error_clear();
+}
+
 static bool broadcasts(const attn_tensor *tensor, int32_t count, const attni_axis *axes) {
     bool fits = tensor->rank <= count;
     for (int32_t axis = 0; fits && axis < tensor->rank; ++axis) {
@@ -262,6 +277,7 @@ int main(void) {
         cmocka_unit_test(rank_impossible_is_a_value_else_a_shape_error),
         cmocka_unit_test(dtype_checks_accept_what_they_name),
         cmocka_unit_test(shape_named_axes_are_told),
+        cmocka_unit_test(shape_of_long_names_is_cut),
         cmocka_unit_test(broadcast_strides_agree_with_the_rule),
         cmocka_unit_test(broadcast_refusal_names_both_shapes),
         cmocka_unit_test(lengths_outside_are_found_at_every_place),

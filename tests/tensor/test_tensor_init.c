@@ -243,6 +243,17 @@ static void is_contiguous_null_or_impossible_rank_is_0(void **state) {
     assert_int_equal(attn_tensor_is_contiguous(&view), 0);
 }
 
+/* It is asked about views that nothing has checked. */
+static void is_contiguous_beyond_int64_is_0(void **state) {
+    (void)state;
+    const attn_tensor view = {.data = memory,
+                              .dtype = ATTN_DTYPE_FLOAT32,
+                              .rank = 3,
+                              .shape = {2, INT64_C(1) << 40, INT64_C(1) << 40},
+                              .strides = {1, INT64_C(1) << 40, 1}};
+    assert_int_equal(attn_tensor_is_contiguous(&view), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dtype_sizes_are_those_of_the_header),
@@ -255,6 +266,7 @@ int main(void) {
         cmocka_unit_test(count_is_the_number_of_elements),
         cmocka_unit_test(is_contiguous_agrees_with_the_elements_places),
         cmocka_unit_test(is_contiguous_null_or_impossible_rank_is_0),
+        cmocka_unit_test(is_contiguous_beyond_int64_is_0),
     };
     return cmocka_run_group_tests_name("tensor_init", tests, NULL, NULL);
 }

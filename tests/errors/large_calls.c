@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * large_calls.c: a softmax, attention by both engines, and a layer.
+ */
+#include "large_calls.h"
+
+#include <string.h>
+
+enum { NUM_FLOATS = LARGE_ROWS * LARGE_COLS, HEAD_DIM = 8, EMBED_DIM = 64, NUM_HEADS = 2 };
+
+static attn_tensor matrix(float *data, int64_t rows, int64_t cols) {
+    const int64_t shape[] = {rows, cols};
+    return refusal_view(data, ATTN_DTYPE_FLOAT32, 2, shape);
+}
+
+static attn_status run_softmax(attn_context *context, float *output) {
+    static float values[NUM_FLOATS];
+    refusal_numbers(values, NUM_FLOATS, 1);
+    const attn_tensor from = matrix(values, LARGE_ROWS, LARGE_COLS);
+    const attn_tensor to = matrix(output, LARGE_ROWS, LARGE_COLS);
+    return attn_softmax(context, &from, NULL, &to, NULL, 0);
+}
+
+static attn_status run_sdpa(attn_context *context, float *output) {
+    static float inputs[3][LARGE_ROWS * HEAD_DIM];
+    attn_tensor views[3];
+    for (int i = 0; i < 3; ++i) {
+        refusal_numbers(inputs[i], LARGE_ROWS * HEAD_DIM, i + 2);
+        views[i] = matrix(inputs[i], LARGE_ROWS, HEAD_DIM);
+    }
+    const attn_tensor to = matrix(output, LARGE_ROWS, HEAD_DIM);
+    return attn_sdpa(context, &views[0], &views[1], &views[2], NULL, &to, NULL, 0);
+}
+
+/* Its weights are bound, so that they are put in order on the way. */
+static attn_status run_mha(attn_context *context, float *output) {
+    static float in_weight[3 * EMBED_DIM * EMBED_DIM], out_weight[EMBED_DIM * EMBED_DIM];
+    static float input[LARGE_ROWS * EMBED_DIM];
+    refusal_numbers(in_weight, 3 * EMBED_DIM * EMBED_DIM, 5);
+    refusal_numbers(out_weight, EMBED_DIM * EMBED_DIM, 6);
+    refusal_numbers(input, LARGE_ROWS * EMBED_DIM, 7);
+    const attn_mha_config config = {.struct_size = sizeof config,
+                                    .embed_dim = EMBED_DIM,
+                                    .num_heads = NUM_HEADS,
+                                    .bias = ATTN_OFF};
+    const attn_tensor in = matrix(in_weight, 3 * EMBED_DIM, EMBED_DIM);
+    const attn_tensor out = matrix(out_weight, EMBED_DIM, EMBED_DIM);
+    attn_mha *layer;
+    refusal_assert_ok("attn_mha_create", attn_mha_create(NULL, &config, &layer));
+    refusal_assert_ok("attn_mha_bind_parameter",
+                      attn_mha_bind_parameter(layer, "in_proj_weight", &in));
+    refusal_assert_ok("attn_mha_bind_parameter",
+                      attn_mha_bind_parameter(layer, "out_proj.weight", &out));
+    const attn_tensor from = matrix(input, LARGE_ROWS, EMBED_DIM);
+    const attn_tensor to = matrix(output, LARGE_ROWS, EMBED_DIM);
+    const attn_status status =
+        attn_mha_forward(context, layer, &from, &from, &from, NULL, &to, NULL, 0);
+    attn_mha_destroy(layer);
+    return status;
+}
+
+const large_call large_calls[] = {
+    {"softmax", ATTN_ENGINE_AUTO, run_softmax, 1}, {"sdpa_fused", ATTN_ENGINE_FUSED, run_sdpa, 1},
+    {"sdpa_blas", ATTN_ENGINE_BLAS, run_sdpa, 2},  {"mha_fused", ATTN_ENGINE_FUSED, run_mha, 5},
+    {"mha_blas", ATTN_ENGINE_BLAS, run_mha, 5},
+};
+const size_t num_large_calls = sizeof large_calls / sizeof large_calls[0];
+
+void large_call_expect(const large_call *call, float *output) {
+    const attn_context_params params = {.struct_size = sizeof params,
+                                        .num_threads = 1,
+                                        .engine = call->engine,
+                                        .gemm = ATTN_GEMM_NATIVE};
+    attn_context *context;
+    refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
+    refusal_fill(output, NUM_FLOATS * sizeof *output);
+    refusal_assert_ok(call->name, call->run(context, output));
+    attn_context_destroy(context);
+}
+
+void large_call_assert(const large_call *call, attn_context *context, const float *expected) {
+    static float output[NUM_FLOATS];
+    refusal_fill(output, sizeof output);
+    refusal_assert_ok(call->name, call->run(context, output));
+    assert_memory_equal(output, expected, sizeof output);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_failing_threads.c: calls whose context cannot start its threads. They must write nothing,
+ * and succeed once threads are to be had. Linked so that pthread_create comes from this file.
+ */
+#include <errno.h>
+#include <pthread.h>
+
+#include "large_calls.h"
+
+enum { NUM_THREADS = 3 };
+
+static int threads_left; /* to be started; negative: no limit */
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument) {
+    if (threads_left == 0) {
+        return EAGAIN;
+    }
+    threads_left -= threads_left > 0;
+    return __real_pthread_create(thread, attributes, start, argument);
+}
+
+static void call_without_threads_writes_nothing(void **state) {
+    const large_call *call = *state;
+    static float expected[LARGE_ROWS * LARGE_COLS];
+    static float output[LARGE_ROWS * LARGE_COLS];
+    threads_left = -1;
+    large_call_expect(call, expected);
+    const attn_context_params params = {.struct_size = sizeof params,
+                                        .num_threads = NUM_THREADS,
+                                        .engine = call->engine,
+                                        .gemm = ATTN_GEMM_NATIVE};
+    attn_context *context;
+    refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
+    refusal_fill(output, sizeof output);
+    for (int started = 0; started < NUM_THREADS - 1; ++started) {
+        threads_left = started;
+        refusal_assert(call->name, call->run(context, output), ATTN_ERROR_THREAD,
+                       "num_threads: 3 threads could not be started: ...");
+        refusal_assert_untouched("output", output, sizeof output);
+    }
+    threads_left = NUM_THREADS - 1;
+    large_call_assert(call, context, expected);
+    assert_int_equal(threads_left, 0);
+    attn_context_destroy(context);
+}
+
+int main(void) {
+    static refusal_suite suite;
+    for (size_t i = 0; i < num_large_calls; ++i) {
+        refusal_suite_add(&suite, large_calls[i].name, call_without_threads_writes_nothing,
+                          &large_calls[i]);
+    }
+    return refusal_suite_run(&suite, "threads that cannot be started");
+}
