@@ -23,6 +23,10 @@
  * After fork() the child computes on its calling thread only, with every context of its parent; a
  * context it makes itself has threads of its own.
  *
+ * Calls compute with the caller's rounding mode and flush-to-zero settings, on every thread, and
+ * leave both as they were. Where the mode is not to nearest, u in the bounds under Numerics is 8
+ * times as large; where subnormal numbers are flushed they count as 0.
+ *
  * The library installs no signal handlers, and its threads block every signal, so that handlers run
  * on the caller's threads. A handler that returns changes nothing for the call it interrupts; it
  * must not call the library, nor leave a call by longjmp. A thread must not be cancelled

@@ -7,6 +7,7 @@
  */
 #include <dirent.h>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -166,6 +167,8 @@ int main(int argc, char **argv) {
         return 2;
     }
     const long slack = strtol(argv[2], NULL, 10);
+    /* Else the C library reserves 64 MiB of addresses for a thread, whenever two meet in malloc. */
+    mallopt(M_ARENA_MAX, 1);
     for (int round = 0; round < ROUNDS_TO_SETTLE; ++round) {
         visit(argv[1]);
     }

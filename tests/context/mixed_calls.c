@@ -229,3 +229,25 @@ void mixed_calls_destroy(mixed_calls *calls) {
     free(calls->inputs[0]);
     free(calls->inputs[1]);
 }
+
+static double value_at(int32_t dtype, const void *memory, size_t index) {
+    return dtype == ATTN_DTYPE_FLOAT32 ? (double)((const float *)memory)[index]
+                                       : ((const double *)memory)[index];
+}
+
+double mixed_call_error(const mixed_calls *calls, int which, const void *memory) {
+    const int32_t dtype = rows_of_calls[which].dtype;
+    const size_t count = result_bytes(which) / (size_t)bytes_of(dtype);
+    const double unit = dtype == ATTN_DTYPE_FLOAT32 ? 0x1p-24 : 0x1p-53;
+    double largest = 0;
+    for (size_t i = 0; i < count; ++i) {
+        const double actual = value_at(dtype, memory, i);
+        const double expected = value_at(dtype, calls->expected[which], i);
+        if (actual == expected || (isnan(actual) && isnan(expected))) {
+            continue;
+        }
+        const double error = fabs(actual - expected) / (1 + fabs(expected)) / unit;
+        largest = error <= largest ? largest : isnan(error) ? HUGE_VAL : error;
+    }
+    return largest;
+}

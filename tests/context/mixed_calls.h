@@ -42,4 +42,8 @@ bool mixed_call_is_expected(const mixed_calls *calls, int which, const void *mem
 /* Both in one: 0, or 1 for a failed call or other bits. */
 int mixed_call_mismatch(const mixed_calls *calls, attn_context *context, int which, void *memory);
 
+/* The largest |actual - expected| / (1 + |expected|) of a call's results, in roundoffs of its type.
+ * What is not finite counts 0 if it is equal, or both are NaN, and else is infinite. */
+double mixed_call_error(const mixed_calls *calls, int which, const void *memory);
+
 #endif
