@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
 
 #include "base/blas_library.h"
 #include "base/checked_size.h"
@@ -27,6 +29,7 @@ struct attn_context {
     int32_t engine;
     int32_t gemm;
     bool demands_gemm;                 /* the caller chose it */
+    pid_t creator;                     /* in a forked child of it, the mutex is in any state */
     pthread_mutex_t pool_mutex;        /* held while the pool is made */
     _Atomic(attni_thread_pool *) pool; /* NULL until the first call that needs threads */
 };
@@ -91,6 +94,7 @@ static void set_up(attn_context *context, const attn_context_params *params,
                     : attni_blas_present()            ? ATTN_GEMM_BLAS
                                                       : ATTN_GEMM_NATIVE;
     context->demands_gemm = params->gemm != ATTN_GEMM_DEFAULT;
+    context->creator = getpid();
     atomic_init(&context->pool, NULL);
 }
 
@@ -134,7 +138,23 @@ void attn_context_destroy(attn_context *context) {
  * destroyed. */
 static attn_context default_context = {.pool_mutex = PTHREAD_MUTEX_INITIALIZER};
 static pthread_mutex_t default_mutex = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic pid_t default_process; /* which uses the mutex; 0 until the first call */
 static atomic_bool default_ready;
+
+/* A forked child inherits the mutex as one of its parent's threads may have held it. It starts
+ * afresh when it first finds it taken. */
+static void lock_default(void) {
+    const pid_t process = getpid();
+    pid_t unused = 0;
+    atomic_compare_exchange_strong(&default_process, &unused, process);
+    if (pthread_mutex_trylock(&default_mutex) == 0) {
+        return;
+    }
+    if (atomic_exchange(&default_process, process) != process) {
+        pthread_mutex_init(&default_mutex, NULL);
+    }
+    pthread_mutex_lock(&default_mutex);
+}
 
 /* The environment's number of threads, 0 for none. */
 static attn_status read_num_threads(int32_t *num_threads) {
@@ -169,7 +189,7 @@ attn_status attni_context_resolve(attn_context *context, attn_context **resolved
     if (context != NULL || atomic_load_explicit(&default_ready, memory_order_acquire)) {
         return ATTN_OK;
     }
-    pthread_mutex_lock(&default_mutex);
+    lock_default();
     const attn_status status =
         atomic_load_explicit(&default_ready, memory_order_relaxed) ? ATTN_OK : make_default();
     pthread_mutex_unlock(&default_mutex);
@@ -242,10 +262,12 @@ static void run_inline(int64_t count, attni_task task, void *data) {
     }
 }
 
-/* The pool, made if need be; NULL where the context uses none. */
+/* The pool, made if need be; NULL where the context uses none, as in a forked child: one of its
+ * parent's threads may have been making it. */
 static attn_status find_pool(attn_context *context, attni_thread_pool **pool) {
     *pool = NULL;
-    if (context->num_threads == 1) { /* as where the caller has a parallel_for */
+    /* One thread, as where the caller has a parallel_for. */
+    if (context->num_threads == 1 || getpid() != context->creator) {
         return ATTN_OK;
     }
     *pool = atomic_load_explicit(&context->pool, memory_order_acquire);

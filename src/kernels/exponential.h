@@ -19,16 +19,18 @@ enum { MOST_AT_ONCE = 4 };
 
 /* x = exp(x) for `count` vectors of x <= 0 or NaN: 2^n exp(r), n the integer nearest x / ln 2 and r
  * = x - n ln 2. n ln 2 is taken off in two parts, of which the first is exact, so that it does not
- * matter whether the compiler fuses products and sums. x is bounded below where n becomes -127,
- * whose power of 2 has exponent bits 0: it is 0, as is exp(-inf). The steps go over all vectors at
- * a time, since each waits for the one before. */
+ * matter whether the compiler fuses products and sums. n = -127 has exponent bits 0, so that the
+ * power of 2 is 0, as is exp(-inf). x is bounded below where n is -127, or -128 where the host
+ * rounds downward, which is bounded in turn; a little more, and upward n would be -126. The steps go
+ * over all vectors at a time, since each waits for the one before. */
 INLINE void exponentiate(vector *x, const int count) {
     vector shifted[MOST_AT_ONCE];
     vector series[MOST_AT_ONCE];
     UNROLL
     for (int v = 0; v < count; ++v) {
-        x[v] = larger(broadcast(-0x1.601ap6F), x[v]);
+        x[v] = larger(broadcast(-0x1.602p6F), x[v]);
         shifted[v] = x[v] * 0x1.715476p0F + (ROUND_MAGIC + EXPONENT_BIAS);
+        shifted[v] = larger(broadcast(ROUND_MAGIC), shifted[v]);
     }
     UNROLL
     for (int v = 0; v < count; ++v) {
