@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * replay_files.c: runs a fuzz target on files: the seeds and every crash of the past.
- * Usage: fuzz_TARGET_replay FOLDER
+ * replay_files.c: runs a fuzz target on files: the seeds and every crash of the past; then, if asked
+ * to, for some seconds on random inputs, which at full speed reach where a slow fuzzer's do not.
+ * Usage: fuzz_TARGET_replay FOLDER [SECONDS FIRST_INPUT]
  */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "fuzz_bytes.h"
+#include "support/random.h"
 
-enum { LARGEST_FILE = 1 << 16 };
+enum { LARGEST_FILE = 1 << 16, RANDOM_BYTES = 128 };
 
 static int replay(const char *path) {
     static uint8_t bytes[LARGEST_FILE];
@@ -24,11 +27,30 @@ static int replay(const char *path) {
     return 0;
 }
 
+/* The input is the same for the same number, so that one that fails can be had again. */
+static void run_random(uint64_t number) {
+    uint8_t bytes[RANDOM_BYTES];
+    random_state random = random_seeded(number);
+    for (size_t i = 0; i < sizeof bytes; ++i) {
+        bytes[i] = (uint8_t)random_bits(&random);
+    }
+    LLVMFuzzerTestOneInput(bytes, sizeof bytes);
+}
+
+static void run_for(double seconds, uint64_t first) {
+    const time_t end = time(NULL) + (time_t)seconds;
+    uint64_t number = first;
+    while (time(NULL) < end) {
+        run_random(number++);
+    }
+    printf("inputs %llu to %llu\n", (unsigned long long)first, (unsigned long long)number - 1);
+}
+
 int main(int argc, char **argv) {
-    DIR *folder = argc == 2 ? opendir(argv[1]) : NULL;
+    DIR *folder = argc == 2 || argc == 4 ? opendir(argv[1]) : NULL;
     int count = 0;
     if (folder == NULL) {
-        fprintf(stderr, "usage: replay FOLDER\n");
+        fprintf(stderr, "usage: replay FOLDER [SECONDS FIRST_INPUT]\n");
         return 2;
     }
     for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
@@ -42,6 +64,9 @@ int main(int argc, char **argv) {
         }
     }
     closedir(folder);
+    if (argc == 4) {
+        run_for(strtod(argv[2], NULL), strtoull(argv[3], NULL, 10));
+    }
     printf("%d files\n", count);
     return count == 0;
 }
