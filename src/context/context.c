@@ -5,6 +5,7 @@
 #include "context/context.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -138,20 +139,21 @@ void attn_context_destroy(attn_context *context) {
  * destroyed. */
 static attn_context default_context = {.pool_mutex = PTHREAD_MUTEX_INITIALIZER};
 static pthread_mutex_t default_mutex = PTHREAD_MUTEX_INITIALIZER;
-static _Atomic pid_t default_process; /* which uses the mutex; 0 until the first call */
+static _Atomic pid_t default_process; /* the last to make the mutex anew, or about to; 0 at first */
+static _Atomic pid_t default_mutex_process; /* the process the mutex is good for */
 static atomic_bool default_ready;
 
-/* A forked child inherits the mutex as one of its parent's threads may have held it. It starts
- * afresh when it first finds it taken. */
+/* A forked child inherits the mutex as one of its parent's threads may have held it: the first to
+ * come makes it anew, before anyone in the child can hold it; others wait for that. */
 static void lock_default(void) {
     const pid_t process = getpid();
-    pid_t unused = 0;
-    atomic_compare_exchange_strong(&default_process, &unused, process);
-    if (pthread_mutex_trylock(&default_mutex) == 0) {
-        return;
-    }
-    if (atomic_exchange(&default_process, process) != process) {
+    pid_t before = atomic_load(&default_process);
+    if (before != process && atomic_compare_exchange_strong(&default_process, &before, process)) {
         pthread_mutex_init(&default_mutex, NULL);
+        atomic_store(&default_mutex_process, process);
+    }
+    while (atomic_load(&default_mutex_process) != process) {
+        sched_yield();
     }
     pthread_mutex_lock(&default_mutex);
 }

@@ -20,26 +20,15 @@ enum { NUM_ITEMS = 16 };
 
 static void (*other_caller)(void); /* comes in before the next lock is taken, once */
 
-static void let_in_other(void) {
+int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex) {
     void (*const other)(void) = other_caller;
     other_caller = NULL;
     if (other != NULL) {
         other();
     }
-}
-
-int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
-int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
-int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex) {
-    let_in_other();
     return __real_pthread_mutex_lock(mutex);
-}
-
-int __real_pthread_mutex_trylock(pthread_mutex_t *mutex);
-int __wrap_pthread_mutex_trylock(pthread_mutex_t *mutex);
-int __wrap_pthread_mutex_trylock(pthread_mutex_t *mutex) {
-    let_in_other();
-    return __real_pthread_mutex_trylock(mutex);
 }
 
 /* ---- the default context ---- */
