@@ -50,7 +50,8 @@ static void fill(float *numbers, int count, int period) {
     }
 }
 
-/* Sums without a normaliser grow with the keys, and so does what rounding leaves of them. */
+/* Rounding leaves of a sum of KEYS terms about sqrt(KEYS) = 78 roundoffs of its terms, which are up to
+ * 3: 1.4e-5. A wrong merge is off by percents. Sums without a normaliser grow with the keys. */
 static void every_normalizer_merges_splits(void **state) {
     (void)state;
     static const int64_t lengths[] = {1, 3, MOST_ROWS}; /* by rows, and in lanes */
@@ -66,7 +67,7 @@ static void every_normalizer_merges_splits(void **state) {
             attend(ATTN_ENGINE_BLAS, normalizers[n], lengths[i], expected);
             attend(ATTN_ENGINE_FUSED, normalizers[n], lengths[i], got);
             for (int64_t j = 0; j < lengths[i] * FEATURES; ++j) {
-                assert_true(fabsf(got[j] - expected[j]) <= 1e-6F * scale);
+                assert_true(fabsf(got[j] - expected[j]) <= 2e-5F * scale);
             }
         }
     }
