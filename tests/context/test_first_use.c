@@ -18,7 +18,8 @@
 
 enum { NUM_ITEMS = 16 };
 
-static void (*other_caller)(void); /* comes in before the next lock is taken, once */
+/* Comes in before the next lock of this thread is taken, once. */
+static _Thread_local void (*other_caller)(void);
 
 int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
