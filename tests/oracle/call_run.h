@@ -25,8 +25,8 @@ typedef struct call_outcome {
 typedef int (*case_runner)(const factor_set *set, const factor_case *chosen, uint64_t seed,
                            int free_lengths, call_outcome *outcome);
 
-/* The context the case asks for, kept for other cases: making threads takes longer than most calls. Valid until the next
- * call; for one thread. Ends the program if it cannot be made. */
+/* The context the case asks for, kept for other cases: making threads takes longer than most calls.
+ * Valid until the next call; for one thread. Ends the program if it cannot be made. */
 attn_context *case_context(const factor_set *set, const factor_case *chosen);
 
 /* A caller's workspace between watched margins. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_sdpa_splits.c: few rows over so many keys that the fused engine splits them, with every
- * normaliser; against the BLAS engine, which knows no splits.
+ * normaliser; against float64, whose engine knows no splits.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -15,59 +15,73 @@
 
 enum { KEYS = 3 * 2048, MOST_ROWS = 13, FEATURES = 3 };
 
-static float keys[KEYS * FEATURES];
-static float values[KEYS * FEATURES];
-static float queries[MOST_ROWS * FEATURES];
+/* The same numbers in both types. */
+typedef struct operand {
+    float floats[KEYS * FEATURES];
+    double doubles[KEYS * FEATURES];
+} operand;
+static operand keys;
+static operand values;
+static operand queries;
 
-static attn_tensor matrix(float *data, int64_t rows) {
+static attn_tensor matrix(void *data, int32_t dtype, int64_t rows) {
     const int64_t shape[] = {rows, FEATURES};
     attn_tensor view;
-    assert_int_equal(attn_tensor_init(&view, data, ATTN_DTYPE_FLOAT32, 2, shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&view, data, dtype, 2, shape), ATTN_OK);
     return view;
 }
 
-static void attend(int32_t engine, int32_t normalizer, int64_t rows, float *output) {
-    const attn_context_params settings = {
-        .struct_size = sizeof settings, .num_threads = 2, .engine = engine};
+static attn_tensor view_of(operand *numbers, int32_t dtype, int64_t rows) {
+    void *data = dtype == ATTN_DTYPE_FLOAT32 ? (void *)numbers->floats : numbers->doubles;
+    return matrix(data, dtype, rows);
+}
+
+static void attend(int32_t dtype, int32_t normalizer, int64_t rows, void *output) {
+    const int is_split = dtype == ATTN_DTYPE_FLOAT32;
+    const attn_context_params settings = {.struct_size = sizeof settings,
+                                          .num_threads = 2,
+                                          .engine =
+                                              is_split ? ATTN_ENGINE_FUSED : ATTN_ENGINE_BLAS};
     attn_context *context;
     assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);
-    const attn_tensor query = matrix(queries, rows), to = matrix(output, rows);
-    const attn_tensor key = matrix(keys, KEYS), value = matrix(values, KEYS);
+    const attn_tensor query = view_of(&queries, dtype, rows), to = matrix(output, dtype, rows);
+    const attn_tensor key = view_of(&keys, dtype, KEYS), value = view_of(&values, dtype, KEYS);
     const attn_sdpa_params params = {.struct_size = sizeof params, .normalizer = normalizer};
     attn_sdpa_report report = {.struct_size = sizeof report};
     assert_int_equal(attn_sdpa_explain(context, &query, &key, &value, &params, &to, &report),
                      ATTN_OK);
-    assert_true(engine == ATTN_ENGINE_BLAS || report.num_blocks > 1);
+    assert_true(!is_split || report.num_blocks > 1);
     assert_int_equal(attn_sdpa(context, &query, &key, &value, &params, &to, NULL, 0), ATTN_OK);
     attn_context_destroy(context);
 }
 
 /* They grow, so that splits differ in their largest scores. */
-static void fill(float *numbers, int count, int period) {
+static void fill(operand *numbers, int count, int period) {
     for (int i = 0; i < count; ++i) {
         const float size = 3 * (float)i / (float)count;
-        numbers[i] = size * (float)(i % period - 3) / (float)period;
+        numbers->floats[i] = size * (float)(i % period - 3) / (float)period;
+        numbers->doubles[i] = numbers->floats[i];
     }
 }
 
-/* Rounding leaves of a sum of KEYS terms about sqrt(KEYS) = 78 roundoffs of its terms, which are up to
- * 3: 1.4e-5. A wrong merge is off by percents. Sums without a normaliser grow with the keys. */
+/* Sums without a normaliser grow with the keys, and so does what rounding leaves of them. */
 static void every_normalizer_merges_splits(void **state) {
     (void)state;
     static const int64_t lengths[] = {1, 3, MOST_ROWS}; /* by rows, and in lanes */
     static const int32_t normalizers[] = {ATTN_NORMALIZER_SOFTMAX, ATTN_NORMALIZER_SIGMOID,
                                           ATTN_NORMALIZER_NONE};
-    fill(keys, KEYS * FEATURES, 17);
-    fill(values, KEYS * FEATURES, 23);
-    fill(queries, MOST_ROWS * FEATURES, 5);
+    fill(&keys, KEYS * FEATURES, 17);
+    fill(&values, KEYS * FEATURES, 23);
+    fill(&queries, MOST_ROWS * FEATURES, 5);
     for (size_t n = 0; n < sizeof normalizers / sizeof normalizers[0]; ++n) {
-        const float scale = normalizers[n] == ATTN_NORMALIZER_SOFTMAX ? 1 : KEYS;
+        const double scale = normalizers[n] == ATTN_NORMALIZER_SOFTMAX ? 1 : KEYS;
         for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; ++i) {
-            float expected[MOST_ROWS * FEATURES], got[MOST_ROWS * FEATURES];
-            attend(ATTN_ENGINE_BLAS, normalizers[n], lengths[i], expected);
-            attend(ATTN_ENGINE_FUSED, normalizers[n], lengths[i], got);
+            double expected[MOST_ROWS * FEATURES];
+            float got[MOST_ROWS * FEATURES];
+            attend(ATTN_DTYPE_FLOAT64, normalizers[n], lengths[i], expected);
+            attend(ATTN_DTYPE_FLOAT32, normalizers[n], lengths[i], got);
             for (int64_t j = 0; j < lengths[i] * FEATURES; ++j) {
-                assert_true(fabsf(got[j] - expected[j]) <= 2e-5F * scale);
+                assert_true(fabs(got[j] - expected[j]) <= 1e-6 * scale);
             }
         }
     }
