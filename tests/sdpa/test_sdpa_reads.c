@@ -31,27 +31,33 @@ static const extent extents[] = {
 };
 enum { NUM_EXTENTS = sizeof extents / sizeof extents[0] };
 
-/* (src, features) float32 with the rows that are seen between pages that may not be touched. */
+/* (src, features) float32 of which only the rows that are seen may be touched. The whole tensor has
+ * addresses of its own, so that no output can lie where its hidden rows would be. */
 typedef struct guarded {
     char *base;
     size_t bytes;
     attn_tensor rows;
 } guarded;
 
-static guarded guard(const extent *size, int64_t col_stride) {
+static size_t whole_pages(int64_t rows, size_t row_bytes) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return ((size_t)rows * row_bytes / page + 1) * page;
+}
+
+static guarded guard(const extent *size, int64_t col_stride) {
     const size_t row_bytes = (size_t)size->features * sizeof(float);
     const size_t seen_bytes = (size_t)(size->seen_end - size->seen_begin) * row_bytes;
-    guarded made = {.bytes = seen_bytes + 2 * page};
-    assert_int_equal(seen_bytes % page, 0);
-    made.base = mmap(NULL, made.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const size_t before = whole_pages(size->seen_begin, row_bytes);
+    const size_t behind = whole_pages(size->src - size->seen_end, row_bytes);
+    guarded made = {.bytes = before + seen_bytes + behind};
+    assert_int_equal(seen_bytes % (size_t)sysconf(_SC_PAGESIZE), 0);
+    made.base = mmap(NULL, made.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(made.base != MAP_FAILED);
-    float *seen = (float *)(void *)(made.base + page);
+    assert_int_equal(mprotect(made.base + before, seen_bytes, PROT_READ | PROT_WRITE), 0);
+    float *seen = (float *)(void *)(made.base + before);
     for (size_t i = 0; i < seen_bytes / sizeof(float); ++i) {
         seen[i] = (float)(i % 7) - 3;
     }
-    assert_int_equal(mprotect(made.base, page, PROT_NONE), 0);
-    assert_int_equal(mprotect(made.base + page + seen_bytes, page, PROT_NONE), 0);
     float *first_row = seen - size->seen_begin * size->features;
     if (col_stride < 0) {
         first_row += size->features - 1;
