@@ -39,6 +39,10 @@ int attni_blas_max_callers(void) {
     return is_blis() ? CONCURRENT_CALLERS : 1;
 }
 
+bool attni_blas_strays_in_float32(void) {
+    return !is_openblas() && is_blis();
+}
+
 const char *attni_blas_description(void) {
     if (!attni_blas_present()) {
         return "none";

@@ -147,6 +147,12 @@ static bool is_aligned(const attni_gemm_call *call) {
     return addresses % attn_dtype_size_bytes(call->dtype) == 0;
 }
 
+/* Empty sums are not: some BLAS versions do not write C when the inner size is 0. */
+static bool can_be_left_to_blas(const attni_gemm_call *call) {
+    return call->backend == ATTN_GEMM_BLAS && call->inner > 0 && is_aligned(call) &&
+           !(call->dtype == ATTN_DTYPE_FLOAT32 && attni_blas_strays_in_float32());
+}
+
 /* BLAS adds to what C holds. */
 static void write_bias(const attni_gemm_call *call) {
     const size_t element = attn_dtype_size_bytes(call->dtype);
@@ -160,10 +166,7 @@ void attni_gemm_run_limited(const attni_gemm_call *call, int64_t limit, char *sc
     if (call->rows == 0 || call->cols == 0) {
         return;
     }
-    /* An empty sum is left to the native product: some BLAS versions do not write C when the inner
-     * size is 0. */
-    const bool by_blas = call->backend == ATTN_GEMM_BLAS && call->inner > 0 && is_aligned(call);
-    if (!by_blas) {
+    if (!can_be_left_to_blas(call)) {
         attni_gemm_native(call);
         return;
     }

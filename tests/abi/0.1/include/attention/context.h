@@ -20,7 +20,18 @@
  * depend on it (attn_sdpa_report says so for a call). By default BLAS is left to the attention of
  * float64; a context with ATTN_GEMM_NATIVE calls no BLAS at all.
  *
- * After fork() the child computes on its calling thread only, with every context of its parent.
+ * After fork() the child computes on its calling thread only, with every context of its parent; a
+ * context it makes itself has threads of its own.
+ *
+ * Calls compute with the caller's rounding mode and flush-to-zero settings, on every thread, and
+ * leave both as they were. Where the mode is not to nearest, u in the bounds under Numerics is 8
+ * times as large; where subnormal numbers are flushed they count as 0.
+ *
+ * The library installs no signal handlers, and its threads block every signal, so that handlers run
+ * on the caller's threads. A handler that returns changes nothing for the call it interrupts; it
+ * must not call the library, nor leave a call by longjmp. A thread must not be cancelled
+ * (pthread_cancel) inside a call, which would leave locks taken and memory lost: disable
+ * cancellation around calls where that may happen.
  */
 #ifndef ATTENTION_CONTEXT_H
 #define ATTENTION_CONTEXT_H
@@ -57,7 +68,8 @@ enum attn_gemm {
      * was built with one, for the products of ATTN_ENGINE_BLAS */
     ATTN_GEMM_DEFAULT = 0,
 
-    /* BLAS for all of them; a layer's copied weights are then put in order anew in each call */
+    /* BLAS for all of them; a layer's copied weights are then put in order anew in each call. With
+     * BLIS for those of float64 only: its float32 product touches memory outside its matrices */
     ATTN_GEMM_BLAS = 1,
 
     /* the library's own product for all of them: the same bits whatever BLAS or thread count */
