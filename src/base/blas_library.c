@@ -39,8 +39,8 @@ int attni_blas_max_callers(void) {
     return is_blis() ? CONCURRENT_CALLERS : 1;
 }
 
-bool attni_blas_strays_in_float32(void) {
-    return !is_openblas() && is_blis();
+bool attni_blas_may_stray_in_float32(void) {
+    return attni_blas_present() && !is_openblas();
 }
 
 const char *attni_blas_description(void) {

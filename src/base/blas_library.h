@@ -17,9 +17,10 @@ bool attni_blas_present(void);
  * else 64, beyond which OpenBLAS runs out of buffers and crashes. */
 int attni_blas_max_callers(void);
 
-/* Whether its float32 product may touch memory outside its matrices: that of BLIS 0.9 does on AVX2
- * processors (measured between pages without access: a row more of A, and past C). */
-bool attni_blas_strays_in_float32(void);
+/* Whether its float32 product may touch memory outside its matrices. That of BLIS 0.9 does on AVX2
+ * processors (measured between pages without access: a row more of A, and past C), and under the
+ * name libblas.so.3 BLIS does not tell that it is one. So: unless it is OpenBLAS. */
+bool attni_blas_may_stray_in_float32(void);
 
 /* What it is, in its own words; static memory. */
 const char *attni_blas_description(void);

@@ -150,7 +150,7 @@ static bool is_aligned(const attni_gemm_call *call) {
 /* Empty sums are not: some BLAS versions do not write C when the inner size is 0. */
 static bool can_be_left_to_blas(const attni_gemm_call *call) {
     return call->backend == ATTN_GEMM_BLAS && call->inner > 0 && is_aligned(call) &&
-           !(call->dtype == ATTN_DTYPE_FLOAT32 && attni_blas_strays_in_float32());
+           !(call->dtype == ATTN_DTYPE_FLOAT32 && attni_blas_may_stray_in_float32());
 }
 
 /* BLAS adds to what C holds. */

@@ -68,8 +68,9 @@ enum attn_gemm {
      * was built with one, for the products of ATTN_ENGINE_BLAS */
     ATTN_GEMM_DEFAULT = 0,
 
-    /* BLAS for all of them; a layer's copied weights are then put in order anew in each call. With
-     * BLIS for those of float64 only: its float32 product touches memory outside its matrices */
+    /* BLAS for all of them; a layer's copied weights are then put in order anew in each call. A
+     * BLAS that is not OpenBLAS does those of float64 only: BLIS, which may come without its name,
+     * touches memory outside its matrices in float32 */
     ATTN_GEMM_BLAS = 1,
 
     /* the library's own product for all of them: the same bits whatever BLAS or thread count */
