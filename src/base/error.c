@@ -31,6 +31,7 @@ static const status_entry status_table[] = {
     [ATTN_ERROR_THREAD] = {"ATTN_ERROR_THREAD", "threads not available"},
     [ATTN_ERROR_UNSUPPORTED] = {"ATTN_ERROR_UNSUPPORTED", "not supported by this version or build"},
     [ATTN_ERROR_BLAS] = {"ATTN_ERROR_BLAS", "BLAS cannot be used"},
+    [ATTN_ERROR_SELFTEST] = {"ATTN_ERROR_SELFTEST", "a wrong result in the self-test"},
 };
 
 static const status_entry *find_status(attn_status status) {

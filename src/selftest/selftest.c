@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * selftest.c: the public call: which checks there are, and running them, one after the other and
+ * then all at the same time.
+ */
+#include <attention/selftest.h>
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/blas_library.h"
+#include "context/thread_pool.h"
+#include "selftest/selftest_checks.h"
+
+/* Either `run`, or `run_products` with a backend. */
+typedef struct known_check {
+    const char *name;
+    int32_t dtype;
+    int32_t backend;
+    attn_status (*run)(attn_context *context, int32_t dtype);
+} known_check;
+
+static const known_check checks[] = {
+    {"BLAS products, float32", ATTN_DTYPE_FLOAT32, ATTN_GEMM_BLAS, NULL},
+    {"BLAS products, float64", ATTN_DTYPE_FLOAT64, ATTN_GEMM_BLAS, NULL},
+    {"products, float32", ATTN_DTYPE_FLOAT32, ATTN_GEMM_NATIVE, NULL},
+    {"products, float64", ATTN_DTYPE_FLOAT64, ATTN_GEMM_NATIVE, NULL},
+    {"attention, float32", ATTN_DTYPE_FLOAT32, 0, attni_selftest_attention},
+    {"attention, float64", ATTN_DTYPE_FLOAT64, 0, attni_selftest_attention},
+    {"weights, float32", ATTN_DTYPE_FLOAT32, 0, attni_selftest_weights},
+    {"weights, float64", ATTN_DTYPE_FLOAT64, 0, attni_selftest_weights},
+    {"layer, float32", ATTN_DTYPE_FLOAT32, 0, attni_selftest_layer},
+    {"layer, float64", ATTN_DTYPE_FLOAT64, 0, attni_selftest_layer},
+};
+
+enum { CHECKS = sizeof checks / sizeof checks[0], CONCURRENT_CALLERS = 4 };
+
+static const char concurrent_name[] = "concurrent callers";
+
+/* Whether the context ever computes that way: a BLAS that it does not call is not called here. */
+static bool applies(const attn_context *context, const known_check *check) {
+    if (check->run == NULL && check->backend == ATTN_GEMM_BLAS) {
+        return attni_context_gemm(context) == ATTN_GEMM_BLAS &&
+               !(check->dtype == ATTN_DTYPE_FLOAT32 && attni_blas_may_stray_in_float32());
+    }
+    return check->run == NULL || check->dtype == ATTN_DTYPE_FLOAT32 ||
+           attni_context_engine(context) != ATTN_ENGINE_FUSED;
+}
+
+static attn_status run_check(attn_context *context, const known_check *check) {
+    return check->run != NULL ? check->run(context, check->dtype)
+                              : attni_selftest_products(context, check->dtype, check->backend);
+}
+
+/* ---- all at once ---- */
+
+/* What became of one caller's checks. */
+typedef struct caller_outcome {
+    attn_status status;
+    char detail[ATTNI_ERROR_BYTES];
+} caller_outcome;
+
+typedef struct concurrent_callers {
+    attn_context *context;
+    caller_outcome outcomes[CONCURRENT_CALLERS];
+} concurrent_callers;
+
+/* Each caller begins with another check, so that all meet all. A thread has an error detail of its
+ * own, which ends with it. */
+static void run_caller(void *data, int64_t caller) {
+    concurrent_callers *callers = data;
+    caller_outcome *outcome = &callers->outcomes[caller];
+    for (int i = 0; i < CHECKS && outcome->status == ATTN_OK; ++i) {
+        const known_check *check = &checks[(i + caller * CHECKS / CONCURRENT_CALLERS) % CHECKS];
+        if (applies(callers->context, check)) {
+            outcome->status = run_check(callers->context, check);
+        }
+    }
+    (void)attn_last_error_copy(outcome->detail, sizeof outcome->detail);
+}
+
+static attn_status run_concurrently(attn_context *context) {
+    attni_thread_pool *pool;
+    concurrent_callers callers = {.context = context};
+    const attn_status created =
+        attni_thread_pool_create(attni_context_allocator(context), CONCURRENT_CALLERS, &pool);
+    if (created != ATTN_OK) {
+        return attni_fail(created, "selftest: %d concurrent callers: %s", CONCURRENT_CALLERS,
+                          attn_status_text(created));
+    }
+    attni_thread_pool_run(pool, CONCURRENT_CALLERS, run_caller, &callers);
+    attni_thread_pool_destroy(pool);
+    for (int i = 0; i < CONCURRENT_CALLERS; ++i) {
+        if (callers.outcomes[i].status != ATTN_OK) {
+            return attni_fail(callers.outcomes[i].status, "%s", callers.outcomes[i].detail);
+        }
+    }
+    return ATTN_OK;
+}
+
+/* ---- one after the other ---- */
+
+typedef struct selftest_run {
+    attn_selftest_visit visit;
+    void *state;
+    caller_outcome first_failure;
+} selftest_run;
+
+static void note(selftest_run *run, const char *name, attn_status status) {
+    char detail[ATTNI_ERROR_BYTES] = "";
+    if (status != ATTN_OK) {
+        (void)attn_last_error_copy(detail, sizeof detail);
+    }
+    if (run->first_failure.status == ATTN_OK) {
+        run->first_failure.status = status;
+        memcpy(run->first_failure.detail, detail, sizeof detail);
+    }
+    if (run->visit != NULL) {
+        run->visit(run->state, name, status, detail);
+    }
+}
+
+attn_status attn_selftest(attn_context *context, attn_selftest_visit visit, void *state) {
+    attni_error_clear();
+    ATTNI_TRY(attni_context_resolve(context, &context));
+    selftest_run run = {.visit = visit, .state = state};
+    for (int i = 0; i < CHECKS; ++i) {
+        if (applies(context, &checks[i])) {
+            note(&run, checks[i].name, run_check(context, &checks[i]));
+        }
+    }
+    note(&run, concurrent_name, run_concurrently(context));
+    attni_error_clear();
+    return run.first_failure.status == ATTN_OK
+               ? ATTN_OK
+               : attni_fail(run.first_failure.status, "%s", run.first_failure.detail);
+}

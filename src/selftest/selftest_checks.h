@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * selftest_checks.h: the checks of attn_selftest. Each computes something known with a context's
+ * settings and returns ATTN_OK, ATTN_ERROR_SELFTEST with a line that tells which number is wrong,
+ * or what the calls inside it failed with. A check has memory of its own, so that any number may
+ * run at the same time.
+ */
+#ifndef ATTNI_SELFTEST_SELFTEST_CHECKS_H
+#define ATTNI_SELFTEST_SELFTEST_CHECKS_H
+
+#include <stdint.h>
+
+#include <attention/tensor.h>
+
+#include "base/workspace.h"
+#include "context/context.h"
+
+/* integer_products.c: products by ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE. */
+attn_status attni_selftest_products(attn_context *context, int32_t dtype, int32_t backend);
+
+/* integer_attention.c: attention with the scores as weights. */
+attn_status attni_selftest_attention(attn_context *context, int32_t dtype);
+
+/* known_weights.c: softmax, and attention with it. */
+attn_status attni_selftest_weights(attn_context *context, int32_t dtype);
+
+/* known_layer.c: multi-head attention. */
+attn_status attni_selftest_layer(attn_context *context, int32_t dtype);
+
+/* What a check asks attni_selftest_place for. */
+typedef struct attni_selftest_shape {
+    int32_t dtype;
+    int32_t rank;
+    int64_t shape[4];
+} attni_selftest_shape;
+
+/* check_tensors.c: contiguous tensors in one block of memory, which the caller releases, zeroed.
+ * Fails with ATTN_ERROR_MEMORY, and then there is nothing to release. */
+attn_status attni_selftest_place(attn_context *context, const attni_selftest_shape *shapes,
+                                 int32_t count, attn_tensor *tensors, attni_workspace *memory);
+
+/* check_tensors.c: fails unless got is within `bound` of expected, as NaN is not; element (row,
+ * col) of `what`. */
+attn_status attni_selftest_compare(const char *what, int32_t dtype, int64_t row, int64_t col,
+                                   double expected, double got, double bound);
+
+/* An integer from -4 to 4 that looks like chance: element (row, col) of matrix `which`. */
+static inline int32_t attni_selftest_integer(uint32_t which, int64_t row, int64_t col) {
+    const uint32_t mixed =
+        (which * 40503u + (uint32_t)row * 2654435761u) ^ ((uint32_t)col * 2246822519u + 374761393u);
+    return (int32_t)((mixed * 3266489917u >> 8) % 9) - 4;
+}
+
+/* u of the bounds in the headers, in the widest of the rounding modes. */
+static inline double attni_selftest_rounding(int32_t dtype) {
+    return 8 * (dtype == ATTN_DTYPE_FLOAT32 ? 0x1p-24 : 0x1p-53);
+}
+
+static inline const char *attni_selftest_type_name(int32_t dtype) {
+    return dtype == ATTN_DTYPE_FLOAT32 ? "float32" : "float64";
+}
+
+#endif
