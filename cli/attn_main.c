@@ -20,6 +20,7 @@ static const struct command {
     const char *const *help;
 } commands[] = {
     {"info", command_info, help_info},
+    {"selftest", command_selftest, help_selftest},
     {"run", command_run, help_run},
     {"heatmap", command_heatmap, help_heatmap},
 };

@@ -10,6 +10,7 @@ const char *const help_program[] = {
     "attn: multi-head attention from files, and pictures of it",
     "",
     "  attn info      what the library is and runs with on this machine",
+    "  attn selftest  whether this machine, its BLAS and the kernels compute what they should",
     "  attn run       run an attention layer stored in a .safetensors file; compare, time, explain "
     "its weights",
     "  attn heatmap   draw attention weights as PNG or SVG",
@@ -18,7 +19,8 @@ const char *const help_program[] = {
     "",
     "Exit codes: 0 done; 1 computing or writing failed; 2 wrong command line; 3 a difference above "
     "the",
-    "tolerance; 4 a file is missing, broken or does not hold what was asked for.",
+    "tolerance, or a wrong result in the self-test; 4 a file is missing, broken or does not hold "
+    "what was asked for.",
     "",
     "Environment: ATTN_NUM_THREADS and ATTN_KERNELS choose threads and kernels where no option "
     "does.",
@@ -34,6 +36,24 @@ const char *const help_info[] = {
     "",
     "  --json   one JSON object: version, build, blas, blas_is_serial, kernels, kernels_available, "
     "threads",
+    NULL,
+};
+
+const char *const help_selftest[] = {
+    "attn selftest [--threads N] [--kernels NAME] [--json]",
+    "",
+    "Computes what has a known result and compares: products and attention of small integers, "
+    "exactly; softmax",
+    "and a multi-head layer whose weights are known; then all of it by four threads at once. Takes "
+    "a few tenths",
+    "of a second. The first line tells which BLAS and which kernels were checked.",
+    "",
+    "  --threads N      threads of the library",
+    "  --kernels NAME   one of those attn info lists; default: the best for this CPU",
+    "  --json           one JSON object: version, blas, kernels, threads, failed, seconds, checks",
+    "",
+    "Exit codes: 0 all checks passed; 1 one could not be run; 2 wrong command line; 3 one found a "
+    "wrong result.",
     NULL,
 };
 

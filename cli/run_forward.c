@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "attention_run.h"
+#include "chosen_context.h"
 #include "program_exit.h"
 
 /* What one call needs besides the inputs. */
@@ -23,22 +24,7 @@ typedef struct forward_call {
 
 int run_open_context(attention_run *run) {
     const run_options *options = run->options;
-    attn_status status = ATTN_OK;
-    run->context_info.struct_size = sizeof run->context_info;
-    if (options->threads.given || options->kernels != NULL) {
-        /* What is not given here comes from the default context, and so from the environment. */
-        attn_context_params params = {.struct_size = sizeof params};
-        attn_context_info defaults = {.struct_size = sizeof defaults};
-        if (!options->threads.given || options->kernels == NULL) {
-            status = attn_context_describe(NULL, &defaults);
-        }
-        params.num_threads =
-            options->threads.given ? (int32_t)options->threads.value : defaults.num_threads;
-        params.kernels = options->kernels != NULL ? options->kernels : defaults.kernels;
-        status = status != ATTN_OK ? status : attn_context_create(&params, &run->context);
-    }
-    status = status != ATTN_OK ? status : attn_context_describe(run->context, &run->context_info);
-    return status == ATTN_OK ? EXIT_DONE : program_fail_library("context", status);
+    return choose_context(&options->threads, options->kernels, &run->context, &run->context_info);
 }
 
 const char *run_weights_axes(const attention_run *run) {

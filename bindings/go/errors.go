@@ -30,6 +30,7 @@ const (
 	ErrThread      Code = C.ATTN_ERROR_THREAD      // a thread could not be created
 	ErrUnsupported Code = C.ATTN_ERROR_UNSUPPORTED // valid, but not in this version or build
 	ErrBlas        Code = C.ATTN_ERROR_BLAS        // the BLAS found cannot be used
+	ErrSelftest    Code = C.ATTN_ERROR_SELFTEST    // a wrong result in the self-test
 )
 
 // Error says what the code means in a few words.

@@ -81,22 +81,23 @@ static attn_status check_softmax(attn_context *context, int32_t dtype) {
 
 /* ---- attention ---- */
 
-/* Queries are 1, key j is log(j + 1), value j is (j, 1): output is (2 (n - 1) / 3, 1). Many rows
- * and one row take different kernels; the keys are more than one block. */
+/* Queries are (1, 0), key j is (log(j + 1), 1), value j is (j, 1): output is (2 (n - 1) / 3, 1).
+ * Many rows and one row take different kernels; the keys are more than one block. */
 static const int64_t numbers_of_rows[] = {40, 1};
 
-enum { KEYS = 900, VALUE_FEATURES = 2 };
+enum { KEYS = 900, FEATURES = 2 };
 enum { QUERY, KEY, VALUE, OUTPUT, LSE, ATTENTION_TENSORS };
 
 static void fill_attention(const attn_tensor *tensors) {
     const int32_t dtype = tensors[QUERY].dtype;
     for (int64_t row = 0; row < tensors[QUERY].shape[0]; ++row) {
-        attni_write_real(tensors[QUERY].data, row, dtype, 1);
+        attni_write_real(tensors[QUERY].data, FEATURES * row, dtype, 1);
     }
     for (int64_t key = 0; key < KEYS; ++key) {
-        attni_write_real(tensors[KEY].data, key, dtype, log((double)(key + 1)));
-        attni_write_real(tensors[VALUE].data, VALUE_FEATURES * key, dtype, (double)key);
-        attni_write_real(tensors[VALUE].data, VALUE_FEATURES * key + 1, dtype, 1);
+        attni_write_real(tensors[KEY].data, FEATURES * key, dtype, log((double)(key + 1)));
+        attni_write_real(tensors[KEY].data, FEATURES * key + 1, dtype, 1);
+        attni_write_real(tensors[VALUE].data, FEATURES * key, dtype, (double)key);
+        attni_write_real(tensors[VALUE].data, FEATURES * key + 1, dtype, 1);
     }
 }
 
@@ -104,13 +105,12 @@ static attn_status compare_attention(const attn_tensor *tensors) {
     const int32_t dtype = tensors[OUTPUT].dtype;
     const double u = attni_selftest_rounding(dtype);
     const double spread = log(KEYS);
-    const double score_error = (1 + 8 + 1) * u * spread; /* one feature; the logarithm's rounding */
+    const double score_error = (FEATURES + 8 + 1) * u * spread; /* and the logarithm's rounding */
     const double share = 2 * score_error + (KEYS + 16 + spread) * u;
-    const double known[VALUE_FEATURES] = {2.0 * (KEYS - 1) / 3, 1};
+    const double known[FEATURES] = {2.0 * (KEYS - 1) / 3, 1};
     for (int64_t row = 0; row < tensors[OUTPUT].shape[0]; ++row) {
-        for (int64_t col = 0; col < VALUE_FEATURES; ++col) {
-            const double got =
-                attni_read_real(tensors[OUTPUT].data, VALUE_FEATURES * row + col, dtype);
+        for (int64_t col = 0; col < FEATURES; ++col) {
+            const double got = attni_read_real(tensors[OUTPUT].data, FEATURES * row + col, dtype);
             ATTNI_TRY(attni_selftest_compare("attention with softmax", dtype, row, col, known[col],
                                              got, share * known[col]));
         }
@@ -122,17 +122,20 @@ static attn_status compare_attention(const attn_tensor *tensors) {
 
 static attn_status check_attention(attn_context *context, int32_t dtype, int64_t rows) {
     const attni_selftest_shape shapes[ATTENTION_TENSORS] = {
-        [QUERY] = {dtype, 2, {rows, 1}},
-        [KEY] = {dtype, 2, {KEYS, 1}},
-        [VALUE] = {dtype, 2, {KEYS, VALUE_FEATURES}},
-        [OUTPUT] = {dtype, 2, {rows, VALUE_FEATURES}},
+        [QUERY] = {dtype, 2, {rows, FEATURES}},
+        [KEY] = {dtype, 2, {KEYS, FEATURES}},
+        [VALUE] = {dtype, 2, {KEYS, FEATURES}},
+        [OUTPUT] = {dtype, 2, {rows, FEATURES}},
         [LSE] = {dtype, 1, {rows}},
     };
     attn_tensor tensors[ATTENTION_TENSORS];
     attni_workspace memory;
     ATTNI_TRY(attni_selftest_place(context, shapes, ATTENTION_TENSORS, tensors, &memory));
     fill_attention(tensors);
-    const attn_sdpa_params params = {.struct_size = sizeof params, .lse = &tensors[LSE]};
+    const attn_sdpa_params params = {.struct_size = sizeof params,
+                                     .flags = ATTN_SDPA_SET_SCALE,
+                                     .scale = 1,
+                                     .lse = &tensors[LSE]};
     attn_status status = attn_sdpa(context, &tensors[QUERY], &tensors[KEY], &tensors[VALUE],
                                    &params, &tensors[OUTPUT], NULL, 0);
     if (status == ATTN_OK) {

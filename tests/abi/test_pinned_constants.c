@@ -28,6 +28,7 @@ static void status_codes_are_pinned(void **state) {
     assert_int_equal(ATTN_ERROR_THREAD, 10);
     assert_int_equal(ATTN_ERROR_UNSUPPORTED, 11);
     assert_int_equal(ATTN_ERROR_BLAS, 12);
+    assert_int_equal(ATTN_ERROR_SELFTEST, 13);
 }
 
 static void tensor_limits_are_pinned(void **state) {

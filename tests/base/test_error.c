@@ -39,6 +39,7 @@ static void status_every_code_has_its_name_and_text(void **state) {
         {10, "ATTN_ERROR_THREAD", "threads not available"},
         {11, "ATTN_ERROR_UNSUPPORTED", "not supported by this version or build"},
         {12, "ATTN_ERROR_BLAS", "BLAS cannot be used"},
+        {13, "ATTN_ERROR_SELFTEST", "a wrong result in the self-test"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
         assert_string_equal(attn_status_name(cases[i].status), cases[i].name);
@@ -48,7 +49,7 @@ static void status_every_code_has_its_name_and_text(void **state) {
 
 static void status_unknown_number_is_called_unknown(void **state) {
     (void)state;
-    static const attn_status numbers[] = {-1, 13, 14, 1000, INT32_MIN, INT32_MAX};
+    static const attn_status numbers[] = {-1, 14, 15, 1000, INT32_MIN, INT32_MAX};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; ++i) {
         assert_string_equal(attn_status_name(numbers[i]), "ATTN_ERROR_UNKNOWN");
         assert_string_equal(attn_status_text(numbers[i]), "unknown status");

@@ -23,14 +23,14 @@ options_in() {
     grep -oE -- '--[a-z][a-z-]*' | sort -u
 }
 
-taught=$(for command in '' info run heatmap; do "${emulator[@]}" "$attn" ${command:+"$command"} --help; done | options_in)
+taught=$(for command in '' info selftest run heatmap; do "${emulator[@]}" "$attn" ${command:+"$command"} --help; done | options_in)
 written=$(sed 's/\\-/-/g; s/Fl -/Fl --/g' "$page" | options_in)
 if ! difference=$(diff <(echo "$taught") <(echo "$written")); then
     echo "options of attn --help (<) and of the manual page (>):"
     echo "$difference"
     failed=1
 fi
-for command in info run heatmap; do
+for command in info selftest run heatmap; do
     grep -q "^.Ss attn $command$" "$page" || { echo "the page lacks the command $command"; failed=1; }
 done
 exit $failed

@@ -25,6 +25,8 @@ static void wrong_command_lines_exit_with_2(void **state) {
         {"rum", "unknown command 'rum'"},
         {"info --jsom", "unknown option '--jsom'"},
         {"info extra", "unexpected argument 'extra'"},
+        {"selftest --threads 0", "--threads: expected an integer from 1 to 1024, got '0'"},
+        {"selftest extra", "unexpected argument 'extra'"},
         {"info --json=1", "--json: takes no value, got '1'"},
         {"run", "LAYER.safetensors: missing"},
         {"run %D/layer.safetensors", "--query: missing"},
@@ -136,12 +138,14 @@ static void refusals_of_the_library_exit_with_1(void **state) {
                    "forward: attention.softcap: expected");
     assert_program(state, "run %D/layer.safetensors --query %D/x.safetensors --kernels abacus", 1,
                    "context: kernels");
+    assert_program(state, "selftest --kernels abacus", 1, "context: kernels");
 }
 
 static void help_of_the_program_and_every_command_teaches(void **state) {
     assert_program(state, "--help", 0, "Exit codes: 0 done;");
     assert_program(state, "help", 0, "attn run");
     assert_program(state, "info --help", 0, "attn info [--json]");
+    assert_program(state, "selftest --help", 0, "Exit codes: 0 all checks passed;");
     assert_program(state, "run --help", 0, "--key-padding-mask F  (N, S)");
     assert_program(state, "run --nonsense -h", 0, "Example:");
     assert_program(state, "heatmap --help", 0, "--output F");

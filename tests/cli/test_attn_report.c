@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_attn_report.c: what "attn run" says about its results, to people and as JSON: differences
- * from expected ones, links between words, facts; and "attn info". Arguments: the program, the
+ * from expected ones, links between words, facts; and "attn info" and "attn selftest". Arguments: the program, the
  * folder of fixtures.
  */
 #include <setjmp.h>
@@ -162,6 +162,27 @@ static void info_tells_version_kernels_and_threads(void **state) {
     cJSON_Delete(root);
 }
 
+static void selftest_lists_every_check_and_passes(void **state) {
+    assert_program(state, "selftest", 0, "libattention ");
+    assert_program(state, "selftest", 0, "  ok      products, float32\n");
+    assert_program(state, "selftest --threads 1 --kernels baseline", 0,
+                   "kernels baseline, threads 1");
+    assert_program(state, "selftest", 0, " checks passed in ");
+    cJSON *root = run_for_json(state, "selftest --json --threads 2");
+    const cJSON *checks = cJSON_GetObjectItemCaseSensitive(root, "checks");
+    const cJSON *check;
+    assert_true(cJSON_GetArraySize(checks) >= 5);
+    cJSON_ArrayForEach(check, checks) {
+        assert_true(cJSON_IsString(cJSON_GetObjectItemCaseSensitive(check, "check")));
+        assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(check, "status")),
+                            "ATTN_OK");
+    }
+    assert_true(json_number(root, "failed") == 0);
+    assert_true(json_number(root, "threads") == 2);
+    assert_true(json_number(root, "seconds") > 0);
+    cJSON_Delete(root);
+}
+
 int main(int argc, char **argv) {
 #define TINY_TEST(test) cmocka_unit_test_setup_teardown(test, tiny_layer_setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
@@ -170,6 +191,7 @@ int main(int argc, char **argv) {
         TINY_TEST(run_links_name_the_words),
         TINY_TEST(run_json_has_every_fact),
         TINY_TEST(info_tells_version_kernels_and_threads),
+        TINY_TEST(selftest_lists_every_check_and_passes),
     };
     if (argc < 3) {
         (void)fprintf(stderr, "usage: %s PROGRAM FIXTURES\n", argv[0]);

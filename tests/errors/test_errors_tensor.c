@@ -239,7 +239,8 @@ static void status_names_are_those_of_the_enumeration(void **state) {
                                         "ATTN_ERROR_MEMORY",
                                         "ATTN_ERROR_THREAD",
                                         "ATTN_ERROR_UNSUPPORTED",
-                                        "ATTN_ERROR_BLAS"};
+                                        "ATTN_ERROR_BLAS",
+                                        "ATTN_ERROR_SELFTEST"};
     const int32_t count = (int32_t)(sizeof names / sizeof names[0]);
     for (int32_t status = 0; status < count; ++status) {
         assert_string_equal(attn_status_name(status), names[status]);

@@ -22,7 +22,8 @@ enum attn_status_code {
     ATTN_ERROR_MEMORY = 9,
     ATTN_ERROR_THREAD = 10,
     ATTN_ERROR_UNSUPPORTED = 11,
-    ATTN_ERROR_BLAS = 12
+    ATTN_ERROR_BLAS = 12,
+    ATTN_ERROR_SELFTEST = 13
 };
 
 const char *attn_status_name(attn_status status);

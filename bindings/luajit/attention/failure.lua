@@ -20,6 +20,7 @@ failure.codes = {
   THREAD = library.ATTN_ERROR_THREAD,
   UNSUPPORTED = library.ATTN_ERROR_UNSUPPORTED,
   BLAS = library.ATTN_ERROR_BLAS,
+  SELFTEST = library.ATTN_ERROR_SELFTEST,
 }
 
 local Error = {}

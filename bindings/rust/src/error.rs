@@ -37,6 +37,8 @@ pub enum Status {
     Unsupported = sys::ATTN_ERROR_UNSUPPORTED,
     /// The BLAS found at run time cannot be used.
     Blas = sys::ATTN_ERROR_BLAS,
+    /// A wrong result in the self-test.
+    Selftest = sys::ATTN_ERROR_SELFTEST,
 }
 
 impl Status {
@@ -55,6 +57,7 @@ impl Status {
             Thread,
             Unsupported,
             Blas,
+            Selftest,
         ];
         known
             .iter()

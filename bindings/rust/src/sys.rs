@@ -22,6 +22,7 @@ pub const ATTN_ERROR_MEMORY: i32 = 9;
 pub const ATTN_ERROR_THREAD: i32 = 10;
 pub const ATTN_ERROR_UNSUPPORTED: i32 = 11;
 pub const ATTN_ERROR_BLAS: i32 = 12;
+pub const ATTN_ERROR_SELFTEST: i32 = 13;
 
 pub const ATTN_DTYPE_FLOAT32: i32 = 1;
 pub const ATTN_DTYPE_FLOAT64: i32 = 2;

@@ -80,6 +80,7 @@ fn facts() -> Vec<Fact> {
         ATTN_ERROR_THREAD,
         ATTN_ERROR_UNSUPPORTED,
         ATTN_ERROR_BLAS,
+        ATTN_ERROR_SELFTEST,
         ATTN_DTYPE_FLOAT32,
         ATTN_DTYPE_FLOAT64,
         ATTN_DTYPE_BOOL,

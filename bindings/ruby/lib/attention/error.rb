@@ -19,6 +19,7 @@ module Attention
     THREAD = ABI::ATTN_ERROR_THREAD
     UNSUPPORTED = ABI::ATTN_ERROR_UNSUPPORTED
     BLAS = ABI::ATTN_ERROR_BLAS
+    SELFTEST = ABI::ATTN_ERROR_SELFTEST
 
     # The status, one of the constants above.
     attr_reader :code

@@ -8,6 +8,7 @@
  *   softmax.h     mask kinds and the masked row softmax
  *   sdpa.h        attn_sdpa: attention on query, key, value
  *   multihead.h   attn_mha: torch.nn.MultiheadAttention and its generalisations
+ *   selftest.h    attn_selftest: whether this machine and its BLAS compute what they should
  *   version.h     which version this is
  *
  * The shortest program that attends (one head, 2 queries over 3 keys of 4 features):
@@ -39,6 +40,7 @@
 #include <attention/export.h>
 #include <attention/multihead.h>
 #include <attention/sdpa.h>
+#include <attention/selftest.h>
 #include <attention/softmax.h>
 #include <attention/status.h>
 #include <attention/tensor.h>

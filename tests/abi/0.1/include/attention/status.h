@@ -63,7 +63,10 @@ enum attn_status_code {
     ATTN_ERROR_UNSUPPORTED = 11,
 
     /* the BLAS found at run time cannot be used */
-    ATTN_ERROR_BLAS = 12
+    ATTN_ERROR_BLAS = 12,
+
+    /* attn_selftest computed a wrong result */
+    ATTN_ERROR_SELFTEST = 13
 };
 
 /* The name of a status, "ATTN_ERROR_SHAPE"; "ATTN_ERROR_UNKNOWN" for any other number. Static

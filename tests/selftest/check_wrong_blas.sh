@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# attn selftest beside a BLAS that computes wrongly: says so, and ends with 3. It passes the rest.
+# Usage: check_wrong_blas.sh <attn> <wrong BLAS>
+set -euo pipefail
+
+status=0
+output=$(LD_PRELOAD=$2 "$1" selftest 2>&1) || status=$?
+failed=0
+expect() {
+    grep -q -- "$1" <<<"$output" || { echo "expected a line with: $1"; failed=1; }
+}
+expect '^  FAILED  BLAS products, float64: float64 product by BLAS, .*, added to C: expected .* (ATTN_ERROR_SELFTEST)$'
+expect '^  ok      products, float64$'
+expect '^  ok      attention, float32$'
+expect '^  FAILED  concurrent callers: '
+expect '^[2-9] of [0-9]* checks FAILED\. Try other kernels'
+((status == 3)) || { echo "expected exit code 3, got $status"; failed=1; }
+if ((failed)); then
+    echo "attn selftest printed:"
+    echo "$output"
+fi
+exit $failed

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_selftest.c: attn_selftest where all is well, and where memory or threads are refused.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <attention/attention.h>
+
+#include "counting_allocator.h"
+
+enum { MOST_CHECKS = 32 };
+
+/* What a visit was told. */
+typedef struct visited_checks {
+    int count;
+    const char *names[MOST_CHECKS];
+    int num_failed;
+    attn_status first_failure;
+    char first_detail[512];
+} visited_checks;
+
+static void visit(void *state, const char *check, attn_status status, const char *detail) {
+    visited_checks *visited = state;
+    assert_true(visited->count < MOST_CHECKS);
+    for (int i = 0; i < visited->count; ++i) {
+        assert_string_not_equal(check, visited->names[i]);
+    }
+    visited->names[visited->count++] = check;
+    assert_int_equal(status == ATTN_OK, detail[0] == '\0');
+    if (status != ATTN_OK && visited->num_failed++ == 0) {
+        visited->first_failure = status;
+        (void)snprintf(visited->first_detail, sizeof visited->first_detail, "%s", detail);
+    }
+    /* A visit may call the library, whose detail is then another one. */
+    assert_int_equal(attn_dtype_size_bytes(ATTN_DTYPE_BOOL), 1);
+    assert_int_equal(attn_tensor_init(NULL, NULL, ATTN_DTYPE_BOOL, 0, NULL), ATTN_ERROR_NULL);
+}
+
+static int has_check(const visited_checks *visited, const char *name) {
+    for (int i = 0; i < visited->count; ++i) {
+        if (strcmp(visited->names[i], name) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void assert_passes(attn_context *context, visited_checks *visited) {
+    *visited = (visited_checks){0};
+    const attn_status status = attn_selftest(context, visit, visited);
+    if (status != ATTN_OK) {
+        fail_msg("%s: %s", attn_status_name(status), attn_last_error());
+    }
+    assert_int_equal(visited->num_failed, 0);
+    assert_string_equal(attn_last_error(), "");
+}
+
+static void assert_settings_pass(int32_t engine, int32_t gemm, const char *kernels, int has_blas) {
+    const attn_context_params params = {.struct_size = sizeof params,
+                                        .num_threads = 1 + (engine + gemm) % 3,
+                                        .engine = engine,
+                                        .gemm = gemm,
+                                        .kernels = kernels};
+    attn_context *context;
+    visited_checks visited;
+    assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
+    assert_passes(context, &visited);
+    /* A context that calls no BLAS does not have it checked. */
+    assert_int_equal(has_check(&visited, "BLAS products, float64"),
+                     has_blas && gemm != ATTN_GEMM_NATIVE);
+    assert_int_equal(has_check(&visited, "attention, float64"), engine != ATTN_ENGINE_FUSED);
+    assert_true(has_check(&visited, "products, float32"));
+    assert_true(has_check(&visited, "attention, float32"));
+    assert_true(has_check(&visited, "weights, float32"));
+    assert_true(has_check(&visited, "layer, float32"));
+    assert_true(has_check(&visited, "concurrent callers"));
+    attn_context_destroy(context);
+}
+
+static void passes_with_every_kernel_engine_and_product(void **state) {
+    (void)state;
+    attn_context_info defaults = {.struct_size = sizeof defaults};
+    assert_int_equal(attn_context_describe(NULL, &defaults), ATTN_OK);
+    const int has_blas = strcmp(defaults.blas, "none") != 0;
+    for (int32_t kernel = 0; attn_kernels_name(kernel) != NULL; ++kernel) {
+        for (int32_t engine = ATTN_ENGINE_AUTO; engine <= ATTN_ENGINE_FUSED; ++engine) {
+            const int32_t gemm = (kernel + engine) % (ATTN_GEMM_NATIVE + 1);
+            assert_settings_pass(engine,
+                                 gemm == ATTN_GEMM_BLAS && !has_blas ? ATTN_GEMM_DEFAULT : gemm,
+                                 attn_kernels_name(kernel), has_blas);
+        }
+    }
+}
+
+static void default_context_and_no_visit_will_do(void **state) {
+    (void)state;
+    assert_int_equal(attn_selftest(NULL, NULL, NULL), ATTN_OK);
+    assert_string_equal(attn_last_error(), "");
+}
+
+/* Every request of a run fails in turn, alone: exactly what asked for it fails, the rest passes. */
+static void memory_that_runs_out_fails_the_check_that_needed_it(void **state) {
+    (void)state;
+    counting_allocator allocator;
+    attn_context_params params = {
+        .struct_size = sizeof params, .num_threads = 2, .gemm = ATTN_GEMM_NATIVE};
+    counting_allocator_init(&allocator);
+    counting_allocator_use(&allocator, &params);
+    attn_context *context;
+    visited_checks visited;
+    assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
+    assert_passes(context, &visited);
+    const int live = allocator.live_blocks;
+    int64_t tried = 0;
+    for (int64_t n = 1;; n += 1 + n / 2) {
+        visited = (visited_checks){0};
+        counting_allocator_fail(&allocator, n, false);
+        const attn_status status = attn_selftest(context, visit, &visited);
+        if (status == ATTN_OK) {
+            break;
+        }
+        assert_int_equal(status, ATTN_ERROR_MEMORY);
+        assert_int_equal(visited.num_failed, 1);
+        assert_int_equal(visited.first_failure, status);
+        assert_string_equal(visited.first_detail, attn_last_error());
+        assert_int_equal(allocator.live_blocks, live);
+        ++tried;
+    }
+    assert_true(tried > 10);
+    counting_allocator_fail(&allocator, 1, true);
+    visited = (visited_checks){0};
+    assert_int_equal(attn_selftest(context, visit, &visited), ATTN_ERROR_MEMORY);
+    assert_int_equal(visited.num_failed, visited.count);
+    counting_allocator_fail(&allocator, 0, false);
+    assert_passes(context, &visited);
+    assert_int_equal(allocator.live_blocks, live);
+    assert_int_equal(allocator.mistakes, 0);
+    attn_context_destroy(context);
+    assert_int_equal(allocator.live_blocks, 0);
+}
+
+static int32_t refuse(void *state, int64_t count, void (*task)(void *data, int64_t index),
+                      void *data) {
+    (void)state;
+    (void)count;
+    (void)task;
+    (void)data;
+    return 1;
+}
+
+static void refused_parallel_for_is_told_and_the_first_failure_is_returned(void **state) {
+    (void)state;
+    const attn_context_params params = {
+        .struct_size = sizeof params, .num_threads = 2, .parallel_for = refuse};
+    attn_context *context;
+    visited_checks visited = {0};
+    assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
+    const attn_status status = attn_selftest(context, visit, &visited);
+    assert_int_equal(status, ATTN_ERROR_THREAD);
+    assert_int_equal(visited.first_failure, ATTN_ERROR_THREAD);
+    assert_string_equal(visited.first_detail, attn_last_error());
+    attn_context_destroy(context);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(passes_with_every_kernel_engine_and_product),
+        cmocka_unit_test(default_context_and_no_visit_will_do),
+        cmocka_unit_test(memory_that_runs_out_fails_the_check_that_needed_it),
+        cmocka_unit_test(refused_parallel_for_is_told_and_the_first_failure_is_returned),
+    };
+    return cmocka_run_group_tests_name("self-test", tests, NULL, NULL);
+}
