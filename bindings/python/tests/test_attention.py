@@ -140,6 +140,10 @@ def test_explain_says_what_runs(qkv):
     assert report["copies"] == ["query", "value"]  # six columns are no whole vectors
 
 
+def test_selftest():
+    assert libattention.selftest() is None
+
+
 def test_info():
     about = libattention.info()
     assert about["version"] == libattention.__version__

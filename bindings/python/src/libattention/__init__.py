@@ -14,7 +14,7 @@ is part of this package.
 from libattention._attention import explain, scaled_dot_product_attention
 from libattention._context import Context
 from libattention._heatmap import plot_heatmap
-from libattention._library import Error, info
+from libattention._library import Error, info, selftest
 from libattention._multihead import MultiheadAttention
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "info",
     "plot_heatmap",
     "scaled_dot_product_attention",
+    "selftest",
 ]
 __version__ = "0.1.0"

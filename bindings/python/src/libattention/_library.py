@@ -66,6 +66,14 @@ def info() -> dict[str, Any]:
     }
 
 
+def selftest() -> None:
+    """Computes what has a known result, in less than a second: by the BLAS found and the kernels in
+    use, alone and by several threads at once. Raises Error if a result is wrong."""
+    status = lib.attn_selftest(ffi.NULL, ffi.NULL, ffi.NULL)
+    if status:
+        raise_last_error(status, {})
+
+
 def _kernel_names() -> list[str]:
     names: list[str] = []
     while (name := lib.attn_kernels_name(len(names))) != ffi.NULL:
