@@ -201,20 +201,20 @@ static size_t add_integers(attni_layout *layout, int32_t rows, int32_t cols) {
 }
 
 static attn_status check_forms(attn_context *context, int32_t dtype, int32_t backend,
-                               const integer_product *known) {
+                               attni_selftest_forms forms, const integer_product *known) {
     const struct product_shape *shape = &known->shape;
     fill_integers(known->a, 1, shape->rows, shape->inner);
     fill_integers(known->b, 2, shape->inner, shape->cols);
     fill_integers(known->c, 3, shape->rows, shape->cols);
     multiply_integers(known);
-    for (int form = 0; form < FORMS; ++form) {
+    for (int form = forms.first; form < FORMS; form += forms.step) {
         ATTNI_TRY(check_form(context, dtype, backend, form, known));
     }
     return ATTN_OK;
 }
 
 static attn_status check_shape(attn_context *context, int32_t dtype, int32_t backend,
-                               const struct product_shape *shape) {
+                               attni_selftest_forms forms, const struct product_shape *shape) {
     attni_layout layout = {0};
     const size_t stored_a = add_stored(&layout, shape->rows, shape->inner, dtype);
     const size_t stored_b = add_stored(&layout, shape->inner, shape->cols, dtype);
@@ -233,15 +233,16 @@ static attn_status check_shape(attn_context *context, int32_t dtype, int32_t bac
                                    .b = (int32_t *)(void *)(memory.base + b),
                                    .c = (int32_t *)(void *)(memory.base + c),
                                    .product = (int32_t *)(void *)(memory.base + product)};
-    const attn_status status = check_forms(context, dtype, backend, &known);
+    const attn_status status = check_forms(context, dtype, backend, forms, &known);
     attni_workspace_release(&memory, attni_context_allocator(context));
     return status;
 }
 
-attn_status attni_selftest_products(attn_context *context, int32_t dtype, int32_t backend) {
+attn_status attni_selftest_products(attn_context *context, int32_t dtype, int32_t backend,
+                                    attni_selftest_forms forms) {
     ATTNI_TRY(attni_gemm_check(backend));
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; ++i) {
-        ATTNI_TRY(check_shape(context, dtype, backend, &shapes[i]));
+        ATTNI_TRY(check_shape(context, dtype, backend, forms, &shapes[i]));
     }
     return ATTN_OK;
 }

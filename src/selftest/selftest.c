@@ -12,7 +12,7 @@
 #include "context/thread_pool.h"
 #include "selftest/selftest_checks.h"
 
-/* Either `run`, or `run_products` with a backend. */
+/* `run`, or, where that is NULL, products by `backend`. */
 typedef struct known_check {
     const char *name;
     int32_t dtype;
@@ -47,9 +47,11 @@ static bool applies(const attn_context *context, const known_check *check) {
            attni_context_engine(context) != ATTN_ENGINE_FUSED;
 }
 
-static attn_status run_check(attn_context *context, const known_check *check) {
-    return check->run != NULL ? check->run(context, check->dtype)
-                              : attni_selftest_products(context, check->dtype, check->backend);
+static attn_status run_check(attn_context *context, const known_check *check,
+                             attni_selftest_forms forms) {
+    return check->run != NULL
+               ? check->run(context, check->dtype)
+               : attni_selftest_products(context, check->dtype, check->backend, forms);
 }
 
 /* ---- all at once ---- */
@@ -65,15 +67,17 @@ typedef struct concurrent_callers {
     caller_outcome outcomes[CONCURRENT_CALLERS];
 } concurrent_callers;
 
-/* Each caller begins with another check, so that all meet all. A thread has an error detail of its
+/* Each caller begins with another check, so that all meet all, and has its share of the products'
+ * forms: a BLAS with threads takes long for many callers at once. A thread has an error detail of its
  * own, which ends with it. */
 static void run_caller(void *data, int64_t caller) {
     concurrent_callers *callers = data;
     caller_outcome *outcome = &callers->outcomes[caller];
+    const attni_selftest_forms forms = {(int32_t)caller, CONCURRENT_CALLERS};
     for (int i = 0; i < CHECKS && outcome->status == ATTN_OK; ++i) {
         const known_check *check = &checks[(i + caller * CHECKS / CONCURRENT_CALLERS) % CHECKS];
         if (applies(callers->context, check)) {
-            outcome->status = run_check(callers->context, check);
+            outcome->status = run_check(callers->context, check, forms);
         }
     }
     (void)attn_last_error_copy(outcome->detail, sizeof outcome->detail);
@@ -126,7 +130,8 @@ attn_status attn_selftest(attn_context *context, attn_selftest_visit visit, void
     selftest_run run = {.visit = visit, .state = state};
     for (int i = 0; i < CHECKS; ++i) {
         if (applies(context, &checks[i])) {
-            note(&run, checks[i].name, run_check(context, &checks[i]));
+            const attni_selftest_forms all = {0, 1};
+            note(&run, checks[i].name, run_check(context, &checks[i], all));
         }
     }
     note(&run, concurrent_name, run_concurrently(context));

@@ -15,8 +15,15 @@
 #include "base/workspace.h"
 #include "context/context.h"
 
+/* Which of the forms of every product: first, first + step, ... */
+typedef struct attni_selftest_forms {
+    int32_t first;
+    int32_t step;
+} attni_selftest_forms;
+
 /* integer_products.c: products by ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE. */
-attn_status attni_selftest_products(attn_context *context, int32_t dtype, int32_t backend);
+attn_status attni_selftest_products(attn_context *context, int32_t dtype, int32_t backend,
+                                    attni_selftest_forms forms);
 
 /* integer_attention.c: attention with the scores as weights. */
 attn_status attni_selftest_attention(attn_context *context, int32_t dtype);
