@@ -2,13 +2,11 @@
  *
  * mha_build.c: the tensors and options an attn_mha_forward case stands for.
  */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "attention_options.h"
 #include "mha_case.h"
-#include "support/oracle_tensor.h"
 
 typedef struct call_sizes {
     int64_t batch, rows, keys;
@@ -181,72 +179,6 @@ static void build_options(const factor_case *chosen, const call_sizes *sizes, ra
         chosen->level[MHA_ATTENTION] == ATTENTION_ABSENT ? NULL : &call->attention;
 }
 
-/* 1 if key j of batch n is padding: hidden from every row by key_padding_mask or key_lengths. */
-static int is_padding(const mha_call *call, int64_t n, int64_t j) {
-    const attn_tensor *mask = call->params.key_padding_mask, *lengths = call->attention.key_lengths;
-    if (lengths != NULL && oracle_integer(lengths, &n) <= j) {
-        return 1;
-    }
-    if (mask == NULL) {
-        return 0;
-    }
-    const int64_t index[] = {n, j};
-    const double element = oracle_element(mask, mask->rank == 2 ? index : &j);
-    switch (call->params.key_padding_mask_kind) {
-    case ATTN_MASK_ADDITIVE:
-        return element == -INFINITY;
-    case ATTN_MASK_BOOL_INCLUDE:
-        return element == 0;
-    default:
-        return element != 0;
-    }
-}
-
-/* Fills every padded row of a key or value with NaN. Repeated memory belongs to keys that are not
- * padding too and is left alone. */
-static void poison_padding(const attn_tensor *tensor, const mha_call *call,
-                           const call_sizes *sizes) {
-    int64_t index[ATTN_MAX_RANK] = {0};
-    const int32_t key_axis = sizes->is_batched && sizes->batch_first ? 1 : 0;
-    for (int32_t axis = 0; axis < tensor->rank; ++axis) {
-        if (tensor->strides[axis] == 0 || tensor->shape[axis] == 0) {
-            return;
-        }
-    }
-    do {
-        const int64_t batch = sizes->is_batched ? index[1 - key_axis] : 0;
-        if (is_padding(call, batch, index[key_axis])) {
-            oracle_store(tensor, index, NAN);
-        }
-    } while (oracle_next_index(tensor->rank, tensor->shape, index));
-}
-
-static void poison_element(const attn_tensor *tensor, random_state *random) {
-    int64_t index[ATTN_MAX_RANK];
-    if (random_index(tensor, random, index)) {
-        oracle_store(tensor, index, random_between(random, 0, 3) == 0 ? INFINITY : NAN);
-    }
-}
-
-static void poison(const factor_case *chosen, const call_sizes *sizes, random_state *random,
-                   mha_call *call) {
-    const attn_tensor *mask =
-        call->params.attn_mask != NULL ? call->params.attn_mask : call->attention.mask;
-    const attn_tensor *const targets[] = {NULL, call->query, call->key, call->value, mask};
-    const int level = chosen->level[FACTOR_POISON];
-    if (level == POISON_NONE) {
-        return;
-    }
-    if (level == POISON_QUERY || level == POISON_MASK) {
-        poison_element(targets[level], random);
-        return;
-    }
-    poison_padding(targets[level], call, sizes);
-    if (random_between(random, 0, 1)) {
-        poison_element(targets[level], random);
-    }
-}
-
 void mha_case_build(const factor_case *chosen, uint64_t seed, int free_lengths, mha_call *call) {
     random_state random = random_seeded(seed);
     const int64_t batches[] = {1, 2, 3, 0};
@@ -276,9 +208,11 @@ void mha_case_build(const factor_case *chosen, uint64_t seed, int free_lengths, 
     call->output =
         pool_output(&call->pool, s->dtype, rank, shape, chosen->level[FACTOR_OUTPUT_LAYOUT]);
     call->given_params = chosen->level[FACTOR_OPTIONS] == OPTIONS_ABSENT ? NULL : &call->params;
-    poison(chosen, &sizes, &random, call);
+    mha_case_poison(chosen, &random, call);
 }
 
 void mha_call_destroy(mha_call *call) {
+    free(call->seen_key.data);
+    free(call->seen_value.data);
     pool_destroy(&call->pool);
 }

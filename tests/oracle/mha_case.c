@@ -66,8 +66,8 @@ static int compare_outputs(const mha_call *call, call_outcome *outcome) {
         params->attn_weights != NULL ? params->attn_weights : inner->weights;
     const attn_tensor output = batch_first_view(call);
     oracle_mha_result expected =
-        oracle_mha(&call->config, call->parameters, call->num_parameters, call->query, call->key,
-                   call->value, call->given_params);
+        oracle_mha(&call->config, call->parameters, call->num_parameters, call->query,
+                   &call->seen_key, &call->seen_value, call->given_params);
     char *message = outcome->message;
     const size_t bytes = sizeof outcome->message;
     int failed =

@@ -29,6 +29,7 @@ enum mha_factor {
     MHA_ATTENTION,
     MHA_STORAGE,
     MHA_NAMES,
+    MHA_HIDDEN,
     NUM_MHA_FACTORS
 };
 
@@ -77,6 +78,7 @@ typedef struct mha_call {
     int is_bound[MAX_PARAMETERS];
     int num_parameters;
     const attn_tensor *query, *key, *value, *output;
+    attn_tensor seen_key, seen_value; /* what the oracle gets: zeros in rows that no query sees */
     attn_sdpa_params attention;
     attn_mha_params params;
     const attn_mha_params *given_params; /* &params or NULL */
@@ -90,6 +92,9 @@ void mha_call_destroy(mha_call *call);
 
 /* Fills in the parameters of call->config, stored and named as the case says. */
 void mha_case_parameters(const factor_case *chosen, random_state *random, mha_call *call);
+
+/* Puts NaN and infinity where the case wants them, and makes the tensors for the oracle. */
+void mha_case_poison(const factor_case *chosen, random_state *random, mha_call *call);
 
 /* A layer with the call's parameters loaded or bound; NULL and the outcome's message if a step
  * fails. */

@@ -3,6 +3,7 @@
  * mha_factors.c: the factors of attn_mha_forward calls, and which of their levels exclude one
  * another.
  */
+#include "hidden_rows.h"
 #include "mha_case.h"
 #include "support/random_tensor.h"
 
@@ -100,5 +101,6 @@ factor_set mha_factor_set(void) {
     add_factor(&set, MHA_ATTENTION, "attention", 2, attention_names, 0);
     add_factor(&set, MHA_STORAGE, "parameters", 8, storage_names, 0);
     add_factor(&set, MHA_NAMES, "names", 3, names_names, 0);
+    add_factor(&set, MHA_HIDDEN, "hidden_rows", NUM_HIDDEN_LEVELS, hidden_names, 0);
     return set;
 }

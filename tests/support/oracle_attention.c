@@ -84,6 +84,18 @@ static int is_in_sight(const oracle_problem *p, int64_t b, int64_t i, int64_t j)
     return p->window_right < 0 || j <= saturating_sum(position, p->window_right);
 }
 
+unsigned char *oracle_hidden_keys(const oracle_problem *problem) {
+    const oracle_problem *p = problem;
+    unsigned char *hidden = oracle_allocate(p->batches * p->keys, 1);
+    for (int64_t at = 0; at < p->batches * p->keys; ++at) {
+        hidden[at] = 1;
+        for (int64_t i = 0; i < p->rows && hidden[at] && !p->is_padding[at]; ++i) {
+            hidden[at] = !is_in_sight(p, at / p->keys, i, at % p->keys);
+        }
+    }
+    return hidden;
+}
+
 static int is_masked(const oracle_problem *p, int64_t b, int64_t h, int64_t i, int64_t j) {
     return p->mask.bias[((b * p->heads + h) * p->rows + i) * p->keys + j] == -INFINITY;
 }

@@ -52,6 +52,10 @@ void oracle_problem_allocate(oracle_problem *problem);
 void oracle_problem_set_options(oracle_problem *problem, const attn_sdpa_params *params);
 void oracle_problem_destroy(oracle_problem *problem);
 
+/* (B, S), freed by the caller: 1 where padding, lengths, causality and window leave no row that sees
+ * the key, so that it may hold anything. What the dense mask alone hides does not count. */
+unsigned char *oracle_hidden_keys(const oracle_problem *problem);
+
 oracle_result oracle_attention(const oracle_problem *problem);
 void oracle_result_destroy(oracle_result *result);
 

@@ -222,7 +222,7 @@ static void mark_padding(int32_t kind, const attn_tensor *mask, oracle_problem *
     oracle_mask_destroy(&hidden);
 }
 
-static void apply_params(const attn_mha_params *params, oracle_problem *p) {
+static void apply_masks(const attn_mha_params *params, oracle_problem *p) {
     const int64_t scores[] = {p->batches, p->heads, p->rows, p->keys};
     const attn_sdpa_params *inner = params->attention;
     if (params->attn_mask != NULL) {
@@ -232,18 +232,26 @@ static void apply_params(const attn_mha_params *params, oracle_problem *p) {
     if (params->key_padding_mask != NULL) {
         const attn_tensor mask = padding_mask_view(params->key_padding_mask);
         oracle_mask_add(&p->mask, params->key_padding_mask_kind, &mask, 4, scores);
-        mark_padding(params->key_padding_mask_kind, &mask, p);
     }
     if (inner != NULL && inner->mask != NULL) {
         oracle_mask_add(&p->mask, inner->mask_kind, inner->mask, 4, scores);
     }
+}
+
+/* What hides keys whatever they hold; the window is in the options that need no broadcasting. */
+static void apply_sight(const attn_mha_params *params, oracle_problem *p) {
+    const attn_sdpa_params *inner = params->attention;
+    if (params->key_padding_mask != NULL) {
+        const attn_tensor mask = padding_mask_view(params->key_padding_mask);
+        mark_padding(params->key_padding_mask_kind, &mask, p);
+    }
     if (inner != NULL && inner->query_offset != NULL) {
         free(p->query_offset);
-        p->query_offset = oracle_expand_integers(inner->query_offset, 1, scores);
+        p->query_offset = oracle_expand_integers(inner->query_offset, 1, &p->batches);
     }
     if (inner != NULL && inner->key_lengths != NULL) {
         free(p->key_lengths);
-        p->key_lengths = oracle_expand_integers(inner->key_lengths, 1, scores);
+        p->key_lengths = oracle_expand_integers(inner->key_lengths, 1, &p->batches);
     }
     p->is_causal |= params->is_causal;
 }
@@ -299,7 +307,8 @@ oracle_mha_result oracle_mha(const attn_mha_config *config, const oracle_paramet
     oracle_problem_set_options(&problem, params != NULL ? params->attention : NULL);
     project_inputs(&l, &q, &k, &v, &problem);
     if (params != NULL) {
-        apply_params(params, &problem);
+        apply_masks(params, &problem);
+        apply_sight(params, &problem);
     }
     oracle_mha_result result = {.inner = oracle_attention(&problem)};
     result.output = project_output(&l, &problem, &result.inner.output);
@@ -310,4 +319,22 @@ oracle_mha_result oracle_mha(const attn_mha_config *config, const oracle_paramet
 void oracle_mha_result_destroy(oracle_mha_result *result) {
     oracle_array_destroy(&result->output);
     oracle_result_destroy(&result->inner);
+}
+
+unsigned char *oracle_mha_hidden_keys(const attn_mha_config *config, const attn_tensor *query,
+                                      const attn_tensor *key, const attn_mha_params *params) {
+    /* Without heads and features there is nothing in it but who may see what. */
+    oracle_problem problem = {
+        .batches = batch_major(query, config->batch_first).shape[0],
+        .rows = batch_major(query, config->batch_first).shape[1],
+        .keys = batch_major(key, config->batch_first).shape[1],
+    };
+    oracle_problem_allocate(&problem);
+    oracle_problem_set_options(&problem, params != NULL ? params->attention : NULL);
+    if (params != NULL) {
+        apply_sight(params, &problem);
+    }
+    unsigned char *hidden = oracle_hidden_keys(&problem);
+    oracle_problem_destroy(&problem);
+    return hidden;
 }

@@ -40,6 +40,10 @@ oracle_mha_result oracle_mha(const attn_mha_config *config, const oracle_paramet
                              int64_t num_parameters, const attn_tensor *query,
                              const attn_tensor *key, const attn_tensor *value,
                              const attn_mha_params *params);
+
+/* oracle_hidden_keys of the attention inside, (N, S), freed by the caller. */
+unsigned char *oracle_mha_hidden_keys(const attn_mha_config *config, const attn_tensor *query,
+                                      const attn_tensor *key, const attn_mha_params *params);
 void oracle_mha_result_destroy(oracle_mha_result *result);
 
 #endif
