@@ -58,7 +58,8 @@ static int call_library(const factor_set *set, const factor_case *chosen, sdpa_c
 static int compare_outputs(const sdpa_call *call, call_outcome *outcome) {
     const attn_sdpa_params *params = &call->params;
     const int is_averaged = (params->flags & ATTN_SDPA_AVERAGE_WEIGHTS) != 0;
-    oracle_result expected = oracle_sdpa(call->query, call->key, call->value, call->given_params);
+    oracle_result expected =
+        oracle_sdpa(call->query, &call->seen_key, &call->seen_value, call->given_params);
     char *message = outcome->message;
     const size_t bytes = sizeof outcome->message;
     int failed =

@@ -20,6 +20,7 @@ enum sdpa_factor {
     SDPA_FEATURES,       /* E */
     SDPA_VALUE_FEATURES, /* Ev */
     SDPA_MASK_SHAPE,
+    SDPA_HIDDEN,
     NUM_SDPA_FACTORS
 };
 
@@ -40,6 +41,7 @@ enum sdpa_mask_shape {
 typedef struct sdpa_call {
     tensor_pool pool;
     const attn_tensor *query, *key, *value, *output;
+    attn_tensor seen_key, seen_value; /* what the oracle gets: zeros in rows that no query sees */
     attn_sdpa_params params;
     attn_sdpa_report report;
     const attn_sdpa_params *given_params; /* &params or NULL */
@@ -50,6 +52,9 @@ factor_set sdpa_factor_set(void);
 /* `call` must stay where it is: it holds pointers into itself. */
 void sdpa_case_build(const factor_case *chosen, uint64_t seed, int free_lengths, sdpa_call *call);
 void sdpa_call_destroy(sdpa_call *call);
+
+/* Puts NaN and infinity where the case wants them, and makes the tensors for the oracle. */
+void sdpa_case_poison(const factor_case *chosen, random_state *random, sdpa_call *call);
 
 /* A case_runner. */
 int sdpa_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,

@@ -2,14 +2,13 @@
  *
  * sdpa_factors.c: the factors of attn_sdpa calls, their rules, and the tensors a case stands for.
  */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "attention_options.h"
+#include "hidden_rows.h"
 #include "sdpa_case.h"
 #include "support/oracle_sdpa.h"
-#include "support/oracle_tensor.h"
 
 static const char *const rank_names[] = {"2,2,2", "3,3,3", "4,4,4", "5,5,5", "8,8,8",
                                          "4,3,3", "3,4,4", "4,4,5", "2,4,3"};
@@ -106,6 +105,7 @@ factor_set sdpa_factor_set(void) {
     add_factor(&set, SDPA_FEATURES, "E", 6, features_names, 0);
     add_factor(&set, SDPA_VALUE_FEATURES, "Ev", 6, value_features_names, 1u << FEATURES_ZERO);
     add_factor(&set, SDPA_MASK_SHAPE, "mask_shape", 10, mask_shape_names, 0);
+    add_factor(&set, SDPA_HIDDEN, "hidden_rows", NUM_HIDDEN_LEVELS, hidden_names, 0);
     return set;
 }
 
@@ -214,18 +214,6 @@ static void build_options(const factor_case *chosen, random_state *random, sdpa_
                                chosen->level[FACTOR_OUTPUT_LAYOUT]);
 }
 
-/* Puts NaN or infinity into a random element; half of the time into the last key, which lengths
- * often hide. */
-static void poison_operand(const attn_tensor *tensor, random_state *random) {
-    int64_t index[ATTN_MAX_RANK];
-    if (random_index(tensor, random, index)) {
-        if (tensor->rank > 1 && random_between(random, 0, 1)) {
-            index[tensor->rank - 2] = tensor->shape[tensor->rank - 2] - 1;
-        }
-        oracle_store(tensor, index, random_between(random, 0, 3) == 0 ? INFINITY : NAN);
-    }
-}
-
 typedef struct case_sizes {
     int64_t rows, keys, features, value_features;
 } case_sizes;
@@ -297,15 +285,11 @@ void sdpa_case_build(const factor_case *chosen, uint64_t seed, int free_lengths,
     build_options(chosen, &random, call);
     call->params.report = &call->report;
     call->given_params = chosen->level[FACTOR_OPTIONS] == OPTIONS_ABSENT ? NULL : &call->params;
-
-    const attn_tensor *const poisoned[] = {NULL, call->query, call->key, call->value,
-                                           call->params.mask};
-    const attn_tensor *target = poisoned[chosen->level[FACTOR_POISON]];
-    if (target != NULL) {
-        poison_operand(target, &random);
-    }
+    sdpa_case_poison(chosen, &random, call);
 }
 
 void sdpa_call_destroy(sdpa_call *call) {
+    free(call->seen_key.data);
+    free(call->seen_value.data);
     pool_destroy(&call->pool);
 }

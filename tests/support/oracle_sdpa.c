@@ -69,11 +69,28 @@ static int64_t *expand_per_batch(const attn_tensor *tensor, const oracle_sdpa_sh
     return oracle_expand_integers(tensor, out->rank > 3 ? out->rank - 3 : 0, out->shape);
 }
 
+/* Positions and lengths; what else hides keys whatever they hold needs no broadcasting. */
+static void apply_sight(const attn_sdpa_params *params, const oracle_sdpa_shape *out,
+                        oracle_problem *problem) {
+    if (params != NULL && params->query_offset != NULL) {
+        free(problem->query_offset);
+        problem->query_offset = expand_per_batch(params->query_offset, out);
+    }
+    if (params != NULL && params->key_lengths != NULL) {
+        free(problem->key_lengths);
+        problem->key_lengths = expand_per_batch(params->key_lengths, out);
+    }
+}
+
+static int64_t batches_of(const oracle_sdpa_shape *out) {
+    return out->rank > 3 ? oracle_count(out->rank - 3, out->shape) : 1;
+}
+
 oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
                           const attn_tensor *value, const attn_sdpa_params *params) {
     const oracle_sdpa_shape out = oracle_sdpa_output_shape(query, key, value, params);
     oracle_problem problem = {
-        .batches = out.rank > 3 ? oracle_count(out.rank - 3, out.shape) : 1,
+        .batches = batches_of(&out),
         .heads = out.rank > 2 ? out.shape[out.rank - 3] : 1,
         .rows = axis_from_end(query, 2),
         .keys = axis_from_end(key, 2),
@@ -92,15 +109,25 @@ oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
         scores[out.rank - 1] = problem.keys;
         oracle_mask_add(&problem.mask, params->mask_kind, params->mask, out.rank, scores);
     }
-    if (params != NULL && params->query_offset != NULL) {
-        free(problem.query_offset);
-        problem.query_offset = expand_per_batch(params->query_offset, &out);
-    }
-    if (params != NULL && params->key_lengths != NULL) {
-        free(problem.key_lengths);
-        problem.key_lengths = expand_per_batch(params->key_lengths, &out);
-    }
+    apply_sight(params, &out, &problem);
     const oracle_result result = oracle_attention(&problem);
     oracle_problem_destroy(&problem);
     return result;
+}
+
+unsigned char *oracle_sdpa_hidden_keys(const attn_tensor *query, const attn_tensor *key,
+                                       const attn_tensor *value, const attn_sdpa_params *params) {
+    const oracle_sdpa_shape out = oracle_sdpa_output_shape(query, key, value, params);
+    /* Without heads and features there is nothing in it but who may see what. */
+    oracle_problem problem = {
+        .batches = batches_of(&out),
+        .rows = axis_from_end(query, 2),
+        .keys = axis_from_end(key, 2),
+    };
+    oracle_problem_allocate(&problem);
+    oracle_problem_set_options(&problem, params);
+    apply_sight(params, &out, &problem);
+    unsigned char *hidden = oracle_hidden_keys(&problem);
+    oracle_problem_destroy(&problem);
+    return hidden;
 }

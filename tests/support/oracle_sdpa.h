@@ -28,4 +28,8 @@ oracle_sdpa_shape oracle_sdpa_output_shape(const attn_tensor *query, const attn_
 oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
                           const attn_tensor *value, const attn_sdpa_params *params);
 
+/* oracle_hidden_keys of the call, (batch axes of the output, S), freed by the caller. */
+unsigned char *oracle_sdpa_hidden_keys(const attn_tensor *query, const attn_tensor *key,
+                                       const attn_tensor *value, const attn_sdpa_params *params);
+
 #endif
