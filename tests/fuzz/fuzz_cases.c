@@ -6,29 +6,53 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-static int is_allowed_so_far(const factor_set *set, const factor_case *chosen, int f, int level) {
-    for (int other = 0; other < f; ++other) {
-        const int other_level = chosen->level[other];
-        if (!set->is_allowed(other, other_level, f, level) ||
-            !set->is_allowed(f, level, other, other_level)) {
-            return 0;
+/* Bit l of beside[f][level][g]: level l of factor g may be beside this level of f. To ask the rules a
+ * thousand times for each input takes longer than some calls. */
+typedef struct allowed_levels {
+    uint16_t beside[MAX_FACTORS][MAX_LEVELS][MAX_FACTORS];
+} allowed_levels;
+
+static void allow_beside(const factor_set *set, int f, int level, uint16_t *allowed) {
+    for (int g = 0; g < set->count; ++g) {
+        for (int other = 0; other < set->factors[g].num_levels && g != f; ++other) {
+            const int is_allowed =
+                set->is_allowed(f, level, g, other) && set->is_allowed(g, other, f, level);
+            allowed[g] |= (uint16_t)(is_allowed << other);
         }
     }
-    return 1;
+}
+
+static const allowed_levels *allowed_levels_of(const factor_set *set) {
+    static allowed_levels table;
+    static const factor_set *owner;
+    if (owner != set) {
+        memset(&table, 0, sizeof table);
+        for (int f = 0; f < set->count; ++f) {
+            for (int level = 0; level < set->factors[f].num_levels; ++level) {
+                allow_beside(set, f, level, table.beside[f][level]);
+            }
+        }
+        owner = set;
+    }
+    return &table;
 }
 
 int fuzz_choose(fuzz_bytes *bytes, const factor_set *set, factor_case *chosen) {
+    const allowed_levels *allowed = allowed_levels_of(set);
     for (int f = 0; f < set->count; ++f) {
         const int count = set->factors[f].num_levels;
-        int level = fuzz_byte(bytes) % count;
-        int tried = 0;
-        while (tried < count && !is_allowed_so_far(set, chosen, f, level)) {
-            level = (level + 1) % count;
-            tried++;
+        unsigned left = (1u << count) - 1;
+        for (int other = 0; other < f; ++other) {
+            left &= allowed->beside[other][chosen->level[other]][f];
         }
-        if (tried == count) {
+        if (left == 0) {
             return 0;
+        }
+        int level = fuzz_byte(bytes) % count;
+        while (!(left >> level & 1)) {
+            level = (level + 1) % count;
         }
         chosen->level[f] = (uint8_t)level;
     }
