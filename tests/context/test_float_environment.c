@@ -47,7 +47,7 @@ static void set_control_word(uint64_t word) {
 }
 
 static uint16_t x87_word(void) {
-    uint16_t word;
+    uint16_t word = 0; /* The memory sanitizer does not see assembly write. */
     __asm__ volatile("fnstcw %0" : "=m"(word));
     return word;
 }
