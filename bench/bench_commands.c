@@ -28,11 +28,13 @@ typedef struct bench_contest {
 /* The most memory this process ever had in use. getrusage also counts what the program that started
  * this one used before it became this one, so Linux is asked first. */
 static double peak_memory_bytes(void) {
+    static const char peak_label[] = "VmHWM:";
     char line[256];
     long long kibibytes = 0;
     FILE *status = fopen("/proc/self/status", "r");
     while (status != NULL && fgets(line, sizeof line, status) != NULL) {
-        if (sscanf(line, "VmHWM: %lld kB", &kibibytes) == 1) {
+        if (strncmp(line, peak_label, sizeof peak_label - 1) == 0) {
+            kibibytes = strtoll(line + sizeof peak_label - 1, NULL, 10);
             break;
         }
     }

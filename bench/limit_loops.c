@@ -112,7 +112,7 @@ read_streams(const char *memory, size_t bytes, const int streams, const size_t a
 #pragma GCC unroll 8
             for (int part = 0; part < BLOCK_BYTES / VECTOR_BYTES; part++) {
                 sums[(stream + part) % MAX_STREAMS] +=
-                    *(const words *)(const void *)(block + part * VECTOR_BYTES);
+                    *(const words *)(const void *)(block + (size_t)part * VECTOR_BYTES);
             }
         }
     }

@@ -54,7 +54,7 @@ static const char *shorten(const char *text, int64_t characters, char *shortened
         end += utf8_character_bytes(*end);
     }
     if (*end == '\0') {
-        return strcpy(shortened, text);
+        return memcpy(shortened, text, (size_t)(end - text) + 1);
     }
     end = text;
     for (int64_t i = 0; i < characters - 1; i++) {
@@ -161,7 +161,8 @@ static void paint_matrix(const picture *p, int64_t head, double x, double y) {
 
 /* The middle of a position's cell, from the matrix' corner. */
 static double cell_middle(const heatmap_layout *layout, int64_t position) {
-    return ((double)(position / layout->block) + 0.5) * layout->cell_size;
+    const int64_t cell = position / layout->block;
+    return ((double)cell + 0.5) * layout->cell_size;
 }
 
 /* The first extra column has a label however long the sequence is, and the words before it make
@@ -205,8 +206,8 @@ static void label_columns(const picture *p, double x, double y) {
 static void part_extra_columns(const picture *p, double x, double y) {
     const heatmap_axis *columns = &p->data->columns;
     if (columns->num_extra > 0 && columns->num_extra < columns->count) {
-        double line_x = x + (double)((columns->count - columns->num_extra) / p->layout.block) *
-                                p->layout.cell_size;
+        const int64_t cells = (columns->count - columns->num_extra) / p->layout.block;
+        double line_x = x + (double)cells * p->layout.cell_size;
         cairo_set_source_rgb(p->cairo, 1, 1, 1);
         cairo_rectangle(p->cairo, line_x - 1, y, 2, p->layout.matrix_height);
         cairo_fill(p->cairo);
@@ -215,9 +216,10 @@ static void part_extra_columns(const picture *p, double x, double y) {
 
 static void draw_panel(const picture *p, int64_t head) {
     char heading[40];
-    double left = HEATMAP_MARGIN + (double)(head % p->layout.grid_columns) * p->layout.panel_width;
-    double top = HEATMAP_MARGIN + HEATMAP_HEADER_HEIGHT +
-                 (double)(head / p->layout.grid_columns) * p->layout.panel_height;
+    const int64_t column = head % p->layout.grid_columns;
+    const int64_t row = head / p->layout.grid_columns;
+    double left = HEATMAP_MARGIN + (double)column * p->layout.panel_width;
+    double top = HEATMAP_MARGIN + HEATMAP_HEADER_HEIGHT + (double)row * p->layout.panel_height;
     double x = left + p->layout.matrix_left;
     double y = top + p->layout.matrix_top;
     (void)snprintf(heading, sizeof heading, "head %lld", (long long)head);
@@ -277,11 +279,11 @@ static void draw_colour_bar(const picture *p) {
     draw_bar_colours(p, x, y, width, height);
     set_font(p->cairo, label_size, 0, 0.8);
     show_text(p->cairo, x, y - 10, "weight");
-    double steps = round((p->scale.high - p->scale.low) / p->scale.step);
-    for (double i = 0; i <= steps; i++) {
+    const int steps = (int)round((p->scale.high - p->scale.low) / p->scale.step);
+    for (int i = 0; i <= steps; i++) {
+        const double part = (double)i / steps;
         (void)snprintf(number, sizeof number, "%g", p->scale.low + i * p->scale.step);
-        show_text(p->cairo, x + width + 5, y + height - i / steps * height + label_size * 0.35,
-                  number);
+        show_text(p->cairo, x + width + 5, y + height - part * height + label_size * 0.35, number);
     }
 }
 

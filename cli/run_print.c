@@ -88,8 +88,9 @@ static void print_masks(const attention_run *run) {
     print_mask("key_padding_mask", &run->key_padding_mask, run->options->mask_polarity);
     print_mask("attn_mask", &run->attn_mask, run->options->mask_polarity);
     if (run->is_padding.memory != NULL) {
+        const int64_t num_keys = run->num_sequences * run->key_length;
         printf("  padding  %lld of %lld keys\n", (long long)count_padding(run),
-               (long long)(run->num_sequences * run->key_length));
+               (long long)num_keys);
     }
 }
 
@@ -194,9 +195,10 @@ static void format_link(const attention_run *run, const word_link *link, int is_
     (void)snprintf(text, LINK_BYTES, is_first_of_head ? "head %lld: " : ", ",
                    (long long)link->head);
     append_word(text, LINK_BYTES, &run->query_words, link->sequence, link->query);
-    (void)strcat(text, " -> ");
-    append_word(text, LINK_BYTES, &run->key_words, link->sequence, link->key);
     size_t used = strlen(text);
+    (void)snprintf(text + used, LINK_BYTES - used, " -> ");
+    append_word(text, LINK_BYTES, &run->key_words, link->sequence, link->key);
+    used = strlen(text);
     (void)snprintf(text + used, LINK_BYTES - used, " %.2f", link->weight);
 }
 

@@ -14,6 +14,7 @@
 /* Every integer up to here is a double exactly, which is what the JSON parser stores numbers in. */
 static const double max_json_integer = 9007199254740992.0;
 
+#undef open_fail
 int open_fail(const open_report *report, const char *format, ...) {
     char message[400];
     va_list arguments;

@@ -33,7 +33,7 @@ static void expect_row(const float *weights, const double expected[S]) {
 }
 
 /* Attends with the options and leaves the weights of `batch` sequences in `weights`. */
-static void attend(int64_t batch, attn_sdpa_params *params, float weights[][L][S]) {
+static void attend(int64_t batch, const attn_sdpa_params *options, float weights[][L][S]) {
     static float query_data[2][L][E], key_data[2][S][E], value_data[2][S][E], output_data[2][L][E];
     attn_tensor query, key, value, output, weights_view;
     check(attn_tensor_init(&query, query_data, ATTN_DTYPE_FLOAT32, 4, (int64_t[]){batch, 1, L, E}));
@@ -43,9 +43,10 @@ static void attend(int64_t batch, attn_sdpa_params *params, float weights[][L][S
         attn_tensor_init(&output, output_data, ATTN_DTYPE_FLOAT32, 4, (int64_t[]){batch, 1, L, E}));
     check(attn_tensor_init(&weights_view, weights, ATTN_DTYPE_FLOAT32, 4,
                            (int64_t[]){batch, 1, L, S}));
-    params->struct_size = sizeof *params;
-    params->weights = &weights_view;
-    check(attn_sdpa(NULL, &query, &key, &value, params, &output, NULL, 0));
+    attn_sdpa_params params = *options;
+    params.struct_size = sizeof params;
+    params.weights = &weights_view;
+    check(attn_sdpa(NULL, &query, &key, &value, &params, &output, NULL, 0));
 }
 
 static void print_weights(const char *title, float weights[L][S]) {

@@ -76,10 +76,11 @@ static void replace_control_characters(char *text) {
     }
 }
 
+#undef attni_fail
 attn_status attni_fail(attn_status status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(error_detail, sizeof error_detail, format, arguments);
+    (void)vsnprintf(error_detail, sizeof error_detail, format, arguments);
     va_end(arguments);
     replace_control_characters(error_detail);
     return status;

@@ -142,7 +142,7 @@ INLINE vector_mask widen(const unsigned char *bytes) {
     const __m128i words = _mm_unpacklo_epi8(_mm_cvtsi32_si128(four), zero);
     return (vector_mask)_mm_unpacklo_epi16(words, zero);
 #else
-    vector_mask x;
+    vector_mask x = {0};
     UNROLL
     for (int i = 0; i < LANES; ++i) {
         x[i] = bytes[i];

@@ -203,7 +203,7 @@ static void row_sigmoid(void *row, int64_t n) {
 
 static void row_alibi(void *data, int64_t n, double slope, double distance) {
     real *row = data;
-    vector step;
+    vector step = {0};
     for (int i = 0; i < LANES; ++i) {
         step[i] = (real)i;
     }

@@ -57,6 +57,8 @@ static void weigh_part(const attni_fused_item *item, attni_panel *panel, attni_v
     part->end = end;
     part->is_added = panel->is_started;
     item->engine->kernels->tiles->weigh_values(part);
+    part->begin = NULL; /* These two end here. */
+    part->end = NULL;
     panel->is_started = true;
     part->rescale = attni_fused_ones;
 }

@@ -68,7 +68,7 @@ static void pack_panel(const attni_fused_item *item, const attni_panel *panel) {
     const attni_sdpa_problem *problem = engine->problem;
     const int64_t *strides = &problem->query.strides[problem->batch_rank];
     const int64_t first = attni_fused_offset(item, problem->query.strides, 0);
-    const float *rows[ATTNI_PANEL_LANES];
+    const float *rows[ATTNI_PANEL_LANES] = {0};
     for (int32_t lane = 0; lane < panel->width; ++lane) {
         rows[lane] = attni_floats(problem->query.data, first + panel->head[lane] * strides[0] +
                                                            panel->row[lane] * strides[1]);

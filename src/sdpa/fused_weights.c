@@ -50,7 +50,7 @@ static void store_columns(const attni_fused_item *item, const attni_panel *panel
     const attni_fused_engine *engine = item->engine;
     const bool is_added = engine->problem->average_weights;
     const int64_t stride = engine->problem->weights.strides[engine->problem->batch_rank + 2];
-    char *targets[ATTNI_PANEL_LANES];
+    char *targets[ATTNI_PANEL_LANES] = {0};
     float *rows[ATTNI_PANEL_LANES] = {0};
     const bool is_staged = engine->plan->stages_weights;
     for (int32_t lane = 0; lane < panel->count; ++lane) {

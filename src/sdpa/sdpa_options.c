@@ -24,7 +24,7 @@ attn_status attni_sdpa_read_params(const char *name, const attn_sdpa_params *giv
 
 /* An option's full name, such as "attention.sinks". */
 static const char *option_name(const attni_sdpa_request *request, const char *option, char *text) {
-    snprintf(text, NAME_BYTES, "%s%s", request->option_prefix, option);
+    (void)snprintf(text, NAME_BYTES, "%s%s", request->option_prefix, option);
     return text;
 }
 

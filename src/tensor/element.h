@@ -20,7 +20,11 @@ static inline int64_t attni_stride(const attn_tensor *tensor, int32_t axis) {
 
 /* An address moved on by some bytes; that of an empty tensor may be NULL and is not moved. */
 static inline char *attni_advance(char *address, int64_t bytes) {
+#ifdef ATTENTION_ANALYSIS /* The question would make scripts/analyse doubt every address. */
+    return address + bytes;
+#else
     return address == NULL ? NULL : address + bytes;
+#endif
 }
 
 /* The view with attni_stride's strides. */

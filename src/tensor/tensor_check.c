@@ -36,7 +36,7 @@ const char *attni_shape_text(char *text, int32_t rank, const int64_t *shape) {
         length = append_axis(text, ATTNI_SHAPE_TEXT_BYTES, length, (attni_axis){NULL, shape[axis]},
                              axis == 0);
     }
-    snprintf(text + length, ATTNI_SHAPE_TEXT_BYTES - length, ")");
+    (void)snprintf(text + length, ATTNI_SHAPE_TEXT_BYTES - length, ")");
     return text;
 }
 
@@ -45,7 +45,7 @@ static const char *axes_text(char *text, size_t bytes, const attni_axis *axes, i
     for (int32_t axis = 0; axis < count; ++axis) {
         length = append_axis(text, bytes, length, axes[axis], axis == 0);
     }
-    snprintf(text + length, bytes - length, ")");
+    (void)snprintf(text + length, bytes - length, ")");
     return text;
 }
 
