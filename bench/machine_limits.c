@@ -295,7 +295,9 @@ static bool keep_buffer(int threads) {
 #if defined(MADV_HUGEPAGE)
     (void)madvise(memory, bytes, MADV_HUGEPAGE);
 #endif
-    kept = (struct read_buffer){memory, member_bytes, threads};
+    kept.memory = memory;
+    kept.member_bytes = member_bytes;
+    kept.threads = threads;
     return true;
 }
 

@@ -178,6 +178,7 @@ static int label_extra_columns(const weights_source *source, heatmap_axis *axis)
 
 static int make_axis(const weights_source *source, const token_table *words, int64_t count,
                      int may_be_padding, heatmap_axis *axis) {
+    axis->count = 0;
     axis->positions =
         calloc((size_t)source->column_count + (size_t)count + 1, sizeof *axis->positions);
     axis->labels = calloc((size_t)source->column_count + (size_t)count + 1, sizeof *axis->labels);

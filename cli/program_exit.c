@@ -13,6 +13,7 @@
 
 const char *program_name = "attn";
 
+#undef program_fail
 int program_fail(int exit_code, const char *format, ...) {
     char message[1024];
     va_list arguments;

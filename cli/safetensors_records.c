@@ -194,8 +194,7 @@ static int read_metadata(tensor_records *records, const cJSON *metadata,
     if (!cJSON_IsObject(metadata)) {
         return open_fail(report, "__metadata__: expected an object");
     }
-    const cJSON *item = NULL;
-    cJSON_ArrayForEach(item, metadata) {
+    for (const cJSON *item = metadata->child; item != NULL; item = item->next) {
         if (!cJSON_IsString(item)) {
             return open_fail(report, "__metadata__: %.200s: expected a string", item->string);
         }

@@ -233,7 +233,8 @@ attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_proble
         .kernels = attni_kernels_of(attni_context_kernels(context), problem->dtype),
         .element = (int64_t)attn_dtype_size_bytes(problem->dtype),
     };
-    if (plan->num_blocks > 0) {
+    const bool has_blocks = plan->num_blocks > 0;
+    if (has_blocks) {
         engine.scores = scratch + plan->scores_offset;
         engine.empty = (unsigned char *)scratch + plan->empty_offset;
         engine.gemm_scratch = scratch + plan->gemm_offset;
@@ -244,7 +245,7 @@ attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_proble
             piece(scratch, (plan->packs & ATTNI_PACKS_OUTPUT) != 0, plan->output_offset);
     }
     const bool has_averages = problem->weights.is_present && problem->average_weights;
-    const bool has_work = plan->num_blocks > 0 || (has_averages && problem->tgt_len > 0);
+    const bool has_work = has_blocks || (has_averages && problem->tgt_len > 0);
     if (plan->is_parallel) {
         /* From here on outputs are written, and a failure could not leave them untouched. */
         ATTNI_TRY(attni_start_threads(context));
@@ -254,7 +255,7 @@ attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_proble
         if (has_averages) {
             attni_clear_weights(&engine, 0);
         }
-        for (int64_t head = 0; head < problem->num_heads; ++head) {
+        for (int64_t head = 0; has_blocks && head < problem->num_heads; ++head) {
             ATTNI_TRY(run_head(&engine, head, num_blocks));
         }
     }

@@ -50,17 +50,18 @@ static void store_columns(const attni_fused_item *item, const attni_panel *panel
     const attni_fused_engine *engine = item->engine;
     const bool is_added = engine->problem->average_weights;
     const int64_t stride = engine->problem->weights.strides[engine->problem->batch_rank + 2];
-    char *targets[ATTNI_PANEL_LANES] = {0};
+    const int32_t num_rows = panel->count;
+    char *targets[ATTNI_PANEL_LANES];
     float *rows[ATTNI_PANEL_LANES] = {0};
     const bool is_staged = engine->plan->stages_weights;
-    for (int32_t lane = 0; lane < panel->count; ++lane) {
+    for (int32_t lane = 0; lane < num_rows; ++lane) {
         targets[lane] = attni_advance(weights_row(item, panel, lane),
                                       first_col * stride * (int64_t)sizeof(float));
         rows[lane] = is_staged ? attni_floats_to(item->staging, lane * count)
                                : attni_floats_to(targets[lane], 0);
     }
     engine->steps->store_weights(item, panel, rows, first, count, factor, is_added && !is_staged);
-    for (int32_t lane = 0; is_staged && lane < panel->count; ++lane) {
+    for (int32_t lane = 0; is_staged && lane < num_rows; ++lane) {
         for (int64_t j = 0; j < count; ++j) {
             const double before =
                 is_added ? attni_read_real(targets[lane], j * stride, ATTN_DTYPE_FLOAT32) : 0;

@@ -41,12 +41,15 @@ static inline attn_tensor attni_canonical(const attn_tensor *tensor) {
  * strides. */
 static inline int64_t attni_offset_of(int64_t flat, int32_t rank, const int64_t *shape,
                                       const int64_t *strides) {
+    if (rank <= 0) {
+        return 0;
+    }
     int64_t offset = 0;
     for (int32_t axis = rank - 1; axis > 0; --axis) {
         offset += flat % shape[axis] * strides[axis];
         flat /= shape[axis];
     }
-    return rank > 0 ? offset + flat * strides[0] : 0;
+    return offset + flat * strides[0];
 }
 
 static inline int64_t attni_read_int64(const char *data, int64_t offset) {
