@@ -116,7 +116,8 @@ int bench_options_parse(bench_options *options, int grows, int count, char *cons
 int bench_options_parse_versus(bench_options *options, char *text) {
     char *words[2 * OPTIONS_MAX];
     int count = 0;
-    for (char *word = strtok(text, " "); word != NULL; word = strtok(NULL, " ")) {
+    char *rest = NULL;
+    for (char *word = strtok_r(text, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
         if (count == 2 * OPTIONS_MAX) {
             return program_fail(EXIT_USAGE, "--versus: expected at most %d words", 2 * OPTIONS_MAX);
         }
