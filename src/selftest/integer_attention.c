@@ -57,9 +57,10 @@ static void fill_matrices(const attn_tensor *tensor, uint32_t which) {
     for (int64_t matrix = 0; matrix < shape[0] * shape[1]; ++matrix) {
         for (int64_t row = 0; row < shape[2]; ++row) {
             for (int64_t col = 0; col < shape[3]; ++col) {
-                attni_write_real(
-                    tensor->data, (matrix * shape[2] + row) * shape[3] + col, tensor->dtype,
-                    attni_selftest_integer(which + 16 * (uint32_t)matrix, row, col) / 2);
+                const int32_t number =
+                    attni_selftest_integer(which + 16 * (uint32_t)matrix, row, col) / 2;
+                attni_write_real(tensor->data, (matrix * shape[2] + row) * shape[3] + col,
+                                 tensor->dtype, number);
             }
         }
     }
@@ -133,7 +134,7 @@ static void known_row(const struct attention_case *shape, const attn_tensor *ten
 }
 
 static attn_status compare(const struct attention_case *shape, const attn_tensor *tensors) {
-    double known[MOST_FEATURES];
+    double known[MOST_FEATURES] = {0};
     for (int64_t matrix = 0; matrix < shape->batch * shape->heads; ++matrix) {
         for (int64_t row = 0; row < shape->rows; ++row) {
             known_row(shape, tensors, matrix, row, known);

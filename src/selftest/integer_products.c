@@ -15,9 +15,9 @@
 /* From one element up to where BLAS and the library share the work among threads; sizes beside the
  * blocks of kernels; an empty sum. */
 static const struct product_shape {
-    int32_t rows;
-    int32_t cols;
-    int32_t inner;
+    int64_t rows;
+    int64_t cols;
+    int64_t inner;
 } shapes[] = {{1, 1, 1},  {1, 17, 33},  {7, 5, 0},     {13, 1, 64},
               {6, 96, 8}, {33, 49, 65}, {81, 110, 121}};
 
@@ -56,7 +56,7 @@ typedef struct stored_matrix {
     bool transposed;
 } stored_matrix;
 
-static stored_matrix store(char *data, int32_t rows, int32_t cols, bool transposed) {
+static stored_matrix store(char *data, int64_t rows, int64_t cols, bool transposed) {
     return (stored_matrix){data, transposed ? cols : rows, transposed ? rows : cols, transposed};
 }
 
@@ -104,7 +104,7 @@ static attn_status wrong_element(const attni_gemm_call *call, int form, int64_t 
 
 static attn_status compare(const attni_gemm_call *call, int form, const stored_matrix *c,
                            const integer_product *known) {
-    const int32_t cols = known->shape.cols;
+    const int64_t cols = known->shape.cols;
     for (int64_t line = 0; line < c->lines; ++line) {
         for (int64_t i = 0; i < c->length + MARGIN; ++i) {
             const int64_t row = c->transposed ? i : line;
@@ -163,9 +163,9 @@ static attn_status check_form(attn_context *context, int32_t dtype, int32_t back
 
 /* ---- one shape ---- */
 
-static void fill_integers(int32_t *integers, uint32_t which, int32_t rows, int32_t cols) {
-    for (int32_t row = 0; row < rows; ++row) {
-        for (int32_t col = 0; col < cols; ++col) {
+static void fill_integers(int32_t *integers, uint32_t which, int64_t rows, int64_t cols) {
+    for (int64_t row = 0; row < rows; ++row) {
+        for (int64_t col = 0; col < cols; ++col) {
             integers[row * cols + col] = attni_selftest_integer(which, row, col);
         }
     }
@@ -173,15 +173,15 @@ static void fill_integers(int32_t *integers, uint32_t which, int32_t rows, int32
 
 static void multiply_integers(const integer_product *known) {
     const struct product_shape *shape = &known->shape;
-    for (int32_t row = 0; row < shape->rows; ++row) {
+    for (int64_t row = 0; row < shape->rows; ++row) {
         int32_t *sums = known->product + row * shape->cols;
-        for (int32_t col = 0; col < shape->cols; ++col) {
+        for (int64_t col = 0; col < shape->cols; ++col) {
             sums[col] = 0;
         }
-        for (int32_t i = 0; i < shape->inner; ++i) {
+        for (int64_t i = 0; i < shape->inner; ++i) {
             const int32_t factor = known->a[row * shape->inner + i];
             const int32_t *b = known->b + i * shape->cols;
-            for (int32_t col = 0; col < shape->cols; ++col) {
+            for (int64_t col = 0; col < shape->cols; ++col) {
                 sums[col] += factor * b[col];
             }
         }
@@ -189,15 +189,15 @@ static void multiply_integers(const integer_product *known) {
 }
 
 /* Room for a matrix stored either way; its offset. */
-static size_t add_stored(attni_layout *layout, int32_t rows, int32_t cols, int32_t dtype) {
+static size_t add_stored(attni_layout *layout, int64_t rows, int64_t cols, int32_t dtype) {
     const stored_matrix by_rows = store(NULL, rows, cols, false);
     const stored_matrix by_cols = store(NULL, rows, cols, true);
     return attni_layout_add(layout, attni_max(stored_elements(&by_rows), stored_elements(&by_cols)),
                             attn_dtype_size_bytes(dtype));
 }
 
-static size_t add_integers(attni_layout *layout, int32_t rows, int32_t cols) {
-    return attni_layout_add(layout, (int64_t)rows * cols, sizeof(int32_t));
+static size_t add_integers(attni_layout *layout, int64_t rows, int64_t cols) {
+    return attni_layout_add(layout, rows * cols, sizeof(int32_t));
 }
 
 static attn_status check_forms(attn_context *context, int32_t dtype, int32_t backend,

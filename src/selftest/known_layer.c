@@ -12,6 +12,12 @@
 #include "tensor/element.h"
 
 enum { BATCH = 2, ROWS = 5, KEYS = 64, FEATURES = 48, HEADS = 3 };
+enum {
+    ALL_ROWS = BATCH * ROWS,
+    ALL_KEYS = BATCH * KEYS,
+    FIRST_VALUE_ROW = 2 * FEATURES, /* of in_proj */
+    IN_ROWS = 3 * FEATURES
+};
 
 /* Keys that are not padding; padded keys and values are NaN. */
 static const int64_t keys_of_batch[BATCH] = {KEYS, KEYS / 8};
@@ -39,13 +45,13 @@ static void fill_matrix(const attn_tensor *tensor, int64_t first_row, int64_t ro
 
 /* In in_proj the rows of the query, which come first, stay zero. */
 static void fill_tensors(const attn_tensor *tensors) {
-    fill_matrix(&tensors[QUERY], 0, BATCH * ROWS, FEATURES);
-    fill_matrix(&tensors[SOURCE], 0, BATCH * KEYS, FEATURES);
-    fill_matrix(&tensors[IN_WEIGHT], FEATURES, 3 * FEATURES, FEATURES);
-    fill_matrix(&tensors[IN_BIAS], FEATURES, 3 * FEATURES, 1);
+    fill_matrix(&tensors[QUERY], 0, ALL_ROWS, FEATURES);
+    fill_matrix(&tensors[SOURCE], 0, ALL_KEYS, FEATURES);
+    fill_matrix(&tensors[IN_WEIGHT], FEATURES, IN_ROWS, FEATURES);
+    fill_matrix(&tensors[IN_BIAS], FEATURES, IN_ROWS, 1);
     fill_matrix(&tensors[OUT_WEIGHT], 0, FEATURES, FEATURES);
     fill_matrix(&tensors[OUT_BIAS], 0, FEATURES, 1);
-    for (int64_t i = 0; i < BATCH * KEYS; ++i) {
+    for (int64_t i = 0; i < ALL_KEYS; ++i) {
         const int is_padding = i % KEYS >= keys_of_batch[i / KEYS];
         ((unsigned char *)tensors[PADDING].data)[i] = (unsigned char)is_padding;
         for (int64_t col = 0; is_padding && col < FEATURES; ++col) {
@@ -67,7 +73,7 @@ typedef struct known_number {
 
 /* The mean over a batch's keys of value projection `feature`, exact: a multiple of 1 / KEYS. */
 static known_number mean_value(const attn_tensor *tensors, int64_t batch, int64_t feature) {
-    const int64_t row = 2 * FEATURES + feature;
+    const int64_t row = FIRST_VALUE_ROW + feature;
     const double share = 1 / (double)keys_of_batch[batch];
     known_number mean = {0, 0};
     for (int64_t key = 0; key < keys_of_batch[batch]; ++key) {
@@ -142,8 +148,8 @@ attn_status attni_selftest_layer(attn_context *context, int32_t dtype) {
         [SOURCE] = {dtype, 3, {BATCH, KEYS, FEATURES}},
         [OUTPUT] = {dtype, 3, {BATCH, ROWS, FEATURES}},
         [PADDING] = {ATTN_DTYPE_BOOL, 2, {BATCH, KEYS}},
-        [IN_WEIGHT] = {dtype, 2, {3 * FEATURES, FEATURES}},
-        [IN_BIAS] = {dtype, 1, {3 * FEATURES}},
+        [IN_WEIGHT] = {dtype, 2, {IN_ROWS, FEATURES}},
+        [IN_BIAS] = {dtype, 1, {IN_ROWS}},
         [OUT_WEIGHT] = {dtype, 2, {FEATURES, FEATURES}},
         [OUT_BIAS] = {dtype, 1, {FEATURES}},
     };
