@@ -8,7 +8,7 @@
 
 #include <attention/sdpa.h>
 
-#include "selftest/selftest_checks.h"
+#include "selftest/known_results.h"
 #include "tensor/element.h"
 
 enum { MOST_FEATURES = 72 };

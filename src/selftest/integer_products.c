@@ -9,7 +9,7 @@
 #include "base/checked_size.h"
 #include "base/workspace.h"
 #include "gemm/gemm.h"
-#include "selftest/selftest_checks.h"
+#include "selftest/known_results.h"
 #include "tensor/element.h"
 
 /* From one element up to where BLAS and the library share the work among threads; sizes beside the

@@ -8,7 +8,7 @@
 
 #include <attention/multihead.h>
 
-#include "selftest/selftest_checks.h"
+#include "selftest/known_results.h"
 #include "tensor/element.h"
 
 enum { BATCH = 2, ROWS = 5, KEYS = 64, FEATURES = 48, HEADS = 3 };

@@ -8,7 +8,7 @@
 #include <attention/sdpa.h>
 #include <attention/softmax.h>
 
-#include "selftest/selftest_checks.h"
+#include "selftest/known_results.h"
 #include "tensor/element.h"
 
 /* What rounding the logarithms to the type, which is off by up to u log(n), adds to the bounds is

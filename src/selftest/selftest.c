@@ -10,7 +10,7 @@
 
 #include "base/blas_library.h"
 #include "context/thread_pool.h"
-#include "selftest/selftest_checks.h"
+#include "selftest/known_results.h"
 
 /* `run`, or, where that is NULL, products by `backend`. */
 typedef struct known_check {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * selftest_checks.h: the checks of attn_selftest. Each computes something known with a context's
+ * known_results.h: the checks of attn_selftest. Each computes something known with a context's
  * settings and returns ATTN_OK, ATTN_ERROR_SELFTEST with a line that tells which number is wrong,
  * or what the calls inside it failed with. A check has memory of its own, so that any number may
  * run at the same time.
  */
-#ifndef ATTNI_SELFTEST_SELFTEST_CHECKS_H
-#define ATTNI_SELFTEST_SELFTEST_CHECKS_H
+#ifndef ATTNI_SELFTEST_KNOWN_RESULTS_H
+#define ATTNI_SELFTEST_KNOWN_RESULTS_H
 
 #include <stdint.h>
 
@@ -41,12 +41,12 @@ typedef struct attni_selftest_shape {
     int64_t shape[4];
 } attni_selftest_shape;
 
-/* check_tensors.c: contiguous tensors in one block of memory, which the caller releases, zeroed.
+/* known_tensors.c: contiguous tensors in one block of memory, which the caller releases, zeroed.
  * Fails with ATTN_ERROR_MEMORY, and then there is nothing to release. */
 attn_status attni_selftest_place(attn_context *context, const attni_selftest_shape *shapes,
                                  int32_t count, attn_tensor *tensors, attni_workspace *memory);
 
-/* check_tensors.c: fails unless got is within `bound` of expected, as NaN is not; element (row,
+/* known_tensors.c: fails unless got is within `bound` of expected, as NaN is not; element (row,
  * col) of `what`. */
 attn_status attni_selftest_compare(const char *what, int32_t dtype, int64_t row, int64_t col,
                                    double expected, double got, double bound);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * check_tensors.c: what the checks of attention share: tensors, and comparing a number.
+ * known_tensors.c: what the checks of attention share: tensors, and comparing a number.
  */
 #include <math.h>
 #include <string.h>
 
-#include "selftest/selftest_checks.h"
+#include "selftest/known_results.h"
 
 enum { MOST_TENSORS = 8 };
 
