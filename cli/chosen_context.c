@@ -6,13 +6,13 @@
 
 #include "program_exit.h"
 
-int choose_context(const option_integer *threads, const char *kernels, attn_context **context,
-                   attn_context_info *info) {
+int choose_context(const option_integer *threads, const char *kernels, int32_t gemm,
+                   attn_context **context, attn_context_info *info) {
     attn_status status = ATTN_OK;
     *context = NULL;
     *info = (attn_context_info){.struct_size = sizeof *info};
-    if (threads->given || kernels != NULL) {
-        attn_context_params params = {.struct_size = sizeof params};
+    if (threads->given || kernels != NULL || gemm != ATTN_GEMM_DEFAULT) {
+        attn_context_params params = {.struct_size = sizeof params, .gemm = gemm};
         attn_context_info defaults = {.struct_size = sizeof defaults};
         if (!threads->given || kernels == NULL) {
             status = attn_context_describe(NULL, &defaults);

@@ -40,7 +40,7 @@ const char *const help_info[] = {
 };
 
 const char *const help_selftest[] = {
-    "attn selftest [--threads N] [--kernels NAME] [--json]",
+    "attn selftest [--threads N] [--kernels NAME] [--blas] [--json]",
     "",
     "Computes what has a known result and compares: products and attention of small integers, "
     "exactly; softmax",
@@ -50,6 +50,8 @@ const char *const help_selftest[] = {
     "",
     "  --threads N      threads of the library",
     "  --kernels NAME   one of those attn info lists; default: the best for this CPU",
+    "  --blas           leave every product that BLAS can do to it, so that all of it is checked;",
+    "                   else float64's attention",
     "  --json           one JSON object: version, blas, kernels, threads, failed, seconds, checks",
     "",
     "Exit codes: 0 all checks passed; 1 one could not be run; 2 wrong command line; 3 one found a "

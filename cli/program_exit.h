@@ -21,7 +21,7 @@ extern const char *program_name;
 /* Prints "<program_name>: message" as one line of printable characters on stderr and returns
  * exit_code. */
 __attribute__((format(printf, 2, 3))) int program_fail(int exit_code, const char *format, ...);
-#ifdef ATTENTION_ANALYSIS /* scripts/analyse sees one source at a time, and here which code it is. */
+#ifdef ATTENTION_ANALYSIS /* An analyser sees one source, and here which code it is. */
 #define program_fail(exit_code, ...) ((void)program_fail(exit_code, __VA_ARGS__), (exit_code))
 #endif
 

@@ -24,7 +24,8 @@ typedef struct forward_call {
 
 int run_open_context(attention_run *run) {
     const run_options *options = run->options;
-    return choose_context(&options->threads, options->kernels, &run->context, &run->context_info);
+    return choose_context(&options->threads, options->kernels, ATTN_GEMM_DEFAULT, &run->context,
+                          &run->context_info);
 }
 
 const char *run_weights_axes(const attention_run *run) {

@@ -38,7 +38,7 @@ typedef struct open_report {
  * statement. */
 __attribute__((format(printf, 2, 3))) int open_fail(const open_report *report, const char *format,
                                                     ...);
-#ifdef ATTENTION_ANALYSIS /* scripts/analyse sees one source at a time, and here that this is no success. */
+#ifdef ATTENTION_ANALYSIS /* An analyser sees one source, and here that this is no success. */
 #define open_fail(...) ((void)open_fail(__VA_ARGS__), -1)
 #endif
 

@@ -15,17 +15,18 @@ ATTN_BEGIN_DECLS
 
 /* Told of every check of attn_selftest when it has ended: its name, static memory; its status; and
  * its detail, as attn_last_error would have it, "" for ATTN_OK and valid until the function
- * returns. It may call the library. */
+ * returns. It may call the library, and must not throw or longjmp through it. */
 typedef void (*attn_selftest_visit)(void *state, const char *check, attn_status status,
                                     const char *detail);
 
 /*
  * Computes what has a known result, with the context's engine, kernels, matrix product and threads
  * (NULL: the default context), and compares. All checks are run, whatever fails before:
- *   products    of small integers, which every order of summation gets exactly: float32 and float64,
- *               matrices stored either way (NN, NT, TN, TT), empty sums (k = 0), results that are
- *               added to and results that overwrite NaN (beta = 0), nothing written beside them;
- *               by the library's own product, and by BLAS for the types it is used for
+ *   products    of small integers, which every order of summation gets exactly: float32 and
+ *               float64, matrices stored either way (NN, NT, TN, TT), results that are added to and
+ *               results that overwrite NaN (beta = 0), nothing written beside them; by the
+ *               library's own product, empty sums (k = 0) included, and by BLAS, for the types and
+ *               in the engines for which the context calls it: ATTN_GEMM_BLAS has all of it checked
  *   attention   of small integers with linear weights, exactly: blocks of rows, decoding, grouped
  *               heads, causality, window, lengths and mask
  *   weights     softmax and attention of scores log(1), log(2), ..., whose weights are fractions
@@ -33,14 +34,16 @@ typedef void (*attn_selftest_visit)(void *state, const char *check, attn_status 
  *   concurrent  all of these by four threads at once
  * `visit` (NULL: nobody) is told of each on the calling thread, with `state`.
  *
- * Takes a few tenths of a second, a few megabytes from the context's allocator, and threads of
- * its own for as long. Numerics: integers are compared exactly, the others with the bounds stated
- * under Numerics of each function for rounding modes other than to nearest.
+ * Takes a few tenths of a second, up to some 20 megabytes from the context's allocator, and, in a
+ * forked child too, three threads of its own for as long, which block every signal. A caller's
+ * allocator and parallel_for are called on them, up to four at once. Numerics: integers are
+ * compared exactly, the others with the bounds stated under Numerics of each function for rounding
+ * modes other than to nearest.
  *
- * Returns ATTN_OK if all checks passed, else the status of the first that did not and its detail:
- * ATTN_ERROR_SELFTEST a result is wrong; or a check could not be run: ATTN_ERROR_BLAS the BLAS
- * cannot be used; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; for NULL those of making the default
- * context. Thread-safe. Since 0.1.
+ * Returns ATTN_OK if all checks passed. Else the status and detail of the first that found a wrong
+ * result, ATTN_ERROR_SELFTEST, or, if none did, of the first that could not be run: ATTN_ERROR_BLAS
+ * the BLAS cannot be used; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; for NULL those of making the
+ * default context. Thread-safe. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_selftest(attn_context *context, attn_selftest_visit visit,
                                                    void *state);

@@ -18,7 +18,7 @@ void attni_error_clear(void);
  * Never allocates. */
 attn_status attni_fail(attn_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3), cold));
-#ifdef ATTENTION_ANALYSIS /* scripts/analyse sees one source at a time, and here that this is no success. */
+#ifdef ATTENTION_ANALYSIS /* An analyser sees one source, and here that this is no success. */
 #define attni_fail(status, ...) ((void)attni_fail(status, __VA_ARGS__), (status))
 #endif
 

@@ -5,7 +5,6 @@
 #include "context/context.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include "base/blas_library.h"
 #include "base/checked_size.h"
 #include "base/cpu_count.h"
+#include "base/process_once.h"
 #include "base/versioned_struct.h"
 
 enum { MAX_THREADS = 1024 };
@@ -139,23 +139,11 @@ void attn_context_destroy(attn_context *context) {
  * destroyed. */
 static attn_context default_context = {.pool_mutex = PTHREAD_MUTEX_INITIALIZER};
 static pthread_mutex_t default_mutex = PTHREAD_MUTEX_INITIALIZER;
-static _Atomic pid_t default_process; /* the last to make the mutex anew, or about to; 0 at first */
-static _Atomic pid_t default_mutex_process; /* the process the mutex is good for */
+static attni_process_once default_mutex_once;
 static atomic_bool default_ready;
 
-/* A forked child inherits the mutex as one of its parent's threads may have held it: the first to
- * come makes it anew, before anyone in the child can hold it; others wait for that. */
-static void lock_default(void) {
-    const pid_t process = getpid();
-    pid_t before = atomic_load(&default_process);
-    if (before != process && atomic_compare_exchange_strong(&default_process, &before, process)) {
-        pthread_mutex_init(&default_mutex, NULL);
-        atomic_store(&default_mutex_process, process);
-    }
-    while (atomic_load(&default_mutex_process) != process) {
-        sched_yield();
-    }
-    pthread_mutex_lock(&default_mutex);
+static void make_default_mutex(void) {
+    pthread_mutex_init(&default_mutex, NULL);
 }
 
 /* The environment's number of threads, 0 for none. */
@@ -191,7 +179,8 @@ attn_status attni_context_resolve(attn_context *context, attn_context **resolved
     if (context != NULL || atomic_load_explicit(&default_ready, memory_order_acquire)) {
         return ATTN_OK;
     }
-    lock_default();
+    attni_once_per_process(&default_mutex_once, make_default_mutex);
+    pthread_mutex_lock(&default_mutex);
     const attn_status status =
         atomic_load_explicit(&default_ready, memory_order_relaxed) ? ATTN_OK : make_default();
     pthread_mutex_unlock(&default_mutex);

@@ -6,11 +6,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <unistd.h>
 
 #include <attention/tensor.h>
 
 #include "base/blas_library.h"
+#include "base/process_once.h"
 #include "gemm/gemm.h"
 
 #define JOIN_WORDS(prefix, name, suffix) prefix##name##suffix
@@ -31,7 +31,7 @@ void BLAS_SYMBOL(cblas_dgemm)(int layout, int transpose_a, int transpose_b, int 
 /* The gate: how many callers are inside BLAS, and those that wait because it is full. */
 static atomic_int gate_inside;
 static atomic_int gate_waiting;
-static _Atomic pid_t gate_process; /* which counts the above; 0 until the first call */
+static attni_process_once gate_once;
 static pthread_mutex_t gate_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t gate_left = PTHREAD_COND_INITIALIZER;
 
@@ -45,29 +45,18 @@ static bool try_enter(int most) {
     return false;
 }
 
-/* A forked child inherits the count of its parent's callers, who do not exist in it, and a mutex
- * that one of them may hold: it starts afresh when it first finds the gate full. */
-static bool start_afresh_after_fork(void) {
-    const pid_t process = getpid();
-    if (atomic_exchange(&gate_process, process) == process) {
-        return false;
-    }
+/* A forked child must not wait for its parent's callers. */
+static void open_gate(void) {
     pthread_mutex_init(&gate_mutex, NULL);
     pthread_cond_init(&gate_left, NULL);
     atomic_store(&gate_waiting, 0);
     atomic_store(&gate_inside, 0);
-    return true;
 }
 
 static void enter(void) {
     const int most = attni_blas_max_callers();
-    if (atomic_load_explicit(&gate_process, memory_order_relaxed) == 0) {
-        atomic_store(&gate_process, getpid());
-    }
+    attni_once_per_process(&gate_once, open_gate);
     while (!try_enter(most)) {
-        if (start_afresh_after_fork()) {
-            continue;
-        }
         pthread_mutex_lock(&gate_mutex);
         /* Counted as waiting before the last look, so that whoever leaves after it wakes this one.
          */

@@ -37,14 +37,22 @@ enum { CHECKS = sizeof checks / sizeof checks[0], CONCURRENT_CALLERS = 4 };
 
 static const char concurrent_name[] = "concurrent callers";
 
+/* Whether the context leaves products of that type to BLAS, of attention or, on demand, all. */
+static bool calls_blas(const attn_context *context, int32_t dtype) {
+    const bool is_float32 = dtype == ATTN_DTYPE_FLOAT32;
+    const int32_t engine = attni_context_engine(context);
+    const bool has_engine = is_float32 ? engine == ATTN_ENGINE_BLAS : engine != ATTN_ENGINE_FUSED;
+    return attni_context_gemm(context) == ATTN_GEMM_BLAS &&
+           (has_engine || attni_context_demands_gemm(context)) &&
+           !(is_float32 && attni_blas_may_stray_in_float32());
+}
+
 /* Whether the context ever computes that way: a BLAS that it does not call is not called here. */
 static bool applies(const attn_context *context, const known_check *check) {
-    if (check->run == NULL && check->backend == ATTN_GEMM_BLAS) {
-        return attni_context_gemm(context) == ATTN_GEMM_BLAS &&
-               !(check->dtype == ATTN_DTYPE_FLOAT32 && attni_blas_may_stray_in_float32());
+    if (check->run == NULL) {
+        return check->backend != ATTN_GEMM_BLAS || calls_blas(context, check->dtype);
     }
-    return check->run == NULL || check->dtype == ATTN_DTYPE_FLOAT32 ||
-           attni_context_engine(context) != ATTN_ENGINE_FUSED;
+    return check->dtype == ATTN_DTYPE_FLOAT32 || attni_context_engine(context) != ATTN_ENGINE_FUSED;
 }
 
 static attn_status run_check(attn_context *context, const known_check *check,
@@ -68,8 +76,8 @@ typedef struct concurrent_callers {
 } concurrent_callers;
 
 /* Each caller begins with another check, so that all meet all, and has its share of the products'
- * forms: a BLAS with threads takes long for many callers at once. A thread has an error detail of its
- * own, which ends with it. */
+ * forms: a BLAS with threads takes long for many callers at once. A thread
+ * has an error detail of its own, which ends with it. */
 static void run_caller(void *data, int64_t caller) {
     concurrent_callers *callers = data;
     caller_outcome *outcome = &callers->outcomes[caller];
@@ -107,7 +115,7 @@ static attn_status run_concurrently(attn_context *context) {
 typedef struct selftest_run {
     attn_selftest_visit visit;
     void *state;
-    caller_outcome first_failure;
+    caller_outcome first_failure; /* the first wrong result, if there is one */
 } selftest_run;
 
 static void note(selftest_run *run, const char *name, attn_status status) {
@@ -115,7 +123,9 @@ static void note(selftest_run *run, const char *name, attn_status status) {
     if (status != ATTN_OK) {
         (void)attn_last_error_copy(detail, sizeof detail);
     }
-    if (run->first_failure.status == ATTN_OK) {
+    const bool is_first_wrong =
+        status == ATTN_ERROR_SELFTEST && run->first_failure.status != ATTN_ERROR_SELFTEST;
+    if (run->first_failure.status == ATTN_OK || is_first_wrong) {
         run->first_failure.status = status;
         memcpy(run->first_failure.detail, detail, sizeof detail);
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_attn_report.c: what "attn run" says about its results, to people and as JSON: differences
- * from expected ones, links between words, facts; and "attn info" and "attn selftest". Arguments: the program, the
- * folder of fixtures.
+ * from expected ones, links between words, facts; "attn info" and "attn selftest". Arguments: the
+ * program, the folder of fixtures.
  */
 #include <setjmp.h>
 #include <stdarg.h>

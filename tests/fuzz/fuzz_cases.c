@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bit l of beside[f][level][g]: level l of factor g may be beside this level of f. To ask the rules a
- * thousand times for each input takes longer than some calls. */
+/* Bit l of beside[f][level][g]: level l of factor g may be beside this level of f. To ask the rules
+ * a thousand times for each input takes longer than some calls. */
 typedef struct allowed_levels {
     uint16_t beside[MAX_FACTORS][MAX_LEVELS][MAX_FACTORS];
 } allowed_levels;

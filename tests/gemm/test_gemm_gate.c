@@ -253,12 +253,30 @@ static void gate_of_a_forked_child_is_its_own(void **state) {
     assert_int_equal(run_threads(0, 1), 1);
 }
 
+/* The child's threads meet a gate that its parent has used, which is none of theirs: before the
+ * first of them, and after. */
+static void gate_holds_for_the_threads_of_a_forked_child(void **state) {
+    (void)state;
+    assert_int_equal(run_threads(0, 1), 1);
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(60);
+        const int first = run_threads(0, 1);
+        end_of_child(first == 1 && run_threads(0, 1) == 1 ? 0 : 1);
+    }
+    int outcome = -1;
+    assert_int_equal(waitpid(child, &outcome, 0), child);
+    assert_true(WIFEXITED(outcome));
+    assert_int_equal(WEXITSTATUS(outcome), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gate_lets_one_caller_into_a_serial_library),
         cmocka_unit_test(gate_lets_64_callers_into_a_parallel_library),
         cmocka_unit_test(gate_follows_the_librarys_answer),
         cmocka_unit_test(gate_of_a_forked_child_is_its_own),
+        cmocka_unit_test(gate_holds_for_the_threads_of_a_forked_child),
     };
     return cmocka_run_group_tests_name("gemm_gate", tests, NULL, NULL);
 }

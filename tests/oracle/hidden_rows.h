@@ -21,8 +21,8 @@ extern const char *const hidden_names[NUM_HIDDEN_LEVELS];
 
 /*
  * Fills the rows of a key or value (batch axes, heads, S, features) that `hidden` (batches, S)
- * marks. Memory that also belongs to a row that is not hidden stays as it is. Returns the tensor for
- * the oracle: the same shape, float64, zeros in place of hidden rows. Its data is freed by the
+ * marks. Memory that also belongs to a row that is not hidden stays as it is. Returns the tensor
+ * for the oracle: the same shape, float64, zeros in place of hidden rows. Its data is freed by the
  * caller.
  */
 attn_tensor fill_hidden_rows(const attn_tensor *rows, const unsigned char *hidden, int level,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * sdpa_poison.c: NaN and infinity in the tensors of an attn_sdpa case: in single elements, which may
- * show, and in rows of key and value that no query sees, which may not.
+ * sdpa_poison.c: NaN and infinity in the tensors of an attn_sdpa case: in single elements, which
+ * may show, and in rows of key and value that no query sees, which may not.
  */
 #include <math.h>
 #include <stdlib.h>

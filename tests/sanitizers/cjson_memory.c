@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 
-#include <cJSON.h>
+#include <cjson/cJSON.h>
 
 static void *take_zeros(size_t bytes) {
     return calloc(1, bytes);

@@ -2,18 +2,23 @@
  *
  * test_selftest.c: attn_selftest where all is well, and where memory or threads are refused.
  */
+#include <fenv.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <attention/attention.h>
 
 #include "counting_allocator.h"
+#include "support/end_of_child.h"
 
 enum { MOST_CHECKS = 32 };
 
@@ -72,9 +77,13 @@ static void assert_settings_pass(int32_t engine, int32_t gemm, const char *kerne
     visited_checks visited;
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
     assert_passes(context, &visited);
-    /* A context that calls no BLAS does not have it checked. */
+    /* A BLAS that the context does not call is not checked. */
     assert_int_equal(has_check(&visited, "BLAS products, float64"),
-                     has_blas && gemm != ATTN_GEMM_NATIVE);
+                     has_blas && (gemm == ATTN_GEMM_BLAS ||
+                                  (gemm == ATTN_GEMM_DEFAULT && engine != ATTN_ENGINE_FUSED)));
+    if (gemm == ATTN_GEMM_NATIVE || (gemm == ATTN_GEMM_DEFAULT && engine != ATTN_ENGINE_BLAS)) {
+        assert_false(has_check(&visited, "BLAS products, float32"));
+    }
     assert_int_equal(has_check(&visited, "attention, float64"), engine != ATTN_ENGINE_FUSED);
     assert_true(has_check(&visited, "products, float32"));
     assert_true(has_check(&visited, "attention, float32"));
@@ -147,6 +156,88 @@ static void memory_that_runs_out_fails_the_check_that_needed_it(void **state) {
     assert_int_equal(allocator.live_blocks, 0);
 }
 
+/* ---- threads ---- */
+
+static void *run_selftest(void *data) {
+    attn_context *context = data;
+    return attn_selftest(context, NULL, NULL) == ATTN_OK ? NULL : data;
+}
+
+static void threads_may_run_it_on_one_context(void **state) {
+    (void)state;
+    const attn_context_params params = {.struct_size = sizeof params, .num_threads = 2};
+    attn_context *context;
+    pthread_t threads[2];
+    assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
+    for (int i = 0; i < 2; ++i) {
+        assert_int_equal(pthread_create(&threads[i], NULL, run_selftest, context), 0);
+    }
+    for (int i = 0; i < 2; ++i) {
+        void *failed;
+        assert_int_equal(pthread_join(threads[i], &failed), 0);
+        assert_null(failed);
+    }
+    attn_context_destroy(context);
+}
+
+/* With a context of its parent, whose threads it does not have, and the default one. */
+static void forked_child_may_run_it(void **state) {
+    (void)state;
+    const attn_context_params params = {.struct_size = sizeof params, .num_threads = 2};
+    attn_context *context;
+    assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
+    assert_int_equal(attn_selftest(context, NULL, NULL), ATTN_OK);
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(100);
+        end_of_child(attn_selftest(context, NULL, NULL) == ATTN_OK &&
+                             attn_selftest(NULL, NULL, NULL) == ATTN_OK
+                         ? 0
+                         : 1);
+    }
+    int outcome = -1;
+    assert_int_equal(waitpid(child, &outcome, 0), child);
+    assert_true(WIFEXITED(outcome));
+    assert_int_equal(WEXITSTATUS(outcome), 0);
+    attn_context_destroy(context);
+}
+
+static void passes_in_every_rounding_mode(void **state) {
+    (void)state;
+    static const int modes[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
+    visited_checks visited;
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; ++i) {
+        assert_int_equal(fesetround(modes[i]), 0);
+        visited = (visited_checks){0};
+        const attn_status status = attn_selftest(NULL, visit, &visited);
+        assert_int_equal(fegetround(), modes[i]);
+        assert_int_equal(fesetround(FE_TONEAREST), 0);
+        if (status != ATTN_OK) {
+            fail_msg("mode %d: %s: %s", modes[i], attn_status_name(status), visited.first_detail);
+        }
+    }
+}
+
+static int32_t run_backwards(void *state, int64_t count, void (*task)(void *data, int64_t index),
+                             void *data) {
+    (void)state;
+    for (int64_t index = count - 1; index >= 0; --index) {
+        task(data, index);
+    }
+    return 0;
+}
+
+static void callers_parallel_for_computes_it(void **state) {
+    (void)state;
+    const attn_context_params params = {
+        .struct_size = sizeof params, .num_threads = 3, .parallel_for = run_backwards};
+    attn_context *context;
+    visited_checks visited;
+    assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
+    assert_passes(context, &visited);
+    attn_context_destroy(context);
+}
+
 static int32_t refuse(void *state, int64_t count, void (*task)(void *data, int64_t index),
                       void *data) {
     (void)state;
@@ -175,6 +266,10 @@ int main(void) {
         cmocka_unit_test(passes_with_every_kernel_engine_and_product),
         cmocka_unit_test(default_context_and_no_visit_will_do),
         cmocka_unit_test(memory_that_runs_out_fails_the_check_that_needed_it),
+        cmocka_unit_test(threads_may_run_it_on_one_context),
+        cmocka_unit_test(forked_child_may_run_it),
+        cmocka_unit_test(passes_in_every_rounding_mode),
+        cmocka_unit_test(callers_parallel_for_computes_it),
         cmocka_unit_test(refused_parallel_for_is_told_and_the_first_failure_is_returned),
     };
     return cmocka_run_group_tests_name("self-test", tests, NULL, NULL);

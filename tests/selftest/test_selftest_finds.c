@@ -24,19 +24,22 @@
 
 /* ---- a BLAS with a fault ---- */
 
+/* Those of large products have more than 64 rows, as attention here has not: memory that attention
+ * never wrote may not be read. */
 enum blas_fault {
     BLAS_RIGHT,
     BLAS_CONFUSES_TRANSPOSED_B, /* NT only: one element is another */
-    BLAS_ADDS_WITH_BETA_0,      /* what C held, here NaN, comes through */
+    BLAS_ADDS_WITH_BETA_0,      /* large: what C held, here NaN, comes through */
     BLAS_FORGETS_C,             /* beta = 1 */
-    BLAS_STRAYS_IN_C,           /* one element behind a row is written, where there is one */
-    BLAS_READS_PAST_A,          /* likewise read */
-    BLAS_LOSES_LAST_ROW,        /* of products with more than 64 rows */
+    BLAS_STRAYS_IN_C,           /* large: one element behind a row is written */
+    BLAS_READS_PAST_A,          /* large: one element behind a row is read */
+    BLAS_LOSES_LAST_ROW,        /* large */
     BLAS_SHARES_A_BUFFER        /* right for one caller only */
 };
 
 static enum blas_fault blas_fault;
 static const char *blas_problem;
+static atomic_int blas_calls;
 
 bool __wrap_attni_blas_present(void);
 bool __wrap_attni_blas_present(void) {
@@ -67,13 +70,18 @@ static double read(const attni_matrix *matrix, int64_t row, int64_t col, int32_t
     return attni_read_real(address_of(matrix, row, col, dtype), 0, dtype);
 }
 
+static bool is_large(const attni_gemm_call *call) {
+    return call->rows > 64;
+}
+
 /* Whether rows lie so far apart that something lies between them. */
 static bool has_margin(const attni_matrix *matrix, int64_t cols) {
     return matrix->col_stride == 1 && matrix->row_stride > cols;
 }
 
 static double sum_of(const attni_gemm_call *call, int64_t row, int64_t col) {
-    const bool reads_past = blas_fault == BLAS_READS_PAST_A && has_margin(&call->a, call->inner);
+    const bool reads_past =
+        blas_fault == BLAS_READS_PAST_A && is_large(call) && has_margin(&call->a, call->inner);
     const int64_t inner = call->inner + (reads_past && row == 0);
     double sum = 0;
     for (int64_t i = 0; i < inner; ++i) {
@@ -85,14 +93,14 @@ static double sum_of(const attni_gemm_call *call, int64_t row, int64_t col) {
 
 static double element_of(const attni_gemm_call *call, int64_t row, int64_t col) {
     const bool transposed_b = call->b.row_stride == 1 && call->b.col_stride != 1;
-    if (blas_fault == BLAS_LOSES_LAST_ROW && call->rows > 64 && row == call->rows - 1) {
+    if (blas_fault == BLAS_LOSES_LAST_ROW && is_large(call) && row == call->rows - 1) {
         return 0;
     }
     if (blas_fault == BLAS_CONFUSES_TRANSPOSED_B && transposed_b && call->cols > 2 && col == 2) {
         col = 1;
     }
     double old = read(&call->c, row, col, call->dtype);
-    if (blas_fault == BLAS_ADDS_WITH_BETA_0) {
+    if (blas_fault == BLAS_ADDS_WITH_BETA_0 && is_large(call)) {
         old *= call->beta;
     } else {
         old = call->beta == 0 || blas_fault == BLAS_FORGETS_C ? 0 : old;
@@ -110,6 +118,7 @@ static double through_shared_buffer(double number) {
 
 void __wrap_attni_gemm_blas(const attni_gemm_call *call);
 void __wrap_attni_gemm_blas(const attni_gemm_call *call) {
+    atomic_fetch_add(&blas_calls, 1);
     for (int64_t row = 0; row < call->rows; ++row) {
         for (int64_t col = 0; col < call->cols; ++col) {
             double number = element_of(call, row, col);
@@ -119,7 +128,7 @@ void __wrap_attni_gemm_blas(const attni_gemm_call *call) {
             attni_write_real(address_of(&call->c, row, col, call->dtype), 0, call->dtype, number);
         }
     }
-    if (blas_fault == BLAS_STRAYS_IN_C && has_margin(&call->c, call->cols)) {
+    if (blas_fault == BLAS_STRAYS_IN_C && is_large(call) && has_margin(&call->c, call->cols)) {
         attni_write_real(address_of(&call->c, 0, call->cols, call->dtype), 0, call->dtype, 0);
     }
 }
@@ -309,16 +318,37 @@ static void faults_of_a_blas_are_found(void **state) {
 
 static void blas_that_cannot_be_used_is_told_and_not_called(void **state) {
     (void)state;
+    static const char *const names[] = {"BLAS products, float64", "BLAS products, float32"};
+    for (int32_t gemm = ATTN_GEMM_DEFAULT; gemm <= ATTN_GEMM_BLAS; ++gemm) {
+        const attn_context_params params = {
+            .struct_size = sizeof params, .num_threads = 1, .gemm = gemm};
+        attn_context *context;
+        first_failure first = {0};
+        make_kernels_right();
+        assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
+        blas_problem = "it is made up";
+        atomic_store(&blas_calls, 0);
+        assert_int_equal(attn_selftest(context, note_first, &first), ATTN_ERROR_BLAS);
+        blas_problem = NULL;
+        assert_int_equal(atomic_load(&blas_calls), 0);
+        assert_string_equal(first.check, names[gemm]);
+        assert_non_null(strstr(first.detail, "it is made up"));
+        attn_context_destroy(context);
+    }
+}
+
+/* Whoever has no visit still learns of a wrong result, whatever could not be run before it. */
+static void wrong_result_comes_before_what_could_not_be_run(void **state) {
+    (void)state;
     const attn_context_params params = {.struct_size = sizeof params, .num_threads = 1};
     attn_context *context;
-    first_failure first = {0};
     make_kernels_right();
+    products_float32.multiply = product_float32;
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
     blas_problem = "it is made up";
-    assert_int_equal(attn_selftest(context, note_first, &first), ATTN_ERROR_BLAS);
+    assert_int_equal(attn_selftest(context, NULL, NULL), ATTN_ERROR_SELFTEST);
     blas_problem = NULL;
-    assert_string_equal(first.check, "BLAS products, float32");
-    assert_non_null(strstr(first.detail, "it is made up"));
+    assert_non_null(strstr(attn_last_error(), "float32 product by the library"));
     attn_context_destroy(context);
 }
 
@@ -350,6 +380,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(faults_of_a_blas_are_found),
         cmocka_unit_test(blas_that_cannot_be_used_is_told_and_not_called),
+        cmocka_unit_test(wrong_result_comes_before_what_could_not_be_run),
         cmocka_unit_test(faults_of_kernels_are_found),
     };
     return cmocka_run_group_tests_name("faults that the self-test finds", tests, NULL, NULL);

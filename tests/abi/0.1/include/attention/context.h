@@ -20,8 +20,8 @@
  * depend on it (attn_sdpa_report says so for a call). By default BLAS is left to the attention of
  * float64; a context with ATTN_GEMM_NATIVE calls no BLAS at all.
  *
- * After fork() the child computes on its calling thread only, with every context of its parent; a
- * context it makes itself has threads of its own.
+ * After fork() the child computes on its calling thread only, with every context of its parent
+ * (attn_selftest's own threads aside); a context it makes itself has threads of its own.
  *
  * Calls compute with the caller's rounding mode and flush-to-zero settings, on every thread, and
  * leave both as they were. Where the mode is not to nearest, u in the bounds under Numerics is 8
