@@ -50,11 +50,32 @@ static void call_without_threads_writes_nothing(void **state) {
     attn_context_destroy(context);
 }
 
+/* The self-test starts threads of its own. */
+static void selftest_without_threads_says_so_and_passes_later(void **state) {
+    (void)state;
+    enum { CALLERS = 4 };
+    const attn_context_params params = {
+        .struct_size = sizeof params, .num_threads = 1, .gemm = ATTN_GEMM_NATIVE};
+    attn_context *context;
+    refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
+    for (int started = 0; started < CALLERS - 1; ++started) {
+        threads_left = started;
+        refusal_assert("attn_selftest", attn_selftest(context, NULL, NULL), ATTN_ERROR_THREAD,
+                       "selftest: 4 concurrent callers: threads not available");
+    }
+    threads_left = CALLERS - 1;
+    refusal_assert_ok("attn_selftest", attn_selftest(context, NULL, NULL));
+    assert_int_equal(threads_left, 0);
+    attn_context_destroy(context);
+}
+
 int main(void) {
     static refusal_suite suite;
     for (size_t i = 0; i < num_large_calls; ++i) {
         refusal_suite_add(&suite, large_calls[i].name, call_without_threads_writes_nothing,
                           &large_calls[i]);
     }
+    refusal_suite_add(&suite, "attn_selftest", selftest_without_threads_says_so_and_passes_later,
+                      NULL);
     return refusal_suite_run(&suite, "threads that cannot be started");
 }
