@@ -76,8 +76,8 @@ typedef struct concurrent_callers {
 } concurrent_callers;
 
 /* Each caller begins with another check, so that all meet all, and has its share of the products'
- * forms: a BLAS with threads takes long for many callers at once. A thread
- * has an error detail of its own, which ends with it. */
+ * forms: a BLAS with threads takes long for many callers at once. A thread has an error detail of
+ * its own, which ends with it. */
 static void run_caller(void *data, int64_t caller) {
     concurrent_callers *callers = data;
     caller_outcome *outcome = &callers->outcomes[caller];
