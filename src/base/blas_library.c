@@ -43,6 +43,10 @@ bool attni_blas_may_stray_in_float32(void) {
     return attni_blas_present() && !is_openblas();
 }
 
+bool attni_blas_may_lose_nan_of_vectors(void) {
+    return attni_blas_present() && !is_openblas();
+}
+
 const char *attni_blas_description(void) {
     if (!attni_blas_present()) {
         return "none";

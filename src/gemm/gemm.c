@@ -147,9 +147,14 @@ static bool is_aligned(const attni_gemm_call *call) {
     return addresses % attn_dtype_size_bytes(call->dtype) == 0;
 }
 
+static bool has_vector(const attni_gemm_call *call) {
+    return call->rows == 1 || call->cols == 1;
+}
+
 /* Empty sums are not: some BLAS versions do not write C when the inner size is 0. */
 static bool can_be_left_to_blas(const attni_gemm_call *call) {
     return call->backend == ATTN_GEMM_BLAS && call->inner > 0 && is_aligned(call) &&
+           !(has_vector(call) && attni_blas_may_lose_nan_of_vectors()) &&
            !(call->dtype == ATTN_DTYPE_FLOAT32 && attni_blas_may_stray_in_float32());
 }
 

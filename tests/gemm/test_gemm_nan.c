@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_gemm_nan.c: a NaN of A or B reaches C though what it meets is 0, in small matrices of every
+ * shape and layout. Beside a BLAS that may lose it, float64 products of that BLAS are left out but
+ * for those with one row or one column.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include <attention/context.h>
+#include <attention/tensor.h>
+
+#include "base/blas_library.h"
+#include "gemm/gemm.h"
+#include "kernels/kernel_select.h"
+#include "tensor/element.h"
+
+enum { MOST = 4, ROOM = MOST * MOST };
+
+/* By rows, or by columns with transposed. */
+static attni_matrix dense(char *data, int64_t rows, int64_t cols, int transposed) {
+    return (attni_matrix){
+        .data = data, .row_stride = transposed ? 1 : cols, .col_stride = transposed ? rows : 1};
+}
+
+static void fill(char *data, int32_t dtype, double number) {
+    for (int64_t i = 0; i < ROOM; ++i) {
+        attni_write_real(data, i, dtype, number);
+    }
+}
+
+/* The NaN is the first element of A or of B, so that it meets every column, or every row. */
+static void assert_nan_arrives(attni_gemm_call *call, int layout, int in_a) {
+    double a[ROOM], b[ROOM], c[ROOM];
+    char *const data[] = {(char *)a, (char *)b, (char *)c};
+    fill(data[0], call->dtype, in_a ? 1 : 0);
+    fill(data[1], call->dtype, in_a ? 0 : 1);
+    fill(data[2], call->dtype, 7);
+    attni_write_real(data[in_a ? 0 : 1], 0, call->dtype, NAN);
+    call->a = dense(data[0], call->rows, call->inner, layout & 1);
+    call->b = dense(data[1], call->inner, call->cols, layout & 2);
+    call->c = dense(data[2], call->rows, call->cols, layout & 4);
+    attni_gemm_run(call, NULL);
+    for (int64_t row = 0; row < call->rows; ++row) {
+        for (int64_t col = 0; col < call->cols; ++col) {
+            const double got = attni_read_real(
+                data[2], row * call->c.row_stride + col * call->c.col_stride, call->dtype);
+            const int meets = in_a ? row == 0 : col == 0;
+            if (meets ? !isnan(got) : got != 0) {
+                fail_msg("%d x %d x %d, layout %d, NaN in %s: got %g at (%d, %d)", (int)call->rows,
+                         (int)call->cols, (int)call->inner, layout, in_a ? "A" : "B", got, (int)row,
+                         (int)col);
+            }
+        }
+    }
+}
+
+static void nan_times_zero_is_nan(void **state) {
+    (void)state;
+    const int32_t last = attni_blas_present() ? ATTN_GEMM_BLAS : ATTN_GEMM_NATIVE;
+    int num_left_out = 0;
+    const int32_t backends[] = {ATTN_GEMM_NATIVE, last};
+    for (int64_t at = 0; at < 2 * 2 * 8 * 2 * MOST * MOST * MOST; ++at) {
+        int64_t rest = at;
+        const int32_t dtype = rest % 2 ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64;
+        const int in_a = (int)((rest /= 2) % 2);
+        const int layout = (int)((rest /= 2) % 8);
+        const int32_t backend = backends[(rest /= 8) % 2];
+        attni_gemm_call call = {
+            .backend = backend,
+            .dtype = dtype,
+            .batch = 1,
+            .rows = 1 + (rest /= 2) % MOST,
+            .cols = 1 + (rest /= MOST) % MOST,
+            .inner = 1 + (rest /= MOST) % MOST,
+            .alpha = 1,
+            .kernels = attni_product_kernels_of(attni_kernel_set_find(NULL), dtype),
+        };
+        const bool is_lost = backend == ATTN_GEMM_BLAS && dtype == ATTN_DTYPE_FLOAT64 &&
+                             attni_blas_may_lose_nan_of_vectors() && call.rows > 1 && call.cols > 1;
+        num_left_out += is_lost;
+        if (!is_lost) {
+            assert_nan_arrives(&call, layout, in_a);
+        }
+    }
+    print_message("%d products left out: this BLAS may take 0 times NaN for 0\n", num_left_out);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nan_times_zero_is_nan)};
+    return cmocka_run_group_tests_name("NaN in products", tests, NULL, NULL);
+}
