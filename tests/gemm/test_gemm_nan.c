@@ -60,6 +60,13 @@ static void assert_nan_arrives(attni_gemm_call *call, int layout, int in_a) {
     }
 }
 
+/* The next of the choices that *rest numbers, one of `count`. */
+static int choose(int64_t *rest, int count) {
+    const int choice = (int)(*rest % count);
+    *rest /= count;
+    return choice;
+}
+
 static void nan_times_zero_is_nan(void **state) {
     (void)state;
     const int32_t last = attni_blas_present() ? ATTN_GEMM_BLAS : ATTN_GEMM_NATIVE;
@@ -67,17 +74,20 @@ static void nan_times_zero_is_nan(void **state) {
     const int32_t backends[] = {ATTN_GEMM_NATIVE, last};
     for (int64_t at = 0; at < 2 * 2 * 8 * 2 * MOST * MOST * MOST; ++at) {
         int64_t rest = at;
-        const int32_t dtype = rest % 2 ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64;
-        const int in_a = (int)((rest /= 2) % 2);
-        const int layout = (int)((rest /= 2) % 8);
-        const int32_t backend = backends[(rest /= 8) % 2];
+        const int32_t dtype = choose(&rest, 2) ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64;
+        const int in_a = choose(&rest, 2);
+        const int layout = choose(&rest, 8);
+        const int32_t backend = backends[choose(&rest, 2)];
+        const int rows = 1 + choose(&rest, MOST);
+        const int cols = 1 + choose(&rest, MOST);
+        const int inner = 1 + choose(&rest, MOST);
         attni_gemm_call call = {
             .backend = backend,
             .dtype = dtype,
             .batch = 1,
-            .rows = 1 + (rest /= 2) % MOST,
-            .cols = 1 + (rest /= MOST) % MOST,
-            .inner = 1 + (rest /= MOST) % MOST,
+            .rows = rows,
+            .cols = cols,
+            .inner = inner,
             .alpha = 1,
             .kernels = attni_product_kernels_of(attni_kernel_set_find(NULL), dtype),
         };
