@@ -43,7 +43,7 @@ bool attni_blas_may_stray_in_float32(void) {
     return attni_blas_present() && !is_openblas();
 }
 
-bool attni_blas_may_lose_nan_of_vectors(void) {
+bool attni_blas_may_lose_nan(void) {
     return attni_blas_present() && !is_openblas();
 }
 

@@ -22,9 +22,9 @@ int attni_blas_max_callers(void);
  * name libblas.so.3 BLIS does not tell that it is one. So: unless it is OpenBLAS. */
 bool attni_blas_may_stray_in_float32(void);
 
-/* Whether its product may take 0 times NaN for 0 where a matrix has one row or one column. BLIS 0.9
- * computes those as matrix times vector, and leaves out the vector's zeros (measured). */
-bool attni_blas_may_lose_nan_of_vectors(void);
+/* Whether its product may take 0 times NaN or infinity for 0. That of BLIS 0.9 does (measured, for
+ * some shapes and layouts), and does not always tell its name: so, unless it is OpenBLAS. */
+bool attni_blas_may_lose_nan(void);
 
 /* What it is, in its own words; static memory. */
 const char *attni_blas_description(void);

@@ -147,15 +147,35 @@ static bool is_aligned(const attni_gemm_call *call) {
     return addresses % attn_dtype_size_bytes(call->dtype) == 0;
 }
 
-static bool has_vector(const attni_gemm_call *call) {
-    return call->rows == 1 || call->cols == 1;
+/* Whether no element of a float64 matrix, of any batch, is NaN or infinite: their exponents are all
+ * ones. */
+static bool is_finite(const attni_matrix *matrix, int64_t batch, int64_t rows, int64_t cols) {
+    const uint64_t exponent = UINT64_C(0x7ff0000000000000);
+    bool is_found = false;
+    for (int64_t line = 0; line < batch * rows && !is_found; ++line) {
+        const int64_t first = line / rows * matrix->batch_stride + line % rows * matrix->row_stride;
+        for (int64_t col = 0; col < cols; ++col) {
+            const int64_t bits = attni_read_int64(matrix->data, first + col * matrix->col_stride);
+            is_found |= ((uint64_t)bits & exponent) == exponent;
+        }
+    }
+    return !is_found;
+}
+
+/* What this BLAS would compute otherwise than the formula says. */
+static bool is_beyond_blas(const attni_gemm_call *call) {
+    if (call->dtype == ATTN_DTYPE_FLOAT32) {
+        return attni_blas_may_stray_in_float32();
+    }
+    return attni_blas_may_lose_nan() &&
+           !(is_finite(&call->a, call->batch, call->rows, call->inner) &&
+             is_finite(&call->b, call->batch, call->inner, call->cols));
 }
 
 /* Empty sums are not: some BLAS versions do not write C when the inner size is 0. */
 static bool can_be_left_to_blas(const attni_gemm_call *call) {
     return call->backend == ATTN_GEMM_BLAS && call->inner > 0 && is_aligned(call) &&
-           !(has_vector(call) && attni_blas_may_lose_nan_of_vectors()) &&
-           !(call->dtype == ATTN_DTYPE_FLOAT32 && attni_blas_may_stray_in_float32());
+           !is_beyond_blas(call);
 }
 
 /* BLAS adds to what C holds. */

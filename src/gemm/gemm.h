@@ -7,8 +7,8 @@
  * sizes beyond its int are cut into pieces. And the library's own, "native" product, which takes
  * every view as it is and needs no scratch. Elements that are not aligned to their own size go
  * through the latter whatever the backend, because a plan's memory may not depend on addresses. So
- * do float32 products where the BLAS may stray outside its matrices, and those of one row or column
- * where it may lose a NaN.
+ * do float32 products where the BLAS may stray outside its matrices, and those of NaN or infinity
+ * where it may lose them.
  *
  * Arguments are valid: this layer cannot fail, except that the BLAS itself may be unusable, which
  * attni_gemm_check finds out before a plan is run, and that threads may not be there.

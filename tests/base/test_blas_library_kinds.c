@@ -61,6 +61,7 @@ static void openblas_describes_itself(void **state) {
     (void)state;
     assert_true(attni_blas_present());
     assert_false(attni_blas_may_stray_in_float32());
+    assert_false(attni_blas_may_lose_nan());
     assert_ptr_equal(attni_blas_description(), config);
 }
 
@@ -105,6 +106,7 @@ static void library_gets_the_answers_of_its_kind(void **state) {
     assert_int_equal(attni_blas_present(), expected.present);
     assert_int_equal(attni_blas_max_callers(), expected.callers);
     assert_int_equal(attni_blas_may_stray_in_float32(), expected.may_stray);
+    assert_int_equal(attni_blas_may_lose_nan(), expected.may_stray);
     assert_string_equal(attni_blas_description(), expected.description);
     assert_null(attni_blas_problem());
 }

@@ -187,9 +187,7 @@ typedef struct attn_sdpa_params {
  *            keys it sees. A score is off by at most d = (E + 8) u (|scale| sum |q k| + |slope (p -
  *            j)| + |mask|), the largest over the row, and softmax's output, to first order, by (2 d
  *            + (T + 16 + m) u) sum w |v|, m the largest difference of two visible scores. NaN in a
- *            visible score makes its row NaN (a BLAS other than OpenBLAS may compute the scores of
- *            float64, and take 0 times NaN for 0: BLIS does). E = 0 makes every score 0. Empty
- *            rows: see above.
+ *            visible score makes its row NaN. E = 0 makes every score 0. Empty rows: see above.
  * Errors     ATTN_ERROR_NULL a required tensor, or data of a tensor that is not empty;
  *            ATTN_ERROR_VALUE an option out of range, scale or window without its flag, an unknown
  *            flag, mask without kind or kind without mask, sinks or lse without softmax, a key
