@@ -8,6 +8,7 @@
 #include <attention/attention.h>
 #include <cjson/cJSON.h>
 
+#include "json_print.h"
 #include "option_parsing.h"
 #include "program_commands.h"
 #include "program_exit.h"
@@ -25,8 +26,7 @@ static void print_text(const attn_context_info *info) {
     printf("\n  threads  %d\n", (int)info->num_threads);
 }
 
-/* The object as text, to be freed by cJSON_free; NULL if memory runs out. */
-static char *make_json(const attn_context_info *info) {
+static int print_json(const attn_context_info *info) {
     cJSON *root = cJSON_CreateObject();
     int failed = cJSON_AddStringToObject(root, "version", attn_version_string()) == NULL ||
                  cJSON_AddStringToObject(root, "build", attn_build_info()) == NULL ||
@@ -39,9 +39,7 @@ static char *make_json(const attn_context_info *info) {
         cJSON *name = cJSON_CreateString(attn_kernels_name(i));
         failed = available == NULL || name == NULL || !cJSON_AddItemToArray(available, name);
     }
-    char *text = failed ? NULL : cJSON_PrintUnformatted(root);
-    cJSON_Delete(root);
-    return text;
+    return print_json_line(root, failed);
 }
 
 int command_info(int count, char *const *arguments) {
@@ -59,11 +57,5 @@ int command_info(int count, char *const *arguments) {
         print_text(&info);
         return EXIT_DONE;
     }
-    char *text = make_json(&info);
-    if (text == NULL) {
-        return program_fail(EXIT_COMPUTATION, "--json: out of memory");
-    }
-    printf("%s\n", text);
-    cJSON_free(text);
-    return EXIT_DONE;
+    return print_json(&info);
 }

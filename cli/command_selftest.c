@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 
 #include "chosen_context.h"
+#include "json_print.h"
 #include "option_parsing.h"
 #include "program_commands.h"
 #include "program_exit.h"
@@ -67,14 +68,7 @@ static int print_json(selftest_tally *tally, const attn_context_info *info, doub
     if (!cJSON_AddItemToObject(root, "checks", tally->list)) {
         cJSON_Delete(tally->list);
     }
-    char *text = failed ? NULL : cJSON_PrintUnformatted(root);
-    cJSON_Delete(root);
-    if (text == NULL) {
-        return program_fail(EXIT_COMPUTATION, "--json: out of memory");
-    }
-    printf("%s\n", text);
-    cJSON_free(text);
-    return EXIT_DONE;
+    return print_json_line(root, failed);
 }
 
 static void print_end(const selftest_tally *tally, double seconds) {

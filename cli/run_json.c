@@ -8,6 +8,7 @@
 #include <cjson/cJSON.h>
 
 #include "attention_run.h"
+#include "json_print.h"
 #include "program_exit.h"
 
 /* Each of these adds to `object` and returns 0, or -1 when memory runs out. */
@@ -140,12 +141,5 @@ int run_print_json(const attention_run *run) {
     cJSON *root = cJSON_CreateObject();
     int failed = add_engine(root, run) | add_layer(root, run) | add_shapes(root, run) |
                  add_time(root, run) | add_expect(root, run) | add_links(root, run);
-    char *text = failed ? NULL : cJSON_PrintUnformatted(root);
-    cJSON_Delete(root);
-    if (text == NULL) {
-        return program_fail(EXIT_COMPUTATION, "--json: out of memory");
-    }
-    printf("%s\n", text);
-    cJSON_free(text);
-    return EXIT_DONE;
+    return print_json_line(root, failed);
 }

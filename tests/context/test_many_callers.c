@@ -21,21 +21,9 @@
 #include <cmocka.h>
 
 #include "mixed_calls.h"
+#include "support/fork_threads.h"
 
 enum { CALLERS = 16, CALLS = 300, SECONDS_TO_LIVE = 60 };
-
-/* The thread sanitizer cannot follow threads that a forked child starts. */
-#if defined(__SANITIZE_THREAD__)
-enum { THREADS_OF_CHILD = 1 };
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-enum { THREADS_OF_CHILD = 1 };
-#else
-enum { THREADS_OF_CHILD = 2 };
-#endif
-#else
-enum { THREADS_OF_CHILD = 2 };
-#endif
 
 static mixed_calls calls;
 
@@ -121,8 +109,9 @@ static void many_callers_get_the_bits_of_a_lone_one(void **state) {
 /* In a child: every call once, with the context given and with a new one. */
 static int count_mismatches_of_child(attn_context *inherited) {
     static char memory[MIXED_MOST_BYTES];
-    const attn_context_params settings = {
-        .struct_size = sizeof settings, .num_threads = THREADS_OF_CHILD, .gemm = ATTN_GEMM_NATIVE};
+    const attn_context_params settings = {.struct_size = sizeof settings,
+                                          .num_threads = THREADS_BESIDE_FORK,
+                                          .gemm = ATTN_GEMM_NATIVE};
     attn_context *own = NULL;
     int mismatches = attn_context_create(&settings, &own) != ATTN_OK;
     for (int i = 0; mismatches == 0 && i < mixed_calls_count(); ++i) {

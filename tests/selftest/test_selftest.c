@@ -19,6 +19,7 @@
 
 #include "counting_allocator.h"
 #include "support/end_of_child.h"
+#include "support/fork_threads.h"
 
 enum { MOST_CHECKS = 32 };
 
@@ -182,24 +183,11 @@ static void threads_may_run_it_on_one_context(void **state) {
     attn_context_destroy(context);
 }
 
-/* The thread sanitizer cannot follow threads that a child starts whose parent has some. */
-#if defined(__SANITIZE_THREAD__)
-enum { THREADS_OF_PARENT = 1 };
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-enum { THREADS_OF_PARENT = 1 };
-#else
-enum { THREADS_OF_PARENT = 2 };
-#endif
-#else
-enum { THREADS_OF_PARENT = 2 };
-#endif
-
 /* With a context of its parent, whose threads it does not have, and the default one. */
 static void forked_child_may_run_it(void **state) {
     (void)state;
     const attn_context_params params = {.struct_size = sizeof params,
-                                        .num_threads = THREADS_OF_PARENT};
+                                        .num_threads = THREADS_BESIDE_FORK};
     attn_context *context;
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
     assert_int_equal(attn_selftest(context, NULL, NULL), ATTN_OK);
