@@ -4,6 +4,7 @@
  * the bits of a lone caller, while contexts and layers come and go, signals arrive and processes
  * fork. The first line of its output is for reports.
  */
+#include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -23,7 +24,7 @@
 #include "mixed_calls.h"
 #include "support/fork_threads.h"
 
-enum { CALLERS = 16, CALLS = 300, SECONDS_TO_LIVE = 60 };
+enum { CALLERS = 16, CALLS = 300, BUSY_CALLERS = 3, SECONDS_TO_LIVE = 60 };
 
 static mixed_calls calls;
 
@@ -31,22 +32,43 @@ static mixed_calls calls;
 
 typedef struct crowd {
     attn_context *context;
-    atomic_int next_caller;
+    int most_calls; /* of each caller */
+    atomic_int num_callers;
     atomic_int mismatches;
     atomic_bool is_over;
 } crowd;
 
+/* Held by who allocates, and by who forks while others may. The sanitizers' allocators are not made
+ * for fork: in the child they stay as a thread of the parent was about to change them. */
+static pthread_mutex_t memory_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static void *allocate_alone(void *state, size_t bytes, size_t alignment) {
+    (void)state;
+    pthread_mutex_lock(&memory_mutex);
+    void *memory = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    pthread_mutex_unlock(&memory_mutex);
+    return memory;
+}
+
+static void deallocate_alone(void *state, void *memory, size_t bytes) {
+    (void)state;
+    (void)bytes;
+    pthread_mutex_lock(&memory_mutex);
+    free(memory);
+    pthread_mutex_unlock(&memory_mutex);
+}
+
 static void *call_again_and_again(void *data) {
     crowd *with = data;
-    const int caller = atomic_fetch_add(&with->next_caller, 1);
-    void *memory = malloc(MIXED_MOST_BYTES);
-    for (int i = 0; i < CALLS; ++i) {
+    void *memory = allocate_alone(NULL, MIXED_MOST_BYTES, 64);
+    const int caller = atomic_fetch_add(&with->num_callers, 1);
+    for (int i = 0; i < with->most_calls && !atomic_load(&with->is_over); ++i) {
         const int which = (i * 5 + caller) % mixed_calls_count();
         const int wrong =
             memory == NULL || mixed_call_mismatch(&calls, with->context, which, memory) != 0;
         atomic_fetch_add(&with->mismatches, wrong);
     }
-    free(memory);
+    deallocate_alone(NULL, memory, MIXED_MOST_BYTES);
     return NULL;
 }
 
@@ -84,7 +106,7 @@ static void *come_and_go(void *data) {
 
 static void many_callers_get_the_bits_of_a_lone_one(void **state) {
     (void)state;
-    crowd with = {.context = mixed_context(3, ATTN_ENGINE_AUTO)};
+    crowd with = {.context = mixed_context(3, ATTN_ENGINE_AUTO), .most_calls = CALLS};
     pthread_t companion;
     pthread_t callers[CALLERS];
     assert_int_equal(pthread_create(&companion, NULL, come_and_go, &with), 0);
@@ -110,7 +132,7 @@ static void many_callers_get_the_bits_of_a_lone_one(void **state) {
 static int count_mismatches_of_child(attn_context *inherited) {
     static char memory[MIXED_MOST_BYTES];
     const attn_context_params settings = {.struct_size = sizeof settings,
-                                          .num_threads = THREADS_BESIDE_FORK,
+                                          .num_threads = threads_beside_fork(),
                                           .gemm = ATTN_GEMM_NATIVE};
     attn_context *own = NULL;
     int mismatches = attn_context_create(&settings, &own) != ATTN_OK;
@@ -123,9 +145,12 @@ static int count_mismatches_of_child(attn_context *inherited) {
     return mismatches;
 }
 
-/* Forks, and returns the child, which does the above and ends within a bounded time. */
+/* Forks, with the memory's mutex held, and returns the child, which does the above and ends within a
+ * bounded time. */
 static pid_t fork_a_caller(attn_context *inherited) {
+    pthread_mutex_lock(&memory_mutex);
     const pid_t child = fork();
+    pthread_mutex_unlock(&memory_mutex);
     if (child == 0) {
         alarm(SECONDS_TO_LIVE);
         _exit(count_mismatches_of_child(inherited) == 0 ? 0 : 1);
@@ -150,18 +175,39 @@ static void skip_if_emulated(void) {
     }
 }
 
+/* With its threads running: what the sanitizers do when one starts is, like memory, not for fork. */
+static attn_context *context_for_fork(void) {
+    static char memory[MIXED_MOST_BYTES];
+    const attn_context_params settings = {.struct_size = sizeof settings,
+                                          .num_threads = 3,
+                                          .gemm = ATTN_GEMM_NATIVE,
+                                          .allocate = allocate_alone,
+                                          .deallocate = deallocate_alone};
+    attn_context *context;
+    assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);
+    for (int i = 0; i < mixed_calls_count(); ++i) {
+        assert_int_equal(mixed_call_mismatch(&calls, context, i, memory), 0);
+    }
+    return context;
+}
+
+/* Three children, one after the other, while three threads make calls. */
 static void child_of_a_busy_process_computes(void **state) {
     (void)state;
     skip_if_emulated();
-    crowd with = {.context = mixed_context(3, ATTN_ENGINE_AUTO)};
-    pthread_t callers[3];
-    for (int i = 0; i < 3; ++i) {
+    crowd with = {.context = context_for_fork(), .most_calls = INT_MAX};
+    pthread_t callers[BUSY_CALLERS];
+    for (int i = 0; i < BUSY_CALLERS; ++i) {
         assert_int_equal(pthread_create(&callers[i], NULL, call_again_and_again, &with), 0);
+    }
+    while (atomic_load(&with.num_callers) < BUSY_CALLERS) {
+        usleep(100);
     }
     for (int i = 0; i < 3; ++i) {
         assert_child_succeeds(fork_a_caller(with.context));
     }
-    for (int i = 0; i < 3; ++i) {
+    atomic_store(&with.is_over, true);
+    for (int i = 0; i < BUSY_CALLERS; ++i) {
         assert_int_equal(pthread_join(callers[i], NULL), 0);
     }
     attn_context_destroy(with.context);

@@ -187,7 +187,7 @@ static void threads_may_run_it_on_one_context(void **state) {
 static void forked_child_may_run_it(void **state) {
     (void)state;
     const attn_context_params params = {.struct_size = sizeof params,
-                                        .num_threads = THREADS_BESIDE_FORK};
+                                        .num_threads = threads_beside_fork()};
     attn_context *context;
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
     assert_int_equal(attn_selftest(context, NULL, NULL), ATTN_OK);
