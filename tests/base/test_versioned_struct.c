@@ -10,33 +10,32 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/versioned_struct.h"
+#include "support/guard_pages.h"
 
 /* The struct had FIRST bytes in its first release and has KNOWN today. */
 enum { FIRST = 24, KNOWN = 56, MOST = 120 };
 
-static unsigned char *guard; /* the first byte that may not be touched */
+static guard_pages pages;
 
-static int set_up_guard(void **state) {
+static int map_pages(void **state) {
     (void)state;
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    unsigned char *pages =
-        mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED) {
-        return -1;
-    }
-    guard = pages + page;
-    return mprotect(guard, page, PROT_NONE);
+    pages = guard_pages_map(MOST);
+    return 0;
 }
 
-/* A caller's struct of `size` bytes, all 1, 2, 3, ... behind its size, that ends at the guard. */
+static int unmap_pages(void **state) {
+    (void)state;
+    guard_pages_unmap(&pages);
+    return 0;
+}
+
+/* A caller's struct of `size` bytes, all 1, 2, 3, ... behind its size, that ends where the pages do. */
 static unsigned char *given_struct(uint64_t size) {
-    unsigned char *given = guard - (size < sizeof size ? sizeof size : size);
+    unsigned char *given = guard_pages_last(&pages, size < sizeof size ? sizeof size : size);
     for (uint64_t i = sizeof size; i < size; ++i) {
         given[i] = (unsigned char)i;
     }
@@ -165,5 +164,5 @@ int main(void) {
         cmocka_unit_test(output_smaller_than_the_first_release_is_refused),
         cmocka_unit_test(write_fills_what_the_caller_has_room_for),
     };
-    return cmocka_run_group_tests_name("versioned_struct", tests, set_up_guard, NULL);
+    return cmocka_run_group_tests_name("versioned_struct", tests, map_pages, unmap_pages);
 }

@@ -8,8 +8,6 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -20,40 +18,33 @@ void guarded_open(guarded_block *block) {
 }
 
 void guarded_open_bytes(guarded_block *block, size_t bytes) {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const size_t capacity = (bytes + page - 1) / page * page;
-    unsigned char *pages =
-        mmap(NULL, capacity + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(pages != MAP_FAILED);
-    assert_int_equal(mprotect(pages + page, capacity, PROT_READ | PROT_WRITE), 0);
-    *block = (guarded_block){.bytes = pages + page, .capacity = capacity};
+    *block = (guarded_block){.pages = guard_pages_map(bytes)};
 }
 
 void guarded_close(guarded_block *block) {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    munmap(block->bytes - page, block->capacity + 2 * page);
+    guard_pages_unmap(&block->pages);
 }
 
 /* The first and past the last byte of what is watched around the stretch. */
 static unsigned char *watched_begin(const guarded_block *block) {
-    const size_t before = (size_t)(block->start - block->bytes);
+    const size_t before = (size_t)(block->start - block->pages.bytes);
     return block->start - (before < WATCHED_BYTES ? before : WATCHED_BYTES);
 }
 
 static unsigned char *watched_end(const guarded_block *block) {
     unsigned char *end = block->start + block->length;
-    const size_t behind = (size_t)(block->bytes + block->capacity - end);
+    const size_t behind = (size_t)(guard_pages_last(&block->pages, 0) - end);
     return end + (behind < WATCHED_BYTES ? behind : WATCHED_BYTES);
 }
 
 char *guarded_place(guarded_block *block, size_t length, enum guarded_placement placement) {
-    assert_true(length <= block->capacity / 2 - 64);
+    assert_true(length <= block->pages.capacity / 2 - 64);
     block->length = length;
-    block->start = block->bytes;
+    block->start = block->pages.bytes;
     if (placement == GUARDED_AT_END) {
-        block->start = block->bytes + block->capacity - length;
+        block->start = guard_pages_last(&block->pages, length);
     } else if (placement == GUARDED_UNALIGNED) {
-        block->start = block->bytes + block->capacity / 2 + 1;
+        block->start = block->pages.bytes + block->pages.capacity / 2 + 1;
     }
     unsigned char *begin = watched_begin(block);
     memset(begin, PATTERN, (size_t)(watched_end(block) - begin));

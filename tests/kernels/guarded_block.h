@@ -8,6 +8,8 @@
 
 #include <stddef.h>
 
+#include "support/guard_pages.h"
+
 /* Where the stretch lies. Pages that may not be touched begin before the first and behind the last
  * byte of the block. */
 enum guarded_placement {
@@ -20,14 +22,12 @@ enum guarded_placement {
 enum { GUARDED_BYTES = 65536 };
 
 typedef struct guarded_block {
-    unsigned char *bytes;
-    size_t capacity;      /* of them; whole pages */
+    guard_pages pages;
     unsigned char *start; /* the stretch */
     size_t length;
 } guarded_block;
 
-/* A block of GUARDED_BYTES, or of some bytes, rounded up to pages. Ends the test if there is no
- * memory. */
+/* A block of GUARDED_BYTES, or of some bytes, rounded up to pages. */
 void guarded_open(guarded_block *block);
 void guarded_open_bytes(guarded_block *block, size_t bytes);
 void guarded_close(guarded_block *block);

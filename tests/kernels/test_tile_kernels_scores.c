@@ -124,7 +124,7 @@ static void score_of_any_size_is_within_the_bound_of_a_sum(void **state) {
 /* Rows to ask for may lie anywhere: nothing is read from them. */
 static void check_ahead(panel_setting *setting) {
     score_case c = {.head_dim = 8, .num_keys = MOST_KEYS, .key_stride = 8};
-    const char *row = (const char *)setting->blocks[0].bytes - 4096;
+    const char *row = (const char *)setting->blocks[0].pages.bytes - 4096;
     for (int64_t num_rows = 0; num_rows < 30; num_rows += 7) {
         attni_ahead ahead = {row, -256, 200, num_rows, 3};
         fill_case(setting, &c);

@@ -7,13 +7,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <attention/attention.h>
 
+#include "support/guard_pages.h"
 #include "support/random_tensor.h"
 
 static attn_context *context_of(int32_t engine, int32_t num_threads, const char *kernels) {
@@ -89,21 +88,15 @@ static size_t bytes_for(attn_context *context, const call *made) {
 /* Once with the workspace's last byte before a page that may not be touched, once with its first
  * behind one. */
 static void run_between_pages(attn_context *context, const call *made) {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     const size_t bytes = bytes_for(context, made);
-    const size_t pages = (bytes + page - 1) / page * page;
-    char *base = mmap(NULL, pages + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(base != MAP_FAILED);
-    if (pages > 0) {
-        assert_int_equal(mprotect(base + page, pages, PROT_READ | PROT_WRITE), 0);
-    }
-    char *places[] = {base + page, base + page + pages - bytes};
+    const guard_pages pages = guard_pages_map(bytes);
+    unsigned char *places[] = {pages.bytes, guard_pages_last(&pages, bytes)};
     for (int i = 0; i < 2; ++i) {
         assert_int_equal(attn_sdpa(context, made->query, made->key, made->value, &made->params,
                                    made->output, places[i], bytes),
                          ATTN_OK);
     }
-    munmap(base, pages + 2 * page);
+    guard_pages_unmap(&pages);
 }
 
 static void run_all_calls(attn_context *context) {

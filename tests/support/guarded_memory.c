@@ -46,13 +46,13 @@ void guarded_give_back(unsigned char *memory) {
 
 #include <pthread.h>
 #include <sys/mman.h>
-#include <unistd.h>
+
+#include "support/guard_pages.h"
 
 enum { MOST_AREAS = 512, SMALLEST_AREA = 1 << 14 };
 
 typedef struct guarded_area {
-    unsigned char *bytes; /* the pages before and behind them have no access */
-    size_t capacity;
+    guard_pages pages;
     int is_taken;
 } guarded_area;
 
@@ -60,43 +60,28 @@ static guarded_area areas[MOST_AREAS];
 static int num_areas;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void map_area(guarded_area *area, size_t bytes) {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const size_t wanted = bytes > SMALLEST_AREA ? bytes : SMALLEST_AREA;
-    area->capacity = (wanted + page - 1) / page * page;
-    unsigned char *pages =
-        mmap(NULL, area->capacity + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED ||
-        mprotect(pages + page, area->capacity, PROT_READ | PROT_WRITE) != 0) {
-        give_up("out of memory");
-    }
-    area->bytes = pages + page;
-}
-
-/* Makes room for a larger area. */
-static void unmap_area(guarded_area *area) {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    munmap(area->bytes - page, area->capacity + 2 * page);
+static guard_pages map_area(size_t bytes) {
+    return guard_pages_map(bytes > SMALLEST_AREA ? bytes : SMALLEST_AREA);
 }
 
 /* A free area with room for the bytes; else one more, or one that was too small. */
 static guarded_area *free_area(size_t bytes) {
     guarded_area *too_small = NULL;
     for (int i = 0; i < num_areas; ++i) {
-        if (!areas[i].is_taken && areas[i].capacity >= bytes) {
+        if (!areas[i].is_taken && areas[i].pages.capacity >= bytes) {
             return &areas[i];
         }
         too_small = areas[i].is_taken ? too_small : &areas[i];
     }
     if (num_areas < MOST_AREAS) {
-        map_area(&areas[num_areas], bytes);
+        areas[num_areas].pages = map_area(bytes);
         return &areas[num_areas++];
     }
     if (too_small == NULL) {
         give_up("more areas are taken at a time than there may be");
     }
-    unmap_area(too_small);
-    map_area(too_small, bytes);
+    guard_pages_unmap(&too_small->pages);
+    too_small->pages = map_area(bytes);
     return too_small;
 }
 
@@ -104,7 +89,8 @@ unsigned char *guarded_take(size_t bytes, enum guarded_end end) {
     pthread_mutex_lock(&lock);
     guarded_area *area = free_area(bytes);
     area->is_taken = 1;
-    unsigned char *memory = area->bytes + (end == GUARDED_PAST ? area->capacity - bytes : 0);
+    unsigned char *memory =
+        end == GUARDED_PAST ? guard_pages_last(&area->pages, bytes) : area->pages.bytes;
     pthread_mutex_unlock(&lock);
     return memory;
 }
@@ -112,7 +98,7 @@ unsigned char *guarded_take(size_t bytes, enum guarded_end end) {
 /* An address past the last byte belongs to the area too: of 0 bytes at its end. */
 static guarded_area *area_of(const unsigned char *memory) {
     for (int i = 0; i < num_areas; ++i) {
-        if (memory >= areas[i].bytes && memory <= areas[i].bytes + areas[i].capacity) {
+        if (memory >= areas[i].pages.bytes && memory <= guard_pages_last(&areas[i].pages, 0)) {
             return &areas[i];
         }
     }
@@ -123,7 +109,7 @@ void guarded_set_read_only(const unsigned char *memory, int is_read_only) {
     pthread_mutex_lock(&lock);
     const guarded_area *area = area_of(memory);
     const int access = is_read_only ? PROT_READ : PROT_READ | PROT_WRITE;
-    if (mprotect(area->bytes, area->capacity, access) != 0) {
+    if (mprotect(area->pages.bytes, area->pages.capacity, access) != 0) {
         give_up("the access to pages cannot be changed");
     }
     pthread_mutex_unlock(&lock);
