@@ -14,6 +14,9 @@
 
 enum { CONCURRENT_CALLERS = 64 };
 
+/* What openblas_get_parallel says, if it is there. */
+enum { OPENBLAS_IS_SILENT = -1, OPENBLAS_SERIAL = 0, OPENBLAS_POSIX_THREADS = 1 };
+
 char *BLAS_SYMBOL(openblas_get_config)(void) __attribute__((weak));
 int BLAS_SYMBOL(openblas_get_parallel)(void) __attribute__((weak));
 char *bli_info_get_version_str(void) __attribute__((weak));
@@ -30,13 +33,24 @@ static bool is_blis(void) {
     return attni_blas_present() && bli_info_get_version_str != NULL;
 }
 
+static int openblas_threads(void) {
+    return BLAS_SYMBOL(openblas_get_parallel) != NULL ? BLAS_SYMBOL(openblas_get_parallel)()
+                                                      : OPENBLAS_IS_SILENT;
+}
+
 int attni_blas_max_callers(void) {
     if (is_openblas()) {
-        const bool threaded =
-            BLAS_SYMBOL(openblas_get_parallel) != NULL && BLAS_SYMBOL(openblas_get_parallel)() != 0;
-        return threaded ? CONCURRENT_CALLERS : 1;
+        return openblas_threads() > OPENBLAS_SERIAL ? CONCURRENT_CALLERS : 1;
     }
     return is_blis() ? CONCURRENT_CALLERS : 1;
+}
+
+bool attni_blas_may_miss_its_threads(void) {
+    if (is_openblas()) {
+        return openblas_threads() != OPENBLAS_SERIAL &&
+               openblas_threads() != OPENBLAS_POSIX_THREADS;
+    }
+    return attni_blas_present();
 }
 
 bool attni_blas_may_stray_in_float32(void) {

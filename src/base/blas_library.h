@@ -26,6 +26,11 @@ bool attni_blas_may_stray_in_float32(void);
  * some shapes and layouts), and does not always tell its name: so, unless it is OpenBLAS. */
 bool attni_blas_may_lose_nan(void);
 
+/* Whether, in a forked child, it may wait for threads that only its parent has: what GNU's OpenMP
+ * does (measured: for ever). Only an OpenBLAS that says it has POSIX threads, which it starts anew,
+ * or none, may not. */
+bool attni_blas_may_miss_its_threads(void);
+
 /* What it is, in its own words; static memory. */
 const char *attni_blas_description(void);
 

@@ -175,7 +175,7 @@ static bool is_beyond_blas(const attni_gemm_call *call) {
 /* Empty sums are not: some BLAS versions do not write C when the inner size is 0. */
 static bool can_be_left_to_blas(const attni_gemm_call *call) {
     return call->backend == ATTN_GEMM_BLAS && call->inner > 0 && is_aligned(call) &&
-           !is_beyond_blas(call);
+           attni_gemm_blas_is_usable() && !is_beyond_blas(call);
 }
 
 /* BLAS adds to what C holds. */

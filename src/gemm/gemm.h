@@ -7,8 +7,8 @@
  * sizes beyond its int are cut into pieces. And the library's own, "native" product, which takes
  * every view as it is and needs no scratch. Elements that are not aligned to their own size go
  * through the latter whatever the backend, because a plan's memory may not depend on addresses. So
- * do float32 products where the BLAS may stray outside its matrices, and those of NaN or infinity
- * where it may lose them.
+ * do float32 products where the BLAS may stray outside its matrices, those of NaN or infinity where
+ * it may lose them, and all of a forked child where it may wait for threads of the parent.
  *
  * Arguments are valid: this layer cannot fail, except that the BLAS itself may be unusable, which
  * attni_gemm_check finds out before a plan is run, and that threads may not be there.
@@ -95,6 +95,10 @@ typedef struct attni_blas_layout {
 } attni_blas_layout;
 
 attni_blas_layout attni_blas_layout_of(const attni_matrix *matrix, int64_t rows, int64_t cols);
+
+/* gemm_blas.c or gemm_no_blas.c: whether BLAS may be called in this process: not in a forked child
+ * whose BLAS may wait for threads that its parent had. */
+bool attni_gemm_blas_is_usable(void);
 
 /* gemm_blas.c or gemm_no_blas.c: one product (no batch) of readable views, C not transposed, sizes
  * 1 to INT32_MAX. */

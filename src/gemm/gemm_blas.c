@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * gemm_blas.c: the one file that calls BLAS. It admits no more callers at once than the library
- * found at run time can take.
+ * gemm_blas.c: the one file that calls BLAS, through a gate.
  */
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 
 #include <attention/tensor.h>
 
 #include "base/blas_library.h"
-#include "base/process_once.h"
+#include "gemm/blas_gate.h"
 #include "gemm/gemm.h"
 
 #define JOIN_WORDS(prefix, name, suffix) prefix##name##suffix
@@ -28,54 +25,8 @@ void BLAS_SYMBOL(cblas_dgemm)(int layout, int transpose_a, int transpose_b, int 
                               double alpha, const double *a, int lda, const double *b, int ldb,
                               double beta, double *c, int ldc);
 
-/* The gate: how many callers are inside BLAS, and those that wait because it is full. */
-static atomic_int gate_inside;
-static atomic_int gate_waiting;
-static attni_process_once gate_once;
-static pthread_mutex_t gate_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t gate_left = PTHREAD_COND_INITIALIZER;
-
-static bool try_enter(int most) {
-    int inside = atomic_load(&gate_inside);
-    while (inside < most) {
-        if (atomic_compare_exchange_weak(&gate_inside, &inside, inside + 1)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A forked child must not wait for its parent's callers. */
-static void open_gate(void) {
-    pthread_mutex_init(&gate_mutex, NULL);
-    pthread_cond_init(&gate_left, NULL);
-    atomic_store(&gate_waiting, 0);
-    atomic_store(&gate_inside, 0);
-}
-
-static void enter(void) {
-    const int most = attni_blas_max_callers();
-    attni_once_per_process(&gate_once, open_gate);
-    while (!try_enter(most)) {
-        pthread_mutex_lock(&gate_mutex);
-        /* Counted as waiting before the last look, so that whoever leaves after it wakes this one.
-         */
-        atomic_fetch_add(&gate_waiting, 1);
-        while (atomic_load(&gate_inside) >= most) {
-            pthread_cond_wait(&gate_left, &gate_mutex);
-        }
-        atomic_fetch_sub(&gate_waiting, 1);
-        pthread_mutex_unlock(&gate_mutex);
-    }
-}
-
-static void leave(void) {
-    atomic_fetch_sub(&gate_inside, 1);
-    if (atomic_load(&gate_waiting) > 0) {
-        pthread_mutex_lock(&gate_mutex);
-        pthread_cond_signal(&gate_left);
-        pthread_mutex_unlock(&gate_mutex);
-    }
+bool attni_gemm_blas_is_usable(void) {
+    return !(attni_blas_gate_is_inherited() && attni_blas_may_miss_its_threads());
 }
 
 void attni_gemm_blas(const attni_gemm_call *call) {
@@ -87,7 +38,7 @@ void attni_gemm_blas(const attni_gemm_call *call) {
     const int m = (int)call->rows;
     const int n = (int)call->cols;
     const int k = (int)call->inner;
-    enter();
+    attni_blas_gate_enter(attni_blas_max_callers());
     if (call->dtype == ATTN_DTYPE_FLOAT32) {
         BLAS_SYMBOL(cblas_sgemm)
         (CBLAS_ROW_MAJOR, transpose_a, transpose_b, m, n, k, (float)call->alpha,
@@ -101,5 +52,5 @@ void attni_gemm_blas(const attni_gemm_call *call) {
          (const double *)(const void *)call->b.data, b.leading_dimension, call->beta,
          (double *)(void *)call->c.data, c.leading_dimension);
     }
-    leave();
+    attni_blas_gate_leave();
 }

@@ -6,6 +6,10 @@
  */
 #include "gemm/gemm.h"
 
+bool attni_gemm_blas_is_usable(void) {
+    return false;
+}
+
 void attni_gemm_blas(const attni_gemm_call *call) {
     attni_gemm_call one = *call;
     one.batch = 1;

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,12 +28,14 @@ enum { NUM_THREADS = 100, NUM_CALLS = 20, MOST_CALLERS = 64 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
-static int parallel; /* what the library says of itself */
+static atomic_int parallel; /* what the library says of itself */
 static int callers;
 static int most_callers;
 static int num_calls;
 static int awaited;       /* the first callers stay inside until that many have come */
 static bool are_released; /* they have, or it took too long */
+static int forks_inside;  /* the next caller forks while it is inside */
+static pid_t child_of_call;
 
 char *fake_openblas_get_config(void);
 int fake_openblas_get_parallel(void);
@@ -76,7 +79,19 @@ static void wait_for_others(void) {
     are_released = true;
 }
 
+static void fork_inside(void) {
+    forks_inside = 0;
+    child_of_call = fork();
+    if (child_of_call == 0) {
+        alarm(60);
+        end_of_child(0);
+    }
+}
+
 static void be_inside(void) {
+    if (forks_inside != 0) {
+        fork_inside();
+    }
     pthread_mutex_lock(&mutex);
     ++num_calls;
     ++callers;
@@ -230,27 +245,101 @@ static void release_all(void) {
     pthread_mutex_unlock(&mutex);
 }
 
-/* The caller inside is no thread of the child, which therefore must not wait for it. */
+static void assert_child_succeeds(pid_t child) {
+    int outcome = -1;
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &outcome, 0), child);
+    assert_true(WIFEXITED(outcome));
+    assert_int_equal(WEXITSTATUS(outcome), 0);
+}
+
+/* Of a fork without handlers, as by a system call. The caller inside is no thread of the child,
+ * which therefore must not wait for it. */
 static void gate_of_a_forked_child_is_its_own(void **state) {
     (void)state;
     pthread_t thread;
     int num_wrong = 0;
     lock_one_inside(&thread, &num_wrong);
-    const pid_t child = fork();
+    const pid_t child = _Fork();
     if (child == 0) {
         are_released = true;
         pthread_mutex_unlock(&mutex);
-        alarm(10);
+        alarm(60);
         end_of_child(multiply_single() == 30 && multiply_double() == 30 ? 0 : 1);
     }
     release_all();
     pthread_join(thread, NULL);
-    int outcome = -1;
-    assert_int_equal(waitpid(child, &outcome, 0), child);
-    assert_true(WIFEXITED(outcome));
-    assert_int_equal(WEXITSTATUS(outcome), 0);
+    assert_child_succeeds(child);
     assert_int_equal(num_wrong, 0);
     assert_int_equal(run_threads(0, 1), 1);
+}
+
+static atomic_bool is_over;
+
+static void *call_until_over(void *data) {
+    while (!atomic_load(&is_over)) {
+        call_once(data);
+    }
+    return NULL;
+}
+
+/* A library's locks and threads are then as it left them, not as a thread was about to. */
+static void fork_waits_until_nobody_is_inside(void **state) {
+    (void)state;
+    enum { BUSY = 4, FORKS = 30 };
+    pthread_t threads[BUSY];
+    int num_wrong[BUSY] = {0};
+    are_released = true;
+    callers = 0;
+    atomic_store(&is_over, false);
+    for (int i = 0; i < BUSY; ++i) {
+        assert_int_equal(pthread_create(&threads[i], NULL, call_until_over, &num_wrong[i]), 0);
+    }
+    for (int i = 0; i < FORKS; ++i) {
+        parallel = i % 3;
+        pause_for(i % 4);
+        const pid_t child = fork();
+        if (child == 0) {
+            alarm(60);
+            end_of_child(callers == 0 && multiply_double() == 30 ? 0 : 1);
+        }
+        assert_child_succeeds(child);
+    }
+    atomic_store(&is_over, true);
+    for (int i = 0; i < BUSY; ++i) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(num_wrong[i], 0);
+    }
+    assert_int_equal(callers, 0);
+    assert_int_equal(run_threads(0, 1), 1);
+}
+
+/* A signal handler's fork, say: it cannot wait for the call that it has interrupted. */
+static void fork_from_within_a_call_does_not_wait_for_it(void **state) {
+    (void)state;
+    are_released = true;
+    alarm(60);
+    forks_inside = 1;
+    assert_int_equal(multiply_single(), 30);
+    alarm(0);
+    assert_child_succeeds(child_of_call);
+    assert_int_equal(run_threads(0, 1), 1);
+}
+
+/* Those of GNU's OpenMP are gone, and waited for. */
+static void child_calls_only_a_library_that_does_not_miss_its_threads(void **state) {
+    (void)state;
+    static const bool is_usable[] = {true, true, false};
+    are_released = true;
+    assert_int_equal(multiply_single(), 30);
+    for (parallel = 0; parallel < 3; ++parallel) {
+        assert_true(attni_gemm_blas_is_usable());
+        const pid_t child = fork();
+        if (child == 0) {
+            end_of_child(attni_gemm_blas_is_usable() == is_usable[parallel] ? 0 : 1);
+        }
+        assert_child_succeeds(child);
+    }
 }
 
 /* The child's threads meet a gate that its parent has used, which is none of theirs: before the
@@ -264,10 +353,7 @@ static void gate_holds_for_the_threads_of_a_forked_child(void **state) {
         const int first = run_threads(0, 1);
         end_of_child(first == 1 && run_threads(0, 1) == 1 ? 0 : 1);
     }
-    int outcome = -1;
-    assert_int_equal(waitpid(child, &outcome, 0), child);
-    assert_true(WIFEXITED(outcome));
-    assert_int_equal(WEXITSTATUS(outcome), 0);
+    assert_child_succeeds(child);
 }
 
 int main(void) {
@@ -276,6 +362,9 @@ int main(void) {
         cmocka_unit_test(gate_lets_64_callers_into_a_parallel_library),
         cmocka_unit_test(gate_follows_the_librarys_answer),
         cmocka_unit_test(gate_of_a_forked_child_is_its_own),
+        cmocka_unit_test(fork_waits_until_nobody_is_inside),
+        cmocka_unit_test(fork_from_within_a_call_does_not_wait_for_it),
+        cmocka_unit_test(child_calls_only_a_library_that_does_not_miss_its_threads),
         cmocka_unit_test(gate_holds_for_the_threads_of_a_forked_child),
     };
     return cmocka_run_group_tests_name("gemm_gate", tests, NULL, NULL);

@@ -20,8 +20,17 @@
  * depend on it (attn_sdpa_report says so for a call). By default BLAS is left to the attention of
  * float64; a context with ATTN_GEMM_NATIVE calls no BLAS at all.
  *
+ * BLAS is entered by at most 64 calls at once, and by one at a time if it is an OpenBLAS without
+ * threads of its own (openblas_get_parallel() is 0 at run time) or a library that does not tell; the
+ * others wait for their turn. A first small call at start-up makes BLAS allocate its buffers while
+ * there is memory; some versions wait for ever, or end the process, where there is none.
+ *
  * After fork() the child computes on its calling thread only, with every context of its parent
- * (attn_selftest's own threads aside); a context it makes itself has threads of its own.
+ * (attn_selftest's own threads aside); a context it makes itself has threads of its own. fork()
+ * waits until no product is inside BLAS (a pthread_atfork handler, from the first such product on).
+ * In the child BLAS is called if it is an OpenBLAS with POSIX threads or without threads; beside any
+ * other, which may wait for threads that only the parent has, products are the library's own, and
+ * the last bits of float64 may differ from the parent's.
  *
  * Calls compute with the caller's rounding mode and flush-to-zero settings, on every thread, and
  * leave both as they were. Where the mode is not to nearest, u in the bounds under Numerics is 8
