@@ -26,7 +26,8 @@ static const uint64_t max_header_bytes = 100000000;
 struct safetensors_file {
     void *mapping;
     size_t mapping_bytes;
-    cJSON *header; /* owns every name, dtype and metadata string */
+    size_t data_begin; /* behind the header, whose length is read once: the file may change */
+    cJSON *header;     /* owns every name, dtype and metadata string */
     tensor_records tensors;
 };
 
@@ -129,6 +130,7 @@ static int parse_header(safetensors_file *file, const open_report *report) {
                          "short or not a safetensors file",
                          (unsigned long long)bytes, (unsigned long long)available);
     }
+    file->data_begin = LENGTH_BYTES + (size_t)bytes;
     /* A zero-terminated copy: the parser may look one byte past what it is given. */
     char *text = malloc((size_t)bytes + 1);
     if (text == NULL) {
@@ -154,10 +156,9 @@ int safetensors_open(const char *path, safetensors_file **file, char *error, siz
         safetensors_close(opened);
         return -1;
     }
-    uint64_t data_begin = LENGTH_BYTES + read_little_endian(opened->mapping);
-    const char *data = (const char *)opened->mapping + data_begin;
-    if (tensor_records_read(opened->header, data, opened->mapping_bytes - data_begin, &report,
-                            &opened->tensors) != 0) {
+    const char *data = (const char *)opened->mapping + opened->data_begin;
+    if (tensor_records_read(opened->header, data, opened->mapping_bytes - opened->data_begin,
+                            &report, &opened->tensors) != 0) {
         safetensors_close(opened);
         return -1;
     }

@@ -170,8 +170,9 @@ typedef struct attn_context_info {
  *
  * Errors: ATTN_ERROR_NULL context; ATTN_ERROR_VALUE a number or enum out of range, one of
  * allocate/deallocate without the other; ATTN_ERROR_UNSUPPORTED an engine, gemm or kernels that
- * this build or CPU does not have, or a newer struct; ATTN_ERROR_MEMORY. On an error *context is
- * set to NULL if `context` is not NULL. Since 0.1.
+ * this build or CPU does not have, or a newer struct; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD
+ * the system has no mutex for it. On an error *context is set to NULL if `context` is not NULL.
+ * Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_context_create(const attn_context_params *params,
                                                          attn_context **context);
@@ -182,7 +183,7 @@ ATTN_API void attn_context_destroy(attn_context *context);
 
 /*
  * Tells what a context (NULL: the default one) runs with. Thread-safe. Errors: ATTN_ERROR_NULL
- * info; ATTN_ERROR_VALUE info->struct_size too small; for NULL those of making the default context.
+ * info; ATTN_ERROR_VALUE info->struct_size; for NULL those of making the default context.
  * Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_context_describe(attn_context *context,

@@ -19,6 +19,11 @@ static attn_status check_size(const char *name, uint64_t size, size_t first_byte
                           "%s.struct_size: expected at least %zu (sizeof the struct), got %llu",
                           name, first_bytes, (unsigned long long)size);
     }
+    if (size > ATTNI_MOST_STRUCT_BYTES) {
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "%s.struct_size: expected at most %d (sizeof the struct), got %llu", name,
+                          ATTNI_MOST_STRUCT_BYTES, (unsigned long long)size);
+    }
     return ATTN_OK;
 }
 

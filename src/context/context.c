@@ -120,7 +120,11 @@ attn_status attn_context_create(const attn_context_params *params, attn_context 
                           sizeof *made);
     }
     set_up(made, &known, kernels);
-    pthread_mutex_init(&made->pool_mutex, NULL);
+    if (pthread_mutex_init(&made->pool_mutex, NULL) != 0) {
+        const attni_allocator allocator = made->allocator;
+        attni_deallocate(&allocator, made, sizeof *made);
+        return attni_fail(ATTN_ERROR_THREAD, "context: the system has no mutex for it");
+    }
     *context = made;
     return ATTN_OK;
 }

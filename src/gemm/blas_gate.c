@@ -26,7 +26,8 @@ static pthread_mutex_t fork_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static attni_process_once once;
 static _Atomic pid_t first_process; /* to get inside; 0 before */
-static _Thread_local bool is_calling;
+/* Its model as that of the error detail (error.c): found without a call that may allocate. */
+static _Thread_local bool is_calling __attribute__((tls_model("initial-exec")));
 
 /* A forked child must not wait for its parent's callers. */
 static void open_anew(void) {

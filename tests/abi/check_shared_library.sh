@@ -68,6 +68,7 @@ initial_bytes=$(sed -n 's/.*(INIT_ARRAYSZ) *\([0-9]*\) .*/\1/p' <<<"$dynamic")
 grep -q TEXTREL <<<"$dynamic" && fail "the library has text relocations"
 grep -qE 'GNU_STACK.* RW +0x' <<<"$segments" || fail "the library asks for an executable stack"
 grep -q GNU_RELRO <<<"$segments" || fail "the library has no read-only relocations"
+grep -qE 'FLAGS_1.* NOW|BIND_NOW' <<<"$dynamic" || fail "the library's relocations are not all read-only: it is not bound at once (-z now)"
 grep -qE 'FLAGS_1.*NODELETE' <<<"$dynamic" || fail "the library may be unloaded under its threads: no NODELETE flag"
 
 exit $failed

@@ -116,6 +116,26 @@ static void read_newer_struct_that_uses_any_new_byte_is_refused(void **state) {
     }
 }
 
+/* A struct_size that nobody set, at the end of what may be read: nothing behind it is. */
+static void absurd_sizes_are_refused_before_the_struct_is_read(void **state) {
+    (void)state;
+    static const uint64_t sizes[] = {4097,      5000,      INT32_MAX, (uint64_t)1 << 32,
+                                     INT64_MAX, UINT64_MAX};
+    unsigned char known[MOST];
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; ++i) {
+        unsigned char *given = guard_pages_last(&pages, sizeof(uint64_t));
+        char detail[100];
+        memcpy(given, &sizes[i], sizeof sizes[i]);
+        snprintf(detail, sizeof detail,
+                 "params.struct_size: expected at most 4096 (sizeof the struct), got %llu",
+                 (unsigned long long)sizes[i]);
+        assert_read(given, ATTN_ERROR_VALUE, known);
+        assert_string_equal(attn_last_error(), detail);
+        assert_int_equal(attni_struct_check_output("params", given, FIRST), ATTN_ERROR_VALUE);
+        assert_string_equal(attn_last_error(), detail);
+    }
+}
+
 /* ---- out ---- */
 
 static void output_null_is_refused(void **state) {
@@ -160,6 +180,7 @@ int main(void) {
         cmocka_unit_test(read_older_struct_leaves_newer_fields_zero),
         cmocka_unit_test(read_newer_struct_with_a_zero_tail_is_accepted),
         cmocka_unit_test(read_newer_struct_that_uses_any_new_byte_is_refused),
+        cmocka_unit_test(absurd_sizes_are_refused_before_the_struct_is_read),
         cmocka_unit_test(output_null_is_refused),
         cmocka_unit_test(output_smaller_than_the_first_release_is_refused),
         cmocka_unit_test(write_fills_what_the_caller_has_room_for),

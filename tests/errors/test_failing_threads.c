@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "counting_allocator.h"
 #include "large_calls.h"
 
 enum { NUM_THREADS = 3 };
@@ -23,6 +24,14 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
     }
     threads_left -= threads_left > 0;
     return __real_pthread_create(thread, attributes, start, argument);
+}
+
+static bool no_mutex_is_left;
+
+int __real_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes);
+int __wrap_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes);
+int __wrap_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes) {
+    return no_mutex_is_left ? ENOMEM : __real_pthread_mutex_init(mutex, attributes);
 }
 
 static void call_without_threads_writes_nothing(void **state) {
@@ -69,6 +78,26 @@ static void selftest_without_threads_says_so_and_passes_later(void **state) {
     attn_context_destroy(context);
 }
 
+static void context_without_a_mutex_is_refused_and_leaves_nothing(void **state) {
+    (void)state;
+    counting_allocator allocator;
+    attn_context_params params = {.struct_size = sizeof params};
+    attn_context *context = (attn_context *)&params;
+    counting_allocator_init(&allocator);
+    counting_allocator_use(&allocator, &params);
+    no_mutex_is_left = true;
+    refusal_assert("attn_context_create", attn_context_create(&params, &context), ATTN_ERROR_THREAD,
+                   "context: the system has no mutex for it");
+    no_mutex_is_left = false;
+    assert_null(context);
+    assert_int_equal(allocator.requests, 1);
+    assert_int_equal(allocator.live_blocks, 0);
+    refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
+    attn_context_destroy(context);
+    assert_int_equal(allocator.live_blocks, 0);
+    assert_int_equal(allocator.mistakes, 0);
+}
+
 int main(void) {
     static refusal_suite suite;
     for (size_t i = 0; i < num_large_calls; ++i) {
@@ -77,5 +106,7 @@ int main(void) {
     }
     refusal_suite_add(&suite, "attn_selftest", selftest_without_threads_says_so_and_passes_later,
                       NULL);
+    refusal_suite_add(&suite, "attn_context_create",
+                      context_without_a_mutex_is_refused_and_leaves_nothing, NULL);
     return refusal_suite_run(&suite, "threads that cannot be started");
 }

@@ -279,6 +279,39 @@ static void sdpa_large_enough_for_threads_calls_parallel_for(void **state) {
     assert_int_equal(counts.live_bytes, 0);
 }
 
+/* Values from the last row to the first, and what the call would run, without running it. */
+static void sdpa_explains_a_strided_call(void **state) {
+    (void)state;
+    attention_call call;
+    prepare(&call);
+    const int64_t shape[] = {KEYS, FEATURES};
+    const int64_t strides[] = {-FEATURES, 1};
+    attn_tensor backwards;
+    assert_ok(attn_tensor_init_strided(&backwards, call.value_data[KEYS - 1], ATTN_DTYPE_FLOAT32, 2,
+                                       shape, strides));
+    attn_sdpa_report report = {.struct_size = sizeof report};
+    assert_ok(
+        attn_sdpa_explain(NULL, &call.query, &call.key, &backwards, NULL, &call.output, &report));
+    assert_non_null(report.reason);
+    assert_ok(attn_sdpa(NULL, &call.query, &call.key, &backwards, NULL, &call.output, NULL, 0));
+    assert_mean_of_first(call.output_data[0], KEYS);
+}
+
+static void count_checks(void *state, const char *check, attn_status status, const char *detail) {
+    int *num_checks = state;
+    assert_ok(status);
+    assert_non_null(check);
+    assert_string_equal(detail, "");
+    *num_checks += 1;
+}
+
+static void selftest_tells_of_its_checks(void **state) {
+    (void)state;
+    int num_checks = 0;
+    assert_ok(attn_selftest(NULL, count_checks, &num_checks));
+    assert_true(num_checks > 0);
+}
+
 /* ---- multi-head ---- */
 
 static void load(attn_mha *layer, const char *name, attn_tensor values) {
@@ -358,6 +391,22 @@ static void mha_parameters_are_listed_and_read_back(void **state) {
     attn_mha_destroy(layer);
 }
 
+static void mha_parameters_may_be_drawn_and_bound(void **state) {
+    (void)state;
+    attn_mha *layer = layer_of_means();
+    float drawn[FEATURES][FEATURES] = {{0}}, bound[FEATURES][FEATURES] = {{0}};
+    const attn_tensor view = matrix(drawn, FEATURES, FEATURES);
+    const attn_tensor weight = matrix(bound, FEATURES, FEATURES);
+    assert_ok(attn_mha_init_parameters(layer, 1));
+    assert_ok(attn_mha_read_parameter(layer, "out_proj.weight", &view));
+    assert_true(drawn[0][0] != 0 && fabs(drawn[0][0]) <= 1);
+    bound[2][3] = 7;
+    assert_ok(attn_mha_bind_parameter(layer, "out_proj.weight", &weight));
+    assert_ok(attn_mha_read_parameter(layer, "out_proj.weight", &view));
+    assert_true(drawn[2][3] == 7 && drawn[0][0] == 0);
+    attn_mha_destroy(layer);
+}
+
 /* ---- views and errors ---- */
 
 static void views_split_and_merge_heads(void **state) {
@@ -407,8 +456,11 @@ int main(void) {
         cmocka_unit_test(sdpa_of_zero_queries_is_the_mean_of_the_values),
         cmocka_unit_test(sdpa_causal_in_a_workspace_is_the_mean_of_what_each_row_sees),
         cmocka_unit_test(sdpa_large_enough_for_threads_calls_parallel_for),
+        cmocka_unit_test(sdpa_explains_a_strided_call),
+        cmocka_unit_test(selftest_tells_of_its_checks),
         cmocka_unit_test(mha_of_zero_queries_is_the_mean_of_the_values_and_the_bias),
         cmocka_unit_test(mha_parameters_are_listed_and_read_back),
+        cmocka_unit_test(mha_parameters_may_be_drawn_and_bound),
         cmocka_unit_test(views_split_and_merge_heads),
         cmocka_unit_test(errors_name_the_argument_and_leave_the_output),
     };
