@@ -151,8 +151,10 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_parameter_describe(const attn_mha 
  * dtype.
  *
  * Errors: ATTN_ERROR_NULL; ATTN_ERROR_PARAMETER no parameter of that name in this layer (the detail
- * says which exist); ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_MEMORY. The parameter keeps its
- * old value on an error. Since 0.1.
+ * says which exist); ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERFLOW the bytes of values
+ * with its strides do not fit, or those of the copy, in which a weight's rows are filled up to a
+ * multiple of 16 (float32) or 8 (float64); ATTN_ERROR_MEMORY. The parameter keeps its old value on
+ * an error. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_load_parameter(attn_mha *layer, const char *name,
                                                              const attn_tensor *values);
@@ -161,7 +163,7 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_load_parameter(attn_mha *layer, co
  * Uses the caller's memory as a parameter, without a copy. It must outlive the layer or the next
  * load or bind of the name; every forward reads it anew, so that changed values count, and puts it
  * in order anew, which a copy saves. Any strides of the layer's dtype. Errors: as
- * attn_mha_load_parameter. Since 0.1.
+ * attn_mha_load_parameter but for those of the copy. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_bind_parameter(attn_mha *layer, const char *name,
                                                              const attn_tensor *values);
@@ -169,7 +171,8 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_bind_parameter(attn_mha *layer, co
 /*
  * Copies a parameter's values out of the layer into `values`, a view of the parameter's shape and
  * the layer's dtype, any strides. Errors: ATTN_ERROR_NULL; ATTN_ERROR_PARAMETER unknown name, or
- * not set yet; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP. Since 0.1.
+ * not set yet; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW the
+ * bytes of values with its strides do not fit. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_read_parameter(const attn_mha *layer,
                                                              const char *name,
@@ -181,8 +184,9 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_read_parameter(const attn_mha *lay
  * out_proj.weight uniform(-1/sqrt(c), 1/sqrt(c)), c its columns; biases 0; bias_k and bias_v normal
  * with standard deviation sqrt(2 / (f + f)), f their features. Bound parameters are replaced, not
  * written. The same seed and config give the same values on every machine (bias_k and bias_v to
- * rounding); they are not PyTorch's random numbers. Errors: ATTN_ERROR_NULL; ATTN_ERROR_MEMORY (the
- * layer keeps its old parameters). Since 0.1.
+ * rounding); they are not PyTorch's random numbers. Errors: ATTN_ERROR_NULL; ATTN_ERROR_OVERFLOW a
+ * weight's bytes do not fit, its rows filled up as for attn_mha_load_parameter; ATTN_ERROR_MEMORY.
+ * The layer keeps its old parameters on an error. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_init_parameters(attn_mha *layer, uint64_t seed);
 

@@ -157,6 +157,15 @@ static attn_status check_layer_dtype(const attn_mha *layer, const parameter *whi
     return attni_check_dtype(which->name, values, layer->dtype);
 }
 
+/* Filling up the last strip may be what no longer fits. */
+static attn_status fail_too_large(const attn_mha *layer, int32_t slot, int64_t rows, int64_t cols) {
+    return attni_fail(ATTN_ERROR_OVERFLOW,
+                      "%s: expected at most 2^63 - 1 bytes in strips of %lld rows, got %lld rows "
+                      "of %lld %s",
+                      attni_mha_slot_name(layer, slot), (long long)attni_strip_cols(layer->dtype),
+                      (long long)rows, (long long)cols, attni_dtype_name(layer->dtype));
+}
+
 attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_mha_slot *fresh) {
     const attn_tensor *old = &layer->slots[slot].view;
     *fresh = (attni_mha_slot){.view = *old, .in_strips = old->rank > 1};
@@ -165,13 +174,13 @@ attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_m
         old->rank > 1 ? attni_strips_round_up(layer->dtype, old->shape[0]) : old->shape[0];
     fresh->view.strides[0] = cols;
     fresh->view.strides[1] = 1;
-    /* Filling up the last strip may be what no longer fits, and then there is no such memory. */
     int64_t bytes;
-    if (attni_multiply(rows, cols, &bytes) &&
-        attni_multiply(bytes, (int64_t)attn_dtype_size_bytes(layer->dtype), &bytes)) {
-        fresh->owned_bytes = (size_t)bytes;
-        fresh->owned = attni_allocate(&layer->allocator, fresh->owned_bytes);
+    if (!attni_multiply(rows, cols, &bytes) ||
+        !attni_multiply(bytes, (int64_t)attn_dtype_size_bytes(layer->dtype), &bytes)) {
+        return fail_too_large(layer, slot, rows, cols);
     }
+    fresh->owned_bytes = (size_t)bytes;
+    fresh->owned = attni_allocate(&layer->allocator, fresh->owned_bytes);
     fresh->view.data = fresh->owned;
     if (fresh->owned == NULL) {
         return attni_fail(ATTN_ERROR_MEMORY, "%s: allocation of %zu bytes failed",

@@ -4,6 +4,9 @@
  * counted. No memory is behind them: the query for a call's workspace refuses them as the call
  * would.
  */
+#include <string.h>
+
+#include "counting_allocator.h"
 #include "refusal.h"
 
 #define POWER(exponent) (INT64_C(1) << (exponent))
@@ -105,20 +108,94 @@ static void test_call(void **state) {
     attn_mha_destroy(layer);
 }
 
-/* A copied weight takes whole strips: 16 rows where it has one. */
+/* A weight whose own bytes fit, but not those of whole strips: 16 rows (8 of float64) where it has
+ * fewer. */
+typedef struct strips_refusal {
+    attn_mha_config config;
+    const char *parameter;
+    const char *line;
+} strips_refusal;
+
+#define TOO_MANY(rows) "expected at most 2^63 - 1 bytes in strips of " rows " rows, got "
+
+static const strips_refusal refused_strips[] = {
+    /* More elements than int64 counts. */
+    {{.embed_dim = 1, .num_heads = 1, .kdim = POWER(60)},
+     "k_proj_weight",
+     "k_proj_weight: " TOO_MANY("16") "16 rows of 1152921504606846976 float32"},
+    /* More bytes, by one. */
+    {{.embed_dim = 1, .num_heads = 1, .kdim = POWER(57)},
+     "k_proj_weight",
+     "k_proj_weight: " TOO_MANY("16") "16 rows of 144115188075855872 float32"},
+    {{.embed_dim = 1, .num_heads = 1, .vdim = POWER(57), .dtype = ATTN_DTYPE_FLOAT64},
+     "v_proj_weight",
+     "v_proj_weight: " TOO_MANY("8") "8 rows of 144115188075855872 float64"},
+    {{.embed_dim = POWER(58), .num_heads = 1, .head_dim = 1},
+     "in_proj_weight",
+     "in_proj_weight: " TOO_MANY("16") "16 rows of 288230376151711744 float32"},
+};
+
+/* The caller's tensor for a parameter, but for its memory, which must not be looked at. */
+static attn_tensor values_of(const attn_mha *layer, const char *parameter) {
+    attn_tensor values = {0};
+    const char *name = "";
+    for (int64_t i = 0; strcmp(name, parameter) != 0; ++i) {
+        refusal_assert_ok("attn_mha_parameter_describe",
+                          attn_mha_parameter_describe(layer, i, &name, &values));
+    }
+    values.data = anything;
+    return values;
+}
+
+static attn_mha *counting_layer_of(counting_allocator *allocator, const attn_mha_config *given) {
+    attn_context_params settings = {.struct_size = sizeof settings};
+    counting_allocator_use(allocator, &settings);
+    attn_context *context;
+    refusal_assert_ok("attn_context_create", attn_context_create(&settings, &context));
+    attn_mha_config config = *given;
+    config.struct_size = sizeof config;
+    attn_mha *layer;
+    refusal_assert_ok("attn_mha_create", attn_mha_create(context, &config, &layer));
+    attn_context_destroy(context);
+    return layer;
+}
+
 static void weight_whose_strips_exceed_int64_is_not_loaded(void **state) {
     (void)state;
-    static const int64_t sizes[] = {POWER(60), POWER(58)}; /* of elements, of bytes */
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; ++i) {
-        const attn_mha_config config = {.embed_dim = 1, .num_heads = 1, .kdim = sizes[i]};
-        attn_mha *layer = layer_of(&config);
-        const int64_t shape[] = {1, sizes[i]};
-        const attn_tensor values = view_of(anything, 2, shape);
+    for (size_t i = 0; i < sizeof refused_strips / sizeof refused_strips[0]; ++i) {
+        const strips_refusal *entry = &refused_strips[i];
+        counting_allocator allocator;
+        counting_allocator_init(&allocator);
+        attn_mha *layer = counting_layer_of(&allocator, &entry->config);
+        const attn_tensor values = values_of(layer, entry->parameter);
+        const int64_t requests = allocator.requests;
         refusal_assert("attn_mha_load_parameter",
-                       attn_mha_load_parameter(layer, "k_proj_weight", &values), ATTN_ERROR_MEMORY,
-                       "k_proj_weight: allocation of 0 bytes failed");
+                       attn_mha_load_parameter(layer, entry->parameter, &values),
+                       ATTN_ERROR_OVERFLOW, entry->line);
+        assert_int_equal(allocator.requests, requests);
+        refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(layer, 1),
+                       ATTN_ERROR_OVERFLOW, entry->line);
         attn_mha_destroy(layer);
+        assert_int_equal(allocator.live_blocks, 0);
+        assert_int_equal(allocator.mistakes, 0);
     }
+}
+
+/* The longest row whose strip's bytes fit: the allocator is asked, and what fails is memory. */
+static void weight_whose_strips_just_fit_int64_is_asked_for(void **state) {
+    (void)state;
+    const attn_mha_config config = {.embed_dim = 1, .num_heads = 1, .kdim = POWER(57) - 1};
+    counting_allocator allocator;
+    counting_allocator_init(&allocator);
+    attn_mha *layer = counting_layer_of(&allocator, &config);
+    const attn_tensor values = values_of(layer, "k_proj_weight");
+    counting_allocator_fail(&allocator, 1, true);
+    refusal_assert("attn_mha_load_parameter",
+                   attn_mha_load_parameter(layer, "k_proj_weight", &values), ATTN_ERROR_MEMORY,
+                   "k_proj_weight: allocation of 9223372036854775744 bytes failed");
+    assert_int_equal(allocator.failures, 1);
+    attn_mha_destroy(layer);
+    assert_int_equal(allocator.live_blocks, 0);
 }
 
 int main(void) {
@@ -128,5 +205,7 @@ int main(void) {
     }
     refusal_suite_add(&suite, "weight_whose_strips_exceed_int64_is_not_loaded",
                       weight_whose_strips_exceed_int64_is_not_loaded, NULL);
+    refusal_suite_add(&suite, "weight_whose_strips_just_fit_int64_is_asked_for",
+                      weight_whose_strips_just_fit_int64_is_asked_for, NULL);
     return refusal_suite_run(&suite, "errors of layers beyond all size");
 }
