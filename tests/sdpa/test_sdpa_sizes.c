@@ -3,7 +3,8 @@
  * test_sdpa_sizes.c: plans for every combination of sizes at the edges of 32 and 64 bits. Views are
  * broadcast, so that the tensors are small however long their axes are; nothing is computed. A plan
  * must end in a number of bytes or in an error, for every engine; the undefined behaviour sanitizer
- * sees the sizes on their way.
+ * sees the sizes on their way. Sizes that are refused are refused by the call itself too, before it
+ * touches data (which lies in a page without access) or asks for memory.
  */
 #include <setjmp.h>
 #include <stdarg.h>
