@@ -11,56 +11,76 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include <attention/attention.h>
 
-static const int64_t lengths[] = {0,
-                                  1,
-                                  INT32_MAX - INT64_C(1),
-                                  INT32_MAX,
-                                  INT32_MAX + INT64_C(1),
-                                  INT64_C(1) << 40,
-                                  INT64_MAX / 4,
-                                  INT64_MAX};
-enum { NUM_LENGTHS = sizeof lengths / sizeof lengths[0] };
+#include "counting_allocator.h"
+#include "support/absurd_views.h"
+#include "support/guard_pages.h"
 
-/* heads, L, S, E, Ev, weights */
+/* heads, L, S, E, Ev */
 enum { HEADS, ROWS, KEYS, FEATURES, VALUE_FEATURES, NUM_SIZES };
+
+/* Bytes between tensors of one element. Outputs lie behind the inputs and apart from them, since
+ * what overlaps is refused for that. */
+enum { APART = 64 };
+
+/* Who is asked, and where data would be. */
+typedef struct setting {
+    int32_t dtype, engine, num_threads;
+    attn_context *context;
+    counting_allocator allocator;
+    unsigned char *untouchable;
+} setting;
 
 typedef struct outcome_counts {
     int64_t planned, refused;
+    int64_t too_large, no_workspace; /* calls refused for sizes, or for those of their workspace */
 } outcome_counts;
 
-static attn_tensor broadcast_view(int64_t heads, int64_t rows, int64_t cols) {
-    return (attn_tensor){
-        .dtype = ATTN_DTYPE_FLOAT32, .rank = 3, .shape = {heads, rows, cols}, .strides = {0}};
+typedef struct views {
+    attn_tensor query, key, value, output, weights;
+    attn_sdpa_params params; /* with the address of weights, or without */
+} views;
+
+static void make_views(views *made, const setting *asked, const int64_t sizes[NUM_SIZES],
+                       int has_weights) {
+    const int64_t query[] = {sizes[HEADS], sizes[ROWS], sizes[FEATURES]};
+    const int64_t key[] = {sizes[HEADS], sizes[KEYS], sizes[FEATURES]};
+    const int64_t value[] = {sizes[HEADS], sizes[KEYS], sizes[VALUE_FEATURES]};
+    const int64_t output[] = {sizes[HEADS], sizes[ROWS], sizes[VALUE_FEATURES]};
+    const int64_t weights[] = {sizes[HEADS], sizes[ROWS], sizes[KEYS]};
+    unsigned char *data = asked->untouchable;
+    made->query = absurd_input(data, asked->dtype, 3, query);
+    made->key = absurd_input(data + APART, asked->dtype, 3, key);
+    made->value = absurd_input(data + 2 * APART, asked->dtype, 3, value);
+    made->output = absurd_output(data + 3 * APART, asked->dtype, 3, output, 1);
+    made->weights = absurd_output(data + 4 * APART, asked->dtype, 3, weights, 1);
+    made->params = (attn_sdpa_params){.struct_size = sizeof made->params,
+                                      .weights = has_weights ? &made->weights : NULL};
 }
 
-/* An output may not repeat an element, so its axes are strided where that can be said. */
-static attn_tensor output_view(int64_t heads, int64_t rows, int64_t cols) {
-    attn_tensor view = broadcast_view(heads, rows, cols);
-    const int64_t shape[] = {heads, rows, cols};
-    attn_tensor strided;
-    if (attn_tensor_init(&strided, NULL, ATTN_DTYPE_FLOAT32, 3, shape) == ATTN_OK) {
-        view = strided;
-    }
-    return view;
+/* A call of a size that no plan can have is refused as the plan is, or because outputs so large
+ * overlap; reading or writing what it is given ends the process. */
+static void refuse(setting *asked, const views *given, void *workspace, size_t workspace_bytes,
+                   attn_status planned, outcome_counts *counts) {
+    const attn_status status =
+        attn_sdpa(asked->context, &given->query, &given->key, &given->value, &given->params,
+                  &given->output, workspace, workspace_bytes);
+    assert_true(status == planned || status == ATTN_ERROR_OVERLAP);
+    assert_true(attn_last_error()[0] != '\0');
+    counts->too_large += status == ATTN_ERROR_OVERFLOW;
+    counts->no_workspace += strncmp(attn_last_error(), "workspace:", 10) == 0;
 }
 
-static void plan(attn_context *context, const int64_t sizes[NUM_SIZES], int has_weights,
-                 outcome_counts *counts) {
-    const attn_tensor query = broadcast_view(sizes[HEADS], sizes[ROWS], sizes[FEATURES]);
-    const attn_tensor key = broadcast_view(sizes[HEADS], sizes[KEYS], sizes[FEATURES]);
-    const attn_tensor value = broadcast_view(sizes[HEADS], sizes[KEYS], sizes[VALUE_FEATURES]);
-    const attn_tensor output = output_view(sizes[HEADS], sizes[ROWS], sizes[VALUE_FEATURES]);
-    const attn_tensor weights = output_view(sizes[HEADS], sizes[ROWS], sizes[KEYS]);
-    const attn_sdpa_params params = {.struct_size = sizeof params,
-                                     .weights = has_weights ? &weights : NULL};
+static void plan(setting *asked, const views *given, outcome_counts *counts) {
     size_t bytes = 1;
     const attn_status status =
-        attn_sdpa_workspace_bytes(context, &query, &key, &value, &params, &output, &bytes);
+        attn_sdpa_workspace_bytes(asked->context, &given->query, &given->key, &given->value,
+                                  &given->params, &given->output, &bytes);
     if (status == ATTN_OK) {
         counts->planned++;
         assert_true(bytes < SIZE_MAX / 2);
@@ -69,51 +89,66 @@ static void plan(attn_context *context, const int64_t sizes[NUM_SIZES], int has_
     counts->refused++;
     assert_true(status == ATTN_ERROR_OVERFLOW || status == ATTN_ERROR_OVERLAP);
     assert_true(attn_last_error()[0] != '\0');
+    refuse(asked, given, NULL, 0, status, counts);
+    refuse(asked, given, asked->untouchable, SIZE_MAX, status, counts);
 }
 
-static void plan_every_size(int32_t engine, int32_t num_threads, outcome_counts *counts) {
-    const attn_context_params settings = {
-        .struct_size = sizeof settings, .engine = engine, .num_threads = num_threads};
-    attn_context *context;
-    assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);
-    int64_t combinations = 2;
-    for (int i = 0; i < NUM_SIZES; ++i) {
-        combinations *= NUM_LENGTHS;
+static void plan_every_size(setting *asked, outcome_counts *counts) {
+    attn_context_params settings = {
+        .struct_size = sizeof settings, .engine = asked->engine, .num_threads = asked->num_threads};
+    counting_allocator_init(&asked->allocator);
+    counting_allocator_use(&asked->allocator, &settings);
+    assert_int_equal(attn_context_create(&settings, &asked->context), ATTN_OK);
+    const int64_t requests = asked->allocator.requests;
+    int64_t sizes[NUM_SIZES];
+    const int64_t combinations = absurd_combination(0, NUM_SIZES, sizes);
+    for (int64_t c = 0; c < 2 * combinations; ++c) {
+        absurd_combination(c / 2, NUM_SIZES, sizes);
+        views given;
+        make_views(&given, asked, sizes, (int)(c % 2));
+        plan(asked, &given, counts);
     }
-    for (int64_t c = 0; c < combinations; ++c) {
-        int64_t sizes[NUM_SIZES];
-        int64_t rest = c / 2;
-        for (int i = 0; i < NUM_SIZES; ++i) {
-            sizes[i] = lengths[rest % NUM_LENGTHS];
-            rest /= NUM_LENGTHS;
-        }
-        plan(context, sizes, (int)(c % 2), counts);
-    }
-    attn_context_destroy(context);
+    assert_int_equal(asked->allocator.requests, requests);
+    attn_context_destroy(asked->context);
+    assert_int_equal(asked->allocator.live_blocks, 0);
 }
 
-static void plans_of_absurd_sizes_end_in_bytes_or_an_error(void **state) {
+static void absurd_sizes_end_in_bytes_or_an_error_without_allocating(void **state) {
     (void)state;
-    static const int32_t engines[] = {ATTN_ENGINE_FUSED, ATTN_ENGINE_BLAS};
-    static const int32_t threads[] = {1, 1024};
-    for (int e = 0; e < 2; ++e) {
-        for (int t = 0; t < 2; ++t) {
-            outcome_counts counts = {0};
-            plan_every_size(engines[e], threads[t], &counts);
-            printf("engine %d, %d threads: %lld planned, %lld refused\n", engines[e], threads[t],
-                   (long long)counts.planned, (long long)counts.refused);
-            assert_true(counts.planned > 1000 && counts.refused > 1000);
-        }
+    static setting settings[] = {
+        {.dtype = ATTN_DTYPE_FLOAT32, .engine = ATTN_ENGINE_FUSED, .num_threads = 1},
+        {.dtype = ATTN_DTYPE_FLOAT32, .engine = ATTN_ENGINE_FUSED, .num_threads = 1024},
+        {.dtype = ATTN_DTYPE_FLOAT32, .engine = ATTN_ENGINE_BLAS, .num_threads = 1},
+        {.dtype = ATTN_DTYPE_FLOAT32, .engine = ATTN_ENGINE_BLAS, .num_threads = 1024},
+        {.dtype = ATTN_DTYPE_FLOAT64, .engine = ATTN_ENGINE_BLAS, .num_threads = 1},
+        {.dtype = ATTN_DTYPE_FLOAT64, .engine = ATTN_ENGINE_BLAS, .num_threads = 1024},
+    };
+    const guard_pages pages = guard_pages_map(0);
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; ++i) {
+        setting *asked = &settings[i];
+        outcome_counts counts = {0};
+        asked->untouchable = pages.bytes;
+        plan_every_size(asked, &counts);
+        printf("%s, engine %d, %d threads: %lld planned, %lld refused; calls: %lld too large, %lld "
+               "by workspace\n",
+               asked->dtype == ATTN_DTYPE_FLOAT32 ? "float32" : "float64", asked->engine,
+               asked->num_threads, (long long)counts.planned, (long long)counts.refused,
+               (long long)counts.too_large, (long long)counts.no_workspace);
+        assert_true(counts.planned > 1000 && counts.refused > 1000 && counts.too_large > 1000);
+        assert_true(counts.no_workspace > 0);
     }
+    guard_pages_unmap(&pages);
 }
 
 static void more_keys_than_int32_with_weights_are_refused_by_the_fused_engine(void **state) {
     (void)state;
-    const int64_t sizes[NUM_SIZES] = {1, 1, INT64_C(1) << 31, 1, 1};
-    const attn_tensor query = broadcast_view(1, 1, 1);
-    const attn_tensor key = broadcast_view(1, sizes[KEYS], 1);
-    const attn_tensor output = output_view(1, 1, 1);
-    const attn_tensor weights = output_view(1, 1, sizes[KEYS]);
+    const int64_t one[] = {1, 1, 1};
+    const int64_t many[] = {1, INT64_C(1) << 31, 1};
+    const int64_t row[] = {1, 1, INT64_C(1) << 31};
+    const attn_tensor query = absurd_input(NULL, ATTN_DTYPE_FLOAT32, 3, one);
+    const attn_tensor key = absurd_input(NULL, ATTN_DTYPE_FLOAT32, 3, many);
+    const attn_tensor output = absurd_output(NULL, ATTN_DTYPE_FLOAT32, 3, one, 1);
+    const attn_tensor weights = absurd_output(NULL, ATTN_DTYPE_FLOAT32, 3, row, 1);
     const attn_sdpa_params params = {.struct_size = sizeof params, .weights = &weights};
     size_t bytes;
     assert_int_equal(attn_sdpa_workspace_bytes(NULL, &query, &key, &key, &params, &output, &bytes),
@@ -125,7 +160,7 @@ static void more_keys_than_int32_with_weights_are_refused_by_the_fused_engine(vo
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plans_of_absurd_sizes_end_in_bytes_or_an_error),
+        cmocka_unit_test(absurd_sizes_end_in_bytes_or_an_error_without_allocating),
         cmocka_unit_test(more_keys_than_int32_with_weights_are_refused_by_the_fused_engine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
