@@ -244,7 +244,9 @@ static attn_status check_parameters(const attn_mha *layer) {
     return ATTN_OK;
 }
 
-static attn_status check_overlap(const attni_mha_problem *problem, const attn_mha_params *params) {
+/* The views inside the attention are checked by then: a wrong rank would be read past its axes. */
+attn_status attni_mha_check_overlap(const attni_mha_problem *problem) {
+    const attn_mha_params *params = &problem->params;
     const attn_sdpa_params *attention = &problem->attention;
     const attni_argument outputs[] = {
         {"output", &problem->output},
@@ -285,7 +287,7 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
     attn_mha_params params;
     ATTNI_TRY(attni_struct_read("params", given, ATTNI_BYTES_THROUGH(attn_mha_params, attention),
                                 sizeof params, &params));
-    *problem = (attni_mha_problem){.layer = layer, .data_rule = data_rule};
+    *problem = (attni_mha_problem){.layer = layer, .params = params, .data_rule = data_rule};
     ATTNI_TRY(attni_sdpa_read_params("params.attention", params.attention, &problem->attention));
     ATTNI_TRY(check_sequences(query, key, value, output, problem));
     ATTNI_TRY(check_key_padding_mask(&params, problem));
@@ -295,9 +297,5 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
     if (layer->num_kv_heads != layer->num_heads) {
         problem->attention.flags |= ATTN_SDPA_ENABLE_GQA;
     }
-    if (data_rule == ATTNI_DATA_REQUIRED) {
-        ATTNI_TRY(check_parameters(layer));
-        ATTNI_TRY(check_overlap(problem, &params));
-    }
-    return ATTN_OK;
+    return data_rule == ATTNI_DATA_REQUIRED ? check_parameters(layer) : ATTN_OK;
 }

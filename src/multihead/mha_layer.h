@@ -78,6 +78,7 @@ typedef struct attni_mha_problem {
     attn_tensor value;
     attn_tensor output;
     attni_mask key_padding_mask; /* strides over (N, H, L, S) */
+    attn_mha_params params;      /* today's */
     attn_sdpa_params attention;  /* today's, completed with the layer's mask and weights */
     attn_tensor attn_mask;       /* what attention.mask points to, if it is the layer's */
     attni_data_rule data_rule;
@@ -113,11 +114,15 @@ attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_m
 /* mha_parameters.c: frees what the slot owns; its view stays. */
 void attni_mha_free_slot(const attn_mha *layer, attni_mha_slot *slot);
 
-/* mha_check.c: every argument error of a forward call. */
+/* mha_check.c: every argument error of a forward call but those of the attention inside, which the
+ * plan finds, and overlap. */
 attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
                             const attn_tensor *value, const attn_mha_params *params,
                             const attn_tensor *output, attni_data_rule data_rule,
                             attni_mha_problem *problem);
+
+/* mha_check.c: whether an output touches another tensor of the call, once it is planned. */
+attn_status attni_mha_check_overlap(const attni_mha_problem *problem);
 
 /* projection.c: the weight of projection 0 to 3: query, key, value, output. */
 const attni_mha_slot *attni_projection_weight(const attn_mha *layer, int32_t projection);

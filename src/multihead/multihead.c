@@ -17,6 +17,7 @@ attn_status attn_mha_forward(attn_context *context, const attn_mha *layer, const
     ATTNI_TRY(
         attni_mha_check(layer, query, key, value, params, output, ATTNI_DATA_REQUIRED, &problem));
     ATTNI_TRY(attni_mha_make_plan(context, &problem, &plan));
+    ATTNI_TRY(attni_mha_check_overlap(&problem));
     ATTNI_TRY(attni_workspace_check(&plan.layout, workspace, workspace_bytes));
     attni_workspace scratch;
     ATTNI_TRY(attni_workspace_acquire(&plan.layout, attni_context_allocator(context), workspace,

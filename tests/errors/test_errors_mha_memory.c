@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "mha_refusal.h"
+#include "support/guard_pages.h"
 
 static const mha_refusal overlaps[] = {
     {.name = "output_on_query_is_refused",
@@ -99,6 +100,12 @@ static const mha_refusal overlaps[] = {
      .call_only = true,
      .status = ATTN_ERROR_OVERLAP,
      .line = "output: expected memory of its own, got memory that overlaps attention.key_lengths"},
+    /* An option's own fault comes first. */
+    {.name = "attention_lse_on_query_of_other_dtype_is_refused",
+     .spoils = {{REFUSAL_MEMORY, MHA_ATTENTION_LSE, .other = MHA_QUERY},
+                {REFUSAL_DTYPE, MHA_ATTENTION_LSE, .value = ATTN_DTYPE_FLOAT64}},
+     .status = ATTN_ERROR_DTYPE,
+     .line = "attention.lse: expected dtype float32, got float64"},
     {.name = "output_stride_0_is_refused",
      .spoils = {{REFUSAL_STRIDE, MHA_OUTPUT, .axis = 0, .value = 0}},
      .status = ATTN_ERROR_OVERLAP,
@@ -150,6 +157,27 @@ static void parameter_not_set_is_refused_by_name(void **state) {
     }
 }
 
+/* Whoever asked about overlap first would read the shape as far as the rank goes. */
+static void attention_lse_of_huge_rank_is_not_read_past_its_end(void **state) {
+    (void)state;
+    const guard_pages pages = guard_pages_map(sizeof(attn_tensor));
+    attn_tensor *lse = (attn_tensor *)guard_pages_last(&pages, sizeof *lse);
+    mha_fixture fixture;
+    mha_fixture_prepare(&fixture, mha_refusal_context, &mha_refusal_layer);
+    *lse = fixture.views[MHA_ATTENTION_LSE];
+    lse->rank = INT32_MAX;
+    for (int axis = 0; axis < ATTN_MAX_RANK; ++axis) {
+        lse->shape[axis] = 1;
+        lse->strides[axis] = 1;
+    }
+    fixture.attention.lse = lse;
+    fixture.options.attention = &fixture.attention;
+    refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_VALUE,
+                   "attention.lse: expected rank 0 to 8, got 2147483647");
+    refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+    guard_pages_unmap(&pages);
+}
+
 static void workspace_one_byte_short_is_refused(void **state) {
     (void)state;
     static char memory[1 << 16];
@@ -176,6 +204,7 @@ static void workspace_one_byte_short_is_refused(void **state) {
 
 static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(parameter_not_set_is_refused_by_name),
+    cmocka_unit_test(attention_lse_of_huge_rank_is_not_read_past_its_end),
     cmocka_unit_test(workspace_one_byte_short_is_refused),
 };
 
