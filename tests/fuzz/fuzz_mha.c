@@ -3,11 +3,47 @@
  * fuzz_mha.c: attn_mha_forward, as fuzz_sdpa.c.
  */
 #include <stdlib.h>
+#include <string.h>
 
-#include "fuzz_cases.h"
+#include "fuzz_memory.h"
 #include "mha_case.h"
 
-enum { COMPUTES = 128, MOST_SPOILED = 3 };
+enum { COMPUTES = 128, MOST_SPOILED = 3, SHARES = 128, NUM_MASKS = 3 };
+
+/* A call with its layer, and its views and options as copies that may be spoiled. */
+typedef struct spoiled_call {
+    mha_call *call;
+    const attn_mha *layer;
+    attn_tensor views[4];              /* query, key, value, output */
+    attn_tensor masks[NUM_MASKS];      /* key_padding_mask, attn_mask, attn_weights */
+    attn_tensor options[FUZZ_OPTIONS]; /* of the attention */
+    attn_sdpa_params attention;
+    attn_mha_params params;
+} spoiled_call;
+
+static void own_mask(const attn_tensor **field, attn_tensor *copy) {
+    if (*field != NULL) {
+        *copy = **field;
+        *field = copy;
+    }
+}
+
+static void copy_call(mha_call *call, const attn_mha *layer, spoiled_call *spoiled) {
+    *spoiled = (spoiled_call){
+        .call = call,
+        .layer = layer,
+        .views = {*call->query, *call->key, *call->value, *call->output},
+        .attention = call->attention,
+        .params = call->params,
+    };
+    own_mask(&spoiled->params.key_padding_mask, &spoiled->masks[0]);
+    own_mask(&spoiled->params.attn_mask, &spoiled->masks[1]);
+    own_mask(&spoiled->params.attn_weights, &spoiled->masks[2]);
+    if (spoiled->params.attention != NULL) {
+        fuzz_own_options(&spoiled->attention, spoiled->options);
+        spoiled->params.attention = &spoiled->attention;
+    }
+}
 
 static void spoil_config(fuzz_bytes *bytes, attn_mha_config *config) {
     int64_t *sizes[] = {&config->embed_dim, &config->num_heads,     &config->kdim,
@@ -26,7 +62,7 @@ static void spoil_config(fuzz_bytes *bytes, attn_mha_config *config) {
 }
 
 /* A layer of a spoiled description: refused, or sizes whose parameters somebody could give. */
-static void describe_layer(const attn_mha_config *config) {
+static attn_status describe_layer(const attn_mha_config *config) {
     attn_mha *layer;
     int64_t count = 0;
     const attn_status status = attn_mha_create(NULL, config, &layer);
@@ -44,63 +80,217 @@ static void describe_layer(const attn_mha_config *config) {
         }
     }
     attn_mha_destroy(layer);
+    return status;
 }
 
-static void spoil_and_ask(fuzz_bytes *bytes, const factor_set *set, const factor_case *chosen,
-                          uint64_t seed) {
-    mha_call call;
-    call_outcome outcome = {0};
-    mha_case_build(chosen, seed, FREE_TINY, &call);
-    attn_mha *layer = mha_call_layer(&call, &outcome);
-    if (layer == NULL) {
-        fuzz_fail(set, chosen, seed, outcome.message);
+/* The status of the call without work; `given` are its params, or those of a later release. */
+static attn_status ask_about(const spoiled_call *spoiled, const attn_mha_params *given) {
+    size_t needed;
+    const attn_tensor *v = spoiled->views;
+    const attn_status status =
+        attn_mha_workspace_bytes(NULL, spoiled->layer, &v[0], &v[1], &v[2], given, &v[3], &needed);
+    if ((status == ATTN_OK) != (attn_last_error()[0] == '\0')) {
+        abort();
     }
-    attn_tensor views[] = {*call.query, *call.key, *call.value, *call.output};
-    attn_mha_params params = call.params;
-    attn_mha_config config = call.config;
+    return status;
+}
+
+/* Makes a call that will be refused. */
+static void compute_refused(const fuzz_input *input, const spoiled_call *spoiled,
+                            const attn_mha_params *given, attn_status asked) {
+    const attn_tensor *v = spoiled->views;
+    pool_begin(&spoiled->call->pool);
+    const attn_status status =
+        attn_mha_forward(NULL, spoiled->layer, &v[0], &v[1], &v[2], given, &v[3], NULL, 0);
+    fuzz_check_refused(input, &spoiled->call->pool, asked, status);
+}
+
+/* A plan is made once key_lengths were read: if it is refused, they must be where their view says. */
+static int may_have_data(const spoiled_call *spoiled, attn_status asked) {
+    const attn_tensor *lengths = spoiled->call->attention.key_lengths;
+    return asked != ATTN_OK &&
+           (asked != ATTN_ERROR_OVERFLOW || lengths == NULL ||
+            memcmp(lengths, &spoiled->options[OPTION_KEY_LENGTHS], sizeof *lengths) == 0);
+}
+
+static attn_status ask_and_refuse(const fuzz_input *input, const spoiled_call *spoiled) {
+    const attn_status asked = ask_about(spoiled, &spoiled->params);
+    if (may_have_data(spoiled, asked)) {
+        compute_refused(input, spoiled, &spoiled->params, asked);
+    }
+    return asked;
+}
+
+/* The same call with options of a later release, in one struct or both: the same status, or refused
+ * if they are used. */
+static void ask_longer(fuzz_input *input, const spoiled_call *spoiled, attn_status asked) {
+    int used = -1, used_inside = -1;
+    attn_mha_params params = spoiled->params;
+    const size_t more = fuzz_tail(&input->bytes, &used);
+    if (params.attention != NULL && fuzz_byte(&input->bytes) % 2 != 0) {
+        const size_t inside = fuzz_tail(&input->bytes, &used_inside);
+        params.attention = fuzz_lengthen(PLACE_ATTENTION, &spoiled->attention,
+                                         sizeof spoiled->attention, inside, used_inside);
+    }
+    const attn_status expected = used < 0 && used_inside < 0 ? asked : ATTN_ERROR_UNSUPPORTED;
+    const attn_mha_params *given = fuzz_lengthen(PLACE_PARAMS, &params, sizeof params, more, used);
+    if (ask_about(spoiled, given) != expected) {
+        fuzz_fail(input->set, &input->chosen, input->seed, "a struct's tail changed the status");
+    }
+    if (expected != asked || may_have_data(spoiled, asked)) {
+        compute_refused(input, spoiled, given, expected);
+    }
+}
+
+/* The same for a description of a layer. */
+static void describe_longer(fuzz_input *input, const attn_mha_config *config, attn_status asked) {
+    int used;
+    const size_t more = fuzz_tail(&input->bytes, &used);
+    const attn_status expected = used < 0 ? asked : ATTN_ERROR_UNSUPPORTED;
+    if (describe_layer(fuzz_lengthen(PLACE_CONFIG, config, sizeof *config, more, used)) !=
+        expected) {
+        fuzz_fail(input->set, &input->chosen, input->seed, "a config's tail changed the status");
+    }
+}
+
+/* Nothing is wrong with the call but that an output touches another tensor. */
+static void overlap(fuzz_input *input, mha_call *call, const attn_mha *layer) {
+    spoiled_call moved;
+    attn_tensor parameters[MAX_PARAMETERS];
+    copy_call(call, layer, &moved);
+    attn_tensor *v = moved.views, *m = moved.masks, *o = moved.options;
+    attn_tensor *tensors[14 + MAX_PARAMETERS] = {&v[3], &m[2], &o[OPTION_LSE], &o[OPTION_WEIGHTS],
+                                                 &v[0], &v[1], &v[2],          &m[0],
+                                                 &m[1], &o[0], &o[1],          &o[2],
+                                                 &o[3], &o[4]};
+    int count = 14;
+    for (int i = 0; i < call->num_parameters; ++i) {
+        if (call->is_bound[i]) {
+            parameters[i] = call->parameters[i].values;
+            tensors[count++] = &parameters[i];
+        }
+    }
+    if (fuzz_overlap(&input->bytes, tensors, 4, count)) {
+        compute_refused(input, &moved, &moved.params, ATTN_ERROR_OVERLAP);
+    }
+}
+
+/* Nothing is wrong with the call but one of its options' views. */
+static void spoil_option(fuzz_input *input, mha_call *call, const attn_mha *layer) {
+    spoiled_call spoiled;
+    copy_call(call, layer, &spoiled);
+    const int what = fuzz_byte(&input->bytes) % (NUM_MASKS + FUZZ_OPTIONS);
+    fuzz_spoil_view(&input->bytes,
+                    what < NUM_MASKS ? &spoiled.masks[what] : &spoiled.options[what - NUM_MASKS]);
+    ask_and_refuse(input, &spoiled);
+}
+
+static void spoil(fuzz_bytes *bytes, spoiled_call *spoiled, attn_mha_config *config) {
     const int times = 1 + fuzz_byte(bytes) % MOST_SPOILED;
     for (int i = 0; i < times; ++i) {
         const int what = fuzz_byte(bytes) % 8;
         if (what < 4) {
-            fuzz_spoil_view(bytes, &views[what]);
+            fuzz_spoil_view(bytes, &spoiled->views[what]);
         } else if (what == 4) {
-            params.attn_mask_kind = (int32_t)fuzz_odd_number(bytes);
+            spoiled->params.attn_mask_kind = (int32_t)fuzz_odd_number(bytes);
         } else if (what == 5) {
-            params.key_padding_mask_kind = (int32_t)fuzz_odd_number(bytes);
+            spoiled->params.key_padding_mask_kind = (int32_t)fuzz_odd_number(bytes);
         } else {
-            spoil_config(bytes, &config);
+            spoil_config(bytes, config);
         }
     }
-    size_t needed;
-    const attn_status status = attn_mha_workspace_bytes(NULL, layer, &views[0], &views[1],
-                                                        &views[2], &params, &views[3], &needed);
-    if ((status == ATTN_OK) != (attn_last_error()[0] == '\0')) {
-        abort();
+}
+
+/* What a call is asked beside the spoiled one, as the bytes that are left say. */
+static void ask_more(fuzz_input *input, mha_call *call, const spoiled_call *spoiled,
+                     attn_status asked) {
+    if (fuzz_byte(&input->bytes) % 2 != 0) {
+        ask_longer(input, spoiled, asked);
     }
-    describe_layer(&config);
+    if (fuzz_byte(&input->bytes) % 2 != 0) {
+        spoil_option(input, call, spoiled->layer);
+    }
+    if (fuzz_byte(&input->bytes) % 2 != 0) {
+        overlap(input, call, spoiled->layer);
+    }
+}
+
+static void spoil_and_ask(fuzz_input *input) {
+    mha_call call;
+    spoiled_call spoiled;
+    call_outcome outcome = {0};
+    mha_case_build(&input->chosen, input->seed, FREE_TINY, &call);
+    attn_mha_config config = call.config;
+    attn_mha *layer = mha_call_layer(&call, &outcome);
+    if (layer == NULL) {
+        fuzz_fail(input->set, &input->chosen, input->seed, outcome.message);
+    }
+    copy_call(&call, layer, &spoiled);
+    spoil(&input->bytes, &spoiled, &config);
+    const attn_status asked = ask_and_refuse(input, &spoiled);
+    const attn_status described = describe_layer(&config);
+    ask_more(input, &call, &spoiled, asked);
+    if (config.struct_size == sizeof config && fuzz_byte(&input->bytes) % 2 != 0) {
+        describe_longer(input, &config, described);
+    }
     attn_mha_destroy(layer);
+    mha_call_destroy(&call);
+}
+
+/* Query, key and value in one memory, as far as their shapes allow it. */
+static void share_memory(mha_call *call, attn_tensor *query, attn_tensor *value) {
+    if (fuzz_share(call->value, call->key, call->value->rank - 1, value)) {
+        call->value = value;
+        fuzz_copy_part(&call->seen_value, &call->seen_key);
+    }
+    if (fuzz_share(call->query, call->key, 0, query)) {
+        call->query = query;
+    }
+}
+
+/* Zero tails behind the options of the call and of the attention inside. */
+static void lengthen_params(fuzz_bytes *bytes, mha_call *call) {
+    const size_t more = 1 + fuzz_byte(bytes) % LONGEST_TAIL;
+    attn_mha_params params = call->params;
+    if (params.attention != NULL) {
+        params.attention = fuzz_lengthen(PLACE_ATTENTION, &call->attention, sizeof call->attention,
+                                         1 + fuzz_byte(bytes) % LONGEST_TAIL, -1);
+    }
+    call->given_params = fuzz_lengthen(PLACE_PARAMS, &params, sizeof params, more, -1);
+}
+
+static void compute(fuzz_input *input) {
+    mha_call call;
+    call_outcome outcome = {0};
+    attn_tensor query, value;
+    mha_case_build(&input->chosen, input->seed, FREE_TINY, &call);
+    if (fuzz_byte(&input->bytes) >= SHARES) {
+        share_memory(&call, &query, &value);
+    }
+    if (fuzz_byte(&input->bytes) % 2 != 0 && call.given_params != NULL) {
+        lengthen_params(&input->bytes, &call);
+    }
+    if (mha_call_run(input->set, &input->chosen, &call, &outcome) != 0) {
+        fuzz_fail(input->set, &input->chosen, input->seed, outcome.message);
+    }
     mha_call_destroy(&call);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static factor_set set;
-    fuzz_bytes bytes = {data, size};
-    factor_case chosen = {{0}};
+    fuzz_input input = {.bytes = {data, size}, .set = &set};
     if (set.count == 0) {
         set = mha_factor_set();
     }
-    const int computes = fuzz_byte(&bytes) < COMPUTES;
-    const uint64_t seed = fuzz_word(&bytes);
-    if (!fuzz_choose(&bytes, &set, &chosen)) {
+    const int computes = fuzz_byte(&input.bytes) < COMPUTES;
+    input.seed = fuzz_word(&input.bytes);
+    if (!fuzz_choose(&input.bytes, &set, &input.chosen)) {
         return -1;
     }
     if (computes) {
-        call_outcome outcome = {0};
-        if (mha_case_run(&set, &chosen, seed, FREE_TINY, &outcome) != 0) {
-            fuzz_fail(&set, &chosen, seed, outcome.message);
-        }
+        compute(&input);
     } else {
-        spoil_and_ask(&bytes, &set, &chosen, seed);
+        spoil_and_ask(&input);
     }
     fuzz_count("mha", computes);
     return 0;

@@ -1,49 +1,48 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * fuzz_sdpa.c: attn_sdpa. Half of the executions compute, every option drawn from the input, and are
- * compared with the float64 oracle; tensors lie between watched margins. In the others one to three
- * things about the call are spoiled: whatever is asked of the library then, without data, must end
- * in a status and a line.
+ * compared with the float64 oracle; tensors lie between watched margins, inputs may share memory and
+ * the options may be a later release's. In the others one to three things about the call are
+ * spoiled: whatever is asked of the library then, without data, must end in a status and a line, and
+ * what is refused must be refused with data too and leave all of it as it is. So must calls whose
+ * outputs touch another tensor.
  */
 #include <stdlib.h>
+#include <string.h>
 
-#include "fuzz_cases.h"
+#include "fuzz_memory.h"
 #include "sdpa_case.h"
 
-enum { COMPUTES = 128, MOST_SPOILED = 3 };
+enum { COMPUTES = 128, MOST_SPOILED = 3, SHARES = 128 };
 
 /* The views of a call and its options, as copies that may be spoiled. */
 typedef struct spoiled_call {
     attn_tensor views[4]; /* query, key, value, output */
-    attn_tensor options[7];
+    attn_tensor options[FUZZ_OPTIONS];
     attn_sdpa_params params;
+    attn_sdpa_report report; /* nothing that is refused may write it */
 } spoiled_call;
 
-static const attn_tensor *copy_option(const attn_tensor *option, attn_tensor *copy) {
-    if (option == NULL) {
-        return NULL;
-    }
-    *copy = *option;
-    copy->data = NULL;
-    return copy;
+static void copy_call(const sdpa_call *call, spoiled_call *spoiled) {
+    *spoiled = (spoiled_call){
+        .views = {*call->query, *call->key, *call->value, *call->output},
+        .params = call->params,
+        .report = {.struct_size = sizeof spoiled->report},
+    };
+    spoiled->params.report = &spoiled->report;
+    fuzz_own_options(&spoiled->params, spoiled->options);
 }
 
-static void copy_call(const sdpa_call *call, spoiled_call *spoiled) {
-    const attn_tensor *views[] = {call->query, call->key, call->value, call->output};
+static void copy_without_data(const spoiled_call *spoiled, spoiled_call *bare) {
+    *bare = *spoiled;
+    bare->params.report = NULL;
+    fuzz_own_options(&bare->params, bare->options);
     for (int i = 0; i < 4; ++i) {
-        spoiled->views[i] = *views[i];
-        spoiled->views[i].data = NULL;
+        bare->views[i].data = NULL;
     }
-    attn_sdpa_params *params = &spoiled->params;
-    *params = call->params;
-    params->report = NULL;
-    params->mask = copy_option(params->mask, &spoiled->options[0]);
-    params->query_offset = copy_option(params->query_offset, &spoiled->options[1]);
-    params->key_lengths = copy_option(params->key_lengths, &spoiled->options[2]);
-    params->alibi_slopes = copy_option(params->alibi_slopes, &spoiled->options[3]);
-    params->sinks = copy_option(params->sinks, &spoiled->options[4]);
-    params->lse = copy_option(params->lse, &spoiled->options[5]);
-    params->weights = copy_option(params->weights, &spoiled->options[6]);
+    for (int i = 0; i < FUZZ_OPTIONS; ++i) {
+        bare->options[i].data = NULL;
+    }
 }
 
 static void spoil_params(fuzz_bytes *bytes, attn_sdpa_params *params) {
@@ -75,66 +74,183 @@ static void spoil_params(fuzz_bytes *bytes, attn_sdpa_params *params) {
     }
 }
 
-/* The sizes of a struct that says it is longer than it is would be read: only shorter ones here. */
-static void ask_about(attn_context *context, spoiled_call *spoiled) {
+/* The status of the call without data; `given` are its options, or those of a later release. */
+static attn_status ask_about(attn_context *context, const spoiled_call *bare,
+                             const attn_sdpa_params *given) {
     size_t bytes;
     attn_sdpa_report report = {.struct_size = sizeof report};
-    const attn_tensor *v = spoiled->views;
-    if (spoiled->params.struct_size > sizeof spoiled->params) {
-        spoiled->params.struct_size = sizeof spoiled->params;
-    }
+    const attn_tensor *v = bare->views;
     const attn_status status =
-        attn_sdpa_workspace_bytes(context, &v[0], &v[1], &v[2], &spoiled->params, &v[3], &bytes);
+        attn_sdpa_workspace_bytes(context, &v[0], &v[1], &v[2], given, &v[3], &bytes);
     if ((status == ATTN_OK) != (attn_last_error()[0] == '\0')) {
         abort();
     }
-    if (attn_sdpa_explain(context, &v[0], &v[1], &v[2], &spoiled->params, &v[3], &report) !=
-        status) {
+    if (attn_sdpa_explain(context, &v[0], &v[1], &v[2], given, &v[3], &report) != status) {
         abort();
+    }
+    return status;
+}
+
+/* Makes a call that will be refused, with data. */
+static void compute_refused(const fuzz_input *input, sdpa_call *call, const spoiled_call *spoiled,
+                            const attn_sdpa_params *given, attn_status asked) {
+    const attn_sdpa_report before = spoiled->report;
+    const attn_tensor *v = spoiled->views;
+    attn_context *context = case_context(input->set, &input->chosen);
+    pool_begin(&call->pool);
+    const attn_status status = attn_sdpa(context, &v[0], &v[1], &v[2], given, &v[3], NULL, 0);
+    fuzz_check_refused(input, &call->pool, asked, status);
+    if (memcmp(&before, &spoiled->report, sizeof before) != 0) {
+        fuzz_fail(input->set, &input->chosen, input->seed, "a refused call wrote its report");
     }
 }
 
-static void spoil_and_ask(fuzz_bytes *bytes, const factor_set *set, const factor_case *chosen,
-                          uint64_t seed) {
-    sdpa_call call;
-    spoiled_call spoiled;
-    sdpa_case_build(chosen, seed, FREE_TINY, &call);
-    copy_call(&call, &spoiled);
+/* Numbers that were spoiled and are valid: all memory of the call is there, so that it can be made. */
+static void compute_valid(const fuzz_input *input, sdpa_call *call, const spoiled_call *spoiled) {
+    char message[600];
+    const attn_tensor *v = spoiled->views;
+    attn_context *context = case_context(input->set, &input->chosen);
+    pool_begin(&call->pool);
+    if (attn_sdpa(context, &v[0], &v[1], &v[2], &spoiled->params, &v[3], NULL, 0) != ATTN_OK) {
+        fuzz_fail(input->set, &input->chosen, input->seed, attn_last_error());
+    }
+    if (pool_check(&call->pool, message, sizeof message)) {
+        fuzz_fail(input->set, &input->chosen, input->seed, message);
+    }
+}
+
+static int has_own_views(const sdpa_call *call, const spoiled_call *spoiled) {
+    spoiled_call fresh;
+    copy_call(call, &fresh);
+    return memcmp(fresh.views, spoiled->views, sizeof fresh.views) == 0 &&
+           memcmp(fresh.options, spoiled->options, sizeof fresh.options) == 0;
+}
+
+/* A plan is made once key_lengths were read: if it is refused, they must be where their view says. */
+static int may_have_data(const sdpa_call *call, const spoiled_call *spoiled, attn_status asked) {
+    const attn_tensor *lengths = call->params.key_lengths;
+    return asked != ATTN_OK &&
+           (asked != ATTN_ERROR_OVERFLOW || lengths == NULL ||
+            memcmp(lengths, &spoiled->options[OPTION_KEY_LENGTHS], sizeof *lengths) == 0);
+}
+
+/* The same call with options of a later release: the same status, or refused if they are used. */
+static void ask_longer(fuzz_input *input, sdpa_call *call, const spoiled_call *spoiled,
+                       const spoiled_call *bare, attn_status asked) {
+    int used;
+    const size_t more = fuzz_tail(&input->bytes, &used), size = sizeof spoiled->params;
+    const attn_status expected = used < 0 ? asked : ATTN_ERROR_UNSUPPORTED;
+    attn_context *context = case_context(input->set, &input->chosen);
+    const attn_sdpa_params *given = fuzz_lengthen(PLACE_PARAMS, &bare->params, size, more, used);
+    if (ask_about(context, bare, given) != expected) {
+        fuzz_fail(input->set, &input->chosen, input->seed, "a struct's tail changed the status");
+    }
+    if (used >= 0 || may_have_data(call, spoiled, asked)) {
+        given = fuzz_lengthen(PLACE_PARAMS, &spoiled->params, size, more, used);
+        compute_refused(input, call, spoiled, given, expected);
+    }
+}
+
+/* Nothing is wrong with the call but that an output touches another tensor. */
+static void overlap(fuzz_input *input, sdpa_call *call) {
+    spoiled_call moved;
+    copy_call(call, &moved);
+    attn_tensor *v = moved.views, *o = moved.options;
+    attn_tensor *const tensors[] = {
+        &v[3], &o[OPTION_LSE], &o[OPTION_WEIGHTS], &v[0], &v[1], &v[2], &o[0], &o[1], &o[2],
+        &o[3], &o[4]};
+    if (fuzz_overlap(&input->bytes, tensors, 3, (int)(sizeof tensors / sizeof tensors[0]))) {
+        compute_refused(input, call, &moved, &moved.params, ATTN_ERROR_OVERLAP);
+    }
+}
+
+static void spoil(fuzz_bytes *bytes, spoiled_call *spoiled) {
     const int times = 1 + fuzz_byte(bytes) % MOST_SPOILED;
     for (int i = 0; i < times; ++i) {
         const int what = fuzz_byte(bytes) % 12;
         if (what < 4) {
-            fuzz_spoil_view(bytes, &spoiled.views[what]);
+            fuzz_spoil_view(bytes, &spoiled->views[what]);
         } else if (what < 11) {
-            fuzz_spoil_view(bytes, &spoiled.options[what - 4]);
+            fuzz_spoil_view(bytes, &spoiled->options[what - 4]);
         } else {
-            spoil_params(bytes, &spoiled.params);
+            spoil_params(bytes, &spoiled->params);
         }
     }
-    attn_context *context = case_context(set, chosen);
-    ask_about(context, &spoiled);
+}
+
+static void spoil_and_ask(fuzz_input *input) {
+    sdpa_call call;
+    spoiled_call spoiled, bare;
+    sdpa_case_build(&input->chosen, input->seed, FREE_TINY, &call);
+    copy_call(&call, &spoiled);
+    spoil(&input->bytes, &spoiled);
+    const int is_longer = spoiled.params.struct_size > sizeof spoiled.params;
+    if (is_longer) {
+        spoiled.params.struct_size = sizeof spoiled.params;
+    }
+    copy_without_data(&spoiled, &bare);
+    const attn_status asked =
+        ask_about(case_context(input->set, &input->chosen), &bare, &bare.params);
+    if (may_have_data(&call, &spoiled, asked)) {
+        compute_refused(input, &call, &spoiled, &spoiled.params, asked);
+    } else if (asked == ATTN_OK && has_own_views(&call, &spoiled)) {
+        compute_valid(input, &call, &spoiled);
+    }
+    /* A struct that is too short cannot be made longer. */
+    if (spoiled.params.struct_size == sizeof spoiled.params &&
+        (fuzz_byte(&input->bytes) % 2 != 0 || is_longer)) {
+        ask_longer(input, &call, &spoiled, &bare, asked);
+    }
+    if (fuzz_byte(&input->bytes) % 2 != 0) {
+        overlap(input, &call);
+    }
+    sdpa_call_destroy(&call);
+}
+
+/* Query, key and value in one memory, as far as their shapes allow it. */
+static void share_memory(sdpa_call *call, attn_tensor *query, attn_tensor *value) {
+    if (fuzz_share(call->value, call->key, call->value->rank - 1, value)) {
+        call->value = value;
+        fuzz_copy_part(&call->seen_value, &call->seen_key);
+    }
+    if (fuzz_share(call->query, call->key, 0, query)) {
+        call->query = query;
+    }
+}
+
+static void compute(fuzz_input *input) {
+    sdpa_call call;
+    call_outcome outcome = {0};
+    attn_tensor query, value;
+    sdpa_case_build(&input->chosen, input->seed, FREE_TINY, &call);
+    if (fuzz_byte(&input->bytes) >= SHARES) {
+        share_memory(&call, &query, &value);
+    }
+    if (fuzz_byte(&input->bytes) % 2 != 0 && call.given_params != NULL) {
+        const size_t more = 1 + fuzz_byte(&input->bytes) % LONGEST_TAIL;
+        call.given_params = fuzz_lengthen(PLACE_PARAMS, &call.params, sizeof call.params, more, -1);
+    }
+    if (sdpa_call_run(input->set, &input->chosen, &call, &outcome) != 0) {
+        fuzz_fail(input->set, &input->chosen, input->seed, outcome.message);
+    }
     sdpa_call_destroy(&call);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static factor_set set;
-    fuzz_bytes bytes = {data, size};
-    factor_case chosen = {{0}};
+    fuzz_input input = {.bytes = {data, size}, .set = &set};
     if (set.count == 0) {
         set = sdpa_factor_set();
     }
-    const int computes = fuzz_byte(&bytes) < COMPUTES;
-    const uint64_t seed = fuzz_word(&bytes);
-    if (!fuzz_choose(&bytes, &set, &chosen)) {
+    const int computes = fuzz_byte(&input.bytes) < COMPUTES;
+    input.seed = fuzz_word(&input.bytes);
+    if (!fuzz_choose(&input.bytes, &set, &input.chosen)) {
         return -1;
     }
     if (computes) {
-        call_outcome outcome = {0};
-        if (sdpa_case_run(&set, &chosen, seed, FREE_TINY, &outcome) != 0) {
-            fuzz_fail(&set, &chosen, seed, outcome.message);
-        }
+        compute(&input);
     } else {
-        spoil_and_ask(&bytes, &set, &chosen, seed);
+        spoil_and_ask(&input);
     }
     fuzz_count("sdpa", computes);
     return 0;

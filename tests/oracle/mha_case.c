@@ -87,12 +87,17 @@ static int compare_outputs(const mha_call *call, call_outcome *outcome) {
     return failed;
 }
 
+int mha_call_run(const factor_set *set, const factor_case *chosen, mha_call *call,
+                 call_outcome *outcome) {
+    ++outcome->num_calls;
+    return call_library(set, chosen, call, outcome) || compare_outputs(call, outcome);
+}
+
 int mha_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,
                  call_outcome *outcome) {
     mha_call call;
     mha_case_build(chosen, seed, free_lengths, &call);
-    const int failed = call_library(set, chosen, &call, outcome) || compare_outputs(&call, outcome);
-    ++outcome->num_calls;
+    const int failed = mha_call_run(set, chosen, &call, outcome);
     mha_call_destroy(&call);
     return failed;
 }

@@ -100,6 +100,10 @@ void mha_case_poison(const factor_case *chosen, random_state *random, mha_call *
  * fails. */
 attn_mha *mha_call_layer(const mha_call *call, call_outcome *outcome);
 
+/* Calls the library and compares everything it gives: mha_case_run of a call that is built. */
+int mha_call_run(const factor_set *set, const factor_case *chosen, mha_call *call,
+                 call_outcome *outcome);
+
 /* A case_runner. */
 int mha_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,
                  call_outcome *outcome);

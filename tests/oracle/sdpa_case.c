@@ -78,12 +78,17 @@ static int compare_outputs(const sdpa_call *call, call_outcome *outcome) {
     return failed;
 }
 
+int sdpa_call_run(const factor_set *set, const factor_case *chosen, sdpa_call *call,
+                  call_outcome *outcome) {
+    ++outcome->num_calls;
+    return call_library(set, chosen, call, outcome) || compare_outputs(call, outcome);
+}
+
 int sdpa_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,
                   call_outcome *outcome) {
     sdpa_call call;
     sdpa_case_build(chosen, seed, free_lengths, &call);
-    const int failed = call_library(set, chosen, &call, outcome) || compare_outputs(&call, outcome);
-    ++outcome->num_calls;
+    const int failed = sdpa_call_run(set, chosen, &call, outcome);
     sdpa_call_destroy(&call);
     return failed;
 }

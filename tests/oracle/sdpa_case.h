@@ -56,6 +56,10 @@ void sdpa_call_destroy(sdpa_call *call);
 /* Puts NaN and infinity where the case wants them, and makes the tensors for the oracle. */
 void sdpa_case_poison(const factor_case *chosen, random_state *random, sdpa_call *call);
 
+/* Calls the library and compares everything it gives: sdpa_case_run of a call that is built. */
+int sdpa_call_run(const factor_set *set, const factor_case *chosen, sdpa_call *call,
+                  call_outcome *outcome);
+
 /* A case_runner. */
 int sdpa_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,
                   call_outcome *outcome);

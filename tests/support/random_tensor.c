@@ -148,21 +148,30 @@ void pool_begin(tensor_pool *pool) {
     }
 }
 
-int pool_check(const tensor_pool *pool, char *message, size_t message_bytes) {
+/* The first byte that was written and may not be: of an output, elements may if `outputs_may`. */
+static int find_written(const tensor_pool *pool, int outputs_may, const char *why, char *message,
+                        size_t message_bytes) {
     for (int t = 0; t < pool->count; ++t) {
         const watched_tensor *tensor = &pool->tensors[t];
         for (size_t byte = 0; byte < tensor->bytes; ++byte) {
-            const int may_change = tensor->is_output && tensor->is_owned[byte];
+            const int may_change = outputs_may && tensor->is_output && tensor->is_owned[byte];
             if (!may_change && tensor->memory[byte] != tensor->before[byte]) {
                 snprintf(message, message_bytes,
-                         "%s %d of the call: byte %zu of %zu was written, but belongs to no output "
-                         "element",
-                         tensor->is_output ? "output" : "input", t, byte, tensor->bytes);
+                         "%s %d of the call: byte %zu of %zu was written, but %s",
+                         tensor->is_output ? "output" : "input", t, byte, tensor->bytes, why);
                 return 1;
             }
         }
     }
     return 0;
+}
+
+int pool_check(const tensor_pool *pool, char *message, size_t message_bytes) {
+    return find_written(pool, 1, "belongs to no output element", message, message_bytes);
+}
+
+int pool_check_untouched(const tensor_pool *pool, char *message, size_t message_bytes) {
+    return find_written(pool, 0, "the call was refused", message, message_bytes);
 }
 
 static void release(watched_tensor *tensor) {

@@ -65,6 +65,8 @@ attn_tensor *pool_output(tensor_pool *pool, int32_t dtype, int32_t rank, const i
  * `message` if any was written wrongly. */
 void pool_begin(tensor_pool *pool);
 int pool_check(const tensor_pool *pool, char *message, size_t message_bytes);
+/* The same after a call that was refused: no element of an output may have changed either. */
+int pool_check_untouched(const tensor_pool *pool, char *message, size_t message_bytes);
 void pool_destroy(tensor_pool *pool);
 
 /* Every element uniform in [lowest, highest); then, if step > 0, rounded to a multiple of it. */
