@@ -119,8 +119,8 @@ static int has_null(const tensor_pool *pool) {
     return 0;
 }
 
-/* What only data show: that there is none; and, before a plan turns out to be too large, lengths that
- * are out of range and views so long that they meet. */
+/* What only data show: that there is none; and, before a plan turns out to be too large, lengths
+ * that are out of range and views so long that they meet. */
 static int only_data_show(const tensor_pool *pool, attn_status asked, attn_status got) {
     return (got == ATTN_ERROR_NULL && has_null(pool)) ||
            (asked == ATTN_ERROR_OVERFLOW && (got == ATTN_ERROR_VALUE || got == ATTN_ERROR_OVERLAP));

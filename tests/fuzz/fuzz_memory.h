@@ -35,25 +35,25 @@ int fuzz_share(const attn_tensor *part, const attn_tensor *whole, int32_t first_
 void fuzz_copy_part(const attn_tensor *part, const attn_tensor *whole);
 
 /* Moves an output that the bytes choose to where it shares at least a byte with another of the
- * tensors: first come the outputs, all of which may be moved, then the inputs. Zeroed ones, which the
- * call does not have, and empty ones are left out. 0 if no two are left. */
+ * tensors: first come the outputs, all of which may be moved, then the inputs. Zeroed ones, which
+ * the call does not have, and empty ones are left out. 0 if no two are left. */
 int fuzz_overlap(fuzz_bytes *bytes, attn_tensor *const *tensors, int num_outputs, int num_tensors);
 
 /* One longer struct of each at a time. */
 enum fuzz_place { PLACE_PARAMS, PLACE_ATTENTION, PLACE_CONFIG, NUM_PLACES };
 enum { LONGEST_TAIL = 64 };
 
-/* A copy of a struct that begins with struct_size, `more` bytes longer than it. The tail is zero but
- * for the byte `used`; -1: none. Behind it are less than 8 bytes that are not zero, then a page that
- * may not be touched. Valid until the next one in the place. */
+/* A copy of a struct that begins with struct_size, `more` bytes longer than it. The tail is zero
+ * but for the byte `used`; -1: none. Behind it are less than 8 bytes that are not zero, which keep
+ * the struct aligned, then a page that may not be touched. Valid until the place's next one. */
 void *fuzz_lengthen(enum fuzz_place place, const void *known, size_t known_bytes, size_t more,
                     int used);
 
 /* The length of a tail, and the byte of it that is used, half of the time none. */
 size_t fuzz_tail(fuzz_bytes *bytes, int *used);
 
-/* Ends the program unless a call with data ended as it was said to without: refused with the status
- * `asked`, or for what only data show, and nothing in the pool was written. */
+/* Ends the program unless a call with data ended as it was said to without: refused with the
+ * status `asked`, or for what only data show, and nothing in the pool was written. */
 void fuzz_check_refused(const fuzz_input *input, const tensor_pool *pool, attn_status asked,
                         attn_status got);
 

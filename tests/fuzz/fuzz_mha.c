@@ -105,7 +105,8 @@ static void compute_refused(const fuzz_input *input, const spoiled_call *spoiled
     fuzz_check_refused(input, &spoiled->call->pool, asked, status);
 }
 
-/* A plan is made once key_lengths were read: if it is refused, they must be where their view says. */
+/* A plan is made once key_lengths were read: if that is refused, they must be where their view
+ * says. */
 static int may_have_data(const spoiled_call *spoiled, attn_status asked) {
     const attn_tensor *lengths = spoiled->call->attention.key_lengths;
     return asked != ATTN_OK &&
@@ -175,13 +176,20 @@ static void overlap(fuzz_input *input, mha_call *call, const attn_mha *layer) {
     }
 }
 
-/* Nothing is wrong with the call but one of its options' views. */
+/* Nothing is wrong with the call but one of its options' views, or that a struct is too short. */
 static void spoil_option(fuzz_input *input, mha_call *call, const attn_mha *layer) {
     spoiled_call spoiled;
     copy_call(call, layer, &spoiled);
-    const int what = fuzz_byte(&input->bytes) % (NUM_MASKS + FUZZ_OPTIONS);
-    fuzz_spoil_view(&input->bytes,
-                    what < NUM_MASKS ? &spoiled.masks[what] : &spoiled.options[what - NUM_MASKS]);
+    const int what = fuzz_byte(&input->bytes) % (NUM_MASKS + FUZZ_OPTIONS + 2);
+    if (what < NUM_MASKS) {
+        fuzz_spoil_view(&input->bytes, &spoiled.masks[what]);
+    } else if (what < NUM_MASKS + FUZZ_OPTIONS) {
+        fuzz_spoil_view(&input->bytes, &spoiled.options[what - NUM_MASKS]);
+    } else if (what == NUM_MASKS + FUZZ_OPTIONS) {
+        spoiled.params.struct_size = fuzz_byte(&input->bytes) % (sizeof spoiled.params + 1);
+    } else {
+        spoiled.attention.struct_size = fuzz_byte(&input->bytes) % (sizeof spoiled.attention + 1);
+    }
     ask_and_refuse(input, &spoiled);
 }
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * fuzz_sdpa.c: attn_sdpa. Half of the executions compute, every option drawn from the input, and are
- * compared with the float64 oracle; tensors lie between watched margins, inputs may share memory and
- * the options may be a later release's. In the others one to three things about the call are
- * spoiled: whatever is asked of the library then, without data, must end in a status and a line, and
- * what is refused must be refused with data too and leave all of it as it is. So must calls whose
- * outputs touch another tensor.
+ * fuzz_sdpa.c: attn_sdpa. Half of the executions compute, every option drawn from the input, and
+ * are compared with the float64 oracle; tensors lie between watched margins, inputs may share
+ * memory and the options may be a later release's. In the others one to three things about the call
+ * are spoiled: whatever is asked of the library then, without data, must end in a status and a
+ * line. What is refused must be refused with data too, and all of it be left as it is. So must
+ * calls whose outputs touch another tensor.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -105,7 +105,7 @@ static void compute_refused(const fuzz_input *input, sdpa_call *call, const spoi
     }
 }
 
-/* Numbers that were spoiled and are valid: all memory of the call is there, so that it can be made. */
+/* Numbers were spoiled and are valid: all memory of the call is there, so that it can be made. */
 static void compute_valid(const fuzz_input *input, sdpa_call *call, const spoiled_call *spoiled) {
     char message[600];
     const attn_tensor *v = spoiled->views;
@@ -126,7 +126,8 @@ static int has_own_views(const sdpa_call *call, const spoiled_call *spoiled) {
            memcmp(fresh.options, spoiled->options, sizeof fresh.options) == 0;
 }
 
-/* A plan is made once key_lengths were read: if it is refused, they must be where their view says. */
+/* A plan is made once key_lengths were read: if that is refused, they must be where their view
+ * says. */
 static int may_have_data(const sdpa_call *call, const spoiled_call *spoiled, attn_status asked) {
     const attn_tensor *lengths = call->params.key_lengths;
     return asked != ATTN_OK &&
