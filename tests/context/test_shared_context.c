@@ -142,6 +142,7 @@ static void forked_child_computes_while_its_parent_has_threads(void **state) {
     const pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
+        alarm(100);
         const intptr_t differences = (intptr_t)call_many_times(with);
         attn_mha_destroy(with->layer);
         attn_context_destroy(with->context);
