@@ -46,6 +46,11 @@ bool __wrap_attni_blas_present(void) {
     return true;
 }
 
+bool __wrap_attni_gemm_blas_is_usable(void);
+bool __wrap_attni_gemm_blas_is_usable(void) {
+    return true;
+}
+
 int __wrap_attni_blas_max_callers(void);
 int __wrap_attni_blas_max_callers(void) {
     return 64;
