@@ -5,6 +5,8 @@
  */
 #include <attention/selftest.h>
 
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -73,7 +75,19 @@ typedef struct caller_outcome {
 typedef struct concurrent_callers {
     attn_context *context;
     caller_outcome outcomes[CONCURRENT_CALLERS];
+    atomic_int num_arrived;
 } concurrent_callers;
+
+/* Waits for the other callers: on a busy machine the first could have ended before the last begins.
+ * Not for ever: a thread that the system keeps away makes the check weaker, not endless. */
+static void meet(concurrent_callers *callers) {
+    enum { MOST_YIELDS = 1 << 18 };
+    atomic_fetch_add(&callers->num_arrived, 1);
+    for (int i = 0; i < MOST_YIELDS && atomic_load(&callers->num_arrived) < CONCURRENT_CALLERS;
+         ++i) {
+        sched_yield();
+    }
+}
 
 /* Each caller begins with another check, so that all meet all, and has its share of the products'
  * forms: a BLAS with threads takes long for many callers at once. A thread has an error detail of
@@ -82,6 +96,7 @@ static void run_caller(void *data, int64_t caller) {
     concurrent_callers *callers = data;
     caller_outcome *outcome = &callers->outcomes[caller];
     const attni_selftest_forms forms = {(int32_t)caller, CONCURRENT_CALLERS};
+    meet(callers);
     for (int i = 0; i < CHECKS && outcome->status == ATTN_OK; ++i) {
         const known_check *check = &checks[(i + caller * CHECKS / CONCURRENT_CALLERS) % CHECKS];
         if (applies(callers->context, check)) {
