@@ -193,7 +193,7 @@ static void forked_child_may_run_it(void **state) {
     assert_int_equal(attn_selftest(context, NULL, NULL), ATTN_OK);
     const pid_t child = fork();
     if (child == 0) {
-        alarm(100);
+        alarm(600);
         end_of_child(attn_selftest(context, NULL, NULL) == ATTN_OK &&
                              attn_selftest(NULL, NULL, NULL) == ATTN_OK
                          ? 0
