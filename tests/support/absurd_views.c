@@ -4,6 +4,15 @@
  */
 #include "support/absurd_views.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <attention/status.h>
+
 const int64_t absurd_lengths[NUM_ABSURD_LENGTHS] = {0,
                                                     1,
                                                     INT32_MAX - INT64_C(1),
@@ -44,4 +53,23 @@ attn_tensor absurd_output(void *data, int32_t dtype, int32_t rank, const int64_t
     strided.shape[rank - 1] = shape[rank - 1];
     strided.strides[rank - 1] = spacing;
     return strided;
+}
+
+attn_status absurd_count_plan(attn_status status, size_t bytes, absurd_counts *counts) {
+    if (status == ATTN_OK) {
+        counts->planned++;
+        assert_true(bytes < SIZE_MAX / 2);
+        return status;
+    }
+    counts->refused++;
+    assert_true(status == ATTN_ERROR_OVERFLOW || status == ATTN_ERROR_OVERLAP);
+    assert_true(attn_last_error()[0] != '\0');
+    return status;
+}
+
+void absurd_count_call(attn_status planned, attn_status status, absurd_counts *counts) {
+    assert_true(status == planned || status == ATTN_ERROR_OVERLAP);
+    assert_true(attn_last_error()[0] != '\0');
+    counts->too_large += status == ATTN_ERROR_OVERFLOW;
+    counts->no_workspace += strncmp(attn_last_error(), "workspace:", 10) == 0;
 }
