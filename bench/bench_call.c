@@ -16,7 +16,7 @@ static const char *const role_names[ROLE_COUNT] = {"query", "key",          "val
 
 static int make_context(bench_call *call) {
     const bench_options *o = &call->options;
-    const attn_context_params params = {.struct_size = sizeof params,
+    const attn_context_config params = {.struct_size = sizeof params,
                                         .num_threads = (int32_t)o->threads.value,
                                         .engine = o->engine,
                                         .gemm = o->gemm,

@@ -84,7 +84,7 @@ bench_work bench_work_of(const bench_options *options) {
     }
     const double scores = (double)work.visible_pairs * heads;
     work.flops = 2.0 * (head_dim + value_dim) * scores;
-    work.exponentials = o->normalizer == ATTN_NORMALIZER_NONE ? 0.0 : scores;
+    work.exponentials = o->normalizer == ATTN_NORMALIZER_LINEAR ? 0.0 : scores;
     work.bytes = element_bytes * (double)work.visible_keys * kv_heads * (head_dim + value_dim);
     if (o->function == BENCH_MHA) {
         const head_features features = {heads * head_dim, kv_heads * head_dim, kv_heads * value_dim,

@@ -11,8 +11,8 @@ int choose_context(const option_integer *threads, const char *kernels, int32_t g
     attn_status status = ATTN_OK;
     *context = NULL;
     *info = (attn_context_info){.struct_size = sizeof *info};
-    if (threads->given || kernels != NULL || gemm != ATTN_GEMM_DEFAULT) {
-        attn_context_params params = {.struct_size = sizeof params, .gemm = gemm};
+    if (threads->given || kernels != NULL || gemm != ATTN_GEMM_AUTO) {
+        attn_context_config params = {.struct_size = sizeof params, .gemm = gemm};
         attn_context_info defaults = {.struct_size = sizeof defaults};
         if (!threads->given || kernels == NULL) {
             status = attn_context_describe(NULL, &defaults);

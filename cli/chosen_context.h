@@ -9,7 +9,7 @@
 
 #include "option_parsing.h"
 
-/* What is not given (kernels NULL, ATTN_GEMM_DEFAULT) comes from the default context, and so from the
+/* What is not given (kernels NULL, ATTN_GEMM_AUTO) comes from the default context, and so from the
  * environment; where nothing is, *context is NULL, which means that one. *info tells what it runs with. Returns
  * EXIT_DONE, or EXIT_COMPUTATION after an error line. */
 int choose_context(const option_integer *threads, const char *kernels, int32_t gemm,

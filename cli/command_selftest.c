@@ -121,7 +121,7 @@ int command_selftest(int count, char *const *arguments) {
     if (options_parse(specs, 4, count, arguments, NULL, NULL) != EXIT_DONE) {
         return EXIT_USAGE;
     }
-    if (choose_context(&threads, kernels, blas ? ATTN_GEMM_BLAS : ATTN_GEMM_DEFAULT, &context,
+    if (choose_context(&threads, kernels, blas ? ATTN_GEMM_BLAS : ATTN_GEMM_AUTO, &context,
                        &info) != EXIT_DONE) {
         return EXIT_COMPUTATION;
     }

@@ -24,7 +24,7 @@ typedef struct forward_call {
 
 int run_open_context(attention_run *run) {
     const run_options *options = run->options;
-    return choose_context(&options->threads, options->kernels, ATTN_GEMM_DEFAULT, &run->context,
+    return choose_context(&options->threads, options->kernels, ATTN_GEMM_AUTO, &run->context,
                           &run->context_info);
 }
 

@@ -73,6 +73,6 @@ int main(void) {
     /* Scores 1, 0, -1. */
     attend(
         "None, scale 1/embed_dim: the scores are the weights, negative ones too: linear attention.",
-        ATTN_NORMALIZER_NONE, 1.0 / EMBED_DIM, (double[]){1, 0, -1});
+        ATTN_NORMALIZER_LINEAR, 1.0 / EMBED_DIM, (double[]){1, 0, -1});
     return EXIT_SUCCESS;
 }

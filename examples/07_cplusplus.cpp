@@ -39,7 +39,7 @@ void check(attn_status status) {
 }
 
 context_handle make_context(int32_t num_threads) {
-    attn_context_params params{};
+    attn_context_config params{};
     params.struct_size = sizeof params;
     params.num_threads = num_threads;
     attn_context *context = nullptr;

@@ -12,9 +12,10 @@ static void *system_allocate(void *state, size_t bytes, size_t alignment) {
     return posix_memalign(&memory, alignment, bytes) == 0 ? memory : NULL;
 }
 
-static void system_deallocate(void *state, void *memory, size_t bytes) {
+static void system_deallocate(void *state, void *memory, size_t bytes, size_t alignment) {
     (void)state;
     (void)bytes;
+    (void)alignment;
     free(memory);
 }
 
@@ -26,6 +27,6 @@ void *attni_allocate(const attni_allocator *allocator, size_t bytes) {
 
 void attni_deallocate(const attni_allocator *allocator, void *memory, size_t bytes) {
     if (memory != NULL) {
-        allocator->deallocate(allocator->state, memory, bytes);
+        allocator->deallocate(allocator->state, memory, bytes, ATTNI_ALIGNMENT);
     }
 }

@@ -10,7 +10,7 @@
 
 typedef struct attni_allocator {
     void *(*allocate)(void *state, size_t bytes, size_t alignment);
-    void (*deallocate)(void *state, void *memory, size_t bytes);
+    void (*deallocate)(void *state, void *memory, size_t bytes, size_t alignment);
     void *state;
 } attni_allocator;
 

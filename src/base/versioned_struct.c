@@ -16,13 +16,13 @@ static uint64_t struct_size_of(const void *given) {
 static attn_status check_size(const char *name, uint64_t size, size_t first_bytes) {
     if (size < first_bytes) {
         return attni_fail(ATTN_ERROR_VALUE,
-                          "%s.struct_size: expected at least %zu (sizeof the struct), got %llu",
-                          name, first_bytes, (unsigned long long)size);
+                          "%s: expected struct_size %zu (sizeof the struct) or more, got %llu", name,
+                          first_bytes, (unsigned long long)size);
     }
     if (size > ATTNI_MOST_STRUCT_BYTES) {
         return attni_fail(ATTN_ERROR_VALUE,
-                          "%s.struct_size: expected at most %d (sizeof the struct), got %llu", name,
-                          ATTNI_MOST_STRUCT_BYTES, (unsigned long long)size);
+                          "%s: expected struct_size (sizeof the struct) of at most %d, got %llu",
+                          name, ATTNI_MOST_STRUCT_BYTES, (unsigned long long)size);
     }
     return ATTN_OK;
 }
@@ -59,4 +59,5 @@ void attni_struct_write(void *given, const void *known, size_t known_bytes) {
     const uint64_t size = struct_size_of(given);
     const size_t kept = size < known_bytes ? (size_t)size : known_bytes;
     memcpy((char *)given + sizeof size, (const char *)known + sizeof size, kept - sizeof size);
+    memset((char *)given + kept, 0, (size_t)size - kept);
 }

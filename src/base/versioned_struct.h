@@ -28,8 +28,8 @@ attn_status attni_struct_read(const char *name, const void *given, size_t first_
  * fill. */
 attn_status attni_struct_check_output(const char *name, const void *given, size_t first_bytes);
 
-/* Fills the caller's struct with as much of `known` as it has room for; its struct_size stays as it
- * is. */
+/* Fills the caller's struct with as much of `known` as it has room for, and what this version does
+ * not know with zeroes; its struct_size stays as it is. */
 void attni_struct_write(void *given, const void *known, size_t known_bytes);
 
 #endif

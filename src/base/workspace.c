@@ -27,8 +27,12 @@ attn_status attni_layout_bytes(const attni_layout *layout, size_t *bytes) {
                           "workspace: the call would need more than %lld bytes",
                           (long long)INT64_MAX);
     }
-    *bytes = layout->bytes == 0 ? 0 : layout->bytes + ATTNI_ALIGNMENT - 1;
+    *bytes = attni_workspace_reach(layout);
     return ATTN_OK;
+}
+
+size_t attni_workspace_reach(const attni_layout *layout) {
+    return layout->bytes == 0 ? 0 : layout->bytes + ATTNI_ALIGNMENT - 1;
 }
 
 attn_status attni_workspace_check(const attni_layout *layout, const void *given,

@@ -15,6 +15,7 @@
 #include "base/blas_library.h"
 #include "base/checked_size.h"
 #include "base/cpu_count.h"
+#include "base/option_check.h"
 #include "base/process_once.h"
 #include "base/versioned_struct.h"
 
@@ -23,42 +24,56 @@ enum { MAX_THREADS = 1024 };
 struct attn_context {
     attni_allocator allocator;
     const attni_kernel_set *kernels;
-    attn_parallel_for parallel_for; /* NULL: the pool */
+    attn_parallel_for_fn parallel_for; /* NULL: the pool */
     void *parallel_for_state;
-    int32_t num_threads;
-    int32_t num_slots; /* items that may run at a time */
+    int32_t num_threads; /* of the pool, the calling one included; 1 beside a parallel_for */
+    int32_t num_slots;   /* items that may run at a time */
     int32_t engine;
-    int32_t gemm;
-    bool demands_gemm;                 /* the caller chose it */
+    int32_t gemm;            /* as set */
+    int32_t attention_gemm;  /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE */
+    int32_t projection_gemm; /* likewise */
     pid_t creator;                     /* in a forked child of it, the mutex is in any state */
     pthread_mutex_t pool_mutex;        /* held while the pool is made */
     _Atomic(attni_thread_pool *) pool; /* NULL until the first call that needs threads */
 };
 
-static attn_status check_params(const attn_context_params *params) {
-    if (params->num_threads < 0 || params->num_threads > MAX_THREADS) {
+static attn_status check_numbers(const attn_context_config *config) {
+    const bool has_own_threads = config->parallel_for == NULL;
+    if (config->num_threads < 0 || config->num_threads > MAX_THREADS) {
         return attni_fail(ATTN_ERROR_VALUE, "num_threads: expected 0 to %d, got %d", MAX_THREADS,
-                          (int)params->num_threads);
+                          (int)config->num_threads);
     }
-    if (params->engine < ATTN_ENGINE_AUTO || params->engine > ATTN_ENGINE_FUSED) {
-        return attni_fail(ATTN_ERROR_VALUE, "engine: expected a value of enum attn_engine, got %d",
-                          (int)params->engine);
+    if (config->parallel_for_width < 0 || config->parallel_for_width > MAX_THREADS) {
+        return attni_fail(ATTN_ERROR_VALUE, "parallel_for_width: expected 0 to %d, got %d",
+                          MAX_THREADS, (int)config->parallel_for_width);
     }
-    if (params->gemm < ATTN_GEMM_DEFAULT || params->gemm > ATTN_GEMM_NATIVE) {
-        return attni_fail(ATTN_ERROR_VALUE, "gemm: expected a value of enum attn_gemm, got %d",
-                          (int)params->gemm);
+    if (!has_own_threads && config->num_threads != 0) {
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "num_threads: expected 0 beside parallel_for, whose width is "
+                          "parallel_for_width, got %d",
+                          (int)config->num_threads);
     }
-    if (params->gemm == ATTN_GEMM_BLAS && !attni_blas_present()) {
+    if (has_own_threads && config->parallel_for_width != 0) {
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "parallel_for_width: expected 0 without parallel_for, got %d",
+                          (int)config->parallel_for_width);
+    }
+    return ATTN_OK;
+}
+
+static attn_status check_config(const attn_context_config *config) {
+    ATTNI_TRY(check_numbers(config));
+    ATTNI_TRY(
+        attni_check_choice("", "engine", config->engine, ATTN_ENGINE_FUSED, "enum attn_engine"));
+    ATTNI_TRY(attni_check_choice("", "gemm", config->gemm, ATTN_GEMM_NATIVE, "enum attn_gemm"));
+    if (config->gemm == ATTN_GEMM_BLAS && !attni_blas_present()) {
         return attni_fail(ATTN_ERROR_UNSUPPORTED,
                           "gemm: ATTN_GEMM_BLAS was asked for, but this build has no BLAS");
     }
-    if (params->reserved != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "reserved: expected 0, got %d", (int)params->reserved);
-    }
-    if ((params->allocate == NULL) != (params->deallocate == NULL)) {
+    if ((config->allocate == NULL) != (config->deallocate == NULL)) {
         return attni_fail(ATTN_ERROR_VALUE,
                           "%s: expected allocate and deallocate together, got only the other",
-                          params->allocate == NULL ? "allocate" : "deallocate");
+                          config->allocate == NULL ? "allocate" : "deallocate");
     }
     return ATTN_OK;
 }
@@ -75,41 +90,50 @@ static attn_status find_kernels(const char *argument, const char *name,
     return ATTN_OK;
 }
 
-static void set_up(attn_context *context, const attn_context_params *params,
+/* Products of attention in blocks of rows are faster by BLAS. A layer's projections were as fast or
+ * faster by the library's own product for float32, much faster for few rows of either type and
+ * little slower for many of float64, and they share the attention's threads, which those of a BLAS
+ * would compete with. */
+static void choose_gemm(attn_context *context, int32_t wanted) {
+    const bool is_chosen = wanted != ATTN_GEMM_AUTO;
+    context->gemm = wanted;
+    context->attention_gemm = is_chosen              ? wanted
+                              : attni_blas_present() ? ATTN_GEMM_BLAS
+                                                     : ATTN_GEMM_NATIVE;
+    context->projection_gemm = is_chosen ? wanted : ATTN_GEMM_NATIVE;
+}
+
+static void set_up(attn_context *context, const attn_context_config *config,
                    const attni_kernel_set *kernels) {
+    const int32_t width =
+        config->parallel_for != NULL ? config->parallel_for_width : config->num_threads;
     context->allocator = attni_system_allocator;
-    if (params->allocate != NULL) {
+    if (config->allocate != NULL) {
         context->allocator =
-            (attni_allocator){params->allocate, params->deallocate, params->allocator_state};
+            (attni_allocator){config->allocate, config->deallocate, config->allocator_state};
     }
     context->kernels = kernels;
-    context->parallel_for = params->parallel_for;
-    context->parallel_for_state = params->parallel_for_state;
-    context->num_threads = params->num_threads != 0 ? params->num_threads : attni_cpu_count();
-    context->num_slots = context->num_threads;
-    if (params->parallel_for != NULL) {
-        context->num_threads = 1;
-    }
-    context->engine = params->engine;
-    context->gemm = params->gemm != ATTN_GEMM_DEFAULT ? params->gemm
-                    : attni_blas_present()            ? ATTN_GEMM_BLAS
-                                                      : ATTN_GEMM_NATIVE;
-    context->demands_gemm = params->gemm != ATTN_GEMM_DEFAULT;
+    context->parallel_for = config->parallel_for;
+    context->parallel_for_state = config->parallel_for_state;
+    context->num_slots = width != 0 ? width : attni_cpu_count();
+    context->num_threads = config->parallel_for != NULL ? 1 : context->num_slots;
+    context->engine = config->engine;
+    choose_gemm(context, config->gemm);
     context->creator = getpid();
     atomic_init(&context->pool, NULL);
 }
 
-attn_status attn_context_create(const attn_context_params *params, attn_context **context) {
+attn_status attn_context_create(const attn_context_config *config, attn_context **context) {
     attni_error_clear();
     if (context == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "context: expected a place for the result, got NULL");
     }
     *context = NULL;
-    attn_context_params known;
-    ATTNI_TRY(attni_struct_read("params", params,
-                                ATTNI_BYTES_THROUGH(attn_context_params, allocator_state),
+    attn_context_config known;
+    ATTNI_TRY(attni_struct_read("config", config,
+                                ATTNI_BYTES_THROUGH(attn_context_config, allocator_state),
                                 sizeof known, &known));
-    ATTNI_TRY(check_params(&known));
+    ATTNI_TRY(check_config(&known));
     const attni_kernel_set *kernels;
     ATTNI_TRY(find_kernels("kernels", known.kernels, &kernels));
     const attni_allocator given = {known.allocate, known.deallocate, known.allocator_state};
@@ -168,12 +192,12 @@ static attn_status read_num_threads(int32_t *num_threads) {
 }
 
 static attn_status make_default(void) {
-    attn_context_params params = {.struct_size = sizeof params};
-    ATTNI_TRY(read_num_threads(&params.num_threads));
+    attn_context_config config = {.struct_size = sizeof config};
+    ATTNI_TRY(read_num_threads(&config.num_threads));
     const char *name = getenv("ATTN_KERNELS");
     const attni_kernel_set *kernels;
     ATTNI_TRY(find_kernels("ATTN_KERNELS", name != NULL && *name != '\0' ? name : NULL, &kernels));
-    set_up(&default_context, &params, kernels);
+    set_up(&default_context, &config, kernels);
     atomic_store_explicit(&default_ready, true, memory_order_release);
     return ATTN_OK;
 }
@@ -199,9 +223,11 @@ attn_status attn_context_describe(attn_context *context, attn_context_info *info
     ATTNI_TRY(attni_context_resolve(context, &resolved));
     const attn_context_info known = {
         .struct_size = sizeof known,
-        .num_threads = resolved->num_threads,
+        .num_threads = resolved->num_slots,
         .engine = resolved->engine,
         .gemm = resolved->gemm,
+        .attention_gemm = resolved->attention_gemm,
+        .projection_gemm = resolved->projection_gemm,
         .blas_is_serial = attni_blas_present() && attni_blas_max_callers() == 1,
         .kernels = resolved->kernels->name,
         .blas = attni_blas_description(),
@@ -222,12 +248,12 @@ int32_t attni_context_engine(const attn_context *context) {
     return context->engine;
 }
 
-int32_t attni_context_gemm(const attn_context *context) {
-    return context->gemm;
+int32_t attni_context_attention_gemm(const attn_context *context) {
+    return context->attention_gemm;
 }
 
-bool attni_context_demands_gemm(const attn_context *context) {
-    return context->demands_gemm;
+int32_t attni_context_projection_gemm(const attn_context *context) {
+    return context->projection_gemm;
 }
 
 int32_t attni_context_slots(const attn_context *context, int64_t count) {
@@ -272,6 +298,12 @@ static attn_status find_pool(attn_context *context, attni_thread_pool **pool) {
 attn_status attni_start_threads(attn_context *context) {
     attni_thread_pool *pool;
     return find_pool(context, &pool);
+}
+
+attn_status attn_context_start(attn_context *context) {
+    attni_error_clear();
+    ATTNI_TRY(attni_context_resolve(context, &context));
+    return attni_start_threads(context);
 }
 
 attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task task, void *data) {

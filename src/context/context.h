@@ -24,15 +24,16 @@ const attni_kernel_set *attni_context_kernels(const attn_context *context);
 /* As asked for, which may be "automatic". */
 int32_t attni_context_engine(const attn_context *context);
 
-/* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE, whatever was asked for; and whether it was asked for. */
-int32_t attni_context_gemm(const attn_context *context);
-bool attni_context_demands_gemm(const attn_context *context);
+/* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE, whatever was asked for: of the products in an engine's blocks
+ * of rows, and of a layer's projections. */
+int32_t attni_context_attention_gemm(const attn_context *context);
+int32_t attni_context_projection_gemm(const attn_context *context);
 
 /* Multiply-adds that are not worth waking a thread for, some 20 microseconds. */
 enum { ATTNI_SERIAL_WORK = 1 << 20 };
 
 /* How many of `count` items run at the same time at most: 1 to the number of threads (of a caller's
- * parallel_for, to the num_threads it was given with). */
+ * parallel_for, to its width). */
 int32_t attni_context_slots(const attn_context *context, int64_t count);
 
 /* Starts the context's threads if they do not run yet, for callers that may not fail once they have

@@ -92,7 +92,8 @@ static void lane_alibi(float *tile, int32_t vectors, int64_t num_keys, const flo
 /* ---- masks ---- */
 
 INLINE vector biased(vector score, vector bias, bool is_added, float excluded) {
-    return choose(bias == -(float)INFINITY, broadcast(excluded), is_added ? score + bias : score);
+    return choose(bias == -(float)INFINITY, broadcast(excluded),
+                  is_added ? finite_sum(score, bias) : score);
 }
 
 /* Asks for what is two squares ahead: so many rows are not fetched ahead by the hardware. */
@@ -222,7 +223,7 @@ static void lane_add_key_bias(float *tile, int32_t vectors, int64_t num_keys, co
             continue;
         }
         for (int64_t lane = 0; is_added && lane < width; lane += LANES) {
-            store(scores + lane, load(scores + lane) + added);
+            store(scores + lane, finite_sum(load(scores + lane), broadcast(added)));
         }
     }
 }

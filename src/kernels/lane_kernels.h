@@ -25,8 +25,8 @@ typedef struct attni_lane_kernels {
     void (*alibi)(float *tile, int32_t vectors, int64_t num_keys, const float *slopes,
                   const float *distances);
 
-    /* tile[j][lane] += rows[lane][j], or = excluded where that is -inf; without is_added only the
-     * latter. */
+    /* tile[j][lane] += rows[lane][j], sums of finite numbers staying finite, or = excluded where
+     * rows[lane][j] is -inf; without is_added only the latter. */
     void (*add_bias)(float *tile, int32_t vectors, int64_t num_keys, const float *const *rows,
                      bool is_added, float excluded);
 

@@ -238,10 +238,6 @@ static void gather(real *to, const void *from, int64_t stride, int64_t n, int32_
 /* What becomes of a score x whose bias is finite. */
 typedef vector (*bias_function)(vector x, vector bias);
 
-INLINE vector sum_of(vector x, vector bias) {
-    return x + bias;
-}
-
 INLINE vector untouched(vector x, vector bias) {
     (void)bias;
     return x;
@@ -269,7 +265,7 @@ INLINE void apply_bias(real *row, int64_t n, const char *bias, int64_t stride, i
 
 static void row_add_bias(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype,
                          double excluded) {
-    apply_bias(row, n, bias, stride, bias_dtype, (real)excluded, sum_of);
+    apply_bias(row, n, bias, stride, bias_dtype, (real)excluded, finite_sum);
 }
 
 static void row_exclude(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype,

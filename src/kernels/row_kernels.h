@@ -41,8 +41,8 @@ typedef struct attni_row_kernels {
     /* row = 1 / (1 + exp(-row)); within 4 units in the last place; 0 for -inf. */
     void (*sigmoid)(void *row, int64_t n);
 
-    /* row[j] += bias[j * stride]; where the bias is -inf, row[j] = excluded whatever it was.
-     * bias_dtype is float32 or float64. */
+    /* row[j] += bias[j * stride], sums of finite numbers staying finite; where the bias is -inf,
+     * row[j] = excluded whatever it was. bias_dtype is float32 or float64. */
     void (*add_bias)(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype,
                      double excluded);
 

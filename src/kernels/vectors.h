@@ -40,6 +40,7 @@ typedef int32_t integer;
 #define LN2_LOW 0x1.7f7d1cp-20F /* ln 2 - LN2_HIGH */
 #define LOWEST_ARGUMENT \
     (-0x1.5d58ap6F)    /* about ln(2^-126): exp below it is no normal number and becomes 0 */
+#define LARGEST FLT_MAX
 #define TAYLOR_TERMS 8 /* r^9/9! < 2^-29 relative for |r| <= ln(2)/2 */
 #else
 typedef double real;
@@ -52,6 +53,7 @@ typedef int64_t integer;
 #define LN2_HIGH 0x1.62e42fefp-1 /* 33 bits of ln 2 */
 #define LN2_LOW 0x1.473de6af278edp-34
 #define LOWEST_ARGUMENT (-0x1.6232bdd7abcd2p9) /* ln(2^-1022) */
+#define LARGEST DBL_MAX
 #define TAYLOR_TERMS 14                        /* r^15/15! < 2^-62 relative */
 #endif
 
@@ -135,6 +137,16 @@ INLINE vector larger(vector a, vector b) {
 #else
     return choose(a > b, a, b);
 #endif
+}
+
+/* x + y, but where both are finite and their sum is not, the largest number of its sign. Halves do
+ * not overflow, so that their sum tells whether both are finite. */
+INLINE vector finite_sum(vector x, vector y) {
+    const vector sum = x + y;
+    const vector half = (real)0.5 * x + (real)0.5 * y;
+    const vector not_below = larger(sum, broadcast(-LARGEST));
+    const vector limited = -larger(-not_below, broadcast(-LARGEST));
+    return choose(absolute(half) < broadcast((real)INFINITY), limited, sum);
 }
 
 /* Before a loop of a few constant iterations whose variables must stay in registers. */

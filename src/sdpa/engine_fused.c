@@ -176,6 +176,9 @@ attn_status attni_engine_fused_run(attn_context *context, const attni_sdpa_probl
         ATTNI_TRY(attni_start_threads(context));
     }
     ATTNI_TRY(attni_parallel_items(context, plan->num_slots, plan->num_items, run_item, &engine));
+    if (plan->num_merges == 0) {
+        return ATTN_OK;
+    }
     return attni_parallel_items(context, plan->num_slots, plan->num_merges, attni_fused_merge_item,
                                 &engine);
 }

@@ -115,13 +115,21 @@ static void clip_rows(const attni_fused_item *item, const attni_panel *panel,
         (float)attni_excluded_score(item->engine->problem->normalizer));
 }
 
+static bool has_masks(const attni_sdpa_problem *problem) {
+    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
+        if (problem->masks[i].kind != ATTN_MASK_NONE) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void attni_lanes_edit(const attni_fused_item *item, attni_panel *panel,
                       const attni_tile_keys *keys) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const bool is_ragged = keys->count > 0 && (keys->keys.begin < panel->common.begin ||
                                                keys->keys.end > panel->common.end);
-    const bool is_masked = keys->count > 0 && (problem->masks[0].kind != ATTN_MASK_NONE ||
-                                               problem->masks[1].kind != ATTN_MASK_NONE);
+    const bool is_masked = keys->count > 0 && has_masks(problem);
     const bool has_slopes = keys->count > 0 && problem->alibi_slopes.is_present;
     if (!is_ragged && !is_masked && !has_slopes && problem->softcap == 0) {
         return; /* the maxima of the products stand */

@@ -63,7 +63,7 @@ static attn_status check_heads(const attni_sdpa_request *request,
     const int32_t head_axis = canonical_rank - 3;
     problem->key_group = 1;
     problem->value_group = 1;
-    if ((request->params->flags & ATTN_SDPA_ENABLE_GQA) == 0) {
+    if (request->params->enable_gqa == 0) {
         return broadcast_axis(inputs, head_axis, canonical_rank, &problem->num_heads);
     }
     problem->num_heads = axis_length(request->query, head_axis, canonical_rank);

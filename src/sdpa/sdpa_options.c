@@ -6,15 +6,12 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/option_check.h"
 #include "base/versioned_struct.h"
 #include "sdpa/sdpa_problem.h"
 #include "tensor/element.h"
 
-enum {
-    NAME_BYTES = 48,
-    ALL_FLAGS = ATTN_SDPA_SET_SCALE | ATTN_SDPA_SET_WINDOW | ATTN_SDPA_ENABLE_GQA |
-                ATTN_SDPA_AVERAGE_WEIGHTS
-};
+enum { NAME_BYTES = 48, ALL_SET = ATTN_SDPA_SET_SCALE | ATTN_SDPA_SET_WINDOW };
 
 attn_status attni_sdpa_read_params(const char *name, const attn_sdpa_params *given,
                                    attn_sdpa_params *params) {
@@ -29,8 +26,8 @@ static const char *option_name(const attni_sdpa_request *request, const char *op
 }
 
 static attn_status check_scale_and_window(const attn_sdpa_params *params, const char *prefix) {
-    const bool has_scale = (params->flags & ATTN_SDPA_SET_SCALE) != 0;
-    const bool has_window = (params->flags & ATTN_SDPA_SET_WINDOW) != 0;
+    const bool has_scale = (params->set & ATTN_SDPA_SET_SCALE) != 0;
+    const bool has_window = (params->set & ATTN_SDPA_SET_WINDOW) != 0;
     if (!has_scale && params->scale != 0) {
         return attni_fail(ATTN_ERROR_VALUE,
                           "%sscale: expected 0 without ATTN_SDPA_SET_SCALE, got %g", prefix,
@@ -55,29 +52,21 @@ static attn_status check_scale_and_window(const attn_sdpa_params *params, const 
 }
 
 static attn_status check_numbers(const attn_sdpa_params *params, const char *prefix) {
-    if ((params->flags & ~(uint64_t)ALL_FLAGS) != 0) {
-        return attni_fail(ATTN_ERROR_VALUE,
-                          "%sflags: expected bits of enum attn_sdpa_flag, got 0x%llx", prefix,
-                          (unsigned long long)params->flags);
-    }
+    ATTNI_TRY(attni_check_bits(prefix, "set", params->set, ALL_SET, "enum attn_sdpa_set"));
     ATTNI_TRY(check_scale_and_window(params, prefix));
     if (!(params->softcap >= 0) || isinf(params->softcap)) {
         return attni_fail(ATTN_ERROR_VALUE,
                           "%ssoftcap: expected 0 (none) or a positive number, got %g", prefix,
                           params->softcap);
     }
-    if (params->is_causal != 0 && params->is_causal != 1) {
-        return attni_fail(ATTN_ERROR_VALUE, "%sis_causal: expected 0 or 1, got %d", prefix,
-                          (int)params->is_causal);
-    }
-    if (params->normalizer < ATTN_NORMALIZER_SOFTMAX || params->normalizer > ATTN_NORMALIZER_NONE) {
+    ATTNI_TRY(attni_check_switch(prefix, "is_causal", params->is_causal));
+    ATTNI_TRY(attni_check_switch(prefix, "enable_gqa", params->enable_gqa));
+    ATTNI_TRY(attni_check_switch(prefix, "align_end", params->align_end));
+    ATTNI_TRY(attni_check_choice(prefix, "normalizer", params->normalizer, ATTN_NORMALIZER_LINEAR,
+                                 "enum attn_normalizer"));
+    if (params->align_end != 0 && params->query_offset != NULL) {
         return attni_fail(ATTN_ERROR_VALUE,
-                          "%snormalizer: expected a value of enum attn_normalizer, got %d", prefix,
-                          (int)params->normalizer);
-    }
-    if (params->reserved != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "%sreserved: expected 0, got %d", prefix,
-                          (int)params->reserved);
+                          "%squery_offset: expected NULL beside align_end, which sets it", prefix);
     }
     const bool is_softmax = params->normalizer == ATTN_NORMALIZER_SOFTMAX;
     if (!is_softmax && (params->sinks != NULL || params->lse != NULL)) {
@@ -87,7 +76,7 @@ static attn_status check_numbers(const attn_sdpa_params *params, const char *pre
     return ATTN_OK;
 }
 
-/* An int64 view over the batch axes. */
+/* A view of indices over the batch axes. */
 static attn_status check_batch_option(const attni_sdpa_request *request, const char *option,
                                       const attn_tensor *tensor, const attni_sdpa_problem *problem,
                                       attni_operand *operand) {
@@ -101,7 +90,7 @@ static attn_status check_batch_option(const attni_sdpa_request *request, const c
         axes[axis] = (attni_axis){NULL, problem->batch_shape[axis]};
     }
     ATTNI_TRY(attni_check_tensor(name, tensor, request->option_data));
-    ATTNI_TRY(attni_check_dtype(name, tensor, ATTN_DTYPE_INT64));
+    ATTNI_TRY(attni_check_index(name, tensor));
     ATTNI_TRY(attni_broadcast_strides(name, tensor, axes, problem->batch_rank, operand->strides));
     operand->data = tensor->data;
     operand->dtype = tensor->dtype;
@@ -130,10 +119,11 @@ static attn_status check_head_option(const attni_sdpa_request *request, const ch
     return ATTN_OK;
 }
 
-/* Which canonical axes an optional output has. */
+/* Which canonical axes an optional output has, and its dtype. */
 typedef struct output_axes {
     bool heads;
     int64_t cols; /* -1: no column axis */
+    int32_t dtype;
 } output_axes;
 
 static attn_status check_output_option(const attni_sdpa_request *request, const char *option,
@@ -162,7 +152,7 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
         axes[count++] = (attni_axis){problem->extra_cols > 0 ? "T" : "S", which.cols};
     }
     ATTNI_TRY(attni_check_tensor(name, tensor, request->option_data));
-    ATTNI_TRY(attni_check_dtype(name, tensor, problem->dtype));
+    ATTNI_TRY(attni_check_dtype(name, tensor, which.dtype));
     ATTNI_TRY(attni_check_shape(name, tensor, axes, count));
     ATTNI_TRY(attni_check_writable(name, tensor));
     for (int32_t i = 0; i < count; ++i) {
@@ -174,7 +164,10 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
     return ATTN_OK;
 }
 
-static attn_status check_mask(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
+/* A dense mask over (batch axes, Hq, L, S). */
+static attn_status check_dense(const attni_sdpa_request *request, const char *option,
+                               const attn_tensor *tensor, int32_t kind,
+                               const attni_sdpa_problem *problem, attni_mask *mask) {
     char name[NAME_BYTES];
     attni_axis axes[ATTN_MAX_RANK];
     int32_t count = 0;
@@ -186,14 +179,37 @@ static attn_status check_mask(const attni_sdpa_request *request, attni_sdpa_prob
     axes[count++] = (attni_axis){"S", problem->src_len};
     /* Without a head axis in the call a mask has none to broadcast along. */
     const int32_t hidden = request->output->rank > 2 ? 0 : 1;
-    attni_mask *mask = &problem->masks[0];
-    ATTNI_TRY(attni_mask_check(option_name(request, "mask", name), request->params->mask,
-                               request->params->mask_kind, problem->dtype, axes + hidden,
-                               count - hidden, request->option_data, mask));
+    ATTNI_TRY(attni_mask_check(option_name(request, option, name), tensor, kind, problem->dtype,
+                               axes + hidden, count - hidden, request->option_data, mask));
     for (int32_t axis = count - 1; hidden != 0 && axis >= 0; --axis) {
         mask->strides[axis] = axis >= hidden ? mask->strides[axis - hidden] : 0;
     }
     return ATTN_OK;
+}
+
+static attn_status check_masks(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
+    const attn_sdpa_params *params = request->params;
+    const int32_t bias_kind = params->bias != NULL ? ATTN_MASK_ADDITIVE : ATTN_MASK_NONE;
+    ATTNI_TRY(check_dense(request, "bias", params->bias, bias_kind, problem,
+                          &problem->masks[ATTNI_BIAS]));
+    return check_dense(request, "mask", params->mask, params->mask_kind, problem,
+                       &problem->masks[ATTNI_MASK]);
+}
+
+/* Weights without the head axis that output has are averaged over it. */
+static attn_status check_outputs(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
+    const attn_tensor *weights = request->params->weights;
+    const int32_t rank = request->output->rank;
+    problem->average_weights = weights != NULL && rank > 2 && weights->rank == rank - 1;
+    const output_axes lse_axes = {
+        .heads = true, .cols = -1, .dtype = attni_score_dtype(problem->dtype)};
+    const output_axes weight_axes = {.heads = !problem->average_weights,
+                                     .cols = problem->src_len + problem->extra_cols,
+                                     .dtype = problem->dtype};
+    ATTNI_TRY(check_output_option(request, "lse", request->params->lse, problem, lse_axes,
+                                  &problem->lse));
+    return check_output_option(request, "weights", weights, problem, weight_axes,
+                               &problem->weights);
 }
 
 static attn_status check_key_lengths(const attni_sdpa_request *request,
@@ -211,8 +227,8 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
                                      attni_sdpa_problem *problem) {
     const attn_sdpa_params *params = request->params;
     ATTNI_TRY(check_numbers(params, request->option_prefix));
-    const bool has_scale = (params->flags & ATTN_SDPA_SET_SCALE) != 0;
-    const bool has_window = (params->flags & ATTN_SDPA_SET_WINDOW) != 0;
+    const bool has_scale = (params->set & ATTN_SDPA_SET_SCALE) != 0;
+    const bool has_window = (params->set & ATTN_SDPA_SET_WINDOW) != 0;
     problem->scale = has_scale ? params->scale : 1 / sqrt((double)problem->head_dim);
     if (problem->head_dim == 0) {
         /* An empty product is 0 whatever it is multiplied by. */
@@ -225,8 +241,8 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
     problem->window_left = has_window ? params->window_left : -1;
     problem->window_right = has_window ? params->window_right : -1;
     problem->normalizer = params->normalizer;
-    problem->average_weights = (params->flags & ATTN_SDPA_AVERAGE_WEIGHTS) != 0;
-    ATTNI_TRY(check_mask(request, problem));
+    problem->aligns_end = params->align_end != 0;
+    ATTNI_TRY(check_masks(request, problem));
     ATTNI_TRY(check_batch_option(request, "query_offset", params->query_offset, problem,
                                  &problem->query_offset));
     ATTNI_TRY(check_batch_option(request, "key_lengths", params->key_lengths, problem,
@@ -234,12 +250,7 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
     ATTNI_TRY(check_head_option(request, "alibi_slopes", params->alibi_slopes, problem,
                                 &problem->alibi_slopes));
     ATTNI_TRY(check_head_option(request, "sinks", params->sinks, problem, &problem->sinks));
-    const output_axes lse_axes = {.heads = true, .cols = -1};
-    const output_axes weight_axes = {.heads = !problem->average_weights,
-                                     .cols = problem->src_len + problem->extra_cols};
-    ATTNI_TRY(check_output_option(request, "lse", params->lse, problem, lse_axes, &problem->lse));
-    ATTNI_TRY(check_output_option(request, "weights", params->weights, problem, weight_axes,
-                                  &problem->weights));
+    ATTNI_TRY(check_outputs(request, problem));
     if (params->report != NULL) {
         char name[NAME_BYTES];
         ATTNI_TRY(attni_struct_check_output(option_name(request, "report", name), params->report,

@@ -115,7 +115,7 @@ static void lay_out(const attni_sdpa_problem *problem, attni_sdpa_plan *plan) {
 
 static attn_status make_blas_plan(const attn_context *context, const attni_sdpa_problem *problem,
                                   attni_sdpa_plan *plan) {
-    plan->gemm = attni_context_gemm(context);
+    plan->gemm = attni_context_attention_gemm(context);
     plan->score_cols = problem->src_len + problem->extra_cols;
     plan->row_block = choose_row_block(problem);
     plan->packs = choose_packs(problem);

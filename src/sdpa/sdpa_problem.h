@@ -19,10 +19,10 @@
 #include "softmax/mask.h"
 #include "tensor/tensor_check.h"
 
-enum {
-    ATTNI_MAX_BATCH_AXES = ATTN_MAX_RANK - 3,
-    ATTNI_MAX_MASKS = 2 /* attn_mask and key_padding_mask */
-};
+enum { ATTNI_MAX_BATCH_AXES = ATTN_MAX_RANK - 3 };
+
+/* The dense masks of a call, in the order in which they are applied. */
+enum { ATTNI_BIAS, ATTNI_MASK, ATTNI_KEY_PADDING_MASK, ATTNI_MAX_MASKS };
 
 /* A tensor of the call on the canonical axes; strides in elements. */
 typedef struct attni_operand {
@@ -50,6 +50,7 @@ typedef struct attni_sdpa_problem {
     double scale;
     double softcap; /* 0: none */
     bool is_causal;
+    bool aligns_end; /* the last row stands at the last key */
     int64_t window_left;
     int64_t window_right;
     int32_t normalizer;
@@ -104,7 +105,12 @@ typedef struct attni_sdpa_plan {
 } attni_sdpa_plan;
 
 /* Bits of attni_sdpa_plan.packs. */
-enum { ATTNI_PACKS_QUERY = 1, ATTNI_PACKS_KEY = 2, ATTNI_PACKS_VALUE = 4, ATTNI_PACKS_OUTPUT = 8 };
+enum {
+    ATTNI_PACKS_QUERY = ATTN_SDPA_PACK_QUERY,
+    ATTNI_PACKS_KEY = ATTN_SDPA_PACK_KEY,
+    ATTNI_PACKS_VALUE = ATTN_SDPA_PACK_VALUE,
+    ATTNI_PACKS_OUTPUT = ATTN_SDPA_PACK_OUTPUT
+};
 
 /* sdpa_options.c: reads the caller's struct of any version into today's. `name` is the argument,
  * for messages. */

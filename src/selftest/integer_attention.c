@@ -86,7 +86,7 @@ static attn_status attend(attn_context *context, const struct attention_case *sh
         .struct_size = sizeof params,
         .flags = ATTN_SDPA_SET_SCALE | ATTN_SDPA_ENABLE_GQA,
         .scale = 1,
-        .normalizer = ATTN_NORMALIZER_NONE,
+        .normalizer = ATTN_NORMALIZER_LINEAR,
     };
     if (shape->has_options) {
         params.flags |= ATTN_SDPA_SET_WINDOW;

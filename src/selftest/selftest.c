@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/blas_library.h"
+#include "base/versioned_struct.h"
 #include "context/thread_pool.h"
 #include "selftest/known_results.h"
 
@@ -44,8 +45,8 @@ static bool calls_blas(const attn_context *context, int32_t dtype) {
     const bool is_float32 = dtype == ATTN_DTYPE_FLOAT32;
     const int32_t engine = attni_context_engine(context);
     const bool has_engine = is_float32 ? engine == ATTN_ENGINE_BLAS : engine != ATTN_ENGINE_FUSED;
-    return attni_context_gemm(context) == ATTN_GEMM_BLAS &&
-           (has_engine || attni_context_demands_gemm(context)) &&
+    return ((has_engine && attni_context_attention_gemm(context) == ATTN_GEMM_BLAS) ||
+            attni_context_projection_gemm(context) == ATTN_GEMM_BLAS) &&
            !(is_float32 && attni_blas_may_stray_in_float32());
 }
 
@@ -128,8 +129,7 @@ static attn_status run_concurrently(attn_context *context) {
 /* ---- one after the other ---- */
 
 typedef struct selftest_run {
-    attn_selftest_visit visit;
-    void *state;
+    attn_selftest_params params;
     caller_outcome first_failure; /* the first wrong result, if there is one */
 } selftest_run;
 
@@ -144,15 +144,18 @@ static void note(selftest_run *run, const char *name, attn_status status) {
         run->first_failure.status = status;
         memcpy(run->first_failure.detail, detail, sizeof detail);
     }
-    if (run->visit != NULL) {
-        run->visit(run->state, name, status, detail);
+    if (run->params.visit != NULL) {
+        run->params.visit(run->params.visit_state, name, status, detail);
     }
 }
 
-attn_status attn_selftest(attn_context *context, attn_selftest_visit visit, void *state) {
+attn_status attn_selftest(attn_context *context, const attn_selftest_params *params) {
     attni_error_clear();
+    selftest_run run = {0};
+    ATTNI_TRY(attni_struct_read("params", params,
+                                ATTNI_BYTES_THROUGH(attn_selftest_params, visit_state),
+                                sizeof run.params, &run.params));
     ATTNI_TRY(attni_context_resolve(context, &context));
-    selftest_run run = {.visit = visit, .state = state};
     for (int i = 0; i < CHECKS; ++i) {
         if (applies(context, &checks[i])) {
             const attni_selftest_forms all = {0, 1};

@@ -8,16 +8,13 @@
 
 #include <attention/softmax.h>
 
+#include "base/option_check.h"
 #include "kernels/tile_kernels.h"
 #include "tensor/element.h"
 
 attn_status attni_mask_check_kind(const char *name, const attn_tensor *mask, int32_t kind,
                                   int32_t score_dtype) {
-    if (kind < ATTN_MASK_NONE || kind > ATTN_MASK_BOOL_EXCLUDE) {
-        return attni_fail(ATTN_ERROR_VALUE,
-                          "%s_kind: expected a value of enum attn_mask_kind, got %d", name,
-                          (int)kind);
-    }
+    ATTNI_TRY(attni_check_choice(name, "_kind", kind, ATTN_MASK_BOOL_EXCLUDE, "enum attn_mask_kind"));
     if (mask == NULL) {
         return kind == ATTN_MASK_NONE
                    ? ATTN_OK

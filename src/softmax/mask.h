@@ -5,7 +5,8 @@
  * What the three kinds mean for a score s at (i, j), as an executable specification; `excluded` is
  * what the normaliser turns into weight 0:
  *
- *     ADDITIVE      s = mask[i, j] == -inf ? excluded : s + mask[i, j]
+ *     ADDITIVE      s = mask[i, j] == -inf ? excluded : s + mask[i, j]; where both are finite, the
+ *                   largest number of its sign if the sum is not
  *     BOOL_INCLUDE  s = mask[i, j] ? s : excluded
  *     BOOL_EXCLUDE  s = mask[i, j] ? excluded : s
  *

@@ -9,7 +9,7 @@
 #include <attention/sdpa.h>
 
 double attni_excluded_score(int32_t normalizer) {
-    return normalizer == ATTN_NORMALIZER_NONE ? 0.0 : -(double)INFINITY;
+    return normalizer == ATTN_NORMALIZER_LINEAR ? 0.0 : -(double)INFINITY;
 }
 
 static double row_max(const attni_row_kernels *kernels, const attni_row *row) {
@@ -71,7 +71,7 @@ attni_row_result attni_normalize_row(const attni_row_kernels *kernels, int32_t n
     switch (normalizer) {
     case ATTN_NORMALIZER_SIGMOID:
         return sigmoid_row(kernels, row);
-    case ATTN_NORMALIZER_NONE:
+    case ATTN_NORMALIZER_LINEAR:
         return plain_row(kernels, row);
     default:
         return softmax_row(kernels, row, sink);

@@ -7,6 +7,7 @@
 #include <attention/sdpa.h>
 
 #include "base/checked_size.h"
+#include "base/option_check.h"
 #include "base/versioned_struct.h"
 #include "base/workspace.h"
 #include "context/context.h"
@@ -20,6 +21,9 @@ enum {
     ITEM_ELEMENTS = 16384 /* elements of an item at least: less is not worth waking a thread for */
 };
 
+/* The tensors of a call: the outputs, then the inputs. */
+enum { NUM_OUTPUTS = 2, NUM_TENSORS = 5 };
+
 /* A checked call. The row axes are input's without its last. */
 typedef struct softmax_problem {
     attn_tensor input;
@@ -32,6 +36,7 @@ typedef struct softmax_problem {
     int32_t row_rank;
     int64_t num_rows;
     int64_t num_cols;
+    attni_argument tensors[NUM_TENSORS]; /* as the caller gave them, if there is data */
 } softmax_problem;
 
 typedef struct softmax_plan {
@@ -53,14 +58,12 @@ static bool is_same_view(const attn_tensor *a, const attn_tensor *b) {
 static attn_status check_options(const attn_softmax_params *params, const attni_axis *axes,
                                  attni_data_rule data_rule, softmax_problem *problem) {
     const attn_tensor *input = &problem->input;
-    if (params->reserved != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "reserved: expected 0, got %d", (int)params->reserved);
-    }
+    ATTNI_TRY(attni_check_reserved("", params->reserved));
     ATTNI_TRY(attni_mask_check("mask", params->mask, params->mask_kind, input->dtype, axes,
                                input->rank, data_rule, &problem->mask));
     if (params->lengths != NULL) {
         ATTNI_TRY(attni_check_tensor("lengths", params->lengths, data_rule));
-        ATTNI_TRY(attni_check_dtype("lengths", params->lengths, ATTN_DTYPE_INT64));
+        ATTNI_TRY(attni_check_index("lengths", params->lengths));
         ATTNI_TRY(attni_broadcast_strides("lengths", params->lengths, axes, problem->row_rank,
                                           problem->length_strides));
     }
@@ -78,14 +81,24 @@ static attn_status check_options(const attn_softmax_params *params, const attni_
     return ATTN_OK;
 }
 
-static attn_status check_overlap(const attn_softmax_params *params, const attn_tensor *input,
-                                 const attn_tensor *output) {
-    const attni_argument outputs[] = {{"output", output}, {"lse", params->lse}};
-    const attni_argument inputs[] = {{"input", is_same_view(input, output) ? NULL : input},
-                                     {"mask", params->mask},
-                                     {"lengths", params->lengths}};
-    ATTNI_TRY(attni_check_outputs(outputs, 2, inputs, 3));
-    return attni_check_disjoint("lse", params->lse, "input", input);
+static void list_tensors(const attn_softmax_params *params, const attn_tensor *input,
+                         const attn_tensor *output, attni_argument tensors[NUM_TENSORS]) {
+    const attni_argument all[NUM_TENSORS] = {{"output", output},
+                                             {"lse", params->lse},
+                                             {"input", input},
+                                             {"mask", params->mask},
+                                             {"lengths", params->lengths}};
+    memcpy(tensors, all, sizeof all);
+}
+
+static attn_status check_overlap(const attni_argument tensors[NUM_TENSORS]) {
+    const attn_tensor *output = tensors[0].tensor;
+    const attn_tensor *input = tensors[NUM_OUTPUTS].tensor;
+    attni_argument inputs[NUM_TENSORS - NUM_OUTPUTS];
+    memcpy(inputs, tensors + NUM_OUTPUTS, sizeof inputs);
+    inputs[0].tensor = is_same_view(input, output) ? NULL : input;
+    ATTNI_TRY(attni_check_outputs(tensors, NUM_OUTPUTS, inputs, NUM_TENSORS - NUM_OUTPUTS));
+    return attni_check_disjoint(tensors[1].name, tensors[1].tensor, "input", input);
 }
 
 static int64_t row_length(const softmax_problem *problem, int64_t row) {
@@ -94,7 +107,7 @@ static int64_t row_length(const softmax_problem *problem, int64_t row) {
     }
     const int64_t offset =
         attni_offset_of(row, problem->row_rank, problem->input.shape, problem->length_strides);
-    return attni_read_int64(problem->lengths->data, offset);
+    return attni_read_index(problem->lengths->data, offset, problem->lengths->dtype);
 }
 
 static attn_status check(const attn_tensor *input, const attn_softmax_params *given,
@@ -121,7 +134,8 @@ static attn_status check(const attn_tensor *input, const attn_softmax_params *gi
     problem->output = attni_canonical(output);
     ATTNI_TRY(check_options(&params, axes, data_rule, problem));
     if (data_rule == ATTNI_DATA_REQUIRED) {
-        ATTNI_TRY(check_overlap(&params, input, output));
+        list_tensors(&params, input, output, problem->tensors);
+        ATTNI_TRY(check_overlap(problem->tensors));
         if (params.lengths != NULL) {
             ATTNI_TRY(attni_check_lengths("lengths", params.lengths, problem->num_cols));
         }
@@ -224,6 +238,8 @@ attn_status attn_softmax(attn_context *context, const attn_tensor *input,
     ATTNI_TRY(check(input, params, output, ATTNI_DATA_REQUIRED, &problem));
     const softmax_plan plan = make_plan(&problem);
     ATTNI_TRY(attni_workspace_check(&plan.layout, workspace, workspace_bytes));
+    ATTNI_TRY(attni_check_workspace_apart(workspace, attni_workspace_reach(&plan.layout),
+                                          problem.tensors, NUM_TENSORS));
     attni_workspace scratch;
     ATTNI_TRY(attni_workspace_acquire(&plan.layout, attni_context_allocator(context), workspace,
                                       &scratch));

@@ -58,6 +58,16 @@ static inline int64_t attni_read_int64(const char *data, int64_t offset) {
     return value;
 }
 
+/* Element `offset` of int64 or int32 data. */
+static inline int64_t attni_read_index(const char *data, int64_t offset, int32_t dtype) {
+    if (dtype == ATTN_DTYPE_INT64) {
+        return attni_read_int64(data, offset);
+    }
+    int32_t value;
+    memcpy(&value, data + offset * (int64_t)sizeof value, sizeof value);
+    return value;
+}
+
 /* Element `offset` of float32 or float64 data. */
 static inline double attni_read_real(const char *data, int64_t offset, int32_t dtype) {
     if (dtype == ATTN_DTYPE_FLOAT32) {

@@ -5,12 +5,8 @@
 #include <attention/tensor.h>
 
 #include "base/checked_size.h"
+#include "tensor/element.h"
 #include "tensor/tensor_check.h"
-
-size_t attn_dtype_size_bytes(int32_t dtype) {
-    static const size_t sizes[] = {0, sizeof(float), sizeof(double), 1, sizeof(int64_t)};
-    return dtype >= 0 && dtype <= ATTN_DTYPE_INT64 ? sizes[dtype] : 0;
-}
 
 /* Checks everything but data and copies `candidate` to *tensor. */
 static attn_status publish(const attn_tensor *candidate, attn_tensor *tensor) {
@@ -171,6 +167,33 @@ attn_status attn_tensor_slice(const attn_tensor *tensor, int32_t axis, int64_t s
     if (length > 0 && tensor->data != NULL) {
         result.data = (char *)tensor->data +
                       start * tensor->strides[at] * (int64_t)attn_dtype_size_bytes(tensor->dtype);
+    }
+    *view = result;
+    return ATTN_OK;
+}
+
+attn_status attn_tensor_select(const attn_tensor *tensor, int32_t axis, int64_t index,
+                               attn_tensor *view) {
+    attni_error_clear();
+    ATTNI_TRY(start_view(tensor, view));
+    int32_t at = 0;
+    ATTNI_TRY(resolve_axis("axis", tensor, axis, &at));
+    if (index < 0 || index >= tensor->shape[at]) {
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "index: expected a position within axis %d of length %lld, got %lld",
+                          (int)at, (long long)tensor->shape[at], (long long)index);
+    }
+    attn_tensor result = *tensor;
+    result.rank = tensor->rank - 1;
+    for (int32_t kept = at; kept < result.rank; ++kept) {
+        result.shape[kept] = tensor->shape[kept + 1];
+        result.strides[kept] = tensor->strides[kept + 1];
+    }
+    result.shape[result.rank] = 0;
+    result.strides[result.rank] = 0;
+    if (tensor->data != NULL) {
+        result.data = (char *)tensor->data + index * attni_stride(tensor, at) *
+                                                 (int64_t)attn_dtype_size_bytes(tensor->dtype);
     }
     *view = result;
     return ATTN_OK;

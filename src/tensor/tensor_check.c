@@ -10,10 +10,7 @@
 #include "base/checked_size.h"
 #include "tensor/element.h"
 
-const char *attni_dtype_name(int32_t dtype) {
-    static const char *const names[] = {"invalid", "float32", "float64", "bool", "int64"};
-    return dtype >= 0 && dtype <= ATTN_DTYPE_INT64 ? names[dtype] : "unknown";
-}
+enum { DTYPE_TEXT_BYTES = 32 };
 
 /* Appends to `text` and returns the new length, which never passes the end. */
 static size_t append_axis(char *text, size_t bytes, size_t length, attni_axis axis, bool first) {
@@ -96,8 +93,7 @@ attn_status attni_check_tensor(const char *name, const attn_tensor *tensor,
         return attni_fail(ATTN_ERROR_NULL, "%s: expected a tensor, got NULL", name);
     }
     if (attn_dtype_size_bytes(tensor->dtype) == 0) {
-        return attni_fail(ATTN_ERROR_DTYPE, "%s: expected a dtype of enum attn_dtype, got %d", name,
-                          (int)tensor->dtype);
+        return attni_fail_dtype(name, tensor->dtype, "a dtype of enum attn_dtype");
     }
     ATTNI_TRY(attni_check_rank(name, tensor, 0, ATTN_MAX_RANK));
     ATTNI_TRY(attni_check_extent(name, tensor));
@@ -129,8 +125,16 @@ attn_status attni_check_dtype(const char *name, const attn_tensor *tensor, int32
     if (tensor->dtype == expected) {
         return ATTN_OK;
     }
-    return attni_fail(ATTN_ERROR_DTYPE, "%s: expected dtype %s, got %s", name,
-                      attni_dtype_name(expected), attni_dtype_name(tensor->dtype));
+    char text[DTYPE_TEXT_BYTES];
+    (void)snprintf(text, sizeof text, "dtype %s", attni_dtype_name(expected));
+    return attni_fail_dtype(name, tensor->dtype, text);
+}
+
+attn_status attni_check_index(const char *name, const attn_tensor *tensor) {
+    if (tensor->dtype == ATTN_DTYPE_INT64 || tensor->dtype == ATTN_DTYPE_INT32) {
+        return ATTN_OK;
+    }
+    return attni_fail_dtype(name, tensor->dtype, "dtype int64 or int32");
 }
 
 attn_status attni_check_float(const char *name, const attn_tensor *tensor) {
@@ -141,9 +145,9 @@ attn_status attni_check_float_option(const char *name, const attn_tensor *tensor
     if (tensor->dtype == ATTN_DTYPE_FLOAT32 || tensor->dtype == dtype) {
         return ATTN_OK;
     }
-    return attni_fail(ATTN_ERROR_DTYPE, "%s: expected dtype float32%s, got %s", name,
-                      dtype == ATTN_DTYPE_FLOAT64 ? " or float64" : "",
-                      attni_dtype_name(tensor->dtype));
+    return attni_fail_dtype(name, tensor->dtype,
+                            dtype == ATTN_DTYPE_FLOAT64 ? "dtype float32 or float64"
+                                                        : "dtype float32");
 }
 
 attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const attni_axis *axes,
@@ -189,7 +193,7 @@ attn_status attni_check_lengths(const char *name, const attn_tensor *lengths, in
     }
     for (int64_t i = 0; i < count; ++i) {
         const int64_t offset = attni_offset_of(i, view.rank, view.shape, view.strides);
-        const int64_t length = attni_read_int64(view.data, offset);
+        const int64_t length = attni_read_index(view.data, offset, view.dtype);
         if (length < 0 || length > highest) {
             return attni_fail(ATTN_ERROR_VALUE,
                               "%s: expected 0 to S=%lld, got %lld at element %lld", name,

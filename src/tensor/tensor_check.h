@@ -39,6 +39,13 @@ const char *attni_shape_text(char *text, int32_t rank, const int64_t *shape);
 
 const char *attni_dtype_name(int32_t dtype);
 
+/* What sums of a type are kept in: float64 for float64, else float32. */
+int32_t attni_score_dtype(int32_t dtype);
+
+/* Says that `name` has the wrong dtype: ATTN_ERROR_DTYPE, or ATTN_ERROR_UNSUPPORTED for one that a
+ * later version may compute with. */
+attn_status attni_fail_dtype(const char *name, int32_t dtype, const char *expected);
+
 /* A valid view: not NULL, known dtype, rank 0..8, lengths >= 0, extents that fit the address space,
  * data unless empty or ignored. */
 attn_status attni_check_tensor(const char *name, const attn_tensor *tensor,
@@ -51,6 +58,9 @@ attn_status attni_check_rank(const char *name, const attn_tensor *tensor, int32_
                              int32_t highest);
 
 attn_status attni_check_dtype(const char *name, const attn_tensor *tensor, int32_t expected);
+
+/* int64 or int32. */
+attn_status attni_check_index(const char *name, const attn_tensor *tensor);
 
 /* float32 or float64. */
 attn_status attni_check_float(const char *name, const attn_tensor *tensor);
@@ -67,7 +77,7 @@ attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const
 attn_status attni_broadcast_strides(const char *name, const attn_tensor *tensor,
                                     const attni_axis *axes, int32_t count, int64_t *strides);
 
-/* Every element of an int64 tensor is a length: 0 to `highest`. Reads the data. */
+/* Every element of a tensor of indices is a length: 0 to `highest`. Reads the data. */
 attn_status attni_check_lengths(const char *name, const attn_tensor *lengths, int64_t highest);
 
 /* An output may not write an element twice. Accepts every view whose axes nest (sorted by stride,
@@ -77,6 +87,10 @@ attn_status attni_check_writable(const char *name, const attn_tensor *tensor);
 /* An output may not share memory with another tensor; either may be NULL (absent) or empty. */
 attn_status attni_check_disjoint(const char *output_name, const attn_tensor *output,
                                  const char *other_name, const attn_tensor *other);
+
+/* The bytes of a workspace that a call needs may not share memory with any of its tensors. */
+attn_status attni_check_workspace_apart(const void *workspace, size_t needed_bytes,
+                                        const attni_argument *tensors, int32_t count);
 
 /* No output may share memory with an input or another output. */
 attn_status attni_check_outputs(const attni_argument *outputs, int32_t num_outputs,

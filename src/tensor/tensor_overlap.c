@@ -119,6 +119,19 @@ attn_status attni_check_writable(const char *name, const attn_tensor *tensor) {
     return ATTN_OK;
 }
 
+attn_status attni_check_workspace_apart(const void *workspace, size_t needed_bytes,
+                                        const attni_argument *tensors, int32_t count) {
+    const attn_tensor block = {.data = (void *)(uintptr_t)workspace,
+                               .dtype = ATTN_DTYPE_BOOL,
+                               .rank = 1,
+                               .shape = {(int64_t)needed_bytes},
+                               .strides = {1}};
+    for (int32_t i = 0; i < count; ++i) {
+        ATTNI_TRY(attni_check_disjoint("workspace", &block, tensors[i].name, tensors[i].tensor));
+    }
+    return ATTN_OK;
+}
+
 attn_status attni_check_outputs(const attni_argument *outputs, int32_t num_outputs,
                                 const attni_argument *inputs, int32_t num_inputs) {
     for (int32_t i = 0; i < num_outputs; ++i) {

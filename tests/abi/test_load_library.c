@@ -30,7 +30,7 @@ static void look_up(void *library, const char *name, void *function_pointer) {
 
 /* Attention of equal rows, which is the rows again, in a context of two threads. */
 static bool call_library(void *library) {
-    attn_status (*create)(const attn_context_params *, attn_context **);
+    attn_status (*create)(const attn_context_config *, attn_context **);
     void (*destroy)(attn_context *);
     attn_status (*init)(attn_tensor *, void *, int32_t, int32_t, const int64_t *);
     attn_status (*attend)(attn_context *, const attn_tensor *, const attn_tensor *,
@@ -46,7 +46,7 @@ static bool call_library(void *library) {
         input[i] = 0.5;
         result[i] = 0;
     }
-    const attn_context_params settings = {.struct_size = sizeof settings, .num_threads = 2};
+    const attn_context_config settings = {.struct_size = sizeof settings, .num_threads = 2};
     const int64_t shape[] = {4, ROWS, COLS};
     attn_context *context = NULL;
     attn_tensor x;

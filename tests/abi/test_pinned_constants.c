@@ -54,7 +54,7 @@ static void engines_are_pinned(void **state) {
 
 static void gemms_are_pinned(void **state) {
     (void)state;
-    assert_int_equal(ATTN_GEMM_DEFAULT, 0);
+    assert_int_equal(ATTN_GEMM_AUTO, 0);
     assert_int_equal(ATTN_GEMM_BLAS, 1);
     assert_int_equal(ATTN_GEMM_NATIVE, 2);
 }
@@ -79,7 +79,7 @@ static void normalizers_are_pinned(void **state) {
     (void)state;
     assert_int_equal(ATTN_NORMALIZER_SOFTMAX, 0);
     assert_int_equal(ATTN_NORMALIZER_SIGMOID, 1);
-    assert_int_equal(ATTN_NORMALIZER_NONE, 2);
+    assert_int_equal(ATTN_NORMALIZER_LINEAR, 2);
 }
 
 static void switches_are_pinned(void **state) {

@@ -56,18 +56,18 @@ static void tensor_layout_is_pinned(void **state) {
 static void context_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_context_params, 72),
-        OFFSET(attn_context_params, struct_size, 0),
-        OFFSET(attn_context_params, num_threads, 8),
-        OFFSET(attn_context_params, engine, 12),
-        OFFSET(attn_context_params, gemm, 16),
-        OFFSET(attn_context_params, reserved, 20),
-        OFFSET(attn_context_params, kernels, 24),
-        OFFSET(attn_context_params, parallel_for, 32),
-        OFFSET(attn_context_params, parallel_for_state, 40),
-        OFFSET(attn_context_params, allocate, 48),
-        OFFSET(attn_context_params, deallocate, 56),
-        OFFSET(attn_context_params, allocator_state, 64),
+        SIZE(attn_context_config, 72),
+        OFFSET(attn_context_config, struct_size, 0),
+        OFFSET(attn_context_config, num_threads, 8),
+        OFFSET(attn_context_config, engine, 12),
+        OFFSET(attn_context_config, gemm, 16),
+        OFFSET(attn_context_config, reserved, 20),
+        OFFSET(attn_context_config, kernels, 24),
+        OFFSET(attn_context_config, parallel_for, 32),
+        OFFSET(attn_context_config, parallel_for_state, 40),
+        OFFSET(attn_context_config, allocate, 48),
+        OFFSET(attn_context_config, deallocate, 56),
+        OFFSET(attn_context_config, allocator_state, 64),
     };
     ASSERT_NUMBERS(numbers);
 }

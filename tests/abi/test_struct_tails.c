@@ -156,7 +156,7 @@ static const attn_mha_config valid_config = {
 
 /* Read by the library. */
 static const tail_case options[] = {
-    {"attn_context_create", "params", STRUCT(attn_context_params, 72), .call = call_context_create},
+    {"attn_context_create", "params", STRUCT(attn_context_config, 72), .call = call_context_create},
     {"attn_softmax", "params", STRUCT(attn_softmax_params, 40), .call = call_softmax},
     {"attn_softmax_workspace_bytes", "params", STRUCT(attn_softmax_params, 40),
      .call = call_softmax_workspace_bytes},

@@ -14,7 +14,7 @@
 #include "counting_allocator.h"
 
 static attni_allocator allocator_of(counting_allocator *counting) {
-    attn_context_params params = {0};
+    attn_context_config params = {0};
     counting_allocator_init(counting);
     counting_allocator_use(counting, &params);
     return (attni_allocator){params.allocate, params.deallocate, params.allocator_state};

@@ -58,7 +58,7 @@ int mixed_calls_count(void) {
 }
 
 attn_context *mixed_context(int32_t num_threads, int32_t engine) {
-    const attn_context_params settings = {.struct_size = sizeof settings,
+    const attn_context_config settings = {.struct_size = sizeof settings,
                                           .num_threads = num_threads,
                                           .engine = engine,
                                           .gemm = ATTN_GEMM_NATIVE};

@@ -92,8 +92,8 @@ static int32_t refuse(void *state, int64_t count, task_function task, void *data
     return use->answer != 0 ? use->answer : run_inline(state, count, task, data);
 }
 
-static attn_context *context_with(attn_parallel_for parallel_for, pool_use *use) {
-    const attn_context_params settings = {.struct_size = sizeof settings,
+static attn_context *context_with(attn_parallel_for_fn parallel_for, pool_use *use) {
+    const attn_context_config settings = {.struct_size = sizeof settings,
                                           .num_threads = 3,
                                           .gemm = ATTN_GEMM_NATIVE,
                                           .parallel_for = parallel_for,
@@ -103,7 +103,7 @@ static attn_context *context_with(attn_parallel_for parallel_for, pool_use *use)
     return context;
 }
 
-static const attn_parallel_for functions[] = {run_inline, run_in_reverse, run_late,
+static const attn_parallel_for_fn functions[] = {run_inline, run_in_reverse, run_late,
                                               run_on_three_threads};
 enum { NUM_FUNCTIONS = sizeof functions / sizeof functions[0] };
 

@@ -83,7 +83,7 @@ static void start_threads(void) {
 }
 
 static attn_context *context_with(ledger *counts) {
-    const attn_context_params params = {.struct_size = sizeof params,
+    const attn_context_config params = {.struct_size = sizeof params,
                                         .num_threads = 2,
                                         .allocate = allocate,
                                         .deallocate = deallocate,

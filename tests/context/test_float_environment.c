@@ -172,7 +172,7 @@ static void calls_are_bounded_and_leave_the_settings(void **state) {
 static bool make_and_ask(void) {
     const attn_mha_config config = {
         .struct_size = sizeof config, .embed_dim = MIXED_EMBED, .num_heads = MIXED_HEADS};
-    const attn_context_params settings = {.struct_size = sizeof settings, .num_threads = 2};
+    const attn_context_config settings = {.struct_size = sizeof settings, .num_threads = 2};
     attn_context_info info = {.struct_size = sizeof info};
     attn_context *context = NULL;
     attn_mha *layer = NULL;

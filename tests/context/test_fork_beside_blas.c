@@ -138,7 +138,7 @@ static void process_may_fork_while_its_threads_are_inside_blas(void **state) {
 static int prepare(void **state) {
     (void)state;
     static const int64_t shape[] = {HEADS, LENGTH, HEAD_DIM};
-    const attn_context_params settings = {.struct_size = sizeof settings, .num_threads = 1};
+    const attn_context_config settings = {.struct_size = sizeof settings, .num_threads = 1};
     attn_context_info info = {.struct_size = sizeof info};
     attn_tensor x;
     assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);

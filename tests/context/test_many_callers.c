@@ -74,7 +74,7 @@ static void *call_again_and_again(void *data) {
 
 /* Whether a fresh context and a fresh layer, used once each, give the lone caller's bits. */
 static bool fresh_ones_work(int round, void *memory) {
-    const attn_context_params settings = {
+    const attn_context_config settings = {
         .struct_size = sizeof settings, .num_threads = 1 + round % 3, .gemm = ATTN_GEMM_NATIVE};
     const attn_mha_config config = {
         .struct_size = sizeof config, .embed_dim = MIXED_EMBED, .num_heads = MIXED_HEADS};
@@ -131,7 +131,7 @@ static void many_callers_get_the_bits_of_a_lone_one(void **state) {
 /* In a child: every call once, with the context given and with a new one. */
 static int count_mismatches_of_child(attn_context *inherited) {
     static char memory[MIXED_MOST_BYTES];
-    const attn_context_params settings = {.struct_size = sizeof settings,
+    const attn_context_config settings = {.struct_size = sizeof settings,
                                           .num_threads = threads_beside_fork(),
                                           .gemm = ATTN_GEMM_NATIVE};
     attn_context *own = NULL;
@@ -178,7 +178,7 @@ static void skip_if_emulated(void) {
 /* With its threads running: what the sanitizers do when one starts is, like memory, not for fork. */
 static attn_context *context_for_fork(void) {
     static char memory[MIXED_MOST_BYTES];
-    const attn_context_params settings = {.struct_size = sizeof settings,
+    const attn_context_config settings = {.struct_size = sizeof settings,
                                           .num_threads = 3,
                                           .gemm = ATTN_GEMM_NATIVE,
                                           .allocate = allocate_alone,
@@ -259,7 +259,7 @@ static void child_of_a_process_that_starts_its_threads_computes(void **state) {
     (void)state;
     skip_if_emulated();
     turnstile at = {.is_shut = true, .forker = pthread_self()};
-    const attn_context_params settings = {.struct_size = sizeof settings,
+    const attn_context_config settings = {.struct_size = sizeof settings,
                                           .num_threads = 2,
                                           .gemm = ATTN_GEMM_NATIVE,
                                           .allocate = allocate_behind_turnstile,

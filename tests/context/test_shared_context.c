@@ -82,7 +82,7 @@ static void *call_many_times(void *data) {
 static shared *share(int32_t gemm, int32_t num_threads) {
     shared *with = calloc(1, sizeof *with);
     assert_non_null(with);
-    const attn_context_params settings = {
+    const attn_context_config settings = {
         .struct_size = sizeof settings, .num_threads = num_threads, .gemm = gemm};
     const attn_mha_config config = {
         .struct_size = sizeof config, .embed_dim = EMBED, .num_heads = HEADS};
@@ -165,7 +165,7 @@ static void contexts_come_and_go_while_others_compute(void **state) {
     float *out = malloc(LONGEST * EMBED * sizeof *out);
     assert_non_null(out);
     for (int i = 0; i < 20; ++i) {
-        const attn_context_params settings = {
+        const attn_context_config settings = {
             .struct_size = sizeof settings, .num_threads = 2, .gemm = ATTN_GEMM_NATIVE};
         attn_context *other;
         assert_int_equal(attn_context_create(&settings, &other), ATTN_OK);

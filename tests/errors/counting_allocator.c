@@ -72,7 +72,7 @@ static void deallocate(void *state, void *memory, size_t bytes) {
     pthread_mutex_unlock(&allocator->mutex);
 }
 
-void counting_allocator_use(counting_allocator *allocator, attn_context_params *params) {
+void counting_allocator_use(counting_allocator *allocator, attn_context_config *params) {
     params->allocate = allocate;
     params->deallocate = deallocate;
     params->allocator_state = allocator;

@@ -40,6 +40,6 @@ void counting_allocator_init(counting_allocator *allocator);
 void counting_allocator_fail(counting_allocator *allocator, int64_t n, bool keeps_failing);
 
 /* Puts the allocator into a context's settings. */
-void counting_allocator_use(counting_allocator *allocator, attn_context_params *params);
+void counting_allocator_use(counting_allocator *allocator, attn_context_config *params);
 
 #endif

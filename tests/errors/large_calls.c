@@ -67,7 +67,7 @@ const large_call large_calls[] = {
 const size_t num_large_calls = sizeof large_calls / sizeof large_calls[0];
 
 void large_call_expect(const large_call *call, float *output) {
-    const attn_context_params params = {.struct_size = sizeof params,
+    const attn_context_config params = {.struct_size = sizeof params,
                                         .num_threads = 1,
                                         .engine = call->engine,
                                         .gemm = ATTN_GEMM_NATIVE};

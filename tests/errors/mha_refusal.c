@@ -90,7 +90,7 @@ void mha_refusal_add(refusal_suite *suite, const mha_refusal *table, size_t coun
 
 static int make_context_and_layer(void **state) {
     (void)state;
-    const attn_context_params params = {.struct_size = sizeof params, .num_threads = 2};
+    const attn_context_config params = {.struct_size = sizeof params, .num_threads = 2};
     refusal_assert_ok("attn_context_create", attn_context_create(&params, &mha_refusal_context));
     mha_layer_create(&mha_refusal_layer, mha_refusal_context);
     return 0;

@@ -94,7 +94,7 @@ void sdpa_refusal_add(refusal_suite *suite, const sdpa_refusal *table, size_t co
 }
 
 int sdpa_refusal_main(const refusal_suite *suite, const char *name) {
-    const attn_context_params params = {.struct_size = sizeof params, .num_threads = 2};
+    const attn_context_config params = {.struct_size = sizeof params, .num_threads = 2};
     if (attn_context_create(&params, &sdpa_refusal_context) != ATTN_OK) {
         print_error("%s\n", attn_last_error());
         return 1;

@@ -33,7 +33,7 @@ static void believe(bool present, int callers, const char *whats_wrong) {
 }
 
 static attn_context *context_of(int32_t engine, int32_t gemm) {
-    const attn_context_params params = {
+    const attn_context_config params = {
         .struct_size = sizeof params, .num_threads = 1, .engine = engine, .gemm = gemm};
     attn_context *context;
     refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
@@ -52,7 +52,7 @@ static void context_says_whether_there_is_a_blas_and_a_serial_one(void **state) 
                  {true, 64, ATTN_GEMM_BLAS, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
         believe(cases[i].present, cases[i].callers, NULL);
-        attn_context *context = context_of(ATTN_ENGINE_AUTO, ATTN_GEMM_DEFAULT);
+        attn_context *context = context_of(ATTN_ENGINE_AUTO, ATTN_GEMM_AUTO);
         attn_context_info info = {.struct_size = sizeof info};
         refusal_assert_ok("attn_context_describe", attn_context_describe(context, &info));
         assert_int_equal(info.gemm, cases[i].gemm);
@@ -64,7 +64,7 @@ static void context_says_whether_there_is_a_blas_and_a_serial_one(void **state) 
 static void context_without_a_blas_refuses_to_demand_it(void **state) {
     (void)state;
     believe(false, 1, NULL);
-    const attn_context_params params = {.struct_size = sizeof params, .gemm = ATTN_GEMM_BLAS};
+    const attn_context_config params = {.struct_size = sizeof params, .gemm = ATTN_GEMM_BLAS};
     attn_context *context = (attn_context *)(uintptr_t)&params;
     refusal_assert("attn_context_create", attn_context_create(&params, &context),
                    ATTN_ERROR_UNSUPPORTED,
@@ -77,7 +77,7 @@ static const char line[] = "gemm: the BLAS found at run time cannot be used: it 
 static void attention_by_a_blas_that_cannot_be_used_is_refused(void **state) {
     (void)state;
     believe(true, 1, "it is made up");
-    attn_context *context = context_of(ATTN_ENGINE_BLAS, ATTN_GEMM_DEFAULT);
+    attn_context *context = context_of(ATTN_ENGINE_BLAS, ATTN_GEMM_AUTO);
     sdpa_fixture fixture;
     sdpa_fixture_prepare(&fixture, context);
     size_t bytes = 77;
@@ -95,7 +95,7 @@ static void layer_is_refused_where_it_must_use_such_a_blas(void **state) {
     static const struct {
         int32_t gemm;
         attn_status status;
-    } cases[] = {{ATTN_GEMM_BLAS, ATTN_ERROR_BLAS}, {ATTN_GEMM_DEFAULT, ATTN_OK}};
+    } cases[] = {{ATTN_GEMM_BLAS, ATTN_ERROR_BLAS}, {ATTN_GEMM_AUTO, ATTN_OK}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
         attn_context *context = context_of(ATTN_ENGINE_FUSED, cases[i].gemm);
         mha_layer layer;

@@ -30,7 +30,7 @@ static void deallocate(void *state, void *memory, size_t bytes) {
 
 typedef struct context_refusal {
     const char *name;
-    attn_context_params params; /* struct_size 0: today's */
+    attn_context_config params; /* struct_size 0: today's */
     attn_status status;
     const char *line;
 } context_refusal;
@@ -89,14 +89,14 @@ static const context_refusal refused[] = {
      .status = ATTN_ERROR_VALUE,
      .line = "allocate: expected allocate and deallocate together, got only the other"},
     {.name = "struct_size_below_first_release_is_refused",
-     .params = {.struct_size = sizeof(attn_context_params) - 1},
+     .params = {.struct_size = sizeof(attn_context_config) - 1},
      .status = ATTN_ERROR_VALUE,
      .line = "params.struct_size: expected at least ..."},
 };
 
 static void test_refusal(void **state) {
     const context_refusal *entry = *state;
-    attn_context_params params = entry->params;
+    attn_context_config params = entry->params;
     if (params.struct_size == 0) {
         params.struct_size = sizeof params;
     }
@@ -106,14 +106,14 @@ static void test_refusal(void **state) {
     assert_null(context);
     refusal_assert("attn_context_create", attn_context_create(&params, NULL), ATTN_ERROR_NULL,
                    "context: expected a place for the result, got NULL");
-    const attn_context_params valid = {.struct_size = sizeof valid};
+    const attn_context_config valid = {.struct_size = sizeof valid};
     refusal_assert_ok("attn_context_create", attn_context_create(&valid, &context));
     attn_context_destroy(context);
 }
 
 static void struct_size_zero_is_refused(void **state) {
     (void)state;
-    const attn_context_params params = {.num_threads = 1};
+    const attn_context_config params = {.num_threads = 1};
     attn_context *context;
     refusal_assert("attn_context_create", attn_context_create(&params, &context), ATTN_ERROR_VALUE,
                    refusal_size_line("params", sizeof params, 0));
@@ -123,8 +123,8 @@ static void struct_size_zero_is_refused(void **state) {
 static void newer_struct_is_accepted_until_it_asks_for_more(void **state) {
     (void)state;
     union {
-        attn_context_params known;
-        unsigned char bytes[sizeof(attn_context_params) + 24];
+        attn_context_config known;
+        unsigned char bytes[sizeof(attn_context_config) + 24];
     } newer;
     memset(&newer, 0, sizeof newer);
     newer.known.struct_size = sizeof newer;
@@ -142,8 +142,8 @@ static void newer_struct_is_accepted_until_it_asks_for_more(void **state) {
 /* allocator_state is the last field of release 0.1. */
 static void struct_of_first_release_is_accepted(void **state) {
     (void)state;
-    const attn_context_params params = {
-        .struct_size = offsetof(attn_context_params, allocator_state) + sizeof(void *),
+    const attn_context_config params = {
+        .struct_size = offsetof(attn_context_config, allocator_state) + sizeof(void *),
         .allocate = allocate,
         .deallocate = deallocate};
     attn_context *context;
@@ -157,11 +157,11 @@ static void gemm_blas_is_refused_without_blas(void **state) {
     (void)state;
     attn_context_info info = {.struct_size = sizeof info};
     attn_context *context;
-    const attn_context_params defaults = {.struct_size = sizeof defaults};
+    const attn_context_config defaults = {.struct_size = sizeof defaults};
     refusal_assert_ok("attn_context_create", attn_context_create(&defaults, &context));
     refusal_assert_ok("attn_context_describe", attn_context_describe(context, &info));
     attn_context_destroy(context);
-    const attn_context_params params = {.struct_size = sizeof params, .gemm = ATTN_GEMM_BLAS};
+    const attn_context_config params = {.struct_size = sizeof params, .gemm = ATTN_GEMM_BLAS};
     const attn_status status = attn_context_create(&params, &context);
     if (strcmp(info.blas, "none") == 0) {
         refusal_assert("attn_context_create", status, ATTN_ERROR_UNSUPPORTED,
@@ -201,7 +201,7 @@ static void describe_leaves_unknown_fields_alone(void **state) {
     refusal_fill(&newer, sizeof newer);
     newer.known.struct_size = sizeof newer;
     attn_context *context;
-    const attn_context_params params = {.struct_size = sizeof params, .num_threads = 3};
+    const attn_context_config params = {.struct_size = sizeof params, .num_threads = 3};
     refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
     refusal_assert_ok("attn_context_describe", attn_context_describe(context, &newer.known));
     assert_int_equal(newer.known.struct_size, sizeof newer);

@@ -126,7 +126,7 @@ static const mha_refusal wrong_options[] = {
      .line = "attention.sinks: expected NULL unless the normalizer is softmax"},
     {.name = "attention_lse_without_normalizer_is_refused",
      .links = {MHA_ATTENTION_LSE},
-     .attention = {.normalizer = ATTN_NORMALIZER_NONE},
+     .attention = {.normalizer = ATTN_NORMALIZER_LINEAR},
      .status = ATTN_ERROR_VALUE,
      .line = "attention.lse: expected NULL unless the normalizer is softmax"},
     {.name = "attention_length_negative_is_refused",

@@ -148,7 +148,7 @@ static attn_tensor values_of(const attn_mha *layer, const char *parameter) {
 }
 
 static attn_mha *counting_layer_of(counting_allocator *allocator, const attn_mha_config *given) {
-    attn_context_params settings = {.struct_size = sizeof settings};
+    attn_context_config settings = {.struct_size = sizeof settings};
     counting_allocator_use(allocator, &settings);
     attn_context *context;
     refusal_assert_ok("attn_context_create", attn_context_create(&settings, &context));

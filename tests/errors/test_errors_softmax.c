@@ -400,7 +400,7 @@ static const struct CMUnitTest single_tests[] = {
 
 int main(void) {
     static refusal_suite suite;
-    const attn_context_params params = {.struct_size = sizeof params, .num_threads = 2};
+    const attn_context_config params = {.struct_size = sizeof params, .num_threads = 2};
     if (attn_context_create(&params, &test_context) != ATTN_OK) {
         print_error("%s\n", attn_last_error());
         return 1;

@@ -51,7 +51,7 @@ static void nothing(fault_scene *scene) {
 
 /* Making a context, whose allocator it is from the first byte. */
 static attn_status run_context_create(fault_scene *scene) {
-    attn_context_params params = {.struct_size = sizeof params, .num_threads = 1};
+    attn_context_config params = {.struct_size = sizeof params, .num_threads = 1};
     counting_allocator_use(&scene->allocator, &params);
     return attn_context_create(&params, &scene->made_context);
 }
@@ -298,7 +298,7 @@ static bool run_with_fault(const fault_scenario *scenario, int64_t n, bool keeps
     memset(&scene, 0, sizeof scene);
     counting_allocator *allocator = &scene.allocator;
     counting_allocator_init(allocator);
-    attn_context_params params = {.struct_size = sizeof params,
+    attn_context_config params = {.struct_size = sizeof params,
                                   .num_threads = scenario->num_threads};
     counting_allocator_use(allocator, &params);
     refusal_assert_ok("attn_context_create", attn_context_create(&params, &scene.context));
@@ -362,7 +362,7 @@ static void calls_with_workspace_never_allocate(void **state) {
     for (int32_t num_threads = 1; num_threads <= 2; ++num_threads) {
         memset(&scene, 0, sizeof scene);
         counting_allocator_init(&scene.allocator);
-        attn_context_params params = {.struct_size = sizeof params, .num_threads = num_threads};
+        attn_context_config params = {.struct_size = sizeof params, .num_threads = num_threads};
         counting_allocator_use(&scene.allocator, &params);
         refusal_assert_ok("attn_context_create", attn_context_create(&params, &scene.context));
         refusal_assert_ok("attn_sdpa", run_large_sdpa(&scene)); /* the threads run from here on */
@@ -395,7 +395,7 @@ static void layer_outlives_its_context(void **state) {
     static fault_scene scene;
     memset(&scene, 0, sizeof scene);
     counting_allocator_init(&scene.allocator);
-    attn_context_params params = {.struct_size = sizeof params, .num_threads = 1};
+    attn_context_config params = {.struct_size = sizeof params, .num_threads = 1};
     counting_allocator_use(&scene.allocator, &params);
     refusal_assert_ok("attn_context_create", attn_context_create(&params, &scene.context));
     prepare_layer(&scene);

@@ -40,7 +40,7 @@ static void call_without_threads_writes_nothing(void **state) {
     static float output[LARGE_ROWS * LARGE_COLS];
     threads_left = -1;
     large_call_expect(call, expected);
-    const attn_context_params params = {.struct_size = sizeof params,
+    const attn_context_config params = {.struct_size = sizeof params,
                                         .num_threads = NUM_THREADS,
                                         .engine = call->engine,
                                         .gemm = ATTN_GEMM_NATIVE};
@@ -63,7 +63,7 @@ static void call_without_threads_writes_nothing(void **state) {
 static void selftest_without_threads_says_so_and_passes_later(void **state) {
     (void)state;
     enum { CALLERS = 4 };
-    const attn_context_params params = {
+    const attn_context_config params = {
         .struct_size = sizeof params, .num_threads = 1, .gemm = ATTN_GEMM_NATIVE};
     attn_context *context;
     refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
@@ -81,7 +81,7 @@ static void selftest_without_threads_says_so_and_passes_later(void **state) {
 static void context_without_a_mutex_is_refused_and_leaves_nothing(void **state) {
     (void)state;
     counting_allocator allocator;
-    attn_context_params params = {.struct_size = sizeof params};
+    attn_context_config params = {.struct_size = sizeof params};
     attn_context *context = (attn_context *)&params;
     counting_allocator_init(&allocator);
     counting_allocator_use(&allocator, &params);

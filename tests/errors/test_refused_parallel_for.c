@@ -29,7 +29,7 @@ static void every_refusal_is_reported(void **state) {
     static float output[LARGE_ROWS * LARGE_COLS];
     large_call_expect(call, expected);
     moody_pool pool = {0};
-    const attn_context_params params = {.struct_size = sizeof params,
+    const attn_context_config params = {.struct_size = sizeof params,
                                         .num_threads = 3,
                                         .engine = call->engine,
                                         .gemm = ATTN_GEMM_NATIVE,

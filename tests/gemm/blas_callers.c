@@ -135,7 +135,7 @@ int main(int argc, char **argv) {
         memcpy(&sgemm, &address, sizeof sgemm);
         return address != NULL ? run_threads(kind) : 2;
     }
-    const attn_context_params settings = {.struct_size = sizeof settings,
+    const attn_context_config settings = {.struct_size = sizeof settings,
                                           .num_threads = 1,
                                           .engine = ATTN_ENGINE_BLAS,
                                           .gemm = ATTN_GEMM_BLAS};

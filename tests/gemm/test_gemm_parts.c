@@ -106,7 +106,7 @@ enum { NUM_CONTEXTS = 4 };
 static void create_contexts(attn_context **contexts) {
     static const int32_t num_threads[NUM_CONTEXTS] = {1, 2, 3, 7};
     for (int i = 0; i < NUM_CONTEXTS; ++i) {
-        const attn_context_params params = {.struct_size = sizeof params,
+        const attn_context_config params = {.struct_size = sizeof params,
                                             .num_threads = num_threads[i]};
         assert_int_equal(attn_context_create(&params, &contexts[i]), ATTN_OK);
     }

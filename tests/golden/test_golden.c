@@ -57,7 +57,7 @@ typedef struct engine_choice {
 
 /* Adds a context to the suite. False if one that must exist cannot be made. */
 static bool make_context(golden_suite *suite, const char *kernels, const engine_choice *choice) {
-    const attn_context_params params = {.struct_size = sizeof params,
+    const attn_context_config params = {.struct_size = sizeof params,
                                         .num_threads = 2,
                                         .engine = choice->engine,
                                         .gemm = choice->gemm,
@@ -83,7 +83,7 @@ static bool make_contexts(golden_suite *suite) {
     static const engine_choice choices[] = {
         {"blas", ATTN_ENGINE_BLAS, ATTN_GEMM_BLAS},
         {"native", ATTN_ENGINE_BLAS, ATTN_GEMM_NATIVE},
-        {"fused", ATTN_ENGINE_FUSED, ATTN_GEMM_DEFAULT},
+        {"fused", ATTN_ENGINE_FUSED, ATTN_GEMM_AUTO},
     };
     enum { NUM_CHOICES = sizeof choices / sizeof choices[0] };
     for (int32_t kernel = 0; attn_kernels_name(kernel) != NULL; ++kernel) {

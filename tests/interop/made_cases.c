@@ -48,7 +48,7 @@ static const made_case cases[] = {
     {"made_sigmoid", 0, 2, 2, 5, 6, 8, 8,
      .params = {.normalizer = ATTN_NORMALIZER_SIGMOID, .is_causal = 1}, .has_weights = 1},
     {"made_linear", 0, 2, 2, 5, 6, 8, 8,
-     .params = {.flags = ATTN_SDPA_SET_SCALE, .scale = 0.125, .normalizer = ATTN_NORMALIZER_NONE}},
+     .params = {.flags = ATTN_SDPA_SET_SCALE, .scale = 0.125, .normalizer = ATTN_NORMALIZER_LINEAR}},
     {"made_float64", ATTN_DTYPE_FLOAT64, 2, 2, 5, 6, 8, 3, .has_lse = 1, .has_weights = 1},
 };
 

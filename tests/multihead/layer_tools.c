@@ -13,7 +13,7 @@
 #include "tensor/element.h"
 
 attn_mha *layer_make(counting_allocator *counting, const attn_mha_config *config) {
-    attn_context_params params = {.struct_size = sizeof params, .num_threads = 1};
+    attn_context_config params = {.struct_size = sizeof params, .num_threads = 1};
     attn_context *context;
     attn_mha *layer;
     counting_allocator_init(counting);

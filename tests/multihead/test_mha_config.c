@@ -169,7 +169,7 @@ static void described_shape_is_the_one_accepted(void **state) {
 static void create_refused_allocation_gives_no_layer(void **state) {
     (void)state;
     counting_allocator counting;
-    attn_context_params params = {.struct_size = sizeof params, .num_threads = 1};
+    attn_context_config params = {.struct_size = sizeof params, .num_threads = 1};
     attn_context *context;
     attn_mha *layer = (attn_mha *)&counting;
     counting_allocator_init(&counting);

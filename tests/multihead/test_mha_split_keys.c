@@ -39,7 +39,7 @@ static attn_tensor matrix(float *data, int64_t rows, int64_t cols) {
 }
 
 static void forward(const attn_mha *layer, int32_t engine, int64_t rows, float *output) {
-    const attn_context_params settings = {
+    const attn_context_config settings = {
         .struct_size = sizeof settings, .num_threads = 2, .engine = engine};
     attn_context *context;
     assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);

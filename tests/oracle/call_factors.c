@@ -68,7 +68,7 @@ void add_factor(factor_set *set, int number, const char *name, int num_levels,
 
 /* 1 if a context with these settings can be made. */
 static int is_supported(int32_t engine, int32_t gemm) {
-    const attn_context_params params = {
+    const attn_context_config params = {
         .struct_size = sizeof params, .engine = engine, .gemm = gemm};
     attn_context *context;
     const attn_status status = attn_context_create(&params, &context);
@@ -91,7 +91,7 @@ static int kernel_names(const char *const **names) {
 void add_run_factors(factor_set *set) {
     const char *const *kernels;
     const int num_kernels = kernel_names(&kernels);
-    const int has_fused = is_supported(ATTN_ENGINE_FUSED, ATTN_GEMM_DEFAULT);
+    const int has_fused = is_supported(ATTN_ENGINE_FUSED, ATTN_GEMM_AUTO);
     const int has_blas = is_supported(ATTN_ENGINE_AUTO, ATTN_GEMM_BLAS);
     if (!has_fused) {
         puts("engine=fused is left out: this build has no fused engine");

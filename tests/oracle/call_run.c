@@ -38,8 +38,8 @@ static void destroy_kept(void) {
 
 static attn_context *create_context(const factor_set *set, const factor_case *chosen) {
     const int kernels = chosen->level[FACTOR_KERNELS], threads = chosen->level[FACTOR_THREADS];
-    const int32_t gemms[] = {ATTN_GEMM_DEFAULT, ATTN_GEMM_NATIVE, ATTN_GEMM_BLAS};
-    const attn_context_params params = {
+    const int32_t gemms[] = {ATTN_GEMM_AUTO, ATTN_GEMM_NATIVE, ATTN_GEMM_BLAS};
+    const attn_context_config params = {
         .struct_size = sizeof params,
         .num_threads = 1 + threads,
         .engine = chosen->level[FACTOR_ENGINE],

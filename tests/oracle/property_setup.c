@@ -126,7 +126,7 @@ void random_order(random_state *random, int64_t count, int64_t *order) {
 }
 
 attn_context *native_context(int32_t num_threads) {
-    const attn_context_params params = {
+    const attn_context_config params = {
         .struct_size = sizeof params, .num_threads = num_threads, .gemm = ATTN_GEMM_NATIVE};
     attn_context *context;
     assert_ok(attn_context_create(&params, &context));

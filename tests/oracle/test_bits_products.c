@@ -77,7 +77,7 @@ static void create_contexts(attn_context **contexts, int32_t engine, const char 
     const int32_t threads[NUM_CONTEXTS] = {1, 2, 3, 7, 4};
     for (int c = 0; c < NUM_CONTEXTS; ++c) {
         const int is_callers = c == NUM_CONTEXTS - 1;
-        const attn_context_params params = {.struct_size = sizeof params,
+        const attn_context_config params = {.struct_size = sizeof params,
                                             .num_threads = threads[c],
                                             .engine = engine,
                                             .gemm = ATTN_GEMM_NATIVE,

@@ -41,7 +41,7 @@ static void create_contexts(attn_context **contexts) {
     for (int c = 0; c < 4; ++c) {
         contexts[c] = native_context(threads[c]);
     }
-    const attn_context_params params = {.struct_size = sizeof params,
+    const attn_context_config params = {.struct_size = sizeof params,
                                         .gemm = ATTN_GEMM_NATIVE,
                                         .parallel_for = run_backwards,
                                         .parallel_for_state = &num_backward_runs};

@@ -29,7 +29,7 @@ typedef void (*context_check)(attn_context *context, const sdpa_sizes *sizes);
 static void for_every_call(context_check check) {
     for (int32_t engine = ATTN_ENGINE_BLAS; engine <= ATTN_ENGINE_FUSED; ++engine) {
         for (int32_t kernels = 0; attn_kernels_name(kernels) != NULL; ++kernels) {
-            const attn_context_params params = {.struct_size = sizeof params,
+            const attn_context_config params = {.struct_size = sizeof params,
                                                 .num_threads = 2,
                                                 .engine = engine,
                                                 .kernels = attn_kernels_name(kernels)};

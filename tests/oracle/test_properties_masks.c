@@ -133,7 +133,7 @@ static void sdpa_positions_equal_the_same_dense_mask(void **state) {
 static void sdpa_mask_kinds_that_say_the_same_have_the_same_bits(void **state) {
     (void)state;
     const int32_t normalizers[] = {ATTN_NORMALIZER_SOFTMAX, ATTN_NORMALIZER_SIGMOID,
-                                   ATTN_NORMALIZER_NONE};
+                                   ATTN_NORMALIZER_LINEAR};
     attn_context *context = native_context(1);
     for (int n = 0; n < 3; ++n) {
         sdpa_setup setups[3];

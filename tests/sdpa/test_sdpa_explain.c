@@ -79,7 +79,7 @@ static void explain_every_layout_and_context_agrees_with_the_run(void **state) {
     const char *kernels;
     for (int32_t k = 0; (kernels = attn_kernels_name(k)) != NULL; ++k) {
         for (int32_t setting = 0; setting < NUM_ENGINES * NUM_GEMMS; ++setting) {
-            const attn_context_params settings = {.struct_size = sizeof settings,
+            const attn_context_config settings = {.struct_size = sizeof settings,
                                                   .engine = setting / NUM_GEMMS,
                                                   .gemm = setting % NUM_GEMMS,
                                                   .kernels = kernels};
@@ -111,7 +111,7 @@ static void explain_names_kernels_and_products_of_its_context(void **state) {
     attn_tensor view;
     assert_int_equal(attn_tensor_init(&view, data, ATTN_DTYPE_FLOAT32, 2, (int64_t[]){1, FEATURES}),
                      ATTN_OK);
-    const attn_context_params settings = {.struct_size = sizeof settings,
+    const attn_context_config settings = {.struct_size = sizeof settings,
                                           .engine = ATTN_ENGINE_BLAS,
                                           .gemm = ATTN_GEMM_NATIVE,
                                           .kernels = "baseline"};
@@ -150,7 +150,7 @@ static attn_status engine_of(int32_t wanted, int32_t dtype, int32_t *engine) {
     double data[FEATURES] = {0};
     attn_tensor view;
     assert_int_equal(attn_tensor_init(&view, data, dtype, 2, (int64_t[]){1, FEATURES}), ATTN_OK);
-    const attn_context_params settings = {.struct_size = sizeof settings, .engine = wanted};
+    const attn_context_config settings = {.struct_size = sizeof settings, .engine = wanted};
     attn_context *context;
     assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);
     attn_sdpa_report report = {.struct_size = sizeof report};

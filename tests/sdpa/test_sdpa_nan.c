@@ -18,7 +18,7 @@
 enum { MOST = 12, NAN_KEY = 1 };
 
 static attn_context *context_of(int32_t engine) {
-    const attn_context_params settings = {.struct_size = sizeof settings, .engine = engine};
+    const attn_context_config settings = {.struct_size = sizeof settings, .engine = engine};
     attn_context *context;
     assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);
     return context;

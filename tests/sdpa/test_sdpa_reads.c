@@ -237,10 +237,10 @@ typedef struct engine_choice {
 
 /* The fused engine computes float32 only. */
 static const engine_choice engines[] = {
-    {ATTN_DTYPE_FLOAT32, ATTN_ENGINE_BLAS, ATTN_GEMM_DEFAULT},
+    {ATTN_DTYPE_FLOAT32, ATTN_ENGINE_BLAS, ATTN_GEMM_AUTO},
     {ATTN_DTYPE_FLOAT32, ATTN_ENGINE_BLAS, ATTN_GEMM_NATIVE},
-    {ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, ATTN_GEMM_DEFAULT},
-    {ATTN_DTYPE_FLOAT64, ATTN_ENGINE_BLAS, ATTN_GEMM_DEFAULT},
+    {ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, ATTN_GEMM_AUTO},
+    {ATTN_DTYPE_FLOAT64, ATTN_ENGINE_BLAS, ATTN_GEMM_AUTO},
     {ATTN_DTYPE_FLOAT64, ATTN_ENGINE_BLAS, ATTN_GEMM_NATIVE},
 };
 enum { NUM_ENGINES = sizeof engines / sizeof engines[0] };
@@ -257,7 +257,7 @@ static int make_contexts(void **state) {
     (void)state;
     for (int32_t i = 0; attn_kernels_name(i / NUM_ENGINES) != NULL; ++i) {
         const engine_choice *choice = &engines[i % NUM_ENGINES];
-        const attn_context_params settings = {.struct_size = sizeof settings,
+        const attn_context_config settings = {.struct_size = sizeof settings,
                                               .engine = choice->engine,
                                               .gemm = choice->gemm,
                                               .kernels = attn_kernels_name(i / NUM_ENGINES)};

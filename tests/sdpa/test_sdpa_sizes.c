@@ -80,7 +80,7 @@ static void plan(setting *asked, const views *given, absurd_counts *counts) {
 }
 
 static void plan_every_size(setting *asked, absurd_counts *counts) {
-    attn_context_params settings = {
+    attn_context_config settings = {
         .struct_size = sizeof settings, .engine = asked->engine, .num_threads = asked->num_threads};
     counting_allocator_init(&asked->allocator);
     counting_allocator_use(&asked->allocator, &settings);

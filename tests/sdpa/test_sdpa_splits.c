@@ -38,7 +38,7 @@ static attn_tensor view_of(operand *numbers, int32_t dtype, int64_t rows) {
 
 static void attend(int32_t dtype, int32_t normalizer, int64_t rows, void *output) {
     const int is_split = dtype == ATTN_DTYPE_FLOAT32;
-    const attn_context_params settings = {.struct_size = sizeof settings,
+    const attn_context_config settings = {.struct_size = sizeof settings,
                                           .num_threads = 2,
                                           .engine =
                                               is_split ? ATTN_ENGINE_FUSED : ATTN_ENGINE_BLAS};
@@ -69,7 +69,7 @@ static void every_normalizer_merges_splits(void **state) {
     (void)state;
     static const int64_t lengths[] = {1, 3, MOST_ROWS}; /* by rows, and in lanes */
     static const int32_t normalizers[] = {ATTN_NORMALIZER_SOFTMAX, ATTN_NORMALIZER_SIGMOID,
-                                          ATTN_NORMALIZER_NONE};
+                                          ATTN_NORMALIZER_LINEAR};
     fill(&keys, KEYS * FEATURES, 17);
     fill(&values, KEYS * FEATURES, 23);
     fill(&queries, MOST_ROWS * FEATURES, 5);

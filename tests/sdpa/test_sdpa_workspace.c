@@ -16,7 +16,7 @@
 #include "support/random_tensor.h"
 
 static attn_context *context_of(int32_t engine, int32_t num_threads, const char *kernels) {
-    const attn_context_params settings = {.struct_size = sizeof settings,
+    const attn_context_config settings = {.struct_size = sizeof settings,
                                           .num_threads = num_threads,
                                           .engine = engine,
                                           .kernels = kernels};

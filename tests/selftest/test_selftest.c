@@ -69,7 +69,7 @@ static void assert_passes(attn_context *context, visited_checks *visited) {
 }
 
 static void assert_settings_pass(int32_t engine, int32_t gemm, const char *kernels, int has_blas) {
-    const attn_context_params params = {.struct_size = sizeof params,
+    const attn_context_config params = {.struct_size = sizeof params,
                                         .num_threads = 1 + (engine + gemm) % 3,
                                         .engine = engine,
                                         .gemm = gemm,
@@ -81,8 +81,8 @@ static void assert_settings_pass(int32_t engine, int32_t gemm, const char *kerne
     /* A BLAS that the context does not call is not checked. */
     assert_int_equal(has_check(&visited, "BLAS products, float64"),
                      has_blas && (gemm == ATTN_GEMM_BLAS ||
-                                  (gemm == ATTN_GEMM_DEFAULT && engine != ATTN_ENGINE_FUSED)));
-    if (gemm == ATTN_GEMM_NATIVE || (gemm == ATTN_GEMM_DEFAULT && engine != ATTN_ENGINE_BLAS)) {
+                                  (gemm == ATTN_GEMM_AUTO && engine != ATTN_ENGINE_FUSED)));
+    if (gemm == ATTN_GEMM_NATIVE || (gemm == ATTN_GEMM_AUTO && engine != ATTN_ENGINE_BLAS)) {
         assert_false(has_check(&visited, "BLAS products, float32"));
     }
     assert_int_equal(has_check(&visited, "attention, float64"), engine != ATTN_ENGINE_FUSED);
@@ -105,7 +105,7 @@ static void passes_with_every_kernel_engine_and_product(void **state) {
         for (int32_t engine = ATTN_ENGINE_AUTO; engine <= last; ++engine) {
             const int32_t gemm = (kernel + engine) % (ATTN_GEMM_NATIVE + 1);
             assert_settings_pass(engine,
-                                 gemm == ATTN_GEMM_BLAS && !has_blas ? ATTN_GEMM_DEFAULT : gemm,
+                                 gemm == ATTN_GEMM_BLAS && !has_blas ? ATTN_GEMM_AUTO : gemm,
                                  attn_kernels_name(kernel), has_blas);
         }
     }
@@ -122,7 +122,7 @@ static void default_context_and_no_visit_will_do(void **state) {
 static void memory_that_runs_out_fails_the_check_that_needed_it(void **state) {
     (void)state;
     counting_allocator allocator;
-    attn_context_params params = {
+    attn_context_config params = {
         .struct_size = sizeof params, .num_threads = 2, .gemm = ATTN_GEMM_NATIVE};
     counting_allocator_init(&allocator);
     counting_allocator_use(&allocator, &params);
@@ -168,7 +168,7 @@ static void *run_selftest(void *data) {
 
 static void threads_may_run_it_on_one_context(void **state) {
     (void)state;
-    const attn_context_params params = {.struct_size = sizeof params, .num_threads = 2};
+    const attn_context_config params = {.struct_size = sizeof params, .num_threads = 2};
     attn_context *context;
     pthread_t threads[2];
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
@@ -186,7 +186,7 @@ static void threads_may_run_it_on_one_context(void **state) {
 /* With a context of its parent, whose threads it does not have, and the default one. */
 static void forked_child_may_run_it(void **state) {
     (void)state;
-    const attn_context_params params = {.struct_size = sizeof params,
+    const attn_context_config params = {.struct_size = sizeof params,
                                         .num_threads = threads_beside_fork()};
     attn_context *context;
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
@@ -233,7 +233,7 @@ static int32_t run_backwards(void *state, int64_t count, void (*task)(void *data
 
 static void callers_parallel_for_computes_it(void **state) {
     (void)state;
-    const attn_context_params params = {
+    const attn_context_config params = {
         .struct_size = sizeof params, .num_threads = 3, .parallel_for = run_backwards};
     attn_context *context;
     visited_checks visited;
@@ -253,7 +253,7 @@ static int32_t refuse(void *state, int64_t count, void (*task)(void *data, int64
 
 static void refused_parallel_for_is_told_and_the_first_failure_is_returned(void **state) {
     (void)state;
-    const attn_context_params params = {
+    const attn_context_config params = {
         .struct_size = sizeof params, .num_threads = 2, .parallel_for = refuse};
     attn_context *context;
     visited_checks visited = {0};

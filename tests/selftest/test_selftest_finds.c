@@ -289,7 +289,7 @@ static void note_first(void *state, const char *check, attn_status status, const
 }
 
 static void assert_finds(int32_t gemm, const char *check, const char *text) {
-    const attn_context_params params = {
+    const attn_context_config params = {
         .struct_size = sizeof params, .num_threads = 2, .gemm = gemm};
     attn_context *context;
     first_failure first = {0};
@@ -341,8 +341,8 @@ static void faults_of_a_blas_are_found(void **state) {
 static void blas_that_cannot_be_used_is_told_and_not_called(void **state) {
     (void)state;
     static const char *const names[] = {"BLAS products, float64", "BLAS products, float32"};
-    for (int32_t gemm = ATTN_GEMM_DEFAULT; gemm <= ATTN_GEMM_BLAS; ++gemm) {
-        const attn_context_params params = {
+    for (int32_t gemm = ATTN_GEMM_AUTO; gemm <= ATTN_GEMM_BLAS; ++gemm) {
+        const attn_context_config params = {
             .struct_size = sizeof params, .num_threads = 1, .gemm = gemm};
         attn_context *context;
         first_failure first = {0};
@@ -362,7 +362,7 @@ static void blas_that_cannot_be_used_is_told_and_not_called(void **state) {
 /* Whoever has no visit still learns of a wrong result, whatever could not be run before it. */
 static void wrong_result_comes_before_what_could_not_be_run(void **state) {
     (void)state;
-    const attn_context_params params = {.struct_size = sizeof params, .num_threads = 1};
+    const attn_context_config params = {.struct_size = sizeof params, .num_threads = 1};
     attn_context *context;
     make_kernels_right();
     products_float32.multiply = product_float32;

@@ -284,7 +284,7 @@ static void check_plain(struct row_case *row, random_state *random) {
             const bool keeps = i % 3 == 0 || (i % 3 == 1 && j == count_of(row) - 1);
             row->scores[j] = keeps && isfinite(row->scores[j]) ? row->scores[j] : 0.0;
         }
-        normalize(row, ATTN_NORMALIZER_NONE);
+        normalize(row, ATTN_NORMALIZER_LINEAR);
         bool is_zero = true;
         for (int64_t j = 0; j < count_of(row); ++j) {
             is_zero = is_zero && row->scores[j] == 0;
@@ -296,7 +296,7 @@ static void check_plain(struct row_case *row, random_state *random) {
     row->num_extra = 0;
     row->scores[0] = 0;
     row->scores[1] = NAN;
-    normalize(row, ATTN_NORMALIZER_NONE);
+    normalize(row, ATTN_NORMALIZER_LINEAR);
     assert_false(row->result.is_empty);
 }
 
@@ -309,7 +309,7 @@ static void excluded_score_weighs_nothing_in_every_normaliser(void **state) {
     (void)state;
     assert_true(attni_excluded_score(ATTN_NORMALIZER_SOFTMAX) == -(double)INFINITY);
     assert_true(attni_excluded_score(ATTN_NORMALIZER_SIGMOID) == -(double)INFINITY);
-    assert_true(attni_excluded_score(ATTN_NORMALIZER_NONE) == 0.0);
+    assert_true(attni_excluded_score(ATTN_NORMALIZER_LINEAR) == 0.0);
 }
 
 int main(void) {

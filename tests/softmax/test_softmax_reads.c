@@ -181,7 +181,7 @@ static void normalize_in_every_layout(attn_context *context, int32_t dtype) {
 static void positions_past_lengths_in_guard_pages_are_not_read(void **state) {
     (void)state;
     for (int32_t kernels = 0; attn_kernels_name(kernels) != NULL; ++kernels) {
-        const attn_context_params settings = {.struct_size = sizeof settings,
+        const attn_context_config settings = {.struct_size = sizeof settings,
                                               .kernels = attn_kernels_name(kernels)};
         attn_context *context;
         assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);

@@ -73,7 +73,7 @@ static void plan(attn_context *context, const views *given, absurd_counts *count
 
 static void plan_every_size(int32_t dtype, unsigned char *untouchable, absurd_counts *counts) {
     counting_allocator allocator;
-    attn_context_params settings = {.struct_size = sizeof settings};
+    attn_context_config settings = {.struct_size = sizeof settings};
     counting_allocator_init(&allocator);
     counting_allocator_use(&allocator, &settings);
     attn_context *context;
