@@ -7,6 +7,7 @@
 #include "base/checked_size.h"
 #include "base/versioned_struct.h"
 #include "multihead/mha_layer.h"
+#include "problem/sdpa_options.h"
 #include "tensor/element.h"
 
 /* The axes of one of the layer's sequences in the caller's order. */

@@ -10,7 +10,8 @@
 
 #include "base/allocator.h"
 #include "gemm/gemm.h"
-#include "sdpa/sdpa_problem.h"
+#include "problem/sdpa_problem.h"
+#include "sdpa/sdpa_plan.h"
 #include "tensor/tensor_check.h"
 
 /* The layer's tensors, one by one. PyTorch's stacked parameters (in_proj_weight, in_proj_bias) are

@@ -5,6 +5,7 @@
  */
 #include "base/checked_size.h"
 #include "multihead/mha_layer.h"
+#include "problem/sdpa_check.h"
 
 /* A dense (N, H, rows, features) tensor whose heads lie side by side, in the memory order of the
  * caller's tensors: (N, rows, H * features) or (rows, N, H * features), so that a projection can

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * sdpa_options.c: the rules for everything in attn_sdpa_params.
+ * sdpa_options.c: checks one option after the other, and puts it on the canonical axes.
  */
+#include "problem/sdpa_options.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
 
 #include "base/versioned_struct.h"
-#include "sdpa/sdpa_problem.h"
 #include "tensor/element.h"
 
 enum {
@@ -245,6 +246,5 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
         ATTNI_TRY(attni_struct_check_output(option_name(request, "report", name), params->report,
                                             ATTNI_BYTES_THROUGH(attn_sdpa_report, reason)));
     }
-    problem->report = params->report;
     return check_key_lengths(request, problem);
 }

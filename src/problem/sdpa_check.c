@@ -3,8 +3,10 @@
  * sdpa_check.c: the shapes of query, key, value and output, and how their axes become the canonical
  * ones.
  */
+#include "problem/sdpa_check.h"
+
 #include "base/checked_size.h"
-#include "sdpa/sdpa_problem.h"
+#include "problem/sdpa_options.h"
 #include "tensor/element.h"
 
 static attn_status check_input(const char *name, const attn_tensor *tensor,
