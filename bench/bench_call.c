@@ -226,12 +226,12 @@ static void set_params(bench_call *call) {
         .lse = view_of(call, ROLE_LSE),
         .report = &call->report,
     };
-    call->params.flags |= o->scale.given ? ATTN_SDPA_SET_SCALE : 0;
-    call->params.flags |= o->window_text != NULL ? ATTN_SDPA_SET_WINDOW : 0;
+    call->params.set |= o->scale.given ? ATTN_SDPA_SET_SCALE : 0;
+    call->params.set |= o->window_text != NULL ? ATTN_SDPA_SET_WINDOW : 0;
     if (is_sdpa) {
         const int is_gqa = o->is_gqa || o->kv_heads.value != o->heads.value;
-        call->params.flags |= is_gqa ? ATTN_SDPA_ENABLE_GQA : 0;
-        call->params.flags |= o->weights == BENCH_WEIGHTS_AVERAGE ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
+        call->params.set |= is_gqa ? ATTN_SDPA_ENABLE_GQA : 0;
+        call->params.set |= o->weights == BENCH_WEIGHTS_AVERAGE ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
         call->params.is_causal = o->is_causal;
         call->params.weights = view_of(call, ROLE_WEIGHTS);
         call->params.mask = view_of(call, ROLE_MASK);

@@ -19,7 +19,7 @@ static int create_layer(bench_call *call) {
                                     .batch_first = !o->is_sequence_first};
     int status = attn_mha_create(call->context, &config, &call->layer);
     if (status == ATTN_OK) {
-        status = attn_mha_init_parameters(call->layer, (uint64_t)o->seed.value);
+        status = attn_mha_init_parameters(NULL, call->layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), (uint64_t)o->seed.value});
     }
     return status == ATTN_OK ? EXIT_DONE : program_fail_library("layer", status);
 }
@@ -36,7 +36,7 @@ static int bind_parameter(bench_call *call, int64_t index, bench_tensor *copy) {
     if (exit_code != EXIT_DONE) {
         return exit_code;
     }
-    status = attn_mha_read_parameter(call->layer, name, &copy->view);
+    status = attn_mha_read_parameter(NULL, call->layer, name, &copy->view);
     if (status == ATTN_OK) {
         status = attn_mha_bind_parameter(call->layer, name, &copy->view);
     }

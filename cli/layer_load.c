@@ -77,7 +77,7 @@ static int load_entry(const run_options *options, loaded_layer *loaded, int role
     if (tensor_load_values(entry, loaded->config.dtype, &values, error, sizeof error) != 0) {
         return program_fail(EXIT_BAD_FILE, "%s: %s", options->layer_path, error);
     }
-    attn_status status = attn_mha_load_parameter(loaded->layer, parameter, &values.view);
+    attn_status status = attn_mha_load_parameter(NULL, loaded->layer, parameter, &values.view, NULL);
     owned_tensor_free(&values);
     if (status == ATTN_OK) {
         return EXIT_DONE;
@@ -97,7 +97,7 @@ static int load_zero_bias(const run_options *options, loaded_layer *loaded, int 
         return program_fail(EXIT_COMPUTATION, "%s: %s", options->layer_path, error);
     }
     attn_status status =
-        attn_mha_load_parameter(loaded->layer, layer_role_parameter(role), &zeros.view);
+        attn_mha_load_parameter(NULL, loaded->layer, layer_role_parameter(role), &zeros.view, NULL);
     owned_tensor_free(&zeros);
     return status == ATTN_OK ? EXIT_DONE : program_fail_library(options->layer_path, status);
 }

@@ -87,7 +87,7 @@ static int prepare_call(attention_run *run, forward_call *call) {
     call->query_offset = options->query_offset.value;
     call->attention = (attn_sdpa_params){
         .struct_size = sizeof call->attention,
-        .flags = (options->scale.given ? ATTN_SDPA_SET_SCALE : 0U) |
+        .set = (options->scale.given ? ATTN_SDPA_SET_SCALE : 0U) |
                  (options->window != NULL ? ATTN_SDPA_SET_WINDOW : 0U),
         .scale = options->scale.value,
         .softcap = options->softcap.value,

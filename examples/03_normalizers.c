@@ -46,7 +46,7 @@ static void attend(const char *title, int32_t normalizer, double scale, const do
     /* A scale other than 1/sqrt(features) needs its flag, so that 0 can be meant too. */
     attn_sdpa_params params = {
         .struct_size = sizeof params,
-        .flags = ATTN_SDPA_SET_SCALE,
+        .set = ATTN_SDPA_SET_SCALE,
         .scale = scale,
         .normalizer = normalizer,
         .weights = &weights,

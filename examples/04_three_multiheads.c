@@ -31,7 +31,7 @@ static void check(attn_status status) {
 static attn_mha *create_layer(const attn_mha_config *config) {
     attn_mha *layer;
     check(attn_mha_create(NULL, config, &layer));
-    check(attn_mha_init_parameters(layer, 2026));
+    check(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 2026}));
     return layer;
 }
 
@@ -77,7 +77,7 @@ static void attend(const attn_mha *layer, float output_data[L][E]) {
 static void load(attn_mha *layer, const char *name, float *values, int64_t rows, int64_t columns) {
     attn_tensor view;
     check(attn_tensor_init(&view, values, ATTN_DTYPE_FLOAT32, 2, (int64_t[]){rows, columns}));
-    check(attn_mha_load_parameter(layer, name, &view));
+    check(attn_mha_load_parameter(NULL, layer, name, &view, NULL));
 }
 
 /* Gives both heads of `wide` the projections of `single`, and each half of its output projection.
@@ -86,9 +86,9 @@ static void copy_into_both_heads(const attn_mha *single, attn_mha *wide) {
     float in_proj[3][E][E], in_proj_twice[3][2][E][E], out_proj[E][E], out_proj_halves[E][2][E];
     attn_tensor view;
     check(attn_tensor_init(&view, in_proj, ATTN_DTYPE_FLOAT32, 2, (int64_t[]){3 * E, E}));
-    check(attn_mha_read_parameter(single, "in_proj_weight", &view));
+    check(attn_mha_read_parameter(NULL, single, "in_proj_weight", &view));
     check(attn_tensor_init(&view, out_proj, ATTN_DTYPE_FLOAT32, 2, (int64_t[]){E, E}));
-    check(attn_mha_read_parameter(single, "out_proj.weight", &view));
+    check(attn_mha_read_parameter(NULL, single, "out_proj.weight", &view));
     for (int head = 0; head < 2; head++) {
         for (int part = 0; part < 3; part++) {
             memcpy(in_proj_twice[part][head], in_proj[part], sizeof in_proj[part]);

@@ -72,7 +72,7 @@ int main(void) {
     };
     attn_mha *layer;
     check(attn_mha_create(NULL, &config, &layer));
-    check(attn_mha_init_parameters(layer, 5));
+    check(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 5}));
 
     attn_mha_params params = {.struct_size = sizeof params, .attn_weights = &weights};
     check(attn_mha_forward(NULL, layer, &query, &key, &value, &params, &output, NULL, 0));

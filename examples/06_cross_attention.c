@@ -59,7 +59,7 @@ static void attend_to_encoder(void) {
         .struct_size = sizeof config, .embed_dim = E, .num_heads = H, .batch_first = 1};
     attn_mha *layer;
     check(attn_mha_create(NULL, &config, &layer));
-    check(attn_mha_init_parameters(layer, 6));
+    check(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 6}));
     attn_mha_params params = {
         .struct_size = sizeof params,
         .key_padding_mask = &padding_mask,

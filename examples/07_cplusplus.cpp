@@ -55,7 +55,7 @@ layer_handle make_layer(attn_context *context, int64_t embed_dim, int64_t num_he
     attn_mha *created = nullptr;
     check(attn_mha_create(context, &config, &created));
     layer_handle layer(created);
-    check(attn_mha_init_parameters(created, 7));
+    check(attn_mha_init_parameters(NULL, created, &(attn_mha_init_params){sizeof(attn_mha_init_params), 7}));
     return layer;
 }
 

@@ -8,6 +8,8 @@
 #ifndef ATTNI_KERNELS_VECTORS_H
 #define ATTNI_KERNELS_VECTORS_H
 
+#include <float.h>
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 

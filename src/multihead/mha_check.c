@@ -4,9 +4,13 @@
  * Only here are PyTorch's layouts (sequence first, batch first, unbatched) known; what leaves this
  * file is (N, L, features).
  */
+#include <string.h>
+
 #include "base/checked_size.h"
+#include "base/option_check.h"
 #include "base/versioned_struct.h"
 #include "multihead/mha_layer.h"
+#include "problem/sdpa_options.h"
 #include "tensor/element.h"
 
 /* The axes of one of the layer's sequences in the caller's order. */
@@ -127,8 +131,8 @@ static attn_tensor without_batch(const attn_tensor *mask) {
     return view;
 }
 
-static attn_status check_attn_mask_shape(const attn_tensor *mask, attni_mha_problem *problem) {
-    static const char name[] = "attn_mask";
+static attn_status check_attn_mask_shape(const char *name, const attn_tensor *mask,
+                                         attni_mha_problem *problem) {
     const int64_t num_heads = problem->layer->num_heads;
     const attni_axis axes[] = {
         {"N", problem->batch}, {"H", num_heads}, {"L", problem->tgt_len}, {"S", problem->src_len}};
@@ -149,7 +153,7 @@ static attn_status check_attn_mask_shape(const attn_tensor *mask, attni_mha_prob
     }
     int64_t rows = 0;
     if (!attni_multiply(problem->batch, num_heads, &rows)) {
-        return attni_fail(ATTN_ERROR_OVERFLOW, "attn_mask: N=%lld times H=%lld exceeds 2^63",
+        return attni_fail(ATTN_ERROR_OVERFLOW, "%s: N=%lld times H=%lld exceeds 2^63", name,
                           (long long)problem->batch, (long long)num_heads);
     }
     const attni_axis stacked[] = {{problem->is_batched ? "N*H" : "H", rows}, axes[2], axes[3]};
@@ -160,75 +164,21 @@ static attn_status check_attn_mask_shape(const attn_tensor *mask, attni_mha_prob
     return ATTN_OK;
 }
 
-static attn_status check_attn_mask(const attn_mha_params *params, attni_mha_problem *problem) {
-    static const char name[] = "attn_mask";
-    const attn_tensor *mask = params->attn_mask;
+/* The attention's mask in the shapes that a layer takes; the attention inside sees it over (N, H, L,
+ * S). */
+static attn_status check_attn_mask(attni_mha_problem *problem) {
+    static const char name[] = "attention.mask";
+    attn_sdpa_params *attention = &problem->attention;
+    const attn_tensor *mask = attention->mask;
     if (mask != NULL) {
         ATTNI_TRY(attni_check_tensor(name, mask, problem->data_rule));
     }
-    ATTNI_TRY(attni_mask_check_kind(name, mask, params->attn_mask_kind, problem->layer->dtype));
+    ATTNI_TRY(attni_mask_check_kind(name, mask, attention->mask_kind, problem->layer->dtype));
     if (mask == NULL) {
         return ATTN_OK;
     }
-    ATTNI_TRY(check_attn_mask_shape(mask, problem));
-    if (problem->attention.mask != NULL) {
-        return attni_fail(ATTN_ERROR_VALUE,
-                          "attention.mask: expected NULL beside attn_mask, got a second mask");
-    }
-    problem->attention.mask = &problem->attn_mask;
-    problem->attention.mask_kind = params->attn_mask_kind;
-    return ATTN_OK;
-}
-
-static attn_status check_causality(const attn_mha_params *params, attni_mha_problem *problem) {
-    if (params->is_causal != 0 && params->is_causal != 1) {
-        return attni_fail(ATTN_ERROR_VALUE, "is_causal: expected 0 or 1, got %d",
-                          (int)params->is_causal);
-    }
-    if (params->is_causal == 1 && problem->attention.is_causal != 0) {
-        return attni_fail(ATTN_ERROR_VALUE,
-                          "attention.is_causal: expected 0 beside is_causal, got %d",
-                          (int)problem->attention.is_causal);
-    }
-    problem->attention.is_causal += params->is_causal;
-    return ATTN_OK;
-}
-
-/* attn_weights becomes the attention's weights output. */
-static attn_status check_attn_weights(const attn_mha_params *params, attni_mha_problem *problem) {
-    static const char name[] = "attn_weights";
-    if (params->average_attn_weights < ATTN_DEFAULT || params->average_attn_weights > ATTN_OFF) {
-        return attni_fail(ATTN_ERROR_VALUE,
-                          "average_attn_weights: expected a value of enum attn_switch, got %d",
-                          (int)params->average_attn_weights);
-    }
-    const attn_tensor *weights = params->attn_weights;
-    if (weights == NULL) {
-        return ATTN_OK;
-    }
-    const bool is_average = params->average_attn_weights != ATTN_OFF;
-    attni_axis axes[4];
-    int32_t count = 0;
-    if (problem->is_batched) {
-        axes[count++] = (attni_axis){"N", problem->batch};
-    }
-    if (!is_average) {
-        axes[count++] = (attni_axis){"H", problem->layer->num_heads};
-    }
-    axes[count++] = (attni_axis){"L", problem->tgt_len};
-    axes[count++] = (attni_axis){"T", problem->src_len + problem->extra_cols};
-    ATTNI_TRY(attni_check_tensor(name, weights, problem->data_rule));
-    ATTNI_TRY(attni_check_dtype(name, weights, problem->layer->dtype));
-    ATTNI_TRY(attni_check_shape(name, weights, axes, count));
-    ATTNI_TRY(attni_check_writable(name, weights));
-    if (problem->attention.weights != NULL) {
-        return attni_fail(
-            ATTN_ERROR_VALUE,
-            "attention.weights: expected NULL beside attn_weights, got a second output");
-    }
-    problem->attention.weights = weights;
-    problem->attention.flags &= ~(uint64_t)ATTN_SDPA_AVERAGE_WEIGHTS;
-    problem->attention.flags |= is_average ? (uint64_t)ATTN_SDPA_AVERAGE_WEIGHTS : 0;
+    ATTNI_TRY(check_attn_mask_shape(name, mask, problem));
+    attention->mask = &problem->attn_mask;
     return ATTN_OK;
 }
 
@@ -244,37 +194,41 @@ static attn_status check_parameters(const attn_mha *layer) {
     return ATTN_OK;
 }
 
-/* The views inside the attention are checked by then: a wrong rank would be read past its axes. */
-attn_status attni_mha_check_overlap(const attni_mha_problem *problem) {
-    const attn_mha_params *params = &problem->params;
+enum { NUM_OUTPUTS = 3, NUM_ARGUMENTS = 13, NUM_TENSORS = NUM_ARGUMENTS + ATTNI_NUM_SLOTS };
+
+/* The tensors of a call: the outputs, then the inputs, then the layer's parameters. */
+static void list_tensors(const attni_mha_problem *problem, attni_argument tensors[NUM_TENSORS]) {
     const attn_sdpa_params *attention = &problem->attention;
-    const attni_argument outputs[] = {
+    const attni_argument arguments[NUM_ARGUMENTS] = {
         {"output", &problem->output},
-        {params->attn_weights != NULL ? "attn_weights" : "attention.weights", attention->weights},
-        {"attention.lse", attention->lse}};
-    const attni_argument inputs[] = {
+        {"attention.weights", attention->weights},
+        {"attention.lse", attention->lse},
         {"query", &problem->query},
         {"key", &problem->key},
         {"value", &problem->value},
-        {"key_padding_mask", params->key_padding_mask},
-        {params->attn_mask != NULL ? "attn_mask" : "attention.mask", attention->mask},
+        {"key_padding_mask", problem->params.key_padding_mask},
+        {"attention.mask", attention->mask},
+        {"attention.bias", attention->bias},
         {"attention.query_offset", attention->query_offset},
         {"attention.key_lengths", attention->key_lengths},
         {"attention.alibi_slopes", attention->alibi_slopes},
         {"attention.sinks", attention->sinks}};
-    const int32_t num_outputs = (int32_t)(sizeof outputs / sizeof outputs[0]);
-    ATTNI_TRY(attni_check_outputs(outputs, num_outputs, inputs,
-                                  (int32_t)(sizeof inputs / sizeof inputs[0])));
+    memcpy(tensors, arguments, sizeof arguments);
     for (int32_t slot = 0; slot < ATTNI_NUM_SLOTS; ++slot) {
         const attn_tensor *view = &problem->layer->slots[slot].view;
-        const attni_argument parameter = {attni_mha_slot_name(problem->layer, slot),
-                                          view->rank > 0 ? view : NULL};
-        for (int32_t i = 0; i < num_outputs; ++i) {
-            ATTNI_TRY(attni_check_disjoint(outputs[i].name, outputs[i].tensor, parameter.name,
-                                           parameter.tensor));
-        }
+        tensors[NUM_ARGUMENTS + slot] = (attni_argument){
+            attni_mha_slot_name(problem->layer, slot), view->rank > 0 ? view : NULL};
     }
-    return ATTN_OK;
+}
+
+/* The views inside the attention are checked by then: a wrong rank would be read past its axes. */
+attn_status attni_mha_check_overlap(const attni_mha_problem *problem, const void *workspace,
+                                    size_t workspace_bytes) {
+    attni_argument tensors[NUM_TENSORS];
+    list_tensors(problem, tensors);
+    ATTNI_TRY(attni_check_outputs(tensors, NUM_OUTPUTS, tensors + NUM_OUTPUTS,
+                                  NUM_TENSORS - NUM_OUTPUTS));
+    return attni_check_workspace_apart(workspace, workspace_bytes, tensors, NUM_TENSORS);
 }
 
 attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
@@ -288,14 +242,14 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
     ATTNI_TRY(attni_struct_read("params", given, ATTNI_BYTES_THROUGH(attn_mha_params, attention),
                                 sizeof params, &params));
     *problem = (attni_mha_problem){.layer = layer, .params = params, .data_rule = data_rule};
-    ATTNI_TRY(attni_sdpa_read_params("params.attention", params.attention, &problem->attention));
+    ATTNI_TRY(attni_sdpa_read_params("attention", params.attention, &problem->attention));
     ATTNI_TRY(check_sequences(query, key, value, output, problem));
+    ATTNI_TRY(attni_check_reserved("", params.reserved));
     ATTNI_TRY(check_key_padding_mask(&params, problem));
-    ATTNI_TRY(check_attn_mask(&params, problem));
-    ATTNI_TRY(check_causality(&params, problem));
-    ATTNI_TRY(check_attn_weights(&params, problem));
+    ATTNI_TRY(check_attn_mask(problem));
     if (layer->num_kv_heads != layer->num_heads) {
-        problem->attention.flags |= ATTN_SDPA_ENABLE_GQA;
+        ATTNI_TRY(attni_check_switch("attention.", "enable_gqa", problem->attention.enable_gqa));
+        problem->attention.enable_gqa = 1;
     }
     return data_rule == ATTNI_DATA_REQUIRED ? check_parameters(layer) : ATTN_OK;
 }

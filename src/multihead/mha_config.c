@@ -4,6 +4,7 @@
  * them.
  */
 #include "base/checked_size.h"
+#include "base/option_check.h"
 #include "base/versioned_struct.h"
 #include "multihead/mha_layer.h"
 
@@ -12,13 +13,6 @@ static attn_status check_size(const char *name, int64_t size, int64_t lowest) {
         return attni_fail(ATTN_ERROR_VALUE, "%s: expected %lld and up%s, got %lld", name,
                           (long long)lowest, lowest == 0 ? " (0 is the default)" : "",
                           (long long)size);
-    }
-    return ATTN_OK;
-}
-
-static attn_status check_toggle(const char *name, int32_t value) {
-    if (value != 0 && value != 1) {
-        return attni_fail(ATTN_ERROR_VALUE, "%s: expected 0 or 1, got %d", name, (int)value);
     }
     return ATTN_OK;
 }
@@ -34,19 +28,13 @@ static attn_status check_options(const attn_mha_config *config) {
     ATTNI_TRY(check_size("value_head_dim", config->value_head_dim, 0));
     if (config->dtype != 0 && config->dtype != ATTN_DTYPE_FLOAT32 &&
         config->dtype != ATTN_DTYPE_FLOAT64) {
-        return attni_fail(ATTN_ERROR_DTYPE, "dtype: expected float32 or float64, got %s",
-                          attni_dtype_name(config->dtype));
+        return attni_fail_dtype("dtype", config->dtype, "float32 or float64");
     }
-    if (config->bias < ATTN_DEFAULT || config->bias > ATTN_OFF) {
-        return attni_fail(ATTN_ERROR_VALUE, "bias: expected a value of enum attn_switch, got %d",
-                          (int)config->bias);
-    }
-    ATTNI_TRY(check_toggle("add_bias_kv", config->add_bias_kv));
-    ATTNI_TRY(check_toggle("add_zero_attn", config->add_zero_attn));
-    ATTNI_TRY(check_toggle("batch_first", config->batch_first));
-    if (config->reserved != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "reserved: expected 0, got %d", (int)config->reserved);
-    }
+    ATTNI_TRY(attni_check_switch("", "no_bias", config->no_bias));
+    ATTNI_TRY(attni_check_switch("", "add_bias_kv", config->add_bias_kv));
+    ATTNI_TRY(attni_check_switch("", "add_zero_attn", config->add_zero_attn));
+    ATTNI_TRY(attni_check_switch("", "batch_first", config->batch_first));
+    ATTNI_TRY(attni_check_reserved("", config->reserved));
     if (config->head_dim == 0 && config->embed_dim % config->num_heads != 0) {
         return attni_fail(
             ATTN_ERROR_VALUE,
@@ -75,7 +63,7 @@ static void derive_sizes(const attn_mha_config *config, attn_mha *layer) {
     layer->num_kv_heads = or_default(config->num_kv_heads, config->num_heads);
     layer->head_dim = or_default(config->head_dim, config->embed_dim / config->num_heads);
     layer->value_head_dim = or_default(config->value_head_dim, layer->head_dim);
-    layer->has_bias = config->bias != ATTN_OFF;
+    layer->has_bias = config->no_bias == 0;
     layer->has_bias_kv = config->add_bias_kv != 0;
     layer->has_zero_attn = config->add_zero_attn != 0;
     layer->is_batch_first = config->batch_first != 0;
@@ -167,6 +155,33 @@ attn_status attn_mha_create(attn_context *context, const attn_mha_config *config
     }
     *made = sized;
     *layer = made;
+    return ATTN_OK;
+}
+
+attn_status attn_mha_describe(const attn_mha *layer, attn_mha_config *config) {
+    attni_error_clear();
+    if (layer == NULL) {
+        return attni_fail(ATTN_ERROR_NULL, "layer: expected a layer, got NULL");
+    }
+    ATTNI_TRY(attni_struct_check_output("config", config,
+                                        ATTNI_BYTES_THROUGH(attn_mha_config, reserved)));
+    const attn_mha_config known = {
+        .struct_size = sizeof known,
+        .embed_dim = layer->embed_dim,
+        .num_heads = layer->num_heads,
+        .kdim = layer->kdim,
+        .vdim = layer->vdim,
+        .qdim = layer->qdim,
+        .num_kv_heads = layer->num_kv_heads,
+        .head_dim = layer->head_dim,
+        .value_head_dim = layer->value_head_dim,
+        .dtype = layer->dtype,
+        .no_bias = layer->has_bias ? 0 : 1,
+        .add_bias_kv = layer->has_bias_kv ? 1 : 0,
+        .add_zero_attn = layer->has_zero_attn ? 1 : 0,
+        .batch_first = layer->is_batch_first ? 1 : 0,
+    };
+    attni_struct_write(config, &known, sizeof known);
     return ATTN_OK;
 }
 

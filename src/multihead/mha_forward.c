@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "multihead/mha_layer.h"
+#include "sdpa/sdpa_run.h"
 #include "tensor/element.h"
 #include "tensor/strided_copy.h"
 
@@ -90,7 +91,8 @@ static attn_status attend(const forward_pass *pass) {
     plan->attention.key.data = plan->key.data;
     plan->attention.value.data = plan->value.data;
     plan->attention.output.data = plan->context.data;
-    return attni_sdpa_run(pass->context, &plan->attention, &plan->attention_plan, pass->scratch);
+    return attni_sdpa_run(pass->context, &plan->attention, &plan->attention_plan, pass->scratch,
+                          pass->problem->attention.report);
 }
 
 /* output = concat(context) Wo^T + bo; concatenating heads is a matter of strides again. */
@@ -115,7 +117,8 @@ attn_status attni_mha_run(attn_context *context, const attni_mha_problem *proble
     if (scratch == NULL) {
         /* Nothing to store means no batch, or neither queries nor keys: there is no output, but
          * what ran is still reported. */
-        return attni_sdpa_run(context, &plan->attention, &plan->attention_plan, NULL);
+        return attni_sdpa_run(context, &plan->attention, &plan->attention_plan, NULL,
+                              problem->attention.report);
     }
     if (plan->wants_threads) {
         /* The last step may not be the first to find out that they cannot be started. */

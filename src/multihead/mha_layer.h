@@ -10,7 +10,9 @@
 
 #include "base/allocator.h"
 #include "gemm/gemm.h"
-#include "sdpa/sdpa_problem.h"
+#include "problem/sdpa_problem.h"
+#include "problem/sdpa_request.h"
+#include "sdpa/sdpa_plan.h"
 #include "tensor/tensor_check.h"
 
 /* The layer's tensors, one by one. PyTorch's stacked parameters (in_proj_weight, in_proj_bias) are
@@ -79,8 +81,8 @@ typedef struct attni_mha_problem {
     attn_tensor output;
     attni_mask key_padding_mask; /* strides over (N, H, L, S) */
     attn_mha_params params;      /* today's */
-    attn_sdpa_params attention;  /* today's, completed with the layer's mask and weights */
-    attn_tensor attn_mask;       /* what attention.mask points to, if it is the layer's */
+    attn_sdpa_params attention;  /* today's; its mask, if any, is attn_mask */
+    attn_tensor attn_mask;       /* over (N, H, L, S) or its last axes, as the attention broadcasts */
     attni_data_rule data_rule;
 } attni_mha_problem;
 
@@ -121,8 +123,10 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
                             const attn_tensor *output, attni_data_rule data_rule,
                             attni_mha_problem *problem);
 
-/* mha_check.c: whether an output touches another tensor of the call, once it is planned. */
-attn_status attni_mha_check_overlap(const attni_mha_problem *problem);
+/* mha_check.c: whether an output touches another tensor of the call, or the bytes of workspace that
+ * it needs any of them, once it is planned. */
+attn_status attni_mha_check_overlap(const attni_mha_problem *problem, const void *workspace,
+                                    size_t workspace_bytes);
 
 /* projection.c: the weight of projection 0 to 3: query, key, value, output. */
 const attni_mha_slot *attni_projection_weight(const attn_mha *layer, int32_t projection);
@@ -143,6 +147,18 @@ attn_status attni_projection_run(attn_context *context, const attn_mha *layer, a
 /* mha_plan.c */
 attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,
                                 attni_mha_plan *plan);
+
+/* mha_plan.c: what the attention inside a checked call is asked, without its output's data; the views
+ * are where its tensors point to. */
+typedef struct attni_mha_attention {
+    attn_tensor views[4]; /* query, key, value, output */
+    attni_sdpa_request request;
+} attni_mha_attention;
+void attni_mha_ask_attention(const attni_mha_problem *problem, const attni_mha_plan *plan,
+                             attni_mha_attention *attention);
+
+/* mha_plan.c: the heads of a plan and their memory alone. */
+attn_status attni_mha_plan_heads(const attni_mha_problem *problem, attni_mha_plan *plan);
 
 /* mha_plan.c: heads (N, H, rows, features) as the projections see them: (N, rows, H * features). */
 attn_tensor attni_mha_merged(const attn_tensor *heads);

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "base/checked_size.h"
+#include "base/versioned_struct.h"
+#include "context/context.h"
 #include "gemm/strips.h"
 #include "multihead/mha_layer.h"
 #include "multihead/random_numbers.h"
@@ -220,8 +222,15 @@ static attn_status allocate_slots(const attn_mha *layer, int32_t first, int32_t 
     return status;
 }
 
-attn_status attn_mha_load_parameter(attn_mha *layer, const char *name, const attn_tensor *values) {
+attn_status attn_mha_load_parameter(attn_context *context, attn_mha *layer, const char *name,
+                                    const attn_tensor *values,
+                                    const attn_mha_load_params *params) {
     attni_error_clear();
+    attn_mha_load_params known;
+    ATTNI_TRY(attni_struct_read("params", params,
+                                ATTNI_BYTES_THROUGH(attn_mha_load_params, struct_size),
+                                sizeof known, &known));
+    ATTNI_TRY(attni_context_resolve(context, &context));
     const parameter *which;
     ATTNI_TRY(find(layer, name, &which));
     ATTNI_TRY(check_values(layer, which, values));
@@ -253,9 +262,10 @@ attn_status attn_mha_bind_parameter(attn_mha *layer, const char *name, const att
     return ATTN_OK;
 }
 
-attn_status attn_mha_read_parameter(const attn_mha *layer, const char *name,
+attn_status attn_mha_read_parameter(attn_context *context, const attn_mha *layer, const char *name,
                                     const attn_tensor *values) {
     attni_error_clear();
+    ATTNI_TRY(attni_context_resolve(context, &context));
     const parameter *which;
     ATTNI_TRY(find(layer, name, &which));
     ATTNI_TRY(check_values(layer, which, values));
@@ -346,15 +356,20 @@ static void fill_slot(const attn_mha *layer, int32_t slot, attni_random *random,
     }
 }
 
-attn_status attn_mha_init_parameters(attn_mha *layer, uint64_t seed) {
+attn_status attn_mha_init_parameters(attn_context *context, attn_mha *layer,
+                                     const attn_mha_init_params *params) {
     attni_error_clear();
+    attn_mha_init_params known;
+    ATTNI_TRY(attni_struct_read("params", params, ATTNI_BYTES_THROUGH(attn_mha_init_params, seed),
+                                sizeof known, &known));
+    ATTNI_TRY(attni_context_resolve(context, &context));
     if (layer == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "layer: expected a layer, got NULL");
     }
     attni_mha_slot fresh[ATTNI_NUM_SLOTS];
     ATTNI_TRY(allocate_slots(layer, 0, ATTNI_NUM_SLOTS, fresh));
     for (int32_t slot = 0; slot < ATTNI_NUM_SLOTS; ++slot) {
-        attni_random random = attni_random_stream(seed, (uint64_t)slot);
+        attni_random random = attni_random_stream(known.seed, (uint64_t)slot);
         if (fresh[slot].owned != NULL) {
             memset(fresh[slot].owned, 0, fresh[slot].owned_bytes);
             fill_slot(layer, slot, &random, &fresh[slot]);

@@ -5,6 +5,7 @@
  */
 #include "base/checked_size.h"
 #include "multihead/mha_layer.h"
+#include "problem/sdpa_check.h"
 
 /* A dense (N, H, rows, features) tensor whose heads lie side by side, in the memory order of the
  * caller's tensors: (N, rows, H * features) or (rows, N, H * features), so that a projection can
@@ -42,16 +43,9 @@ attn_tensor attni_mha_merged(const attn_tensor *heads) {
     };
 }
 
-/* The library's own products were as fast or faster for float32, much faster for few rows of either
- * type and little slower for many of float64, and they share the attention's threads, which those
- * of a BLAS would compete with: BLAS projects only where the context demands it. */
-static int32_t choose_backend(const attn_context *context) {
-    return attni_context_demands_gemm(context) ? attni_context_gemm(context) : ATTN_GEMM_NATIVE;
-}
-
 static attn_status plan_projections(const attn_context *context, const attni_mha_problem *problem,
                                     attni_mha_plan *plan) {
-    const int32_t backend = choose_backend(context);
+    const int32_t backend = attni_context_projection_gemm(context);
     ATTNI_TRY(attni_gemm_check(backend));
     const attni_product_kernels *kernels =
         attni_product_kernels_of(attni_context_kernels(context), problem->layer->dtype);
@@ -99,26 +93,31 @@ static attn_tensor first_batch(const attn_tensor *heads) {
     return view;
 }
 
-static attn_status plan_attention(const attn_context *context, const attni_mha_problem *problem,
-                                  attni_mha_plan *plan) {
+void attni_mha_ask_attention(const attni_mha_problem *problem, const attni_mha_plan *plan,
+                             attni_mha_attention *attention) {
     const attn_tensor *const batched[] = {&plan->query, &plan->key, &plan->value, &plan->context};
-    attn_tensor views[4];
     for (int i = 0; i < 4; ++i) {
-        views[i] = problem->is_batched ? *batched[i] : first_batch(batched[i]);
+        attention->views[i] = problem->is_batched ? *batched[i] : first_batch(batched[i]);
     }
-    const attni_sdpa_request request = {
-        .query = &views[0],
-        .key = &views[1],
-        .value = &views[2],
-        .output = &views[3],
+    attention->request = (attni_sdpa_request){
+        .query = &attention->views[0],
+        .key = &attention->views[1],
+        .value = &attention->views[2],
+        .output = &attention->views[3],
         .params = &problem->attention,
         .option_prefix = "attention.",
         .tensor_data = ATTNI_DATA_IGNORED,
         .option_data = problem->data_rule,
         .extra_cols = problem->extra_cols,
     };
-    ATTNI_TRY(attni_sdpa_check(&request, &plan->attention));
-    attni_mask *padding = &plan->attention.masks[1];
+}
+
+static attn_status plan_attention(const attn_context *context, const attni_mha_problem *problem,
+                                  attni_mha_plan *plan) {
+    attni_mha_attention asked;
+    attni_mha_ask_attention(problem, plan, &asked);
+    ATTNI_TRY(attni_sdpa_check(&asked.request, &plan->attention));
+    attni_mask *padding = &plan->attention.masks[ATTNI_KEY_PADDING_MASK];
     *padding = problem->key_padding_mask;
     for (int32_t axis = 0; !problem->is_batched && axis < 3; ++axis) {
         padding->strides[axis] = padding->strides[axis + 1];
@@ -126,10 +125,8 @@ static attn_status plan_attention(const attn_context *context, const attni_mha_p
     return attni_sdpa_make_plan(context, &plan->attention, &plan->attention_plan);
 }
 
-attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,
-                                attni_mha_plan *plan) {
+attn_status attni_mha_plan_heads(const attni_mha_problem *problem, attni_mha_plan *plan) {
     const attn_mha *layer = problem->layer;
-    *plan = (attni_mha_plan){0};
     attni_layout *layout = &plan->layout;
     const int64_t src_rows = problem->src_len + problem->extra_cols;
     plan->query = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->head_dim, layout,
@@ -141,12 +138,20 @@ attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_pro
     plan->context = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->value_head_dim,
                                layout, &plan->context_offset);
     size_t bytes;
-    ATTNI_TRY(attni_layout_bytes(layout, &bytes));
+    return attni_layout_bytes(layout, &bytes);
+}
+
+attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,
+                                attni_mha_plan *plan) {
+    *plan = (attni_mha_plan){0};
+    attni_layout *layout = &plan->layout;
+    ATTNI_TRY(attni_mha_plan_heads(problem, plan));
     ATTNI_TRY(plan_projections(context, problem, plan));
     ATTNI_TRY(plan_attention(context, problem, plan));
     bool overflow = false;
     const size_t shared = shared_bytes(problem, plan, &overflow);
     plan->shared_offset = attni_layout_add(layout, (int64_t)shared, 1);
     layout->overflow |= overflow;
+    size_t bytes;
     return attni_layout_bytes(layout, &bytes);
 }

@@ -1,24 +1,46 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * multihead.c: the public forward call and its workspace query: check, plan, run. No arithmetic.
+ * multihead.c: the public calls of a forward pass: check, plan, run, or tell what would run. No
+ * arithmetic.
  */
 #include <attention/multihead.h>
 
+#include "base/versioned_struct.h"
 #include "multihead/mha_layer.h"
+#include "sdpa/sdpa_report.h"
+
+/* The arguments of a call, as the public functions share them. */
+typedef struct mha_arguments {
+    const attn_mha *layer;
+    const attn_tensor *query;
+    const attn_tensor *key;
+    const attn_tensor *value;
+    const attn_mha_params *params;
+    const attn_tensor *output;
+} mha_arguments;
+
+/* Everything before the run but overlap, and before that which context NULL is. */
+static attn_status prepare(attn_context **context, const mha_arguments *arguments,
+                           attni_data_rule data_rule, attni_mha_problem *problem,
+                           attni_mha_plan *plan) {
+    ATTNI_TRY(attni_context_resolve(*context, context));
+    ATTNI_TRY(attni_mha_check(arguments->layer, arguments->query, arguments->key, arguments->value,
+                              arguments->params, arguments->output, data_rule, problem));
+    return attni_mha_make_plan(*context, problem, plan);
+}
 
 attn_status attn_mha_forward(attn_context *context, const attn_mha *layer, const attn_tensor *query,
                              const attn_tensor *key, const attn_tensor *value,
                              const attn_mha_params *params, const attn_tensor *output,
                              void *workspace, size_t workspace_bytes) {
     attni_error_clear();
-    ATTNI_TRY(attni_context_resolve(context, &context));
+    const mha_arguments arguments = {layer, query, key, value, params, output};
     attni_mha_problem problem;
     attni_mha_plan plan;
-    ATTNI_TRY(
-        attni_mha_check(layer, query, key, value, params, output, ATTNI_DATA_REQUIRED, &problem));
-    ATTNI_TRY(attni_mha_make_plan(context, &problem, &plan));
-    ATTNI_TRY(attni_mha_check_overlap(&problem));
+    ATTNI_TRY(prepare(&context, &arguments, ATTNI_DATA_REQUIRED, &problem, &plan));
     ATTNI_TRY(attni_workspace_check(&plan.layout, workspace, workspace_bytes));
+    ATTNI_TRY(
+        attni_mha_check_overlap(&problem, workspace, attni_workspace_reach(&plan.layout)));
     attni_workspace scratch;
     ATTNI_TRY(attni_workspace_acquire(&plan.layout, attni_context_allocator(context), workspace,
                                       &scratch));
@@ -35,11 +57,49 @@ attn_status attn_mha_workspace_bytes(attn_context *context, const attn_mha *laye
     if (bytes == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
     }
-    ATTNI_TRY(attni_context_resolve(context, &context));
+    const mha_arguments arguments = {layer, query, key, value, params, output};
     attni_mha_problem problem;
     attni_mha_plan plan;
-    ATTNI_TRY(
-        attni_mha_check(layer, query, key, value, params, output, ATTNI_DATA_IGNORED, &problem));
-    ATTNI_TRY(attni_mha_make_plan(context, &problem, &plan));
+    ATTNI_TRY(prepare(&context, &arguments, ATTNI_DATA_IGNORED, &problem, &plan));
     return attni_layout_bytes(&plan.layout, bytes);
+}
+
+static attn_status check_report(attn_mha_report *report) {
+    ATTNI_TRY(attni_struct_check_output("report", report,
+                                        ATTNI_BYTES_THROUGH(attn_mha_report, attention)));
+    if (report->attention == NULL) {
+        return ATTN_OK;
+    }
+    return attni_struct_check_output("report.attention", report->attention,
+                                     ATTNI_BYTES_THROUGH(attn_sdpa_report, reason));
+}
+
+attn_status attn_mha_explain(attn_context *context, const attn_mha *layer, const attn_tensor *query,
+                             const attn_tensor *key, const attn_tensor *value,
+                             const attn_mha_params *params, const attn_tensor *output,
+                             attn_mha_report *report) {
+    attni_error_clear();
+    ATTNI_TRY(check_report(report));
+    const mha_arguments arguments = {layer, query, key, value, params, output};
+    attni_mha_problem problem;
+    attni_mha_plan plan;
+    ATTNI_TRY(prepare(&context, &arguments, ATTNI_DATA_IGNORED, &problem, &plan));
+    size_t bytes;
+    ATTNI_TRY(attni_layout_bytes(&plan.layout, &bytes));
+    const attn_sdpa_report attention = attni_sdpa_report_of(context, &plan.attention_plan);
+    const int32_t projection_gemm = plan.projections[0].backend;
+    const attn_mha_report known = {
+        .struct_size = sizeof known,
+        .projection_gemm = projection_gemm,
+        .depends_on_blas_threads =
+            projection_gemm == ATTN_GEMM_BLAS || attention.depends_on_blas_threads != 0,
+        .workspace_bytes = bytes,
+        .kernels = attni_context_kernels(context)->name,
+        .attention = report->attention,
+    };
+    if (report->attention != NULL) {
+        attni_struct_write(report->attention, &attention, sizeof attention);
+    }
+    attni_struct_write(report, &known, sizeof known);
+    return ATTN_OK;
 }

@@ -2,140 +2,7 @@
  *
  * sdpa_plan.c: how a call will run. Pure: shapes, strides and options in, sizes and offsets out.
  */
-#include "base/checked_size.h"
-#include "gemm/gemm.h"
-#include "sdpa/sdpa_problem.h"
-
-enum {
-    BLOCK_BYTES = 1 << 20, /* a block of scores should stay in the second-level cache */
-    LARGEST_BLOCK = 256,   /* rows; more no longer makes the matrix products faster */
-    LARGEST_RAGGED_BLOCK =
-        64, /* where intervals differ from row to row, what rows do not share is not left to BLAS */
-    SMALLEST_BLOCK = 16,
-    PARALLEL_ELEMENTS = 32768 /* scores in a block that make waking the threads worthwhile */
-};
-
-static int64_t choose_row_block(const attni_sdpa_problem *problem) {
-    if (problem->src_len + problem->extra_cols > INT32_MAX) {
-        return 1; /* a longer row of scores has no leading dimension in BLAS, but a single row needs
-                     none */
-    }
-    const int64_t row_bytes =
-        (problem->src_len + problem->extra_cols) * (int64_t)attn_dtype_size_bytes(problem->dtype);
-    const bool is_ragged =
-        problem->is_causal || problem->window_left >= 0 || problem->window_right >= 0;
-    const int64_t largest = is_ragged ? LARGEST_RAGGED_BLOCK : LARGEST_BLOCK;
-    const int64_t block =
-        attni_clamp(BLOCK_BYTES / attni_max(1, row_bytes), SMALLEST_BLOCK, largest);
-    return attni_max(1, attni_min(block, problem->tgt_len));
-}
-
-static attni_matrix matrix_of(const attni_operand *operand, int32_t batch_rank) {
-    return (attni_matrix){.row_stride = operand->strides[batch_rank + 1],
-                          .col_stride = operand->strides[batch_rank + 2]};
-}
-
-static int32_t choose_packs(const attni_sdpa_problem *problem) {
-    const int64_t src_rows = problem->src_len + problem->extra_cols;
-    const attni_matrix query = matrix_of(&problem->query, problem->batch_rank);
-    const attni_matrix key = matrix_of(&problem->key, problem->batch_rank);
-    const attni_matrix value = matrix_of(&problem->value, problem->batch_rank);
-    const attni_matrix output = matrix_of(&problem->output, problem->batch_rank);
-    const attni_blas_layout output_layout =
-        attni_blas_layout_of(&output, problem->tgt_len, problem->value_dim);
-    int32_t packs = 0;
-    packs |= attni_blas_layout_of(&query, problem->tgt_len, problem->head_dim).readable
-                 ? 0
-                 : ATTNI_PACKS_QUERY;
-    packs |= attni_blas_layout_of(&key, src_rows, problem->head_dim).readable ? 0 : ATTNI_PACKS_KEY;
-    packs |=
-        attni_blas_layout_of(&value, src_rows, problem->value_dim).readable ? 0 : ATTNI_PACKS_VALUE;
-    /* Rows of output are also added to one by one, so their elements must be neighbours. */
-    packs |= output_layout.readable && !output_layout.transposed ? 0 : ATTNI_PACKS_OUTPUT;
-    return packs;
-}
-
-static attni_matrix dense_rows(int64_t cols) {
-    return (attni_matrix){.row_stride = cols, .col_stride = 1};
-}
-
-/* A product of the engine at its largest. Smaller ones need no more scratch: what BLAS reads stays
- * readable when it shrinks. */
-static attni_gemm_call largest_call(const attni_sdpa_problem *problem, const attni_sdpa_plan *plan,
-                                    attni_matrix a, attni_matrix b, attni_matrix c, int64_t cols,
-                                    int64_t inner) {
-    return (attni_gemm_call){
-        .backend = plan->gemm,
-        .dtype = problem->dtype,
-        .batch = 1,
-        .rows = plan->row_block,
-        .cols = cols,
-        .inner = inner,
-        .a = a,
-        .b = b,
-        .c = c,
-    };
-}
-
-/* Lays out the scratch memory of the BLAS engine: it works on one block of rows of one head at a
- * time. */
-static void lay_out(const attni_sdpa_problem *problem, attni_sdpa_plan *plan) {
-    const size_t element = attn_dtype_size_bytes(problem->dtype);
-    const int64_t src_rows = problem->src_len + problem->extra_cols;
-    attni_layout *layout = &plan->layout;
-    /* A row of scores is no longer than key has elements, so its bytes fit int64_t. */
-    plan->scores_offset = attni_layout_add(layout, plan->row_block, (size_t)src_rows * element);
-    plan->empty_offset = attni_layout_add(layout, plan->row_block, 1);
-    const bool packs_key = (plan->packs & ATTNI_PACKS_KEY) != 0;
-    const bool packs_value = (plan->packs & ATTNI_PACKS_VALUE) != 0;
-    const bool packs_output = (plan->packs & ATTNI_PACKS_OUTPUT) != 0;
-    plan->key_offset =
-        attni_layout_add(layout, packs_key ? src_rows : 0, (size_t)problem->head_dim * element);
-    plan->value_offset =
-        attni_layout_add(layout, packs_value ? src_rows : 0, (size_t)problem->value_dim * element);
-    plan->output_offset = attni_layout_add(layout, packs_output ? plan->row_block : 0,
-                                           (size_t)problem->value_dim * element);
-    const attni_matrix scores = {.row_stride = plan->score_cols, .col_stride = 1};
-    const attni_matrix query = matrix_of(&problem->query, problem->batch_rank);
-    const attni_matrix key =
-        packs_key ? dense_rows(problem->head_dim) : matrix_of(&problem->key, problem->batch_rank);
-    const attni_matrix value = packs_value ? dense_rows(problem->value_dim)
-                                           : matrix_of(&problem->value, problem->batch_rank);
-    const attni_matrix output = packs_output ? dense_rows(problem->value_dim)
-                                             : matrix_of(&problem->output, problem->batch_rank);
-    const attni_matrix key_transposed = {.row_stride = key.col_stride,
-                                         .col_stride = key.row_stride};
-    const attni_gemm_call score_call =
-        largest_call(problem, plan, query, key_transposed, scores, src_rows, problem->head_dim);
-    const attni_gemm_call value_call =
-        largest_call(problem, plan, scores, value, output, problem->value_dim, src_rows);
-    plan->gemm_offset = attni_gemm_add_scratch(&score_call, layout);
-    attni_gemm_add_scratch(&value_call, layout);
-}
-
-static attn_status make_blas_plan(const attn_context *context, const attni_sdpa_problem *problem,
-                                  attni_sdpa_plan *plan) {
-    plan->gemm = attni_context_attention_gemm(context);
-    plan->score_cols = problem->src_len + problem->extra_cols;
-    plan->row_block = choose_row_block(problem);
-    plan->packs = choose_packs(problem);
-    ATTNI_TRY(attni_gemm_check(plan->gemm));
-    if (plan->gemm == ATTN_GEMM_NATIVE) {
-        plan->packs &= ~ATTNI_PACKS_QUERY; /* the native product reads any layout; only what it
-                                              reads many times is worth a copy */
-    }
-    const bool has_outputs =
-        problem->value_dim > 0 || problem->lse.is_present || problem->weights.is_present;
-    if (has_outputs) {
-        plan->num_blocks = problem->num_batches * problem->num_heads *
-                           attni_divide_up(problem->tgt_len, plan->row_block);
-    }
-    if (plan->num_blocks > 0) {
-        plan->is_parallel = plan->score_cols >= PARALLEL_ELEMENTS / plan->row_block;
-        lay_out(problem, plan);
-    }
-    return ATTN_OK;
-}
+#include "sdpa/sdpa_plan.h"
 
 /* The fused engine is the faster one for every shape; it knows float32 only. */
 static attn_status choose_engine(const attn_context *context, const attni_sdpa_problem *problem,
@@ -161,27 +28,11 @@ static attn_status choose_engine(const attn_context *context, const attni_sdpa_p
 
 attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
                                  attni_sdpa_plan *plan) {
-    *plan = (attni_sdpa_plan){.gemm = ATTN_GEMM_NATIVE};
+    *plan = (attni_sdpa_plan){0};
     ATTNI_TRY(choose_engine(context, problem, plan));
-    ATTNI_TRY(plan->engine == ATTN_ENGINE_FUSED ? attni_fused_make_plan(context, problem, plan)
-                                                : make_blas_plan(context, problem, plan));
+    ATTNI_TRY(plan->engine == ATTN_ENGINE_FUSED
+                  ? attni_fused_make_plan(context, problem, &plan->fused, &plan->layout)
+                  : attni_blas_make_plan(context, problem, &plan->blas, &plan->layout));
     size_t bytes;
     return attni_layout_bytes(&plan->layout, &bytes);
-}
-
-attn_sdpa_report attni_sdpa_report_of(const attn_context *context, const attni_sdpa_plan *plan) {
-    size_t bytes = 0;
-    (void)attni_layout_bytes(&plan->layout, &bytes);
-    return (attn_sdpa_report){
-        .struct_size = sizeof(attn_sdpa_report),
-        .engine = plan->engine,
-        .gemm = plan->gemm,
-        .depends_on_blas_threads = plan->gemm == ATTN_GEMM_BLAS,
-        .packs = plan->packs,
-        .row_block = plan->row_block,
-        .num_blocks = plan->num_blocks,
-        .workspace_bytes = bytes,
-        .kernels = attni_context_kernels(context)->name,
-        .reason = plan->reason,
-    };
 }

@@ -2,19 +2,23 @@
  *
  * sdpa_run.c: hands a planned call to its engine and reports what ran.
  */
+#include "sdpa/sdpa_run.h"
+
 #include "base/versioned_struct.h"
-#include "sdpa/sdpa_problem.h"
+#include "blas/blas_engine.h"
+#include "fused/fused_engine.h"
+#include "sdpa/sdpa_report.h"
 
 attn_status attni_sdpa_run(attn_context *context, const attni_sdpa_problem *problem,
-                           const attni_sdpa_plan *plan, char *scratch) {
+                           const attni_sdpa_plan *plan, char *scratch, attn_sdpa_report *report) {
     int64_t num_blocks = 0;
     ATTNI_TRY(plan->engine == ATTN_ENGINE_FUSED
-                  ? attni_engine_fused_run(context, problem, plan, scratch, &num_blocks)
-                  : attni_engine_blas_run(context, problem, plan, scratch, &num_blocks));
-    if (problem->report != NULL) {
-        attn_sdpa_report report = attni_sdpa_report_of(context, plan);
-        report.num_blocks = num_blocks;
-        attni_struct_write(problem->report, &report, sizeof report);
+                  ? attni_fused_run(context, problem, &plan->fused, scratch, &num_blocks)
+                  : attni_blas_run(context, problem, &plan->blas, scratch, &num_blocks));
+    if (report != NULL) {
+        attn_sdpa_report done = attni_sdpa_report_of(context, plan);
+        done.num_blocks = num_blocks;
+        attni_struct_write(report, &done, sizeof done);
     }
     return ATTN_OK;
 }

@@ -84,12 +84,13 @@ static attn_status attend(attn_context *context, const struct attention_case *sh
                           const attn_tensor *tensors) {
     attn_sdpa_params params = {
         .struct_size = sizeof params,
-        .flags = ATTN_SDPA_SET_SCALE | ATTN_SDPA_ENABLE_GQA,
+        .set = ATTN_SDPA_SET_SCALE,
         .scale = 1,
+        .enable_gqa = 1,
         .normalizer = ATTN_NORMALIZER_LINEAR,
     };
     if (shape->has_options) {
-        params.flags |= ATTN_SDPA_SET_WINDOW;
+        params.set |= ATTN_SDPA_SET_WINDOW;
         params.is_causal = 1;
         params.window_left = WINDOW_LEFT;
         params.window_right = -1;

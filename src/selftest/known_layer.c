@@ -125,8 +125,8 @@ static attn_status load_and_run(attn_context *context, attn_mha *layer,
     const attn_mha_params params = {.struct_size = sizeof params,
                                     .key_padding_mask_kind = ATTN_MASK_BOOL_EXCLUDE,
                                     .key_padding_mask = &tensors[PADDING]};
-    ATTNI_TRY(attn_mha_load_parameter(layer, "in_proj_weight", &tensors[IN_WEIGHT]));
-    ATTNI_TRY(attn_mha_load_parameter(layer, "in_proj_bias", &tensors[IN_BIAS]));
+    ATTNI_TRY(attn_mha_load_parameter(context, layer, "in_proj_weight", &tensors[IN_WEIGHT], NULL));
+    ATTNI_TRY(attn_mha_load_parameter(context, layer, "in_proj_bias", &tensors[IN_BIAS], NULL));
     ATTNI_TRY(attn_mha_bind_parameter(layer, "out_proj.weight", &tensors[OUT_WEIGHT]));
     ATTNI_TRY(attn_mha_bind_parameter(layer, "out_proj.bias", &tensors[OUT_BIAS]));
     ATTNI_TRY(attn_mha_forward(context, layer, &tensors[QUERY], &tensors[SOURCE], &tensors[SOURCE],

@@ -133,7 +133,7 @@ static attn_status check_attention(attn_context *context, int32_t dtype, int64_t
     ATTNI_TRY(attni_selftest_place(context, shapes, ATTENTION_TENSORS, tensors, &memory));
     fill_attention(tensors);
     const attn_sdpa_params params = {.struct_size = sizeof params,
-                                     .flags = ATTN_SDPA_SET_SCALE,
+                                     .set = ATTN_SDPA_SET_SCALE,
                                      .scale = 1,
                                      .lse = &tensors[LSE]};
     attn_status status = attn_sdpa(context, &tensors[QUERY], &tensors[KEY], &tensors[VALUE],

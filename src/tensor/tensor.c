@@ -36,15 +36,7 @@ attn_status attn_tensor_init(attn_tensor *tensor, void *data, int32_t dtype, int
     attni_error_clear();
     attn_tensor candidate;
     ATTNI_TRY(start_tensor(tensor, data, dtype, rank, shape, &candidate));
-    int64_t stride = 1;
-    for (int32_t axis = rank - 1; axis >= 0; --axis) {
-        candidate.strides[axis] = stride;
-        const int64_t length = candidate.shape[axis] > 1 ? candidate.shape[axis] : 1;
-        if (!attni_multiply(stride, length, &stride)) {
-            return attni_fail(ATTN_ERROR_OVERFLOW,
-                              "shape: the product of its lengths exceeds 2^63");
-        }
-    }
+    attni_make_contiguous(&candidate);
     return publish(&candidate, tensor);
 }
 

@@ -78,6 +78,16 @@ attn_status attni_check_extent(const char *name, const attn_tensor *tensor) {
     return ATTN_OK;
 }
 
+void attni_make_contiguous(attn_tensor *view) {
+    int64_t stride = 1;
+    for (int32_t axis = view->rank - 1; axis >= 0; --axis) {
+        view->strides[axis] = stride;
+        if (!attni_multiply(stride, attni_max(view->shape[axis], 1), &stride)) {
+            stride = INT64_MAX;
+        }
+    }
+}
+
 static bool is_empty(const attn_tensor *tensor) {
     for (int32_t axis = 0; axis < tensor->rank; ++axis) {
         if (tensor->shape[axis] == 0) {

@@ -54,6 +54,10 @@ attn_status attni_check_tensor(const char *name, const attn_tensor *tensor,
 /* rank, shape and strides alone; of attn_tensor's fields the dtype must be valid already. */
 attn_status attni_check_extent(const char *name, const attn_tensor *tensor);
 
+/* Gives a view the strides of contiguous memory. Where they do not fit int64_t they are some that
+ * attni_check_extent refuses. */
+void attni_make_contiguous(attn_tensor *view);
+
 attn_status attni_check_rank(const char *name, const attn_tensor *tensor, int32_t lowest,
                              int32_t highest);
 

@@ -141,9 +141,9 @@ static attn_status run_attention(const mixed_calls *calls, attn_context *context
     params.alibi_slopes = (row->options & SLOPES) != 0 ? &alibi : NULL;
     params.weights = (row->options & WEIGHTS) != 0 ? &weights : NULL;
     params.lse = (row->options & LSE) != 0 ? &lse : NULL;
-    params.flags = (row->options & GROUPED) != 0 ? ATTN_SDPA_ENABLE_GQA : 0;
+    params.set = (row->options & GROUPED) != 0 ? ATTN_SDPA_ENABLE_GQA : 0;
     if ((row->options & WINDOW) != 0) {
-        params.flags |= ATTN_SDPA_SET_WINDOW;
+        params.set |= ATTN_SDPA_SET_WINDOW;
         params.window_left = 40;
         params.window_right = 3;
     }
@@ -210,7 +210,7 @@ void mixed_calls_create(mixed_calls *calls) {
         .struct_size = sizeof config, .embed_dim = MIXED_EMBED, .num_heads = MIXED_HEADS};
     attn_context *alone = mixed_context(1, ATTN_ENGINE_AUTO);
     assert_int_equal(attn_mha_create(alone, &config, &calls->layer), ATTN_OK);
-    assert_int_equal(attn_mha_init_parameters(calls->layer, 7), ATTN_OK);
+    assert_int_equal(attn_mha_init_parameters(NULL, calls->layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 7}), ATTN_OK);
     for (int i = 0; i < mixed_calls_count(); ++i) {
         assert_true(result_bytes(i) <= MIXED_MOST_BYTES);
         calls->expected[i] = malloc(MIXED_MOST_BYTES);

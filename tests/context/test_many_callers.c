@@ -83,7 +83,7 @@ static bool fresh_ones_work(int round, void *memory) {
     attn_mha *layer = NULL;
     const bool works = attn_context_create(&settings, &context) == ATTN_OK &&
                        attn_mha_create(context, &config, &layer) == ATTN_OK &&
-                       attn_mha_init_parameters(layer, 7) == ATTN_OK &&
+                       attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 7}) == ATTN_OK &&
                        mixed_call_run(&calls, context, layer, which, memory) == ATTN_OK &&
                        mixed_call_is_expected(&calls, which, memory);
     attn_context_destroy(context);

@@ -69,7 +69,7 @@ void mha_layer_create(mha_layer *layer, attn_context *context) {
                               attn_mha_bind_parameter(layer->layer, *name, &values));
         } else {
             refusal_assert_ok("attn_mha_load_parameter",
-                              attn_mha_load_parameter(layer->layer, *name, &values));
+                              attn_mha_load_parameter(NULL, layer->layer, *name, &values, NULL));
         }
     }
 }

@@ -135,7 +135,7 @@ static void parameter_not_set_is_refused_by_name(void **state) {
             const attn_tensor values = mha_parameters_view(&layer.parameters, *name);
             if (name != missing) {
                 refusal_assert_ok("attn_mha_load_parameter",
-                                  attn_mha_load_parameter(layer.layer, *name, &values));
+                                  attn_mha_load_parameter(NULL, layer.layer, *name, &values, NULL));
             }
         }
         mha_fixture fixture;
@@ -150,7 +150,7 @@ static void parameter_not_set_is_refused_by_name(void **state) {
         refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
         const attn_tensor values = mha_parameters_view(&layer.parameters, *missing);
         refusal_assert_ok("attn_mha_load_parameter",
-                          attn_mha_load_parameter(layer.layer, *missing, &values));
+                          attn_mha_load_parameter(NULL, layer.layer, *missing, &values, NULL));
         refusal_assert_ok("attn_mha_forward", mha_fixture_run(&fixture));
         mha_fixture_assert_values(&fixture);
         attn_mha_destroy(layer.layer);

@@ -170,10 +170,10 @@ static void weight_whose_strips_exceed_int64_is_not_loaded(void **state) {
         const attn_tensor values = values_of(layer, entry->parameter);
         const int64_t requests = allocator.requests;
         refusal_assert("attn_mha_load_parameter",
-                       attn_mha_load_parameter(layer, entry->parameter, &values),
+                       attn_mha_load_parameter(NULL, layer, entry->parameter, &values, NULL),
                        ATTN_ERROR_OVERFLOW, entry->line);
         assert_int_equal(allocator.requests, requests);
-        refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(layer, 1),
+        refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 1}),
                        ATTN_ERROR_OVERFLOW, entry->line);
         attn_mha_destroy(layer);
         assert_int_equal(allocator.live_blocks, 0);
@@ -191,7 +191,7 @@ static void weight_whose_strips_just_fit_int64_is_asked_for(void **state) {
     const attn_tensor values = values_of(layer, "k_proj_weight");
     counting_allocator_fail(&allocator, 1, true);
     refusal_assert("attn_mha_load_parameter",
-                   attn_mha_load_parameter(layer, "k_proj_weight", &values), ATTN_ERROR_MEMORY,
+                   attn_mha_load_parameter(NULL, layer, "k_proj_weight", &values, NULL), ATTN_ERROR_MEMORY,
                    "k_proj_weight: allocation of 9223372036854775744 bytes failed");
     assert_int_equal(allocator.failures, 1);
     attn_mha_destroy(layer);

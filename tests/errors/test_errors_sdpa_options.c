@@ -10,11 +10,11 @@
 
 static const sdpa_refusal wrong_options[] = {
     {.name = "flag_unknown_is_refused",
-     .params = {.flags = 16},
+     .params = {.set = 16},
      .status = ATTN_ERROR_VALUE,
      .line = "flags: expected bits of enum attn_sdpa_flag, got 0x10"},
     {.name = "flag_highest_is_refused",
-     .params = {.flags = UINT64_C(1) << 63},
+     .params = {.set = UINT64_C(1) << 63},
      .status = ATTN_ERROR_VALUE,
      .line = "flags: expected bits of enum attn_sdpa_flag, got 0x8000000000000000"},
     {.name = "scale_without_flag_is_refused",
@@ -22,7 +22,7 @@ static const sdpa_refusal wrong_options[] = {
      .status = ATTN_ERROR_VALUE,
      .line = "scale: expected 0 without ATTN_SDPA_SET_SCALE, got 0.5"},
     {.name = "scale_nan_is_refused",
-     .params = {.flags = ATTN_SDPA_SET_SCALE, .scale = NAN},
+     .params = {.set = ATTN_SDPA_SET_SCALE, .scale = NAN},
      .status = ATTN_ERROR_VALUE,
      .line = "scale: expected a number, got NaN"},
     {.name = "softcap_negative_is_refused",
@@ -46,11 +46,11 @@ static const sdpa_refusal wrong_options[] = {
      .status = ATTN_ERROR_VALUE,
      .line = "window: expected 0 and 0 without ATTN_SDPA_SET_WINDOW, got 0 and -1"},
     {.name = "window_left_below_minus_one_is_refused",
-     .params = {.flags = ATTN_SDPA_SET_WINDOW, .window_left = -2},
+     .params = {.set = ATTN_SDPA_SET_WINDOW, .window_left = -2},
      .status = ATTN_ERROR_VALUE,
      .line = "window_left: expected -1 (unlimited) and up, got -2"},
     {.name = "window_right_lowest_is_refused",
-     .params = {.flags = ATTN_SDPA_SET_WINDOW, .window_right = INT64_MIN},
+     .params = {.set = ATTN_SDPA_SET_WINDOW, .window_right = INT64_MIN},
      .status = ATTN_ERROR_VALUE,
      .line = "window_right: expected -1 (unlimited) and up, got -9223372036854775808"},
     {.name = "is_causal_two_is_refused",
@@ -140,10 +140,10 @@ static const sdpa_refusal wrong_options[] = {
 
 static const sdpa_refusal accepted[] = {
     {.name = "scale_of_the_default_is_accepted",
-     .params = {.flags = ATTN_SDPA_SET_SCALE, .scale = 0.44721359549995793}},
+     .params = {.set = ATTN_SDPA_SET_SCALE, .scale = 0.44721359549995793}},
     {.name = "window_without_limits_is_accepted",
-     .params = {.flags = ATTN_SDPA_SET_WINDOW, .window_left = -1, .window_right = -1}},
-    {.name = "gqa_with_equal_heads_is_accepted", .params = {.flags = ATTN_SDPA_ENABLE_GQA}},
+     .params = {.set = ATTN_SDPA_SET_WINDOW, .window_left = -1, .window_right = -1}},
+    {.name = "gqa_with_equal_heads_is_accepted", .params = {.set = ATTN_SDPA_ENABLE_GQA}},
 };
 
 /* The struct of a later release: this one's fields and a tail it does not know. */

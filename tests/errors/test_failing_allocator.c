@@ -103,7 +103,7 @@ static attn_status load_other_values(fault_scene *scene, const char *name) {
     mha_parameters other;
     memset(&other, 0, sizeof other);
     const attn_tensor values = mha_parameters_view(&other, name);
-    return attn_mha_load_parameter(scene->layer.layer, name, &values);
+    return attn_mha_load_parameter(NULL, scene->layer.layer, name, &values, NULL);
 }
 
 static attn_status run_load_weight(fault_scene *scene) {
@@ -131,7 +131,7 @@ static void assert_bias_loaded(fault_scene *scene) {
 }
 
 static attn_status run_init_parameters(fault_scene *scene) {
-    return attn_mha_init_parameters(scene->layer.layer, 7);
+    return attn_mha_init_parameters(NULL, scene->layer.layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 7});
 }
 
 /* Fresh biases are 0; the bound weight is replaced, its memory not written. */
@@ -143,7 +143,7 @@ static void assert_initialised(fault_scene *scene) {
     for (const char *const *name = mha_parameter_names; *name != NULL; ++name) {
         const attn_tensor values = mha_parameters_view(&read, *name);
         refusal_assert_ok("attn_mha_read_parameter",
-                          attn_mha_read_parameter(scene->layer.layer, *name, &values));
+                          attn_mha_read_parameter(NULL, scene->layer.layer, *name, &values));
     }
     const double zeros[3 * MHA_E] = {0};
     refusal_assert_close("in_proj_bias", read.in_bias, zeros, 3 * MHA_E);
@@ -244,7 +244,7 @@ static void prepare_large_forward(fault_scene *scene) {
         .struct_size = sizeof config, .embed_dim = MANY_FEATURES, .num_heads = 1};
     refusal_assert_ok("attn_mha_create",
                       attn_mha_create(scene->context, &config, &scene->made_layer));
-    refusal_assert_ok("attn_mha_init_parameters", attn_mha_init_parameters(scene->made_layer, 3));
+    refusal_assert_ok("attn_mha_init_parameters", attn_mha_init_parameters(NULL, scene->made_layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 3}));
     refusal_fill(scene->forward_output, sizeof scene->forward_output);
 }
 

@@ -69,11 +69,11 @@ static void selftest_without_threads_says_so_and_passes_later(void **state) {
     refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
     for (int started = 0; started < CALLERS - 1; ++started) {
         threads_left = started;
-        refusal_assert("attn_selftest", attn_selftest(context, NULL, NULL), ATTN_ERROR_THREAD,
+        refusal_assert("attn_selftest", attn_selftest(context, NULL), ATTN_ERROR_THREAD,
                        "selftest: 4 concurrent callers: threads not available");
     }
     threads_left = CALLERS - 1;
-    refusal_assert_ok("attn_selftest", attn_selftest(context, NULL, NULL));
+    refusal_assert_ok("attn_selftest", attn_selftest(context, NULL));
     assert_int_equal(threads_left, 0);
     attn_context_destroy(context);
 }

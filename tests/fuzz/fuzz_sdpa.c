@@ -51,7 +51,7 @@ static void spoil_params(fuzz_bytes *bytes, attn_sdpa_params *params) {
         params->struct_size = fuzz_word(bytes) % (2 * sizeof *params);
         break;
     case 1:
-        params->flags ^= UINT64_C(1) << fuzz_byte(bytes) % 64;
+        params->set ^= UINT64_C(1) << fuzz_byte(bytes) % 64;
         break;
     case 2:
         params->window_left = fuzz_odd_number(bytes);

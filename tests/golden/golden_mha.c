@@ -266,7 +266,7 @@ static attn_mha *make_layer(const layer_description *description, bool bind,
     for (int32_t i = 0; i < description->parameter_count; ++i) {
         const layer_parameter *parameter = &description->parameters[i];
         status = bind ? attn_mha_bind_parameter(layer, parameter->name, &parameter->values)
-                      : attn_mha_load_parameter(layer, parameter->name, &parameter->values);
+                      : attn_mha_load_parameter(NULL, layer, parameter->name, &parameter->values, NULL);
         if (status != ATTN_OK) {
             golden_fail(report, setting, "%s parameter: %s (%s)", bind ? "bound" : "copied",
                         attn_status_name(status), attn_last_error());

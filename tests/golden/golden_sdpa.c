@@ -23,11 +23,11 @@ static void read_options(const golden_case *golden, sdpa_call *call) {
                                  .is_causal = golden_flag(golden, "is_causal")};
     const char *scale = golden_option(golden, "scale");
     if (*scale != '\0' && strcmp(scale, "none") != 0) {
-        params->flags |= ATTN_SDPA_SET_SCALE;
+        params->set |= ATTN_SDPA_SET_SCALE;
         params->scale = strtod(scale, NULL);
     }
     if (golden_flag(golden, "enable_gqa")) {
-        params->flags |= ATTN_SDPA_ENABLE_GQA;
+        params->set |= ATTN_SDPA_ENABLE_GQA;
     }
 }
 
@@ -52,7 +52,7 @@ static void measure(golden_case *golden, const sdpa_call *call) {
     const int64_t features = call->query.shape[call->query.rank - 1];
     const double standard = features > 0 ? 1 / sqrt((double)features) : 0;
     const double scale =
-        call->params.flags & ATTN_SDPA_SET_SCALE ? fabs(call->params.scale) : standard;
+        call->params.set & ATTN_SDPA_SET_SCALE ? fabs(call->params.scale) : standard;
     const bool adds = call->params.mask_kind == ATTN_MASK_ADDITIVE;
     golden->score_magnitude = scale * golden_row_norm(&call->query) * golden_row_norm(&call->key) +
                               (adds ? golden_magnitude(&call->mask) : 0);

@@ -187,16 +187,16 @@ static attn_sdpa_params sdpa_params(const interop_case *made) {
             mask->dtype == ATTN_DTYPE_BOOL ? ATTN_MASK_BOOL_INCLUDE : ATTN_MASK_ADDITIVE;
     }
     if (case_text(made, "scale") != NULL) {
-        params.flags |= ATTN_SDPA_SET_SCALE;
+        params.set |= ATTN_SDPA_SET_SCALE;
         params.scale = case_real(made, "scale", 0);
     }
     if (case_text(made, "window_left") != NULL) {
-        params.flags |= ATTN_SDPA_SET_WINDOW;
+        params.set |= ATTN_SDPA_SET_WINDOW;
         params.window_left = case_number(made, "window_left", -1);
         params.window_right = case_number(made, "window_right", -1);
     }
     if (case_number(made, "enable_gqa", 0) != 0) {
-        params.flags |= ATTN_SDPA_ENABLE_GQA;
+        params.set |= ATTN_SDPA_ENABLE_GQA;
     }
     return params;
 }
@@ -258,7 +258,7 @@ static attn_status load_parameters(const interop_case *made, attn_mha *layer) {
         const case_tensor *tensor = &made->tensors[i];
         if (strncmp(tensor->name, prefix, sizeof prefix - 1) == 0) {
             status =
-                attn_mha_load_parameter(layer, tensor->name + sizeof prefix - 1, &tensor->view);
+                attn_mha_load_parameter(NULL, layer, tensor->name + sizeof prefix - 1, &tensor->view, NULL);
         }
     }
     return status;

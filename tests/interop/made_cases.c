@@ -33,22 +33,22 @@ static const int64_t last_positions[] = {22, 16};
 
 static const made_case cases[] = {
     {"made_window_lse", 0, 2, 2, 7, 9, 8, 6,
-     .params = {.flags = ATTN_SDPA_SET_WINDOW, .window_left = 2, .window_right = 1}, .has_lse = 1},
+     .params = {.set = ATTN_SDPA_SET_WINDOW, .window_left = 2, .window_right = 1}, .has_lse = 1},
     {"made_window_causal_offset", 0, 2, 2, 6, 11, 5, 5,
      .params =
-         {.flags = ATTN_SDPA_SET_WINDOW, .window_left = 3, .window_right = -1, .is_causal = 1},
+         {.set = ATTN_SDPA_SET_WINDOW, .window_left = 3, .window_right = -1, .is_causal = 1},
      .query_offset = offsets},
     {"made_softcap_weights", 0, 2, 2, 4, 7, 8, 3, .params = {.softcap = 1.5}, .has_weights = 1},
     {"made_sinks_lse", 0, 4, 4, 3, 6, 8, 8, .has_sinks = 1, .has_lse = 1},
     {"made_alibi", 0, 4, 4, 5, 8, 8, 8, .has_alibi = 1},
     {"made_lengths_empty_row", 0, 2, 2, 3, 7, 4, 4, .key_lengths = lengths, .has_lse = 1},
     {"made_decode_grouped", 0, 8, 2, 1, 23, 16, 16,
-     .params = {.flags = ATTN_SDPA_ENABLE_GQA, .is_causal = 1}, .query_offset = last_positions,
+     .params = {.set = ATTN_SDPA_ENABLE_GQA, .is_causal = 1}, .query_offset = last_positions,
      .key_lengths = cache_lengths},
     {"made_sigmoid", 0, 2, 2, 5, 6, 8, 8,
      .params = {.normalizer = ATTN_NORMALIZER_SIGMOID, .is_causal = 1}, .has_weights = 1},
     {"made_linear", 0, 2, 2, 5, 6, 8, 8,
-     .params = {.flags = ATTN_SDPA_SET_SCALE, .scale = 0.125, .normalizer = ATTN_NORMALIZER_LINEAR}},
+     .params = {.set = ATTN_SDPA_SET_SCALE, .scale = 0.125, .normalizer = ATTN_NORMALIZER_LINEAR}},
     {"made_float64", ATTN_DTYPE_FLOAT64, 2, 2, 5, 6, 8, 3, .has_lse = 1, .has_weights = 1},
 };
 
@@ -103,13 +103,13 @@ static void write_options(FILE *file, const attn_sdpa_params *params) {
     case_write_line(file, "option is_causal %d", params->is_causal);
     case_write_line(file, "option softcap %.17g", params->softcap);
     case_write_line(file, "option normalizer %s", normalizers[params->normalizer]);
-    if (params->flags & ATTN_SDPA_ENABLE_GQA) {
+    if (params->set & ATTN_SDPA_ENABLE_GQA) {
         case_write_line(file, "option enable_gqa 1");
     }
-    if (params->flags & ATTN_SDPA_SET_SCALE) {
+    if (params->set & ATTN_SDPA_SET_SCALE) {
         case_write_line(file, "option scale %.17g", params->scale);
     }
-    if (params->flags & ATTN_SDPA_SET_WINDOW) {
+    if (params->set & ATTN_SDPA_SET_WINDOW) {
         case_write_line(file, "option window_left %lld", (long long)params->window_left);
         case_write_line(file, "option window_right %lld", (long long)params->window_right);
     }

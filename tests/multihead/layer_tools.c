@@ -96,7 +96,7 @@ void layer_load_counting(attn_mha *layer, int32_t dtype, const char *name, int64
     for (int64_t i = 0; i < layer_count(&view); ++i) {
         layer_set(&view, i, first + (double)i);
     }
-    if (attn_mha_load_parameter(layer, name, &view) != ATTN_OK) {
+    if (attn_mha_load_parameter(NULL, layer, name, &view, NULL) != ATTN_OK) {
         fail_msg("%s", attn_last_error());
     }
 }
@@ -106,7 +106,7 @@ parameter_values layer_read(const attn_mha *layer, int32_t dtype, const char *na
     parameter_values result;
     double memory[LAYER_MOST_VALUES];
     const attn_tensor view = dense_view(dtype, rows, cols, memory);
-    if (attn_mha_read_parameter(layer, name, &view) != ATTN_OK) {
+    if (attn_mha_read_parameter(NULL, layer, name, &view) != ATTN_OK) {
         fail_msg("%s", attn_last_error());
     }
     result.count = layer_count(&view);

@@ -63,7 +63,7 @@ static void bind_extra_key_sees_later_changes(void **state) {
     for (int i = 0; i < 12; ++i) {
         memory[i] = (float)i;
     }
-    assert_int_equal(attn_mha_read_parameter(layer, "bias_v", &read), ATTN_OK);
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, "bias_v", &read), ATTN_OK);
     for (int i = 0; i < 6; ++i) {
         assert_true(out[i] == (float)(2 * i));
     }
@@ -129,12 +129,12 @@ static void read_into_bound_memory_is_refused(void **state) {
     const attn_tensor view = counting_view(18, 6, VALUES_DENSE, 0);
     assert_int_equal(attn_mha_bind_parameter(layer, "in_proj_weight", &view), ATTN_OK);
     attn_tensor shifted = view;
-    assert_int_equal(attn_mha_read_parameter(layer, "in_proj_weight", &view), ATTN_ERROR_OVERLAP);
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, "in_proj_weight", &view), ATTN_ERROR_OVERLAP);
     shifted.data = memory + 107;
-    assert_int_equal(attn_mha_read_parameter(layer, "in_proj_weight", &shifted),
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, "in_proj_weight", &shifted),
                      ATTN_ERROR_OVERLAP);
     shifted.data = memory + 108;
-    assert_int_equal(attn_mha_read_parameter(layer, "in_proj_weight", &shifted), ATTN_OK);
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, "in_proj_weight", &shifted), ATTN_OK);
     for (int i = 0; i < 216; ++i) {
         assert_true(memory[i] == (float)(i % 108));
     }

@@ -155,12 +155,12 @@ static void described_shape_is_the_one_accepted(void **state) {
             attn_tensor shape;
             assert_int_equal(attn_mha_parameter_describe(layer, index, &name, &shape), ATTN_OK);
             shape.data = memory;
-            assert_int_equal(attn_mha_load_parameter(layer, name, &shape), ATTN_OK);
+            assert_int_equal(attn_mha_load_parameter(NULL, layer, name, &shape, NULL), ATTN_OK);
             shape.shape[shape.rank - 1] += 1;
-            assert_int_equal(attn_mha_load_parameter(layer, name, &shape), ATTN_ERROR_SHAPE);
+            assert_int_equal(attn_mha_load_parameter(NULL, layer, name, &shape, NULL), ATTN_ERROR_SHAPE);
             shape.shape[shape.rank - 1] -= 1;
             shape.rank -= 1;
-            assert_int_equal(attn_mha_load_parameter(layer, name, &shape), ATTN_ERROR_SHAPE);
+            assert_int_equal(attn_mha_load_parameter(NULL, layer, name, &shape, NULL), ATTN_ERROR_SHAPE);
         }
         layer_end(layer, &counting);
     }

@@ -32,7 +32,7 @@ static struct sample sample_of(const attn_mha *layer, const char *name) {
             sample.values = malloc((size_t)sample.count * sizeof *sample.values);
             view.data = sample.values;
             assert_non_null(sample.values);
-            assert_int_equal(attn_mha_read_parameter(layer, name, &view), ATTN_OK);
+            assert_int_equal(attn_mha_read_parameter(NULL, layer, name, &view), ATTN_OK);
             /* From the last on, because narrow values share memory with the wide ones before them.
              */
             for (int64_t i = sample.count - 1; i >= 0; --i) {
@@ -48,7 +48,7 @@ static struct sample sample_of(const attn_mha *layer, const char *name) {
 static attn_mha *fresh_layer(counting_allocator *counting, const attn_mha_config *config,
                              uint64_t seed) {
     attn_mha *layer = layer_make(counting, config);
-    assert_int_equal(attn_mha_init_parameters(layer, seed), ATTN_OK);
+    assert_int_equal(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), seed}), ATTN_OK);
     return layer;
 }
 
@@ -290,7 +290,7 @@ static void init_replaces_bound_parameters_without_writing_them(void **state) {
                               .strides = {6, 1}};
     assert_int_equal(attn_mha_bind_parameter(layer, "in_proj_weight", &view), ATTN_OK);
     layer_load_counting(layer, ATTN_DTYPE_FLOAT32, "out_proj.weight", 6, 6, 3);
-    assert_int_equal(attn_mha_init_parameters(layer, 5), ATTN_OK);
+    assert_int_equal(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 5}), ATTN_OK);
     memory[0] = 1000;
     const parameter_values values = layer_read(layer, ATTN_DTYPE_FLOAT32, "in_proj_weight", 18, 6);
     const parameter_values loaded = layer_read(layer, ATTN_DTYPE_FLOAT32, "out_proj.weight", 6, 6);
@@ -315,7 +315,7 @@ static void init_without_memory_keeps_the_old_parameters(void **state) {
     attn_status status = ATTN_ERROR_MEMORY;
     while (status != ATTN_OK && num_refused < 100) {
         counting_allocator_fail(&counting, num_refused + 1, false);
-        status = attn_mha_init_parameters(layer, 5);
+        status = attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 5});
         if (status != ATTN_OK) {
             assert_int_equal(status, ATTN_ERROR_MEMORY);
             assert_int_equal(counting.live_blocks, num_live);
@@ -332,7 +332,7 @@ static void init_without_memory_keeps_the_old_parameters(void **state) {
 
 static void init_null_layer_is_refused(void **state) {
     (void)state;
-    assert_int_equal(attn_mha_init_parameters(NULL, 1), ATTN_ERROR_NULL);
+    assert_int_equal(attn_mha_init_parameters(NULL, NULL, &(attn_mha_init_params){sizeof(attn_mha_init_params), 1}), ATTN_ERROR_NULL);
 }
 
 int main(void) {

@@ -55,7 +55,7 @@ static void check_read(const attn_mha *layer, const char *name, const attn_tenso
     for (int64_t i = 0; i < layer_count(shape); ++i) {
         layer_set(&expected, i, converted(value_of(i), from, shape->dtype));
     }
-    assert_int_equal(attn_mha_read_parameter(layer, name, &view), ATTN_OK);
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, name, &view), ATTN_OK);
     for (int64_t i = 0; i < layer_count(shape); ++i) {
         if (layer_get(&view, i) != layer_get(&expected, i)) {
             fail_msg("%s, layout %d: value %lld: expected %.17g, got %.17g", name, layout,
@@ -72,7 +72,7 @@ static void check_load(attn_mha *layer, const char *name, const attn_tensor *sha
     for (int64_t i = 0; i < layer_count(shape); ++i) {
         layer_set(&view, i, value_of(i));
     }
-    assert_int_equal(attn_mha_load_parameter(layer, name, &view), ATTN_OK);
+    assert_int_equal(attn_mha_load_parameter(NULL, layer, name, &view, NULL), ATTN_OK);
     /* A copy: what becomes of the caller's memory does not matter. */
     memset(caller_memory, 0, sizeof caller_memory);
     for (enum value_layout out = VALUES_DENSE; out < VALUES_NUM_LAYOUTS; ++out) {
@@ -113,7 +113,7 @@ static void load_repeated_rows_are_repeated(void **state) {
     float row[5] = {1, 2, 3, 4, 5};
     const attn_tensor view = {
         .data = row, .dtype = ATTN_DTYPE_FLOAT32, .rank = 2, .shape = {12, 5}, .strides = {0, 1}};
-    assert_int_equal(attn_mha_load_parameter(layer, "k_proj_weight", &view), ATTN_OK);
+    assert_int_equal(attn_mha_load_parameter(NULL, layer, "k_proj_weight", &view, NULL), ATTN_OK);
     const parameter_values values = layer_read(layer, ATTN_DTYPE_FLOAT32, "k_proj_weight", 12, 5);
     for (int64_t i = 0; i < values.count; ++i) {
         assert_true(values.values[i] == (double)(i % 5 + 1));
@@ -180,7 +180,7 @@ static void packed_parameter_is_set_when_all_its_parts_are(void **state) {
     layer_load_counting(layer, F32, "q_proj_weight", 18, 10, 0);
     layer_load_counting(layer, F32, "v_proj_weight", 8, 10, 240);
     memory[0] = -1;
-    assert_int_equal(attn_mha_read_parameter(layer, "in_proj_weight", &view), ATTN_ERROR_PARAMETER);
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, "in_proj_weight", &view), ATTN_ERROR_PARAMETER);
     assert_true(memory[0] == -1.0f);
     layer_load_counting(layer, F32, "k_proj_weight", 6, 10, 180);
     const parameter_values values = layer_read(layer, F32, "in_proj_weight", 32, 10);
@@ -196,7 +196,7 @@ static void read_before_loading_is_refused(void **state) {
     const attn_tensor shape = {.rank = 2, .shape = {6, 6}};
     const attn_tensor view = layer_view(&shape, ATTN_DTYPE_FLOAT32, VALUES_DENSE, memory);
     memory[0] = -1;
-    assert_int_equal(attn_mha_read_parameter(layer, "out_proj.weight", &view),
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, "out_proj.weight", &view),
                      ATTN_ERROR_PARAMETER);
     assert_string_equal(
         attn_last_error(),
@@ -234,12 +234,12 @@ static void name_not_in_the_layer_is_refused(void **state) {
         counting_allocator counting;
         attn_mha *layer = layer_make(&counting, layers[i].config);
         for (size_t j = 0; j < layers[i].count; ++j) {
-            assert_int_equal(attn_mha_load_parameter(layer, layers[i].names[j], &view),
+            assert_int_equal(attn_mha_load_parameter(NULL, layer, layers[i].names[j], &view, NULL),
                              ATTN_ERROR_PARAMETER);
             assert_non_null(strstr(attn_last_error(), layers[i].list));
             assert_int_equal(attn_mha_bind_parameter(layer, layers[i].names[j], &view),
                              ATTN_ERROR_PARAMETER);
-            assert_int_equal(attn_mha_read_parameter(layer, layers[i].names[j], &view),
+            assert_int_equal(attn_mha_read_parameter(NULL, layer, layers[i].names[j], &view),
                              ATTN_ERROR_PARAMETER);
         }
         layer_end(layer, &counting);
@@ -264,19 +264,19 @@ static void refused_values_leave_the_old_ones(void **state) {
     wrong[3].rank = 3;
     wrong[3].shape[2] = 1;
     for (int i = 0; i < 4; ++i) {
-        assert_int_equal(attn_mha_load_parameter(layer, "out_proj.weight", &wrong[i]), expected[i]);
+        assert_int_equal(attn_mha_load_parameter(NULL, layer, "out_proj.weight", &wrong[i], NULL), expected[i]);
         assert_int_equal(attn_mha_bind_parameter(layer, "out_proj.weight", &wrong[i]), expected[i]);
-        assert_int_equal(attn_mha_read_parameter(layer, "out_proj.weight", &wrong[i]), expected[i]);
+        assert_int_equal(attn_mha_read_parameter(NULL, layer, "out_proj.weight", &wrong[i]), expected[i]);
     }
     attn_tensor other_type = right;
     other_type.dtype = ATTN_DTYPE_FLOAT64;
     assert_int_equal(attn_mha_bind_parameter(layer, "out_proj.weight", &other_type),
                      ATTN_ERROR_DTYPE);
-    assert_int_equal(attn_mha_read_parameter(layer, "out_proj.weight", &other_type),
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, "out_proj.weight", &other_type),
                      ATTN_ERROR_DTYPE);
-    assert_int_equal(attn_mha_load_parameter(layer, NULL, &right), ATTN_ERROR_NULL);
-    assert_int_equal(attn_mha_load_parameter(layer, "out_proj.weight", NULL), ATTN_ERROR_NULL);
-    assert_int_equal(attn_mha_load_parameter(NULL, "out_proj.weight", &right), ATTN_ERROR_NULL);
+    assert_int_equal(attn_mha_load_parameter(NULL, layer, NULL, &right, NULL), ATTN_ERROR_NULL);
+    assert_int_equal(attn_mha_load_parameter(NULL, layer, "out_proj.weight", NULL, NULL), ATTN_ERROR_NULL);
+    assert_int_equal(attn_mha_load_parameter(NULL, NULL, "out_proj.weight", &right, NULL), ATTN_ERROR_NULL);
     const parameter_values values = layer_read(layer, ATTN_DTYPE_FLOAT32, "out_proj.weight", 6, 6);
     layer_assert_counting(&values, 0, 36, 7);
     layer_end(layer, &counting);
@@ -300,7 +300,7 @@ static void load_without_memory_leaves_the_old_values(void **state) {
     attn_status status = ATTN_ERROR_MEMORY;
     while (status != ATTN_OK) {
         counting_allocator_fail(&counting, num_refused + 1, false);
-        status = attn_mha_load_parameter(layer, "in_proj_weight", &view);
+        status = attn_mha_load_parameter(NULL, layer, "in_proj_weight", &view, NULL);
         assert_int_equal(counting.live_blocks, num_live);
         if (status != ATTN_OK) {
             assert_int_equal(status, ATTN_ERROR_MEMORY);
@@ -322,7 +322,7 @@ static void read_into_overlapping_elements_is_refused(void **state) {
     layer_load_counting(layer, ATTN_DTYPE_FLOAT32, "out_proj.weight", 6, 6, 0);
     const attn_tensor view = {
         .data = memory, .dtype = ATTN_DTYPE_FLOAT32, .rank = 2, .shape = {6, 6}, .strides = {0, 1}};
-    assert_int_equal(attn_mha_read_parameter(layer, "out_proj.weight", &view), ATTN_ERROR_OVERLAP);
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, "out_proj.weight", &view), ATTN_ERROR_OVERLAP);
     for (int i = 0; i < 36; ++i) {
         assert_true(memory[i] == 0.0f);
     }

@@ -27,7 +27,7 @@ static attn_mha *layer_with(int32_t add_bias_kv, int32_t add_zero_attn) {
                                     .add_zero_attn = add_zero_attn};
     attn_mha *layer;
     assert_int_equal(attn_mha_create(NULL, &config, &layer), ATTN_OK);
-    assert_int_equal(attn_mha_init_parameters(layer, 5), ATTN_OK);
+    assert_int_equal(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 5}), ATTN_OK);
     return layer;
 }
 

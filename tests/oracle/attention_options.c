@@ -16,7 +16,7 @@ int32_t dtype_of_case(const factor_case *chosen) {
 static void set_scale(int level, attn_sdpa_params *params) {
     const double scales[] = {0, 0, -0.7, 0.3};
     if (level != SCALE_DEFAULT) {
-        params->flags |= ATTN_SDPA_SET_SCALE;
+        params->set |= ATTN_SDPA_SET_SCALE;
         params->scale = scales[level];
     }
 }
@@ -27,7 +27,7 @@ static void set_window(int level, int64_t keys, attn_sdpa_params *params) {
     const int64_t windows[][2] = {
         {0, 0}, {-1, -1}, {0, 0}, {2 * unit, -1}, {-1, unit}, {3 * unit, 2 * unit}, {INT64_MAX, 0}};
     if (level != WINDOW_NONE) {
-        params->flags |= ATTN_SDPA_SET_WINDOW;
+        params->set |= ATTN_SDPA_SET_WINDOW;
         params->window_left = windows[level][0];
         params->window_right = windows[level][1];
     }

@@ -150,7 +150,7 @@ static void build_weights_output(const factor_case *chosen, const option_shape *
         build_weights(shape, is_averaged, sizes->keys + sizes->layer.extra_keys,
                       chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     if (level >= WEIGHTS_ATTENTION_PER_HEAD) {
-        call->attention.flags |= is_averaged ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
+        call->attention.set |= is_averaged ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
         call->attention.weights = weights;
     } else {
         call->params.average_attn_weights = averages[level];
@@ -170,7 +170,7 @@ static void build_options(const factor_case *chosen, const call_sizes *sizes, ra
     shape.lead[shape.lead_rank++] = sizes->layer.num_heads;
     build_attention_options(chosen, &shape, &call->pool, random, &call->attention);
     /* The layer's head counts decide; the flag repeats what they say. */
-    call->attention.flags |= random_between(random, 0, 1) ? ATTN_SDPA_ENABLE_GQA : 0;
+    call->attention.set |= random_between(random, 0, 1) ? ATTN_SDPA_ENABLE_GQA : 0;
     call->params.is_causal = chosen->level[FACTOR_CAUSAL] == CAUSAL_PARAMS;
     call->attention.is_causal = chosen->level[FACTOR_CAUSAL] == CAUSAL_ATTENTION;
     build_masks(chosen, sizes, random, call);

@@ -61,7 +61,7 @@ static int compare_outputs(const mha_call *call, call_outcome *outcome) {
     const attn_sdpa_params *inner = &call->attention;
     const int is_per_head = params->attn_weights != NULL
                                 ? params->average_attn_weights == ATTN_OFF
-                                : !(inner->flags & ATTN_SDPA_AVERAGE_WEIGHTS);
+                                : !(inner->set & ATTN_SDPA_AVERAGE_WEIGHTS);
     const attn_tensor *weights =
         params->attn_weights != NULL ? params->attn_weights : inner->weights;
     const attn_tensor output = batch_first_view(call);

@@ -61,7 +61,7 @@ void sdpa_setup_create(sdpa_setup *setup, const sdpa_sizes *sizes, uint64_t seed
         pool_output(&setup->pool, sizes->dtype, 3, (const int64_t[]){n, h, l}, LAYOUT_CONTIGUOUS);
     setup->weights = pool_output(&setup->pool, sizes->dtype, 4, (const int64_t[]){n, h, l, s},
                                  LAYOUT_CONTIGUOUS);
-    setup->params.flags = sizes->kv_heads != sizes->heads ? ATTN_SDPA_ENABLE_GQA : 0;
+    setup->params.set = sizes->kv_heads != sizes->heads ? ATTN_SDPA_ENABLE_GQA : 0;
     setup->params.lse = setup->lse;
     setup->params.weights = setup->weights;
 }
@@ -142,7 +142,7 @@ static void add_parameters(mha_setup *setup) {
         assert_ok(attn_mha_parameter_describe(setup->layer, i, &parameter->name, &shape));
         parameter->values =
             *random_input(&setup->pool, shape.dtype, shape.rank, shape.shape, &setup->random);
-        assert_ok(attn_mha_load_parameter(setup->layer, parameter->name, &parameter->values));
+        assert_ok(attn_mha_load_parameter(NULL, setup->layer, parameter->name, &parameter->values, NULL));
     }
 }
 

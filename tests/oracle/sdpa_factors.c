@@ -206,7 +206,7 @@ static void build_options(const factor_case *chosen, random_state *random, sdpa_
     }
     if (chosen->level[FACTOR_WEIGHTS] != 0) {
         const int is_averaged = chosen->level[FACTOR_WEIGHTS] == 2;
-        call->params.flags |= is_averaged ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
+        call->params.set |= is_averaged ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
         call->params.weights = build_weights(&shape, is_averaged, keys,
                                              chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     }
@@ -281,7 +281,7 @@ void sdpa_case_build(const factor_case *chosen, uint64_t seed, int free_lengths,
     call->value =
         build_operand(chosen, OPERAND_VALUE, (operand_sizes){h->value, s.keys, s.value_features},
                       &random, &call->pool);
-    call->params.flags = h->is_grouped ? ATTN_SDPA_ENABLE_GQA : 0;
+    call->params.set = h->is_grouped ? ATTN_SDPA_ENABLE_GQA : 0;
     build_options(chosen, &random, call);
     call->params.report = &call->report;
     call->given_params = chosen->level[FACTOR_OPTIONS] == OPTIONS_ABSENT ? NULL : &call->params;

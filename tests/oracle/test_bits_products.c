@@ -103,7 +103,7 @@ static void set_positions(sdpa_setup *setup, enum positions positions) {
     if (positions == CAUSAL_OFFSETS) {
         setup->params.query_offset = batch_integers(setup, keys - rows - 20, keys - rows + 20);
     } else if (positions == WINDOW) {
-        setup->params.flags |= ATTN_SDPA_SET_WINDOW;
+        setup->params.set |= ATTN_SDPA_SET_WINDOW;
         setup->params.window_left = keys / 3;
         setup->params.window_right = keys / 9;
     } else if (positions == LENGTHS) {
@@ -134,7 +134,7 @@ static void set_weights(sdpa_setup *setup, enum weights weights) {
     if (weights == NO_WEIGHTS) {
         setup->params.weights = NULL;
     } else if (weights == AVERAGED) {
-        setup->params.flags |= ATTN_SDPA_AVERAGE_WEIGHTS;
+        setup->params.set |= ATTN_SDPA_AVERAGE_WEIGHTS;
         setup->weights =
             pool_output(&setup->pool, ATTN_DTYPE_FLOAT32, 3,
                         (const int64_t[]){s->batch, s->rows, s->keys}, LAYOUT_CONTIGUOUS);

@@ -122,7 +122,7 @@ static void averaged_weights_bits_do_not_depend_on_threads(void **state) {
             pool_output(&setup.pool, s->dtype, 3, (const int64_t[]){s->batch, s->rows, s->keys},
                         LAYOUT_CONTIGUOUS);
         setup.params.weights = setup.weights;
-        setup.params.flags |= ATTN_SDPA_AVERAGE_WEIGHTS;
+        setup.params.set |= ATTN_SDPA_AVERAGE_WEIGHTS;
         sdpa_setup_run(contexts[0], &setup);
         const kept_outputs kept = keep_outputs(&setup);
         for (int k = 1; k < NUM_CONTEXTS; ++k) {

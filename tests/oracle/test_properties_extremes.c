@@ -136,7 +136,7 @@ static void set_scores(sdpa_setup *setup, int64_t top, float top_score, float ot
         const int64_t j = i / features % setup->sizes.keys;
         data_of(setup->key)[i] = i % features != 0 ? 0 : j == top ? top_score : other_score;
     }
-    setup->params.flags |= ATTN_SDPA_SET_SCALE;
+    setup->params.set |= ATTN_SDPA_SET_SCALE;
     setup->params.scale = 1;
 }
 
@@ -194,7 +194,7 @@ static void check_poison_at(attn_context *context, const sdpa_sizes *s, int64_t 
     create_call(&setup, s, 0);
     assert_ok(attn_tensor_init(&length_tensor, lengths, ATTN_DTYPE_INT64, 1, &s->batch));
     assert_ok(attn_tensor_init(&offsets, &offset, ATTN_DTYPE_INT64, 0, NULL));
-    setup.params.flags |= ATTN_SDPA_SET_WINDOW;
+    setup.params.set |= ATTN_SDPA_SET_WINDOW;
     setup.params.window_left = s->keys / 2;
     setup.params.window_right = -1;
     setup.params.is_causal = 1;

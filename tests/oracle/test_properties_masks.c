@@ -73,7 +73,7 @@ static void set_positions(const positions *p, sdpa_setup *setup) {
     setup->params.key_lengths = lengths;
     setup->params.alibi_slopes = p->slope != 0 ? slopes : NULL;
     if (p->left != NO_WINDOW) {
-        setup->params.flags |= ATTN_SDPA_SET_WINDOW;
+        setup->params.set |= ATTN_SDPA_SET_WINDOW;
         setup->params.window_left = p->left;
         setup->params.window_right = p->right;
     }
@@ -213,7 +213,7 @@ static void sdpa_row_of_huge_negative_mask_is_the_mean_of_values(void **state) {
         setup.params.mask_kind = ATTN_MASK_ADDITIVE;
         sdpa_setup_run(NULL, &setup);
 
-        setup.params.flags |= ATTN_SDPA_SET_SCALE;
+        setup.params.set |= ATTN_SDPA_SET_SCALE;
         setup.params.scale = 0;
         setup.params.mask = NULL;
         setup.params.mask_kind = ATTN_MASK_NONE;

@@ -159,7 +159,7 @@ static void sdpa_one_visible_key_returns_its_value(void **state) {
         sdpa_sizes sizes = all_sizes[c];
         sizes.rows = sizes.keys;
         sdpa_setup_create(&setup, &sizes, 41);
-        setup.params.flags |= ATTN_SDPA_SET_WINDOW;
+        setup.params.set |= ATTN_SDPA_SET_WINDOW;
         sdpa_setup_run(NULL, &setup);
         int64_t groups[MOST_HEADS];
         for (int64_t h = 0; h < sizes.heads; ++h) {
@@ -183,7 +183,7 @@ static void sdpa_grouped_queries_equal_repeated_heads(void **state) {
     oracle_result grouped = sdpa_setup_expect(&setup);
     sdpa_setup_run(NULL, &setup);
     assert_sdpa_equals(&setup, &grouped);
-    setup.params.flags = 0;
+    setup.params.set = 0;
     setup.key = reordered(&setup.pool, setup.key, 1, heads, repeated);
     setup.value = reordered(&setup.pool, setup.value, 1, heads, repeated);
     sdpa_setup_run(NULL, &setup);
@@ -206,7 +206,7 @@ static void sdpa_averaged_weights_are_the_mean_over_heads(void **state) {
         attn_tensor *mean =
             pool_output(&setup.pool, s->dtype, 3, (const int64_t[]){s->batch, s->rows, s->keys},
                         LAYOUT_CONTIGUOUS);
-        setup.params.flags |= ATTN_SDPA_AVERAGE_WEIGHTS;
+        setup.params.set |= ATTN_SDPA_AVERAGE_WEIGHTS;
         setup.params.weights = mean;
         sdpa_setup_run(NULL, &setup);
 

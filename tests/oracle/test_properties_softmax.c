@@ -109,7 +109,7 @@ static void sdpa_with_identity_keys_is_softmax_of_queries(void **state) {
         attn_tensor *weights = pool_output(&pool, dtypes[d], 3, shape, LAYOUT_CONTIGUOUS);
         attn_tensor *softmax = pool_output(&pool, dtypes[d], 3, shape, LAYOUT_CONTIGUOUS);
         const attn_sdpa_params params = {.struct_size = sizeof params,
-                                         .flags = ATTN_SDPA_SET_SCALE,
+                                         .set = ATTN_SDPA_SET_SCALE,
                                          .scale = 1,
                                          .weights = weights};
         assert_ok(attn_sdpa(NULL, input, identity, identity, &params, output, NULL, 0));

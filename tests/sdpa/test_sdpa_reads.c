@@ -81,7 +81,7 @@ static void set_seen(call *made, int64_t begin, int64_t begin_step, int64_t end,
 
 /* The window [p - left, p + right] of rows that stand at `offset` and up. */
 static void set_window(call *made, int64_t left, int64_t right, int64_t offset, int64_t step) {
-    made->params.flags |= ATTN_SDPA_SET_WINDOW;
+    made->params.set |= ATTN_SDPA_SET_WINDOW;
     made->params.window_left = left;
     made->params.window_right = right;
     made->offset = offset;
@@ -327,7 +327,7 @@ static void attend_in_all_ways(int32_t dtype, const head_layout *layout, const e
                               .positions = size->src,
                               .features = size->features}};
         if (layout->query_heads != layout->key_heads) {
-            made.params.flags = ATTN_SDPA_ENABLE_GQA;
+            made.params.set = ATTN_SDPA_ENABLE_GQA;
         }
         ways[way](&made, size);
         attend_by_every_engine(&made);

@@ -60,7 +60,7 @@ static int has_check(const visited_checks *visited, const char *name) {
 
 static void assert_passes(attn_context *context, visited_checks *visited) {
     *visited = (visited_checks){0};
-    const attn_status status = attn_selftest(context, visit, visited);
+    const attn_status status = attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), visit, visited});
     if (status != ATTN_OK) {
         fail_msg("%s: %s", attn_status_name(status), attn_last_error());
     }
@@ -113,7 +113,7 @@ static void passes_with_every_kernel_engine_and_product(void **state) {
 
 static void default_context_and_no_visit_will_do(void **state) {
     (void)state;
-    assert_int_equal(attn_selftest(NULL, NULL, NULL), ATTN_OK);
+    assert_int_equal(attn_selftest(NULL, NULL), ATTN_OK);
     assert_string_equal(attn_last_error(), "");
 }
 
@@ -135,7 +135,7 @@ static void memory_that_runs_out_fails_the_check_that_needed_it(void **state) {
     for (int64_t n = 1;; n *= 2) {
         visited = (visited_checks){0};
         counting_allocator_fail(&allocator, n, false);
-        const attn_status status = attn_selftest(context, visit, &visited);
+        const attn_status status = attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), visit, &visited});
         if (status == ATTN_OK) {
             break;
         }
@@ -149,7 +149,7 @@ static void memory_that_runs_out_fails_the_check_that_needed_it(void **state) {
     assert_true(tried >= 6);
     counting_allocator_fail(&allocator, 1, true);
     visited = (visited_checks){0};
-    assert_int_equal(attn_selftest(context, visit, &visited), ATTN_ERROR_MEMORY);
+    assert_int_equal(attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), visit, &visited}), ATTN_ERROR_MEMORY);
     assert_int_equal(visited.num_failed, visited.count);
     counting_allocator_fail(&allocator, 0, false);
     assert_passes(context, &visited);
@@ -163,7 +163,7 @@ static void memory_that_runs_out_fails_the_check_that_needed_it(void **state) {
 
 static void *run_selftest(void *data) {
     attn_context *context = data;
-    return attn_selftest(context, NULL, NULL) == ATTN_OK ? NULL : data;
+    return attn_selftest(context, NULL) == ATTN_OK ? NULL : data;
 }
 
 static void threads_may_run_it_on_one_context(void **state) {
@@ -190,12 +190,12 @@ static void forked_child_may_run_it(void **state) {
                                         .num_threads = threads_beside_fork()};
     attn_context *context;
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
-    assert_int_equal(attn_selftest(context, NULL, NULL), ATTN_OK);
+    assert_int_equal(attn_selftest(context, NULL), ATTN_OK);
     const pid_t child = fork();
     if (child == 0) {
         alarm(600);
-        end_of_child(attn_selftest(context, NULL, NULL) == ATTN_OK &&
-                             attn_selftest(NULL, NULL, NULL) == ATTN_OK
+        end_of_child(attn_selftest(context, NULL) == ATTN_OK &&
+                             attn_selftest(NULL, NULL) == ATTN_OK
                          ? 0
                          : 1);
     }
@@ -213,7 +213,7 @@ static void passes_in_every_rounding_mode(void **state) {
     for (size_t i = 0; i < sizeof modes / sizeof modes[0]; ++i) {
         assert_int_equal(fesetround(modes[i]), 0);
         visited = (visited_checks){0};
-        const attn_status status = attn_selftest(NULL, visit, &visited);
+        const attn_status status = attn_selftest(NULL, &(attn_selftest_params){sizeof(attn_selftest_params), visit, &visited});
         assert_int_equal(fegetround(), modes[i]);
         assert_int_equal(fesetround(FE_TONEAREST), 0);
         if (status != ATTN_OK) {
@@ -258,7 +258,7 @@ static void refused_parallel_for_is_told_and_the_first_failure_is_returned(void 
     attn_context *context;
     visited_checks visited = {0};
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
-    const attn_status status = attn_selftest(context, visit, &visited);
+    const attn_status status = attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), visit, &visited});
     assert_int_equal(status, ATTN_ERROR_THREAD);
     assert_int_equal(visited.first_failure, ATTN_ERROR_THREAD);
     assert_string_equal(visited.first_detail, attn_last_error());

@@ -294,7 +294,7 @@ static void assert_finds(int32_t gemm, const char *check, const char *text) {
     attn_context *context;
     first_failure first = {0};
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
-    const attn_status status = attn_selftest(context, note_first, &first);
+    const attn_status status = attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), note_first, &first});
     if (check == NULL && status != ATTN_OK) {
         fail_msg("nothing is wrong, and %s found: %s", first.check, first.detail);
     }
@@ -350,7 +350,7 @@ static void blas_that_cannot_be_used_is_told_and_not_called(void **state) {
         assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
         blas_problem = "it is made up";
         atomic_store(&blas_calls, 0);
-        assert_int_equal(attn_selftest(context, note_first, &first), ATTN_ERROR_BLAS);
+        assert_int_equal(attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), note_first, &first}), ATTN_ERROR_BLAS);
         blas_problem = NULL;
         assert_int_equal(atomic_load(&blas_calls), 0);
         assert_string_equal(first.check, names[gemm]);
@@ -368,7 +368,7 @@ static void wrong_result_comes_before_what_could_not_be_run(void **state) {
     products_float32.multiply = product_float32;
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
     blas_problem = "it is made up";
-    assert_int_equal(attn_selftest(context, NULL, NULL), ATTN_ERROR_SELFTEST);
+    assert_int_equal(attn_selftest(context, NULL), ATTN_ERROR_SELFTEST);
     blas_problem = NULL;
     assert_non_null(strstr(attn_last_error(), "float32 product by the library"));
     attn_context_destroy(context);

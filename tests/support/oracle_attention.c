@@ -31,10 +31,10 @@ void oracle_problem_set_options(oracle_problem *problem, const attn_sdpa_params 
         return;
     }
     const int64_t per_head[] = {problem->heads};
-    if (params->flags & ATTN_SDPA_SET_SCALE) {
+    if (params->set & ATTN_SDPA_SET_SCALE) {
         problem->scale = params->scale;
     }
-    if (params->flags & ATTN_SDPA_SET_WINDOW) {
+    if (params->set & ATTN_SDPA_SET_WINDOW) {
         problem->window_left = params->window_left;
         problem->window_right = params->window_right;
     }

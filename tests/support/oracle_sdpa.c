@@ -21,7 +21,7 @@ static int64_t broadcast_length(int64_t a, int64_t b) {
 oracle_sdpa_shape oracle_sdpa_output_shape(const attn_tensor *query, const attn_tensor *key,
                                            const attn_tensor *value,
                                            const attn_sdpa_params *params) {
-    const int is_grouped = params != NULL && (params->flags & ATTN_SDPA_ENABLE_GQA) != 0;
+    const int is_grouped = params != NULL && (params->set & ATTN_SDPA_ENABLE_GQA) != 0;
     oracle_sdpa_shape out = {.rank = query->rank};
     out.rank = key->rank > out.rank ? key->rank : out.rank;
     out.rank = value->rank > out.rank ? value->rank : out.rank;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * engine_blas.c: attention by matrix products, one block of query rows at a time:
+ * blas_engine.c: attention by matrix products, one block of query rows at a time:
  *
  *     scores  = scale * Q K^T      over the keys that some row of the block sees
  *     weights = normalise(scores)  row by row, over the keys that the row sees
@@ -12,9 +12,13 @@
  * BLAS is called by the calling thread only, never from inside a parallel region; rows are
  * normalised on the context's threads.
  */
+#include "blas/blas_engine.h"
+
 #include <string.h>
 
-#include "sdpa/engine_blas.h"
+#include "blas/blas_matrices.h"
+#include "blas/blas_rows.h"
+#include "problem/batch_visibility.h"
 
 /* Rows normalised as one task; fixed, so that results cannot depend on the number of threads. */
 enum { TASK_ROWS = 8 };
@@ -224,8 +228,8 @@ static char *piece(char *scratch, bool wanted, size_t offset) {
     return wanted ? scratch + offset : NULL;
 }
 
-attn_status attni_engine_blas_run(attn_context *context, const attni_sdpa_problem *problem,
-                                  const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks) {
+attn_status attni_blas_run(attn_context *context, const attni_sdpa_problem *problem,
+                           const attni_blas_plan *plan, char *scratch, int64_t *num_blocks) {
     attni_blas_engine engine = {
         .context = context,
         .problem = problem,

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "sdpa/engine_fused.h"
+#include "fused/fused_state.h"
 
 /* What one split put aside for a row. */
 typedef struct partial {

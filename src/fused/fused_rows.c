@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "sdpa/engine_fused.h"
+#include "fused/fused_state.h"
 #include "softmax/row_weights.h"
 
 static int64_t tile_stride(const attni_fused_item *item) {

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "sdpa/engine_fused.h"
+#include "fused/fused_state.h"
 
 /* Keys whose values are multiplied at a time, so that a chunk of their columns stays in the
  * first-level cache for all rows of a panel. */

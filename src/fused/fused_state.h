@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * engine_fused.h: the state that the files of the fused engine share. Downwards:
- *   engine_fused.c   items and the steps of a tile
+ * fused_state.h: the state that the files of the fused engine share. Downwards:
+ *   fused_engine.c   items and the steps of a tile
  *   fused_lanes.c, fused_lane_options.c   those steps for rows in lanes (kernels/tile_kernels.h)
  *   fused_rows.c     those steps for a few rows (kernels/stream_kernels.h)
  *   fused_keys.c, fused_values.c   blocks of keys and values; values that not all rows see
  *   fused_panel.c, fused_weights.c, fused_merge.c   where rows and results come from and go to
  */
-#ifndef ATTNI_SDPA_ENGINE_FUSED_H
-#define ATTNI_SDPA_ENGINE_FUSED_H
+#ifndef ATTNI_FUSED_FUSED_STATE_H
+#define ATTNI_FUSED_FUSED_STATE_H
 
+#include "context/context.h"
+#include "fused/fused_plan.h"
 #include "kernels/kernel_select.h"
-#include "sdpa/sdpa_problem.h"
+#include "problem/batch_visibility.h"
+#include "problem/sdpa_problem.h"
 #include "tensor/element.h"
 
 enum { ATTNI_NUM_AHEAD = 3 }; /* keys, values, queries */
@@ -205,7 +208,7 @@ void attni_fused_merge_item(void *engine, int32_t slot, int64_t index);
 void attni_fused_take_block(attni_fused_item *item, attni_interval block);
 void attni_fused_look_ahead(attni_fused_item *item, attni_interval next);
 
-/* engine_fused.c: an item in a slot's scratch memory, nowhere yet; then at a batch, a group and a
+/* fused_engine.c: an item in a slot's scratch memory, nowhere yet; then at a batch, a group and a
  * split; at those of item `index`, whose block it returns. */
 attni_fused_item attni_fused_item_in(const attni_fused_engine *engine, int32_t slot);
 void attni_fused_go_to(attni_fused_item *item, int64_t batch, int64_t group, int64_t split);

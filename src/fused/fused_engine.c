@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * engine_fused.c: attention tile by tile, without a matrix of scores. For every block of query rows
+ * fused_engine.c: attention tile by tile, without a matrix of scores. For every block of query rows
  *
  *     for every block of keys that some row sees
  *         for every panel of rows
@@ -13,7 +13,7 @@
  * their layout forbids it; what is copied, a block at a time, is where layouts end: kernels see
  * one.
  */
-#include "sdpa/engine_fused.h"
+#include "fused/fused_engine.h"
 
 int64_t attni_fused_offset(const attni_fused_item *item, const int64_t *strides, int64_t head) {
     const attni_sdpa_problem *problem = item->engine->problem;
@@ -156,10 +156,8 @@ static void run_item(void *data, int32_t slot, int64_t index) {
     }
 }
 
-attn_status attni_engine_fused_run(attn_context *context, const attni_sdpa_problem *problem,
-                                   const attni_sdpa_plan *whole, char *scratch,
-                                   int64_t *num_blocks) {
-    const attni_fused_plan *plan = &whole->fused;
+attn_status attni_fused_run(attn_context *context, const attni_sdpa_problem *problem,
+                            const attni_fused_plan *plan, char *scratch, int64_t *num_blocks) {
     attni_fused_engine engine = {
         .problem = problem,
         .plan = plan,

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * sdpa_options.c: the rules for everything in attn_sdpa_params.
+ * sdpa_options.c: checks one option after the other, and puts it on the canonical axes.
  */
+#include "problem/sdpa_options.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
 
 #include "base/option_check.h"
 #include "base/versioned_struct.h"
-#include "sdpa/sdpa_problem.h"
 #include "tensor/element.h"
 
 enum { NAME_BYTES = 48, ALL_SET = ATTN_SDPA_SET_SCALE | ATTN_SDPA_SET_WINDOW };
@@ -141,7 +142,7 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
         canonical[count] = axis;
         axes[count++] = (attni_axis){NULL, problem->batch_shape[axis]};
     }
-    if (which.heads && request->output->rank > 2) {
+    if (which.heads && problem->has_heads) {
         canonical[count] = problem->batch_rank;
         axes[count++] = (attni_axis){"Hq", problem->num_heads};
     }
@@ -178,7 +179,7 @@ static attn_status check_dense(const attni_sdpa_request *request, const char *op
     axes[count++] = (attni_axis){"L", problem->tgt_len};
     axes[count++] = (attni_axis){"S", problem->src_len};
     /* Without a head axis in the call a mask has none to broadcast along. */
-    const int32_t hidden = request->output->rank > 2 ? 0 : 1;
+    const int32_t hidden = problem->has_heads ? 0 : 1;
     ATTNI_TRY(attni_mask_check(option_name(request, option, name), tensor, kind, problem->dtype,
                                axes + hidden, count - hidden, request->option_data, mask));
     for (int32_t axis = count - 1; hidden != 0 && axis >= 0; --axis) {
@@ -199,8 +200,8 @@ static attn_status check_masks(const attni_sdpa_request *request, attni_sdpa_pro
 /* Weights without the head axis that output has are averaged over it. */
 static attn_status check_outputs(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
     const attn_tensor *weights = request->params->weights;
-    const int32_t rank = request->output->rank;
-    problem->average_weights = weights != NULL && rank > 2 && weights->rank == rank - 1;
+    problem->average_weights =
+        weights != NULL && problem->has_heads && weights->rank == problem->batch_rank + 2;
     const output_axes lse_axes = {
         .heads = true, .cols = -1, .dtype = attni_score_dtype(problem->dtype)};
     const output_axes weight_axes = {.heads = !problem->average_weights,
@@ -256,6 +257,5 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
         ATTNI_TRY(attni_struct_check_output(option_name(request, "report", name), params->report,
                                             ATTNI_BYTES_THROUGH(attn_sdpa_report, reason)));
     }
-    problem->report = params->report;
     return check_key_lengths(request, problem);
 }

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "sdpa/engine_fused.h"
+#include "fused/fused_state.h"
 #include "tensor/strided_copy.h"
 
 /* Rows of value nearer than this do not fight for few lines of the first-level cache when a chunk

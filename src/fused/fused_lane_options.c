@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "sdpa/engine_fused.h"
+#include "fused/fused_state.h"
 #include "softmax/row_weights.h"
 
 static void apply_softcap(const attni_fused_item *item, const attni_panel *panel,

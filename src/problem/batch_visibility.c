@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * batch_visibility.c: what positions and lengths allow in one batch, for every engine.
+ * batch_visibility.c: reads the options that differ from batch to batch.
  */
-#include "sdpa/sdpa_problem.h"
+#include "problem/batch_visibility.h"
+
 #include "tensor/element.h"
 
 /* An option of indices with the batch axes; `absent` if it was not given. */

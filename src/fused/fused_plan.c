@@ -4,7 +4,7 @@
  * options decide; the number of threads only says how many pieces of scratch memory there are.
  */
 #include "base/checked_size.h"
-#include "sdpa/engine_fused.h"
+#include "fused/fused_state.h"
 
 enum {
     ROW_BLOCK_BYTES = 768 << 10, /* of queries and sums of a block of rows; these are used in turn,
@@ -204,9 +204,8 @@ static void lay_out(const attni_sdpa_problem *problem, int64_t groups, int64_t l
 }
 
 attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
-                                  attni_sdpa_plan *whole) {
+                                  attni_fused_plan *plan, attni_layout *layout) {
     const attni_tile_kernels *tiles = attni_context_kernels(context)->tiles;
-    attni_fused_plan *plan = &whole->fused;
     ATTNI_TRY(choose_tile(problem, tiles, plan));
     const bool has_outputs =
         problem->value_dim > 0 || problem->lse.is_present || problem->weights.is_present;
@@ -217,12 +216,11 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
     choose_items(problem, groups, tiles->lanes, plan);
     choose_copies(problem, tiles, plan);
     weigh_items(context, problem, plan);
-    lay_out(problem, groups, tiles->lanes, plan, &whole->layout);
-    whole->num_blocks = plan->num_items;
-    whole->row_block =
+    lay_out(problem, groups, tiles->lanes, plan, layout);
+    plan->row_block =
         attni_min(plan->rows, attni_divide_up(plan->num_vectors, plan->num_blocks) * tiles->lanes);
-    whole->packs = (plan->packs_key ? ATTNI_PACKS_KEY : 0) |
-                   (plan->packs_value ? ATTNI_PACKS_VALUE : 0) | ATTNI_PACKS_QUERY |
-                   (plan->stages_output ? ATTNI_PACKS_OUTPUT : 0);
+    plan->packs = (plan->packs_key ? ATTNI_PACKS_KEY : 0) |
+                  (plan->packs_value ? ATTNI_PACKS_VALUE : 0) | ATTNI_PACKS_QUERY |
+                  (plan->stages_output ? ATTNI_PACKS_OUTPUT : 0);
     return ATTN_OK;
 }

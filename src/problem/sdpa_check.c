@@ -3,8 +3,10 @@
  * sdpa_check.c: the shapes of query, key, value and output, and how their axes become the canonical
  * ones.
  */
+#include "problem/sdpa_check.h"
+
 #include "base/checked_size.h"
-#include "sdpa/sdpa_problem.h"
+#include "problem/sdpa_options.h"
 #include "tensor/element.h"
 
 static attn_status check_input(const char *name, const attn_tensor *tensor,
@@ -112,27 +114,8 @@ static attni_operand input_operand(const attn_tensor *tensor, int32_t canonical_
     return operand;
 }
 
-static attn_status check_output(const attni_sdpa_request *request, int32_t rank,
-                                attni_sdpa_problem *problem) {
-    attni_axis axes[ATTN_MAX_RANK];
-    int32_t count = 0;
-    for (; count < problem->batch_rank; ++count) {
-        axes[count] = (attni_axis){NULL, problem->batch_shape[count]};
-    }
-    if (rank > 2) {
-        axes[count++] = (attni_axis){"Hq", problem->num_heads};
-    }
-    axes[count++] = (attni_axis){"L", problem->tgt_len};
-    axes[count++] = (attni_axis){"Ev", problem->value_dim};
-    ATTNI_TRY(attni_check_tensor("output", request->output, request->tensor_data));
-    ATTNI_TRY(attni_check_dtype("output", request->output, problem->dtype));
-    ATTNI_TRY(attni_check_shape("output", request->output, axes, count));
-    ATTNI_TRY(attni_check_writable("output", request->output));
-    problem->output = input_operand(request->output, problem->batch_rank + 3);
-    return ATTN_OK;
-}
-
-attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
+/* Sizes, heads and batch axes, from query, key and value. */
+static attn_status check_inputs(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
     const attn_tensor *const inputs[] = {request->query, request->key, request->value};
     static const char *const names[] = {"query", "key", "value"};
     *problem = (attni_sdpa_problem){0};
@@ -146,19 +129,62 @@ attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_probl
     ATTNI_TRY(attni_check_dtype("value", request->value, problem->dtype));
     ATTNI_TRY(check_sizes(request, problem));
     const int32_t canonical_rank = (int32_t)attni_max(rank, 3);
+    problem->has_heads = rank > 2;
     problem->batch_rank = canonical_rank - 3;
-    problem->num_batches = 1;
     ATTNI_TRY(check_heads(request, inputs, canonical_rank, problem));
     for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
         ATTNI_TRY(broadcast_axis(inputs, axis, canonical_rank, &problem->batch_shape[axis]));
     }
-    ATTNI_TRY(check_output(request, rank, problem));
+    return ATTN_OK;
+}
+
+/* The axes of output. */
+static int32_t output_axes(const attni_sdpa_problem *problem, attni_axis axes[ATTN_MAX_RANK]) {
+    int32_t count = 0;
+    for (; count < problem->batch_rank; ++count) {
+        axes[count] = (attni_axis){NULL, problem->batch_shape[count]};
+    }
+    if (problem->has_heads) {
+        axes[count++] = (attni_axis){"Hq", problem->num_heads};
+    }
+    axes[count++] = (attni_axis){"L", problem->tgt_len};
+    axes[count++] = (attni_axis){"Ev", problem->value_dim};
+    return count;
+}
+
+static attn_status check_output(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
+    attni_axis axes[ATTN_MAX_RANK];
+    const int32_t count = output_axes(problem, axes);
+    ATTNI_TRY(attni_check_tensor("output", request->output, request->tensor_data));
+    ATTNI_TRY(attni_check_dtype("output", request->output, problem->dtype));
+    ATTNI_TRY(attni_check_shape("output", request->output, axes, count));
+    ATTNI_TRY(attni_check_writable("output", request->output));
+    problem->output = input_operand(request->output, problem->batch_rank + 3);
+    return ATTN_OK;
+}
+
+attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
+    ATTNI_TRY(check_inputs(request, problem));
+    ATTNI_TRY(check_output(request, problem));
+    problem->num_batches = 1;
     for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
         /* Fits: output's size was checked with empty axes counted as 1. */
         problem->num_batches *= problem->batch_shape[axis];
     }
-    problem->query = input_operand(request->query, canonical_rank);
-    problem->key = input_operand(request->key, canonical_rank);
-    problem->value = input_operand(request->value, canonical_rank);
+    problem->query = input_operand(request->query, problem->batch_rank + 3);
+    problem->key = input_operand(request->key, problem->batch_rank + 3);
+    problem->value = input_operand(request->value, problem->batch_rank + 3);
     return attni_sdpa_check_options(request, problem);
+}
+
+attn_status attni_sdpa_describe_output(const attni_sdpa_request *request, attn_tensor *output) {
+    attni_sdpa_problem problem;
+    ATTNI_TRY(check_inputs(request, &problem));
+    attni_axis axes[ATTN_MAX_RANK];
+    *output = (attn_tensor){.dtype = problem.dtype, .rank = output_axes(&problem, axes)};
+    for (int32_t axis = 0; axis < output->rank; ++axis) {
+        output->shape[axis] = axes[axis].length;
+    }
+    attni_make_contiguous(output);
+    return attni_check_extent("output", output);
 }

@@ -4,7 +4,7 @@
  */
 #include <math.h>
 
-#include "sdpa/engine_fused.h"
+#include "fused/fused_state.h"
 
 static char *weights_row(const attni_fused_item *item, const attni_panel *panel, int32_t lane) {
     const attni_sdpa_problem *problem = item->engine->problem;

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "sdpa/engine_fused.h"
+#include "fused/fused_state.h"
 #include "tensor/strided_copy.h"
 
 const float attni_fused_ones[ATTNI_PANEL_LANES] = {

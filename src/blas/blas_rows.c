@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * engine_blas_rows.c: one row of the BLAS engine: its scores are finished and normalised, and what
+ * blas_rows.c: one row of the BLAS engine: its scores are finished and normalised, and what
  * the caller asked for is stored. Rows of a block are independent and may run on different threads.
  */
+#include "blas/blas_rows.h"
+
 #include <string.h>
 
-#include "sdpa/engine_blas.h"
+#include "blas/blas_matrices.h"
 #include "softmax/row_weights.h"
 
 static double head_option(const attni_blas_engine *engine, const attni_operand *operand) {

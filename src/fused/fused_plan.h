@@ -8,12 +8,16 @@
  * group (of all groups where weights are averaged over heads, because they add to the same rows),
  * over all keys or, where there would be few items, over a split of them.
  */
-#ifndef ATTNI_SDPA_FUSED_PLAN_H
-#define ATTNI_SDPA_FUSED_PLAN_H
+#ifndef ATTNI_FUSED_FUSED_PLAN_H
+#define ATTNI_FUSED_FUSED_PLAN_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "base/workspace.h"
+#include "context/context.h"
+#include "problem/sdpa_problem.h"
 
 typedef struct attni_fused_plan {
     int64_t group;       /* heads */
@@ -28,6 +32,8 @@ typedef struct attni_fused_plan {
     int64_t num_items;
     int64_t num_merges;     /* blocks to be merged; 0 without splits */
     int32_t num_slots;      /* pieces of scratch memory */
+    int32_t packs;          /* ATTNI_PACKS_QUERY and so on */
+    int64_t row_block;      /* rows of the largest block */
     bool by_rows;           /* too few rows for lanes: see kernels/stream_kernels.h */
     bool averages;          /* an item covers all groups */
     bool looks_ahead;       /* items are long enough to ask for the next one's keys and values */
@@ -49,5 +55,9 @@ typedef struct attni_fused_plan {
     size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
     size_t staging_offset;  /* rows of masks or weights, (lanes, key_block) */
 } attni_fused_plan;
+
+/* Fills an empty plan and adds its scratch memory to a layout. */
+attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
+                                  attni_fused_plan *plan, attni_layout *layout);
 
 #endif

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * sdpa_check.h: from a call as it comes to its canonical form.
+ */
+#ifndef ATTNI_PROBLEM_SDPA_CHECK_H
+#define ATTNI_PROBLEM_SDPA_CHECK_H
+
+#include "problem/sdpa_problem.h"
+#include "problem/sdpa_request.h"
+
+/* Every argument error of the call but overlap. */
+attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_problem *problem);
+
+/* The output that belongs to a request without one: contiguous, without data. Fails with the errors
+ * of query, key and value, and with ATTN_ERROR_OVERFLOW. */
+attn_status attni_sdpa_describe_output(const attni_sdpa_request *request, attn_tensor *output);
+
+#endif

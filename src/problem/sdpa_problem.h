@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * sdpa_problem.h: one attention call in canonical form, which is all that an engine sees of it.
+ *
+ * The canonical axes are (batch axes..., head, row, column); every tensor of the call is a base
+ * address and one stride for each of them, 0 where it repeats. Broadcasting, missing axes and
+ * PyTorch's rank rules end in sdpa_check.c.
+ */
+#ifndef ATTNI_PROBLEM_SDPA_PROBLEM_H
+#define ATTNI_PROBLEM_SDPA_PROBLEM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <attention/sdpa.h>
+
+#include "softmax/interval.h"
+#include "softmax/mask.h"
+#include "tensor/tensor_check.h"
+
+enum { ATTNI_MAX_BATCH_AXES = ATTN_MAX_RANK - 3 };
+
+/* The dense masks of a call, in the order in which they are applied. */
+enum { ATTNI_BIAS, ATTNI_MASK, ATTNI_KEY_PADDING_MASK, ATTNI_MAX_MASKS };
+
+/* A tensor of the call on the canonical axes; strides in elements. */
+typedef struct attni_operand {
+    char *data;
+    int64_t strides[ATTN_MAX_RANK];
+    int32_t dtype;
+    bool is_present;
+} attni_operand;
+
+/* A checked call. L = tgt_len, S = src_len, T = S + extra_cols, E = head_dim, Ev = value_dim. */
+typedef struct attni_sdpa_problem {
+    int32_t dtype;
+    bool has_heads; /* else no tensor of the call has a head axis, nor have its options */
+    int32_t batch_rank;
+    int64_t batch_shape[ATTNI_MAX_BATCH_AXES];
+    int64_t num_batches;
+    int64_t num_heads;
+    int64_t key_group; /* query heads that share one key head; 1 where the head axis broadcasts */
+    int64_t value_group;
+    int64_t tgt_len;
+    int64_t src_len;
+    int64_t extra_cols; /* columns behind the S keys that every row sees; key and value have S +
+                           extra_cols rows */
+    int64_t head_dim;
+    int64_t value_dim;
+    double scale;
+    double softcap; /* 0: none */
+    bool is_causal;
+    bool aligns_end; /* the last row stands at the last key */
+    int64_t window_left;
+    int64_t window_right;
+    int32_t normalizer;
+    bool average_weights;
+    attni_operand query;
+    attni_operand key;
+    attni_operand value;
+    attni_operand output;
+    attni_operand query_offset; /* batch axes only */
+    attni_operand key_lengths;  /* batch axes only */
+    attni_operand alibi_slopes; /* head axis only */
+    attni_operand sinks;        /* head axis only */
+    attni_operand lse;
+    attni_operand weights;
+    attni_mask masks[ATTNI_MAX_MASKS]; /* those with a kind are applied in order */
+} attni_sdpa_problem;
+
+/* What an engine copies, in bits as attn_sdpa_report.packs. */
+enum {
+    ATTNI_PACKS_QUERY = ATTN_SDPA_PACK_QUERY,
+    ATTNI_PACKS_KEY = ATTN_SDPA_PACK_KEY,
+    ATTNI_PACKS_VALUE = ATTN_SDPA_PACK_VALUE,
+    ATTNI_PACKS_OUTPUT = ATTN_SDPA_PACK_OUTPUT
+};
+
+#endif

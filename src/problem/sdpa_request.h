@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * sdpa_request.h: one attention call as it comes, before any check.
+ */
+#ifndef ATTNI_PROBLEM_SDPA_REQUEST_H
+#define ATTNI_PROBLEM_SDPA_REQUEST_H
+
+#include <stdint.h>
+
+#include <attention/sdpa.h>
+
+#include "tensor/tensor_check.h"
+
+/* From attn_sdpa, or from a layer that computes query, key and value itself. */
+typedef struct attni_sdpa_request {
+    const attn_tensor *query;
+    const attn_tensor *key;
+    const attn_tensor *value;
+    const attn_tensor *output;
+    const attn_sdpa_params *params; /* already read by attni_sdpa_read_params */
+    const char *option_prefix;      /* before the options' names in messages: "" or "attention." */
+    attni_data_rule tensor_data;    /* of query, key, value, output */
+    attni_data_rule option_data;    /* of everything in params */
+    int64_t extra_cols;
+} attni_sdpa_request;
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * sdpa_plan.h: which engine computes a call, and that engine's own plan.
+ */
+#ifndef ATTNI_SDPA_SDPA_PLAN_H
+#define ATTNI_SDPA_SDPA_PLAN_H
+
+#include "blas/blas_plan.h"
+#include "fused/fused_plan.h"
+
+/* How a call will run. Depends on shapes, strides, options and the context, never on values, nor on
+ * the number of threads but for how many pieces of scratch memory there are. */
+typedef struct attni_sdpa_plan {
+    int32_t engine;
+    const char *reason;     /* for it */
+    attni_fused_plan fused; /* of the two the engine's own; the other stays empty */
+    attni_blas_plan blas;
+    attni_layout layout; /* of the engine's scratch memory */
+} attni_sdpa_plan;
+
+attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
+                                 attni_sdpa_plan *plan);
+
+#endif
