@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! What the wrapper adds to the library: views that stay inside their slices, errors, threads.
 
-use std::thread;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::{panic, ptr, thread};
 
 use attention::{
-    sdpa, Context, ContextOptions, Dtype, Engine, ForwardOptions, Mask, MultiheadAttention,
-    MultiheadConfig, Result, SdpaOptions, Status, View, ViewMut,
+    sdpa, selftest, Context, ContextConfig, Dtype, Engine, ForwardOptions, Gemm, Mask,
+    MultiheadAttention, MultiheadConfig, Normalizer, Result, SdpaOptions, Status, View, ViewMut,
 };
 
 const L: usize = 3;
@@ -155,22 +157,98 @@ fn views_backwards_read_what_a_reversed_copy_holds() -> Result<()> {
 }
 
 #[test]
-fn averaged_weights_are_the_mean_over_heads() -> Result<()> {
+fn selected_head_is_that_of_a_slice() -> Result<()> {
+    let packed = numbers(L * HEADS * D);
+    let head = View::new(&packed, &[L, HEADS * D])?
+        .split_heads(HEADS)?
+        .select(0, 1)?;
+    assert_eq!(head.shape(), [L as i64, D as i64]);
+    let same = View::with_strides(&packed, D, &[L, D], &[(HEADS * D) as isize, 1])?;
+    let attended = |query: &View| -> Result<Vec<f32>> {
+        let mut output = vec![0.0f32; L * D];
+        let mut view = ViewMut::new(&mut output, &[L, D])?;
+        sdpa(query, query, query, &mut view, SdpaOptions::new())?;
+        Ok(output)
+    };
+    assert_eq!(attended(&head)?, attended(&same)?);
+    assert_eq!(status_of(head.select(0, L)), Status::Value);
+    Ok(())
+}
+
+#[test]
+fn bias_is_added_like_an_additive_mask() -> Result<()> {
     let data = numbers(HEADS * L * D);
     let view = View::new(&data, &[HEADS, L, D])?;
-    let mut weights = vec![0.0f32; HEADS * L * L];
-    let mut average = vec![0.0f32; L * L];
-    let mut output = vec![0.0f32; HEADS * L * D];
-    let mut output = ViewMut::new(&mut output, &[HEADS, L, D])?;
-    let options = SdpaOptions::new().weights(ViewMut::new(&mut weights, &[HEADS, L, L])?);
-    sdpa(&view, &view, &view, &mut output, options)?;
-    let options = SdpaOptions::new()
-        .average_weights(true)
-        .weights(ViewMut::new(&mut average, &[L, L])?);
-    sdpa(&view, &view, &view, &mut output, options)?;
+    let added = numbers(HEADS * L * L);
+    let added = View::new(&added, &[HEADS, L, L])?;
+    let attended = |options: SdpaOptions| -> Result<Vec<f32>> {
+        let mut output = vec![0.0f32; HEADS * L * D];
+        let mut target = ViewMut::new(&mut output, &[HEADS, L, D])?;
+        sdpa(&view, &view, &view, &mut target, options)?;
+        Ok(output)
+    };
+    let masked = attended(SdpaOptions::new().mask(Mask::Additive(added)))?;
+    assert_eq!(attended(SdpaOptions::new().bias(added))?, masked);
+    assert_ne!(attended(SdpaOptions::new())?, masked);
+    Ok(())
+}
+
+#[test]
+fn align_end_stands_for_an_offset() -> Result<()> {
+    let (last, keys) = (numbers(D), numbers(L * D));
+    let (last, keys) = (View::new(&last, &[1, D])?, View::new(&keys, &[L, D])?);
+    let offset = [L as i32 - 1];
+    let offset = View::new(&offset, &[])?;
+    let attended = |options: SdpaOptions| -> Result<[f32; D]> {
+        let mut output = [0.0f32; D];
+        let mut target = ViewMut::new(&mut output, &[1, D])?;
+        sdpa(&last, &keys, &keys, &mut target, options)?;
+        Ok(output)
+    };
+    let causal = || SdpaOptions::new().is_causal(true);
+    let aligned = attended(causal().align_end(true))?;
+    assert_eq!(aligned, attended(causal().query_offset(offset))?);
+    assert_ne!(aligned, attended(causal())?);
+    let both = attended(causal().align_end(true).query_offset(offset)).unwrap_err();
+    assert_eq!(both.status(), Status::Value);
+    assert_eq!(
+        both.message(),
+        "query_offset: expected NULL beside align_end, which sets it"
+    );
+    Ok(())
+}
+
+fn assert_is_mean(average: &[f32], weights: &[f32]) {
+    assert_eq!(weights.len(), HEADS * average.len());
     for (i, mean) in average.iter().enumerate() {
-        assert!(((weights[i] + weights[L * L + i]) / 2.0 - mean).abs() < 1e-6);
+        assert!(*mean > 0.0);
+        assert!(((weights[i] + weights[average.len() + i]) / 2.0 - mean).abs() < 1e-6);
     }
+}
+
+fn room(shape: &[usize]) -> Vec<f32> {
+    vec![0.0; shape.iter().product()]
+}
+
+#[test]
+fn weights_are_averaged_by_their_rank() -> Result<()> {
+    let data = numbers(HEADS * L * D);
+    let view = View::new(&data, &[HEADS, L, D])?;
+    let shapes = SdpaOptions::new().describe_outputs(&view, &view, &view)?;
+    assert_eq!(shapes.output, [HEADS, L, D]);
+    assert_eq!(shapes.lse, Some(vec![HEADS, L]));
+    assert_eq!(shapes.weights, [HEADS, L, L]);
+    assert_eq!(shapes.averaged_weights, [L, L]);
+    let (mut weights, mut average) = (room(&shapes.weights), room(&shapes.averaged_weights));
+    let mut output = room(&shapes.output);
+    let mut output = ViewMut::new(&mut output, &shapes.output)?;
+    let options = SdpaOptions::new().weights(ViewMut::new(&mut weights, &shapes.weights)?);
+    sdpa(&view, &view, &view, &mut output, options)?;
+    let options = SdpaOptions::new().weights(ViewMut::new(&mut average, &shapes.averaged_weights)?);
+    sdpa(&view, &view, &view, &mut output, options)?;
+    assert_is_mean(&average, &weights);
+    let linear = SdpaOptions::new().normalizer(Normalizer::Linear);
+    assert_eq!(linear.describe_outputs(&view, &view, &view)?.lse, None);
     Ok(())
 }
 
@@ -184,28 +262,154 @@ fn attention_inside_a_layer_gets_its_options() -> Result<()> {
     let windowed = attend(&layer, ForwardOptions::new().attention(own_key_only))?;
     let mut hidden = [true; L * L];
     (0..L).for_each(|i| hidden[i * L + i] = false);
-    let mask = Mask::Exclude(View::new(&hidden, &[L, L])?);
+    let masked = SdpaOptions::new().mask(Mask::Exclude(View::new(&hidden, &[L, L])?));
     assert_eq!(
         windowed,
-        attend(&layer, ForwardOptions::new().attn_mask(mask))?
+        attend(&layer, ForwardOptions::new().attention(masked))?
     );
     assert!(lse.iter().all(|lse| lse.is_finite() && *lse != 0.0));
+    let lowered = SdpaOptions::new().window(-2, 0);
+    let error = attend(&layer, ForwardOptions::new().attention(lowered)).unwrap_err();
+    assert_eq!(error.status(), Status::Value);
+    assert!(
+        error.message().starts_with("attention.window_left: "),
+        "{}",
+        error
+    );
     Ok(())
+}
+
+#[test]
+fn layer_tells_its_outputs_and_what_runs() -> Result<()> {
+    let layer = make_layer()?;
+    let data = numbers(L * HEADS * D);
+    let view = View::new(&data, &[L, HEADS * D])?;
+    let plain = ForwardOptions::new();
+    let shapes = layer.describe_outputs(&view, &view, &view, &plain)?;
+    assert_eq!(shapes.output, [L, HEADS * D]);
+    assert_eq!(shapes.weights, [HEADS, L, L]);
+    assert_eq!(shapes.averaged_weights, [L, L]);
+    let (mut weights, mut average) = (room(&shapes.weights), room(&shapes.averaged_weights));
+    for (values, shape) in [
+        (&mut weights, &shapes.weights),
+        (&mut average, &shapes.averaged_weights),
+    ] {
+        let attention = SdpaOptions::new().weights(ViewMut::new(values, shape)?);
+        attend(&layer, ForwardOptions::new().attention(attention))?;
+    }
+    assert_is_mean(&average, &weights);
+
+    let mut output = room(&shapes.output);
+    let output = ViewMut::new(&mut output, &shapes.output)?;
+    let report = layer.explain(&view, &view, &view, &output, &plain)?;
+    assert_eq!(report.attention.engine, Engine::Fused);
+    assert_eq!(report.projection_gemm, Gemm::Native);
+    assert!(report.workspace_bytes > 0 && !report.attention.reason.is_empty());
+    assert_eq!(report.kernels, Context::default().info()?.kernels);
+    Ok(())
+}
+
+#[test]
+fn layer_is_described_and_read() -> Result<()> {
+    let mut layer = make_layer()?;
+    let config = layer.config()?;
+    assert_eq!((config.head_dim, config.kdim), (D, HEADS * D));
+    assert!(!config.bias && config.dtype == Dtype::Float32);
+    let (name, shape) = layer.parameters()?[1].clone();
+    assert_eq!((name, &shape[..]), ("out_proj.weight", &[8, 8][..]));
+    let (mut loaded, mut fresh) = (room(&shape), room(&shape));
+    layer.read_parameter(name, &mut ViewMut::new(&mut loaded, &shape)?)?;
+    assert_eq!(loaded, numbers(64));
+    layer.init_parameters(7)?;
+    layer.read_parameter(name, &mut ViewMut::new(&mut fresh, &shape)?)?;
+    assert_ne!(loaded, fresh);
+    assert!(fresh.iter().all(|value| value.abs() < 8f32.sqrt().recip()));
+    Ok(())
+}
+
+/// The system's allocator, counting what is out and refusing on demand.
+struct Counting {
+    live: AtomicUsize,
+    is_empty: AtomicBool,
+}
+
+// SAFETY: memory is that of System.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if self.is_empty.load(SeqCst) {
+            return ptr::null_mut();
+        }
+        self.live.fetch_add(layout.size(), SeqCst);
+        System.alloc(layout)
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        self.live.fetch_sub(layout.size(), SeqCst);
+        System.dealloc(memory, layout)
+    }
+}
+
+#[test]
+fn memory_is_that_of_the_context() -> Result<()> {
+    static COUNTING: Counting = Counting {
+        live: AtomicUsize::new(0),
+        is_empty: AtomicBool::new(false),
+    };
+    let context = ContextConfig::new().allocator(&COUNTING).build()?;
+    let mut layer = MultiheadConfig::new(HEADS * D, HEADS)
+        .context(&context)
+        .build()?;
+    layer.init_parameters(1)?;
+    drop(context);
+    let live = COUNTING.live.load(SeqCst);
+    assert!(live > 4 * 64 * 4, "{}", live);
+    attend(&layer, ForwardOptions::new())?;
+    COUNTING.is_empty.store(true, SeqCst);
+    let outcome = attend(&layer, ForwardOptions::new());
+    assert_eq!(status_of(outcome), Status::Memory);
+    drop(layer);
+    assert_eq!(COUNTING.live.load(SeqCst), 0);
+    Ok(())
+}
+
+#[test]
+fn context_tells_what_it_runs_with() -> Result<()> {
+    let context = ContextConfig::new()
+        .num_threads(2)
+        .gemm(Gemm::Native)
+        .build()?;
+    context.start()?;
+    let info = context.info()?;
+    assert_eq!((info.num_threads, info.gemm), (2, Gemm::Native));
+    assert_eq!(info.attention_gemm, Gemm::Native);
+    assert!(!info.kernels.is_empty());
+    Ok(())
+}
+
+#[test]
+fn selftest_tells_of_each_check() {
+    let mut told = Vec::new();
+    let tell = |check, outcome: Result<()>| told.push((check, outcome));
+    assert_eq!(selftest(&Context::default(), tell), Ok(()));
+    assert!(told.len() >= 4 && told.iter().all(|(_, outcome)| outcome.is_ok()));
+    let panicking = || selftest(&Context::default(), |check, _| panic!("{}", check));
+    assert!(panic::catch_unwind(panicking).is_err());
 }
 
 #[test]
 fn threads_share_a_layer_and_a_context() -> Result<()> {
     let layer = make_layer()?;
-    let context = ContextOptions::new()
+    let context = ContextConfig::new()
         .num_threads(2)
         .engine(Engine::Fused)
         .build()?;
-    let expected = attend(&layer, ForwardOptions::new().context(&context))?;
+    let options = || ForwardOptions::new().attention(SdpaOptions::new().context(&context));
+    let expected = attend(&layer, options())?;
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..50 {
-                    let output = attend(&layer, ForwardOptions::new().context(&context));
+                    let output = attend(&layer, options());
                     assert_eq!(output.as_ref(), Ok(&expected));
                 }
             });
@@ -216,7 +420,7 @@ fn threads_share_a_layer_and_a_context() -> Result<()> {
 
 #[test]
 fn context_forces_its_engine() -> Result<()> {
-    let context = ContextOptions::new().engine(Engine::Fused).build()?;
+    let context = ContextConfig::new().engine(Engine::Fused).build()?;
     let data = [1.0f64; L * D];
     let view = View::new(&data, &[L, D])?;
     let mut output = [0.0f64; L * D];
@@ -231,10 +435,10 @@ fn context_forces_its_engine() -> Result<()> {
 
 #[test]
 fn refused_names_say_what_was_wrong() -> Result<()> {
-    let made: Result<Context> = ContextOptions::new().kernels("abacus").build();
+    let made: Result<Context> = ContextConfig::new().kernels("abacus").build();
     assert_eq!(status_of(made), Status::Unsupported);
     assert_eq!(
-        status_of(ContextOptions::new().kernels("nul\0").build()),
+        status_of(ContextConfig::new().kernels("nul\0").build()),
         Status::Value
     );
 
