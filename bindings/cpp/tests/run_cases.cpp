@@ -120,11 +120,11 @@ template <class T> void run_sdpa(const case_file &made, results<T> &room) {
         {"softmax", ATTN_NORMALIZER_SOFTMAX},
         {"sigmoid", ATTN_NORMALIZER_SIGMOID},
         {"linear", ATTN_NORMALIZER_LINEAR}};
-    refuse_unknown(made, {"query",       "key",          "value",        "attn_mask",  "bias",
-                          "query_offset", "key_lengths", "sinks",        "alibi_slopes",
-                          "is_causal",   "align_end",    "scale",        "enable_gqa",
-                          "window_left", "window_right", "softcap",      "normalizer",
-                          "output",      "lse",          "weights"});
+    refuse_unknown(made,
+                   {"query",        "key",         "value",      "attn_mask",    "bias",
+                    "query_offset", "key_lengths", "sinks",      "alibi_slopes", "is_causal",
+                    "align_end",    "scale",       "enable_gqa", "window_left",  "window_right",
+                    "softcap",      "normalizer",  "output",     "lse",          "weights"});
     attention::attend_options<T> options;
     options.mask = mask_of(made, "attn_mask", true);
     options.bias = find_input<T, float>(made, "bias");
@@ -176,29 +176,14 @@ template <class T> attention::multihead<T> make_layer(const case_file &made) {
 }
 
 template <class T> void run_mha(const case_file &made, results<T> &room) {
-    refuse_unknown(made, {"query",
-                          "key",
-                          "value",
-                          "attn_mask",
-                          "bias",
-                          "key_padding_mask",
-                          "embed_dim",
-                          "num_heads",
-                          "kdim",
-                          "vdim",
-                          "qdim",
-                          "head_dim",
-                          "value_head_dim",
-                          "num_kv_heads",
-                          "no_bias",
-                          "add_bias_kv",
-                          "add_zero_attn",
-                          "batch_first",
-                          "is_causal",
-                          "need_weights",
-                          "average_attn_weights",
-                          "attn_output",
-                          "attn_weights"});
+    refuse_unknown(made, {"query",          "key",           "value",
+                          "attn_mask",      "bias",          "key_padding_mask",
+                          "embed_dim",      "num_heads",     "kdim",
+                          "vdim",           "qdim",          "head_dim",
+                          "value_head_dim", "num_kv_heads",  "no_bias",
+                          "add_bias_kv",    "add_zero_attn", "batch_first",
+                          "is_causal",      "need_weights",  "average_attn_weights",
+                          "attn_output",    "attn_weights"});
     const auto layer = make_layer<T>(made);
     attention::forward_options<T> options;
     options.key_padding_mask = mask_of(made, "key_padding_mask", false);

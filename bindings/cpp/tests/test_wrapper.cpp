@@ -49,9 +49,9 @@ template <class Run> void require_error(Run run, attn_status code, const std::st
     try {
         run();
     } catch (const attention::error &refusal) {
-        require(refusal.code() == code && text == refusal.what(),
-                std::string("expected '") + text + "', got " + refusal.name() + " '" +
-                    refusal.what() + "'");
+        require(refusal.code() == code && text == refusal.what(), std::string("expected '") + text +
+                                                                      "', got " + refusal.name() +
+                                                                      " '" + refusal.what() + "'");
         return;
     }
     throw std::logic_error("no failure: " + text);

@@ -112,7 +112,8 @@ inline attn_context_info describe(const context *chosen = nullptr) {
 }
 
 /* A check of attn_selftest, its status, and its detail, "" for ATTN_OK. */
-using selftest_visit = std::function<void(const char *name, attn_status status, const char *detail)>;
+using selftest_visit =
+    std::function<void(const char *name, attn_status status, const char *detail)>;
 
 /* Whether this machine computes what it should; throws what attn_selftest returns. */
 inline void selftest(const context *chosen = nullptr, const selftest_visit &visit = {}) {

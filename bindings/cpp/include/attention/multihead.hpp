@@ -166,8 +166,8 @@ template <class T> class multihead {
         const detail::forward_params<T> params(options);
         attn_mha_outputs outputs{};
         outputs.struct_size = sizeof outputs;
-        check(attn_mha_describe_outputs(handle_.get(), query.c_view(), key.c_view(),
-                                        value.c_view(), &params.layer, &outputs));
+        check(attn_mha_describe_outputs(handle_.get(), query.c_view(), key.c_view(), value.c_view(),
+                                        &params.layer, &outputs));
         return detail::shapes_of(outputs);
     }
 

@@ -117,8 +117,8 @@ attn_sdpa_report explain(const tensor<const T> &query, const tensor<const T> &ke
     const attn_sdpa_params params = detail::params_of(options);
     attn_sdpa_report report{};
     report.struct_size = sizeof report;
-    check(attn_sdpa_explain(detail::handle_of(chosen), query.c_view(), key.c_view(),
-                            value.c_view(), &params, output.c_view(), &report));
+    check(attn_sdpa_explain(detail::handle_of(chosen), query.c_view(), key.c_view(), value.c_view(),
+                            &params, output.c_view(), &report));
     return report;
 }
 
