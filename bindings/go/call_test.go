@@ -275,6 +275,24 @@ func TestContextForcesItsEngine(t *testing.T) {
 	}
 }
 
+func TestLayerRunsUnderItsContext(t *testing.T) {
+	fused := newContext(t, attention.ContextConfig{Engine: attention.EngineFused})
+	layer, err := attention.NewMultiheadAttention(attention.MultiheadConfig{
+		EmbedDim: embedDim, NumHeads: numHeads, Dtype: attention.Float64, Context: fused})
+	requireNil(t, err)
+	t.Cleanup(layer.Close)
+	requireNil(t, layer.InitParameters(1))
+	tokens := attention.NewView(make([]float64, rows*embedDim), rows, embedDim)
+	output := attention.NewView(make([]float64, rows*embedDim), rows, embedDim)
+	err = layer.Forward(tokens, tokens, tokens, output, nil)
+	if !errors.Is(err, attention.ErrUnsupported) {
+		t.Fatalf("expected a refusal, got %v", err)
+	}
+	other := newContext(t, attention.ContextConfig{})
+	requireNil(t, layer.Forward(tokens, tokens, tokens, output, &attention.ForwardOptions{
+		Attention: attention.SDPAOptions{Context: other}}))
+}
+
 func TestClosedObjectsAreRefused(t *testing.T) {
 	layer := newLayer(t)
 	context, err := attention.NewContext(attention.ContextConfig{})

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
+#![deny(unsafe_op_in_unsafe_fn)]
 
 mod context;
 mod error;

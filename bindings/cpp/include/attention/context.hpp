@@ -123,6 +123,9 @@ inline void selftest(const context *chosen = nullptr, const selftest_visit &visi
 
         static void tell(void *state, const char *name, attn_status status, const char *detail) {
             visitor &self = *static_cast<visitor *>(state);
+            if (self.thrown) {
+                return;
+            }
             try {
                 self.visit(name, status, detail);
             } catch (...) {
