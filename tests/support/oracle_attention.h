@@ -29,7 +29,7 @@ typedef struct oracle_problem {
     int64_t *query_offset;             /* (B) */
     int64_t *key_lengths;              /* (B) */
     int64_t window_left, window_right; /* -1: unlimited */
-    int is_causal;
+    int is_causal, has_bias;
     int32_t normalizer;
 } oracle_problem;
 
