@@ -19,7 +19,8 @@ public final class Tensor {
         FLOAT32(1, 4),
         FLOAT64(2, 8),
         BOOL(3, 1),
-        INT64(4, 8);
+        INT64(4, 8),
+        INT32(7, 4);
 
         final int number;
         final int bytes;
@@ -27,6 +28,10 @@ public final class Tensor {
         Dtype(int number, int bytes) {
             this.number = number;
             this.bytes = bytes;
+        }
+
+        static Dtype of(int number) {
+            return Arrays.stream(values()).filter(dtype -> dtype.number == number).findFirst().orElseThrow();
         }
     }
 
@@ -68,6 +73,13 @@ public final class Tensor {
     /** A copy of an array, last axis fastest. */
     public static Tensor of(long[] values, long... shape) {
         final Tensor made = sized(Dtype.INT64, values.length, shape);
+        made.memory().write(0, values, 0, values.length);
+        return made;
+    }
+
+    /** A copy of an array, last axis fastest. */
+    public static Tensor of(int[] values, long... shape) {
+        final Tensor made = sized(Dtype.INT32, values.length, shape);
         made.memory().write(0, values, 0, values.length);
         return made;
     }
