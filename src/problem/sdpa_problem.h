@@ -35,6 +35,7 @@ typedef struct attni_operand {
 typedef struct attni_sdpa_problem {
     int32_t dtype;
     int32_t batch_rank;
+    int64_t element_bytes; /* of dtype */
     int64_t batch_shape[ATTNI_MAX_BATCH_AXES];
     int64_t num_batches;
     int64_t num_heads;
