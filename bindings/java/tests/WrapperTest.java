@@ -141,6 +141,8 @@ final class WrapperTest {
         refuses(AttentionException.class, "key: expected shape", () -> attend(one, other, one, null));
         refuses(IndexOutOfBoundsException.class, "beyond", () ->
                 Tensor.view(Tensor.Dtype.FLOAT32, Tensor.directFloats(5), 2, 3));
+        refuses(IndexOutOfBoundsException.class, "beyond", () ->
+                Tensor.view(Tensor.Dtype.FLOAT64, Tensor.directFloats(6), 2, 3));
         refuses(IllegalArgumentException.class, "direct", () ->
                 Tensor.view(Tensor.Dtype.FLOAT32, FloatBuffer.allocate(6), 2, 3));
         refuses(IllegalArgumentException.class, "expected 6", () -> Tensor.of(new float[5], 2, 3));

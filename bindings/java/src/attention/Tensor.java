@@ -7,6 +7,10 @@ import com.sun.jna.Pointer;
 import java.nio.Buffer;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.CharBuffer;
+import java.nio.DoubleBuffer;
+import java.nio.LongBuffer;
+import java.nio.ShortBuffer;
 import java.util.Arrays;
 
 /**
@@ -107,10 +111,19 @@ public final class Tensor {
         if (shape.length != strides.length) {
             throw new IllegalArgumentException("strides: expected as many as the shape has axes");
         }
-        final int width = buffer instanceof ByteBuffer ? 1 : dtype.bytes;
-        checkInside(dtype, (long) buffer.capacity() * width, offset, shape, strides);
+        checkInside(dtype, (long) buffer.capacity() * elementBytes(buffer), offset, shape, strides);
         final Pointer start = Native.getDirectBufferPointer(buffer);
         return new Tensor(dtype, buffer, start.share(offset * dtype.bytes), shape, strides);
+    }
+
+    private static int elementBytes(Buffer buffer) {
+        if (buffer instanceof ByteBuffer) {
+            return Byte.BYTES;
+        }
+        if (buffer instanceof ShortBuffer || buffer instanceof CharBuffer) {
+            return Short.BYTES;
+        }
+        return buffer instanceof LongBuffer || buffer instanceof DoubleBuffer ? Long.BYTES : Integer.BYTES;
     }
 
     private static void checkInside(
