@@ -30,6 +30,7 @@ const char *attn_status_name(attn_status status);
 const char *attn_status_text(attn_status status);
 const char *attn_last_error(void);
 size_t attn_last_error_copy(char *buffer, size_t buffer_bytes);
+attn_status attn_error_set(attn_status status, const char *detail);
 int32_t attn_version(void);
 const char *attn_version_string(void);
 const char *attn_build_info(void);
