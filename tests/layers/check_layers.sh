@@ -75,18 +75,25 @@ function scan(code,    at, mark) {
     if (depth == 0) statement = statement " " code
 }
 
-# A function that is declared (mark ";") or defined (mark "{"); other statements are none of ours.
-function end_statement(text, mark,    name, is_header) {
-    if (mark == "}" || text ~ /=|^[ \t]*(typedef|_Static_assert|extern "")/) return
+# A function is declared (mark ";") or defined (mark "{"); no other statement matters.
+function end_statement(text, mark,    name) {
+    if (mark == "}" || text ~ /=|^[ \t]*(typedef|_Static_assert)/) return
     if (!match(text, /[A-Za-z_][A-Za-z0-9_]*[ \t]*\(/)) return
     name = substr(text, RSTART, RLENGTH)
     sub(/[ \t]*\($/, "", name)
-    is_header = FILENAME ~ /\.h$/
-    if (FILENAME in is_data) report(FNR, "is data alone, but has the function " name)
-    else if (text ~ /(^|[ \t])static[ \t]/) return
-    else if (mark == "{") defined[module, name]
-    else if (!is_header) report(FNR, name " is declared in a source, not in its header")
-    else { declared[++declarations] = name; declared_at[declarations] = FILENAME ":" FNR; declared_by[declarations] = module }
+    if (FILENAME in is_data) {
+        report(FNR, "is data alone, but has the function " name)
+    } else if (mark == "{") {
+        defined[module, name]
+    } else if (text ~ /(^|[ \t])static[ \t]/) {
+        return
+    } else if (FILENAME ~ /\.c$/) {
+        report(FNR, name " is declared in a source, not in its header")
+    } else {
+        declared[++declarations] = name
+        declared_by[declarations] = module
+        declared_at[declarations] = FILENAME ":" FNR
+    }
 }
 
 # What match() found in code, without the characters around it.

@@ -120,7 +120,8 @@ expect_report src/fused/fused_engine.c '#include "fused/planted.h"' '"fused/plan
 # Every function is declared by the header of the file that defines it.
 write src/fused/fused_state.h 'typedef struct steps { int (*score)(int);' '} steps; enum { ONE };' 'typedef int (*step)(int);'
 write src/fused/fused_item.h '#include "fused/fused_state.h"' 'static inline int attni_one(void) {' 'return 1; }' 'void attni_go(int (*next)(void),' 'int to);'
-write src/fused/fused_item.c '#include "fused/fused_item.h"' 'static int two(void);' '#define CALL(x) \' '    void attni_else(x);' 'void attni_go(int (*next)(void),' 'int to) {' 'if (to) { attni_one(); } }'
+write src/fused/fused_item.c '#include "fused/fused_item.h"' 'static int two(void);' \
+    "#define CALL(x) \\" '    void attni_else(x);' 'void attni_go(int (*next)(void),' 'int to) {' 'if (to) { attni_one(); } }'
 write src/fused/fused_lanes.h '#include "fused/fused_state.h"' 'extern const steps attni_steps;'
 write src/fused/fused_lanes.c '#include "fused/fused_lanes.h"' 'const steps attni_steps = {.score = 0};'
 if ! report=$("$check" "$tree"); then
