@@ -62,10 +62,10 @@ static void start_head(attni_blas_engine *engine, int64_t head) {
     engine->head = head;
     engine->query = attni_operand_matrix(engine, &problem->query, head);
     engine->output = attni_operand_matrix(engine, &problem->output, head);
-    take_rows(engine, attni_operand_matrix(engine, &problem->key, head / problem->key_group),
+    take_rows(engine, attni_matrix_of(attni_source_keys(problem, engine->batch, head, 0)),
               problem->head_dim, engine->packed_key, &engine->key_packed_from, &engine->key,
               &engine->extra_key);
-    take_rows(engine, attni_operand_matrix(engine, &problem->value, head / problem->value_group),
+    take_rows(engine, attni_matrix_of(attni_source_values(problem, engine->batch, head, 0)),
               problem->value_dim, engine->packed_value, &engine->value_packed_from, &engine->value,
               &engine->extra_value);
 }
@@ -235,7 +235,7 @@ attn_status attni_blas_run(attn_context *context, const attni_sdpa_problem *prob
         .problem = problem,
         .plan = plan,
         .kernels = attni_kernels_of(attni_context_kernels(context), problem->dtype),
-        .element = (int64_t)attn_dtype_size_bytes(problem->dtype),
+        .element = problem->element_bytes,
     };
     const bool has_blocks = plan->num_blocks > 0;
     if (has_blocks) {

@@ -6,16 +6,9 @@
 #define ATTNI_BLAS_BLAS_MATRICES_H
 
 #include "blas/blas_state.h"
+#include "problem/source_rows.h"
 #include "tensor/element.h"
 #include "tensor/strided_copy.h"
-
-static inline int64_t attni_operand_offset(const attni_blas_engine *engine,
-                                           const attni_operand *operand, int64_t head) {
-    const attni_sdpa_problem *problem = engine->problem;
-    return attni_offset_of(engine->batch, problem->batch_rank, problem->batch_shape,
-                           operand->strides) +
-           head * operand->strides[problem->batch_rank];
-}
 
 /* A matrix moved on by some elements; that of an empty tensor has no address to move. */
 static inline attni_matrix attni_moved(const attni_blas_engine *engine, attni_matrix matrix,
@@ -29,15 +22,15 @@ static inline attni_matrix attni_rows_from(const attni_blas_engine *engine, attn
     return attni_moved(engine, matrix, row * matrix.row_stride);
 }
 
+static inline attni_matrix attni_matrix_of(attni_source_rows rows) {
+    return (attni_matrix){
+        .data = rows.data, .row_stride = rows.row_stride, .col_stride = rows.col_stride};
+}
+
+/* An operand that has every query head. */
 static inline attni_matrix attni_operand_matrix(const attni_blas_engine *engine,
                                                 const attni_operand *operand, int64_t head) {
-    const int32_t row_axis = engine->problem->batch_rank + 1;
-    const attni_matrix first = {
-        .data = operand->data,
-        .row_stride = operand->strides[row_axis],
-        .col_stride = operand->strides[row_axis + 1],
-    };
-    return attni_moved(engine, first, attni_operand_offset(engine, operand, head));
+    return attni_matrix_of(attni_operand_rows(engine->problem, operand, engine->batch, head, 0));
 }
 
 static inline attni_strided_matrix attni_matrix_layout(const attni_matrix *matrix) {

@@ -47,9 +47,9 @@ static void mask_scores(const attni_blas_engine *engine, int64_t row, attni_inte
     int64_t offsets[ATTNI_MAX_MASKS];
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
         const int64_t *strides = &problem->masks[i].strides[problem->batch_rank];
-        offsets[i] = attni_offset_of(engine->batch, problem->batch_rank, problem->batch_shape,
-                                     problem->masks[i].strides) +
-                     engine->head * strides[0] + row * strides[1] + keys.begin * strides[2];
+        offsets[i] =
+            attni_head_offset(problem, problem->masks[i].strides, engine->batch, engine->head) +
+            row * strides[1] + keys.begin * strides[2];
     }
     attni_masks_apply(problem->masks, ATTNI_MAX_MASKS, offsets, problem->batch_rank + 2,
                       engine->kernels, scores.scores, scores.count,
@@ -101,8 +101,9 @@ void attni_weigh_row(const attni_blas_engine *engine, int64_t index) {
         attni_normalize_row(engine->kernels, problem->normalizer, &scores, has_sink ? &sink : NULL);
     engine->empty[index] = result.is_empty;
     if (problem->lse.is_present) {
-        const int64_t offset = attni_operand_offset(engine, &problem->lse, engine->head) +
-                               row * problem->lse.strides[problem->batch_rank + 1];
+        const int64_t offset =
+            attni_head_offset(problem, problem->lse.strides, engine->batch, engine->head) +
+            row * problem->lse.strides[problem->batch_rank + 1];
         attni_write_real(problem->lse.data, offset, problem->dtype, result.lse);
     }
     if (problem->weights.is_present) {

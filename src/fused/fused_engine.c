@@ -15,53 +15,13 @@
  */
 #include "fused/fused_engine.h"
 
-int64_t attni_fused_offset(const attni_fused_item *item, const int64_t *strides, int64_t head) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    return attni_offset_of(item->batch, problem->batch_rank, problem->batch_shape, strides) +
-           head * strides[problem->batch_rank];
-}
-
-void attni_fused_go_to(attni_fused_item *item, int64_t batch, int64_t group, int64_t split) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    const attni_fused_plan *plan = item->engine->plan;
-    item->batch = batch;
-    item->group = group;
-    item->first_head = group * plan->group;
-    item->split = split;
-    item->range = (attni_interval){split * plan->split_keys, problem->src_len};
-    if (split + 1 < plan->num_splits) {
-        item->range.end = item->range.begin + plan->split_keys;
-    }
-    item->visibility = attni_batch_visibility(problem, batch);
-}
-
-/* Items are ordered by what they cost, the largest first, so that none is left for the end: of
- * causal attention the last rows see most keys. */
-int64_t attni_fused_go_to_item(attni_fused_item *item, int64_t index) {
-    const attni_fused_plan *plan = item->engine->plan;
-    const int64_t per_block = plan->num_items / plan->num_blocks;
-    const int64_t place = index % per_block;
-    const int64_t split = place % plan->num_splits;
-    const int64_t matrix = place / plan->num_splits;
-    const int64_t groups = plan->averages ? 1 : plan->num_groups;
-    item->index = index;
-    attni_fused_go_to(item, matrix / groups, matrix % groups, split);
-    return plan->num_blocks - 1 - index / per_block;
-}
-
-attni_fused_item attni_fused_item_in(const attni_fused_engine *engine, int32_t slot_index) {
-    const attni_fused_plan *plan = engine->plan;
-    char *slot = engine->scratch + plan->slots_offset + (size_t)slot_index * plan->slot_bytes;
-    return (attni_fused_item){
-        .engine = engine,
-        .slot = slot,
-        .panels = (attni_panel *)(void *)(slot + plan->panels_offset),
-        .tile = attni_floats_to(slot + plan->tile_offset, 0),
-        .queries = attni_floats_to(slot + plan->queries_offset, 0),
-        .sums = attni_floats_to(slot + plan->sums_offset, 0),
-        .staging = slot + plan->staging_offset,
-    };
-}
+#include "fused/fused_item.h"
+#include "fused/fused_keys.h"
+#include "fused/fused_lanes.h"
+#include "fused/fused_merge.h"
+#include "fused/fused_panel.h"
+#include "fused/fused_rows.h"
+#include "fused/fused_weights.h"
 
 /* A panel has seen all its keys: its results are stored, or put aside. */
 static void finish_panel(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {

@@ -5,6 +5,7 @@
 #ifndef ATTNI_FUSED_FUSED_ENGINE_H
 #define ATTNI_FUSED_FUSED_ENGINE_H
 
+#include "context/context.h"
 #include "fused/fused_state.h"
 
 /* Computes a planned call in a block of its layout, and counts the items into *num_blocks. */

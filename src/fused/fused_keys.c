@@ -3,33 +3,17 @@
  * fused_keys.c: blocks of keys and values: where they are read, copies of them where their layout
  * asks for it, and what is asked for before it is needed.
  */
+#include "fused/fused_keys.h"
+
 #include <string.h>
 
-#include "fused/fused_state.h"
+#include "fused/fused_item.h"
+#include "fused/fused_panel.h"
 #include "tensor/strided_copy.h"
 
 /* Rows of value nearer than this do not fight for few lines of the first-level cache when a chunk
  * of their columns is read again and again. */
 enum { NEAR_ROWS = 128 /* elements */, CACHE_LINE = 64 /* bytes */ };
-
-static attni_source_rows rows_from(const attni_fused_item *item, const attni_operand *operand,
-                                   int64_t head, int64_t first) {
-    const int64_t *strides = &operand->strides[item->engine->problem->batch_rank + 1];
-    const int64_t offset = attni_fused_offset(item, operand->strides, head) + first * strides[0];
-    return (attni_source_rows){
-        (const float *)(const void *)attni_advance(operand->data, offset * (int64_t)sizeof(float)),
-        strides[0], strides[1]};
-}
-
-static attni_source_rows keys_from(const attni_fused_item *item, int64_t first) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    return rows_from(item, &problem->key, item->first_head / problem->key_group, first);
-}
-
-attni_source_rows attni_fused_values_from(const attni_fused_item *item, int64_t first) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    return rows_from(item, &problem->value, item->first_head / problem->value_group, first);
-}
 
 /* Whether rows of value are read where they lie: whole vectors that cross no cache line. This may
  * depend on the address, since a copy holds the same numbers and its memory is there in any case.
@@ -45,8 +29,7 @@ static bool lie_well(const attni_fused_engine *engine, const attni_source_rows *
 static const float *pack_keys(const attni_fused_item *item, const attni_source_rows *keys,
                               int64_t count, float *packed) {
     const int64_t head_dim = item->engine->problem->head_dim;
-    const attni_strided_matrix from = {(char *)(uintptr_t)keys->data, keys->row_stride,
-                                       keys->col_stride};
+    const attni_strided_matrix from = {keys->data, keys->row_stride, keys->col_stride};
     const attni_strided_matrix to = {(char *)packed, head_dim, 1};
     attni_copy_matrix(to, from, count, head_dim, sizeof(float));
     return packed;
@@ -66,7 +49,7 @@ static void take_extra_columns(attni_fused_item *item, bool packs_value, float *
     const attni_sdpa_problem *problem = item->engine->problem;
     const int64_t count = problem->extra_cols;
     const int32_t columns = item->engine->kernels->tiles->value_columns;
-    const attni_source_rows keys = keys_from(item, problem->src_len);
+    const attni_source_rows keys = attni_fused_keys_from(item, problem->src_len);
     const attni_source_rows values = attni_fused_values_from(item, problem->src_len);
     item->extra_key = keys.data;
     item->extra_value = packs_value ? pack_values(item, &values, count, packed_value) : values.data;
@@ -78,7 +61,7 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const int32_t columns = item->engine->kernels->tiles->value_columns;
     const int64_t count = block.end - block.begin;
-    const attni_source_rows keys = keys_from(item, block.begin);
+    const attni_source_rows keys = attni_fused_keys_from(item, block.begin);
     const attni_source_rows values = attni_fused_values_from(item, block.begin);
     const bool packs_value = plan->packs_value && !lie_well(item->engine, &values);
     float *packed_key = attni_floats_to(item->slot + plan->key_offset, 0);
@@ -98,7 +81,7 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
 
 static attni_ahead all_of(const attni_source_rows *rows, int64_t count, int64_t cols) {
     return (attni_ahead){
-        .row = (const char *)rows->data,
+        .row = rows->data,
         .stride = rows->row_stride * (int64_t)sizeof(float),
         .bytes = cols * (int64_t)sizeof(float),
         .num_rows = rows->col_stride == 1 ? count : 0,
@@ -107,7 +90,7 @@ static attni_ahead all_of(const attni_source_rows *rows, int64_t count, int64_t 
 }
 
 static attni_ahead keys_of(const attni_fused_item *item, attni_interval keys) {
-    const attni_source_rows rows = keys_from(item, keys.begin);
+    const attni_source_rows rows = attni_fused_keys_from(item, keys.begin);
     return all_of(&rows, keys.end - keys.begin, item->engine->problem->head_dim);
 }
 
@@ -118,7 +101,8 @@ static attni_ahead values_of(const attni_fused_item *item, attni_interval keys) 
 
 static attni_ahead queries_of(const attni_fused_item *item, attni_interval rows) {
     const attni_sdpa_problem *problem = item->engine->problem;
-    const attni_source_rows first = rows_from(item, &problem->query, item->first_head, rows.begin);
+    const attni_source_rows first =
+        attni_operand_rows(problem, &problem->query, item->batch, item->first_head, rows.begin);
     return all_of(&first, rows.end - rows.begin, problem->head_dim);
 }
 

@@ -4,9 +4,12 @@
  * softcap, ALiBi, masks, intervals. Positions that a row must not see get the score whose weight is
  * 0.
  */
+#include "fused/fused_lane_options.h"
+
 #include <string.h>
 
-#include "fused/fused_state.h"
+#include "fused/fused_item.h"
+#include "fused/fused_panel.h"
 #include "softmax/row_weights.h"
 
 static void apply_softcap(const attni_fused_item *item, const attni_panel *panel,

@@ -3,9 +3,15 @@
  * fused_lanes.c: a panel whose rows stand in the lanes of vectors: scores of a tile, their weights,
  * and the weighted values.
  */
+#include "fused/fused_lanes.h"
+
 #include <string.h>
 
-#include "fused/fused_state.h"
+#include "fused/fused_item.h"
+#include "fused/fused_keys.h"
+#include "fused/fused_lane_options.h"
+#include "fused/fused_panel.h"
+#include "fused/fused_values.h"
 
 /* Keys whose values are multiplied at a time, so that a chunk of their columns stays in the
  * first-level cache for all rows of a panel. */

@@ -6,10 +6,13 @@
  *
  *     M = max m    L = sum of exp(m - M) * l    O = sum of exp(m - M) * o    output = O / L
  */
+#include "fused/fused_merge.h"
+
 #include <math.h>
 #include <string.h>
 
-#include "fused/fused_state.h"
+#include "fused/fused_item.h"
+#include "fused/fused_panel.h"
 
 /* What one split put aside for a row. */
 typedef struct partial {

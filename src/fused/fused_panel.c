@@ -3,10 +3,12 @@
  * fused_panel.c: panels: which rows they have and what those see, and what becomes of their
  * results.
  */
+#include "fused/fused_panel.h"
+
 #include <math.h>
 #include <string.h>
 
-#include "fused/fused_state.h"
+#include "fused/fused_item.h"
 #include "tensor/strided_copy.h"
 
 const float attni_fused_ones[ATTNI_PANEL_LANES] = {

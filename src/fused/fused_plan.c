@@ -3,8 +3,9 @@
  * fused_plan.c: sizes of blocks and scratch memory of the fused engine. Pure: shapes, strides and
  * options decide; the number of threads only says how many pieces of scratch memory there are.
  */
+#include "fused/fused_plan.h"
+
 #include "base/checked_size.h"
-#include "fused/fused_state.h"
 
 enum {
     ROW_BLOCK_BYTES = 768 << 10, /* of queries and sums of a block of rows; these are used in turn,

@@ -3,9 +3,13 @@
  * fused_rows.c: the steps of a tile for a few query rows, as when a model decodes: keys and values
  * stream by, and options are applied row by row. Row r of a tile is at tile + r * tile_stride.
  */
+#include "fused/fused_rows.h"
+
 #include <string.h>
 
-#include "fused/fused_state.h"
+#include "fused/fused_item.h"
+#include "fused/fused_panel.h"
+#include "fused/fused_values.h"
 #include "softmax/row_weights.h"
 
 static int64_t tile_stride(const attni_fused_item *item) {

@@ -1,21 +1,67 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * fused_state.h: the state that the files of the fused engine share. Downwards:
- *   fused_engine.c   items and the steps of a tile
- *   fused_lanes.c, fused_lane_options.c   those steps for rows in lanes (kernels/tile_kernels.h)
- *   fused_rows.c     those steps for a few rows (kernels/stream_kernels.h)
- *   fused_keys.c, fused_values.c   blocks of keys and values; values that not all rows see
- *   fused_panel.c, fused_weights.c, fused_merge.c   where rows and results come from and go to
+ * fused_state.h: the state that the files of the fused engine share, as data and nothing else.
+ * Downwards:
+ *   fused_engine                            items and the steps of a tile
+ *   fused_merge, fused_weights              where results go
+ *   fused_rows                              the steps for a few rows (kernels/stream_kernels.h)
+ *   fused_lanes, fused_lane_options         the steps for rows in lanes (kernels/tile_kernels.h)
+ *   fused_values, fused_keys, fused_panel   blocks of values and keys, panels of rows
+ *   fused_item, fused_plan                  where an item is and what it may use
  */
 #ifndef ATTNI_FUSED_FUSED_STATE_H
 #define ATTNI_FUSED_FUSED_STATE_H
 
-#include "context/context.h"
-#include "fused/fused_plan.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "kernels/kernel_select.h"
-#include "problem/batch_visibility.h"
 #include "problem/sdpa_problem.h"
-#include "tensor/element.h"
+
+/* How a call is cut into items, and what an item's scratch memory is.
+ *
+ * Query heads that use the same key and value head form a group; row r of a group is query row
+ * r / group of its head r % group, so rows that lie side by side in a panel stand at neighbouring
+ * positions. A group's rows are cut into blocks, a block into panels; an item is a block of one
+ * group (of all groups where weights are averaged over heads, because they add to the same rows),
+ * over all keys or, where there would be few items, over a split of them. */
+typedef struct attni_fused_plan {
+    int64_t group;       /* heads */
+    int64_t num_groups;  /* of a batch */
+    int64_t rows;        /* of a group: group * L */
+    int64_t num_vectors; /* its rows in lanes */
+    int64_t num_blocks;  /* of a group */
+    int64_t max_panels;  /* of a block */
+    int64_t key_block;   /* keys of a tile at most, without the extra columns */
+    int64_t num_splits;  /* of the keys: each is an item of its own, merged at the end */
+    int64_t split_keys;  /* of a split; the last may have fewer */
+    int64_t num_items;
+    int64_t num_merges;     /* blocks to be merged; 0 without splits */
+    int32_t num_slots;      /* pieces of scratch memory */
+    int32_t packs;          /* ATTNI_PACKS_QUERY and so on */
+    int64_t row_block;      /* rows of the largest block */
+    bool by_rows;           /* too few rows for lanes: see kernels/stream_kernels.h */
+    bool averages;          /* an item covers all groups */
+    bool looks_ahead;       /* items are long enough to ask for the next one's keys and values */
+    bool packs_key;         /* columns of key are not side by side */
+    bool packs_value;       /* also: not whole vectors, or enough panels share the copy */
+    bool stages_output;     /* also: a few rows, or splits */
+    bool stages_weights;    /* columns of weights are not side by side */
+    bool stages_masks;      /* columns of some mask are not side by side */
+    int64_t sum_stride;     /* value_dim in whole chunks */
+    size_t partials_offset; /* in the call's scratch memory: what splits put aside, for each (batch
+                               and group, split, row) a max, a sum and sum_stride sums */
+    size_t slots_offset;    /* likewise: scratch memory of the slots */
+    size_t slot_bytes;      /* of which the offsets below are */
+    size_t panels_offset;   /* attni_panel[max_panels] */
+    size_t queries_offset;  /* the panels' queries */
+    size_t sums_offset;     /* the panels' sums, (lanes, sum_stride) each */
+    size_t tile_offset;     /* scores, then weights, of one panel */
+    size_t key_offset;      /* packed: (key_block + extra, head_dim) */
+    size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
+    size_t staging_offset;  /* rows of masks or weights, (lanes, key_block) */
+} attni_fused_plan;
 
 enum { ATTNI_NUM_AHEAD = 3 }; /* keys, values, queries */
 
@@ -53,9 +99,6 @@ typedef struct attni_tile_steps {
                           float *const *rows, int64_t first, int64_t count, const float *factor,
                           bool is_added);
 } attni_tile_steps;
-
-extern const attni_tile_steps attni_steps_in_lanes;
-extern const attni_tile_steps attni_steps_by_rows;
 
 /* The call; the same for all items. */
 typedef struct attni_fused_engine {
@@ -115,107 +158,5 @@ struct attni_fused_item {
     const float *extra_value;
     int64_t extra_value_stride; /* between chunks */
 };
-
-/* Of the stretches of memory that are needed next, the first that has not all been asked for. */
-static inline attni_ahead *attni_fused_ahead(attni_fused_item *item) {
-    int32_t i = 0;
-    while (i < ATTNI_NUM_AHEAD - 1 && item->ahead[i].num_rows == 0) {
-        ++i;
-    }
-    return &item->ahead[i];
-}
-
-static inline const float *attni_floats(char *data, int64_t offset) {
-    return (const float *)(const void *)attni_advance(data, offset * (int64_t)sizeof(float));
-}
-
-/* The rows of an empty operand are NULL, and stay so. */
-static inline const float *attni_floats_at(const float *first, int64_t offset) {
-    return first == NULL ? NULL : first + offset;
-}
-
-static inline float *attni_floats_to(char *data, int64_t offset) {
-    return (float *)(void *)attni_advance(data, offset * (int64_t)sizeof(float));
-}
-
-/* Offset of row 0 and column 0 of an operand, or of a scalar option, in elements. */
-int64_t attni_fused_offset(const attni_fused_item *item, const int64_t *strides, int64_t head);
-
-enum { ATTNI_NO_KEY = -1 };
-
-/* fused_panel.c */
-extern const float attni_fused_ones[ATTNI_PANEL_LANES];
-
-/* Rows of a head of query, key or value from some row on. */
-typedef struct attni_source_rows {
-    const float *data;
-    int64_t row_stride;
-    int64_t col_stride;
-} attni_source_rows;
-
-/* fused_keys.c: rows of value of the group at hand. */
-attni_source_rows attni_fused_values_from(const attni_fused_item *item, int64_t first);
-
-/* fused_values.c: the keys of a tile that all rows of a panel see; then adds to the sums of one row
- * the values of those that it sees besides. `weights` is the lane's for the tile's first key, the
- * others are weight_stride apart. */
-attni_interval attni_fused_common_keys(const attni_panel *panel, const attni_tile_keys *keys);
-void attni_fused_add_own_values(const attni_fused_item *item, const attni_panel *panel,
-                                const attni_tile_keys *keys, int32_t lane, const float *weights,
-                                int64_t weight_stride);
-
-/* fused_panel.c: whether a row has seen nothing, by its largest score and the sum of its weights.
- */
-bool attni_fused_is_empty(const attni_fused_engine *engine, float max, float sum);
-
-/* fused_panel.c: the part of `count` keys from first_key on that each lane sees, relative to
- * first_key: [begin, end), both ascending; all of them for ATTNI_NO_KEY. */
-void attni_fused_bound_rows(const attni_panel *panel, int64_t first_key, int64_t count,
-                            int32_t begin[ATTNI_PANEL_LANES], int32_t end[ATTNI_PANEL_LANES]);
-
-/* fused_panel.c: rows of a group that make a block. */
-attni_interval attni_fused_block_rows(const attni_fused_engine *engine, int64_t block);
-
-/* fused_panel.c: the panels of block `block` of the group at hand; then their queries. */
-void attni_fused_place_panels(attni_fused_item *item, int64_t block);
-void attni_fused_pack_queries(attni_fused_item *item);
-
-/* fused_panel.c: what a panel's sums are to be multiplied with now that it has seen everything,
- * into factor; stores lse. */
-void attni_fused_finish_panel(const attni_fused_item *item, attni_panel *panel, float *factor);
-
-/* fused_panel.c: stores the panel's output where values did not do it: rows that see nothing are 0,
- * staged rows are copied. */
-void attni_fused_store_output(const attni_fused_item *item, const attni_panel *panel);
-
-/* fused_weights.c: sets the averaged weights of a block's rows to 0, before heads add to them. */
-void attni_fused_clear_averages(const attni_fused_item *item, int64_t block);
-
-/* fused_weights.c: the weights output's columns of a tile; per head also zeros at positions the
- * panel does not see. In a row of NaN the tile takes the factor, which becomes 1. */
-void attni_fused_store_weights(const attni_fused_item *item, const attni_panel *panel,
-                               const attni_tile_keys *keys, float *factor);
-
-/* fused_merge.c: what a panel has gathered over its split of the keys, put aside. */
-void attni_fused_put_aside(const attni_fused_item *item, const attni_panel *panel);
-
-/* fused_merge.c: an attni_slot_task: gathers what the splits of one block have put aside, and
- * finishes its rows. */
-void attni_fused_merge_item(void *engine, int32_t slot, int64_t index);
-
-/* fused_keys.c: makes `block` the keys at hand; then asks for what is needed next: the keys `next`,
- * or those of another item if there are none. */
-void attni_fused_take_block(attni_fused_item *item, attni_interval block);
-void attni_fused_look_ahead(attni_fused_item *item, attni_interval next);
-
-/* fused_engine.c: an item in a slot's scratch memory, nowhere yet; then at a batch, a group and a
- * split; at those of item `index`, whose block it returns. */
-attni_fused_item attni_fused_item_in(const attni_fused_engine *engine, int32_t slot);
-void attni_fused_go_to(attni_fused_item *item, int64_t batch, int64_t group, int64_t split);
-int64_t attni_fused_go_to_item(attni_fused_item *item, int64_t index);
-
-/* fused_lane_options.c */
-void attni_lanes_edit(const attni_fused_item *item, attni_panel *panel,
-                      const attni_tile_keys *keys);
 
 #endif

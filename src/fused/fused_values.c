@@ -3,7 +3,9 @@
  * fused_values.c: values that not all rows of a panel see. 0 * NaN is NaN, so these are added row
  * by row wherever a weight of 0 would not keep them out.
  */
-#include "fused/fused_state.h"
+#include "fused/fused_values.h"
+
+#include "fused/fused_item.h"
 
 attni_interval attni_fused_common_keys(const attni_panel *panel, const attni_tile_keys *keys) {
     return attni_interval_between(attni_max(keys->keys.begin, panel->common.begin),

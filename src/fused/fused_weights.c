@@ -2,9 +2,12 @@
  *
  * fused_weights.c: the weights output of the fused engine, tile by tile.
  */
+#include "fused/fused_weights.h"
+
 #include <math.h>
 
-#include "fused/fused_state.h"
+#include "fused/fused_item.h"
+#include "fused/fused_panel.h"
 
 static char *weights_row(const attni_fused_item *item, const attni_panel *panel, int32_t lane) {
     const attni_sdpa_problem *problem = item->engine->problem;

@@ -121,23 +121,35 @@ INLINE vector absolute(vector x) {
     return (vector)((vector_mask)x & ~sign);
 }
 
-/* The larger of a and b lane by lane; b where either is NaN (on some CPUs NaN instead, which its
- * users allow). Compilers find the instruction for scalars only. */
-INLINE vector larger(vector a, vector b) {
 #if VECTOR_BYTES == 64 && defined(__AVX512F__) && defined(ATTNI_REAL_IS_float)
-    return (vector)_mm512_max_ps((__m512)a, (__m512)b);
+#define TWO_LANEWISE(name, a, b) ((vector)_mm512_##name##_ps((__m512)(a), (__m512)(b)))
 #elif VECTOR_BYTES == 64 && defined(__AVX512F__)
-    return (vector)_mm512_max_pd((__m512d)a, (__m512d)b);
+#define TWO_LANEWISE(name, a, b) ((vector)_mm512_##name##_pd((__m512d)(a), (__m512d)(b)))
 #elif VECTOR_BYTES == 32 && defined(ATTNI_REAL_IS_float)
-    return (vector)_mm256_max_ps((__m256)a, (__m256)b);
+#define TWO_LANEWISE(name, a, b) ((vector)_mm256_##name##_ps((__m256)(a), (__m256)(b)))
 #elif VECTOR_BYTES == 32
-    return (vector)_mm256_max_pd((__m256d)a, (__m256d)b);
+#define TWO_LANEWISE(name, a, b) ((vector)_mm256_##name##_pd((__m256d)(a), (__m256d)(b)))
 #elif VECTOR_BYTES == 16 && defined(__SSE2__) && defined(ATTNI_REAL_IS_float)
-    return (vector)_mm_max_ps((__m128)a, (__m128)b);
+#define TWO_LANEWISE(name, a, b) ((vector)_mm_##name##_ps((__m128)(a), (__m128)(b)))
 #elif VECTOR_BYTES == 16 && defined(__SSE2__)
-    return (vector)_mm_max_pd((__m128d)a, (__m128d)b);
+#define TWO_LANEWISE(name, a, b) ((vector)_mm_##name##_pd((__m128d)(a), (__m128d)(b)))
+#endif
+
+/* The larger of a and b lane by lane, and the smaller; b where either is NaN (on some CPUs NaN
+ * instead, which their users allow). Compilers find the instructions for scalars only. */
+INLINE vector larger(vector a, vector b) {
+#if defined(TWO_LANEWISE)
+    return TWO_LANEWISE(max, a, b);
 #else
     return choose(a > b, a, b);
+#endif
+}
+
+INLINE vector smaller(vector a, vector b) {
+#if defined(TWO_LANEWISE)
+    return TWO_LANEWISE(min, a, b);
+#else
+    return choose(a < b, a, b);
 #endif
 }
 
@@ -146,8 +158,7 @@ INLINE vector larger(vector a, vector b) {
 INLINE vector finite_sum(vector x, vector y) {
     const vector sum = x + y;
     const vector half = (real)0.5 * x + (real)0.5 * y;
-    const vector not_below = larger(sum, broadcast(-LARGEST));
-    const vector limited = -larger(-not_below, broadcast(-LARGEST));
+    const vector limited = smaller(larger(sum, broadcast(-LARGEST)), broadcast(LARGEST));
     return choose(absolute(half) < broadcast((real)INFINITY), limited, sum);
 }
 

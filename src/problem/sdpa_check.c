@@ -125,6 +125,7 @@ static attn_status check_inputs(const attni_sdpa_request *request, attni_sdpa_pr
         rank = (int32_t)attni_max(rank, inputs[i]->rank);
     }
     problem->dtype = request->query->dtype;
+    problem->element_bytes = (int64_t)attn_dtype_size_bytes(problem->dtype);
     ATTNI_TRY(attni_check_dtype("key", request->key, problem->dtype));
     ATTNI_TRY(attni_check_dtype("value", request->value, problem->dtype));
     ATTNI_TRY(check_sizes(request, problem));

@@ -36,6 +36,7 @@ typedef struct attni_sdpa_problem {
     int32_t dtype;
     bool has_heads; /* else no tensor of the call has a head axis, nor have its options */
     int32_t batch_rank;
+    int64_t element_bytes; /* of dtype */
     int64_t batch_shape[ATTNI_MAX_BATCH_AXES];
     int64_t num_batches;
     int64_t num_heads;

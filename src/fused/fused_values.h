@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * fused_values.h: values that not all rows of a panel see.
+ */
+#ifndef ATTNI_FUSED_FUSED_VALUES_H
+#define ATTNI_FUSED_FUSED_VALUES_H
+
+#include "fused/fused_state.h"
+
+/* The keys of a tile that all rows of a panel see. */
+attni_interval attni_fused_common_keys(const attni_panel *panel, const attni_tile_keys *keys);
+
+/* Adds to the sums of one row the values of those that it sees besides. `weights` is the lane's for
+ * the tile's first key, the others are weight_stride apart. */
+void attni_fused_add_own_values(const attni_fused_item *item, const attni_panel *panel,
+                                const attni_tile_keys *keys, int32_t lane, const float *weights,
+                                int64_t weight_stride);
+
+#endif
