@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! The settings calls run under.
 
-use std::alloc::{GlobalAlloc, Layout};
+use std::alloc::GlobalAlloc;
 use std::ffi::{CStr, CString};
-use std::os::raw::{c_char, c_void};
+use std::os::raw::c_char;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
+use crate::callbacks::{Allocator, Pool, ThreadPool};
 use crate::error::{check, Error, Result, Status};
 use crate::setters::setters;
 use crate::sys;
@@ -65,6 +66,8 @@ pub struct ContextConfig {
     gemm: Gemm,
     kernels: Option<String>,
     allocator: Option<Allocator>,
+    pool: Option<Pool>,
+    parallel_for_width: i32,
 }
 
 impl ContextConfig {
@@ -93,11 +96,16 @@ impl ContextConfig {
     /// library's allocator.
     #[must_use]
     pub fn allocator<A: GlobalAlloc + Sync>(mut self, allocator: &'static A) -> Self {
-        self.allocator = Some(Allocator {
-            allocate: allocate::<A>,
-            deallocate: deallocate::<A>,
-            state: allocator as *const A as *mut c_void,
-        });
+        self.allocator = Some(Allocator::new(allocator));
+        self
+    }
+
+    /// Whose threads compute, instead of threads of the library's. `width` pieces of work, 1 to
+    /// 1024, are under way at a time; 0: as many as CPUs.
+    #[must_use]
+    pub fn thread_pool<P: ThreadPool>(mut self, pool: &'static P, width: i32) -> Self {
+        self.pool = Some(Pool::new(pool));
+        self.parallel_for_width = width;
         self
     }
 
@@ -109,58 +117,26 @@ impl ContextConfig {
             .transpose()?;
         let config = sys::attn_context_config {
             num_threads: self.num_threads,
+            parallel_for_width: self.parallel_for_width,
             engine: self.engine as i32,
             gemm: self.gemm as i32,
             kernels: kernels.as_ref().map_or(ptr::null(), |name| name.as_ptr()),
+            parallel_for: self.pool.map(|pool| pool.parallel_for),
+            parallel_for_state: self.pool.map_or(ptr::null_mut(), |pool| pool.state),
             allocate: self.allocator.map(|allocator| allocator.allocate),
             deallocate: self.allocator.map(|allocator| allocator.deallocate),
-            allocator_state: self.allocator.map_or(ptr::null_mut(), |made| made.state),
+            allocator_state: self
+                .allocator
+                .map_or(ptr::null_mut(), |allocator| allocator.state),
             ..Default::default()
         };
         let mut raw = ptr::null_mut();
-        // SAFETY: both pointers outlive the call, which copies the name; an allocator is static.
+        // SAFETY: both pointers outlive the call, which copies the name; the states are static.
         check(unsafe { sys::attn_context_create(&config, &mut raw) })?;
         let raw = NonNull::new(raw).expect("a context that was made");
         Ok(Context {
             handle: Some(Arc::new(Handle { raw })),
         })
-    }
-}
-
-/// A `GlobalAlloc` as the library calls one.
-#[derive(Debug, Clone, Copy)]
-struct Allocator {
-    allocate: sys::attn_allocate_fn,
-    deallocate: sys::attn_deallocate_fn,
-    state: *mut c_void,
-}
-
-// SAFETY: it is a shared reference to a static that is Sync.
-unsafe impl Send for Allocator {}
-unsafe impl Sync for Allocator {}
-
-unsafe extern "C" fn allocate<A: GlobalAlloc>(
-    state: *mut c_void,
-    bytes: usize,
-    alignment: usize,
-) -> *mut c_void {
-    match Layout::from_size_align(bytes, alignment) {
-        // SAFETY: `state` is the static A; the library asks for no empty block.
-        Ok(layout) => unsafe { (*(state as *const A)).alloc(layout) as *mut c_void },
-        Err(_) => ptr::null_mut(),
-    }
-}
-
-unsafe extern "C" fn deallocate<A: GlobalAlloc>(
-    state: *mut c_void,
-    memory: *mut c_void,
-    bytes: usize,
-    alignment: usize,
-) {
-    // SAFETY: `memory` came from `allocate` for the same, therefore valid, layout.
-    unsafe {
-        let layout = Layout::from_size_align_unchecked(bytes, alignment);
-        (*(state as *const A)).dealloc(memory as *mut u8, layout);
     }
 }
 

@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod callbacks;
 mod context;
 mod error;
 mod mask;
@@ -14,6 +15,7 @@ mod setters;
 pub mod sys;
 mod view;
 
+pub use callbacks::ThreadPool;
 pub use context::{Context, ContextConfig, ContextInfo, Engine, Gemm};
 pub use error::{Error, Result, Status};
 pub use mask::Mask;

@@ -7,10 +7,10 @@ use std::{panic, ptr, thread};
 
 use attention::{
     sdpa, selftest, Context, ContextConfig, Engine, ForwardOptions, Gemm, MultiheadConfig, Result,
-    SdpaOptions, Status, View, ViewMut,
+    SdpaOptions, Status, ThreadPool, View, ViewMut,
 };
 
-use crate::{attend, make_layer, status_of, D, HEADS, L};
+use crate::{attend, make_layer, numbers, status_of, D, HEADS, L};
 
 /// The system's allocator, counting what is out and refusing on demand.
 struct Counting {
@@ -68,6 +68,53 @@ fn context_tells_what_it_runs_with() -> Result<()> {
     assert_eq!((info.num_threads, info.gemm), (2, Gemm::Native));
     assert_eq!(info.attention_gemm, Gemm::Native);
     assert!(!info.kernels.is_empty());
+    Ok(())
+}
+
+/// A thread for every other task, counting the tasks.
+struct EveryOther {
+    tasks: AtomicUsize,
+    refuses: AtomicBool,
+}
+
+// SAFETY: the scope ends after both loops, which share the indices out.
+unsafe impl ThreadPool for EveryOther {
+    fn run(&self, count: i64, task: &(dyn Fn(i64) + Sync)) -> bool {
+        if self.refuses.load(SeqCst) {
+            return false;
+        }
+        self.tasks.fetch_add(count as usize, SeqCst);
+        thread::scope(|scope| {
+            scope.spawn(|| (1..count).step_by(2).for_each(task));
+            (0..count).step_by(2).for_each(task);
+        });
+        true
+    }
+}
+
+#[test]
+fn work_is_done_by_the_thread_pool() -> Result<()> {
+    static POOL: EveryOther = EveryOther {
+        tasks: AtomicUsize::new(0),
+        refuses: AtomicBool::new(false),
+    };
+    const ROWS: usize = 512;
+    let context = ContextConfig::new().thread_pool(&POOL, 2).build()?;
+    assert_eq!(context.info()?.num_threads, 2);
+    let data = numbers(ROWS * D);
+    let view = View::new(&data, &[ROWS, D])?;
+    let attended = |options: SdpaOptions| -> Result<Vec<f32>> {
+        let mut output = vec![0.0f32; ROWS * D];
+        let mut target = ViewMut::new(&mut output, &[ROWS, D])?;
+        sdpa(&view, &view, &view, &mut target, options)?;
+        Ok(output)
+    };
+    let on_pool = attended(SdpaOptions::new().context(&context))?;
+    assert_eq!(on_pool, attended(SdpaOptions::new())?);
+    assert!(POOL.tasks.load(SeqCst) > 1);
+    POOL.refuses.store(true, SeqCst);
+    let refused = attended(SdpaOptions::new().context(&context));
+    assert_eq!(status_of(refused), Status::Thread);
     Ok(())
 }
 
