@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <iostream>
+#include <thread>
 
 #include <attention.hpp>
 
@@ -244,19 +245,55 @@ void context_tells_what_it_runs_with() {
     const attn_context_info info = attention::describe(&made);
     require(info.num_threads == 2 && info.attention_gemm == ATTN_GEMM_NATIVE, "describe");
     require(attention::describe().num_threads >= 1, "the default context");
-    config.num_threads = 0;
-    config.parallel_for_width = 3;
-    config.parallel_for = [](void *, std::int64_t count, attn_task_fn task, void *data) {
-        for (std::int64_t i = 0; i < count; ++i) {
-            task(data, i);
-        }
-        return std::int32_t{0};
-    };
-    const context wide(config);
-    require(attention::describe(&wide).num_threads == 3, "the width of parallel_for");
     config.engine = 99;
     require_error([&] { context refused(config); }, ATTN_ERROR_UNSUPPORTED,
                   "engine: expected a value of enum attn_engine, 0 to 2 in this version, got 99");
+}
+
+/* A thread for every other task, counting the tasks. */
+class every_other : public attention::thread_pool {
+  public:
+    std::atomic<std::int64_t> tasks{0};
+    bool refuses = false;
+
+    bool run(std::int64_t count, const std::function<void(std::int64_t)> &task) noexcept override {
+        if (refuses) {
+            return false;
+        }
+        tasks += count;
+        const auto run_from = [&](std::int64_t first) {
+            for (std::int64_t i = first; i < count; i += 2) {
+                task(i);
+            }
+        };
+        std::thread other(run_from, 1);
+        run_from(0);
+        other.join();
+        return true;
+    }
+};
+
+void work_is_done_by_the_thread_pool() {
+    every_other pool;
+    context_config config;
+    config.pool = &pool;
+    config.parallel_for_width = 3;
+    const context made(config);
+    require(attention::describe(&made).num_threads == 3, "the width of the pool");
+    const std::vector<float> many = numbers(512 * features);
+    const tensor<const float> x(many.data(), {512, features});
+    std::vector<float> output = room(x.shape()), expected = room(x.shape());
+    const tensor<float> to(output.data(), x.shape());
+    attention::attend(x, x, x, tensor<float>(expected.data(), x.shape()));
+    attention::attend(x, x, x, to, {}, &made);
+    require(output == expected && pool.tasks > 1, "the pool computes otherwise");
+    pool.refuses = true;
+    try {
+        attention::attend(x, x, x, to, {}, &made);
+        require(false, "attended without threads");
+    } catch (const attention::error &refusal) {
+        require(refusal.code() == ATTN_ERROR_THREAD, refusal.what());
+    }
 }
 
 void selftest_tells_of_each_check() {
@@ -287,6 +324,7 @@ int main() {
         {"layer_passes_options_to_its_attention", layer_passes_options_to_its_attention},
         {"memory_is_that_of_the_context", memory_is_that_of_the_context},
         {"context_tells_what_it_runs_with", context_tells_what_it_runs_with},
+        {"work_is_done_by_the_thread_pool", work_is_done_by_the_thread_pool},
         {"selftest_tells_of_each_check", selftest_tells_of_each_check},
     };
     int failures = 0;

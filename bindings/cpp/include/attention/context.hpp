@@ -21,15 +21,28 @@
 
 namespace attention {
 
+/* Threads of the caller's, on which the library computes. */
+class thread_pool {
+  public:
+    virtual ~thread_pool() = default;
+
+    /* Calls task with every index in [0, count), each once, in any order and on any threads, and
+     * returns true after all of them have returned; or calls none and returns false. May be called
+     * from several threads at once. */
+    virtual bool run(std::int64_t count,
+                     const std::function<void(std::int64_t)> &task) noexcept = 0;
+};
+
 struct context_config {
     std::int32_t num_threads = 0; /* 0: the CPUs of this process */
     std::int32_t engine = ATTN_ENGINE_AUTO;
     std::int32_t gemm = ATTN_GEMM_AUTO;
     std::string kernels; /* empty: the best */
 
-    attn_parallel_for_fn parallel_for = nullptr; /* instead of threads of the library's */
-    void *parallel_for_state = nullptr;
-    std::int32_t parallel_for_width = 0; /* how many of its tasks run at a time */
+    /* Instead of threads of the library's; outlives the context. `parallel_for_width` of its tasks
+     * are under way at a time; 0: as many as CPUs. */
+    thread_pool *pool = nullptr;
+    std::int32_t parallel_for_width = 0;
 
     /* Used from several threads at once; outlives the context and every layer made with it.
      * nullptr: the C library's memory. */
@@ -37,6 +50,12 @@ struct context_config {
 };
 
 namespace detail {
+
+inline std::int32_t parallel_for(void *pool, std::int64_t count, attn_task_fn task,
+                                 void *data) noexcept {
+    const auto run_task = [task, data](std::int64_t index) { task(data, index); };
+    return static_cast<thread_pool *>(pool)->run(count, run_task) ? 0 : 1;
+}
 
 /* No exception may pass through the library. */
 inline void *allocate(void *memory, std::size_t bytes, std::size_t alignment) noexcept {
@@ -65,8 +84,10 @@ class context {
         settings.engine = config.engine;
         settings.gemm = config.gemm;
         settings.kernels = config.kernels.empty() ? nullptr : config.kernels.c_str();
-        settings.parallel_for = config.parallel_for;
-        settings.parallel_for_state = config.parallel_for_state;
+        if (config.pool != nullptr) {
+            settings.parallel_for = detail::parallel_for;
+            settings.parallel_for_state = config.pool;
+        }
         if (config.memory != nullptr) {
             settings.allocate = detail::allocate;
             settings.deallocate = detail::deallocate;
