@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_unload_plugin.c: a plugin with the static library inside is loaded, computes on several
+ * threads and is unloaded, again and again. A thread of the host that has seen one of its failures
+ * lives on; the host forks. Neither threads nor memory are left behind.
+ *
+ * Usage: test_unload_plugin <plugin> <rounds> <most KiB to grow>; 0 KiB: memory is not compared.
+ */
+#include <dirent.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "loaded_plugin.h"
+
+enum { ROUNDS_TO_SETTLE = 10, NUM_THREADS = 3 };
+
+static int count_threads(void) {
+    int threads = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    for (struct dirent *one = tasks != NULL ? readdir(tasks) : NULL; one != NULL;
+         one = readdir(tasks)) {
+        threads += one->d_name[0] != '.';
+    }
+    if (tasks != NULL) {
+        closedir(tasks);
+    }
+    return threads;
+}
+
+/* A joined thread is listed for a moment longer. */
+static int count_threads_after(int expected) {
+    int threads = count_threads();
+    for (int i = 0; i < 2000 && threads > expected; ++i) {
+        usleep(1000);
+        threads = count_threads();
+    }
+    return threads;
+}
+
+static long virtual_kib(void) {
+    FILE *status = fopen("/proc/self/status", "r");
+    char line[200];
+    long kib = 0;
+    while (status != NULL && fgets(line, sizeof line, status) != NULL) {
+        if (strncmp(line, "VmSize:", 7) == 0) {
+            kib = strtol(line + 7, NULL, 10);
+        }
+    }
+    if (status != NULL) {
+        fclose(status);
+    }
+    return kib;
+}
+
+/* A thread of the host that fails inside the plugin, and ends when the plugin is gone. */
+typedef struct witness {
+    const loaded_plugin *plugin;
+    pthread_barrier_t barrier;
+    int status;
+} witness;
+
+static void *fail_and_outlive(void *data) {
+    witness *one = data;
+    one->status = one->plugin->fail();
+    pthread_barrier_wait(&one->barrier); /* it has failed */
+    pthread_barrier_wait(&one->barrier); /* the plugin is gone */
+    return NULL;
+}
+
+/* A handler of a fork must be gone with the plugin too. */
+static int fork_once(void) {
+    const pid_t child = fork();
+    if (child == 0) {
+        _exit(0);
+    }
+    int status = 1;
+    return child > 0 && waitpid(child, &status, 0) == child ? status : 1;
+}
+
+static void visit(const char *path, int round) {
+    const int threads_before = count_threads();
+    const loaded_plugin plugin = load_plugin(path);
+    witness one = {.plugin = &plugin};
+    pthread_t thread;
+    pthread_barrier_init(&one.barrier, NULL, 2);
+    expect_zero(pthread_create(&thread, NULL, fail_and_outlive, &one), "a thread", round);
+    pthread_barrier_wait(&one.barrier);
+    expect_zero(one.status, "a failure on another thread", round);
+    expect_zero(plugin.fail(), "a failure", round);
+    expect_zero(plugin.compute_with_own_context(), "a context of its own", round);
+    expect_zero(plugin.compute(), "the default context", round);
+    expect_zero(count_threads() < threads_before + 1 + NUM_THREADS - 1, "threads in use", round);
+    unload_plugin(&plugin, path);
+    expect_zero(count_threads_after(threads_before + 1) > threads_before + 1,
+                "threads left behind", round);
+    expect_zero(fork_once(), "a fork without the plugin", round);
+    pthread_barrier_wait(&one.barrier);
+    expect_zero(pthread_join(thread, NULL), "the end of the thread that failed", round);
+    pthread_barrier_destroy(&one.barrier);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 4) {
+        fprintf(stderr, "usage: test_unload_plugin <plugin> <rounds> <most KiB to grow>\n");
+        return 2;
+    }
+    setenv("ATTN_NUM_THREADS", "3", 1); /* NUM_THREADS */
+    const int rounds = (int)strtol(argv[2], NULL, 10);
+    const long slack = strtol(argv[3], NULL, 10);
+    for (int round = 0; round < ROUNDS_TO_SETTLE; ++round) {
+        visit(argv[1], round);
+    }
+    const int threads = count_threads();
+    const long kib = virtual_kib();
+    for (int round = 0; round < rounds; ++round) {
+        visit(argv[1], ROUNDS_TO_SETTLE + round);
+    }
+    const long kib_after = virtual_kib();
+    const int threads_after = count_threads_after(threads);
+    printf("unloading: %d rounds, threads %d to %d, virtual %ld to %ld KiB\n", rounds, threads,
+           threads_after, kib, kib_after);
+    return threads_after > threads || (slack > 0 && kib_after > kib + slack);
+}
