@@ -8,10 +8,12 @@
 #include <unistd.h>
 
 #include "base/unload.h"
+#include "live_threads.h"
 #include "small_calls.h"
 
 static attn_context *own_context;  /* has threads */
 static attn_context *idle_context; /* has had no call */
+static int threads_in_use;         /* of a sanitizer too, this one, and one of each context but that */
 
 static void expect(bool holds, const char *what) {
     if (!holds) {
@@ -34,8 +36,11 @@ static void compute_in_all(const char *when) {
 
 __attribute__((destructor(101))) static void call_after_the_hook(void) {
     expect(attni_is_unloading(), "the library's hook has not run yet");
+    const int threads = count_threads_after(threads_in_use - 1);
+    expect(threads == threads_in_use - 1, "the default context's thread has not ended, alone");
     compute_in_all("a wrong result after the hook");
     expect(computes_attention(idle_context, ATTN_DTYPE_FLOAT32), "a wrong result in an idle context");
+    expect(count_threads() == threads, "threads were started after the hook");
     expect(refuses_with_detail(""), "a detail is kept after the hook, or the status is wrong");
     expect(attn_error_set(1000, "a companion's") == 1000, "a companion's status is not returned");
     attn_context_destroy(own_context);
@@ -49,7 +54,10 @@ int main(void) {
     own_context = create_context();
     idle_context = create_context();
     expect(!attni_is_unloading(), "the hook ran before the end");
+    const int threads_at_first = count_threads();
     compute_in_all("a wrong result");
+    threads_in_use = count_threads();
+    expect(threads_in_use == threads_at_first + 2, "the contexts have no threads");
     expect(refuses_with_detail(REFUSED_DETAIL), "no detail");
     return 0;
 }

@@ -6,7 +6,6 @@
  *
  * Usage: test_unload_plugin <plugin> <rounds> <most KiB to grow>; 0 KiB: memory is not compared.
  */
-#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,32 +13,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "live_threads.h"
 #include "loaded_plugin.h"
 
 enum { ROUNDS_TO_SETTLE = 10, NUM_THREADS = 3 };
-
-static int count_threads(void) {
-    int threads = 0;
-    DIR *tasks = opendir("/proc/self/task");
-    for (struct dirent *one = tasks != NULL ? readdir(tasks) : NULL; one != NULL;
-         one = readdir(tasks)) {
-        threads += one->d_name[0] != '.';
-    }
-    if (tasks != NULL) {
-        closedir(tasks);
-    }
-    return threads;
-}
-
-/* A joined thread is listed for a moment longer. */
-static int count_threads_after(int expected) {
-    int threads = count_threads();
-    for (int i = 0; i < 2000 && threads > expected; ++i) {
-        usleep(1000);
-        threads = count_threads();
-    }
-    return threads;
-}
 
 static long virtual_kib(void) {
     FILE *status = fopen("/proc/self/status", "r");
