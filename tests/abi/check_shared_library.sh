@@ -44,7 +44,7 @@ soname=$(sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p' <<<"$dynamic")
 
 while read -r needed; do
     case $needed in
-        libc.so.* | libm.so.* | libpthread.so.* | ld-linux* | libc.musl*) ;;
+        libc.so | libc.so.* | libm.so.* | libpthread.so.* | ld-linux* | libc.musl*) ;;
         libopenblas*.so.* | libblas*.so.* | libcblas*.so.* | libblis*.so.*) ;;
         *) fail "the library needs $needed; expected only the C library and a BLAS" ;;
     esac

@@ -5,6 +5,8 @@
 #ifndef PLUGIN_LOADED_PLUGIN_H
 #define PLUGIN_LOADED_PLUGIN_H
 
+#include <stdbool.h>
+
 typedef struct loaded_plugin {
     void *handle;
     int (*compute)(void);
@@ -15,7 +17,10 @@ typedef struct loaded_plugin {
 /* Both say what is wrong on stderr, and end the process then. */
 loaded_plugin load_plugin(const char *path);
 
-/* Closes it, and makes sure that its code has left the process where the C library unloads. */
+/* Whether this C library unloads at all; musl keeps what it has loaded. */
+bool code_is_unloaded(void);
+
+/* Closes it, and makes sure that its code has left the process where it does. */
 void unload_plugin(const loaded_plugin *plugin, const char *path);
 
 /* Says what went wrong in which round and ends the process, unless `status` is 0. */
