@@ -3,6 +3,8 @@
  * test_exit_during_calls.c: a process ends by exit() while other threads of it are inside calls
  * with the default context: with its status, without a crash, soon. float32 alone: what a BLAS does
  * at exit() is its own.
+ *
+ * Usage: test_exit_during_calls <processes>
  */
 #include <pthread.h>
 #include <stdbool.h>
@@ -13,7 +15,7 @@
 
 #include "small_calls.h"
 
-enum { NUM_PROCESSES = 100, NUM_CALLERS = 2, SECONDS_FOR_ALL = 120, STATUS = 7 };
+enum { NUM_CALLERS = 2, SECONDS_FOR_ALL = 120, STATUS = 7 };
 
 static pthread_barrier_t barrier;
 
@@ -47,10 +49,15 @@ static void run_child(int number) {
     exit(STATUS);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc != 2) {
+        fprintf(stderr, "usage: test_exit_during_calls <processes>\n");
+        return 2;
+    }
+    const int num_processes = (int)strtol(argv[1], NULL, 10);
     setenv("ATTN_NUM_THREADS", "3", 1);
     alarm(SECONDS_FOR_ALL); /* ends a test that hangs */
-    for (int number = 0; number < NUM_PROCESSES; ++number) {
+    for (int number = 0; number < num_processes; ++number) {
         const pid_t child = fork();
         if (child == 0) {
             alarm(SECONDS_FOR_ALL);
@@ -63,6 +70,6 @@ int main(void) {
             return 1;
         }
     }
-    printf("exits during calls: %d processes ended with their status\n", NUM_PROCESSES);
+    printf("exits during calls: %d processes ended with their status\n", num_processes);
     return 0;
 }
