@@ -42,11 +42,13 @@ static long virtual_kib(void) {
 
 /* Bytes allocated and not freed, where the C library tells; else 0. */
 static long heap_bytes(void) {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
-    return (long)mallinfo2().uordblks;
-#else
-    return 0;
+    long bytes = 0;
+#ifdef __GLIBC__
+#if __GLIBC_PREREQ(2, 33)
+    bytes = (long)mallinfo2().uordblks;
 #endif
+#endif
+    return bytes;
 }
 
 /* A thread of the host that fails inside the plugin, and ends when the plugin is gone. */
