@@ -13,7 +13,7 @@
 
 static attn_context *own_context;  /* has threads */
 static attn_context *idle_context; /* has had no call */
-static int threads_in_use;         /* of a sanitizer too, this one, and one of each context but that */
+static int threads_in_use; /* of a sanitizer too, this one, and one of each context but that */
 
 static void expect(bool holds, const char *what) {
     if (!holds) {
@@ -39,7 +39,8 @@ __attribute__((destructor(101))) static void call_after_the_hook(void) {
     const int threads = count_threads_after(threads_in_use - 1);
     expect(threads == threads_in_use - 1, "the default context's thread has not ended, alone");
     compute_in_all("a wrong result after the hook");
-    expect(computes_attention(idle_context, ATTN_DTYPE_FLOAT32), "a wrong result in an idle context");
+    expect(computes_attention(idle_context, ATTN_DTYPE_FLOAT32),
+           "a wrong result in an idle context");
     expect(count_threads() == threads, "threads were started after the hook");
     expect(refuses_with_detail(""), "a detail is kept after the hook, or the status is wrong");
     expect(attn_error_set(1000, "a companion's") == 1000, "a companion's status is not returned");
