@@ -55,6 +55,7 @@ int main(void) {
     own_context = create_context();
     idle_context = create_context();
     expect(!attni_is_unloading(), "the hook ran before the end");
+    have_sanitizers_thread();
     const int threads_at_first = count_threads();
     compute_in_all("a wrong result");
     threads_in_use = count_threads();

@@ -77,8 +77,10 @@ static int fork_once(void) {
     return child > 0 && waitpid(child, &status, 0) == child ? status : 1;
 }
 
-static void visit(const char *path, int round) {
-    const int threads_before = count_threads();
+static void visit(const char *path, int round, int threads_at_first) {
+    const bool starts_threads = code_is_unloaded() || round == 0;
+    const int threads_before = threads_at_first + (starts_threads ? 0 : NUM_THREADS - 1);
+    expect_zero(count_threads_after(threads_before) != threads_before, "threads before", round);
     const loaded_plugin plugin = load_plugin(path);
     witness one = {.plugin = &plugin};
     pthread_t thread;
@@ -89,7 +91,6 @@ static void visit(const char *path, int round) {
     expect_zero(plugin.fail(), "a failure", round);
     expect_zero(plugin.compute_with_own_context(), "a context of its own", round);
     expect_zero(plugin.compute(), "the default context", round);
-    const bool starts_threads = code_is_unloaded() || round == 0;
     const int threads_in_use = threads_before + 1 + (starts_threads ? NUM_THREADS - 1 : 0);
     expect_zero(count_threads() < threads_in_use, "threads in use", round);
     unload_plugin(&plugin, path);
@@ -108,16 +109,18 @@ int main(int argc, char **argv) {
         return 2;
     }
     setenv("ATTN_NUM_THREADS", "3", 1); /* NUM_THREADS */
+    have_sanitizers_thread();
+    const int threads_at_first = count_threads();
     const int rounds = (int)strtol(argv[2], NULL, 10);
     const long slack = strtol(argv[3], NULL, 10);
     for (int round = 0; round < ROUNDS_TO_SETTLE; ++round) {
-        visit(argv[1], round);
+        visit(argv[1], round, threads_at_first);
     }
-    const int threads = count_threads();
+    const int threads = count_threads_after(threads_at_first);
     const long kib = virtual_kib();
     const long bytes = heap_bytes();
     for (int round = 0; round < rounds; ++round) {
-        visit(argv[1], ROUNDS_TO_SETTLE + round);
+        visit(argv[1], ROUNDS_TO_SETTLE + round, threads_at_first);
     }
     const long kib_after = virtual_kib();
     const long bytes_left = heap_bytes() - bytes;
