@@ -117,7 +117,7 @@ static void set_detail(attn_status status, const char *line) {
         text = attn_status_text(status);
     }
     if (text != attni_thread_value_get(&text_of_thread)) {
-        (void)attni_thread_value_set(&text_of_thread, text);
+        (void)attni_thread_value_set(&text_of_thread, (void *)(uintptr_t)text); /* only read */
     }
     errno = callers_errno;
 }

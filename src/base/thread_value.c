@@ -53,7 +53,7 @@ void *attni_thread_value_get(attni_thread_value *value) {
     return find_key(value, &key) ? pthread_getspecific(key) : NULL;
 }
 
-bool attni_thread_value_set(attni_thread_value *value, const void *pointer) {
+bool attni_thread_value_set(attni_thread_value *value, void *pointer) {
     pthread_key_t key;
     return (find_key(value, &key) || make_key(value, &key)) &&
            pthread_setspecific(key, pointer) == 0;

@@ -32,6 +32,6 @@ void *attni_thread_value_get(attni_thread_value *value);
 
 /* False, and the pointer is as it was, where the system has no key or memory for it, and when the
  * library is being unloaded. */
-bool attni_thread_value_set(attni_thread_value *value, const void *pointer);
+bool attni_thread_value_set(attni_thread_value *value, void *pointer);
 
 #endif
