@@ -69,7 +69,7 @@ static void read_smaller_than_the_first_release_is_refused(void **state) {
         assert_read(given_struct(size), ATTN_ERROR_VALUE, known);
         char detail[100];
         snprintf(detail, sizeof detail,
-                 "params.struct_size: expected at least 24 (sizeof the struct), got %d", (int)size);
+                 "params: expected struct_size 24 (sizeof the struct) or more, got %d", (int)size);
         assert_string_equal(attn_last_error(), detail);
     }
 }
@@ -127,7 +127,7 @@ static void absurd_sizes_are_refused_before_the_struct_is_read(void **state) {
         char detail[100];
         memcpy(given, &sizes[i], sizeof sizes[i]);
         snprintf(detail, sizeof detail,
-                 "params.struct_size: expected at most 4096 (sizeof the struct), got %llu",
+                 "params: expected struct_size (sizeof the struct) of at most 4096, got %llu",
                  (unsigned long long)sizes[i]);
         assert_read(given, ATTN_ERROR_VALUE, known);
         assert_string_equal(attn_last_error(), detail);

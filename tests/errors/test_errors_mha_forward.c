@@ -320,7 +320,7 @@ static const mha_refusal wrong_shapes[] = {
     {.name = "attention_average_weights_keys_differ_is_refused",
      .spoils = {{REFUSAL_LENGTH, MHA_AVERAGE_WEIGHTS, .axis = 2, .value = MHA_S + 1}},
      .status = ATTN_ERROR_SHAPE,
-     .line = "attention.weights: expected shape (N=2, L=3, T=4), got (2, 3, 5)"},
+     .line = "attention.weights: expected shape (2, L=3, S=4), got (2, 3, 5)"},
     {.name = "attention_lse_rows_differ_is_refused",
      .spoils = {{REFUSAL_LENGTH, MHA_ATTENTION_LSE, .axis = 2, .value = MHA_L - 1}},
      .status = ATTN_ERROR_SHAPE,
@@ -344,7 +344,8 @@ static void unbatched_call_refuses_batched_options(void **state) {
         const char *line;
     } options[] = {
         {MHA_KEY_PADDING_MASK, 2, "key_padding_mask: expected shape (S=4), got (2, 4)"},
-        {MHA_AVERAGE_WEIGHTS, 3, "attention.weights: expected shape (L=3, T=4), got (2, 3, 4)"},
+        {MHA_ATTENTION_WEIGHTS, 4,
+         "attention.weights: expected shape (Hq=2, L=3, S=4), got (2, 2, 3, 4)"},
         {MHA_ATTENTION_LSE, 3, "attention.lse: expected shape (Hq=2, L=3), got (2, 2, 3)"},
     };
     for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i) {

@@ -12,7 +12,7 @@ typedef struct moody_pool {
 } moody_pool;
 
 static int32_t moody_parallel_for(void *state, int64_t count,
-                                  void (*task)(void *data, int64_t index), void *data) {
+                                  attn_task_fn task, void *data) {
     moody_pool *pool = state;
     if (++pool->calls == pool->refused) {
         return -3;
@@ -30,7 +30,7 @@ static void every_refusal_is_reported(void **state) {
     large_call_expect(call, expected);
     moody_pool pool = {0};
     const attn_context_config params = {.struct_size = sizeof params,
-                                        .num_threads = 3,
+                                        .parallel_for_width = 3,
                                         .engine = call->engine,
                                         .gemm = ATTN_GEMM_NATIVE,
                                         .parallel_for = moody_parallel_for,

@@ -234,7 +234,7 @@ static int32_t run_backwards(void *state, int64_t count, void (*task)(void *data
 static void callers_parallel_for_computes_it(void **state) {
     (void)state;
     const attn_context_config params = {
-        .struct_size = sizeof params, .num_threads = 3, .parallel_for = run_backwards};
+        .struct_size = sizeof params, .parallel_for_width = 3, .parallel_for = run_backwards};
     attn_context *context;
     visited_checks visited;
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
@@ -254,7 +254,7 @@ static int32_t refuse(void *state, int64_t count, void (*task)(void *data, int64
 static void refused_parallel_for_is_told_and_the_first_failure_is_returned(void **state) {
     (void)state;
     const attn_context_config params = {
-        .struct_size = sizeof params, .num_threads = 2, .parallel_for = refuse};
+        .struct_size = sizeof params, .parallel_for_width = 2, .parallel_for = refuse};
     attn_context *context;
     visited_checks visited = {0};
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
