@@ -60,9 +60,11 @@ static attn_status run_mha(attn_context *context, float *output) {
 }
 
 const large_call large_calls[] = {
-    {"softmax", ATTN_ENGINE_AUTO, run_softmax, 1}, {"sdpa_fused", ATTN_ENGINE_FUSED, run_sdpa, 1},
-    {"sdpa_blas", ATTN_ENGINE_BLAS, run_sdpa, 2},  {"mha_fused", ATTN_ENGINE_FUSED, run_mha, 5},
-    {"mha_blas", ATTN_ENGINE_BLAS, run_mha, 5},
+    {"softmax", ATTN_ENGINE_AUTO, run_softmax, 1, true},
+    {"sdpa_fused", ATTN_ENGINE_FUSED, run_sdpa, 1, true},
+    {"sdpa_blas", ATTN_ENGINE_BLAS, run_sdpa, 2, false},
+    {"mha_fused", ATTN_ENGINE_FUSED, run_mha, 5, false},
+    {"mha_blas", ATTN_ENGINE_BLAS, run_mha, 5, false},
 };
 const size_t num_large_calls = sizeof large_calls / sizeof large_calls[0];
 
