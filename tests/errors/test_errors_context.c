@@ -245,6 +245,21 @@ static void destroy_accepts_null(void **state) {
     attn_mha_destroy(NULL);
 }
 
+/* What computes nothing wants no context, or memory alone. */
+static void assert_works_without_default(attn_mha *layer, const attn_tensor *input,
+                                         const attn_tensor *bias) {
+    attn_sdpa_outputs outputs = {.struct_size = sizeof outputs};
+    attn_mha_outputs layer_outputs = {.struct_size = sizeof layer_outputs};
+    attn_mha_config config = {.struct_size = sizeof config};
+    refusal_assert_ok("attn_sdpa_describe_outputs",
+                      attn_sdpa_describe_outputs(input, input, input, NULL, &outputs));
+    refusal_assert_ok("attn_mha_describe_outputs",
+                      attn_mha_describe_outputs(layer, input, input, input, NULL, &layer_outputs));
+    refusal_assert_ok("attn_mha_describe", attn_mha_describe(layer, &config));
+    refusal_assert_ok("attn_mha_bind_parameter",
+                      attn_mha_bind_parameter(layer, "out_proj.bias", bias));
+}
+
 /* As are those about a layer, and the queries. */
 static void assert_default_refused_of_layers(attn_status status, const char *line) {
     const attn_mha_config config = {.struct_size = sizeof config, .embed_dim = 1, .num_heads = 1};
@@ -270,8 +285,25 @@ static void assert_default_refused_of_layers(attn_status status, const char *lin
                    line);
     attn_sdpa_report report = {.struct_size = sizeof report};
     refusal_assert("attn_sdpa_explain", sdpa_fixture_explain(&sdpa, &report), status, line);
+    attn_mha_report layer_report = {.struct_size = sizeof layer_report};
+    refusal_assert(
+        "attn_mha_explain",
+        attn_mha_explain(NULL, layer, &input, &input, &input, NULL, &output, &layer_report), status,
+        line);
+    const int64_t bias_shape[] = {1};
+    const attn_tensor bias = refusal_view(&data[1], ATTN_DTYPE_FLOAT32, 1, bias_shape);
+    refusal_assert("attn_mha_load_parameter",
+                   attn_mha_load_parameter(NULL, layer, "out_proj.bias", &bias, NULL), status,
+                   line);
+    refusal_assert("attn_mha_read_parameter",
+                   attn_mha_read_parameter(NULL, layer, "out_proj.bias", &bias), status, line);
+    refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(NULL, layer, NULL), status,
+                   line);
+    refusal_assert("attn_selftest", attn_selftest(NULL, NULL), status, line);
+    refusal_assert("attn_context_start", attn_context_start(NULL), status, line);
     assert_int_equal(bytes, 77);
     assert_true(data[1] == 0);
+    assert_works_without_default(layer, &input, &bias);
     attn_mha_destroy(layer);
 }
 
