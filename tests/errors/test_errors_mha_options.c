@@ -4,6 +4,7 @@
  * of range and structs of other releases.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "mha_refusal.h"
@@ -80,6 +81,49 @@ static const mha_refusal wrong_options[] = {
      .params = {.reserved = -1},
      .status = ATTN_ERROR_UNSUPPORTED,
      .line = "reserved: expected 0 in this version, got -1"},
+    {.name = "attention_set_negative_is_refused",
+     .attention = {.set = -2},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, "
+             "got -2"},
+    {.name = "attention_normalizer_negative_is_refused",
+     .attention = {.normalizer = -9},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.normalizer: expected a value of enum attn_normalizer, 0 to 2 in this "
+             "version, got -9"},
+    {.name = "attention_mask_kind_unknown_is_refused",
+     .attention = {.mask_kind = 4},
+     .links = {MHA_ATTENTION_MASK},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "attention.mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, "
+             "got 4"},
+    {.name = "key_padding_mask_kind_negative_is_refused",
+     .params = {.key_padding_mask_kind = -1},
+     .links = {MHA_KEY_PADDING_MASK},
+     .status = ATTN_ERROR_VALUE,
+     .line = "key_padding_mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this "
+             "version, got -1"},
+    {.name = "attention_enable_gqa_two_is_refused",
+     .attention = {.enable_gqa = 2},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "attention.enable_gqa: expected 0 or 1, got 2"},
+    {.name = "attention_enable_gqa_negative_is_refused",
+     .attention = {.enable_gqa = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.enable_gqa: expected 0 or 1, got -1"},
+    {.name = "attention_align_end_two_is_refused",
+     .attention = {.align_end = 2},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "attention.align_end: expected 0 or 1, got 2"},
+    {.name = "attention_align_end_negative_is_refused",
+     .attention = {.align_end = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.align_end: expected 0 or 1, got -1"},
+    {.name = "attention_offset_beside_align_end_is_refused",
+     .attention = {.align_end = 1},
+     .links = {MHA_ATTENTION_OFFSET},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.query_offset: expected NULL beside align_end, which sets it"},
     {.name = "attention_sinks_with_sigmoid_is_refused",
      .links = {MHA_ATTENTION_SINKS},
      .attention = {.normalizer = ATTN_NORMALIZER_SIGMOID},
@@ -112,6 +156,8 @@ static const mha_refusal wrong_options[] = {
 
 static const mha_refusal accepted[] = {
     {.name = "attention_of_defaults_is_accepted"},
+    {.name = "attention_enable_gqa_is_without_effect", .attention = {.enable_gqa = 1}},
+    {.name = "attention_bias_of_zeros_is_accepted", .links = {MHA_ATTENTION_BIAS}},
     {.name = "attention_weights_alone_is_accepted",
      .links = {MHA_ATTENTION_WEIGHTS, MHA_ATTENTION_LSE}},
     {.name = "weights_averaged_is_accepted", .links = {MHA_AVERAGE_WEIGHTS}},
@@ -172,6 +218,33 @@ static void struct_of_first_release_is_accepted(void **state) {
     mha_fixture_assert_values(&fixture);
 }
 
+/* Also where the layer's heads share keys, and the attention inside is asked for groups anyway. */
+static void enable_gqa_beyond_one_is_refused_in_a_layer_of_groups(void **state) {
+    (void)state;
+    attn_mha_config config = mha_fixture_config();
+    config.num_kv_heads = 1;
+    attn_mha *layer;
+    refusal_assert_ok("attn_mha_create", attn_mha_create(NULL, &config, &layer));
+    for (int32_t given = -1; given <= 2; ++given) {
+        mha_fixture fixture;
+        size_t bytes;
+        char line[64];
+        mha_fixture_prepare(&fixture, mha_refusal_context, &mha_refusal_layer);
+        fixture.layer = layer;
+        fixture.options.attention = &fixture.attention;
+        fixture.attention.enable_gqa = given;
+        const attn_status status = mha_fixture_workspace_bytes(&fixture, &bytes);
+        snprintf(line, sizeof line, "attention.enable_gqa: expected 0 or 1, got %d", (int)given);
+        if (given == 0 || given == 1) {
+            refusal_assert_ok("attn_mha_workspace_bytes", status);
+        } else {
+            refusal_assert("attn_mha_workspace_bytes", status,
+                           given < 0 ? ATTN_ERROR_VALUE : ATTN_ERROR_UNSUPPORTED, line);
+        }
+    }
+    attn_mha_destroy(layer);
+}
+
 static void struct_size_zero_is_refused(void **state) {
     (void)state;
     mha_fixture fixture;
@@ -225,6 +298,7 @@ static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(result_null_is_refused),
     cmocka_unit_test(params_null_is_accepted),
     cmocka_unit_test(struct_of_first_release_is_accepted),
+    cmocka_unit_test(enable_gqa_beyond_one_is_refused_in_a_layer_of_groups),
     cmocka_unit_test(struct_size_zero_is_refused),
     cmocka_unit_test(newer_structs_are_accepted_until_they_ask_for_more),
 };
