@@ -4,6 +4,7 @@
  * that contradict each other, and structs of other releases.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "sdpa_refusal.h"
@@ -234,6 +235,27 @@ static void struct_size_zero_is_refused(void **state) {
     sdpa_refusal_assert_usable();
 }
 
+static void key_lengths_of_int32_are_refused_out_of_range(void **state) {
+    (void)state;
+    const int32_t wrong[] = {-1, SDPA_S + 1, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
+        sdpa_fixture fixture;
+        char line[128];
+        sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
+        int32_t lengths[SDPA_N] = {SDPA_S, wrong[i]};
+        fixture.views[SDPA_KEY_LENGTHS].data = lengths;
+        fixture.views[SDPA_KEY_LENGTHS].dtype = ATTN_DTYPE_INT32;
+        sdpa_fixture_link(&fixture, SDPA_KEY_LENGTHS);
+        snprintf(line, sizeof line, "key_lengths: expected 0 to S=6, got %d at element 1",
+                 (int)wrong[i]);
+        refusal_assert("attn_sdpa", sdpa_fixture_run(&fixture), ATTN_ERROR_VALUE, line);
+        refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+        lengths[1] = SDPA_S;
+        refusal_assert_ok("attn_sdpa", sdpa_fixture_run(&fixture));
+        sdpa_fixture_assert_values(&fixture);
+    }
+}
+
 static void params_null_is_accepted(void **state) {
     (void)state;
     sdpa_fixture fixture;
@@ -278,6 +300,7 @@ static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(newer_struct_with_option_is_refused),
     cmocka_unit_test(struct_of_first_release_is_accepted),
     cmocka_unit_test(struct_size_zero_is_refused),
+    cmocka_unit_test(key_lengths_of_int32_are_refused_out_of_range),
     cmocka_unit_test(params_null_is_accepted),
     cmocka_unit_test(report_with_wrong_struct_size_is_refused),
     cmocka_unit_test(query_results_null_are_refused),

@@ -277,6 +277,42 @@ static const softmax_refusal refused[] = {
      .line = "lse: expected strides that give every element its own memory, got 0 on axis 0"},
 };
 
+/* Lengths of 4 bytes, every second of which is nobody's and out of range. */
+static void lengths_of_int32_count_and_are_refused_out_of_range(void **state) {
+    (void)state;
+    const int32_t wrong[] = {-1, SOFTMAX_COLS + 1, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i <= sizeof wrong / sizeof wrong[0]; ++i) {
+        int32_t lengths[2 * SOFTMAX_ROWS];
+        const bool is_valid = i == sizeof wrong / sizeof wrong[0];
+        for (int row = 0; row < SOFTMAX_ROWS; ++row) {
+            lengths[2 * row] = row + 1;
+            lengths[2 * row + 1] = -5;
+        }
+        lengths[4] = is_valid ? lengths[4] : wrong[i];
+        softmax_fixture fixture;
+        softmax_fixture_prepare(&fixture, test_context);
+        attn_tensor *view = &fixture.views[SOFTMAX_LENGTHS];
+        view->data = lengths;
+        view->dtype = ATTN_DTYPE_INT32;
+        view->strides[0] = 2;
+        softmax_fixture_link(&fixture, SOFTMAX_LENGTHS);
+        if (is_valid) {
+            refusal_assert_ok("attn_softmax", softmax_fixture_run(&fixture));
+            for (int j = 0; j < SOFTMAX_ROWS * SOFTMAX_COLS; ++j) {
+                const bool is_hidden = j % SOFTMAX_COLS > j / SOFTMAX_COLS;
+                assert_int_equal(fixture.memory.output[j] == 0, is_hidden);
+            }
+        } else {
+            char line[128];
+            snprintf(line, sizeof line, "lengths: expected 0 to S=6, got %d at element 2",
+                     (int)wrong[i]);
+            refusal_assert("attn_softmax", softmax_fixture_run(&fixture), ATTN_ERROR_VALUE, line);
+            refusal_assert_untouched("output", fixture.memory.output,
+                                     sizeof fixture.memory.output);
+        }
+    }
+}
+
 /* A strided output needs a workspace: one of the size asked for works at any alignment, one byte
  * less is refused. */
 static void workspace_one_byte_short_is_refused(void **state) {
@@ -390,6 +426,7 @@ static void strides_of_unit_axes_are_not_used(void **state) {
 
 static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(strides_of_unit_axes_are_not_used),
+    cmocka_unit_test(lengths_of_int32_count_and_are_refused_out_of_range),
     cmocka_unit_test(workspace_one_byte_short_is_refused),
     cmocka_unit_test(newer_struct_is_accepted_until_it_asks_for_more),
     cmocka_unit_test(struct_of_first_release_is_accepted),
