@@ -52,7 +52,7 @@ static void make_call(call *made, const sizes *s, enum tensor_layout layout, enu
     random_state random = random_seeded(5);
     tensor_pool *pool = &made->pool;
     *made = (call){.params = {.struct_size = sizeof made->params,
-                              .set = s->heads == s->kv_heads ? 0 : ATTN_SDPA_ENABLE_GQA}};
+                              .enable_gqa = s->heads != s->kv_heads}};
     const int64_t query[] = {s->heads, s->rows, s->features};
     const int64_t key[] = {s->kv_heads, s->keys, s->features};
     const int64_t value[] = {s->kv_heads, s->keys, s->value_features};
@@ -70,7 +70,6 @@ static void make_call(call *made, const sizes *s, enum tensor_layout layout, enu
     made->params.mask = mask;
     made->params.mask_kind = ATTN_MASK_ADDITIVE;
     if (weights == WEIGHTS_AVERAGED) {
-        made->params.set |= ATTN_SDPA_AVERAGE_WEIGHTS;
         made->params.weights = pool_output(pool, ATTN_DTYPE_FLOAT32, 2, matrix + 1, layout);
     } else if (weights == WEIGHTS_PER_HEAD) {
         made->params.weights = pool_output(pool, ATTN_DTYPE_FLOAT32, 3, matrix, layout);
@@ -133,18 +132,18 @@ enum { MOST_BYTES = 16 << 20, SLACK_BYTES = 64 << 10 };
 static size_t bytes_of_size(attn_context *context, int64_t rows, int64_t keys,
                             enum weights weights) {
     attn_tensor query, key, output, matrix;
-    const int64_t query_shape[] = {rows, 64};
-    const int64_t key_shape[] = {keys, 64};
-    const int64_t matrix_shape[] = {rows, keys};
+    const int64_t query_shape[] = {1, rows, 64};
+    const int64_t key_shape[] = {1, keys, 64};
+    const int64_t matrix_shape[] = {1, rows, keys};
+    const int is_averaged = weights == WEIGHTS_AVERAGED;
     attn_sdpa_params params = {.struct_size = sizeof params};
-    assert_int_equal(attn_tensor_init(&query, NULL, ATTN_DTYPE_FLOAT32, 2, query_shape), ATTN_OK);
-    assert_int_equal(attn_tensor_init(&key, NULL, ATTN_DTYPE_FLOAT32, 2, key_shape), ATTN_OK);
-    assert_int_equal(attn_tensor_init(&output, NULL, ATTN_DTYPE_FLOAT32, 2, query_shape), ATTN_OK);
-    assert_int_equal(attn_tensor_init(&matrix, NULL, ATTN_DTYPE_FLOAT32, 2, matrix_shape), ATTN_OK);
-    if (weights != WEIGHTS_NONE) {
-        params.weights = &matrix;
-        params.set = weights == WEIGHTS_AVERAGED ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
-    }
+    assert_int_equal(attn_tensor_init(&query, NULL, ATTN_DTYPE_FLOAT32, 3, query_shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&key, NULL, ATTN_DTYPE_FLOAT32, 3, key_shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&output, NULL, ATTN_DTYPE_FLOAT32, 3, query_shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&matrix, NULL, ATTN_DTYPE_FLOAT32, 3 - is_averaged,
+                                      matrix_shape + is_averaged),
+                     ATTN_OK);
+    params.weights = weights != WEIGHTS_NONE ? &matrix : NULL;
     size_t bytes;
     assert_int_equal(
         attn_sdpa_workspace_bytes(context, &query, &key, &key, &params, &output, &bytes), ATTN_OK);
