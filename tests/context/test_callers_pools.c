@@ -102,7 +102,7 @@ static attn_context *context_with(attn_parallel_for_fn parallel_for, pool_use *u
 }
 
 static const attn_parallel_for_fn functions[] = {run_inline, run_in_reverse, run_late,
-                                              run_on_three_threads};
+                                                 run_on_three_threads};
 enum { NUM_FUNCTIONS = sizeof functions / sizeof functions[0] };
 
 static void tasks_may_run_in_any_order_and_place(void **state) {

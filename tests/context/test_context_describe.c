@@ -91,8 +91,8 @@ static void engine_and_gemm_are_told_as_set(void **state) {
                 print_message("ATTN_GEMM_BLAS is left out: this build has no BLAS\n");
                 continue;
             }
-            const attn_context_info info = info_of(
-                (attn_context_config){.num_threads = 1, .engine = engine, .gemm = gemm});
+            const attn_context_info info =
+                info_of((attn_context_config){.num_threads = 1, .engine = engine, .gemm = gemm});
             const int32_t preset = has_blas ? ATTN_GEMM_BLAS : ATTN_GEMM_NATIVE;
             assert_int_equal(info.engine, engine);
             assert_int_equal(info.gemm, gemm);
@@ -127,8 +127,8 @@ static void calls_report_what_the_context_says(void **state) {
         assert_int_equal(report.depends_on_blas_threads, info.attention_gemm == ATTN_GEMM_BLAS);
         assert_string_equal(report.kernels, info.kernels);
         size_t bytes;
-        assert_int_equal(
-            attn_mha_workspace_bytes(context, layer, &x, &x, &x, NULL, &y, &bytes), ATTN_OK);
+        assert_int_equal(attn_mha_workspace_bytes(context, layer, &x, &x, &x, NULL, &y, &bytes),
+                         ATTN_OK);
         assert_int_equal(report.workspace_bytes, bytes);
         attn_context_destroy(context);
     }

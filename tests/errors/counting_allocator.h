@@ -31,7 +31,7 @@ typedef struct counting_allocator {
     int64_t fail_at;    /* the request that fails, counted from 1; 0: none */
     bool keeps_failing; /* and every one after it */
     int64_t failures;   /* requests that have failed */
-    int64_t mistakes; /* blocks given back that are not alive or had another size or alignment;
+    int64_t mistakes;   /* blocks given back that are not alive or had another size or alignment;
                          requests without a size or alignment */
 } counting_allocator;
 

@@ -39,10 +39,8 @@ static attn_status run_mha(attn_context *context, float *output) {
     refusal_numbers(in_weight, 3 * EMBED_DIM * EMBED_DIM, 5);
     refusal_numbers(out_weight, EMBED_DIM * EMBED_DIM, 6);
     refusal_numbers(input, LARGE_ROWS * EMBED_DIM, 7);
-    const attn_mha_config config = {.struct_size = sizeof config,
-                                    .embed_dim = EMBED_DIM,
-                                    .num_heads = NUM_HEADS,
-                                    .no_bias = 1};
+    const attn_mha_config config = {
+        .struct_size = sizeof config, .embed_dim = EMBED_DIM, .num_heads = NUM_HEADS, .no_bias = 1};
     const attn_tensor in = matrix(in_weight, 3 * EMBED_DIM, EMBED_DIM);
     const attn_tensor out = matrix(out_weight, EMBED_DIM, EMBED_DIM);
     attn_mha *layer;

@@ -123,12 +123,12 @@ static void outputs_beyond_int64_are_refused(void **state) {
         attn_tensor query, key, value;
         attn_sdpa_outputs outputs;
         const int32_t dtype = ATTN_DTYPE_FLOAT32;
-        refusal_assert_ok("query", attn_tensor_init_strided(&query, NULL, dtype, 3, cases[i].query,
-                                                            strides));
+        refusal_assert_ok(
+            "query", attn_tensor_init_strided(&query, NULL, dtype, 3, cases[i].query, strides));
         refusal_assert_ok("key",
                           attn_tensor_init_strided(&key, NULL, dtype, 3, cases[i].key, strides));
-        refusal_assert_ok("value", attn_tensor_init_strided(&value, NULL, dtype, 3, cases[i].value,
-                                                            strides));
+        refusal_assert_ok(
+            "value", attn_tensor_init_strided(&value, NULL, dtype, 3, cases[i].value, strides));
         refusal_fill(&outputs, sizeof outputs);
         outputs.struct_size = sizeof outputs;
         refusal_assert("attn_sdpa_describe_outputs",
@@ -150,8 +150,8 @@ static void layer_outputs_beyond_int64_are_refused(void **state) {
     attn_tensor rows;
     attn_mha_outputs outputs;
     refusal_assert_ok("attn_mha_create", attn_mha_create(NULL, &config, &small));
-    refusal_assert_ok("rows", attn_tensor_init_strided(&rows, NULL, ATTN_DTYPE_FLOAT32, 3, shape,
-                                                       strides));
+    refusal_assert_ok("rows",
+                      attn_tensor_init_strided(&rows, NULL, ATTN_DTYPE_FLOAT32, 3, shape, strides));
     refusal_fill(&outputs, sizeof outputs);
     outputs.struct_size = sizeof outputs;
     refusal_assert("attn_mha_describe_outputs",

@@ -22,7 +22,7 @@ enum {
     LAST_PINNED = ATTN_DTYPE_UINT4X2
 };
 
-static const int32_t dtypes[] = {INT32_MIN, -1, 0,  1,  2,  3,  4,  5,  6,  7, 8,
+static const int32_t dtypes[] = {INT32_MIN, -1, 0,  1,  2,  3,  4,  5,  6,  7,        8,
                                  9,         10, 11, 12, 13, 14, 15, 16, 99, INT32_MAX};
 
 /* A tensor of a call and what it may be there. */
@@ -42,8 +42,7 @@ static bool is_one_of(int32_t dtype, uint32_t bits) {
 }
 
 static void assert_refused(const char *call, attn_status status, const char *name, int32_t dtype) {
-    const bool is_later =
-        dtype > LAST_PINNED || (dtype > 0 && !is_one_of(dtype, COMPUTED));
+    const bool is_later = dtype > LAST_PINNED || (dtype > 0 && !is_one_of(dtype, COMPUTED));
     char line[128];
     snprintf(line, sizeof line, "%s: expected ...", name);
     refusal_assert(call, status, is_later ? ATTN_ERROR_UNSUPPORTED : ATTN_ERROR_DTYPE, line);
@@ -82,8 +81,8 @@ static void check_softmax(const dtype_target *target, int32_t dtype) {
     const softmax_memory before = fixture.memory;
     size_t bytes = 77;
     assert_refused("attn_softmax", softmax_fixture_run(&fixture), target->name, dtype);
-    assert_refused("attn_softmax_workspace_bytes", softmax_fixture_workspace_bytes(&fixture, &bytes),
-                   target->name, dtype);
+    assert_refused("attn_softmax_workspace_bytes",
+                   softmax_fixture_workspace_bytes(&fixture, &bytes), target->name, dtype);
     assert_memory_equal(&fixture.memory, &before, sizeof before);
     assert_int_equal(bytes, 77);
 }

@@ -304,15 +304,15 @@ static const mha_refusal wrong_shapes[] = {
      .spoils = {{REFUSAL_RANK, MHA_ATTENTION_MASK, .value = 4},
                 {REFUSAL_LENGTH, MHA_ATTENTION_MASK, .axis = 1, .value = MHA_H + 1}},
      .status = ATTN_ERROR_SHAPE,
-     .line =
-         "attention.mask: expected a shape that broadcasts to (N=2, H=2, L=3, S=4), got (1, 3, 3, 4)"},
+     .line = "attention.mask: expected a shape that broadcasts to (N=2, H=2, L=3, S=4), got (1, 3, "
+             "3, 4)"},
     {.name = "attention_mask_rank_4_batch_differs_is_refused",
      .attention = {.mask_kind = ATTN_MASK_ADDITIVE},
      .spoils = {{REFUSAL_RANK, MHA_ATTENTION_MASK, .value = 4},
                 {REFUSAL_LENGTH, MHA_ATTENTION_MASK, .axis = 0, .value = MHA_N + 1}},
      .status = ATTN_ERROR_SHAPE,
-     .line =
-         "attention.mask: expected a shape that broadcasts to (N=2, H=2, L=3, S=4), got (3, 1, 3, 4)"},
+     .line = "attention.mask: expected a shape that broadcasts to (N=2, H=2, L=3, S=4), got (3, 1, "
+             "3, 4)"},
     {.name = "attention_mask_rank_4_one_row_is_refused",
      .attention = {.mask_kind = ATTN_MASK_ADDITIVE},
      .spoils = {{REFUSAL_RANK, MHA_ATTENTION_MASK, .value = 4},

@@ -66,7 +66,8 @@ static const mha_refusal overlaps[] = {
      .spoils = {{REFUSAL_MEMORY, MHA_AVERAGE_WEIGHTS, .other = MHA_OUT_WEIGHT, .value = 4}},
      .call_only = true,
      .status = ATTN_ERROR_OVERLAP,
-     .line = "attention.weights: expected memory of its own, got memory that overlaps out_proj.weight"},
+     .line =
+         "attention.weights: expected memory of its own, got memory that overlaps out_proj.weight"},
     {.name = "attention_lse_on_query_is_refused",
      .spoils = {{REFUSAL_MEMORY, MHA_ATTENTION_LSE, .other = MHA_QUERY}},
      .call_only = true,
@@ -112,8 +113,8 @@ static const mha_refusal overlaps[] = {
     {.name = "attention_average_weights_stride_0_is_refused",
      .spoils = {{REFUSAL_STRIDE, MHA_AVERAGE_WEIGHTS, .axis = 1, .value = 0}},
      .status = ATTN_ERROR_OVERLAP,
-     .line =
-         "attention.weights: expected strides that give every element its own memory, got 0 on axis 1"},
+     .line = "attention.weights: expected strides that give every element its own memory, got 0 on "
+             "axis 1"},
     {.name = "attention_lse_stride_0_is_refused",
      .spoils = {{REFUSAL_STRIDE, MHA_ATTENTION_LSE, .axis = 0, .value = 0}},
      .status = ATTN_ERROR_OVERLAP,

@@ -28,7 +28,8 @@ static const mha_refusal wrong_options[] = {
      .params = {.key_padding_mask_kind = 4},
      .links = {MHA_KEY_PADDING_MASK},
      .status = ATTN_ERROR_UNSUPPORTED,
-     .line = "key_padding_mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, got 4"},
+     .line = "key_padding_mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this "
+             "version, got 4"},
     {.name = "attention_mask_kind_without_mask_is_refused",
      .attention = {.mask_kind = ATTN_MASK_ADDITIVE},
      .status = ATTN_ERROR_VALUE,
@@ -37,7 +38,8 @@ static const mha_refusal wrong_options[] = {
      .attention = {.mask_kind = -1},
      .links = {MHA_ATTENTION_MASK},
      .status = ATTN_ERROR_VALUE,
-     .line = "attention.mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, got -1"},
+     .line = "attention.mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this "
+             "version, got -1"},
     {.name = "attention_mask_without_kind_is_refused",
      .links = {MHA_ATTENTION_MASK},
      .status = ATTN_ERROR_VALUE,
@@ -51,8 +53,9 @@ static const mha_refusal wrong_options[] = {
     {.name = "attention_set_unknown_is_refused",
      .attention = {.set = 32},
      .status = ATTN_ERROR_UNSUPPORTED,
-     .line = "attention.set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, "
-             "got 32"},
+     .line =
+         "attention.set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, "
+         "got 32"},
     {.name = "attention_scale_without_bit_is_refused",
      .attention = {.scale = 2},
      .status = ATTN_ERROR_VALUE,
@@ -72,7 +75,8 @@ static const mha_refusal wrong_options[] = {
     {.name = "attention_normalizer_unknown_is_refused",
      .attention = {.normalizer = 9},
      .status = ATTN_ERROR_UNSUPPORTED,
-     .line = "attention.normalizer: expected a value of enum attn_normalizer, 0 to 2 in this version, got 9"},
+     .line = "attention.normalizer: expected a value of enum attn_normalizer, 0 to 2 in this "
+             "version, got 9"},
     {.name = "reserved_set_is_refused",
      .params = {.reserved = 5},
      .status = ATTN_ERROR_UNSUPPORTED,
@@ -84,8 +88,9 @@ static const mha_refusal wrong_options[] = {
     {.name = "attention_set_negative_is_refused",
      .attention = {.set = -2},
      .status = ATTN_ERROR_VALUE,
-     .line = "attention.set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, "
-             "got -2"},
+     .line =
+         "attention.set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, "
+         "got -2"},
     {.name = "attention_normalizer_negative_is_refused",
      .attention = {.normalizer = -9},
      .status = ATTN_ERROR_VALUE,
@@ -95,8 +100,9 @@ static const mha_refusal wrong_options[] = {
      .attention = {.mask_kind = 4},
      .links = {MHA_ATTENTION_MASK},
      .status = ATTN_ERROR_UNSUPPORTED,
-     .line = "attention.mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, "
-             "got 4"},
+     .line =
+         "attention.mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, "
+         "got 4"},
     {.name = "key_padding_mask_kind_negative_is_refused",
      .params = {.key_padding_mask_kind = -1},
      .links = {MHA_KEY_PADDING_MASK},
@@ -161,8 +167,7 @@ static const mha_refusal accepted[] = {
     {.name = "attention_weights_alone_is_accepted",
      .links = {MHA_ATTENTION_WEIGHTS, MHA_ATTENTION_LSE}},
     {.name = "weights_averaged_is_accepted", .links = {MHA_AVERAGE_WEIGHTS}},
-    {.name = "weights_per_head_is_accepted",
-     .links = {MHA_ATTENTION_WEIGHTS}},
+    {.name = "weights_per_head_is_accepted", .links = {MHA_ATTENTION_WEIGHTS}},
     {.name = "bool_mask_that_hides_nothing_is_accepted",
      .attention = {.mask_kind = ATTN_MASK_BOOL_EXCLUDE},
      .links = {MHA_BOOL_MASK}},

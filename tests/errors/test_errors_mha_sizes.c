@@ -95,10 +95,10 @@ static void test_call(void **state) {
     const attn_tensor key = view_of(NULL, 3, key_shape);
     const attn_tensor value = view_of(NULL, 3, value_shape);
     const attn_tensor mask = view_of(NULL, 3, entry->mask);
-    const attn_sdpa_params attention = {
-        .struct_size = sizeof attention,
-        .mask = entry->mask[0] > 0 ? &mask : NULL,
-        .mask_kind = entry->mask[0] > 0 ? ATTN_MASK_ADDITIVE : ATTN_MASK_NONE};
+    const attn_sdpa_params attention = {.struct_size = sizeof attention,
+                                        .mask = entry->mask[0] > 0 ? &mask : NULL,
+                                        .mask_kind = entry->mask[0] > 0 ? ATTN_MASK_ADDITIVE
+                                                                        : ATTN_MASK_NONE};
     const attn_mha_params params = {.struct_size = sizeof params, .attention = &attention};
     size_t bytes = 77;
     refusal_assert(
@@ -174,7 +174,9 @@ static void weight_whose_strips_exceed_int64_is_not_loaded(void **state) {
                        attn_mha_load_parameter(NULL, layer, entry->parameter, &values, NULL),
                        ATTN_ERROR_OVERFLOW, entry->line);
         assert_int_equal(allocator.requests, requests);
-        refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 1}),
+        refusal_assert("attn_mha_init_parameters",
+                       attn_mha_init_parameters(
+                           NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 1}),
                        ATTN_ERROR_OVERFLOW, entry->line);
         attn_mha_destroy(layer);
         assert_int_equal(allocator.live_blocks, 0);
@@ -192,7 +194,8 @@ static void weight_whose_strips_just_fit_int64_is_asked_for(void **state) {
     const attn_tensor values = values_of(layer, "k_proj_weight");
     counting_allocator_fail(&allocator, 1, true);
     refusal_assert("attn_mha_load_parameter",
-                   attn_mha_load_parameter(NULL, layer, "k_proj_weight", &values, NULL), ATTN_ERROR_MEMORY,
+                   attn_mha_load_parameter(NULL, layer, "k_proj_weight", &values, NULL),
+                   ATTN_ERROR_MEMORY,
                    "k_proj_weight: allocation of 9223372036854775744 bytes failed");
     assert_int_equal(allocator.failures, 1);
     attn_mha_destroy(layer);

@@ -396,8 +396,7 @@ static const sdpa_refusal accepted[] = {
                 {REFUSAL_RANK, SDPA_OUTPUT, .value = 5},
                 {REFUSAL_STRIDE, SDPA_OUTPUT, .axis = 0, .value = INT64_MAX}}},
     {.name = "lse_and_weights_is_accepted", .links = {SDPA_LSE, SDPA_WEIGHTS}},
-    {.name = "averaged_weights_is_accepted",
-     .links = {SDPA_AVERAGE_WEIGHTS}},
+    {.name = "averaged_weights_is_accepted", .links = {SDPA_AVERAGE_WEIGHTS}},
     {.name = "bias_of_zeros_is_accepted", .links = {SDPA_BIAS}},
 };
 

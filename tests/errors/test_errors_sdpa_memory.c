@@ -219,8 +219,8 @@ static void interleaved_rows_are_accepted_within_one_stride_of_output(void **sta
         const int64_t query_strides[] = {cases[i].query_stride, 1};
         const int64_t output_strides[] = {4, 1};
         const int32_t dtype = ATTN_DTYPE_FLOAT32;
-        refusal_assert_ok("query", attn_tensor_init_strided(&query, buffer + 10, dtype, 2, shape,
-                                                            query_strides));
+        refusal_assert_ok(
+            "query", attn_tensor_init_strided(&query, buffer + 10, dtype, 2, shape, query_strides));
         refusal_assert_ok("output", attn_tensor_init_strided(&output, buffer + 8, dtype, 2, shape,
                                                              output_strides));
         const attn_tensor key = refusal_view(single, dtype, 2, (const int64_t[]){1, 1});

@@ -104,7 +104,8 @@ static const sdpa_refusal wrong_options[] = {
     {.name = "normalizer_negative_is_refused",
      .params = {.normalizer = -1},
      .status = ATTN_ERROR_VALUE,
-     .line = "normalizer: expected a value of enum attn_normalizer, 0 to 2 in this version, got -1"},
+     .line =
+         "normalizer: expected a value of enum attn_normalizer, 0 to 2 in this version, got -1"},
     {.name = "mask_kind_unknown_is_refused",
      .params = {.mask_kind = 4},
      .links = {SDPA_MASK},

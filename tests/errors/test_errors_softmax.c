@@ -307,8 +307,7 @@ static void lengths_of_int32_count_and_are_refused_out_of_range(void **state) {
             snprintf(line, sizeof line, "lengths: expected 0 to S=6, got %d at element 2",
                      (int)wrong[i]);
             refusal_assert("attn_softmax", softmax_fixture_run(&fixture), ATTN_ERROR_VALUE, line);
-            refusal_assert_untouched("output", fixture.memory.output,
-                                     sizeof fixture.memory.output);
+            refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
         }
     }
 }

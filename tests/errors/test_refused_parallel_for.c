@@ -11,8 +11,7 @@ typedef struct moody_pool {
     int calls;
 } moody_pool;
 
-static int32_t moody_parallel_for(void *state, int64_t count,
-                                  attn_task_fn task, void *data) {
+static int32_t moody_parallel_for(void *state, int64_t count, attn_task_fn task, void *data) {
     moody_pool *pool = state;
     if (++pool->calls == pool->refused) {
         return -3;

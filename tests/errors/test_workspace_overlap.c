@@ -146,8 +146,7 @@ static void build_sdpa(placed_call *call) {
 
 /* The options by name, with a layer's prefix. */
 static attn_sdpa_params options_of(const placed_call *call, const char *prefix) {
-    attn_sdpa_params params = {.struct_size = sizeof params,
-                               .mask_kind = ATTN_MASK_BOOL_EXCLUDE};
+    attn_sdpa_params params = {.struct_size = sizeof params, .mask_kind = ATTN_MASK_BOOL_EXCLUDE};
     const struct {
         const char *name;
         const attn_tensor **place;
@@ -268,7 +267,8 @@ static void refuse_at(placed_call *call, int which, void *workspace, size_t need
     attn_tensor *view = &call->views[which];
     void *home = view->data;
     char line[128];
-    snprintf(line, sizeof line, "workspace: expected memory of its own, got memory that overlaps %s",
+    snprintf(line, sizeof line,
+             "workspace: expected memory of its own, got memory that overlaps %s",
              call->names[which]);
     refusal_fill(arena, sizeof arena);
     fill_outputs(call);
@@ -330,13 +330,34 @@ static void workspace_touches_no_tensor(void **state) {
 #define CALLS(kind) .build = build_##kind, .run = run_##kind, .ask = ask_##kind
 
 static const placed_call calls[] = {
-    {.name = "softmax_float32", .dtype = ATTN_DTYPE_FLOAT32, .engine = ATTN_ENGINE_AUTO, CALLS(softmax)},
-    {.name = "softmax_float64", .dtype = ATTN_DTYPE_FLOAT64, .engine = ATTN_ENGINE_AUTO, CALLS(softmax)},
-    {.name = "sdpa_float32_fused", .dtype = ATTN_DTYPE_FLOAT32, .engine = ATTN_ENGINE_FUSED, CALLS(sdpa)},
-    {.name = "sdpa_float32_blas", .dtype = ATTN_DTYPE_FLOAT32, .engine = ATTN_ENGINE_BLAS, CALLS(sdpa)},
-    {.name = "sdpa_float64_blas", .dtype = ATTN_DTYPE_FLOAT64, .engine = ATTN_ENGINE_BLAS, CALLS(sdpa)},
-    {.name = "mha_float32_fused", .dtype = ATTN_DTYPE_FLOAT32, .engine = ATTN_ENGINE_FUSED, CALLS(mha)},
-    {.name = "mha_float64_blas", .dtype = ATTN_DTYPE_FLOAT64, .engine = ATTN_ENGINE_BLAS, CALLS(mha)},
+    {.name = "softmax_float32",
+     .dtype = ATTN_DTYPE_FLOAT32,
+     .engine = ATTN_ENGINE_AUTO,
+     CALLS(softmax)},
+    {.name = "softmax_float64",
+     .dtype = ATTN_DTYPE_FLOAT64,
+     .engine = ATTN_ENGINE_AUTO,
+     CALLS(softmax)},
+    {.name = "sdpa_float32_fused",
+     .dtype = ATTN_DTYPE_FLOAT32,
+     .engine = ATTN_ENGINE_FUSED,
+     CALLS(sdpa)},
+    {.name = "sdpa_float32_blas",
+     .dtype = ATTN_DTYPE_FLOAT32,
+     .engine = ATTN_ENGINE_BLAS,
+     CALLS(sdpa)},
+    {.name = "sdpa_float64_blas",
+     .dtype = ATTN_DTYPE_FLOAT64,
+     .engine = ATTN_ENGINE_BLAS,
+     CALLS(sdpa)},
+    {.name = "mha_float32_fused",
+     .dtype = ATTN_DTYPE_FLOAT32,
+     .engine = ATTN_ENGINE_FUSED,
+     CALLS(mha)},
+    {.name = "mha_float64_blas",
+     .dtype = ATTN_DTYPE_FLOAT64,
+     .engine = ATTN_ENGINE_BLAS,
+     CALLS(mha)},
 };
 
 int main(void) {

@@ -13,15 +13,14 @@
 enum { MOST_TENSORS = 32 };
 
 void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies) {
-    const attn_tensor **fields[FUZZ_OPTIONS] = {
-        [OPTION_MASK] = &params->mask,
-        [OPTION_BIAS] = &params->bias,
-        [OPTION_QUERY_OFFSET] = &params->query_offset,
-        [OPTION_KEY_LENGTHS] = &params->key_lengths,
-        [OPTION_ALIBI_SLOPES] = &params->alibi_slopes,
-        [OPTION_SINKS] = &params->sinks,
-        [OPTION_LSE] = &params->lse,
-        [OPTION_WEIGHTS] = &params->weights};
+    const attn_tensor **fields[FUZZ_OPTIONS] = {[OPTION_MASK] = &params->mask,
+                                                [OPTION_BIAS] = &params->bias,
+                                                [OPTION_QUERY_OFFSET] = &params->query_offset,
+                                                [OPTION_KEY_LENGTHS] = &params->key_lengths,
+                                                [OPTION_ALIBI_SLOPES] = &params->alibi_slopes,
+                                                [OPTION_SINKS] = &params->sinks,
+                                                [OPTION_LSE] = &params->lse,
+                                                [OPTION_WEIGHTS] = &params->weights};
     for (int i = 0; i < FUZZ_OPTIONS; ++i) {
         if (*fields[i] != NULL) {
             copies[i] = **fields[i];

@@ -14,7 +14,7 @@ enum { COMPUTES = 128, MOST_SPOILED = 3, SHARES = 128 };
 typedef struct spoiled_call {
     mha_call *call;
     const attn_mha *layer;
-    attn_tensor views[4];              /* query, key, value, output */
+    attn_tensor views[4]; /* query, key, value, output */
     attn_tensor key_padding_mask;
     attn_tensor options[FUZZ_OPTIONS]; /* of the attention */
     attn_sdpa_params attention;

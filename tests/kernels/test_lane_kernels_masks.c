@@ -67,7 +67,7 @@ static bool random_bool(panel_setting *setting) {
 
 static float random_bias(panel_setting *setting) {
     static const float special_biases[] = {
-        -(float)INFINITY, -(float)INFINITY, -(float)INFINITY, NAN, (float)INFINITY,
+        -(float)INFINITY, -(float)INFINITY, -(float)INFINITY, NAN,         (float)INFINITY,
         FLT_MAX,          -FLT_MAX,         FLT_MAX / 2,      -FLT_MAX / 2};
     const int64_t kind = random_between(&setting->random, 0, 15);
     return kind < 9 ? special_biases[kind] : random_float(setting, -3, 3);

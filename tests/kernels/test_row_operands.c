@@ -87,7 +87,10 @@ static void check_sums_stay_finite(struct row_setting *setting) {
     const double scores[] = {most, -most, most / 2, -most / 2,         0,
                              -1,   NAN,   INFINITY, -(double)INFINITY, 3};
     const double biases[] = {most, -most, most / 4 * 3, -most / 4 * 3, -(double)INFINITY, 0, 1};
-    enum { NUM_SCORES = sizeof scores / sizeof scores[0], NUM_BIASES = sizeof biases / sizeof biases[0] };
+    enum {
+        NUM_SCORES = sizeof scores / sizeof scores[0],
+        NUM_BIASES = sizeof biases / sizeof biases[0]
+    };
     const int64_t stride = random_stride(setting);
     for (int64_t j = 0; j < setting->n; ++j) {
         setting->before[j] = scores[j % NUM_SCORES];

@@ -200,8 +200,7 @@ static void forked_child_may_run_it(void **state) {
     const pid_t child = fork();
     if (child == 0) {
         alarm(600);
-        end_of_child(attn_selftest(context, NULL) == ATTN_OK &&
-                             attn_selftest(NULL, NULL) == ATTN_OK
+        end_of_child(attn_selftest(context, NULL) == ATTN_OK && attn_selftest(NULL, NULL) == ATTN_OK
                          ? 0
                          : 1);
     }

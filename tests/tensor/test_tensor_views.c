@@ -389,8 +389,8 @@ static void view_of_an_invalid_tensor_is_refused(void **state) {
                                .shape = {2, 3, 4},
                                .strides = {12, 4, 1}};
     attn_tensor invalid[6] = {valid, valid, valid, valid, valid, valid};
-    static const attn_status expected[6] = {ATTN_ERROR_DTYPE, ATTN_ERROR_VALUE,
-                                            ATTN_ERROR_VALUE, ATTN_ERROR_VALUE,
+    static const attn_status expected[6] = {ATTN_ERROR_DTYPE,    ATTN_ERROR_VALUE,
+                                            ATTN_ERROR_VALUE,    ATTN_ERROR_VALUE,
                                             ATTN_ERROR_OVERFLOW, ATTN_ERROR_UNSUPPORTED};
     invalid[0].dtype = 0;
     invalid[1].rank = 9;

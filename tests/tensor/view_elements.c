@@ -55,10 +55,10 @@ attn_tensor random_view(random_state *random, void *data, view_limits limits) {
 }
 
 const char *view_text(const attn_tensor *view) {
-    static const char *const names[] = {"invalid",  "float32",     "float64",     "bool",
-                                        "int64",    "bfloat16",    "float16",     "int32",
-                                        "int8",     "uint8",       "float8_e4m3", "float8_e5m2",
-                                        "int4x2",   "q8_0",        "q4_0",        "uint4x2"};
+    static const char *const names[] = {"invalid", "float32",  "float64",     "bool",
+                                        "int64",   "bfloat16", "float16",     "int32",
+                                        "int8",    "uint8",    "float8_e4m3", "float8_e5m2",
+                                        "int4x2",  "q8_0",     "q4_0",        "uint4x2"};
     static char texts[2][400];
     static int turn;
     char *text = texts[turn ^= 1];

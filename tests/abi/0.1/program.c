@@ -257,7 +257,7 @@ static void sdpa_causal_in_a_workspace_is_the_mean_of_what_each_row_sees(void **
         free(workspace);
         attn_context_destroy(context);
         assert_int_equal(counts.live_bytes, 0);
-    assert_int_equal(counts.live_alignments, 0);
+        assert_int_equal(counts.live_alignments, 0);
     }
 }
 
