@@ -94,10 +94,7 @@ static shared *share(int32_t gemm, int32_t num_threads) {
     }
     assert_int_equal(made, ATTN_OK);
     assert_int_equal(attn_mha_create(with->context, &config, &with->layer), ATTN_OK);
-    assert_int_equal(
-        attn_mha_init_parameters(NULL, with->layer,
-                                 &(attn_mha_init_params){sizeof(attn_mha_init_params), 7}),
-        ATTN_OK);
+    assert_int_equal(attn_mha_init_parameters(NULL, with->layer, NULL), ATTN_OK);
     with->tolerance = gemm == ATTN_GEMM_NATIVE ? 0 : 1e-5F;
     for (int size = 0; size < SIZES; ++size) {
         assert_int_equal(attend(with->context, with->layer, lengths[size], with->expected[size]),

@@ -139,6 +139,33 @@ static void outputs_beyond_int64_are_refused(void **state) {
     }
 }
 
+/* What a call would run can be asked before there are parameters, which only the call itself wants. */
+static void layer_without_parameters_can_be_explained(void **state) {
+    (void)state;
+    const attn_mha_config config = mha_fixture_config();
+    mha_layer bare;
+    mha_parameters_fill(&bare.parameters);
+    refusal_assert_ok("attn_mha_create", attn_mha_create(NULL, &config, &bare.layer));
+    mha_fixture fixture;
+    mha_fixture_prepare(&fixture, NULL, &bare);
+    attn_sdpa_report inside = {.struct_size = sizeof inside};
+    attn_mha_report report = {.struct_size = sizeof report, .attention = &inside};
+    attn_mha_outputs outputs = {.struct_size = sizeof outputs};
+    size_t bytes = 0;
+    refusal_assert_ok("attn_mha_explain", mha_fixture_explain(&fixture, &report));
+    refusal_assert_ok("attn_mha_workspace_bytes", mha_fixture_workspace_bytes(&fixture, &bytes));
+    refusal_assert_ok("attn_mha_describe_outputs",
+                      mha_fixture_describe_outputs(&fixture, &outputs));
+    assert_int_equal(report.workspace_bytes, bytes);
+    assert_int_equal(report.projection_gemm, ATTN_GEMM_NATIVE);
+    assert_int_equal(report.depends_on_blas_threads, 0);
+    assert_int_equal(inside.engine, ATTN_ENGINE_FUSED);
+    assert_string_equal(inside.kernels, report.kernels);
+    refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_PARAMETER,
+                   "q_proj_weight: expected a parameter that has been loaded or bound, got none");
+    attn_mha_destroy(bare.layer);
+}
+
 /* Weights of a layer whose sequences are a single row, repeated. */
 static void layer_outputs_beyond_int64_are_refused(void **state) {
     (void)state;
@@ -310,6 +337,7 @@ int main(void) {
         cmocka_unit_test(outputs_null_and_layer_null_are_refused),
         cmocka_unit_test(outputs_beyond_int64_are_refused),
         cmocka_unit_test(layer_outputs_beyond_int64_are_refused),
+        cmocka_unit_test(layer_without_parameters_can_be_explained),
         cmocka_unit_test(layer_describes_a_config_that_makes_it_again),
         cmocka_unit_test(layer_null_and_config_null_are_refused),
     };

@@ -262,9 +262,7 @@ static void parameter_functions_refuse_layer_null(void **state) {
     refusal_assert("attn_mha_read_parameter",
                    attn_mha_read_parameter(NULL, NULL, "out_proj.bias", &values), ATTN_ERROR_NULL,
                    line);
-    refusal_assert("attn_mha_init_parameters",
-                   attn_mha_init_parameters(
-                       NULL, NULL, &(attn_mha_init_params){sizeof(attn_mha_init_params), 1}),
+    refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(NULL, NULL, NULL),
                    ATTN_ERROR_NULL, line);
     refusal_assert_untouched("values", &parameters, sizeof parameters);
 }

@@ -174,9 +174,7 @@ static void weight_whose_strips_exceed_int64_is_not_loaded(void **state) {
                        attn_mha_load_parameter(NULL, layer, entry->parameter, &values, NULL),
                        ATTN_ERROR_OVERFLOW, entry->line);
         assert_int_equal(allocator.requests, requests);
-        refusal_assert("attn_mha_init_parameters",
-                       attn_mha_init_parameters(
-                           NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 1}),
+        refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(NULL, layer, NULL),
                        ATTN_ERROR_OVERFLOW, entry->line);
         attn_mha_destroy(layer);
         assert_int_equal(allocator.live_blocks, 0);
