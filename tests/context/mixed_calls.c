@@ -103,8 +103,12 @@ static attn_status run_layer(const mixed_calls *calls, attn_context *context, co
     const attn_tensor weights = view_of(out + row->rows * MIXED_EMBED, row->dtype, 2, weight_shape);
     const attn_tensor mask = mask_of(hidden, row->keys);
     attn_mha_params params = {.struct_size = sizeof params};
-    params.is_causal = (row->options & CAUSAL) != 0;
-    params.attn_weights = (row->options & WEIGHTS) != 0 ? &weights : NULL;
+    const attn_sdpa_params attention = {
+        .struct_size = sizeof attention,
+        .is_causal = (row->options & CAUSAL) != 0,
+        .weights = (row->options & WEIGHTS) != 0 ? &weights : NULL,
+    };
+    params.attention = &attention;
     if ((row->options & MASK) != 0) {
         params.key_padding_mask = &mask;
         params.key_padding_mask_kind = ATTN_MASK_BOOL_EXCLUDE;
@@ -141,7 +145,7 @@ static attn_status run_attention(const mixed_calls *calls, attn_context *context
     params.alibi_slopes = (row->options & SLOPES) != 0 ? &alibi : NULL;
     params.weights = (row->options & WEIGHTS) != 0 ? &weights : NULL;
     params.lse = (row->options & LSE) != 0 ? &lse : NULL;
-    params.set = (row->options & GROUPED) != 0 ? ATTN_SDPA_ENABLE_GQA : 0;
+    params.enable_gqa = (row->options & GROUPED) != 0;
     if ((row->options & WINDOW) != 0) {
         params.set |= ATTN_SDPA_SET_WINDOW;
         params.window_left = 40;

@@ -38,7 +38,8 @@ static attn_status attend(attn_context *context, const attn_mha *layer, int64_t 
     attn_tensor x;
     attn_tensor y;
     const int64_t shape[] = {length, EMBED};
-    const attn_mha_params params = {.struct_size = sizeof params, .is_causal = length > 50};
+    const attn_sdpa_params attention = {.struct_size = sizeof attention, .is_causal = length > 50};
+    const attn_mha_params params = {.struct_size = sizeof params, .attention = &attention};
     attn_status status = attn_tensor_init(&x, input, ATTN_DTYPE_FLOAT32, 2, shape);
     status = status != ATTN_OK ? status : attn_tensor_init(&y, out, ATTN_DTYPE_FLOAT32, 2, shape);
     status = status != ATTN_OK ? status

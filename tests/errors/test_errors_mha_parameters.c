@@ -188,7 +188,7 @@ static const parameter_refusal refused_parameters[] = {
      .values = {.dtype = 0, .rank = 1, .shape = {8}, .strides = {1}},
      .functions = EVERY,
      .status = ATTN_ERROR_DTYPE,
-     .line = "out_proj.bias: expected a dtype of enum attn_dtype, got 0"},
+     .line = "out_proj.bias: expected a dtype of enum attn_dtype, got invalid"},
     {.name = "parameter_float64_into_float32_is_refused",
      .parameter = "k_proj_weight",
      .values = {.dtype = ATTN_DTYPE_FLOAT64, .rank = 2, .shape = {8, 6}, .strides = {6, 1}},

@@ -17,7 +17,7 @@ typedef struct size_refusal {
     attn_mha_config config; /* struct_size 0: today's */
     int64_t query[3];
     int64_t key[2];   /* the axes before the features */
-    int64_t mask[3];  /* attn_mask, if mask[0] > 0 */
+    int64_t mask[3];  /* attention.mask, if mask[0] > 0 */
     const char *bind; /* a parameter that is bound, not loaded */
     int64_t bound[2];
     attn_status status;
@@ -31,7 +31,7 @@ static const size_refusal refused[] = {
      .key = {POWER(60), 1},
      .mask = {8, 1, 1},
      .status = ATTN_ERROR_OVERFLOW,
-     .line = "attn_mask: N=1152921504606846976 times H=8 exceeds 2^63"},
+     .line = "attention.mask: N=1152921504606846976 times H=8 exceeds 2^63"},
     {.name = "workspace_beyond_int64_batch_first_is_refused",
      .config = {.embed_dim = 1, .num_heads = 1, .head_dim = 1024, .batch_first = 1},
      .query = {1, POWER(58), 1},
@@ -95,10 +95,11 @@ static void test_call(void **state) {
     const attn_tensor key = view_of(NULL, 3, key_shape);
     const attn_tensor value = view_of(NULL, 3, value_shape);
     const attn_tensor mask = view_of(NULL, 3, entry->mask);
-    const attn_mha_params params = {.struct_size = sizeof params,
-                                    .attn_mask = entry->mask[0] > 0 ? &mask : NULL,
-                                    .attn_mask_kind =
-                                        entry->mask[0] > 0 ? ATTN_MASK_ADDITIVE : ATTN_MASK_NONE};
+    const attn_sdpa_params attention = {
+        .struct_size = sizeof attention,
+        .mask = entry->mask[0] > 0 ? &mask : NULL,
+        .mask_kind = entry->mask[0] > 0 ? ATTN_MASK_ADDITIVE : ATTN_MASK_NONE};
+    const attn_mha_params params = {.struct_size = sizeof params, .attention = &attention};
     size_t bytes = 77;
     refusal_assert(
         "attn_mha_workspace_bytes",
