@@ -22,9 +22,16 @@ FLOAT32: int = lib.ATTN_DTYPE_FLOAT32
 FLOAT64: int = lib.ATTN_DTYPE_FLOAT64
 BOOL: int = lib.ATTN_DTYPE_BOOL
 INT64: int = lib.ATTN_DTYPE_INT64
+INT32: int = lib.ATTN_DTYPE_INT32
 MAX_RANK: int = lib.ATTN_MAX_RANK
 
-DTYPE_NAMES = {FLOAT32: "float32", FLOAT64: "float64", BOOL: "bool", INT64: "int64"}
+DTYPE_NAMES = {
+    FLOAT32: "float32",
+    FLOAT64: "float64",
+    BOOL: "bool",
+    INT64: "int64",
+    INT32: "int32",
+}
 ADVICE = "convert it to float32 or float64"
 CPU = 1  # DLPack's kDLCPU
 
@@ -212,9 +219,9 @@ def described(array: Any, name: str, writable: bool = False) -> Described:
     return kind_of(array, name).describe(array, name, writable)
 
 
-def integers(values: Any, name: str) -> Any:
-    """int64 options, which may also be Python numbers."""
-    if isinstance(values, (int, list, tuple)):
+def integers(values: Any) -> Any:
+    """Options of type int64 or int32, which may also be numbers."""
+    if isinstance(values, (int, np.integer, list, tuple)):
         return np.asarray(values, dtype=np.int64)
     return values
 
@@ -225,7 +232,10 @@ class Views:
 
     __slots__ = ("_kept", "_parts", "_structs")
 
-    def __init__(self, capacity: int) -> None:
+    # query, key, value, what comes out of them, and every option
+    MOST = 12
+
+    def __init__(self, capacity: int = MOST) -> None:
         self._structs = ffi.new("attn_tensor[]", capacity)
         self._parts: list[bytes] = []
         self._kept: list[Any] = []
@@ -246,6 +256,20 @@ class Views:
     def add_array(self, array: Any, name: str, writable: bool = False) -> Any:
         """As add, for an array of any kind."""
         return self.add(described(array, name, writable), array, name)
+
+    def add_inputs(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
+        """As add_array, for the three of every call."""
+        return (
+            self.add_array(query, "query"),
+            self.add_array(key, "key"),
+            self.add_array(value, "value"),
+        )
+
+    def add_new(self, tensor: Any, kind: Kind, like: Any, name: str) -> tuple[Any, Any]:
+        """A new array for an output that the library described, and as add a pointer."""
+        shape = tuple(ffi.unpack(tensor.shape, tensor.rank))
+        array, view = kind.empty(shape, tensor.dtype, like)
+        return array, self.add(view, array, name)
 
     def finish(self) -> None:
         """Writes the structs."""
