@@ -46,6 +46,12 @@ void oracle_problem_set_options(oracle_problem *problem, const attn_sdpa_params 
     problem->sinks = params->sinks != NULL ? oracle_expand(params->sinks, 1, per_head) : NULL;
 }
 
+void oracle_problem_align_end(oracle_problem *problem) {
+    for (int64_t b = 0; b < problem->batches; ++b) {
+        problem->query_offset[b] = problem->key_lengths[b] - problem->rows;
+    }
+}
+
 void oracle_problem_destroy(oracle_problem *problem) {
     oracle_array_destroy(&problem->query);
     oracle_array_destroy(&problem->key);
