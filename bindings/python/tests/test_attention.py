@@ -155,7 +155,7 @@ def test_info():
     ("options", "text"),
     [
         ({"dropout_p": 0.1}, "dropout_p: expected 0"),
-        ({"normalizer": "tanh"}, "normalizer: expected one of 'softmax', 'sigmoid', 'none'"),
+        ({"normalizer": "tanh"}, "normalizer: expected one of 'softmax', 'sigmoid', 'linear'"),
         ({"softcap": -1.0}, "softcap: "),
         ({"window": (-2, 0)}, "window: "),
         ({"scale": float("nan")}, "scale: "),

@@ -176,9 +176,7 @@ class MultiheadAttention:
             source = views.add_array(_detached(array), name)
             views.finish()
             _check(
-                lib.attn_mha_load_parameter(
-                    ffi.NULL, self._handle, name.encode(), source, ffi.NULL
-                )
+                lib.attn_mha_load_parameter(ffi.NULL, self._handle, name.encode(), source, ffi.NULL)
             )
 
     @classmethod
