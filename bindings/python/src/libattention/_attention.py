@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import is_
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from libattention._abi import ffi
 from libattention._context import Context, handle_of
@@ -13,26 +14,20 @@ from libattention._options import (
     EVERY_KEY,
     NO_OPTIONS,
     NO_SOFTCAP,
+    OPTION_NAMES,
     FurtherOptions,
     Normalizer,
     Options,
     make_params,
 )
 from libattention._reports import attention_report, new_report
-from libattention._tensors import Views, kind_of
+from libattention._tensors import Empty, Views, empty_from, kind_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 # What C calls otherwise.
-NAMES = {
-    "mask": "attn_mask",
-    "window_left": "window",
-    "window_right": "window",
-    "output": "out",
-    "lse": "return_lse",
-    "weights": "return_weights",
-}
+NAMES = {**OPTION_NAMES, "output": "out", "lse": "return_lse", "weights": "return_weights"}
 # PyTorch's polarity for this function: a bool mask says what takes part.
 BOOL_MASK: int = lib.ATTN_MASK_BOOL_INCLUDE
 
@@ -121,11 +116,11 @@ def scaled_dot_product_attention(
     views = Views()
     kind = kind_of(query, "query")
     inputs = views.add_inputs(query, key, value)
+    outputs = _outputs_of(enable_gqa, *views.layouts())
     params = ffi.NULL
     # Compared by identity: what is merely equal to a default only costs time.
     if return_lse or return_weights or not all(map(is_, options, NO_OPTIONS)):
         params = make_params(Options._make(options), views, BOOL_MASK)
-    outputs = _describe_outputs(views, inputs, params)
     if out is None:
         output, output_view = views.add_new(outputs.output, kind, query, "out")
     else:
@@ -183,7 +178,8 @@ def explain(
     params = make_params(
         Options(attn_mask, is_causal, scale, enable_gqa, **options), views, BOOL_MASK
     )
-    outputs = _describe_outputs(views, inputs, params)
+    views.finish()
+    outputs = _describe_outputs(inputs, params)
     report = new_report("attn_sdpa_report")
     output = ffi.addressof(outputs, "output")
     status = lib.attn_sdpa_explain(handle_of(context), *inputs, params, output, report)
@@ -196,9 +192,26 @@ def _refuse_dropout() -> NoReturn:
     raise unsupported("dropout_p: expected 0, there is no dropout: this is inference")
 
 
-def _describe_outputs(views: Views, inputs: tuple[Any, Any, Any], params: Any) -> Any:
-    """Shapes and types of what comes out, in an attn_sdpa_outputs."""
+class _Outputs(NamedTuple):
+    """What comes out of a call."""
+
+    output: Empty
+    lse: Empty
+    weights: Empty
+
+
+@lru_cache(maxsize=1024)
+def _outputs_of(enable_gqa: bool, *layouts: bytes) -> _Outputs:
+    """Of inputs of these layouts. No other option has a part in it."""
+    views = Views()
+    inputs = tuple(map(views.add_layout, layouts))
     views.finish()
+    found = _describe_outputs(inputs, make_params(Options(enable_gqa=enable_gqa), views, BOOL_MASK))
+    return _Outputs(*map(empty_from, (found.output, found.lse, found.weights)))
+
+
+def _describe_outputs(inputs: tuple[Any, ...], params: Any) -> Any:
+    """An attn_sdpa_outputs."""
     outputs = ffi.new("attn_sdpa_outputs *")
     outputs.struct_size = ffi.sizeof("attn_sdpa_outputs")
     status = lib.attn_sdpa_describe_outputs(*inputs, params, outputs)

@@ -13,22 +13,16 @@ import numpy as np
 from libattention._abi import ffi
 from libattention._context import Context, handle_of
 from libattention._library import Error, lib, raise_last_error, string, unsupported
-from libattention._options import FurtherOptions, Options, add_mask, make_params
+from libattention._options import OPTION_NAMES, FurtherOptions, Options, add_mask, make_params
 from libattention._reports import attention_report, layer_report, new_report
-from libattention._tensors import DTYPE_NAMES, FLOAT32, FLOAT64, NUMPY, Views, kind_of
+from libattention._tensors import DTYPE_NAMES, FLOAT32, FLOAT64, NUMPY, Views, empty_from, kind_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 DTYPES = {"float32": FLOAT32, "float64": FLOAT64}
 # What C calls otherwise.
-NAMES = {
-    "mask": "attn_mask",
-    "window_left": "window",
-    "window_right": "window",
-    "weights": "need_weights",
-    "config": "MultiheadAttention",
-}
+NAMES = {**OPTION_NAMES, "weights": "need_weights", "config": "MultiheadAttention"}
 # PyTorch's polarity for this layer: a bool mask says what is left out.
 BOOL_MASK: int = lib.ATTN_MASK_BOOL_EXCLUDE
 
@@ -287,11 +281,11 @@ class MultiheadAttention:
         attention = Options(attn_mask, is_causal, scale, **options)
         params = _make_params(views, key_padding_mask, attention)
         outputs = self._describe_outputs(views, inputs, params)
-        output, output_view = views.add_new(outputs.output, kind, query, "output")
+        output, output_view = views.add_new(empty_from(outputs.output), kind, query, "output")
         weights = None
         if need_weights:
-            view = outputs.averaged_weights if average_attn_weights else outputs.weights
-            weights, params.attention.weights = views.add_new(view, kind, query, "need_weights")
+            made = empty_from(outputs.averaged_weights if average_attn_weights else outputs.weights)
+            weights, params.attention.weights = views.add_new(made, kind, query, "need_weights")
         views.finish()
         arguments = (self._handle, *inputs, params.layer, output_view, ffi.NULL, 0)
         _check(lib.attn_mha_forward(handle_of(context), *arguments))

@@ -18,6 +18,8 @@ NORMALIZERS = {
     "sigmoid": lib.ATTN_NORMALIZER_SIGMOID,
     "linear": lib.ATTN_NORMALIZER_LINEAR,
 }
+# What C calls otherwise.
+OPTION_NAMES = {"mask": "attn_mask", "window_left": "window", "window_right": "window"}
 EVERY_KEY = (-1, -1)
 NO_SOFTCAP = 0.0
 

@@ -45,6 +45,18 @@ class Described(NamedTuple):
     layout: bytes  # what follows the address in an attn_tensor
 
 
+class Empty(NamedTuple):
+    """Type and shape of an output."""
+
+    dtype: int
+    shape: tuple[int, ...]
+
+
+def empty_from(tensor: Any) -> Empty:
+    """An output that the library described, an attn_tensor."""
+    return Empty(tensor.dtype, tuple(ffi.unpack(tensor.shape, tensor.rank)))
+
+
 # attn_tensor: the address, and what is the same for many tensors.
 _pack_address = struct.Struct("@Q").pack
 _LAYOUT = struct.Struct("@ii8q8q")
@@ -257,6 +269,10 @@ class Views:
         """As add, for an array of any kind."""
         return self.add(described(array, name, writable), array, name)
 
+    def add_layout(self, layout: bytes) -> Any:
+        """As add, for a view without memory, of which only the layout counts."""
+        return self.add(_describe(0, 0, (), layout), None, "")
+
     def add_inputs(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
         """As add_array, for the three of every call."""
         return (
@@ -265,11 +281,14 @@ class Views:
             self.add_array(value, "value"),
         )
 
-    def add_new(self, tensor: Any, kind: Kind, like: Any, name: str) -> tuple[Any, Any]:
-        """A new array for an output that the library described, and as add a pointer."""
-        shape = tuple(ffi.unpack(tensor.shape, tensor.rank))
-        array, view = kind.empty(shape, tensor.dtype, like)
+    def add_new(self, made: Empty, kind: Kind, like: Any, name: str) -> tuple[Any, Any]:
+        """A new array for an output, and as add a pointer."""
+        array, view = kind.empty(made.shape, made.dtype, like)
         return array, self.add(view, array, name)
+
+    def layouts(self) -> list[bytes]:
+        """What is known of the views added so far without their addresses."""
+        return self._parts[1::2]
 
     def finish(self) -> None:
         """Writes the structs."""
