@@ -10,9 +10,9 @@
 #include "blas_threads.h"
 #include "program_exit.h"
 
-static const char *const role_names[ROLE_COUNT] = {"query", "key",          "value",       "output",
-                                                   "mask",  "query_offset", "key_lengths", "alibi",
-                                                   "sinks", "lse",          "weights"};
+static const char *const role_names[ROLE_COUNT] = {
+    "query",       "key",   "value", "output", "mask",   "bias", "query_offset",
+    "key_lengths", "alibi", "sinks", "lse",    "weights"};
 
 static int make_context(bench_call *call) {
     const bench_options *o = &call->options;
@@ -144,6 +144,16 @@ static int make_mask(bench_call *call) {
     return exit_code;
 }
 
+/* A learned bias, one matrix (L, S) for every head or one for all. */
+static int make_bias(bench_call *call) {
+    const bench_options *o = &call->options;
+    const int64_t shape[] = {o->heads.value, o->queries.value, o->keys.value};
+    const int skipped = o->bias == BENCH_BIAS_FULL;
+    return o->bias == BENCH_BIAS_NONE
+               ? EXIT_DONE
+               : make_filled(call, ROLE_BIAS, element_dtype(o), 3 - skipped, shape + skipped);
+}
+
 static int make_positions(bench_call *call) {
     const bench_options *o = &call->options;
     int exit_code = EXIT_DONE;
@@ -198,6 +208,7 @@ static int make_outputs(bench_call *call) {
 
 static int make_option_tensors(bench_call *call) {
     int exit_code = call->options.mask == BENCH_MASK_NONE ? EXIT_DONE : make_mask(call);
+    exit_code = exit_code == EXIT_DONE ? make_bias(call) : exit_code;
     exit_code = exit_code == EXIT_DONE ? make_positions(call) : exit_code;
     exit_code = exit_code == EXIT_DONE ? make_head_vectors(call) : exit_code;
     return exit_code == EXIT_DONE ? make_outputs(call) : exit_code;
@@ -207,7 +218,7 @@ static const attn_tensor *view_of(const bench_call *call, int role) {
     return call->tensors[role].memory == NULL ? NULL : &call->tensors[role].view;
 }
 
-/* Masks and weights are the layer's own in multi-head: see bench_call_mha.c. */
+/* The mask of a layer may be its key_padding_mask: see bench_call_mha.c. */
 static void set_params(bench_call *call) {
     const bench_options *o = &call->options;
     const int is_sdpa = o->function == BENCH_SDPA;
@@ -216,24 +227,24 @@ static void set_params(bench_call *call) {
         .struct_size = sizeof call->params,
         .scale = o->scale.value,
         .softcap = o->softcap.value,
+        .is_causal = o->is_causal,
+        .align_end = o->align_end,
         .window_left = o->window[0],
         .window_right = o->window[1],
         .normalizer = o->normalizer,
+        .bias = view_of(call, ROLE_BIAS),
         .query_offset = view_of(call, ROLE_QUERY_OFFSET),
         .key_lengths = view_of(call, ROLE_KEY_LENGTHS),
         .alibi_slopes = view_of(call, ROLE_SLOPES),
         .sinks = view_of(call, ROLE_SINKS),
         .lse = view_of(call, ROLE_LSE),
+        .weights = view_of(call, ROLE_WEIGHTS),
         .report = &call->report,
     };
     call->params.set |= o->scale.given ? ATTN_SDPA_SET_SCALE : 0;
     call->params.set |= o->window_text != NULL ? ATTN_SDPA_SET_WINDOW : 0;
     if (is_sdpa) {
-        const int is_gqa = o->is_gqa || o->kv_heads.value != o->heads.value;
-        call->params.set |= is_gqa ? ATTN_SDPA_ENABLE_GQA : 0;
-        call->params.set |= o->weights == BENCH_WEIGHTS_AVERAGE ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
-        call->params.is_causal = o->is_causal;
-        call->params.weights = view_of(call, ROLE_WEIGHTS);
+        call->params.enable_gqa = o->is_gqa || o->kv_heads.value != o->heads.value;
         call->params.mask = view_of(call, ROLE_MASK);
         call->params.mask_kind = o->mask == BENCH_MASK_NONE   ? ATTN_MASK_NONE
                                  : o->mask == BENCH_MASK_BOOL ? ATTN_MASK_BOOL_INCLUDE

@@ -20,6 +20,7 @@ enum bench_role {
     ROLE_VALUE,
     ROLE_OUTPUT,
     ROLE_MASK,
+    ROLE_BIAS,
     ROLE_QUERY_OFFSET,
     ROLE_KEY_LENGTHS,
     ROLE_SLOPES,

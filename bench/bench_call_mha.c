@@ -19,7 +19,9 @@ static int create_layer(bench_call *call) {
                                     .batch_first = !o->is_sequence_first};
     int status = attn_mha_create(call->context, &config, &call->layer);
     if (status == ATTN_OK) {
-        status = attn_mha_init_parameters(NULL, call->layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), (uint64_t)o->seed.value});
+        const attn_mha_init_params init = {.struct_size = sizeof init,
+                                           .seed = (uint64_t)o->seed.value};
+        status = attn_mha_init_parameters(NULL, call->layer, &init);
     }
     return status == ATTN_OK ? EXIT_DONE : program_fail_library("layer", status);
 }
@@ -61,9 +63,6 @@ static void set_layer_params(bench_call *call) {
     attn_mha_params *params = &call->mha_params;
     *params = (attn_mha_params){
         .struct_size = sizeof *params,
-        .is_causal = o->is_causal,
-        .average_attn_weights = o->weights == BENCH_WEIGHTS_HEADS ? ATTN_OFF : ATTN_ON,
-        .attn_weights = o->weights == BENCH_WEIGHTS_NONE ? NULL : &call->tensors[ROLE_WEIGHTS].view,
         .attention = &call->params,
     };
     const int32_t kind = o->mask == BENCH_MASK_BOOL ? ATTN_MASK_BOOL_INCLUDE : ATTN_MASK_ADDITIVE;
@@ -71,8 +70,8 @@ static void set_layer_params(bench_call *call) {
         params->key_padding_mask = &call->tensors[ROLE_MASK].view;
         params->key_padding_mask_kind = kind;
     } else if (o->mask != BENCH_MASK_NONE) {
-        params->attn_mask = &call->tensors[ROLE_MASK].view;
-        params->attn_mask_kind = kind;
+        call->params.mask = &call->tensors[ROLE_MASK].view;
+        call->params.mask_kind = kind;
     }
 }
 

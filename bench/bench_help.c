@@ -38,6 +38,7 @@ const char *const bench_help[] = {
     "",
     "What a query sees",
     "  --causal              keys up to its position  --query-offset N  position of the first (0)",
+    "  --align-end           the last query stands at the last key of its sequence",
     "  --window LEFT,RIGHT   so many keys before and after its position; -1: all",
     "  --key-lengths X,...   keys of each sequence, as a number or as a fraction (0.75) of S; the "
     "list",
@@ -46,16 +47,17 @@ const char *const bench_help[] = {
     "  --mask-shape T        full (default): (L, S);  per-head: (B, H, L, S);  keys: (B, 1, 1, S), "
     "in mha the",
     "                        layer's key_padding_mask",
+    "  --bias T              none (default), full: (L, S), per-head: (H, L, S); added beside any mask",
     "",
     "How it attends, and what comes out",
     "  --scale X    (1/sqrt(D))    --softcap X    --alibi    --sinks",
-    "  --normalizer T        softmax (default), sigmoid, none",
+    "  --normalizer T        softmax (default), sigmoid, linear",
     "  --weights T           none (default), average, heads: attention weights are an output too",
     "  --lse                 the logarithm of each row's sum is an output too",
     "",
     "How it runs",
     "  --engine T            auto (default), blas, fused",
-    "  --gemm T              default, blas, native     --kernels NAME  avx512, avx2, neon, "
+    "  --gemm T              auto (default), blas, native   --kernels NAME  avx512, avx2, neon, "
     "baseline",
     "  --threads N           of the library; default: the CPUs this process may use",
     "  --blas-threads N      of OpenBLAS or BLIS; default: as the library's",
@@ -105,7 +107,7 @@ const char *const bench_help[] = {
     "  fraction_of_fma             gflops / F",
     "  fraction_of_compute_bound   (flop / F + P H / (threads * cycle_ghz)) / median: the "
     "multiply-adds, and a",
-    "                              cycle for each exponential (none with --normalizer none)",
+    "                              cycle for each exponential (none with --normalizer linear)",
     "  fraction_of_read            gbytes / read_gbytes",
     "",
     "Exit codes: 0 done; 1 the library refused or memory ran out; 2 wrong command line. An error "

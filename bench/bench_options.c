@@ -12,11 +12,12 @@
 /* In the order of the library's enums, or of those in bench_options.h. */
 const char *const bench_dtypes[] = {"float32", "float64", NULL};
 const char *const bench_engines[] = {"auto", "blas", "fused", NULL};
-const char *const bench_gemms[] = {"default", "blas", "native", NULL};
+const char *const bench_gemms[] = {"auto", "blas", "native", NULL};
 const char *const bench_layouts[] = {"bhsd", "bshd", NULL};
 const char *const bench_masks[] = {"none", "bool", "additive", NULL};
 const char *const bench_mask_shapes[] = {"full", "per-head", "keys", NULL};
-const char *const bench_normalizers[] = {"softmax", "sigmoid", "none", NULL};
+const char *const bench_biases[] = {"none", "full", "per-head", NULL};
+const char *const bench_normalizers[] = {"softmax", "sigmoid", "linear", NULL};
 const char *const bench_weights_names[] = {"none", "average", "heads", NULL};
 
 bench_options bench_options_default(int function) {
@@ -51,9 +52,11 @@ static int append_problem(bench_options *o, option_spec *table, int used) {
         {"--causal", OPTION_FLAG, &o->is_causal, 0, 0, NULL},
         {"--window", OPTION_TEXT, &o->window_text, 0, 0, NULL},
         {"--query-offset", OPTION_INTEGER, &o->query_offset, -BENCH_AXIS_MAX, BENCH_AXIS_MAX, NULL},
+        {"--align-end", OPTION_FLAG, &o->align_end, 0, 0, NULL},
         {"--key-lengths", OPTION_TEXT, &o->key_lengths.text, 0, 0, NULL},
         {"--mask", OPTION_CHOICE, &o->mask, 0, 0, bench_masks},
         {"--mask-shape", OPTION_CHOICE, &o->mask_shape, 0, 0, bench_mask_shapes},
+        {"--bias", OPTION_CHOICE, &o->bias, 0, 0, bench_biases},
         {"--scale", OPTION_NUMBER, &o->scale, 0, 0, NULL},
         {"--softcap", OPTION_NUMBER, &o->softcap, 0, 0, NULL},
         {"--alibi", OPTION_FLAG, &o->has_alibi, 0, 0, NULL},

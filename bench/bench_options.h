@@ -12,6 +12,7 @@
 enum bench_function { BENCH_SDPA, BENCH_MHA };
 enum bench_mask { BENCH_MASK_NONE, BENCH_MASK_BOOL, BENCH_MASK_ADDITIVE };
 enum bench_mask_shape { BENCH_MASK_FULL, BENCH_MASK_PER_HEAD, BENCH_MASK_KEYS };
+enum bench_bias { BENCH_BIAS_NONE, BENCH_BIAS_FULL, BENCH_BIAS_PER_HEAD };
 enum bench_weights { BENCH_WEIGHTS_NONE, BENCH_WEIGHTS_AVERAGE, BENCH_WEIGHTS_HEADS };
 enum bench_layout { BENCH_LAYOUT_BHSD, BENCH_LAYOUT_BSHD };
 
@@ -44,9 +45,11 @@ typedef struct bench_options {
     const char *window_text;
     int64_t window[2]; /* left and right, if window_text is not NULL */
     option_integer query_offset;
+    int align_end;
     bench_list key_lengths; /* sequence b has items[b % count] */
     int mask;
     int mask_shape;
+    int bias;
 
     /* How scores become weights, and what comes out. */
     option_number scale;
@@ -87,6 +90,7 @@ extern const char *const bench_gemms[];
 extern const char *const bench_layouts[];
 extern const char *const bench_masks[];
 extern const char *const bench_mask_shapes[];
+extern const char *const bench_biases[];
 extern const char *const bench_normalizers[];
 extern const char *const bench_weights_names[];
 

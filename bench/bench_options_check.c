@@ -144,6 +144,9 @@ static int check_together(const bench_options *o) {
         return program_fail(EXIT_USAGE, "%s: expected --normalizer softmax, got %s",
                             o->has_sinks ? "--sinks" : "--lse", bench_normalizers[o->normalizer]);
     }
+    if (o->align_end && o->query_offset.given) {
+        return program_fail(EXIT_USAGE, "--align-end and --query-offset contradict each other");
+    }
     if (o->mask == BENCH_MASK_NONE && o->mask_shape != BENCH_MASK_FULL) {
         return program_fail(EXIT_USAGE, "--mask-shape: expected --mask bool or additive with it");
     }

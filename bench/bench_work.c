@@ -18,11 +18,12 @@ static int64_t least(int64_t a, int64_t b) {
 }
 
 static key_interval interval_of_row(const bench_options *o, int64_t sequence, int64_t row) {
-    const int64_t position = row + o->query_offset.value;
     key_interval keys = {0, o->keys.value};
     if (o->key_lengths.text != NULL) {
         keys.end = o->key_lengths.items[sequence % o->key_lengths.count];
     }
+    const int64_t offset = o->align_end ? keys.end - o->queries.value : o->query_offset.value;
+    const int64_t position = row + offset;
     if (o->is_causal) {
         keys.end = least(keys.end, position + 1);
     }

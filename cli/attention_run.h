@@ -5,7 +5,7 @@
  *
  *     run_open_context   threads and kernels
  *     layer_load         the layer
- *     run_load_inputs    query, key, value, masks
+ *     run_load_inputs    query, key, value, masks, bias
  *     run_load_words     the words of their metadata
  *     run_forward        computes, and repeats for the clock
  *     run_compare        against --expect
@@ -56,7 +56,7 @@ typedef struct attention_run {
     attn_context_info context_info;
     loaded_layer layer;
 
-    run_input query, key, value, key_padding_mask, attn_mask;
+    run_input query, key, value, key_padding_mask, attn_mask, bias;
     const attn_tensor *query_view; /* an absent input's view is the one it defaults to */
     const attn_tensor *key_view;
     const attn_tensor *value_view;

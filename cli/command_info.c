@@ -13,10 +13,17 @@
 #include "program_commands.h"
 #include "program_exit.h"
 
+/* A gemm of attn_context_info, ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE. */
+static const char *gemm_name(int32_t gemm) {
+    return gemm == ATTN_GEMM_BLAS ? "blas" : "native";
+}
+
 static void print_text(const attn_context_info *info) {
     printf("libattention %s\n", attn_version_string());
     printf("  build    %s\n", attn_build_info());
     printf("  blas     %s%s\n", info->blas, info->blas_is_serial ? " (one caller at a time)" : "");
+    printf("  products attention of float64 %s, projections %s\n", gemm_name(info->attention_gemm),
+           gemm_name(info->projection_gemm));
     printf("  kernels ");
     for (int32_t i = 0; attn_kernels_name(i) != NULL; i++) {
         const char *name = attn_kernels_name(i);
@@ -32,6 +39,10 @@ static int print_json(const attn_context_info *info) {
                  cJSON_AddStringToObject(root, "build", attn_build_info()) == NULL ||
                  cJSON_AddStringToObject(root, "blas", info->blas) == NULL ||
                  cJSON_AddBoolToObject(root, "blas_is_serial", info->blas_is_serial) == NULL ||
+                 cJSON_AddStringToObject(root, "attention_gemm",
+                                         gemm_name(info->attention_gemm)) == NULL ||
+                 cJSON_AddStringToObject(root, "projection_gemm",
+                                         gemm_name(info->projection_gemm)) == NULL ||
                  cJSON_AddStringToObject(root, "kernels", info->kernels) == NULL ||
                  cJSON_AddNumberToObject(root, "threads", info->num_threads) == NULL;
     cJSON *available = cJSON_AddArrayToObject(root, "kernels_available");

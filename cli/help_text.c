@@ -30,12 +30,15 @@ const char *const help_program[] = {
 const char *const help_info[] = {
     "attn info [--json]",
     "",
-    "Prints the library's version and build, the BLAS it uses, the kernels this CPU can run and "
-    "which are in",
-    "use, and the number of threads.",
+    "Prints the library's version and build, the BLAS it uses, who computes the matrix products of "
+    "float64's",
+    "attention and of a layer's projections, the kernels this CPU can run and which are in use, and "
+    "the",
+    "number of threads.",
     "",
-    "  --json   one JSON object: version, build, blas, blas_is_serial, kernels, kernels_available, "
-    "threads",
+    "  --json   one JSON object: version, build, blas, blas_is_serial, attention_gemm, "
+    "projection_gemm, kernels,",
+    "           kernels_available, threads",
     NULL,
 };
 
@@ -102,17 +105,21 @@ const char *const help_run[] = {
     "  --key-padding-mask F  (N, S): keys that do not exist; bool, or numbers that are added to "
     "the scores",
     "  --attn-mask F         (L, S), (N*H, L, S) or (N or 1, H or 1, L, S); bool or added",
+    "  --bias F              numbers that are added to the scores beside any mask, as models with "
+    "relative",
+    "                        positions learn them; any shape that broadcasts to (N, H, L, S)",
     "  --mask-polarity P     exclude (default, as PyTorch's layer): true hides; include: true "
     "shows",
     "  --key-lengths 5,9,4   one number of keys per sequence",
     "  --causal              query i sees keys up to i",
     "  --window LEFT,RIGHT   query i sees keys i - LEFT to i + RIGHT; -1 = no limit",
     "  --query-offset N      query i stands at position i + N among the keys",
+    "  --align-end           the last query stands at the last key of its sequence",
     "",
     "How it attends.",
     "  --scale X             multiplier of query . key; default 1/sqrt(head_dim)",
     "  --softcap X           scores become X * tanh(score / X)",
-    "  --normalizer N        softmax (default), sigmoid, or none: the scores themselves",
+    "  --normalizer N        softmax (default), sigmoid, or linear: the scores themselves",
     "",
     "What comes out.",
     "  --weights W           none (default), average (N, L, T), or heads (N, H, L, T)",

@@ -105,7 +105,7 @@ static int load_zero_bias(const run_options *options, loaded_layer *loaded, int 
 static int load_absent_biases(const run_options *options, loaded_layer *loaded) {
     const attn_mha_config *config = &loaded->config;
     int64_t lengths[LAYER_ROLE_COUNT] = {0};
-    if (config->bias != ATTN_ON) {
+    if (config->no_bias) {
         return EXIT_DONE;
     }
     lengths[ROLE_OUT_BIAS] = config->embed_dim;

@@ -142,9 +142,9 @@ int layer_sizes_derive(const layer_names *names, attn_mha_config *config, char *
                &config->value_head_dim, "value_head_dim", &report) != 0) {
         return -1;
     }
-    config->bias = ATTN_OFF;
+    config->no_bias = 1;
     for (int role = ROLE_IN_BIAS; role <= ROLE_OUT_BIAS; role++) {
-        config->bias = names->entries[role] != NULL ? ATTN_ON : config->bias;
+        config->no_bias = names->entries[role] != NULL ? 0 : config->no_bias;
     }
     config->add_bias_kv =
         names->entries[ROLE_BIAS_K] != NULL || names->entries[ROLE_BIAS_V] != NULL;

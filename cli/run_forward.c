@@ -81,33 +81,37 @@ static int32_t mask_kind(const attention_run *run, const run_input *mask) {
                                                                : ATTN_MASK_BOOL_EXCLUDE;
 }
 
+static const attn_tensor *input_view(const run_input *input) {
+    return input->entry != NULL ? &input->tensor.view : NULL;
+}
+
 /* `call` holds pointers into itself and into the run, and must not move afterwards. */
 static int prepare_call(attention_run *run, forward_call *call) {
     const run_options *options = run->options;
     call->query_offset = options->query_offset.value;
     call->attention = (attn_sdpa_params){
         .struct_size = sizeof call->attention,
-        .set = (options->scale.given ? ATTN_SDPA_SET_SCALE : 0U) |
-                 (options->window != NULL ? ATTN_SDPA_SET_WINDOW : 0U),
+        .set = (options->scale.given ? ATTN_SDPA_SET_SCALE : 0) |
+               (options->window != NULL ? ATTN_SDPA_SET_WINDOW : 0),
+        .is_causal = options->is_causal,
         .scale = options->scale.value,
         .softcap = options->softcap.value,
         .window_left = options->window_sides[0],
         .window_right = options->window_sides[1],
+        .align_end = options->align_end,
         .normalizer = options->normalizer,
+        .mask_kind = mask_kind(run, &run->attn_mask),
+        .mask = input_view(&run->attn_mask),
+        .bias = input_view(&run->bias),
         .query_offset = options->query_offset.given ? &call->query_offset_view : NULL,
         .key_lengths = run->key_lengths.memory != NULL ? &run->key_lengths.view : NULL,
+        .weights = options->weights != RUN_WEIGHTS_NONE ? &run->weights.view : NULL,
         .report = &run->report,
     };
     call->params = (attn_mha_params){
         .struct_size = sizeof call->params,
         .key_padding_mask_kind = mask_kind(run, &run->key_padding_mask),
-        .attn_mask_kind = mask_kind(run, &run->attn_mask),
-        .is_causal = options->is_causal,
-        .average_attn_weights = options->weights == RUN_WEIGHTS_HEADS ? ATTN_OFF : ATTN_ON,
-        .key_padding_mask =
-            run->key_padding_mask.entry != NULL ? &run->key_padding_mask.tensor.view : NULL,
-        .attn_mask = run->attn_mask.entry != NULL ? &run->attn_mask.tensor.view : NULL,
-        .attn_weights = options->weights != RUN_WEIGHTS_NONE ? &run->weights.view : NULL,
+        .key_padding_mask = input_view(&run->key_padding_mask),
         .attention = &call->attention,
     };
     run->report.struct_size = sizeof run->report;

@@ -121,7 +121,7 @@ static void find_lengths(attention_run *run) {
         run->key_length + run->layer.config.add_bias_kv + run->layer.config.add_zero_attn;
 }
 
-/* ---- masks and lengths ---- */
+/* ---- masks, bias and lengths ---- */
 
 static int load_mask(attention_run *run, const char *reference, const char *role,
                      run_input *input) {
@@ -138,6 +138,19 @@ static int load_mask(attention_run *run, const char *reference, const char *role
                             input->path, input->entry->name, input->entry->dtype);
     }
     return load_values(is_bool ? ATTN_DTYPE_BOOL : run->layer.config.dtype, input);
+}
+
+static int load_bias(attention_run *run) {
+    run_input *input = &run->bias;
+    if (run->options->bias == NULL) {
+        return EXIT_DONE;
+    }
+    int exit_code = open_input(run->options->bias, (input_role){"bias", NULL}, input);
+    if (exit_code == EXIT_DONE && !entry_is_floating(input->entry)) {
+        exit_code = program_fail(EXIT_BAD_FILE, "%s: %s: a bias is floating, got %s", input->path,
+                                 input->entry->name, input->entry->dtype);
+    }
+    return exit_code == EXIT_DONE ? load_values(run->layer.config.dtype, input) : exit_code;
 }
 
 static int parse_key_lengths(attention_run *run) {
@@ -255,6 +268,7 @@ int run_load_inputs(attention_run *run) {
     exit_code = exit_code != EXIT_DONE
                     ? exit_code
                     : load_mask(run, options->attn_mask, "attn_mask", &run->attn_mask);
+    exit_code = exit_code != EXIT_DONE ? exit_code : load_bias(run);
     exit_code = exit_code != EXIT_DONE ? exit_code : parse_key_lengths(run);
     return exit_code != EXIT_DONE ? exit_code : find_padding(run);
 }

@@ -46,7 +46,7 @@ static int add_layer(cJSON *root, const attention_run *run) {
                  add_number(layer, "num_kv_heads", (double)config->num_kv_heads) |
                  add_number(layer, "head_dim", (double)config->head_dim) |
                  add_number(layer, "value_head_dim", (double)config->value_head_dim) |
-                 add_truth(layer, "bias", config->bias == ATTN_ON) |
+                 add_truth(layer, "bias", !config->no_bias) |
                  add_truth(layer, "add_bias_kv", config->add_bias_kv) |
                  add_truth(layer, "add_zero_attn", config->add_zero_attn) |
                  add_truth(layer, "batch_first", config->batch_first);

@@ -11,7 +11,7 @@
 
 static const char *const dtype_names[] = {"auto", "float32", "float64", NULL};
 static const char *const polarity_names[] = {"exclude", "include", NULL};
-static const char *const normalizer_names[] = {"softmax", "sigmoid", "none",
+static const char *const normalizer_names[] = {"softmax", "sigmoid", "linear",
                                                NULL}; /* in the order of enum attn_normalizer */
 static const char *const weights_names[] = {"none", "average", "heads", NULL};
 
@@ -31,9 +31,11 @@ static int parse_table(int count, char *const *arguments, run_options *o) {
         {"--value", OPTION_TEXT, &o->value, 0, 0, NULL},
         {"--key-padding-mask", OPTION_TEXT, &o->key_padding_mask, 0, 0, NULL},
         {"--attn-mask", OPTION_TEXT, &o->attn_mask, 0, 0, NULL},
+        {"--bias", OPTION_TEXT, &o->bias, 0, 0, NULL},
         {"--mask-polarity", OPTION_CHOICE, &o->mask_polarity, 0, 0, polarity_names},
         {"--key-lengths", OPTION_TEXT, &o->key_lengths, 0, 0, NULL},
         {"--query-offset", OPTION_INTEGER, &o->query_offset, INT64_MIN, INT64_MAX, NULL},
+        {"--align-end", OPTION_FLAG, &o->align_end, 0, 0, NULL},
         {"--causal", OPTION_FLAG, &o->is_causal, 0, 0, NULL},
         {"--window", OPTION_TEXT, &o->window, 0, 0, NULL},
         {"--scale", OPTION_NUMBER, &o->scale, 0, 0, NULL},
@@ -62,6 +64,9 @@ static int check_combinations(run_options *options) {
     }
     if (options->batch_first && options->sequence_first) {
         return program_fail(EXIT_USAGE, "--batch-first and --sequence-first contradict each other");
+    }
+    if (options->align_end && options->query_offset.given) {
+        return program_fail(EXIT_USAGE, "--align-end and --query-offset contradict each other");
     }
     if (options->window != NULL && parse_integers(options->window, 2, options->window_sides) != 0) {
         return program_fail(EXIT_USAGE, "--window: expected LEFT,RIGHT (-1 = unlimited), got '%s'",

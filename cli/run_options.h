@@ -31,9 +31,11 @@ typedef struct run_options {
     const char *value;
     const char *key_padding_mask;
     const char *attn_mask;
+    const char *bias;
     int mask_polarity;       /* enum run_polarity */
     const char *key_lengths; /* N integers separated by commas, parsed when N is known */
     option_integer query_offset;
+    int align_end;
 
     int is_causal;
     const char *window;

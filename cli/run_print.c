@@ -41,7 +41,7 @@ static void print_layer(const attention_run *run) {
     if (config->num_kv_heads != config->num_heads) {
         printf(", %lld key-value heads", (long long)config->num_kv_heads);
     }
-    printf("%s%s%s\n", config->bias == ATTN_ON ? ", with bias" : ", no bias",
+    printf("%s%s%s\n", config->no_bias ? ", no bias" : ", with bias",
            config->add_bias_kv ? ", add_bias_kv" : "",
            config->add_zero_attn ? ", add_zero_attn" : "");
 }

@@ -31,7 +31,8 @@ static void check(attn_status status) {
 static attn_mha *create_layer(const attn_mha_config *config) {
     attn_mha *layer;
     check(attn_mha_create(NULL, config, &layer));
-    check(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 2026}));
+    attn_mha_init_params init = {.struct_size = sizeof init, .seed = 2026};
+    check(attn_mha_init_parameters(NULL, layer, &init));
     return layer;
 }
 

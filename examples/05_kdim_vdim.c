@@ -72,9 +72,12 @@ int main(void) {
     };
     attn_mha *layer;
     check(attn_mha_create(NULL, &config, &layer));
-    check(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 5}));
+    attn_mha_init_params init = {.struct_size = sizeof init, .seed = 5};
+    check(attn_mha_init_parameters(NULL, layer, &init));
 
-    attn_mha_params params = {.struct_size = sizeof params, .attn_weights = &weights};
+    /* (N, L, S): the mean over the heads; (N, H, L, S) would be one matrix per head. */
+    attn_sdpa_params attention = {.struct_size = sizeof attention, .weights = &weights};
+    attn_mha_params params = {.struct_size = sizeof params, .attention = &attention};
     check(attn_mha_forward(NULL, layer, &query, &key, &value, &params, &output, NULL, 0));
     printf("query (%d, %d, %d), key (%d, %d, %d), value (%d, %d, %d) -> output (%d, %d, %d), "
            "weights (%d, %d, %d)\n",

@@ -59,12 +59,14 @@ static void attend_to_encoder(void) {
         .struct_size = sizeof config, .embed_dim = E, .num_heads = H, .batch_first = 1};
     attn_mha *layer;
     check(attn_mha_create(NULL, &config, &layer));
-    check(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 6}));
+    attn_mha_init_params init = {.struct_size = sizeof init, .seed = 6};
+    check(attn_mha_init_parameters(NULL, layer, &init));
+    attn_sdpa_params attention = {.struct_size = sizeof attention, .weights = &weights};
     attn_mha_params params = {
         .struct_size = sizeof params,
-        .key_padding_mask = &padding_mask,
         .key_padding_mask_kind = ATTN_MASK_BOOL_EXCLUDE, /* true is padding, as in PyTorch */
-        .attn_weights = &weights,
+        .key_padding_mask = &padding_mask,
+        .attention = &attention,
     };
     check(attn_mha_forward(NULL, layer, &decoder, &encoder, &encoder, &params, &output, NULL, 0));
     attn_mha_destroy(layer);

@@ -39,11 +39,11 @@ void check(attn_status status) {
 }
 
 context_handle make_context(int32_t num_threads) {
-    attn_context_config params{};
-    params.struct_size = sizeof params;
-    params.num_threads = num_threads;
+    attn_context_config config{};
+    config.struct_size = sizeof config;
+    config.num_threads = num_threads;
     attn_context *context = nullptr;
-    check(attn_context_create(&params, &context));
+    check(attn_context_create(&config, &context));
     return context_handle(context);
 }
 
@@ -55,7 +55,10 @@ layer_handle make_layer(attn_context *context, int64_t embed_dim, int64_t num_he
     attn_mha *created = nullptr;
     check(attn_mha_create(context, &config, &created));
     layer_handle layer(created);
-    check(attn_mha_init_parameters(NULL, created, &(attn_mha_init_params){sizeof(attn_mha_init_params), 7}));
+    attn_mha_init_params init{};
+    init.struct_size = sizeof init;
+    init.seed = 7;
+    check(attn_mha_init_parameters(nullptr, created, &init));
     return layer;
 }
 

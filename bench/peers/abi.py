@@ -25,7 +25,7 @@ import numpy as np
 
 FLOAT32, BOOL, INT64 = 1, 3, 4
 MASK_ADDITIVE, MASK_BOOL_INCLUDE = 1, 2
-SET_WINDOW, ENABLE_GQA = 2, 4
+SET_WINDOW = 2
 
 _DTYPES = {np.dtype(np.float32): FLOAT32, np.dtype(np.bool_): BOOL, np.dtype(np.int64): INT64}
 
@@ -47,13 +47,13 @@ class Sized(Structure):
         super().__init__(struct_size=ctypes.sizeof(type(self)), **fields)
 
 
-class ContextParams(Sized):
+class ContextConfig(Sized):
     _fields_ = [
         ("struct_size", c_uint64),
         ("num_threads", c_int32),
+        ("parallel_for_width", c_int32),
         ("engine", c_int32),
         ("gemm", c_int32),
-        ("reserved", c_int32),
         ("kernels", c_char_p),
         ("parallel_for", c_void_p),
         ("parallel_for_state", c_void_p),
@@ -69,6 +69,8 @@ class ContextInfo(Sized):
         ("num_threads", c_int32),
         ("engine", c_int32),
         ("gemm", c_int32),
+        ("attention_gemm", c_int32),
+        ("projection_gemm", c_int32),
         ("blas_is_serial", c_int32),
         ("kernels", c_char_p),
         ("blas", c_char_p),
@@ -93,16 +95,18 @@ class SdpaReport(Sized):
 class SdpaParams(Sized):
     _fields_ = [
         ("struct_size", c_uint64),
-        ("flags", c_uint64),
+        ("set", c_int32),
+        ("is_causal", c_int32),
         ("scale", c_double),
         ("softcap", c_double),
         ("window_left", c_int64),
         ("window_right", c_int64),
-        ("is_causal", c_int32),
+        ("enable_gqa", c_int32),
+        ("align_end", c_int32),
         ("normalizer", c_int32),
         ("mask_kind", c_int32),
-        ("reserved", c_int32),
         ("mask", POINTER(Tensor)),
+        ("bias", POINTER(Tensor)),
         ("query_offset", POINTER(Tensor)),
         ("key_lengths", POINTER(Tensor)),
         ("alibi_slopes", POINTER(Tensor)),
@@ -125,7 +129,7 @@ class MhaConfig(Sized):
         ("head_dim", c_int64),
         ("value_head_dim", c_int64),
         ("dtype", c_int32),
-        ("bias", c_int32),
+        ("no_bias", c_int32),
         ("add_bias_kv", c_int32),
         ("add_zero_attn", c_int32),
         ("batch_first", c_int32),
@@ -137,12 +141,8 @@ class MhaParams(Sized):
     _fields_ = [
         ("struct_size", c_uint64),
         ("key_padding_mask_kind", c_int32),
-        ("attn_mask_kind", c_int32),
-        ("is_causal", c_int32),
-        ("average_attn_weights", c_int32),
+        ("reserved", c_int32),
         ("key_padding_mask", POINTER(Tensor)),
-        ("attn_mask", POINTER(Tensor)),
-        ("attn_weights", POINTER(Tensor)),
         ("attention", POINTER(SdpaParams)),
     ]
 
@@ -160,13 +160,13 @@ _MHA_ARGUMENTS: list[Any] = [
 ]
 
 _FUNCTIONS: dict[str, list[Any]] = {
-    "attn_context_create": [POINTER(ContextParams), POINTER(c_void_p)],
+    "attn_context_create": [POINTER(ContextConfig), POINTER(c_void_p)],
     "attn_context_describe": [c_void_p, POINTER(ContextInfo)],
     "attn_sdpa": [*_SDPA_ARGUMENTS, c_void_p, c_size_t],
     "attn_sdpa_workspace_bytes": [*_SDPA_ARGUMENTS, POINTER(c_size_t)],
     "attn_sdpa_explain": [*_SDPA_ARGUMENTS, POINTER(SdpaReport)],
     "attn_mha_create": [c_void_p, POINTER(MhaConfig), POINTER(c_void_p)],
-    "attn_mha_load_parameter": [c_void_p, c_char_p, _TENSOR],
+    "attn_mha_load_parameter": [c_void_p, c_void_p, c_char_p, _TENSOR, c_void_p],
     "attn_mha_forward": [*_MHA_ARGUMENTS, c_void_p, c_size_t],
     "attn_mha_workspace_bytes": [*_MHA_ARGUMENTS, POINTER(c_size_t)],
 }

@@ -4,6 +4,7 @@ allocated once."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from ctypes import byref, c_size_t, c_void_p
 from pathlib import Path
@@ -26,8 +27,8 @@ class Ours(Contestant):
         super().__init__(threads)
         self.library = abi.Library(Path(os.environ[LIBRARY_VARIABLE]))
         self.context = c_void_p()
-        params = abi.ContextParams(num_threads=threads)
-        self.library.call("attn_context_create", byref(params), byref(self.context))
+        config = abi.ContextConfig(num_threads=threads)
+        self.library.call("attn_context_create", byref(config), byref(self.context))
 
     def describe(self) -> dict[str, str]:
         info = abi.ContextInfo()
@@ -76,7 +77,12 @@ class Ours(Contestant):
         self.library.call("attn_mha_create", self.context, byref(config), byref(layer))
         for name, values in parameters.items():
             self.library.call(
-                "attn_mha_load_parameter", layer, name.encode(), byref(abi.view(values))
+                "attn_mha_load_parameter",
+                self.context,
+                layer,
+                name.encode(),
+                byref(abi.view(values)),
+                None,
             )
         return layer
 
@@ -86,7 +92,8 @@ class Ours(Contestant):
         params = abi.MhaParams()
         if cell.option == AVERAGED_WEIGHTS:
             outputs.append(np.empty((cell.batch, cell.queries, cell.keys), dtype=np.float32))
-            params.attn_weights = abi.pointer_to(abi.view(outputs[1]))
+            attention = abi.SdpaParams(weights=abi.pointer_to(abi.view(outputs[1])))
+            params.attention = ctypes.pointer(attention)
         query, result = byref(abi.view(inputs.query)), byref(abi.view(outputs[0]))
         arguments = [layer.handle, query, query, query, byref(params), result]
         workspace = self._workspace("attn_mha_workspace_bytes", *arguments)
@@ -113,11 +120,11 @@ class _OwnedLayer:
 def _sdpa_params(cell: Cell, inputs: Inputs) -> abi.SdpaParams:
     params = abi.SdpaParams()
     if cell.heads != cell.kv_heads:
-        params.flags |= abi.ENABLE_GQA
+        params.enable_gqa = 1
     if cell.option == CAUSAL:
         params.is_causal = 1
     if cell.option == WINDOW:
-        params.flags |= abi.SET_WINDOW
+        params.set |= abi.SET_WINDOW
         params.window_left, params.window_right = cell.window_left, cell.window_right
     if inputs.key_lengths is not None:
         params.key_lengths = abi.pointer_to(abi.view(inputs.key_lengths))

@@ -112,7 +112,7 @@ static void a_layer_adds_its_four_products(void **state) {
 
 static void linear_attention_has_no_exponentials(void **state) {
     (void)state;
-    const char *words[] = {"--normalizer", "none"};
+    const char *words[] = {"--normalizer", "linear"};
     bench_options options = options_of(BENCH_SDPA, 2, words);
     assert_true(bench_work_of(&options).exponentials == 0.0);
     words[1] = "sigmoid";

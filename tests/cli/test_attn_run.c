@@ -72,7 +72,7 @@ static void run_options_change_the_weights_as_defined(void **state) {
         {"--scale -1", {{1 - sigmoid(-1), sigmoid(-1)}, {1 - sigmoid(-2), sigmoid(-2)}}},
         {"--softcap 1",
          {{1 - sigmoid(tanh(1)), sigmoid(tanh(1))}, {1 - sigmoid(tanh(2)), sigmoid(tanh(2))}}},
-        {"--normalizer none", {{0, 1}, {0, 2}}},
+        {"--normalizer linear", {{0, 1}, {0, 2}}},
         {"--normalizer sigmoid", {{0.5, sigmoid(1)}, {0.5, sigmoid(2)}}},
         {"--key-lengths 1", {{1, 0}, {1, 0}}},
         {"--key-lengths 0", {{0, 0}, {0, 0}}},

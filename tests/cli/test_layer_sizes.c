@@ -176,13 +176,13 @@ static void bias_and_bias_kv_follow_the_tensors(void **state) {
     attn_mha_config config = {.num_heads = 2};
     (void)state;
     assert_int_equal(layer_sizes_derive(&names, &config, error, sizeof error), 0);
-    assert_int_equal(config.bias, ATTN_OFF);
+    assert_int_equal(config.no_bias, 1);
     assert_int_equal(config.add_bias_kv, 0);
     names.entries[ROLE_OUT_BIAS] = &bias;
     names.entries[ROLE_BIAS_K] = &bias;
     config = (attn_mha_config){.num_heads = 2};
     assert_int_equal(layer_sizes_derive(&names, &config, error, sizeof error), 0);
-    assert_int_equal(config.bias, ATTN_ON);
+    assert_int_equal(config.no_bias, 0);
     assert_int_equal(config.add_bias_kv, 1);
 }
 

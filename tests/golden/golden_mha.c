@@ -31,6 +31,7 @@ typedef struct mha_call {
     const attn_tensor *value;
     attn_tensor attn_mask;
     attn_tensor key_padding_mask;
+    attn_sdpa_params attention;
     attn_mha_params params;
 } mha_call;
 
@@ -78,7 +79,7 @@ static void describe_torch_layer(golden_case *golden, const golden_setting *sett
                    .kdim = golden_number(golden, "kdim"),
                    .vdim = golden_number(golden, "vdim"),
                    .dtype = setting->dtype,
-                   .bias = golden_flag(golden, "bias") ? ATTN_DEFAULT : ATTN_OFF,
+                   .no_bias = !golden_flag(golden, "bias"),
                    .add_bias_kv = golden_flag(golden, "add_bias_kv"),
                    .add_zero_attn = golden_flag(golden, "add_zero_attn"),
                    .batch_first = golden_flag(golden, "batch_first")}};
@@ -117,7 +118,7 @@ static void describe_fullwidth_layer(golden_case *golden, const golden_setting *
                                        .head_dim = embed_dim,
                                        .value_head_dim = embed_dim,
                                        .dtype = setting->dtype,
-                                       .bias = golden_flag(golden, "bias") ? ATTN_ON : ATTN_OFF,
+                                       .no_bias = !golden_flag(golden, "bias"),
                                        .batch_first = 1}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
         if (add_parameter(golden, setting, names[i].stored_name, names[i].name, layer) &&
@@ -145,16 +146,14 @@ static bool read_call(golden_case *golden, const golden_setting *setting, mha_ca
     call->key = strcmp(alias, "qkv") == 0 ? call->query : &call->views[1];
     call->value =
         strcmp(alias, "qkv") == 0 || strcmp(alias, "kv") == 0 ? call->key : &call->views[2];
-    call->params = (attn_mha_params){
-        .struct_size = sizeof call->params,
-        .is_causal = golden_flag(golden, "is_causal"),
-        .average_attn_weights =
-            golden_flag(golden, "average_attn_weights") ? ATTN_DEFAULT : ATTN_OFF,
-    };
+    call->attention = (attn_sdpa_params){.struct_size = sizeof call->attention,
+                                         .is_causal = golden_flag(golden, "is_causal")};
+    call->params =
+        (attn_mha_params){.struct_size = sizeof call->params, .attention = &call->attention};
     const int32_t mask_dtype = setting->stored_float_masks ? 0 : dtype_of_inputs(setting);
     if (golden_input(golden, "attn_mask", mask_dtype, &call->attn_mask)) {
-        call->params.attn_mask = &call->attn_mask;
-        call->params.attn_mask_kind = mask_kind(&call->attn_mask);
+        call->attention.mask = &call->attn_mask;
+        call->attention.mask_kind = mask_kind(&call->attn_mask);
     }
     if (golden_input(golden, "key_padding_mask", mask_dtype, &call->key_padding_mask)) {
         call->params.key_padding_mask = &call->key_padding_mask;
@@ -202,8 +201,7 @@ static mha_magnitudes magnitudes_of(const layer_description *layer, const mha_ca
 
 static double masks_magnitude(const mha_call *call) {
     double sum = 0;
-    sum +=
-        call->params.attn_mask_kind == ATTN_MASK_ADDITIVE ? golden_magnitude(&call->attn_mask) : 0;
+    sum += call->attention.mask_kind == ATTN_MASK_ADDITIVE ? golden_magnitude(&call->attn_mask) : 0;
     sum += call->params.key_padding_mask_kind == ATTN_MASK_ADDITIVE
                ? golden_magnitude(&call->key_padding_mask)
                : 0;
@@ -266,7 +264,8 @@ static attn_mha *make_layer(const layer_description *description, bool bind,
     for (int32_t i = 0; i < description->parameter_count; ++i) {
         const layer_parameter *parameter = &description->parameters[i];
         status = bind ? attn_mha_bind_parameter(layer, parameter->name, &parameter->values)
-                      : attn_mha_load_parameter(NULL, layer, parameter->name, &parameter->values, NULL);
+                      : attn_mha_load_parameter(NULL, layer, parameter->name,
+                                                &parameter->values, NULL);
         if (status != ATTN_OK) {
             golden_fail(report, setting, "%s parameter: %s (%s)", bind ? "bound" : "copied",
                         attn_status_name(status), attn_last_error());
@@ -309,7 +308,8 @@ static void run_expecting_values(golden_case *golden, const golden_setting *sett
         return;
     }
     mha_call call = *case_call;
-    call.params.attn_weights = need_weights ? &weights.view : NULL;
+    call.attention.weights = need_weights ? &weights.view : NULL;
+    call.params.attention = &call.attention;
     set_bounds(golden, description, &call, &output, &weights);
     attn_mha *layer = make_layer(description, bind, setting, report);
     if (layer == NULL) {

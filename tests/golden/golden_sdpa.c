@@ -20,14 +20,12 @@ typedef struct sdpa_call {
 static void read_options(const golden_case *golden, sdpa_call *call) {
     attn_sdpa_params *params = &call->params;
     *params = (attn_sdpa_params){.struct_size = sizeof *params,
-                                 .is_causal = golden_flag(golden, "is_causal")};
+                                 .is_causal = golden_flag(golden, "is_causal"),
+                                 .enable_gqa = golden_flag(golden, "enable_gqa")};
     const char *scale = golden_option(golden, "scale");
     if (*scale != '\0' && strcmp(scale, "none") != 0) {
         params->set |= ATTN_SDPA_SET_SCALE;
         params->scale = strtod(scale, NULL);
-    }
-    if (golden_flag(golden, "enable_gqa")) {
-        params->set |= ATTN_SDPA_ENABLE_GQA;
     }
 }
 

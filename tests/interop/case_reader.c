@@ -19,10 +19,14 @@ typedef struct reading {
 } reading;
 
 static int32_t dtype_of(const char *name) {
-    static const char *const names[] = {"float32", "float64", "bool", "int64"};
-    for (int32_t i = 0; i < 4; ++i) {
-        if (strcmp(name, names[i]) == 0) {
-            return i + 1;
+    static const char *const names[] = {[ATTN_DTYPE_FLOAT32] = "float32",
+                                        [ATTN_DTYPE_FLOAT64] = "float64",
+                                        [ATTN_DTYPE_BOOL] = "bool",
+                                        [ATTN_DTYPE_INT64] = "int64",
+                                        [ATTN_DTYPE_INT32] = "int32"};
+    for (int32_t dtype = 0; dtype < (int32_t)(sizeof names / sizeof names[0]); ++dtype) {
+        if (names[dtype] != NULL && strcmp(name, names[dtype]) == 0) {
+            return dtype;
         }
     }
     return ATTN_DTYPE_INVALID;

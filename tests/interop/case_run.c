@@ -125,11 +125,11 @@ static int check_status(const interop_case *made, attn_status status, char *prob
 
 /* Words separated by one blank. */
 static const char sdpa_words[] =
-    " query key value attn_mask query_offset key_lengths sinks alibi_slopes is_causal scale "
-    "enable_gqa window_left window_right softcap normalizer output lse weights ";
+    " query key value attn_mask bias query_offset key_lengths sinks alibi_slopes is_causal scale "
+    "enable_gqa align_end window_left window_right softcap normalizer output lse weights ";
 static const char mha_words[] =
-    " query key value attn_mask key_padding_mask embed_dim num_heads kdim vdim qdim head_dim "
-    "value_head_dim num_kv_heads bias add_bias_kv add_zero_attn batch_first is_causal need_weights "
+    " query key value attn_mask bias key_padding_mask embed_dim num_heads kdim vdim qdim head_dim "
+    "value_head_dim num_kv_heads no_bias add_bias_kv add_zero_attn batch_first is_causal need_weights "
     "average_attn_weights attn_output attn_weights ";
 
 /* Parameters are checked by the layer itself. */
@@ -161,7 +161,7 @@ static const char *first_unknown(const interop_case *made, const char *words) {
 /* ---- scaled dot-product attention ---- */
 
 static int32_t normalizer_of(const char *name) {
-    static const char *const names[] = {"softmax", "sigmoid", "none"};
+    static const char *const names[] = {"softmax", "sigmoid", "linear"};
     int32_t normalizer = 0;
     while (name != NULL && normalizer < 3 && strcmp(name, names[normalizer]) != 0) {
         normalizer++;
@@ -175,8 +175,11 @@ static attn_sdpa_params sdpa_params(const interop_case *made) {
         .struct_size = sizeof params,
         .is_causal = (int32_t)case_number(made, "is_causal", 0),
         .softcap = case_real(made, "softcap", 0),
+        .enable_gqa = (int32_t)case_number(made, "enable_gqa", 0),
+        .align_end = (int32_t)case_number(made, "align_end", 0),
         .normalizer = normalizer_of(case_text(made, "normalizer")),
         .mask = mask,
+        .bias = case_view(made, "bias"),
         .query_offset = case_view(made, "query_offset"),
         .key_lengths = case_view(made, "key_lengths"),
         .alibi_slopes = case_view(made, "alibi_slopes"),
@@ -194,9 +197,6 @@ static attn_sdpa_params sdpa_params(const interop_case *made) {
         params.set |= ATTN_SDPA_SET_WINDOW;
         params.window_left = case_number(made, "window_left", -1);
         params.window_right = case_number(made, "window_right", -1);
-    }
-    if (case_number(made, "enable_gqa", 0) != 0) {
-        params.set |= ATTN_SDPA_ENABLE_GQA;
     }
     return params;
 }
@@ -237,7 +237,7 @@ static attn_mha_config mha_config(const interop_case *made) {
         .head_dim = case_number(made, "head_dim", 0),
         .value_head_dim = case_number(made, "value_head_dim", 0),
         .dtype = case_view(made, "query")->dtype,
-        .bias = case_number(made, "bias", 1) != 0 ? ATTN_ON : ATTN_OFF,
+        .no_bias = (int32_t)case_number(made, "no_bias", 0),
         .add_bias_kv = (int32_t)case_number(made, "add_bias_kv", 0),
         .add_zero_attn = (int32_t)case_number(made, "add_zero_attn", 0),
         .batch_first = (int32_t)case_number(made, "batch_first", 0),
@@ -257,8 +257,8 @@ static attn_status load_parameters(const interop_case *made, attn_mha *layer) {
     for (int i = 0; i < made->num_tensors && status == ATTN_OK; ++i) {
         const case_tensor *tensor = &made->tensors[i];
         if (strncmp(tensor->name, prefix, sizeof prefix - 1) == 0) {
-            status =
-                attn_mha_load_parameter(NULL, layer, tensor->name + sizeof prefix - 1, &tensor->view, NULL);
+            status = attn_mha_load_parameter(NULL, layer, tensor->name + sizeof prefix - 1,
+                                             &tensor->view, NULL);
         }
     }
     return status;
@@ -270,16 +270,19 @@ static int forward(const interop_case *made, attn_mha *layer, results *room, cha
     const attn_tensor *key_padding_mask = case_view(made, "key_padding_mask");
     const attn_tensor *output =
         main_result(made, room, "attn_output", case_number(made, "embed_dim", 0));
+    const attn_sdpa_params attention = {
+        .struct_size = sizeof attention,
+        .is_causal = (int32_t)case_number(made, "is_causal", 0),
+        .mask_kind = mask_kind(attn_mask),
+        .mask = attn_mask,
+        .bias = case_view(made, "bias"),
+        .weights = expected_result(made, room, "attn_weights"),
+    };
     const attn_mha_params params = {
         .struct_size = sizeof params,
-        .key_padding_mask = key_padding_mask,
         .key_padding_mask_kind = mask_kind(key_padding_mask),
-        .attn_mask = attn_mask,
-        .attn_mask_kind = mask_kind(attn_mask),
-        .is_causal = (int32_t)case_number(made, "is_causal", 0),
-        .average_attn_weights =
-            case_number(made, "average_attn_weights", 1) != 0 ? ATTN_ON : ATTN_OFF,
-        .attn_weights = expected_result(made, room, "attn_weights"),
+        .key_padding_mask = key_padding_mask,
+        .attention = &attention,
     };
     const attn_status status =
         attn_mha_forward(NULL, layer, case_view(made, "query"), case_view(made, "key"),
@@ -288,8 +291,8 @@ static int forward(const interop_case *made, attn_mha *layer, results *room, cha
     if (result == 1) {
         result = compare(made, "attn_output", output, problem, problem_bytes);
     }
-    if (result == 0 && status == ATTN_OK && params.attn_weights != NULL) {
-        result = compare(made, "attn_weights", params.attn_weights, problem, problem_bytes);
+    if (result == 0 && status == ATTN_OK && attention.weights != NULL) {
+        result = compare(made, "attn_weights", attention.weights, problem, problem_bytes);
     }
     return result;
 }

@@ -82,6 +82,13 @@ static void write_option(FILE *file, const golden_case *golden, const char *from
     }
 }
 
+/* PyTorch's bias=False. */
+static void write_no_bias(FILE *file, const golden_case *golden) {
+    if (!golden_flag(golden, "bias")) {
+        case_write_line(file, "option no_bias 1");
+    }
+}
+
 static void write_expected(FILE *file, golden_case *golden, const char *from, const char *to) {
     golden_expected expected;
     if (!golden_expected_values(golden, from, &expected)) {
@@ -126,8 +133,8 @@ static void write_mha_call(FILE *file, golden_case *golden, const listed_case *l
 
 static void write_mha(FILE *file, golden_case *golden, const listed_case *listed) {
     static const char *const options[] = {"embed_dim",     "num_heads",  "kdim",
-                                          "vdim",          "bias",       "add_bias_kv",
-                                          "add_zero_attn", "batch_first"};
+                                          "vdim",          "add_bias_kv", "add_zero_attn",
+                                          "batch_first"};
     static const char *const names[] = {"in_proj_weight", "q_proj_weight",   "k_proj_weight",
                                         "v_proj_weight",  "in_proj_bias",    "bias_k",
                                         "bias_v",         "out_proj.weight", "out_proj.bias"};
@@ -135,6 +142,7 @@ static void write_mha(FILE *file, golden_case *golden, const listed_case *listed
     for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i) {
         write_option(file, golden, options[i], options[i]);
     }
+    write_no_bias(file, golden);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
         char to[64];
         snprintf(to, sizeof to, "parameter.%s", names[i]);
@@ -147,8 +155,8 @@ static void write_mha(FILE *file, golden_case *golden, const listed_case *listed
 static void write_fullwidth(FILE *file, golden_case *golden, const listed_case *listed) {
     static const renamed options[] = {{"embed_dim", "embed_dim"}, {"num_heads", "num_heads"},
                                       {"q_dim", "qdim"},          {"k_dim", "kdim"},
-                                      {"v_dim", "vdim"},          {"bias", "bias"},
-                                      {"embed_dim", "head_dim"},  {"embed_dim", "value_head_dim"}};
+                                      {"v_dim", "vdim"},          {"embed_dim", "head_dim"},
+                                       {"embed_dim", "value_head_dim"}};
     static const renamed per_head[] = {
         {"w_q", "parameter.q_proj_weight"}, {"w_k", "parameter.k_proj_weight"},
         {"w_v", "parameter.v_proj_weight"}, {"b_q", "parameter.q_proj_bias"},
@@ -160,6 +168,7 @@ static void write_fullwidth(FILE *file, golden_case *golden, const listed_case *
     for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i) {
         write_option(file, golden, options[i].from, options[i].to);
     }
+    write_no_bias(file, golden);
     for (size_t i = 0; i < sizeof per_head / sizeof per_head[0]; ++i) {
         write_input(file, golden, &per_head[i], true);
     }
@@ -235,7 +244,8 @@ int main(int argc, char **argv) {
         export_fail("cannot write", path, strerror(errno));
     }
     export_listed(&folder, argv[1], argv[2]);
-    export_made_cases(&folder);
+    export_made_sdpa_cases(&folder);
+    export_made_mha_cases(&folder);
     export_close(folder.list, path);
     return 0;
 }

@@ -19,7 +19,8 @@ void export_close(FILE *file, const char *name);
 /* Prints a line and ends the program. */
 _Noreturn void export_fail(const char *what, const char *name, const char *why);
 
-/* made_cases.c: cases of the options that PyTorch does not have. */
-void export_made_cases(const export_folder *folder);
+/* Cases of the options that PyTorch does not have. */
+void export_made_sdpa_cases(const export_folder *folder);
+void export_made_mha_cases(const export_folder *folder);
 
 #endif

@@ -37,9 +37,9 @@ static const struct config_case cases[] = {
       {"in_proj_bias", 1, {36}},
       {"out_proj.weight", 2, {12, 12}},
       {"out_proj.bias", 1, {12}}}},
-    {CONFIG(.embed_dim = 12, .num_heads = 3, .bias = ATTN_OFF),
+    {CONFIG(.embed_dim = 12, .num_heads = 3, .no_bias = 1),
      {{"in_proj_weight", 2, {36, 12}}, {"out_proj.weight", 2, {12, 12}}}},
-    {CONFIG(.embed_dim = 12, .num_heads = 3, .add_bias_kv = 1, .bias = ATTN_ON),
+    {CONFIG(.embed_dim = 12, .num_heads = 3, .add_bias_kv = 1),
      {{"in_proj_weight", 2, {36, 12}},
       {"in_proj_bias", 1, {36}},
       {"bias_k", 3, {1, 1, 12}},
@@ -62,12 +62,12 @@ static const struct config_case cases[] = {
       {"out_proj.weight", 2, {12, 12}},
       {"out_proj.bias", 1, {12}}}},
     /* only one of the three differs */
-    {CONFIG(.embed_dim = 6, .num_heads = 1, .qdim = 5, .bias = ATTN_OFF),
+    {CONFIG(.embed_dim = 6, .num_heads = 1, .qdim = 5, .no_bias = 1),
      {{"q_proj_weight", 2, {6, 5}},
       {"k_proj_weight", 2, {6, 6}},
       {"v_proj_weight", 2, {6, 6}},
       {"out_proj.weight", 2, {6, 6}}}},
-    {CONFIG(.embed_dim = 6, .num_heads = 1, .vdim = 5, .bias = ATTN_OFF),
+    {CONFIG(.embed_dim = 6, .num_heads = 1, .vdim = 5, .no_bias = 1),
      {{"q_proj_weight", 2, {6, 6}},
       {"k_proj_weight", 2, {6, 6}},
       {"v_proj_weight", 2, {6, 5}},
@@ -82,7 +82,7 @@ static const struct config_case cases[] = {
       {"out_proj.weight", 2, {10, 24}},
       {"out_proj.bias", 1, {10}}}},
     /* full-width heads */
-    {CONFIG(.embed_dim = 4, .num_heads = 3, .head_dim = 4, .kdim = 2, .bias = ATTN_OFF),
+    {CONFIG(.embed_dim = 4, .num_heads = 3, .head_dim = 4, .kdim = 2, .no_bias = 1),
      {{"q_proj_weight", 2, {12, 4}},
       {"k_proj_weight", 2, {12, 2}},
       {"v_proj_weight", 2, {12, 4}},
@@ -157,10 +157,12 @@ static void described_shape_is_the_one_accepted(void **state) {
             shape.data = memory;
             assert_int_equal(attn_mha_load_parameter(NULL, layer, name, &shape, NULL), ATTN_OK);
             shape.shape[shape.rank - 1] += 1;
-            assert_int_equal(attn_mha_load_parameter(NULL, layer, name, &shape, NULL), ATTN_ERROR_SHAPE);
+            assert_int_equal(attn_mha_load_parameter(NULL, layer, name, &shape, NULL),
+                             ATTN_ERROR_SHAPE);
             shape.shape[shape.rank - 1] -= 1;
             shape.rank -= 1;
-            assert_int_equal(attn_mha_load_parameter(NULL, layer, name, &shape, NULL), ATTN_ERROR_SHAPE);
+            assert_int_equal(attn_mha_load_parameter(NULL, layer, name, &shape, NULL),
+                             ATTN_ERROR_SHAPE);
         }
         layer_end(layer, &counting);
     }

@@ -45,10 +45,15 @@ static struct sample sample_of(const attn_mha *layer, const char *name) {
     return sample;
 }
 
+static attn_status init_with_seed(attn_mha *layer, uint64_t seed) {
+    const attn_mha_init_params params = {.struct_size = sizeof params, .seed = seed};
+    return attn_mha_init_parameters(NULL, layer, &params);
+}
+
 static attn_mha *fresh_layer(counting_allocator *counting, const attn_mha_config *config,
                              uint64_t seed) {
     attn_mha *layer = layer_make(counting, config);
-    assert_int_equal(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), seed}), ATTN_OK);
+    assert_int_equal(init_with_seed(layer, seed), ATTN_OK);
     return layer;
 }
 
@@ -290,7 +295,7 @@ static void init_replaces_bound_parameters_without_writing_them(void **state) {
                               .strides = {6, 1}};
     assert_int_equal(attn_mha_bind_parameter(layer, "in_proj_weight", &view), ATTN_OK);
     layer_load_counting(layer, ATTN_DTYPE_FLOAT32, "out_proj.weight", 6, 6, 3);
-    assert_int_equal(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 5}), ATTN_OK);
+    assert_int_equal(init_with_seed(layer, 5), ATTN_OK);
     memory[0] = 1000;
     const parameter_values values = layer_read(layer, ATTN_DTYPE_FLOAT32, "in_proj_weight", 18, 6);
     const parameter_values loaded = layer_read(layer, ATTN_DTYPE_FLOAT32, "out_proj.weight", 6, 6);
@@ -315,7 +320,7 @@ static void init_without_memory_keeps_the_old_parameters(void **state) {
     attn_status status = ATTN_ERROR_MEMORY;
     while (status != ATTN_OK && num_refused < 100) {
         counting_allocator_fail(&counting, num_refused + 1, false);
-        status = attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 5});
+        status = init_with_seed(layer, 5);
         if (status != ATTN_OK) {
             assert_int_equal(status, ATTN_ERROR_MEMORY);
             assert_int_equal(counting.live_blocks, num_live);
@@ -332,7 +337,7 @@ static void init_without_memory_keeps_the_old_parameters(void **state) {
 
 static void init_null_layer_is_refused(void **state) {
     (void)state;
-    assert_int_equal(attn_mha_init_parameters(NULL, NULL, &(attn_mha_init_params){sizeof(attn_mha_init_params), 1}), ATTN_ERROR_NULL);
+    assert_int_equal(init_with_seed(NULL, 1), ATTN_ERROR_NULL);
 }
 
 int main(void) {

@@ -26,7 +26,7 @@ static const attn_mha_config separate = {
     .struct_size = sizeof separate, .embed_dim = 12, .num_heads = 3, .kdim = 5, .vdim = 7};
 
 static const attn_mha_config without_bias = {
-    .struct_size = sizeof without_bias, .embed_dim = 6, .num_heads = 2, .bias = ATTN_OFF};
+    .struct_size = sizeof without_bias, .embed_dim = 6, .num_heads = 2, .no_bias = 1};
 
 /* ---- in and out ---- */
 

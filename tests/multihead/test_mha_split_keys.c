@@ -27,7 +27,8 @@ static attn_mha *layer_with(int32_t add_bias_kv, int32_t add_zero_attn) {
                                     .add_zero_attn = add_zero_attn};
     attn_mha *layer;
     assert_int_equal(attn_mha_create(NULL, &config, &layer), ATTN_OK);
-    assert_int_equal(attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 5}), ATTN_OK);
+    const attn_mha_init_params init = {.struct_size = sizeof init, .seed = 5};
+    assert_int_equal(attn_mha_init_parameters(NULL, layer, &init), ATTN_OK);
     return layer;
 }
 
@@ -45,8 +46,9 @@ static void forward(const attn_mha *layer, int32_t engine, int64_t rows, float *
     assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);
     const attn_tensor query = matrix(queries, rows, EMBED), key = matrix(keys, KEYS, EMBED);
     const attn_tensor to = matrix(output, rows, EMBED), mask = matrix(masks, rows, KEYS);
-    const attn_mha_params params = {
-        .struct_size = sizeof params, .attn_mask = &mask, .attn_mask_kind = ATTN_MASK_ADDITIVE};
+    const attn_sdpa_params attention = {
+        .struct_size = sizeof attention, .mask_kind = ATTN_MASK_ADDITIVE, .mask = &mask};
+    const attn_mha_params params = {.struct_size = sizeof params, .attention = &attention};
     assert_int_equal(attn_mha_forward(context, layer, &query, &key, &key, &params, &to, NULL, 0),
                      ATTN_OK);
     attn_context_destroy(context);

@@ -4,6 +4,7 @@
  */
 #include "attention_options.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -33,21 +34,33 @@ static void set_window(int level, int64_t keys, attn_sdpa_params *params) {
     }
 }
 
-/* int64 numbers for one or for every batch. */
+int32_t index_dtype_of_level(int level) {
+    return level == 0 ? ATTN_DTYPE_INT64 : ATTN_DTYPE_INT32;
+}
+
+/* Numbers for one or for every batch. */
 static attn_tensor *batch_integers(const option_shape *shape, int is_per_batch,
                                    enum tensor_layout layout, int64_t lowest, int64_t highest,
                                    tensor_pool *pool, random_state *random) {
     const int32_t batch_rank = shape->lead_rank > 0 ? shape->lead_rank - 1 : 0;
     attn_tensor *integers =
-        pool_input(pool, ATTN_DTYPE_INT64, is_per_batch ? batch_rank : 0, shape->lead, layout);
+        pool_input(pool, shape->index_dtype, is_per_batch ? batch_rank : 0, shape->lead, layout);
     random_fill_integers(integers, random, lowest, highest);
     return integers;
 }
 
 static attn_tensor *build_offset(int level, const option_shape *shape, tensor_pool *pool,
                                  random_state *random) {
-    const int64_t huge = INT64_C(1) << 62;
-    const int64_t fixed[] = {0, 2, -3, shape->keys + 5, huge, -huge, INT64_MAX, INT64_MIN};
+    const int is_narrow = shape->index_dtype == ATTN_DTYPE_INT32;
+    const int64_t huge = INT64_C(1) << (is_narrow ? 30 : 62);
+    const int64_t fixed[] = {0,
+                             2,
+                             -3,
+                             shape->keys + 5,
+                             huge,
+                             -huge,
+                             is_narrow ? INT32_MAX : INT64_MAX,
+                             is_narrow ? INT32_MIN : INT64_MIN};
     if (level == OFFSET_NONE) {
         return NULL;
     }
@@ -125,6 +138,43 @@ attn_tensor *build_lse(int level, int32_t dtype, int32_t lead_rank, const int64_
     return pool_output(pool, dtype, lead_rank + 1, shape, layouts[level]);
 }
 
+int32_t scores_axes(int level, const option_shape *shape, int64_t *axes) {
+    const int has_heads = level == SCORES_SHAPE_FULL || level == SCORES_SHAPE_PER_HEAD;
+    const int has_batches = level == SCORES_SHAPE_FULL || level >= SCORES_SHAPE_PER_BATCH;
+    const int has_rows = level == SCORES_SHAPE_FULL || level == SCORES_SHAPE_MATRIX ||
+                         level == SCORES_SHAPE_COLUMN || level == SCORES_SHAPE_BATCH_ROWS;
+    const int has_keys = level != SCORES_SHAPE_ONE && level != SCORES_SHAPE_COLUMN &&
+                         level != SCORES_SHAPE_BATCH_ROWS;
+    const int32_t all_rank = shape->lead_rank + 2;
+    int64_t all[ATTN_MAX_RANK];
+    for (int32_t axis = 0; axis < shape->lead_rank; ++axis) {
+        const int is_head_axis = axis == shape->lead_rank - 1;
+        all[axis] = (is_head_axis ? has_heads : has_batches) ? shape->lead[axis] : 1;
+    }
+    all[all_rank - 2] = has_rows ? shape->rows : 1;
+    all[all_rank - 1] = has_keys ? shape->keys : 1;
+
+    int32_t rank = 2;
+    if (level == SCORES_SHAPE_VECTOR || level == SCORES_SHAPE_ONE) {
+        rank = 1;
+    } else if (level == SCORES_SHAPE_PER_HEAD && all_rank > 2) {
+        rank = 3;
+    } else if (has_batches) {
+        rank = all_rank;
+    }
+    memcpy(axes, all + all_rank - rank, (size_t)rank * sizeof *axes);
+    return rank;
+}
+
+static attn_tensor *build_bias(const factor_case *chosen, const option_shape *shape,
+                               tensor_pool *pool, random_state *random) {
+    int64_t axes[ATTN_MAX_RANK];
+    int32_t kind;
+    const int32_t rank = scores_axes(chosen->level[FACTOR_BIAS_SHAPE], shape, axes);
+    return build_mask(chosen->level[FACTOR_BIAS], shape->dtype, rank, axes,
+                      chosen->level[FACTOR_BIAS_LAYOUT], pool, random, &kind);
+}
+
 void build_attention_options(const factor_case *chosen, const option_shape *shape,
                              tensor_pool *pool, random_state *random, attn_sdpa_params *params) {
     const double softcaps[] = {0, 1.5, 30};
@@ -134,6 +184,8 @@ void build_attention_options(const factor_case *chosen, const option_shape *shap
     params->normalizer = chosen->level[FACTOR_NORMALIZER];
     params->query_offset = build_offset(chosen->level[FACTOR_OFFSET], shape, pool, random);
     params->key_lengths = build_lengths(chosen->level[FACTOR_LENGTHS], shape, pool, random);
+    params->align_end = chosen->level[FACTOR_ALIGN_END];
+    params->bias = build_bias(chosen, shape, pool, random);
     params->alibi_slopes =
         build_per_head(chosen->level[FACTOR_ALIBI], shape, -0.3, 0.7, pool, random);
     params->sinks = build_sinks(chosen->level[FACTOR_SINKS], shape, pool, random);
@@ -178,6 +230,10 @@ attn_tensor *build_mask(int level, int32_t dtype, int32_t rank, const int64_t *s
     }
     if (level == MASK_LEVEL_HUGE) {
         sprinkle(mask, random, hidden_part, -1e30);
+    }
+    if (level == MASK_LEVEL_LOWEST) {
+        sprinkle(mask, random, hidden_part,
+                 mask->dtype == ATTN_DTYPE_FLOAT32 ? (double)-FLT_MAX : -DBL_MAX);
     }
     *kind = ATTN_MASK_ADDITIVE;
     return mask;

@@ -14,13 +14,14 @@
 /* The sizes of the attention the options belong to. */
 typedef struct option_shape {
     int32_t dtype;
+    int32_t index_dtype; /* of query_offset and key_lengths */
     int32_t lead_rank; /* axes before the rows: batch axes and, last, the heads */
     int64_t lead[ATTN_MAX_RANK];
     int64_t heads, rows, keys;
 } option_shape;
 
-/* Everything but mask, is_causal and weights: scale, positions, lengths, window, softcap, ALiBi,
- * sinks, normalizer, lse. */
+/* Everything but mask, is_causal and weights: scale, positions, lengths, window, softcap, bias,
+ * ALiBi, sinks, normalizer, lse. */
 void build_attention_options(const factor_case *chosen, const option_shape *shape,
                              tensor_pool *pool, random_state *random, attn_sdpa_params *params);
 
@@ -28,6 +29,12 @@ void build_attention_options(const factor_case *chosen, const option_shape *shap
  * as in optional_layout_names. */
 attn_tensor *build_mask(int level, int32_t dtype, int32_t rank, const int64_t *shape, int layout,
                         tensor_pool *pool, random_state *random, int32_t *kind);
+
+/* The axes of a mask or bias of a level of enum scores_shape; returns their number. */
+int32_t scores_axes(int level, const option_shape *shape, int64_t *axes);
+
+/* Of a level of index_dtype_names. */
+int32_t index_dtype_of_level(int level);
 
 /* The logarithms of the row sums, (lead..., rows), for a level of enum lse_level; NULL for none. */
 attn_tensor *build_lse(int level, int32_t dtype, int32_t lead_rank, const int64_t *lead,

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include <attention/context.h>
+#include <attention/sdpa.h>
 
 #include "support/random_tensor.h"
 
@@ -27,21 +28,24 @@ static const char *const window_names[] = {"none", "-1,-1", "0,0",        "2,-1"
 static const char *const softcap_names[] = {"none", "1.5", "30"};
 static const char *const per_head_names[] = {"none", "per_head", "per_head_float32_reversed",
                                              "one_unaligned"};
-static const char *const normalizer_names[] = {"softmax", "sigmoid", "none"};
+static const char *const normalizer_names[] = {"softmax", "sigmoid", "linear"};
 const char *const lse_names[NUM_LSE_LEVELS] = {"none", "contiguous", "transposed", "reversed",
                                                "unaligned"};
 const char *const mask_names[NUM_MASK_LEVELS] = {"none",    "additive",       "additive_float32",
                                                  "hiding",  "hiding_float32", "huge",
-                                                 "include", "exclude"};
+                                                 "lowest",  "include",        "exclude"};
+const char *const scores_shape_names[NUM_SCORES_SHAPES] = {
+    "none", "full", "L,S", "1,S", "L,1", "S", "1", "H,1,S", "B,1,1,S", "B,1,L,1"};
+const char *const index_dtype_names[2] = {"int64", "int32"};
 static const char *const weights_names[] = {"none", "per_head", "averaged"};
 const char *const optional_layout_names[] = {
     "none",     "contiguous", "sequence_first", "packed",        "step_two",        "transposed",
     "reversed", "unaligned",  "repeated_first", "repeated_rows", "repeated_columns"};
 static const char *const values_names[] = {"ordinary", "large", "integers"};
-static const char *const poison_names[] = {"none", "query", "key", "value", "mask"};
+static const char *const poison_names[] = {"none", "query", "key", "value", "mask", "bias"};
 static const char *const workspace_names[] = {"none", "exact", "unaligned", "larger"};
 static const char *const engine_names[] = {"auto", "blas", "fused"};
-static const char *const gemm_names[] = {"default", "native", "blas"};
+static const char *const gemm_names[] = {"auto", "native", "blas"};
 static const char *const threads_names[] = {"1", "2", "3", "caller"};
 
 int64_t draw_length(int free_lengths, random_state *random) {
@@ -115,7 +119,9 @@ void add_shared_factors(factor_set *set) {
     add_factor(set, FACTOR_SCALE, "scale", 4, scale_names, 0);
     add_factor(set, FACTOR_CAUSAL, "causal", 2, switch_names, 0);
     add_factor(set, FACTOR_OFFSET, "offset", 10, offset_names, 0);
+    add_factor(set, FACTOR_ALIGN_END, "align_end", 2, switch_names, 0);
     add_factor(set, FACTOR_LENGTHS, "lengths", 6, lengths_names, 1u << LENGTHS_ZERO);
+    add_factor(set, FACTOR_INDEX_DTYPE, "index_dtype", 2, index_dtype_names, 0);
     add_factor(set, FACTOR_WINDOW, "window", 7, window_names, 0);
     add_factor(set, FACTOR_SOFTCAP, "softcap", 3, softcap_names, 0);
     add_factor(set, FACTOR_ALIBI, "alibi", 4, per_head_names, 0);
@@ -125,6 +131,10 @@ void add_shared_factors(factor_set *set) {
     add_factor(set, FACTOR_MASK, "mask", NUM_MASK_LEVELS, mask_names, 0);
     add_factor(set, FACTOR_MASK_LAYOUT, "mask_layout", 1 + LAYOUT_NUM_INPUT, optional_layout_names,
                0);
+    add_factor(set, FACTOR_BIAS, "bias", NUM_BIAS_LEVELS, mask_names, 0);
+    add_factor(set, FACTOR_BIAS_SHAPE, "bias_shape", NUM_SCORES_SHAPES, scores_shape_names, 0);
+    add_factor(set, FACTOR_BIAS_LAYOUT, "bias_layout", 1 + LAYOUT_NUM_INPUT, optional_layout_names,
+               0);
     add_factor(set, FACTOR_WEIGHTS, "weights", 3, weights_names, 0);
     add_factor(set, FACTOR_WEIGHTS_LAYOUT, "weights_layout", 1 + LAYOUT_NUM_OUTPUT,
                optional_layout_names, 0);
@@ -133,7 +143,7 @@ void add_shared_factors(factor_set *set) {
     add_factor(set, FACTOR_VALUE_LAYOUT, "value", LAYOUT_NUM_INPUT, tensor_layout_names, 0);
     add_factor(set, FACTOR_OUTPUT_LAYOUT, "output", LAYOUT_NUM_OUTPUT, tensor_layout_names, 0);
     add_factor(set, FACTOR_VALUES, "values", 3, values_names, 0);
-    add_factor(set, FACTOR_POISON, "nan", 5, poison_names, 0);
+    add_factor(set, FACTOR_POISON, "nan", 6, poison_names, 0);
 }
 
 /* Options that live in the params struct, so that none of them can be set where there is no struct.
@@ -142,14 +152,16 @@ static int needs_params(int f) {
     return (f >= FACTOR_SCALE && f <= FACTOR_WEIGHTS_LAYOUT);
 }
 
-/* A layout is one of the thing it belongs to: both absent or both present. */
+/* A shape or layout is one of the thing it belongs to: both absent or both present. */
 static int is_layout_of(int f, int owner) {
     return (f == FACTOR_MASK_LAYOUT && owner == FACTOR_MASK) ||
+           (f == FACTOR_BIAS_SHAPE && owner == FACTOR_BIAS) ||
+           (f == FACTOR_BIAS_LAYOUT && (owner == FACTOR_BIAS || owner == FACTOR_BIAS_SHAPE)) ||
            (f == FACTOR_WEIGHTS_LAYOUT && owner == FACTOR_WEIGHTS);
 }
 
 static int is_additive(int mask) {
-    return mask >= MASK_LEVEL_ADDITIVE && mask <= MASK_LEVEL_HUGE;
+    return mask >= MASK_LEVEL_ADDITIVE && mask <= MASK_LEVEL_LOWEST;
 }
 
 /* A mask can only hold NaN if there is one and it is additive. */
@@ -164,6 +176,13 @@ static int poisoned_mask_rule(int f, int level) {
     default:
         return 1;
     }
+}
+
+/* A bias can only hold NaN if there is one. */
+static int poisoned_bias_rule(int f, int level) {
+    const int is_of_bias =
+        f == FACTOR_BIAS || f == FACTOR_BIAS_SHAPE || f == FACTOR_BIAS_LAYOUT;
+    return (!is_of_bias || level != 0) && (f != FACTOR_OPTIONS || level == OPTIONS_PRESENT);
 }
 
 int shared_rule(int factor_a, int level_a, int factor_b, int level_b) {
@@ -182,6 +201,17 @@ int shared_rule(int factor_a, int level_a, int factor_b, int level_b) {
     }
     if (factor_a == FACTOR_POISON && level_a == POISON_MASK) {
         return poisoned_mask_rule(factor_b, level_b);
+    }
+    if (factor_a == FACTOR_POISON && level_a == POISON_BIAS) {
+        return poisoned_bias_rule(factor_b, level_b);
+    }
+    if (factor_a == FACTOR_ALIGN_END && level_a != 0 && factor_b == FACTOR_OFFSET) {
+        return level_b == OFFSET_NONE;
+    }
+    /* A linear weight of the lowest number leaves no finite output. */
+    if (factor_a == FACTOR_NORMALIZER && level_a == ATTN_NORMALIZER_LINEAR &&
+        (factor_b == FACTOR_MASK || factor_b == FACTOR_BIAS)) {
+        return level_b != MASK_LEVEL_LOWEST;
     }
     return 1;
 }

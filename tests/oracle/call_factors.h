@@ -27,7 +27,9 @@ enum shared_factor {
     FACTOR_SCALE,
     FACTOR_CAUSAL,
     FACTOR_OFFSET,
+    FACTOR_ALIGN_END,
     FACTOR_LENGTHS,
+    FACTOR_INDEX_DTYPE, /* of query_offset and key_lengths */
     FACTOR_WINDOW,
     FACTOR_SOFTCAP,
     FACTOR_ALIBI,
@@ -36,6 +38,9 @@ enum shared_factor {
     FACTOR_LSE,
     FACTOR_MASK,
     FACTOR_MASK_LAYOUT,
+    FACTOR_BIAS,
+    FACTOR_BIAS_SHAPE,
+    FACTOR_BIAS_LAYOUT,
     FACTOR_WEIGHTS,
     FACTOR_WEIGHTS_LAYOUT,
     FACTOR_QUERY_LAYOUT,
@@ -99,13 +104,30 @@ enum mask_level {
     MASK_LEVEL_ADDITIVE_FLOAT32,
     MASK_LEVEL_HIDING, /* additive with -inf among its values */
     MASK_LEVEL_HIDING_FLOAT32,
-    MASK_LEVEL_HUGE, /* additive with -1e30 among its values, which hides nothing */
+    MASK_LEVEL_HUGE,   /* additive with -1e30 among its values, which hides nothing */
+    MASK_LEVEL_LOWEST, /* additive with the lowest number among its values, whose sums overflow */
     MASK_LEVEL_INCLUDE,
     MASK_LEVEL_EXCLUDE,
-    NUM_MASK_LEVELS
+    NUM_MASK_LEVELS,
+    NUM_BIAS_LEVELS = MASK_LEVEL_INCLUDE /* a bias is additive */
 };
+/* The axes of scores (batch axes, H, L, S) along which a mask or bias differs. */
+enum scores_shape {
+    SCORES_SHAPE_NONE,
+    SCORES_SHAPE_FULL,
+    SCORES_SHAPE_MATRIX,    /* (L, S) */
+    SCORES_SHAPE_ROW,       /* (1, S) */
+    SCORES_SHAPE_COLUMN,    /* (L, 1) */
+    SCORES_SHAPE_VECTOR,    /* (S) */
+    SCORES_SHAPE_ONE,       /* (1) */
+    SCORES_SHAPE_PER_HEAD,  /* (H, 1, S) */
+    SCORES_SHAPE_PER_BATCH, /* (batch axes, 1, 1, S) */
+    SCORES_SHAPE_BATCH_ROWS, /* (batch axes, 1, L, 1) */
+    NUM_SCORES_SHAPES
+};
+enum weights_level { WEIGHTS_NONE, WEIGHTS_PER_HEAD, WEIGHTS_AVERAGED };
 enum values_level { VALUES_ORDINARY, VALUES_LARGE, VALUES_INTEGERS };
-enum poison_level { POISON_NONE, POISON_QUERY, POISON_KEY, POISON_VALUE, POISON_MASK };
+enum poison_level { POISON_NONE, POISON_QUERY, POISON_KEY, POISON_VALUE, POISON_MASK, POISON_BIAS };
 enum workspace_level { WORKSPACE_NONE, WORKSPACE_EXACT, WORKSPACE_UNALIGNED, WORKSPACE_LARGER };
 enum threads_level { THREADS_ONE, THREADS_TWO, THREADS_THREE, THREADS_OF_CALLER };
 
@@ -128,6 +150,8 @@ int64_t length_of_level(int level, int free_lengths, random_state *random);
 extern const char *const optional_layout_names[];
 extern const char *const mask_names[NUM_MASK_LEVELS];
 extern const char *const lse_names[NUM_LSE_LEVELS];
+extern const char *const scores_shape_names[NUM_SCORES_SHAPES];
+extern const char *const index_dtype_names[2]; /* level 0 is int64, 1 is int32 */
 
 /* Adds the run factors to an empty set. What this build or CPU lacks (a BLAS, an engine, kernels)
  * is no level. */

@@ -38,14 +38,16 @@ static void destroy_kept(void) {
 
 static attn_context *create_context(const factor_set *set, const factor_case *chosen) {
     const int kernels = chosen->level[FACTOR_KERNELS], threads = chosen->level[FACTOR_THREADS];
+    const int is_callers = threads == THREADS_OF_CALLER;
     const int32_t gemms[] = {ATTN_GEMM_AUTO, ATTN_GEMM_NATIVE, ATTN_GEMM_BLAS};
     const attn_context_config params = {
         .struct_size = sizeof params,
-        .num_threads = 1 + threads,
+        .num_threads = is_callers ? 0 : 1 + threads,
+        .parallel_for_width = is_callers ? 4 : 0,
         .engine = chosen->level[FACTOR_ENGINE],
         .gemm = gemms[chosen->level[FACTOR_GEMM]],
         .kernels = kernels == 0 ? NULL : set->factors[FACTOR_KERNELS].level_names[kernels],
-        .parallel_for = threads == THREADS_OF_CALLER ? run_backwards : NULL,
+        .parallel_for = is_callers ? run_backwards : NULL,
     };
     attn_context *context;
     if (attn_context_create(&params, &context) != ATTN_OK) {

@@ -66,7 +66,7 @@ static void build_config(const factor_case *chosen, int free_lengths, random_sta
     /* 0 means float32 too. */
     config->dtype = dtype_of_case(chosen) *
                     (dtype_of_case(chosen) == ATTN_DTYPE_FLOAT64 || random_between(random, 0, 1));
-    config->bias = chosen->level[MHA_BIAS];
+    config->no_bias = chosen->level[MHA_NO_BIAS];
     config->add_bias_kv = chosen->level[MHA_BIAS_KV];
     config->add_zero_attn = chosen->level[MHA_ZERO_ATTN];
     config->batch_first = chosen->level[MHA_FORM] == FORM_BATCH_FIRST;
@@ -97,21 +97,16 @@ static attn_tensor *build_operand(const factor_case *chosen, int layout_factor,
     return tensor;
 }
 
-/* The axes of attn_mask or of attention->mask; returns their number. */
+/* The axes of attention->mask; returns their number. */
 static int32_t mask_axes(int form, const call_sizes *sizes, int64_t *shape) {
     const int64_t n = sizes->batch, h = sizes->layer.num_heads, rows = sizes->rows,
                   keys = sizes->keys;
-    const int64_t forms[][4] = {{0, 0, 0, 0},       {0, 0, rows, keys}, {0, n * h, rows, keys},
-                                {n, h, rows, keys}, {1, h, rows, keys}, {n, 1, rows, keys},
-                                {1, 1, rows, keys}, {n, h, rows, keys}, {0, 0, 1, keys},
-                                {0, 0, 0, keys}};
-    const int32_t form_ranks[] = {0, 2, 3, 4, 4, 4, 4, 4, 2, 1};
-    int32_t rank = form_ranks[form];
-    if (form == MASK_FORM_ATTENTION_FULL && !sizes->is_batched) {
-        rank = 3;
-    }
-    memcpy(shape, forms[form] + 4 - rank, (size_t)rank * sizeof *shape);
-    return rank;
+    const int64_t forms[NUM_MASK_FORMS][4] = {
+        {0, 0, 0, 0},       {0, 0, rows, keys}, {0, n * h, rows, keys}, {n, h, rows, keys},
+        {1, h, rows, keys}, {n, 1, rows, keys}, {1, 1, rows, keys}};
+    const int32_t ranks[NUM_MASK_FORMS] = {0, 2, 3, 4, 4, 4, 4};
+    memcpy(shape, forms[form] + 4 - ranks[form], (size_t)ranks[form] * sizeof *shape);
+    return ranks[form];
 }
 
 static void build_masks(const factor_case *chosen, const call_sizes *sizes, random_state *random,
@@ -121,13 +116,9 @@ static void build_masks(const factor_case *chosen, const call_sizes *sizes, rand
     int64_t shape[ATTN_MAX_RANK];
     if (form != MASK_FORM_NONE) {
         const int32_t rank = mask_axes(form, sizes, shape);
-        int32_t kind;
-        const attn_tensor *mask =
-            build_mask(chosen->level[FACTOR_MASK], dtype, rank, shape,
-                       chosen->level[FACTOR_MASK_LAYOUT], &call->pool, random, &kind);
-        const int is_inner = form >= MASK_FORM_ATTENTION_FULL;
-        *(is_inner ? &call->attention.mask : &call->params.attn_mask) = mask;
-        *(is_inner ? &call->attention.mask_kind : &call->params.attn_mask_kind) = kind;
+        call->attention.mask = build_mask(chosen->level[FACTOR_MASK], dtype, rank, shape,
+                                          chosen->level[FACTOR_MASK_LAYOUT], &call->pool, random,
+                                          &call->attention.mask_kind);
     }
     if (padding != MASK_LEVEL_NONE) {
         const int64_t padding_shape[] = {sizes->batch, sizes->keys};
@@ -138,29 +129,10 @@ static void build_masks(const factor_case *chosen, const call_sizes *sizes, rand
     }
 }
 
-static void build_weights_output(const factor_case *chosen, const option_shape *shape,
-                                 const call_sizes *sizes, mha_call *call) {
-    const int32_t averages[] = {0, ATTN_DEFAULT, ATTN_ON, ATTN_OFF, 0, 0};
-    const int level = chosen->level[FACTOR_WEIGHTS];
-    if (level == WEIGHTS_NONE) {
-        return;
-    }
-    const int is_averaged = level != WEIGHTS_PER_HEAD && level != WEIGHTS_ATTENTION_PER_HEAD;
-    const attn_tensor *weights =
-        build_weights(shape, is_averaged, sizes->keys + sizes->layer.extra_keys,
-                      chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
-    if (level >= WEIGHTS_ATTENTION_PER_HEAD) {
-        call->attention.set |= is_averaged ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
-        call->attention.weights = weights;
-    } else {
-        call->params.average_attn_weights = averages[level];
-        call->params.attn_weights = weights;
-    }
-}
-
 static void build_options(const factor_case *chosen, const call_sizes *sizes, random_state *random,
                           mha_call *call) {
     option_shape shape = {.dtype = dtype_of_case(chosen),
+                          .index_dtype = index_dtype_of_level(chosen->level[FACTOR_INDEX_DTYPE]),
                           .heads = sizes->layer.num_heads,
                           .rows = sizes->rows,
                           .keys = sizes->keys};
@@ -169,12 +141,16 @@ static void build_options(const factor_case *chosen, const call_sizes *sizes, ra
     }
     shape.lead[shape.lead_rank++] = sizes->layer.num_heads;
     build_attention_options(chosen, &shape, &call->pool, random, &call->attention);
-    /* The layer's head counts decide; the flag repeats what they say. */
-    call->attention.set |= random_between(random, 0, 1) ? ATTN_SDPA_ENABLE_GQA : 0;
-    call->params.is_causal = chosen->level[FACTOR_CAUSAL] == CAUSAL_PARAMS;
-    call->attention.is_causal = chosen->level[FACTOR_CAUSAL] == CAUSAL_ATTENTION;
+    /* The layer's head counts decide, whatever enable_gqa says. */
+    call->attention.enable_gqa = (int32_t)random_between(random, 0, 1);
+    call->attention.is_causal = chosen->level[FACTOR_CAUSAL];
     build_masks(chosen, sizes, random, call);
-    build_weights_output(chosen, &shape, sizes, call);
+    if (chosen->level[FACTOR_WEIGHTS] != WEIGHTS_NONE) {
+        call->attention.weights = build_weights(
+            &shape, chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED,
+            sizes->keys + sizes->layer.extra_keys, chosen->level[FACTOR_WEIGHTS_LAYOUT],
+            &call->pool);
+    }
     call->params.attention =
         chosen->level[MHA_ATTENTION] == ATTENTION_ABSENT ? NULL : &call->attention;
 }

@@ -57,13 +57,10 @@ static attn_tensor batch_first_view(const mha_call *call) {
 }
 
 static int compare_outputs(const mha_call *call, call_outcome *outcome) {
-    const attn_mha_params *params = &call->params;
     const attn_sdpa_params *inner = &call->attention;
-    const int is_per_head = params->attn_weights != NULL
-                                ? params->average_attn_weights == ATTN_OFF
-                                : !(inner->set & ATTN_SDPA_AVERAGE_WEIGHTS);
-    const attn_tensor *weights =
-        params->attn_weights != NULL ? params->attn_weights : inner->weights;
+    const attn_tensor *weights = inner->weights;
+    const int has_batch = call->query->rank == 3;
+    const int is_per_head = weights != NULL && weights->rank == 3 + has_batch;
     const attn_tensor output = batch_first_view(call);
     oracle_mha_result expected =
         oracle_mha(&call->config, call->parameters, call->num_parameters, call->query,

@@ -20,7 +20,7 @@ enum mha_factor {
     MHA_QDIM,
     MHA_KDIM,
     MHA_VDIM,
-    MHA_BIAS,
+    MHA_NO_BIAS,
     MHA_BIAS_KV,
     MHA_ZERO_ATTN,
     MHA_MASK_FORM,
@@ -34,26 +34,15 @@ enum mha_factor {
 };
 
 enum form_level { FORM_SEQUENCE_FIRST, FORM_BATCH_FIRST, FORM_UNBATCHED };
-enum causal_level { CAUSAL_OFF, CAUSAL_PARAMS, CAUSAL_ATTENTION };
-enum mha_weights_level {
-    WEIGHTS_NONE,
-    WEIGHTS_DEFAULT, /* averaged */
-    WEIGHTS_AVERAGED,
-    WEIGHTS_PER_HEAD,
-    WEIGHTS_ATTENTION_PER_HEAD, /* through attention->weights */
-    WEIGHTS_ATTENTION_AVERAGED
-};
 enum mask_form_level {
     MASK_FORM_NONE,
-    MASK_FORM_MATRIX,          /* (L, S) */
-    MASK_FORM_STACKED,         /* (N * H, L, S) */
-    MASK_FORM_FULL,            /* (N, H, L, S) */
-    MASK_FORM_HEADS,           /* (1, H, L, S) */
-    MASK_FORM_BATCHES,         /* (N, 1, L, S) */
-    MASK_FORM_ONE,             /* (1, 1, L, S) */
-    MASK_FORM_ATTENTION_FULL,  /* attention->mask (N, H, L, S) */
-    MASK_FORM_ATTENTION_ROW,   /* (1, S) */
-    MASK_FORM_ATTENTION_VECTOR /* (S) */
+    MASK_FORM_MATRIX,  /* (L, S) */
+    MASK_FORM_STACKED, /* (N * H, L, S) */
+    MASK_FORM_FULL,    /* (N, H, L, S) */
+    MASK_FORM_HEADS,   /* (1, H, L, S) */
+    MASK_FORM_BATCHES, /* (N, 1, L, S) */
+    MASK_FORM_ONE,     /* (1, 1, L, S) */
+    NUM_MASK_FORMS
 };
 enum attention_level { ATTENTION_PRESENT, ATTENTION_ABSENT /* params.attention is NULL */ };
 enum storage_level {

@@ -7,47 +7,23 @@
 #include "mha_case.h"
 #include "support/random_tensor.h"
 
-static const char *const causal_names[] = {"off", "params", "attention"};
-static const char *const weights_names[] = {
-    "none", "default", "averaged", "per_head", "attention_per_head", "attention_averaged"};
 static const char *const form_names[] = {"sequence_first", "batch_first", "unbatched"};
 static const char *const batch_names[] = {"1", "2", "3", "0"};
 static const char *const sizes_names[] = {"12/3",       "8/1",        "16/4,kv2", "10/2,kv1,D3",
                                           "6/2,D6,Dv6", "6/3,D4,Dv7", "1/1",      "64/4"};
 static const char *const dim_names[] = {"default", "embed_dim", "other"};
-static const char *const bias_names[] = {"default", "on", "off"};
 static const char *const switch_names[] = {"off", "on"};
-static const char *const mask_form_names[] = {"none",      "L,S",     "NH,L,S",  "N,H,L,S",
-                                              "1,H,L,S",   "N,1,L,S", "1,1,L,S", "inner N,H,L,S",
-                                              "inner 1,S", "inner S"};
+static const char *const mask_form_names[NUM_MASK_FORMS] = {
+    "none", "L,S", "NH,L,S", "N,H,L,S", "1,H,L,S", "N,1,L,S", "1,1,L,S"};
 static const char *const attention_names[] = {"present", "absent"};
 static const char *const storage_names[] = {
     "copied",           "copied_strided", "copied_converted", "bound",
     "bound_transposed", "bound_reversed", "bound_unaligned",  "mixed"};
 static const char *const names_names[] = {"state_dict", "separate_weights", "separate"};
 
-/* Whether a level needs attn_mha_params.attention. */
-static int needs_attention(int f, int level) {
-    switch (f) {
-    case FACTOR_SCALE:
-    case FACTOR_OFFSET:
-    case FACTOR_LENGTHS:
-    case FACTOR_WINDOW:
-    case FACTOR_SOFTCAP:
-    case FACTOR_ALIBI:
-    case FACTOR_SINKS:
-    case FACTOR_NORMALIZER:
-    case FACTOR_LSE:
-        return level != 0;
-    case FACTOR_CAUSAL:
-        return level == CAUSAL_ATTENTION;
-    case FACTOR_WEIGHTS:
-        return level >= WEIGHTS_ATTENTION_PER_HEAD;
-    case MHA_MASK_FORM:
-        return level >= MASK_FORM_ATTENTION_FULL;
-    default:
-        return 0;
-    }
+/* Whether a level other than 0 needs attn_mha_params.attention. */
+static int needs_attention(int f) {
+    return (f >= FACTOR_SCALE && f <= FACTOR_WEIGHTS_LAYOUT) || f == MHA_MASK_FORM;
 }
 
 /* Whether a level other than 0 needs attn_mha_params. */
@@ -60,7 +36,7 @@ static int mha_rule(int factor_a, int level_a, int factor_b, int level_b) {
         return level_b == 0;
     }
     if (factor_a == MHA_ATTENTION && level_a == ATTENTION_ABSENT) {
-        return !needs_attention(factor_b, level_b);
+        return !needs_attention(factor_b) || level_b == 0;
     }
     if (factor_a == FACTOR_OPTIONS && level_a == OPTIONS_ABSENT && needs_params(factor_b)) {
         return level_b == 0;
@@ -74,8 +50,15 @@ static int mha_rule(int factor_a, int level_a, int factor_b, int level_b) {
     if (factor_a == FACTOR_POISON && level_a == POISON_MASK && factor_b == MHA_MASK_FORM) {
         return level_b != MASK_FORM_NONE;
     }
-    if (factor_a == MHA_NAMES && level_a == NAMES_SEPARATE && factor_b == MHA_BIAS) {
-        return level_b != 2;
+    if (factor_a == FACTOR_POISON && level_a >= POISON_MASK && factor_b == MHA_ATTENTION) {
+        return level_b == ATTENTION_PRESENT;
+    }
+    if (factor_a == FACTOR_NORMALIZER && level_a == ATTN_NORMALIZER_LINEAR &&
+        factor_b == MHA_PADDING) {
+        return level_b != MASK_LEVEL_LOWEST;
+    }
+    if (factor_a == MHA_NAMES && level_a == NAMES_SEPARATE && factor_b == MHA_NO_BIAS) {
+        return level_b == 0;
     }
     return shared_rule(factor_a, level_a, factor_b, level_b);
 }
@@ -83,18 +66,16 @@ static int mha_rule(int factor_a, int level_a, int factor_b, int level_b) {
 factor_set mha_factor_set(void) {
     factor_set set = {.is_allowed = mha_rule, .can_compute = can_see_keys};
     add_shared_factors(&set);
-    set.factors[FACTOR_CAUSAL] = (factor){"causal", 3, causal_names, 0};
-    set.factors[FACTOR_WEIGHTS] = (factor){"weights", 6, weights_names, 0};
     add_factor(&set, MHA_FORM, "form", 3, form_names, 0);
     add_factor(&set, MHA_BATCH, "N", 4, batch_names, 1u << 3);
     add_factor(&set, MHA_SIZES, "sizes", 8, sizes_names, 0);
     add_factor(&set, MHA_QDIM, "qdim", 3, dim_names, 0);
     add_factor(&set, MHA_KDIM, "kdim", 3, dim_names, 0);
     add_factor(&set, MHA_VDIM, "vdim", 3, dim_names, 0);
-    add_factor(&set, MHA_BIAS, "bias", 3, bias_names, 0);
+    add_factor(&set, MHA_NO_BIAS, "no_bias", 2, switch_names, 0);
     add_factor(&set, MHA_BIAS_KV, "bias_kv", 2, switch_names, 0);
     add_factor(&set, MHA_ZERO_ATTN, "zero_attn", 2, switch_names, 0);
-    add_factor(&set, MHA_MASK_FORM, "mask_form", 10, mask_form_names, 0);
+    add_factor(&set, MHA_MASK_FORM, "mask_form", NUM_MASK_FORMS, mask_form_names, 0);
     add_factor(&set, MHA_PADDING, "padding", NUM_MASK_LEVELS, mask_names, 0);
     add_factor(&set, MHA_PADDING_LAYOUT, "padding_layout", 1 + LAYOUT_NUM_INPUT,
                optional_layout_names, 0);

@@ -61,7 +61,7 @@ void sdpa_setup_create(sdpa_setup *setup, const sdpa_sizes *sizes, uint64_t seed
         pool_output(&setup->pool, sizes->dtype, 3, (const int64_t[]){n, h, l}, LAYOUT_CONTIGUOUS);
     setup->weights = pool_output(&setup->pool, sizes->dtype, 4, (const int64_t[]){n, h, l, s},
                                  LAYOUT_CONTIGUOUS);
-    setup->params.set = sizes->kv_heads != sizes->heads ? ATTN_SDPA_ENABLE_GQA : 0;
+    setup->params.enable_gqa = sizes->kv_heads != sizes->heads;
     setup->params.lse = setup->lse;
     setup->params.weights = setup->weights;
 }
@@ -142,7 +142,8 @@ static void add_parameters(mha_setup *setup) {
         assert_ok(attn_mha_parameter_describe(setup->layer, i, &parameter->name, &shape));
         parameter->values =
             *random_input(&setup->pool, shape.dtype, shape.rank, shape.shape, &setup->random);
-        assert_ok(attn_mha_load_parameter(NULL, setup->layer, parameter->name, &parameter->values, NULL));
+        assert_ok(attn_mha_load_parameter(NULL, setup->layer, parameter->name, &parameter->values,
+                                          NULL));
     }
 }
 
@@ -165,6 +166,7 @@ void mha_setup_create(mha_setup *setup, const attn_mha_config *config, int64_t b
                       int64_t keys, uint64_t seed) {
     *setup = (mha_setup){.random = random_seeded(seed),
                          .config = *config,
+                         .attention = {.struct_size = sizeof setup->attention},
                          .params = {.struct_size = sizeof setup->params}};
     const oracle_mha_sizes s = oracle_mha_resolve(config);
     int64_t shape[3];
@@ -182,8 +184,8 @@ void mha_setup_create(mha_setup *setup, const attn_mha_config *config, int64_t b
     const int skipped = batch == 0;
     setup->weights =
         pool_output(&setup->pool, s.dtype, 4 - skipped, weights_shape + skipped, LAYOUT_CONTIGUOUS);
-    setup->params.attn_weights = setup->weights;
-    setup->params.average_attn_weights = ATTN_OFF;
+    setup->attention.weights = setup->weights;
+    setup->params.attention = &setup->attention;
 }
 
 void mha_setup_destroy(mha_setup *setup) {

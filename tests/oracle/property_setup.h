@@ -73,7 +73,8 @@ typedef struct mha_setup {
     oracle_parameter parameters[8];
     int num_parameters;
     attn_tensor *query, *key, *value, *output, *weights;
-    attn_mha_params params; /* with per-head weights */
+    attn_sdpa_params attention; /* with per-head weights */
+    attn_mha_params params;     /* with that attention */
 } mha_setup;
 
 /* batch 0: unbatched. `setup` must stay where it is. */

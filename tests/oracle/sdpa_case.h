@@ -19,22 +19,9 @@ enum sdpa_factor {
     SDPA_HEADS,
     SDPA_FEATURES,       /* E */
     SDPA_VALUE_FEATURES, /* Ev */
-    SDPA_MASK_SHAPE,
+    SDPA_MASK_SHAPE, /* enum scores_shape */
     SDPA_HIDDEN,
     NUM_SDPA_FACTORS
-};
-
-enum sdpa_mask_shape {
-    MASK_SHAPE_NONE,
-    MASK_SHAPE_FULL, /* every axis of the scores */
-    MASK_SHAPE_MATRIX,
-    MASK_SHAPE_ROW,       /* (1, S) */
-    MASK_SHAPE_COLUMN,    /* (L, 1) */
-    MASK_SHAPE_VECTOR,    /* (S) */
-    MASK_SHAPE_ONE,       /* (1) */
-    MASK_SHAPE_PER_HEAD,  /* (H, 1, S) */
-    MASK_SHAPE_PER_BATCH, /* (batch axes, 1, 1, S) */
-    MASK_SHAPE_BATCH_ROWS /* (batch axes, 1, L, 1) */
 };
 
 /* One call with its tensors; sdpa_case_build makes it, sdpa_call_destroy frees it. */

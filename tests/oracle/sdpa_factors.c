@@ -47,9 +47,6 @@ static const char *const value_features_names[] = {"1", "5", "16", "37", "64", "
 static const int64_t value_features[] = {1, 5, 16, 37, 64, 0};
 enum { FEATURES_ZERO = 5 };
 
-static const char *const mask_shape_names[] = {"none", "full", "L,S",   "1,S",     "L,1",
-                                               "S",    "1",    "H,1,S", "B,1,1,S", "B,1,L,1"};
-
 /* The axes the output has in all: what must fit the ranks. */
 static int32_t largest_rank(int level) {
     const int32_t *r = ranks[level];
@@ -68,8 +65,8 @@ static int rank_rule(int level, int other, int other_level) {
         return (level != RANKS_TWO || other_level == 0) &&
                (level != RANKS_QUERY_TWO || heads[other_level].query == 1);
     case SDPA_MASK_SHAPE:
-        return (level != RANKS_TWO || other_level < MASK_SHAPE_PER_HEAD) &&
-               (has_batches || other_level < MASK_SHAPE_PER_BATCH);
+        return (level != RANKS_TWO || other_level < SCORES_SHAPE_PER_HEAD) &&
+               (has_batches || other_level < SCORES_SHAPE_PER_BATCH);
     default:
         return 1;
     }
@@ -81,16 +78,16 @@ static int sdpa_rule(int factor_a, int level_a, int factor_b, int level_b) {
     }
     if (factor_b == SDPA_MASK_SHAPE &&
         (factor_a == FACTOR_MASK || factor_a == FACTOR_MASK_LAYOUT)) {
-        return (level_a == 0) == (level_b == MASK_SHAPE_NONE);
+        return (level_a == 0) == (level_b == SCORES_SHAPE_NONE);
     }
     if (factor_a == FACTOR_OPTIONS && level_a == OPTIONS_ABSENT && factor_b == SDPA_HEADS) {
         return !heads[level_b].is_grouped;
     }
     if (factor_a == FACTOR_OPTIONS && level_a == OPTIONS_ABSENT && factor_b == SDPA_MASK_SHAPE) {
-        return level_b == MASK_SHAPE_NONE;
+        return level_b == SCORES_SHAPE_NONE;
     }
     if (factor_a == FACTOR_POISON && level_a == POISON_MASK && factor_b == SDPA_MASK_SHAPE) {
-        return level_b != MASK_SHAPE_NONE;
+        return level_b != SCORES_SHAPE_NONE;
     }
     return shared_rule(factor_a, level_a, factor_b, level_b);
 }
@@ -104,7 +101,8 @@ factor_set sdpa_factor_set(void) {
     add_factor(&set, SDPA_HEADS, "heads", NUM_HEADS_LEVELS, heads_names, 1u << HEADS_NONE);
     add_factor(&set, SDPA_FEATURES, "E", 6, features_names, 0);
     add_factor(&set, SDPA_VALUE_FEATURES, "Ev", 6, value_features_names, 1u << FEATURES_ZERO);
-    add_factor(&set, SDPA_MASK_SHAPE, "mask_shape", 10, mask_shape_names, 0);
+    add_factor(&set, SDPA_MASK_SHAPE, "mask_shape", NUM_SCORES_SHAPES, scores_shape_names,
+               0);
     add_factor(&set, SDPA_HIDDEN, "hidden_rows", NUM_HIDDEN_LEVELS, hidden_names, 0);
     return set;
 }
@@ -156,40 +154,12 @@ static attn_tensor *build_operand(const factor_case *chosen, enum operand operan
     return tensor;
 }
 
-/* The axes of a mask for scores of this shape; returns their number. */
-static int32_t mask_axes(enum sdpa_mask_shape level, const oracle_sdpa_shape *out, int64_t keys,
-                         int64_t *shape) {
-    const int has_heads = level == MASK_SHAPE_FULL || level == MASK_SHAPE_PER_HEAD;
-    const int has_batches = level == MASK_SHAPE_FULL || level >= MASK_SHAPE_PER_BATCH;
-    const int has_rows = level == MASK_SHAPE_FULL || level == MASK_SHAPE_MATRIX ||
-                         level == MASK_SHAPE_COLUMN || level == MASK_SHAPE_BATCH_ROWS;
-    const int has_keys =
-        level != MASK_SHAPE_ONE && level != MASK_SHAPE_COLUMN && level != MASK_SHAPE_BATCH_ROWS;
-    int64_t all[ATTN_MAX_RANK];
-    for (int32_t axis = 0; axis < out->rank - 2; ++axis) {
-        const int is_head_axis = axis == out->rank - 3;
-        all[axis] = (is_head_axis ? has_heads : has_batches) ? out->shape[axis] : 1;
-    }
-    all[out->rank - 2] = has_rows ? out->shape[out->rank - 2] : 1;
-    all[out->rank - 1] = has_keys ? keys : 1;
-
-    int32_t rank = 2;
-    if (level == MASK_SHAPE_VECTOR || level == MASK_SHAPE_ONE) {
-        rank = 1;
-    } else if (level == MASK_SHAPE_PER_HEAD) {
-        rank = 3;
-    } else if (has_batches) {
-        rank = out->rank;
-    }
-    memcpy(shape, all + out->rank - rank, (size_t)rank * sizeof *shape);
-    return rank;
-}
-
 static void build_options(const factor_case *chosen, random_state *random, sdpa_call *call) {
     const oracle_sdpa_shape out =
         oracle_sdpa_output_shape(call->query, call->key, call->value, &call->params);
     const int64_t keys = call->key->shape[call->key->rank - 2];
     option_shape shape = {.dtype = call->query->dtype,
+                          .index_dtype = index_dtype_of_level(chosen->level[FACTOR_INDEX_DTYPE]),
                           .lead_rank = out.rank - 2,
                           .rows = out.shape[out.rank - 2],
                           .keys = keys};
@@ -199,14 +169,13 @@ static void build_options(const factor_case *chosen, random_state *random, sdpa_
     call->params.is_causal = chosen->level[FACTOR_CAUSAL];
     if (chosen->level[FACTOR_MASK] != MASK_LEVEL_NONE) {
         int64_t axes[ATTN_MAX_RANK];
-        const int32_t rank = mask_axes(chosen->level[SDPA_MASK_SHAPE], &out, keys, axes);
+        const int32_t rank = scores_axes(chosen->level[SDPA_MASK_SHAPE], &shape, axes);
         call->params.mask = build_mask(chosen->level[FACTOR_MASK], shape.dtype, rank, axes,
                                        chosen->level[FACTOR_MASK_LAYOUT], &call->pool, random,
                                        &call->params.mask_kind);
     }
-    if (chosen->level[FACTOR_WEIGHTS] != 0) {
-        const int is_averaged = chosen->level[FACTOR_WEIGHTS] == 2;
-        call->params.set |= is_averaged ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
+    if (chosen->level[FACTOR_WEIGHTS] != WEIGHTS_NONE) {
+        const int is_averaged = chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED;
         call->params.weights = build_weights(&shape, is_averaged, keys,
                                              chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     }
@@ -281,7 +250,7 @@ void sdpa_case_build(const factor_case *chosen, uint64_t seed, int free_lengths,
     call->value =
         build_operand(chosen, OPERAND_VALUE, (operand_sizes){h->value, s.keys, s.value_features},
                       &random, &call->pool);
-    call->params.set = h->is_grouped ? ATTN_SDPA_ENABLE_GQA : 0;
+    call->params.enable_gqa = h->is_grouped;
     build_options(chosen, &random, call);
     call->params.report = &call->report;
     call->given_params = chosen->level[FACTOR_OPTIONS] == OPTIONS_ABSENT ? NULL : &call->params;

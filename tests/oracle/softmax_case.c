@@ -82,6 +82,7 @@ factor_set softmax_factor_set(void) {
     add_factor(&set, SOFTMAX_MASK_LAYOUT, "mask_layout", 1 + LAYOUT_NUM_INPUT,
                optional_layout_names, 0);
     add_factor(&set, SOFTMAX_LENGTHS, "lengths", 6, lengths_names, 1u << SOFTMAX_LENGTHS_ZERO);
+    add_factor(&set, SOFTMAX_INDEX_DTYPE, "index_dtype", 2, index_dtype_names, 0);
     add_factor(&set, SOFTMAX_LSE, "lse", NUM_LSE_LEVELS, lse_names, 0);
     add_factor(&set, SOFTMAX_VALUES, "values", 3, values_names, 0);
     add_factor(&set, SOFTMAX_SPECIAL, "special", 5, special_names, 0);
@@ -134,7 +135,7 @@ static void fill_input(const factor_case *chosen, const attn_tensor *input, rand
     }
 }
 
-static const attn_tensor *build_row_lengths(int level, const attn_tensor *input,
+static const attn_tensor *build_row_lengths(int level, int32_t dtype, const attn_tensor *input,
                                             random_state *random, tensor_pool *pool) {
     const int32_t rank = input->rank - 1;
     const int64_t width = input->shape[rank];
@@ -150,7 +151,7 @@ static const attn_tensor *build_row_lengths(int level, const attn_tensor *input,
     const enum tensor_layout layout =
         level == SOFTMAX_LENGTHS_REVERSED ? LAYOUT_REVERSED : LAYOUT_UNALIGNED;
     const attn_tensor *lengths =
-        pool_input(pool, ATTN_DTYPE_INT64, is_per_row ? rank : 0, shape, layout);
+        pool_input(pool, dtype, is_per_row ? rank : 0, shape, layout);
     random_fill_integers(lengths, random, level == SOFTMAX_LENGTHS_ALL ? width : 0,
                          level == SOFTMAX_LENGTHS_ZERO ? 0 : width);
     return lengths;
@@ -198,7 +199,8 @@ static void build_call(const factor_case *chosen, uint64_t seed, int free_length
     }
     fill_input(chosen, call->input, &random);
     call->params.lengths =
-        build_row_lengths(chosen->level[SOFTMAX_LENGTHS], call->input, &random, &call->pool);
+        build_row_lengths(chosen->level[SOFTMAX_LENGTHS],
+                          index_dtype_of_level(chosen->level[SOFTMAX_INDEX_DTYPE]), call->input, &random, &call->pool);
     if (chosen->level[SOFTMAX_MASK] != MASK_LEVEL_NONE) {
         build_softmax_mask(chosen, call->input, &random, call);
     }

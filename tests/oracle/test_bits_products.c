@@ -78,7 +78,8 @@ static void create_contexts(attn_context **contexts, int32_t engine, const char 
     for (int c = 0; c < NUM_CONTEXTS; ++c) {
         const int is_callers = c == NUM_CONTEXTS - 1;
         const attn_context_config params = {.struct_size = sizeof params,
-                                            .num_threads = threads[c],
+                                            .num_threads = is_callers ? 0 : threads[c],
+                                            .parallel_for_width = is_callers ? threads[c] : 0,
                                             .engine = engine,
                                             .gemm = ATTN_GEMM_NATIVE,
                                             .kernels = kernels,
@@ -134,7 +135,6 @@ static void set_weights(sdpa_setup *setup, enum weights weights) {
     if (weights == NO_WEIGHTS) {
         setup->params.weights = NULL;
     } else if (weights == AVERAGED) {
-        setup->params.set |= ATTN_SDPA_AVERAGE_WEIGHTS;
         setup->weights =
             pool_output(&setup->pool, ATTN_DTYPE_FLOAT32, 3,
                         (const int64_t[]){s->batch, s->rows, s->keys}, LAYOUT_CONTIGUOUS);

@@ -122,7 +122,6 @@ static void averaged_weights_bits_do_not_depend_on_threads(void **state) {
             pool_output(&setup.pool, s->dtype, 3, (const int64_t[]){s->batch, s->rows, s->keys},
                         LAYOUT_CONTIGUOUS);
         setup.params.weights = setup.weights;
-        setup.params.set |= ATTN_SDPA_AVERAGE_WEIGHTS;
         sdpa_setup_run(contexts[0], &setup);
         const kept_outputs kept = keep_outputs(&setup);
         for (int k = 1; k < NUM_CONTEXTS; ++k) {
@@ -219,7 +218,7 @@ static void projected_bits_do_not_depend_on_other_rows(void **state) {
     attn_context *context = native_context(1);
     mha_setup setup;
     mha_setup_create(&setup, &wide_configs[0], 1, 1, 7, 169);
-    setup.params.attn_weights = NULL;
+    setup.attention.weights = NULL;
     mha_setup_run(context, &setup);
     const attn_tensor *output = copied(&setup.pool, setup.output);
     const int64_t shape[] = {40, 1, wide_configs[0].embed_dim};

@@ -112,7 +112,9 @@ static void mha_batches_do_not_affect_one_another(void **state) {
         assert_ok(attn_tensor_slice(all.weights, 0, n, 1, 1, &weights));
         attn_mha_params params = all.params;
         params.key_padding_mask = &one_padding;
-        params.attn_weights = &weights;
+        attn_sdpa_params attention = all.attention;
+        attention.weights = &weights;
+        params.attention = &attention;
         assert_ok(
             attn_mha_forward(NULL, all.layer, &query, &key, &value, &params, &output, NULL, 0));
     }
@@ -121,7 +123,7 @@ static void mha_batches_do_not_affect_one_another(void **state) {
     mha_setup_destroy(&all);
 }
 
-/* key_padding_mask, an attn_mask that repeats it for every row, and lengths: three ways to shorten
+/* key_padding_mask, a mask that repeats it for every row, and lengths: three ways to shorten
  * a batch. */
 static void mha_padding_equals_a_mask_and_lengths(void **state) {
     (void)state;
@@ -150,15 +152,14 @@ static void mha_padding_equals_a_mask_and_lengths(void **state) {
                         .strides = {KEYS, 0, 0, 1}};
     setup.params.key_padding_mask = NULL;
     setup.params.key_padding_mask_kind = ATTN_MASK_NONE;
-    setup.params.attn_mask = &rows;
-    setup.params.attn_mask_kind = ATTN_MASK_BOOL_EXCLUDE;
+    setup.attention.mask = &rows;
+    setup.attention.mask_kind = ATTN_MASK_BOOL_EXCLUDE;
     mha_setup_run(NULL, &setup);
     assert_mha_equals(&setup, &expected);
 
-    const attn_sdpa_params attention = {.struct_size = sizeof attention, .key_lengths = lengths};
-    setup.params.attn_mask = NULL;
-    setup.params.attn_mask_kind = ATTN_MASK_NONE;
-    setup.params.attention = &attention;
+    setup.attention.mask = NULL;
+    setup.attention.mask_kind = ATTN_MASK_NONE;
+    setup.attention.key_lengths = lengths;
     mha_setup_run(NULL, &setup);
     assert_mha_equals(&setup, &expected);
     oracle_mha_result_destroy(&expected);
@@ -183,12 +184,12 @@ static void mha_mask_shapes_and_causal_that_say_the_same_agree(void **state) {
         mask->data, ATTN_DTYPE_BOOL, 3, {2 * heads, ROWS, KEYS}, {0, KEYS, 1}};
     const attn_tensor four = {mask->data, ATTN_DTYPE_BOOL, 4, {1, 1, ROWS, KEYS}, {0, 0, KEYS, 1}};
     const attn_tensor *const masks[] = {mask, &stacked, &four, NULL};
-    setup.params.is_causal = 1;
+    setup.attention.is_causal = 1;
     oracle_mha_result expected = mha_setup_expect(&setup);
     for (int m = 0; m < 4; ++m) {
-        setup.params.attn_mask = masks[m];
-        setup.params.attn_mask_kind = masks[m] != NULL ? ATTN_MASK_BOOL_EXCLUDE : ATTN_MASK_NONE;
-        setup.params.is_causal = masks[m] == NULL;
+        setup.attention.mask = masks[m];
+        setup.attention.mask_kind = masks[m] != NULL ? ATTN_MASK_BOOL_EXCLUDE : ATTN_MASK_NONE;
+        setup.attention.is_causal = masks[m] == NULL;
         mha_setup_run(NULL, &setup);
         assert_mha_equals(&setup, &expected);
     }
@@ -227,18 +228,14 @@ static void mha_row_without_keys_is_the_output_bias(void **state) {
 /* Averaged weights are the mean of the per-head ones, also with a batch axis and extra columns. */
 static void mha_averaged_weights_are_the_mean_over_heads(void **state) {
     (void)state;
-    const int32_t averages[] = {ATTN_DEFAULT, ATTN_ON};
     mha_setup setup;
     mha_setup_create(&setup, &rich_config, 2, ROWS, KEYS, 89);
     oracle_mha_result expected = mha_setup_expect(&setup);
     attn_tensor *mean = pool_output(&setup.pool, ATTN_DTYPE_FLOAT64, 3,
                                     (const int64_t[]){2, ROWS, KEYS + 2}, LAYOUT_CONTIGUOUS);
-    setup.params.attn_weights = mean;
-    for (int a = 0; a < 2; ++a) {
-        setup.params.average_attn_weights = averages[a];
-        mha_setup_run(NULL, &setup);
-        assert_close("mean", mean, &expected.inner.average_weights);
-    }
+    setup.attention.weights = mean;
+    mha_setup_run(NULL, &setup);
+    assert_close("mean", mean, &expected.inner.average_weights);
     oracle_mha_result_destroy(&expected);
     mha_setup_destroy(&setup);
 }

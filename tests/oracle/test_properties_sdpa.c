@@ -206,7 +206,6 @@ static void sdpa_averaged_weights_are_the_mean_over_heads(void **state) {
         attn_tensor *mean =
             pool_output(&setup.pool, s->dtype, 3, (const int64_t[]){s->batch, s->rows, s->keys},
                         LAYOUT_CONTIGUOUS);
-        setup.params.set |= ATTN_SDPA_AVERAGE_WEIGHTS;
         setup.params.weights = mean;
         sdpa_setup_run(NULL, &setup);
 

@@ -30,7 +30,7 @@ static attn_tensor matrix_of(float *data, int64_t rows) {
 
 static attn_status attend(const attn_tensor *query, const attn_tensor *key,
                           const attn_tensor *value, const attn_tensor *output) {
-    const attn_sdpa_params params = {.struct_size = sizeof params, .set = ATTN_SDPA_ENABLE_GQA};
+    const attn_sdpa_params params = {.struct_size = sizeof params, .enable_gqa = 1};
     return attn_sdpa(NULL, query, key, value, &params, output, NULL, 0);
 }
 

@@ -326,9 +326,7 @@ static void attend_in_all_ways(int32_t dtype, const head_layout *layout, const e
                               .heads = layout->key_heads,
                               .positions = size->src,
                               .features = size->features}};
-        if (layout->query_heads != layout->key_heads) {
-            made.params.set = ATTN_SDPA_ENABLE_GQA;
-        }
+        made.params.enable_gqa = layout->query_heads != layout->key_heads;
         ways[way](&made, size);
         attend_by_every_engine(&made);
     }

@@ -52,7 +52,7 @@ static void make_call(call *made, const sizes *s, enum tensor_layout layout, enu
     random_state random = random_seeded(5);
     tensor_pool *pool = &made->pool;
     *made = (call){.params = {.struct_size = sizeof made->params,
-                              .set = s->heads == s->kv_heads ? 0 : ATTN_SDPA_ENABLE_GQA}};
+                              .enable_gqa = s->heads != s->kv_heads}};
     const int64_t query[] = {s->heads, s->rows, s->features};
     const int64_t key[] = {s->kv_heads, s->keys, s->features};
     const int64_t value[] = {s->kv_heads, s->keys, s->value_features};
@@ -70,7 +70,6 @@ static void make_call(call *made, const sizes *s, enum tensor_layout layout, enu
     made->params.mask = mask;
     made->params.mask_kind = ATTN_MASK_ADDITIVE;
     if (weights == WEIGHTS_AVERAGED) {
-        made->params.set |= ATTN_SDPA_AVERAGE_WEIGHTS;
         made->params.weights = pool_output(pool, ATTN_DTYPE_FLOAT32, 2, matrix + 1, layout);
     } else if (weights == WEIGHTS_PER_HEAD) {
         made->params.weights = pool_output(pool, ATTN_DTYPE_FLOAT32, 3, matrix, layout);

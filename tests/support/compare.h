@@ -13,8 +13,10 @@
  *   softcap        c tanh(s / c) never magnifies an error. Its own: u |s| for the quotient, since
  *                  the slope is at most 1, and 8 u |result| for tanh (four units in the last
  *                  place, each up to 2 u) and the product.
- *   ALiBi, masks   at most three additions and a product:
- *                  3 u (|score| + |slope (p - j)| + |masks|).
+ *   ALiBi, bias,   at most three additions and a product, one more with a bias:
+ *   masks          3 u (|score| + |slope (p - j)| + |masks|), with a bias
+ *                  4 u (|score| + |slope (p - j)| + |bias| + |masks|). A sum of finite numbers
+ *                  that exceeds the largest one is that.
  *   softmax        The difference to the row's maximum m is rounded: u |score - m|. Let d_j be
  *                  the error of score j so far. Then weight j lies between
  *                  exp(s_j - d_j) / sum_k exp(s_k + d_k) and exp(s_j + d_j) / sum_k exp(s_k - d_k),
@@ -26,7 +28,7 @@
  *                  logarithm and the last addition.
  *   sigmoid        Its relative slope is at most 1, so the weight grows at most by the factor
  *                  exp(d_j), and never above 1; 8 u relative.
- *   none           the weight is the score; u |score| more for storing it.
+ *   linear         the weight is the score; u |score| more for storing it.
  *   weights * v    sum of (|w| + ew)(|v| + ev) - |w||v|, and (T + 4) u sum (|w| + ew)(|v| + ev)
  *                  for the product.
  *   mean of heads  mean of the errors and (H + 2) u mean (|w| + ew).
@@ -58,6 +60,7 @@
 typedef struct bound_rounding {
     double unit;     /* roundoff of the tested type and of the oracle together */
     double smallest; /* smallest normal number of the tested type */
+    double largest;  /* largest number of the tested type */
 } bound_rounding;
 
 /* For a float32 or float64 result. */
@@ -70,7 +73,10 @@ double bound_product(double x, double x_error, double y, double y_error);
 double bound_dot(bound_rounding rounding, int64_t terms, double magnitude);
 
 double bound_softcap(bound_rounding rounding, double score_error, double score, double capped);
-double bound_added(bound_rounding rounding, double magnitude);
+double bound_added(bound_rounding rounding, int additions, double magnitude);
+
+/* x + y; where both are finite and their sum exceeds `largest`, that with its sign. */
+double finite_sum(double x, double y, double largest);
 double bound_sigmoid(bound_rounding rounding, double weight, double score_error);
 
 /*

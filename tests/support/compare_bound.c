@@ -10,9 +10,9 @@
 bound_rounding bound_rounding_of(int32_t dtype) {
     const double oracle_unit = 0x1p-53;
     if (dtype == ATTN_DTYPE_FLOAT32) {
-        return (bound_rounding){0x1p-24 + oracle_unit, FLT_MIN};
+        return (bound_rounding){0x1p-24 + oracle_unit, FLT_MIN, (double)FLT_MAX};
     }
-    return (bound_rounding){0x1p-53 + oracle_unit, DBL_MIN};
+    return (bound_rounding){0x1p-53 + oracle_unit, DBL_MIN, DBL_MAX};
 }
 
 double bound_product(double x, double x_error, double y, double y_error) {
@@ -27,8 +27,13 @@ double bound_softcap(bound_rounding rounding, double score_error, double score, 
     return score_error + rounding.unit * (fabs(score) + 8 * fabs(capped)) + rounding.smallest;
 }
 
-double bound_added(bound_rounding rounding, double magnitude) {
-    return 3 * rounding.unit * magnitude;
+double bound_added(bound_rounding rounding, int additions, double magnitude) {
+    return additions * rounding.unit * magnitude;
+}
+
+double finite_sum(double x, double y, double largest) {
+    const double sum = x + y;
+    return isfinite(x) && isfinite(y) ? fmax(-largest, fmin(sum, largest)) : sum;
 }
 
 /* exp(log_weight + error) - exp(log_weight), without cancellation where the error is small and

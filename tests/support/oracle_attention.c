@@ -40,10 +40,17 @@ void oracle_problem_set_options(oracle_problem *problem, const attn_sdpa_params 
     }
     problem->softcap = params->softcap;
     problem->is_causal = params->is_causal;
+    problem->has_bias = params->bias != NULL;
     problem->normalizer = params->normalizer;
     problem->alibi_slopes =
         params->alibi_slopes != NULL ? oracle_expand(params->alibi_slopes, 1, per_head) : NULL;
     problem->sinks = params->sinks != NULL ? oracle_expand(params->sinks, 1, per_head) : NULL;
+}
+
+void oracle_problem_align_end(oracle_problem *problem) {
+    for (int64_t b = 0; b < problem->batches; ++b) {
+        problem->query_offset[b] = problem->key_lengths[b] - problem->rows;
+    }
 }
 
 void oracle_problem_destroy(oracle_problem *problem) {
@@ -176,9 +183,10 @@ static bounded final_score(const oracle_problem *p, int64_t b, int64_t h, int64_
     const double bias = p->alibi_slopes != NULL ? p->alibi_slopes[h] * distance : 0;
     const double added = fabs(bias) + p->mask.magnitude[position];
     if (added > 0) {
-        score.error += bound_added(p->rounding, fabs(score.value) + score.error + added);
+        score.error +=
+            bound_added(p->rounding, 3 + p->has_bias, fabs(score.value) + score.error + added);
     }
-    score.value = score.value - bias + p->mask.bias[position];
+    score.value = finite_sum(score.value - bias, p->mask.bias[position], p->rounding.largest);
     return score;
 }
 

@@ -21,7 +21,7 @@ typedef struct oracle_problem {
     oracle_array query;        /* (B, H, L, E) */
     oracle_array key;          /* (B, H, T, E) */
     oracle_array value;        /* (B, H, T, Ev) */
-    oracle_mask mask;          /* (B, H, L, S) */
+    oracle_mask mask;          /* (B, H, L, S): masks and bias */
     unsigned char *is_padding; /* (B, S): hidden from every row whatever the key holds */
     double scale, softcap;
     double *alibi_slopes;              /* (H) or NULL */
@@ -29,7 +29,7 @@ typedef struct oracle_problem {
     int64_t *query_offset;             /* (B) */
     int64_t *key_lengths;              /* (B) */
     int64_t window_left, window_right; /* -1: unlimited */
-    int is_causal;
+    int is_causal, has_bias;
     int32_t normalizer;
 } oracle_problem;
 
@@ -50,6 +50,9 @@ void oracle_problem_allocate(oracle_problem *problem);
  * slopes and sinks per head) from params, which may be NULL; E is features.
  */
 void oracle_problem_set_options(oracle_problem *problem, const attn_sdpa_params *params);
+
+/* Places the last row at the last key: query_offset becomes key_lengths - L. */
+void oracle_problem_align_end(oracle_problem *problem);
 void oracle_problem_destroy(oracle_problem *problem);
 
 /* (B, S), freed by the caller: 1 where padding, lengths, causality and window leave no row that sees

@@ -22,7 +22,7 @@ oracle_mha_sizes oracle_mha_resolve(const attn_mha_config *config) {
     s.value_rows = s.num_kv_heads * s.value_head_dim;
     s.extra_keys = config->add_bias_kv + config->add_zero_attn;
     s.dtype = config->dtype != 0 ? config->dtype : ATTN_DTYPE_FLOAT32;
-    s.has_bias = config->bias != ATTN_OFF;
+    s.has_bias = !config->no_bias;
     s.is_packed = s.qdim == s.embed_dim && s.kdim == s.embed_dim && s.vdim == s.embed_dim;
     return s;
 }
@@ -182,8 +182,8 @@ static void project_inputs(const layer *l, const attn_tensor *query, const attn_
     free(bias_v);
 }
 
-/* A 3-D attn_mask (N * H, L, S) as (N, H, L, S); other ranks broadcast as they are. */
-static attn_tensor attention_mask_view(const attn_tensor *mask, int64_t num_heads) {
+/* A mask (N * H, L, S) as (N, H, L, S); other ranks broadcast as they are. */
+static attn_tensor layer_mask_view(const attn_tensor *mask, int64_t num_heads) {
     attn_tensor view = *mask;
     if (mask->rank == 3) {
         view.rank = 4;
@@ -225,16 +225,16 @@ static void mark_padding(int32_t kind, const attn_tensor *mask, oracle_problem *
 static void apply_masks(const attn_mha_params *params, oracle_problem *p) {
     const int64_t scores[] = {p->batches, p->heads, p->rows, p->keys};
     const attn_sdpa_params *inner = params->attention;
-    if (params->attn_mask != NULL) {
-        const attn_tensor mask = attention_mask_view(params->attn_mask, p->heads);
-        oracle_mask_add(&p->mask, params->attn_mask_kind, &mask, 4, scores);
+    if (inner != NULL && inner->mask != NULL) {
+        const attn_tensor mask = layer_mask_view(inner->mask, p->heads);
+        oracle_mask_add(&p->mask, inner->mask_kind, &mask, 4, scores);
+    }
+    if (inner != NULL && inner->bias != NULL) {
+        oracle_mask_add(&p->mask, ATTN_MASK_ADDITIVE, inner->bias, 4, scores);
     }
     if (params->key_padding_mask != NULL) {
         const attn_tensor mask = padding_mask_view(params->key_padding_mask);
         oracle_mask_add(&p->mask, params->key_padding_mask_kind, &mask, 4, scores);
-    }
-    if (inner != NULL && inner->mask != NULL) {
-        oracle_mask_add(&p->mask, inner->mask_kind, inner->mask, 4, scores);
     }
 }
 
@@ -253,7 +253,9 @@ static void apply_sight(const attn_mha_params *params, oracle_problem *p) {
         free(p->key_lengths);
         p->key_lengths = oracle_expand_integers(inner->key_lengths, 1, &p->batches);
     }
-    p->is_causal |= params->is_causal;
+    if (inner != NULL && inner->align_end) {
+        oracle_problem_align_end(p);
+    }
 }
 
 /* (N, H, L, Dv) -> (N, L, H * Dv) */

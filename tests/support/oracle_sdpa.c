@@ -21,7 +21,7 @@ static int64_t broadcast_length(int64_t a, int64_t b) {
 oracle_sdpa_shape oracle_sdpa_output_shape(const attn_tensor *query, const attn_tensor *key,
                                            const attn_tensor *value,
                                            const attn_sdpa_params *params) {
-    const int is_grouped = params != NULL && (params->set & ATTN_SDPA_ENABLE_GQA) != 0;
+    const int is_grouped = params != NULL && params->enable_gqa;
     oracle_sdpa_shape out = {.rank = query->rank};
     out.rank = key->rank > out.rank ? key->rank : out.rank;
     out.rank = value->rank > out.rank ? value->rank : out.rank;
@@ -80,6 +80,22 @@ static void apply_sight(const attn_sdpa_params *params, const oracle_sdpa_shape 
         free(problem->key_lengths);
         problem->key_lengths = expand_per_batch(params->key_lengths, out);
     }
+    if (params != NULL && params->align_end) {
+        oracle_problem_align_end(problem);
+    }
+}
+
+static void apply_masks(const attn_sdpa_params *params, const oracle_sdpa_shape *out,
+                        oracle_problem *problem) {
+    int64_t scores[ATTN_MAX_RANK];
+    memcpy(scores, out->shape, sizeof scores);
+    scores[out->rank - 1] = problem->keys;
+    if (params != NULL && params->mask != NULL) {
+        oracle_mask_add(&problem->mask, params->mask_kind, params->mask, out->rank, scores);
+    }
+    if (params != NULL && params->bias != NULL) {
+        oracle_mask_add(&problem->mask, ATTN_MASK_ADDITIVE, params->bias, out->rank, scores);
+    }
 }
 
 static int64_t batches_of(const oracle_sdpa_shape *out) {
@@ -103,12 +119,7 @@ oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
     expand_operand(query, &out, problem.query.value);
     expand_operand(key, &out, problem.key.value);
     expand_operand(value, &out, problem.value.value);
-    if (params != NULL && params->mask != NULL) {
-        int64_t scores[ATTN_MAX_RANK];
-        memcpy(scores, out.shape, sizeof scores);
-        scores[out.rank - 1] = problem.keys;
-        oracle_mask_add(&problem.mask, params->mask_kind, params->mask, out.rank, scores);
-    }
+    apply_masks(params, &out, &problem);
     apply_sight(params, &out, &problem);
     const oracle_result result = oracle_attention(&problem);
     oracle_problem_destroy(&problem);

@@ -4,6 +4,7 @@
  */
 #include "support/oracle_softmax.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -37,8 +38,9 @@ void oracle_mask_add(oracle_mask *mask, int32_t kind, const attn_tensor *tensor,
     for (int64_t i = 0; i < count; ++i) {
         const double bias = mask_bias(kind, elements[i]);
         const int is_hidden = bias == -INFINITY || mask->bias[i] == -INFINITY;
-        mask->bias[i] = is_hidden ? -INFINITY : mask->bias[i] + bias;
-        mask->magnitude[i] += isfinite(bias) ? fabs(bias) : 0;
+        mask->bias[i] = is_hidden ? -INFINITY : finite_sum(mask->bias[i], bias, DBL_MAX);
+        mask->magnitude[i] =
+            finite_sum(mask->magnitude[i], isfinite(bias) ? fabs(bias) : 0, DBL_MAX);
     }
     free(elements);
 }
@@ -121,11 +123,11 @@ static void read_row(const attn_softmax_params *params, const double *values,
                      oracle_row *row) {
     for (int64_t j = 0; j < row->count; ++j) {
         row->visible[j] = j < length && mask->bias[j] != -INFINITY;
-        row->score[j] = values[j] + mask->bias[j];
+        row->score[j] = finite_sum(values[j], mask->bias[j], rounding.largest);
         row->score_error[j] = 0;
         if (params != NULL && params->mask_kind == ATTN_MASK_ADDITIVE) {
             row->score_error[j] = bound_added(
-                rounding, isfinite(values[j]) ? fabs(values[j]) + mask->magnitude[j] : 0);
+                rounding, 3, isfinite(values[j]) ? fabs(values[j]) + mask->magnitude[j] : 0);
         }
     }
 }

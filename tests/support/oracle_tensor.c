@@ -54,6 +54,8 @@ static size_t element_bytes(int32_t dtype) {
         return sizeof(double);
     case ATTN_DTYPE_INT64:
         return sizeof(int64_t);
+    case ATTN_DTYPE_INT32:
+        return sizeof(int32_t);
     default:
         return 1;
     }
@@ -69,6 +71,11 @@ unsigned char *oracle_address(const attn_tensor *tensor, const int64_t *index) {
 
 int64_t oracle_integer(const attn_tensor *tensor, const int64_t *index) {
     int64_t integer;
+    int32_t narrow;
+    if (tensor->dtype == ATTN_DTYPE_INT32) {
+        memcpy(&narrow, oracle_address(tensor, index), sizeof narrow);
+        return narrow;
+    }
     memcpy(&integer, oracle_address(tensor, index), sizeof integer);
     return integer;
 }
@@ -85,6 +92,7 @@ double oracle_element(const attn_tensor *tensor, const int64_t *index) {
         memcpy(&number, address, sizeof number);
         return number;
     case ATTN_DTYPE_INT64:
+    case ATTN_DTYPE_INT32:
         return (double)oracle_integer(tensor, index);
     default:
         return *address != 0;
@@ -107,6 +115,11 @@ void oracle_store(const attn_tensor *tensor, const int64_t *index, double value)
 }
 
 void oracle_store_integer(const attn_tensor *tensor, const int64_t *index, int64_t value) {
+    const int32_t narrow = (int32_t)value;
+    if (tensor->dtype == ATTN_DTYPE_INT32) {
+        memcpy(oracle_address(tensor, index), &narrow, sizeof narrow);
+        return;
+    }
     memcpy(oracle_address(tensor, index), &value, sizeof value);
 }
 

@@ -40,7 +40,7 @@ unsigned char *oracle_address(const attn_tensor *tensor, const int64_t *index);
 double oracle_element(const attn_tensor *tensor, const int64_t *index);
 void oracle_store(const attn_tensor *tensor, const int64_t *index, double value);
 
-/* The same for int64 tensors, whose numbers a double cannot always hold. */
+/* The same for int64 and int32 tensors; a double cannot hold every int64. */
 int64_t oracle_integer(const attn_tensor *tensor, const int64_t *index);
 void oracle_store_integer(const attn_tensor *tensor, const int64_t *index, int64_t value);
 

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * made_cases.c: cases of the options that PyTorch does not have, on random numbers, with what the
- * float64 oracle of the tests makes of them. The tolerance is the oracle's bound on rounding
- * errors.
+ * made_sdpa_cases.c: sdpa cases of the options that PyTorch does not have, on random numbers, with what
+ * the float64 oracle of the tests makes of them.
  */
-#include <math.h>
-#include <stdlib.h>
-
 #include <attention/attention.h>
 
 #include "case_writer.h"
 #include "export_cases.h"
+#include "made_tensors.h"
 #include "support/oracle_sdpa.h"
 #include "support/random_tensor.h"
 
 enum { BATCH = 2 };
+
+/* What the bias is added to. */
+enum made_bias { BIAS_NONE, BIAS_OF_HEADS /* (H, L, S) */, BIAS_OF_ALL /* (BATCH, H, L, S) */ };
 
 typedef struct made_case {
     const char *name;
@@ -23,11 +23,14 @@ typedef struct made_case {
     attn_sdpa_params params;
     const int64_t *query_offset; /* BATCH of them, or NULL */
     const int64_t *key_lengths;
-    int has_alibi, has_sinks, has_lse, has_weights;
+    int32_t index_dtype; /* of those; 0: int64 */
+    enum made_bias bias;
+    int has_mask, has_alibi, has_sinks, has_lse, has_weights;
 } made_case;
 
 static const int64_t offsets[] = {3, -1};
 static const int64_t lengths[] = {5, 0};
+static const int64_t short_lengths[] = {2, 7};
 static const int64_t cache_lengths[] = {23, 17};
 static const int64_t last_positions[] = {22, 16};
 
@@ -43,38 +46,58 @@ static const made_case cases[] = {
     {"made_alibi", 0, 4, 4, 5, 8, 8, 8, .has_alibi = 1},
     {"made_lengths_empty_row", 0, 2, 2, 3, 7, 4, 4, .key_lengths = lengths, .has_lse = 1},
     {"made_decode_grouped", 0, 8, 2, 1, 23, 16, 16,
-     .params = {.set = ATTN_SDPA_ENABLE_GQA, .is_causal = 1}, .query_offset = last_positions,
+     .params = {.enable_gqa = 1, .is_causal = 1}, .query_offset = last_positions,
      .key_lengths = cache_lengths},
     {"made_sigmoid", 0, 2, 2, 5, 6, 8, 8,
      .params = {.normalizer = ATTN_NORMALIZER_SIGMOID, .is_causal = 1}, .has_weights = 1},
     {"made_linear", 0, 2, 2, 5, 6, 8, 8,
      .params = {.set = ATTN_SDPA_SET_SCALE, .scale = 0.125, .normalizer = ATTN_NORMALIZER_LINEAR}},
+    {"made_bias", 0, 3, 3, 6, 9, 8, 8, .bias = BIAS_OF_HEADS, .has_weights = 1},
+    {"made_bias_mask_causal", 0, 2, 2, 6, 6, 8, 4, .params = {.is_causal = 1}, .bias = BIAS_OF_ALL,
+     .has_mask = 1, .has_lse = 1},
+    {"made_align_end", 0, 2, 2, 3, 9, 8, 8, .params = {.is_causal = 1, .align_end = 1}},
+    {"made_align_end_lengths_int32", 0, 2, 2, 3, 9, 8, 8,
+     .params = {.is_causal = 1, .align_end = 1}, .key_lengths = short_lengths,
+     .index_dtype = ATTN_DTYPE_INT32, .has_lse = 1},
+    {"made_offset_int32", 0, 2, 2, 6, 11, 5, 5, .params = {.is_causal = 1}, .query_offset = offsets,
+     .index_dtype = ATTN_DTYPE_INT32},
     {"made_float64", ATTN_DTYPE_FLOAT64, 2, 2, 5, 6, 8, 3, .has_lse = 1, .has_weights = 1},
 };
 
 /* The tensors of one case; those that it does not have stay NULL. */
 typedef struct made_tensors {
     tensor_pool pool;
-    attn_tensor *query, *key, *value, *query_offset, *key_lengths, *alibi_slopes, *sinks;
+    attn_tensor *query, *key, *value, *mask, *bias, *query_offset, *key_lengths, *alibi_slopes,
+        *sinks;
 } made_tensors;
 
-static attn_tensor *make_input(tensor_pool *pool, random_state *random, int32_t dtype, int32_t rank,
-                               const int64_t *shape) {
-    attn_tensor *tensor = pool_input(pool, dtype, rank, shape, LAYOUT_CONTIGUOUS);
-    random_fill(tensor, random, -2, 2, 0);
-    return tensor;
-}
-
-static attn_tensor *make_numbers(tensor_pool *pool, const int64_t *numbers) {
+static attn_tensor *make_numbers(tensor_pool *pool, int32_t dtype, const int64_t *numbers) {
     static const int64_t shape[] = {BATCH};
     if (numbers == NULL) {
         return NULL;
     }
-    attn_tensor *tensor = pool_input(pool, ATTN_DTYPE_INT64, 1, shape, LAYOUT_CONTIGUOUS);
+    attn_tensor *tensor = pool_input(pool, dtype == 0 ? ATTN_DTYPE_INT64 : dtype, 1, shape, LAYOUT_CONTIGUOUS);
     for (int64_t i = 0; i < BATCH; ++i) {
         oracle_store_integer(tensor, &i, numbers[i]);
     }
     return tensor;
+}
+
+/* A bool mask and a bias; one in four numbers of the bias hides. */
+static void make_masks(const made_case *made, int32_t dtype, random_state *random,
+                       made_tensors *tensors) {
+    const int64_t scores[] = {BATCH, made->heads, made->rows, made->keys};
+    if (made->bias != BIAS_NONE) {
+        const int skipped = made->bias == BIAS_OF_HEADS;
+        tensors->bias =
+            made_input(&tensors->pool, random, dtype, 4 - skipped, scores + skipped);
+        made_hide(tensors->bias, random, 0.25);
+    }
+    if (made->has_mask) {
+        tensors->mask =
+            pool_input(&tensors->pool, ATTN_DTYPE_BOOL, 2, scores + 2, LAYOUT_CONTIGUOUS);
+        random_fill_bool(tensors->mask, random, 0.25);
+    }
 }
 
 static void make_tensors(const made_case *made, int32_t dtype, uint64_t seed,
@@ -85,27 +108,27 @@ static void make_tensors(const made_case *made, int32_t dtype, uint64_t seed,
     const int64_t key[] = {BATCH, made->kv_heads, made->keys, made->features};
     const int64_t value[] = {BATCH, made->kv_heads, made->keys, made->value_features};
     *tensors = (made_tensors){.query = NULL};
-    tensors->query = make_input(pool, &random, dtype, 4, query);
-    tensors->key = make_input(pool, &random, dtype, 4, key);
-    tensors->value = make_input(pool, &random, dtype, 4, value);
-    tensors->query_offset = make_numbers(pool, made->query_offset);
-    tensors->key_lengths = make_numbers(pool, made->key_lengths);
+    tensors->query = made_input(pool, &random, dtype, 4, query);
+    tensors->key = made_input(pool, &random, dtype, 4, key);
+    tensors->value = made_input(pool, &random, dtype, 4, value);
+    tensors->query_offset = make_numbers(pool, made->index_dtype, made->query_offset);
+    tensors->key_lengths = make_numbers(pool, made->index_dtype, made->key_lengths);
+    make_masks(made, dtype, &random, tensors);
     if (made->has_alibi) {
-        tensors->alibi_slopes = make_input(pool, &random, dtype, 1, &made->heads);
+        tensors->alibi_slopes = made_input(pool, &random, dtype, 1, &made->heads);
     }
     if (made->has_sinks) {
-        tensors->sinks = make_input(pool, &random, dtype, 1, &made->heads);
+        tensors->sinks = made_input(pool, &random, dtype, 1, &made->heads);
     }
 }
 
 static void write_options(FILE *file, const attn_sdpa_params *params) {
-    static const char *const normalizers[] = {"softmax", "sigmoid", "none"};
+    static const char *const normalizers[] = {"softmax", "sigmoid", "linear"};
     case_write_line(file, "option is_causal %d", params->is_causal);
     case_write_line(file, "option softcap %.17g", params->softcap);
     case_write_line(file, "option normalizer %s", normalizers[params->normalizer]);
-    if (params->set & ATTN_SDPA_ENABLE_GQA) {
-        case_write_line(file, "option enable_gqa 1");
-    }
+    case_write_line(file, "option enable_gqa %d", params->enable_gqa);
+    case_write_line(file, "option align_end %d", params->align_end);
     if (params->set & ATTN_SDPA_SET_SCALE) {
         case_write_line(file, "option scale %.17g", params->scale);
     }
@@ -123,6 +146,8 @@ static void write_tensors(FILE *file, const made_tensors *tensors) {
         {"query", tensors->query},
         {"key", tensors->key},
         {"value", tensors->value},
+        {"attn_mask", tensors->mask},
+        {"bias", tensors->bias},
         {"query_offset", tensors->query_offset},
         {"key_lengths", tensors->key_lengths},
         {"alibi_slopes", tensors->alibi_slopes},
@@ -135,22 +160,15 @@ static void write_tensors(FILE *file, const made_tensors *tensors) {
     }
 }
 
-/* Whatever the bound of an element, one tolerance serves all. */
-static void write_result(FILE *file, const char *name, int32_t rank, const int64_t *shape,
-                         const oracle_array *result) {
-    double tolerance = 0;
-    for (int64_t i = 0; i < result->count; ++i) {
-        tolerance = fmax(tolerance, result->error[i]);
-    }
-    case_write_expected(file, name, 1.01 * tolerance, rank, shape, result->value);
-}
-
 static void export_made(const export_folder *folder, const made_case *made, uint64_t seed) {
     made_tensors tensors;
     const int32_t dtype = made->dtype == 0 ? ATTN_DTYPE_FLOAT32 : made->dtype;
     make_tensors(made, dtype, seed, &tensors);
     attn_sdpa_params params = made->params;
     params.struct_size = sizeof params;
+    params.mask = tensors.mask;
+    params.mask_kind = tensors.mask != NULL ? ATTN_MASK_BOOL_INCLUDE : ATTN_MASK_NONE;
+    params.bias = tensors.bias;
     params.query_offset = tensors.query_offset;
     params.key_lengths = tensors.key_lengths;
     params.alibi_slopes = tensors.alibi_slopes;
@@ -162,19 +180,19 @@ static void export_made(const export_folder *folder, const made_case *made, uint
     case_write_line(file, "call sdpa");
     write_options(file, &params);
     write_tensors(file, &tensors);
-    write_result(file, "output", 4, output, &result.output);
+    made_result(file, "output", 4, output, &result.output);
     if (made->has_lse) {
-        write_result(file, "lse", 3, output, &result.lse);
+        made_result(file, "lse", 3, output, &result.lse);
     }
     if (made->has_weights) {
-        write_result(file, "weights", 4, weights, &result.weights);
+        made_result(file, "weights", 4, weights, &result.weights);
     }
     export_close(file, made->name);
     oracle_result_destroy(&result);
     pool_destroy(&tensors.pool);
 }
 
-void export_made_cases(const export_folder *folder) {
+void export_made_sdpa_cases(const export_folder *folder) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
         export_made(folder, &cases[i], i + 1);
     }
