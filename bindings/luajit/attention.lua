@@ -14,8 +14,10 @@ local library = require("attention.abi").library
 
 return {
   sdpa = sdpa.call,
+  explain = sdpa.explain,
   layer = layer.new,
   context = context.new,
+  selftest = context.selftest,
 
   tensor = tensor.new,
   zeros = tensor.zeros,

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Checks layer_rules.txt on a source tree: which folder includes from which, what only some files
-# may use, file names that are unique. Prints one line per violation, "path:line: what", and fails
-# if there is one.
+# Checks layer_rules.txt on a source tree: which folder includes from which, in which order the files
+# of a folder stand, what only some files may use, file names that are unique. Prints one line per
+# violation, "path:line: what", and fails if there is one.
 # Usage: check_layers.sh <root of the source tree>
 set -euo pipefail
 
@@ -49,16 +49,70 @@ function check_include(name,    folder) {
         report(FNR, "include \"" name "\" does not begin with a folder of src")
     } else if (folder != layer && !index(allowed[layer], " " folder " ")) {
         report(FNR, layer " may not include from " folder ": \"" name "\"")
+    } else if (folder == layer && module in place) {
+        if (!(module_of(name) in place)) report(FNR, "\"" name "\" is not in the order of " layer)
+        else if (place[module_of(name)] > place[module]) report(FNR, "\"" name "\" stands above " module)
     }
+}
+
+# <folder>/<file> without its ending: a source and its header are one module.
+function module_of(path) {
+    sub(/^src\//, "", path)
+    sub(/\.[^.\/]*$/, "", path)
+    return path
+}
+
+# Collects the text outside of all braces, statement by statement.
+function scan(code,    at, mark) {
+    while (at = match(code, /[{};]/)) {
+        mark = substr(code, at, 1)
+        if (depth == 0) end_statement(statement " " substr(code, 1, at - 1), mark)
+        if (mark == "{") depth++
+        if (mark == "}" && depth > 0) depth--
+        statement = ""
+        code = substr(code, at + 1)
+    }
+    if (depth == 0) statement = statement " " code
+}
+
+# A function is declared (mark ";") or defined (mark "{"); no other statement matters.
+function end_statement(text, mark,    name) {
+    if (mark == "}" || text ~ /=|^[ \t]*(typedef|_Static_assert)/) return
+    if (!match(text, /[A-Za-z_][A-Za-z0-9_]*[ \t]*\(/)) return
+    name = substr(text, RSTART, RLENGTH)
+    sub(/[ \t]*\($/, "", name)
+    if (FILENAME in is_data) {
+        report(FNR, "is data alone, but has the function " name)
+    } else if (mark == "{") {
+        defined[module, name]
+    } else if (text ~ /(^|[ \t])static[ \t]/) {
+        return
+    } else if (FILENAME ~ /\.c$/) {
+        report(FNR, name " is declared in a source, not in its header")
+    } else {
+        declared[++declarations] = name
+        declared_by[declarations] = module
+        declared_at[declarations] = FILENAME ":" FNR
+    }
+}
+
+# What match() found in code, without the characters around it.
+function word_at(code,    found) {
+    found = substr(code, RSTART, RLENGTH)
+    gsub(/^[^A-Za-z0-9_]|[^A-Za-z0-9_]+$/, "", found)
+    return found
 }
 
 FNR == 1 {
     in_comment = 0
-    layer = ""
+    layer = module = statement = ""
+    depth = is_directive = 0
     if (FILENAME ~ /^src\//) {
         split(FILENAME, parts, "/")
         layer = parts[2]
+        module = module_of(FILENAME)
         if (!(layer in allowed)) report(1, "no layer is named " layer)
+        else if (layer in ordered && !(module in place)) report(1, "is not in the order of " layer)
     }
 }
 
@@ -66,6 +120,14 @@ NR == FNR {
     if ($1 == "layer") {
         allowed[$2] = " "
         for (i = 3; i <= NF; i++) allowed[$2] = allowed[$2] $i " "
+    } else if ($1 == "order") {
+        ordered[$2]
+        for (i = 3; i <= NF; i++) place[$2 "/" $i] = i
+    } else if ($1 == "data") {
+        is_data[$2]
+    } else if ($1 == "without") {
+        barred_where[++bars] = $2
+        barred[bars] = "(^|[^A-Za-z0-9_])(" $3 ")($|[^A-Za-z0-9_])"
     } else if ($1 == "word" || $1 == "call") {
         where[++rules] = $2
         expression[rules] = "(^|[^A-Za-z0-9_])(" $3 ")" ($1 == "call" ? "[ \t]*\\(" : "($|[^A-Za-z0-9_])")
@@ -79,16 +141,29 @@ NR == FNR {
     if (!in_comment && $0 ~ /^[ \t]*#[ \t]*include[ \t]*"/) {
         split($0, quoted, "\"")
         check_include(quoted[2])
-        code = quoted[2]
+        code = "# " quoted[2]
     } else {
         code = code_of($0)
     }
     if (layer == "") next
     for (rule = 1; rule <= rules; rule++) {
         if (index(FILENAME, where[rule]) != 1 && match(code, expression[rule])) {
-            found = substr(code, RSTART, RLENGTH)
-            gsub(/^[^A-Za-z0-9_]|[^A-Za-z0-9_]+$/, "", found)
-            report(FNR, "\"" found "\" belongs to " where[rule])
+            report(FNR, "\"" word_at(code) "\" belongs to " where[rule])
+        }
+    }
+    for (bar = 1; bar <= bars; bar++) {
+        if (index(FILENAME, barred_where[bar]) == 1 && match(code, barred[bar])) {
+            report(FNR, "\"" word_at(code) "\" is not for " barred_where[bar])
+        }
+    }
+    if (is_directive || code ~ /^[ \t]*#/) is_directive = code ~ /\\$/
+    else if (module in place) scan(code)
+}
+
+END {
+    for (i = 1; i <= declarations; i++) {
+        if (!((declared_by[i], declared[i]) in defined)) {
+            printf "%s: %s is not defined in src/%s.c\n", declared_at[i], declared[i], declared_by[i]
         }
     }
 }

@@ -61,7 +61,8 @@ for from in "${layers[@]}"; do
     allowed=$(sed -n "s/^layer $from\( \|$\)//p" "$rules")
     for to in "${layers[@]}"; do
         [[ $from == "$to" || " $(xargs <<<"$allowed") " == *" $to "* ]] && continue
-        expect_report "src/$from/planted.c" "#include \"$to/some.h\"" "$from may not include from $to"
+        top=$(sed -n "s/^order $from .* //p" "$rules")
+        expect_report "src/$from/${top:-planted}.c" "#include \"$to/some.h\"" "$from may not include from $to"
         pairs=$((pairs + 1))
     done
 done
@@ -71,18 +72,18 @@ if ((pairs != 87)); then
     failed=1
 fi
 
-expect_report src/sdpa/planted.c '#include "sdpa_plan.h"' 'include "sdpa_plan.h" does not begin with a folder of src'
+expect_report src/sdpa/sdpa_run.c '#include "sdpa_plan.h"' 'include "sdpa_plan.h" does not begin with a folder of src'
 expect_report cli/planted.c '#include "base/error.h"' 'a user of the library includes "base/error.h"'
 expect_report bench/planted.c '#include "context/thread_pool.h"' 'a user of the library includes "context/thread_pool.h"'
 expect_report examples/planted.cpp '#include "tensor/tensor.h"' 'a user of the library includes "tensor/tensor.h"'
 expect_report include/attention/planted.h '  #  include "base/error.h"' 'a user of the library includes "base/error.h"'
 
 expect_report src/gemm/planted.c '#include <cblas.h>' '"cblas.h" belongs to src/gemm/gemm_blas.c'
-expect_report src/sdpa/planted.c 'cblas_dgemm(1);' '"cblas_dgemm" belongs to src/gemm/gemm_blas.c'
+expect_report src/sdpa/sdpa_run.c 'int x = cblas_dgemm(1);' '"cblas_dgemm" belongs to src/gemm/gemm_blas.c'
 expect_report src/softmax/planted.c '#include <immintrin.h>' '"immintrin.h" belongs to src/kernels/'
 expect_report src/gemm/planted.c '#include <arm_neon.h>' '"arm_neon.h" belongs to src/kernels/'
 expect_report src/base/planted.c 'typedef float v __attribute__((vector_size(16)));' '"vector_size" belongs to src/kernels/'
-expect_report src/sdpa/planted.c '__m256 x = _mm256_add_ps(a, b);' '"__m256" belongs to src/kernels/'
+expect_report src/sdpa/sdpa_run.c '__m256 x = _mm256_add_ps(a, b);' '"__m256" belongs to src/kernels/'
 expect_report src/kernels/planted.c 'if (__builtin_cpu_supports("avx2")) {' '"__builtin_cpu_supports" belongs to src/base/cpu_features.c'
 expect_report src/base/planted.c '#include <cpuid.h>' '"cpuid.h" belongs to src/base/cpu_features.c'
 expect_report src/context/planted.c 'getauxval(AT_HWCAP);' '"getauxval" belongs to src/base/cpu_features.c'
@@ -94,6 +95,57 @@ expect_report src/base/planted.c 'write(stderr);' '"stderr" belongs to nowhere'
 expect_report src/base/planted.c 'FILE *file = NULL;' '"FILE" belongs to nowhere'
 expect_report src/gemm/planted.c 'openblas_set_num_threads(1);' '"openblas_set_num_threads" belongs to nowhere'
 expect_report src/base/planted.c 'x = 1; /* why */ abort(); /* y' '"abort" belongs to nowhere'
+
+# Inside a folder with an order: each file may not include the one above it, nor the lowest the
+# highest. Headers include as sources do.
+upward=0
+while read -r _ folder names; do
+    read -ra modules <<<"$names"
+    for ((i = 0; i < ${#modules[@]}; i++)); do
+        above=${modules[i + 1]:-${modules[-1]}}
+        from=$((i + 1 < ${#modules[@]} ? i : 0))
+        ending=$([[ $((i % 2)) == 0 ]] && echo c || echo h)
+        expect_report "src/$folder/${modules[from]}.$ending" "#include \"$folder/$above.h\"" \
+            "\"$folder/$above.h\" stands above $folder/${modules[from]}"
+        upward=$((upward + 1))
+    done
+done < <(grep '^order ' "$rules")
+# Four orders, of 6, 12, 5 and 4 names.
+if ((upward != 27)); then
+    echo "orders: expected 27 upward includes, got $upward; is a file new or gone?"
+    failed=1
+fi
+expect_report src/fused/fused_engine.c '#include "fused/planted.h"' '"fused/planted.h" is not in the order of fused'
+
+# Every function is declared by the header of the file that defines it.
+write src/fused/fused_state.h 'typedef struct steps { int (*score)(int);' '} steps; enum { ONE };' 'typedef int (*step)(int);'
+write src/fused/fused_item.h '#include "fused/fused_state.h"' 'static inline int attni_one(void) {' 'return 1; }' 'void attni_go(int (*next)(void),' 'int to);'
+write src/fused/fused_item.c '#include "fused/fused_item.h"' 'static int two(void);' \
+    "#define CALL(x) \\" '    void attni_else(x);' 'void attni_go(int (*next)(void),' 'int to) {' 'if (to) { attni_one(); } }'
+write src/fused/fused_lanes.h '#include "fused/fused_state.h"' 'extern const steps attni_steps;'
+write src/fused/fused_lanes.c '#include "fused/fused_lanes.h"' 'const steps attni_steps = {.score = 0};'
+if ! report=$("$check" "$tree"); then
+    echo "an order that is kept: expected no report, got:"
+    echo "$report"
+    failed=1
+fi
+expect_report src/fused/fused_rows.h 'void attni_missing(void);' 'attni_missing is not defined in src/fused/fused_rows.c'
+expect_report src/fused/fused_rows.h 'void attni_go(int (*next)(void), int to);' 'attni_go is not defined in src/fused/fused_rows.c'
+expect_report src/fused/fused_keys.c 'void attni_steps_run(int item);' 'attni_steps_run is declared in a source, not in its header'
+expect_report src/fused/fused_keys.c 'extern void attni_steps_run(int item);' 'attni_steps_run is declared in a source, not in its header'
+expect_report src/blas/blas_state.h 'int attni_rows(void);' 'is data alone, but has the function attni_rows'
+expect_report src/blas/blas_state.h 'static inline int attni_rows(void) { return 1; }' 'is data alone, but has the function attni_rows'
+
+expect_report src/fused/fused_plan.c 'const attn_sdpa_params *params;' '"attn_sdpa_params" is not for src/fused/'
+expect_report src/blas/blas_rows.h 'attn_sdpa_report *report;' '"attn_sdpa_report" is not for src/blas/'
+
+write src/fused/planted.c ''
+report=$("$check" "$tree") && report="no failure; $report"
+if [[ $report != "src/fused/planted.c:1: is not in the order of fused" ]]; then
+    echo "a file that the order does not name: got: $report"
+    failed=1
+fi
+rm "$tree/src/fused/planted.c"
 
 # A release's copies lie in its own folder and nowhere else.
 for twin in tests/sdpa/error.c tests/abi/error.c tests/sdpa/tests/abi/0.1/error.c; do

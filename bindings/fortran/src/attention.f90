@@ -11,20 +11,52 @@
 module attention
   use, intrinsic :: iso_c_binding
   use attention_abi, only: attn_tensor, attn_normalizer_softmax, attn_normalizer_sigmoid, &
-                           attn_normalizer_none
+                           attn_normalizer_linear, attn_engine_auto, attn_engine_blas, &
+                           attn_engine_fused, attn_gemm_auto, attn_gemm_blas, attn_gemm_native, &
+                           attn_error_unsupported
   use attention_abi, only: abi_ok => attn_ok, attn_dtype_bool, attn_dtype_float32, &
                            attn_dtype_float64, attn_mask_additive, attn_mask_bool_include, &
                            attn_mask_bool_exclude, attn_sdpa_set_scale, attn_sdpa_set_window, &
-                           attn_sdpa_enable_gqa, attn_on, attn_off, attn_sdpa_params, &
-                           attn_mha_config, attn_mha_params, attention_view, attn_tensor_init, &
-                           attn_last_error_copy, attn_sdpa, attn_mha_create, attn_mha_destroy, &
-                           attn_mha_load_parameter, attn_mha_init_parameters, attn_mha_forward
+                           attn_sdpa_params, attn_sdpa_report, attn_mha_config, attn_mha_params, &
+                           attn_mha_report, attn_mha_init_params, attention_view, &
+                           attn_tensor_init, attn_sdpa, attn_mha_create, attn_mha_describe, &
+                           attn_mha_destroy, attn_mha_load_parameter, attn_mha_read_parameter, &
+                           attn_mha_init_parameters, attn_mha_explain, attn_mha_forward
+  use attention_contexts, only: attention_context, context_info, selftest, handle_of, check, &
+                                text_at, longest_text
   implicit none
   private
-  public :: attn_tensor, tensor_of, tensor_at, attend, multihead
-  public :: attn_normalizer_softmax, attn_normalizer_sigmoid, attn_normalizer_none
+  public :: attn_tensor, tensor_of, tensor_at, attend, selftest
+  public :: attention_context, context_info, multihead, multihead_sizes
+  public :: attention_report, multihead_report
+  public :: attn_normalizer_softmax, attn_normalizer_sigmoid, attn_normalizer_linear
+  public :: attn_engine_auto, attn_engine_blas, attn_engine_fused
+  public :: attn_gemm_auto, attn_gemm_blas, attn_gemm_native
+  public :: attn_error_unsupported
 
-  integer, parameter :: longest_line = 512
+  ! What attention ran and why, for people to read. packs: 1 query, 2 key, 4 value, 8 output, added:
+  ! what went through a copy.
+  type :: attention_report
+    integer(c_int32_t) :: engine, gemm, packs
+    logical :: depends_on_blas_threads
+    integer(c_int64_t) :: row_block, num_blocks, workspace_bytes
+    character(longest_text) :: kernels, reason
+  end type attention_report
+
+  type :: multihead_report
+    integer(c_int32_t) :: projection_gemm
+    logical :: depends_on_blas_threads
+    integer(c_int64_t) :: workspace_bytes
+    character(longest_text) :: kernels
+    type(attention_report) :: attention
+  end type multihead_report
+
+  ! What a layer is.
+  type :: multihead_sizes
+    integer(c_int64_t) :: embed_dim, num_heads, kdim, vdim, qdim, num_kv_heads, head_dim, &
+                          value_head_dim
+    logical :: bias, add_bias_kv, add_zero_attn, batch_first, is_double
+  end type multihead_sizes
 
   ! A layer: torch.nn.MultiheadAttention in evaluation mode. Not to be copied; it is freed when it
   ! goes out of scope.
@@ -33,7 +65,9 @@ module attention
     type(c_ptr) :: handle = c_null_ptr
   contains
     procedure :: create => multihead_create
+    procedure :: describe => multihead_describe
     procedure :: load => multihead_load
+    procedure :: read => multihead_read
     procedure :: initialize => multihead_initialize
     procedure :: forward => multihead_forward
     procedure :: destroy => multihead_destroy
@@ -44,8 +78,8 @@ contains
 
   ! ---- views ----
 
-  ! A view of an array: real(c_float), real(c_double), integer(c_int64_t) or logical(c_bool). The
-  ! array must live, and be a target, as long as the view is used.
+  ! A view of an array: real(c_float), real(c_double), integer(c_int64_t), integer(c_int32_t) or
+  ! logical(c_bool). The array must live, and be a target, as long as the view is used.
   function tensor_of(array) result(view)
     type(*), dimension(..), intent(in), target :: array
     type(attn_tensor) :: view
@@ -60,8 +94,7 @@ contains
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
     type(attn_tensor) :: view
-    call report(attn_tensor_init(view, address, dtype, size(shape, kind=c_int32_t), shape), stat, &
-                errmsg)
+    call check(attn_tensor_init(view, address, dtype, size(shape, kind=c_int32_t), shape), stat, errmsg)
   end function tensor_at
 
   function address_of(view) result(address)
@@ -71,44 +104,13 @@ contains
     if (present(view)) address = c_loc(view)
   end function address_of
 
-  ! ---- errors ----
-
-  subroutine report(status, stat, errmsg)
-    integer(c_int32_t), intent(in) :: status
-    integer, intent(out), optional :: stat
-    character(*), intent(inout), optional :: errmsg
-    character(longest_line) :: line
-    if (present(stat)) stat = status
-    if (status == abi_ok) return
-    line = last_error()
-    if (present(errmsg)) errmsg = line
-    if (.not. present(stat)) error stop line
-  end subroutine report
-
-  function last_error() result(line)
-    character(longest_line) :: line
-    character(kind=c_char) :: buffer(longest_line)
-    integer :: i
-    line = ''
-    do i = 1, int(attn_last_error_copy(buffer, int(longest_line, c_size_t))) - 1
-      line(i:i) = buffer(i)
-    end do
-  end function last_error
-
   ! ---- options ----
 
-  integer(c_int32_t) function as_flag(option, absent)
+  integer(c_int32_t) function as_flag(option)
     logical, intent(in), optional :: option
-    integer(c_int32_t), intent(in) :: absent
-    as_flag = absent
+    as_flag = 0
     if (present(option)) as_flag = merge(1_c_int32_t, 0_c_int32_t, option)
   end function as_flag
-
-  integer(c_int32_t) function as_switch(option)
-    logical, intent(in), optional :: option
-    as_switch = attn_on
-    if (present(option)) as_switch = merge(attn_on, attn_off, option)
-  end function as_switch
 
   ! What a mask means: numbers are added, a logical one is as the call has it.
   integer(c_int32_t) function kind_of(mask, of_logical)
@@ -118,50 +120,84 @@ contains
     if (present(mask)) kind_of = merge(of_logical, attn_mask_additive, mask%dtype == attn_dtype_bool)
   end function kind_of
 
-  ! ---- scaled dot-product attention ----
-
-  ! query (E, L, Hq, ...), key (E, S, Hk, ...), value (Ev, S, Hv, ...), output (Ev, L, Hq, ...).
-  ! attn_mask, broadcastable to (S, L, Hq, ...): .true. takes part, numbers are added. window is left
-  ! and right of a row's position, -1 for all. lse (L, Hq, ...) and weights (S, L, Hq, ...) are
-  ! outputs, computed if present.
-  subroutine attend(query, key, value, output, attn_mask, is_causal, scale, enable_gqa, &
-                    query_offset, key_lengths, window, softcap, sinks, alibi_slopes, normalizer, &
-                    lse, weights, stat, errmsg)
-    type(attn_tensor), intent(in) :: query, key, value, output
-    type(attn_tensor), intent(in), optional, target :: attn_mask, query_offset, key_lengths, &
+  ! The options of attention, in a layer or not. The views must be targets of the caller.
+  function options_of(of_logical, attn_mask, bias, is_causal, scale, enable_gqa, align_end, &
+                      query_offset, key_lengths, window, softcap, sinks, alibi_slopes, normalizer, &
+                      lse, weights) result(params)
+    integer(c_int32_t), intent(in) :: of_logical
+    type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
                                                        sinks, alibi_slopes, lse, weights
-    logical, intent(in), optional :: is_causal, enable_gqa
+    logical, intent(in), optional :: is_causal, enable_gqa, align_end
     real(c_double), intent(in), optional :: scale, softcap
     integer(c_int64_t), intent(in), optional :: window(2)
     integer(c_int32_t), intent(in), optional :: normalizer
-    integer, intent(out), optional :: stat
-    character(*), intent(inout), optional :: errmsg
     type(attn_sdpa_params) :: params
     params%struct_size = c_sizeof(params)
     params%mask = address_of(attn_mask)
-    params%mask_kind = kind_of(attn_mask, attn_mask_bool_include)
+    params%mask_kind = kind_of(attn_mask, of_logical)
+    params%bias = address_of(bias)
     params%query_offset = address_of(query_offset)
     params%key_lengths = address_of(key_lengths)
     params%sinks = address_of(sinks)
     params%alibi_slopes = address_of(alibi_slopes)
     params%lse = address_of(lse)
     params%weights = address_of(weights)
-    params%is_causal = as_flag(is_causal, 0_c_int32_t)
-    if (as_flag(enable_gqa, 0_c_int32_t) == 1) params%flags = attn_sdpa_enable_gqa
+    params%is_causal = as_flag(is_causal)
+    params%enable_gqa = as_flag(enable_gqa)
+    params%align_end = as_flag(align_end)
     if (present(normalizer)) params%normalizer = normalizer
     if (present(softcap)) params%softcap = softcap
     if (present(scale)) then
-      params%flags = ior(params%flags, attn_sdpa_set_scale)
+      params%set = ior(params%set, attn_sdpa_set_scale)
       params%scale = scale
     end if
     if (present(window)) then
-      params%flags = ior(params%flags, attn_sdpa_set_window)
+      params%set = ior(params%set, attn_sdpa_set_window)
       params%window_left = window(1)
       params%window_right = window(2)
     end if
-    call report(attn_sdpa(c_null_ptr, query, key, value, params, output, c_null_ptr, 0_c_size_t), &
-                stat, errmsg)
+  end function options_of
+
+  ! ---- scaled dot-product attention ----
+
+  ! query (E, L, Hq, ...), key (E, S, Hk, ...), value (Ev, S, Hv, ...), output (Ev, L, Hq, ...).
+  ! attn_mask, broadcastable to (S, L, Hq, ...): .true. takes part, numbers are added; bias: numbers
+  ! beside it. window is left and right of a row's position, -1 for all. lse (L, Hq, ...) and weights,
+  ! per head (S, L, Hq, ...) or averaged (S, L, ...), are outputs, computed if present.
+  subroutine attend(query, key, value, output, attn_mask, is_causal, scale, enable_gqa, bias, &
+                    align_end, query_offset, key_lengths, window, softcap, sinks, alibi_slopes, &
+                    normalizer, lse, weights, context, report, stat, errmsg)
+    type(attn_tensor), intent(in) :: query, key, value, output
+    type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
+                                                       sinks, alibi_slopes, lse, weights
+    logical, intent(in), optional :: is_causal, enable_gqa, align_end
+    real(c_double), intent(in), optional :: scale, softcap
+    integer(c_int64_t), intent(in), optional :: window(2)
+    integer(c_int32_t), intent(in), optional :: normalizer
+    type(attention_context), intent(in), optional :: context
+    type(attention_report), intent(out), optional :: report
+    integer, intent(out), optional :: stat
+    character(*), intent(inout), optional :: errmsg
+    type(attn_sdpa_params) :: params
+    type(attn_sdpa_report), target :: raw
+    integer(c_int32_t) :: status
+    params = options_of(attn_mask_bool_include, attn_mask, bias, is_causal, scale, enable_gqa, &
+                        align_end, query_offset, key_lengths, window, softcap, sinks, alibi_slopes, &
+                        normalizer, lse, weights)
+    raw%struct_size = c_sizeof(raw)
+    if (present(report)) params%report = c_loc(raw)
+    status = attn_sdpa(handle_of(context), query, key, value, params, output, c_null_ptr, 0_c_size_t)
+    call check(status, stat, errmsg)
+    if (present(report) .and. status == abi_ok) report = report_of(raw)
   end subroutine attend
+
+  function report_of(raw) result(report)
+    type(attn_sdpa_report), intent(in) :: raw
+    type(attention_report) :: report
+    report = attention_report(raw%engine, raw%gemm, raw%packs, raw%depends_on_blas_threads == 1, &
+                              raw%row_block, raw%num_blocks, raw%workspace_bytes, &
+                              text_at(raw%kernels), text_at(raw%reason))
+  end function report_of
 
   ! ---- multi-head attention ----
 
@@ -187,59 +223,117 @@ contains
     if (present(head_dim)) config%head_dim = head_dim
     if (present(value_head_dim)) config%value_head_dim = value_head_dim
     if (present(num_kv_heads)) config%num_kv_heads = num_kv_heads
-    config%bias = as_switch(bias)
-    config%add_bias_kv = as_flag(add_bias_kv, 0_c_int32_t)
-    config%add_zero_attn = as_flag(add_zero_attn, 0_c_int32_t)
-    config%batch_first = as_flag(batch_first, 0_c_int32_t)
-    config%dtype = merge(attn_dtype_float64, attn_dtype_float32, &
-                         as_flag(is_double, 0_c_int32_t) == 1)
+    if (present(bias)) config%no_bias = as_flag(.not. bias)
+    config%add_bias_kv = as_flag(add_bias_kv)
+    config%add_zero_attn = as_flag(add_zero_attn)
+    config%batch_first = as_flag(batch_first)
+    config%dtype = merge(attn_dtype_float64, attn_dtype_float32, as_flag(is_double) == 1)
     call self%destroy()
-    call report(attn_mha_create(c_null_ptr, config, self%handle), stat, errmsg)
+    call check(attn_mha_create(c_null_ptr, config, self%handle), stat, errmsg)
   end subroutine multihead_create
 
+  ! What the layer is, with every size.
+  function multihead_describe(self) result(sizes)
+    class(multihead), intent(in) :: self
+    type(multihead_sizes) :: sizes
+    type(attn_mha_config) :: raw
+    raw%struct_size = c_sizeof(raw)
+    call check(attn_mha_describe(self%handle, raw))
+    sizes = multihead_sizes(raw%embed_dim, raw%num_heads, raw%kdim, raw%vdim, raw%qdim, &
+                            raw%num_kv_heads, raw%head_dim, raw%value_head_dim, raw%no_bias == 0, &
+                            raw%add_bias_kv == 1, raw%add_zero_attn == 1, raw%batch_first == 1, &
+                            raw%dtype == attn_dtype_float64)
+  end function multihead_describe
+
   ! Copies a parameter in, by PyTorch's name. A weight that PyTorch has as (out, in) is (in, out) here.
-  subroutine multihead_load(self, name, values, stat, errmsg)
+  subroutine multihead_load(self, name, values, context, stat, errmsg)
     class(multihead), intent(inout) :: self
     character(*), intent(in) :: name
     type(attn_tensor), intent(in) :: values
+    type(attention_context), intent(in), optional :: context
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
-    call report(attn_mha_load_parameter(self%handle, trim(name)//c_null_char, values), stat, errmsg)
+    call check(attn_mha_load_parameter(handle_of(context), self%handle, trim(name)//c_null_char, &
+                                       values, c_null_ptr), stat, errmsg)
   end subroutine multihead_load
 
-  ! Fresh random parameters.
-  subroutine multihead_initialize(self, seed, stat, errmsg)
-    class(multihead), intent(inout) :: self
-    integer(c_int64_t), intent(in) :: seed
+  ! Copies a parameter out into an array of its shape.
+  subroutine multihead_read(self, name, values, context, stat, errmsg)
+    class(multihead), intent(in) :: self
+    character(*), intent(in) :: name
+    type(attn_tensor), intent(in) :: values
+    type(attention_context), intent(in), optional :: context
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
-    call report(attn_mha_init_parameters(self%handle, seed), stat, errmsg)
+    call check(attn_mha_read_parameter(handle_of(context), self%handle, trim(name)//c_null_char, &
+                                       values), stat, errmsg)
+  end subroutine multihead_read
+
+  ! Fresh random parameters.
+  subroutine multihead_initialize(self, seed, context, stat, errmsg)
+    class(multihead), intent(inout) :: self
+    integer(c_int64_t), intent(in) :: seed
+    type(attention_context), intent(in), optional :: context
+    integer, intent(out), optional :: stat
+    character(*), intent(inout), optional :: errmsg
+    type(attn_mha_init_params) :: params
+    params = attn_mha_init_params(c_sizeof(params), seed)
+    call check(attn_mha_init_parameters(handle_of(context), self%handle, params), stat, errmsg)
   end subroutine multihead_initialize
 
   ! query (qdim, N, L), with batch_first (qdim, L, N), unbatched (qdim, L); key, value, output
-  ! likewise. key_padding_mask (S, N) and attn_mask (S, L) or (S, L, N * H): .true. is left out,
-  ! numbers are added. attn_weights (T, L, N), or (T, L, H, N) with average_attn_weights=.false., is
-  ! an output, computed if present.
+  ! likewise. key_padding_mask (S, N) and attn_mask (S, L), (S, L, N * H) or (S, L, H, N): .true. is
+  ! left out, numbers are added. weights, averaged (T, L, N) or per head (T, L, H, N), and lse (L, H,
+  ! N) are outputs, computed if present. The other options are attend's.
   subroutine multihead_forward(self, query, key, value, output, key_padding_mask, attn_mask, &
-                               attn_weights, average_attn_weights, is_causal, stat, errmsg)
+                               is_causal, scale, bias, align_end, query_offset, key_lengths, window, &
+                               softcap, sinks, alibi_slopes, normalizer, lse, weights, context, &
+                               report, stat, errmsg)
     class(multihead), intent(in) :: self
     type(attn_tensor), intent(in) :: query, key, value, output
-    type(attn_tensor), intent(in), optional, target :: key_padding_mask, attn_mask, attn_weights
-    logical, intent(in), optional :: average_attn_weights, is_causal
+    type(attn_tensor), intent(in), optional, target :: key_padding_mask, attn_mask, bias, &
+                                                       query_offset, key_lengths, sinks, &
+                                                       alibi_slopes, lse, weights
+    logical, intent(in), optional :: is_causal, align_end
+    real(c_double), intent(in), optional :: scale, softcap
+    integer(c_int64_t), intent(in), optional :: window(2)
+    integer(c_int32_t), intent(in), optional :: normalizer
+    type(attention_context), intent(in), optional :: context
+    type(multihead_report), intent(out), optional :: report
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
     type(attn_mha_params) :: params
+    type(attn_sdpa_params), target :: attention
+    integer(c_int32_t) :: status
+    attention = options_of(attn_mask_bool_exclude, attn_mask, bias, is_causal, scale, .false., &
+                           align_end, query_offset, key_lengths, window, softcap, sinks, &
+                           alibi_slopes, normalizer, lse, weights)
     params%struct_size = c_sizeof(params)
     params%key_padding_mask = address_of(key_padding_mask)
     params%key_padding_mask_kind = kind_of(key_padding_mask, attn_mask_bool_exclude)
-    params%attn_mask = address_of(attn_mask)
-    params%attn_mask_kind = kind_of(attn_mask, attn_mask_bool_exclude)
-    params%attn_weights = address_of(attn_weights)
-    params%average_attn_weights = as_switch(average_attn_weights)
-    params%is_causal = as_flag(is_causal, 0_c_int32_t)
-    call report(attn_mha_forward(c_null_ptr, self%handle, query, key, value, params, output, &
-                                 c_null_ptr, 0_c_size_t), stat, errmsg)
+    params%attention = c_loc(attention)
+    status = attn_mha_forward(handle_of(context), self%handle, query, key, value, params, output, &
+                              c_null_ptr, 0_c_size_t)
+    call check(status, stat, errmsg)
+    if (present(report) .and. status == abi_ok) &
+      report = explanation(handle_of(context), self%handle, query, key, value, params, output)
   end subroutine multihead_forward
+
+  ! What a forward call that went well has run.
+  function explanation(context, layer, query, key, value, params, output) result(report)
+    type(c_ptr), intent(in) :: context, layer
+    type(attn_tensor), intent(in) :: query, key, value, output
+    type(attn_mha_params), intent(in) :: params
+    type(multihead_report) :: report
+    type(attn_sdpa_report), target :: inside
+    type(attn_mha_report) :: raw
+    inside%struct_size = c_sizeof(inside)
+    raw%struct_size = c_sizeof(raw)
+    raw%attention = c_loc(inside)
+    call check(attn_mha_explain(context, layer, query, key, value, params, output, raw))
+    report = multihead_report(raw%projection_gemm, raw%depends_on_blas_threads == 1, &
+                              raw%workspace_bytes, text_at(raw%kernels), report_of(inside))
+  end function explanation
 
   subroutine multihead_destroy(self)
     class(multihead), intent(inout) :: self
@@ -249,7 +343,6 @@ contains
 
   subroutine multihead_finalize(self)
     type(multihead), intent(inout) :: self
-    call attn_mha_destroy(self%handle)
-    self%handle = c_null_ptr
+    call self%destroy()
   end subroutine multihead_finalize
 end module attention

@@ -1,22 +1,23 @@
 ! SPDX-License-Identifier: BSD-3-Clause
 !
 ! attention_abi.f90: libattention's C interface, as far as the module attention uses it. Names,
-! order and types are those of the C headers; tests/check_layout.f90 compares the structs with them.
+! order and types are those of the C headers; tests/layout.awk compares structs and constants with
+! them.
 module attention_abi
   use, intrinsic :: iso_c_binding
   implicit none
   public
 
-  integer(c_int32_t), parameter :: attn_ok = 0, attn_max_rank = 8
+  integer(c_int32_t), parameter :: attn_ok = 0, attn_error_unsupported = 11, attn_max_rank = 8
   integer(c_int32_t), parameter :: attn_dtype_float32 = 1, attn_dtype_float64 = 2, &
-                                   attn_dtype_bool = 3, attn_dtype_int64 = 4
+                                   attn_dtype_bool = 3, attn_dtype_int64 = 4, attn_dtype_int32 = 7
+  integer(c_int32_t), parameter :: attn_engine_auto = 0, attn_engine_blas = 1, attn_engine_fused = 2
+  integer(c_int32_t), parameter :: attn_gemm_auto = 0, attn_gemm_blas = 1, attn_gemm_native = 2
   integer(c_int32_t), parameter :: attn_mask_none = 0, attn_mask_additive = 1, &
                                    attn_mask_bool_include = 2, attn_mask_bool_exclude = 3
   integer(c_int32_t), parameter :: attn_normalizer_softmax = 0, attn_normalizer_sigmoid = 1, &
-                                   attn_normalizer_none = 2
-  integer(c_int64_t), parameter :: attn_sdpa_set_scale = 1, attn_sdpa_set_window = 2, &
-                                   attn_sdpa_enable_gqa = 4
-  integer(c_int32_t), parameter :: attn_on = 1, attn_off = 2
+                                   attn_normalizer_linear = 2
+  integer(c_int32_t), parameter :: attn_sdpa_set_scale = 1, attn_sdpa_set_window = 2
 
   type, bind(c) :: attn_tensor
     type(c_ptr) :: data = c_null_ptr
@@ -24,40 +25,64 @@ module attention_abi
     integer(c_int64_t) :: shape(attn_max_rank) = 0, strides(attn_max_rank) = 0
   end type attn_tensor
 
-  type, bind(c) :: attn_context_params
+  type, bind(c) :: attn_context_config
     integer(c_int64_t) :: struct_size = 0
-    integer(c_int32_t) :: num_threads = 0, engine = 0, gemm = 0, reserved = 0
+    integer(c_int32_t) :: num_threads = 0, parallel_for_width = 0, engine = 0, gemm = 0
     type(c_ptr) :: kernels = c_null_ptr
     type(c_funptr) :: parallel_for = c_null_funptr
     type(c_ptr) :: parallel_for_state = c_null_ptr
     type(c_funptr) :: allocate = c_null_funptr, deallocate = c_null_funptr
     type(c_ptr) :: allocator_state = c_null_ptr
-  end type attn_context_params
+  end type attn_context_config
+
+  type, bind(c) :: attn_context_info
+    integer(c_int64_t) :: struct_size = 0
+    integer(c_int32_t) :: num_threads = 0, engine = 0, gemm = 0, attention_gemm = 0, &
+                          projection_gemm = 0, blas_is_serial = 0
+    type(c_ptr) :: kernels = c_null_ptr, blas = c_null_ptr
+  end type attn_context_info
 
   type, bind(c) :: attn_sdpa_params
-    integer(c_int64_t) :: struct_size = 0, flags = 0
+    integer(c_int64_t) :: struct_size = 0
+    integer(c_int32_t) :: set = 0, is_causal = 0
     real(c_double) :: scale = 0, softcap = 0
     integer(c_int64_t) :: window_left = 0, window_right = 0
-    integer(c_int32_t) :: is_causal = 0, normalizer = 0, mask_kind = 0, reserved = 0
-    type(c_ptr) :: mask = c_null_ptr, query_offset = c_null_ptr, key_lengths = c_null_ptr, &
-                   alibi_slopes = c_null_ptr, sinks = c_null_ptr, lse = c_null_ptr, &
-                   weights = c_null_ptr, report = c_null_ptr
+    integer(c_int32_t) :: enable_gqa = 0, align_end = 0, normalizer = 0, mask_kind = 0
+    type(c_ptr) :: mask = c_null_ptr, bias = c_null_ptr, query_offset = c_null_ptr, &
+                   key_lengths = c_null_ptr, alibi_slopes = c_null_ptr, sinks = c_null_ptr, &
+                   lse = c_null_ptr, weights = c_null_ptr, report = c_null_ptr
   end type attn_sdpa_params
+
+  type, bind(c) :: attn_sdpa_report
+    integer(c_int64_t) :: struct_size = 0
+    integer(c_int32_t) :: engine = 0, gemm = 0, depends_on_blas_threads = 0, packs = 0
+    integer(c_int64_t) :: row_block = 0, num_blocks = 0, workspace_bytes = 0
+    type(c_ptr) :: kernels = c_null_ptr, reason = c_null_ptr
+  end type attn_sdpa_report
 
   type, bind(c) :: attn_mha_config
     integer(c_int64_t) :: struct_size = 0, embed_dim = 0, num_heads = 0, kdim = 0, vdim = 0, &
                           qdim = 0, num_kv_heads = 0, head_dim = 0, value_head_dim = 0
-    integer(c_int32_t) :: dtype = 0, bias = 0, add_bias_kv = 0, add_zero_attn = 0, &
+    integer(c_int32_t) :: dtype = 0, no_bias = 0, add_bias_kv = 0, add_zero_attn = 0, &
                           batch_first = 0, reserved = 0
   end type attn_mha_config
 
+  type, bind(c) :: attn_mha_init_params
+    integer(c_int64_t) :: struct_size = 0, seed = 0
+  end type attn_mha_init_params
+
   type, bind(c) :: attn_mha_params
     integer(c_int64_t) :: struct_size = 0
-    integer(c_int32_t) :: key_padding_mask_kind = 0, attn_mask_kind = 0, is_causal = 0, &
-                          average_attn_weights = 0
-    type(c_ptr) :: key_padding_mask = c_null_ptr, attn_mask = c_null_ptr, &
-                   attn_weights = c_null_ptr, attention = c_null_ptr
+    integer(c_int32_t) :: key_padding_mask_kind = 0, reserved = 0
+    type(c_ptr) :: key_padding_mask = c_null_ptr, attention = c_null_ptr
   end type attn_mha_params
+
+  type, bind(c) :: attn_mha_report
+    integer(c_int64_t) :: struct_size = 0
+    integer(c_int32_t) :: projection_gemm = 0, depends_on_blas_threads = 0
+    integer(c_int64_t) :: workspace_bytes = 0
+    type(c_ptr) :: kernels = c_null_ptr, attention = c_null_ptr
+  end type attn_mha_report
 
   interface
     subroutine attention_view(array, view) bind(c)
@@ -80,11 +105,22 @@ module attention_abi
       integer(c_size_t), value :: buffer_bytes
     end function attn_last_error_copy
 
-    integer(c_int32_t) function attn_context_create(params, context) bind(c)
-      import :: attn_context_params, c_ptr, c_int32_t
-      type(attn_context_params), intent(in) :: params
+    integer(c_int32_t) function attn_context_create(config, context) bind(c)
+      import :: attn_context_config, c_ptr, c_int32_t
+      type(attn_context_config), intent(in) :: config
       type(c_ptr), intent(out) :: context
     end function attn_context_create
+
+    integer(c_int32_t) function attn_context_start(context) bind(c)
+      import :: c_ptr, c_int32_t
+      type(c_ptr), value :: context
+    end function attn_context_start
+
+    integer(c_int32_t) function attn_context_describe(context, info) bind(c)
+      import :: attn_context_info, c_ptr, c_int32_t
+      type(c_ptr), value :: context
+      type(attn_context_info), intent(inout) :: info
+    end function attn_context_describe
 
     subroutine attn_context_destroy(context) bind(c)
       import :: c_ptr
@@ -112,18 +148,45 @@ module attention_abi
       type(c_ptr), value :: layer
     end subroutine attn_mha_destroy
 
-    integer(c_int32_t) function attn_mha_load_parameter(layer, name, values) bind(c)
-      import :: attn_tensor, c_ptr, c_int32_t, c_char
+    integer(c_int32_t) function attn_mha_describe(layer, config) bind(c)
+      import :: attn_mha_config, c_ptr, c_int32_t
       type(c_ptr), value :: layer
+      type(attn_mha_config), intent(inout) :: config
+    end function attn_mha_describe
+
+    integer(c_int32_t) function attn_mha_load_parameter(context, layer, name, values, params) bind(c)
+      import :: attn_tensor, c_ptr, c_int32_t, c_char
+      type(c_ptr), value :: context, layer, params
       character(kind=c_char), intent(in) :: name(*)
       type(attn_tensor), intent(in) :: values
     end function attn_mha_load_parameter
 
-    integer(c_int32_t) function attn_mha_init_parameters(layer, seed) bind(c)
-      import :: c_ptr, c_int32_t, c_int64_t
-      type(c_ptr), value :: layer
-      integer(c_int64_t), value :: seed
+    integer(c_int32_t) function attn_mha_read_parameter(context, layer, name, values) bind(c)
+      import :: attn_tensor, c_ptr, c_int32_t, c_char
+      type(c_ptr), value :: context, layer
+      character(kind=c_char), intent(in) :: name(*)
+      type(attn_tensor), intent(in) :: values
+    end function attn_mha_read_parameter
+
+    integer(c_int32_t) function attn_mha_init_parameters(context, layer, params) bind(c)
+      import :: attn_mha_init_params, c_ptr, c_int32_t
+      type(c_ptr), value :: context, layer
+      type(attn_mha_init_params), intent(in) :: params
     end function attn_mha_init_parameters
+
+    integer(c_int32_t) function attn_mha_explain(context, layer, query, key, value, params, &
+                                                 output, report) bind(c)
+      import :: attn_tensor, attn_mha_params, attn_mha_report, c_ptr, c_int32_t
+      type(c_ptr), value :: context, layer
+      type(attn_tensor), intent(in) :: query, key, value, output
+      type(attn_mha_params), intent(in) :: params
+      type(attn_mha_report), intent(inout) :: report
+    end function attn_mha_explain
+
+    integer(c_int32_t) function attn_selftest(context, params) bind(c)
+      import :: c_ptr, c_int32_t
+      type(c_ptr), value :: context, params
+    end function attn_selftest
 
     integer(c_int32_t) function attn_mha_forward(context, layer, query, key, value, params, &
                                                  output, workspace, workspace_bytes) bind(c)

@@ -119,18 +119,21 @@ contains
     integer, intent(in) :: unit
     character(*), intent(inout) :: line
     type(case_tensor), intent(inout) :: tensor
-    character(*), parameter :: names(4) = [character(7) :: 'float32', 'float64', 'bool', 'int64']
-    integer, parameter :: widths(4) = [4, 8, 1, 8]
+    character(*), parameter :: names(5) = [character(7) :: 'float32', 'float64', 'bool', 'int64', &
+                                           'int32']
+    integer(c_int32_t), parameter :: dtypes(5) = [1, 2, 3, 4, 7]
+    integer, parameter :: widths(5) = [4, 8, 1, 8, 4]
     character(64) :: word
-    integer :: rank
+    integer :: place, rank
     call take_word(line, word)
-    tensor%dtype = int(findloc(names, word, dim=1), c_int32_t)
-    if (tensor%dtype == 0) error stop 'unknown dtype: '//trim(word)
+    place = findloc(names, word, dim=1)
+    if (place == 0) error stop 'unknown dtype: '//trim(word)
+    tensor%dtype = dtypes(place)
     call take_word(line, word)
     read (word, *) rank
     allocate (tensor%shape(rank))
     if (rank > 0) read (line, *) tensor%shape
-    allocate (tensor%bytes(product(tensor%shape)*widths(tensor%dtype)))
+    allocate (tensor%bytes(product(tensor%shape)*widths(place)))
     read (unit) tensor%bytes
   end subroutine read_elements
 

@@ -97,10 +97,14 @@ contains
 
   ! ---- calls ----
 
-  subroutine refuse_unknown(made, known)
+  ! The names that only this call has are `own`; those of attention are known in both.
+  subroutine refuse_unknown(made, own)
     type(case_type), intent(in) :: made
-    character(*), intent(in) :: known
+    character(*), intent(in) :: own
+    character(:), allocatable :: known
     integer :: i
+    known = own//'query key value attn_mask bias query_offset key_lengths sinks alibi_slopes '// &
+            'is_causal scale align_end window_left window_right softcap normalizer lse '
     do i = 1, made%num_options
       if (index(known, ' '//trim(made%options(i)%name)//' ') == 0) &
         error stop 'unknown: '//trim(made%options(i)%name)
@@ -130,8 +134,8 @@ contains
       normalizer_of = attn_normalizer_softmax
     case ('sigmoid')
       normalizer_of = attn_normalizer_sigmoid
-    case ('none')
-      normalizer_of = attn_normalizer_none
+    case ('linear')
+      normalizer_of = attn_normalizer_linear
     case default
       error stop 'unknown normalizer: '//name
     end select
@@ -148,7 +152,7 @@ contains
     if (made%call_name == 'sdpa') then
       call run_sdpa(made, output, lse, weights, stat, errmsg)
     else if (made%call_name == 'mha') then
-      call run_mha(made, output, weights, stat, errmsg)
+      call run_mha(made, output, lse, weights, stat, errmsg)
     else
       error stop 'unknown call: '//trim(made%call_name)
     end if
@@ -162,6 +166,16 @@ contains
     call compare(made, name, 'attn_weights', weights, is_good)
   end subroutine run
 
+  ! Options that are absent where 0 would mean something: unallocated, which is an absent argument.
+  subroutine find_optional(made, scale, window)
+    type(case_type), intent(in) :: made
+    real(c_double), allocatable, intent(out) :: scale
+    integer(c_int64_t), allocatable, intent(out) :: window(:)
+    if (has_option(made, 'scale')) scale = option_real(made, 'scale')
+    if (has_option(made, 'window_left') .or. has_option(made, 'window_right')) window = &
+      [option_integer(made, 'window_left', -1), option_integer(made, 'window_right', -1)]
+  end subroutine find_optional
+
   subroutine run_sdpa(made, output, lse, weights, stat, errmsg)
     type(case_type), intent(in), target :: made
     integer(c_int8_t), allocatable, target, intent(inout) :: output(:), lse(:), weights(:)
@@ -170,17 +184,14 @@ contains
     type(attn_tensor), pointer :: value
     real(c_double), allocatable :: scale
     integer(c_int64_t), allocatable :: window(:)
-    call refuse_unknown(made, ' query key value attn_mask query_offset key_lengths sinks '// &
-                        'alibi_slopes is_causal scale enable_gqa window_left window_right '// &
-                        'softcap normalizer output lse weights ')
+    call refuse_unknown(made, ' enable_gqa output weights ')
     value => input(made, 'value')
-    if (has_option(made, 'scale')) scale = option_real(made, 'scale')
-    if (has_option(made, 'window_left')) window = &
-      [option_integer(made, 'window_left', -1), option_integer(made, 'window_right', -1)]
+    call find_optional(made, scale, window)
     call attend(input(made, 'query'), input(made, 'key'), value, &
                 main_view(made, 'output', value%shape(value%rank), output), &
-                attn_mask=input(made, 'attn_mask'), is_causal=flag(made, 'is_causal', 0), &
-                scale=scale, enable_gqa=flag(made, 'enable_gqa', 0), &
+                attn_mask=input(made, 'attn_mask'), bias=input(made, 'bias'), &
+                is_causal=flag(made, 'is_causal', 0), scale=scale, &
+                enable_gqa=flag(made, 'enable_gqa', 0), align_end=flag(made, 'align_end', 0), &
                 query_offset=input(made, 'query_offset'), &
                 key_lengths=input(made, 'key_lengths'), window=window, &
                 softcap=option_real(made, 'softcap'), sinks=input(made, 'sinks'), &
@@ -190,21 +201,23 @@ contains
                 stat=stat, errmsg=errmsg)
   end subroutine run_sdpa
 
-  subroutine run_mha(made, output, weights, stat, errmsg)
+  subroutine run_mha(made, output, lse, weights, stat, errmsg)
     type(case_type), intent(in), target :: made
-    integer(c_int8_t), allocatable, target, intent(inout) :: output(:), weights(:)
+    integer(c_int8_t), allocatable, target, intent(inout) :: output(:), lse(:), weights(:)
     integer, intent(out) :: stat
     character(*), intent(inout) :: errmsg
     type(multihead) :: layer
     type(attn_tensor), pointer :: query
+    real(c_double), allocatable :: scale
+    integer(c_int64_t), allocatable :: window(:)
     integer :: i
-    call refuse_unknown(made, ' query key value attn_mask key_padding_mask embed_dim num_heads '// &
-                        'kdim vdim qdim head_dim value_head_dim num_kv_heads bias add_bias_kv '// &
-                        'add_zero_attn batch_first is_causal need_weights '// &
-                        'average_attn_weights attn_output attn_weights ')
+    call refuse_unknown(made, ' key_padding_mask embed_dim num_heads kdim vdim qdim head_dim '// &
+                        'value_head_dim num_kv_heads no_bias add_bias_kv add_zero_attn '// &
+                        'batch_first need_weights average_attn_weights attn_output attn_weights ')
     query => input(made, 'query')
     call layer%create(option_integer(made, 'embed_dim', 0), option_integer(made, 'num_heads', 0), &
-                      bias=flag(made, 'bias', 1), add_bias_kv=flag(made, 'add_bias_kv', 0), &
+                      bias=.not. flag(made, 'no_bias', 0), &
+                      add_bias_kv=flag(made, 'add_bias_kv', 0), &
                       add_zero_attn=flag(made, 'add_zero_attn', 0), &
                       kdim=option_integer(made, 'kdim', 0), vdim=option_integer(made, 'vdim', 0), &
                       batch_first=flag(made, 'batch_first', 0), &
@@ -216,15 +229,24 @@ contains
     do i = 1, made%num_tensors
       if (stat /= 0) return
       if (index(made%tensors(i)%name, 'parameter.') == 1) &
-        call layer%load(made%tensors(i)%name(11:), made%tensors(i)%view(), stat, errmsg)
+        call layer%load(made%tensors(i)%name(11:), made%tensors(i)%view(), stat=stat, errmsg=errmsg)
     end do
+    if (stat /= 0) return
+    call find_optional(made, scale, window)
     call layer%forward(query, input(made, 'key'), input(made, 'value'), &
                        main_view(made, 'attn_output', option_integer(made, 'embed_dim', 0), output), &
                        key_padding_mask=input(made, 'key_padding_mask'), &
-                       attn_mask=input(made, 'attn_mask'), &
-                       attn_weights=result_view(made, 'attn_weights', weights), &
-                       average_attn_weights=flag(made, 'average_attn_weights', 1), &
-                       is_causal=flag(made, 'is_causal', 0), stat=stat, errmsg=errmsg)
+                       attn_mask=input(made, 'attn_mask'), bias=input(made, 'bias'), &
+                       is_causal=flag(made, 'is_causal', 0), scale=scale, &
+                       align_end=flag(made, 'align_end', 0), &
+                       query_offset=input(made, 'query_offset'), &
+                       key_lengths=input(made, 'key_lengths'), window=window, &
+                       softcap=option_real(made, 'softcap'), sinks=input(made, 'sinks'), &
+                       alibi_slopes=input(made, 'alibi_slopes'), &
+                       normalizer=normalizer_of(option_text(made, 'normalizer')), &
+                       lse=result_view(made, 'lse', lse), &
+                       weights=result_view(made, 'attn_weights', weights), &
+                       stat=stat, errmsg=errmsg)
   end subroutine run_mha
 
   ! ---- comparison ----

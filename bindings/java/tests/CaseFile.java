@@ -60,7 +60,12 @@ final class CaseFile {
         final String[] parts = words.split(" ");
         final Tensor.Dtype dtype = Tensor.Dtype.valueOf(parts[0].toUpperCase());
         final long[] shape = Arrays.stream(parts).skip(2).mapToLong(Long::parseLong).toArray();
-        final int width = dtype == Tensor.Dtype.BOOL ? 1 : dtype == Tensor.Dtype.FLOAT32 ? 4 : 8;
+        final int width =
+                switch (dtype) {
+                    case BOOL -> 1;
+                    case FLOAT32, INT32 -> 4;
+                    case FLOAT64, INT64 -> 8;
+                };
         final int count = (int) Arrays.stream(shape).reduce(1, Math::multiplyExact);
         final ByteBuffer memory =
                 ByteBuffer.allocateDirect(Math.max(1, count * width)).order(ByteOrder.LITTLE_ENDIAN);

@@ -26,9 +26,15 @@ public final class Layout {
 
     public static void main(String[] arguments) {
         show("attn_tensor", new Abi.TensorView());
-        show("attn_context_params", new Abi.ContextParams());
+        show("attn_context_config", new Abi.ContextConfig());
+        show("attn_context_info", new Abi.ContextInfo());
         show("attn_sdpa_params", new Abi.SdpaParams());
+        show("attn_sdpa_report", new Abi.SdpaReport());
+        show("attn_sdpa_outputs", new Abi.Outputs());
         show("attn_mha_config", new Abi.MhaConfig());
         show("attn_mha_params", new Abi.MhaParams());
+        show("attn_mha_report", new Abi.MhaReport());
+        show("attn_mha_outputs", new Abi.Outputs());
+        show("attn_mha_init_params", new Abi.MhaInitParams());
     }
 }

@@ -16,17 +16,17 @@ import java.util.Set;
 final class RunCases {
     private static final int FEWEST_CASES = 60;
     private static final int FEWEST_ERRORS = 5;
-    private static final Set<String> SDPA_NAMES =
+    private static final Set<String> ATTENTION_NAMES =
             Set.of(
-                    "query", "key", "value", "attn_mask", "query_offset", "key_lengths", "sinks",
-                    "alibi_slopes", "is_causal", "scale", "enable_gqa", "window_left",
-                    "window_right", "softcap", "normalizer", "output", "lse", "weights");
+                    "query", "key", "value", "attn_mask", "bias", "query_offset", "key_lengths",
+                    "sinks", "alibi_slopes", "is_causal", "scale", "enable_gqa", "align_end",
+                    "window_left", "window_right", "softcap", "normalizer", "lse");
+    private static final Set<String> SDPA_NAMES = Set.of("output", "weights");
     private static final Set<String> MHA_NAMES =
             Set.of(
-                    "query", "key", "value", "attn_mask", "key_padding_mask", "embed_dim",
-                    "num_heads", "kdim", "vdim", "qdim", "head_dim", "value_head_dim",
-                    "num_kv_heads", "bias", "add_bias_kv", "add_zero_attn", "batch_first",
-                    "is_causal", "need_weights", "average_attn_weights", "attn_output",
+                    "key_padding_mask", "embed_dim", "num_heads", "kdim", "vdim", "qdim", "head_dim",
+                    "value_head_dim", "num_kv_heads", "no_bias", "add_bias_kv", "add_zero_attn",
+                    "batch_first", "need_weights", "average_attn_weights", "attn_output",
                     "attn_weights");
 
     private final CaseFile made;
@@ -43,14 +43,14 @@ final class RunCases {
         return text == null ? absent : Long.parseLong(text);
     }
 
-    private boolean flag(String option, boolean absent) {
-        return number(option, absent ? 1 : 0) != 0;
+    private boolean flag(String option) {
+        return number(option, 0) != 0;
     }
 
     private void refuseUnknown(Set<String> known) {
         for (final var names : Set.of(made.options.keySet(), made.tensors.keySet(), made.expected.keySet())) {
             for (final String name : names) {
-                if (!known.contains(name) && !name.startsWith("parameter.")) {
+                if (!ATTENTION_NAMES.contains(name) && !known.contains(name) && !name.startsWith("parameter.")) {
                     throw new IllegalStateException("unknown: " + name);
                 }
             }
@@ -93,40 +93,48 @@ final class RunCases {
 
     // ---- calls ----
 
-    private void runSdpa() {
-        refuseUnknown(SDPA_NAMES);
+    /** The options of attention, in a layer or not. */
+    private SdpaOptions attention(boolean isIncluded, String weights) {
         final SdpaOptions options =
                 new SdpaOptions()
-                        .mask(mask("attn_mask", true))
-                        .causal(flag("is_causal", false))
-                        .enableGqa(flag("enable_gqa", false))
+                        .mask(mask("attn_mask", isIncluded))
+                        .bias(made.tensors.get("bias"))
+                        .causal(flag("is_causal"))
+                        .enableGqa(flag("enable_gqa"))
+                        .alignEnd(flag("align_end"))
                         .softcap(Double.parseDouble(made.options.getOrDefault("softcap", "0")))
                         .queryOffset(made.tensors.get("query_offset"))
                         .keyLengths(made.tensors.get("key_lengths"))
                         .sinks(made.tensors.get("sinks"))
                         .alibiSlopes(made.tensors.get("alibi_slopes"))
                         .lse(expectedResult("lse"))
-                        .weights(expectedResult("weights"));
+                        .weights(expectedResult(weights));
         final String normalizer = made.options.getOrDefault("normalizer", "softmax");
         options.normalizer(SdpaOptions.Normalizer.valueOf(normalizer.toUpperCase()));
         if (made.options.containsKey("scale")) {
             options.scale(Double.parseDouble(made.options.get("scale")));
         }
-        if (made.options.containsKey("window_left")) {
+        if (made.options.containsKey("window_left") || made.options.containsKey("window_right")) {
             options.window(number("window_left", -1), number("window_right", -1));
         }
+        return options;
+    }
+
+    private void runSdpa() {
+        refuseUnknown(SDPA_NAMES);
         final Tensor value = made.tensors.get("value");
         final long[] shape = value.shape();
         final Tensor output = mainResult("output", shape[shape.length - 1]);
+        final SdpaOptions options = attention(true, "weights");
         Attention.sdpa(made.tensors.get("query"), made.tensors.get("key"), value, output, options);
     }
 
     private Multihead.Config config() {
         return new Multihead.Config(number("embed_dim", 0), number("num_heads", 0))
-                .bias(flag("bias", true))
-                .addBiasKv(flag("add_bias_kv", false))
-                .addZeroAttn(flag("add_zero_attn", false))
-                .batchFirst(flag("batch_first", false))
+                .bias(!flag("no_bias"))
+                .addBiasKv(flag("add_bias_kv"))
+                .addZeroAttn(flag("add_zero_attn"))
+                .batchFirst(flag("batch_first"))
                 .widths(number("qdim", 0), number("kdim", 0), number("vdim", 0))
                 .headDims(number("head_dim", 0), number("value_head_dim", 0))
                 .numKvHeads(number("num_kv_heads", 0))
@@ -146,10 +154,7 @@ final class RunCases {
             final Multihead.Options options =
                     new Multihead.Options()
                             .keyPaddingMask(mask("key_padding_mask", false))
-                            .attnMask(mask("attn_mask", false))
-                            .causal(flag("is_causal", false))
-                            .averageAttnWeights(flag("average_attn_weights", true))
-                            .attnWeights(expectedResult("attn_weights"));
+                            .attention(attention(false, "attn_weights"));
             layer.forward(
                     made.tensors.get("query"),
                     made.tensors.get("key"),

@@ -2,7 +2,9 @@
 import attention.Attention;
 import attention.AttentionException;
 import attention.Context;
+import attention.Mask;
 import attention.Multihead;
+import attention.Outputs;
 import attention.SdpaOptions;
 import attention.Tensor;
 import java.nio.FloatBuffer;
@@ -45,8 +47,91 @@ final class WrapperTest {
         check(Arrays.equals(backwards.toDoubles(), plain.toDoubles()), "a view reads its strides");
         final double[] expected = attend(plain, plain, plain, null);
         check(Arrays.equals(attend(backwards, backwards, backwards, null), expected), "strides");
-        try (Context context = new Context(2, null)) {
+        try (Context context = new Context(new Context.Config().numThreads(2))) {
+            context.start();
+            check(context.info().numThreads() == 2, "threads are described");
             check(Arrays.equals(attend(plain, plain, plain, context), expected), "threads");
+        }
+    }
+
+    private static boolean isNear(double found, double expected) {
+        return Math.abs(found - expected) < 1e-5;
+    }
+
+    private static double firstOf(Tensor query, Tensor key, Tensor value, SdpaOptions options) {
+        final Tensor output = Attention.outputs(query, key, value, options).output();
+        Attention.sdpa(query, key, value, output, options);
+        return output.toDoubles()[0];
+    }
+
+    private static void optionsBeyondPytorchCompose() {
+        final Tensor query = Tensor.of(new float[4], 2, 2);
+        final Tensor key = Tensor.of(new float[6], 3, 2);
+        final Tensor value = Tensor.of(new float[] {10, 20, 30}, 3, 1);
+        final Tensor bias = Tensor.of(new float[] {(float) Math.log(3), 0, 0}, 1, 3);
+        final Mask mask = Mask.include(Tensor.of(new boolean[] {true, true, false}, 3));
+        check(isNear(firstOf(query, key, value, new SdpaOptions().bias(bias).mask(mask)), 12.5), "bias");
+        final SdpaOptions aligned = new SdpaOptions().causal(true).alignEnd(true);
+        check(isNear(firstOf(query, key, value, aligned), 15), "the last row at the last key");
+        final Tensor lengths = Tensor.of(new int[] {1});
+        check(isNear(firstOf(query, key, value, new SdpaOptions().keyLengths(lengths)), 10), "int32");
+        final SdpaOptions linear = new SdpaOptions().normalizer(SdpaOptions.Normalizer.LINEAR);
+        check(firstOf(query, key, value, linear) == 0, "linear");
+        refuses(IllegalStateException.class, "lse", () ->
+                Attention.outputs(query, key, value, linear).lse());
+        refuses(AttentionException.class, "query_offset", () ->
+                firstOf(query, key, value, aligned.queryOffset(Tensor.of(new long[] {0}))));
+    }
+
+    private static void weightsArePerHeadOrAveraged() {
+        final Tensor tokens = Tensor.zeros(Tensor.Dtype.FLOAT32, 5, 3, 4);
+        final SdpaOptions attention = new SdpaOptions();
+        final Multihead.Options options = new Multihead.Options().attention(attention);
+        final Multihead.Config config = new Multihead.Config(4, 2).batchFirst(true).addZeroAttn(true);
+        try (Multihead layer = new Multihead(config.bias(false))) {
+            layer.initialize(1);
+            final Outputs outputs = layer.outputs(tokens, tokens, tokens, options);
+            final Tensor lse = outputs.lse();
+            for (final Tensor weights : new Tensor[] {outputs.weights(), outputs.averagedWeights()}) {
+                attention.weights(weights).lse(lse);
+                layer.forward(tokens, tokens, tokens, outputs.output(), options);
+                check(Arrays.stream(weights.toDoubles()).allMatch(w -> isNear(w, 0.25)), "weights");
+            }
+            check(Arrays.equals(outputs.weights().shape(), new long[] {5, 2, 3, 4}), "per head");
+            check(Arrays.equals(outputs.averagedWeights().shape(), new long[] {5, 3, 4}), "averaged");
+            check(isNear(lse.toDoubles()[29], Math.log(4)), "lse");
+        }
+    }
+
+    private static void layersTellWhatTheyAre() {
+        try (Multihead layer = new Multihead(new Multihead.Config(6, 2).bias(false));
+                Context context =
+                        new Context(new Context.Config().engine(Context.Engine.BLAS).gemm(Context.Gemm.NATIVE))) {
+            final Multihead.Description made = layer.describe();
+            check(made.kdim() == 6 && made.headDim() == 3 && !made.bias(), made.toString());
+            check(made.dtype() == Tensor.Dtype.FLOAT32, "dtype");
+            final double[] numbers = new double[36];
+            Arrays.setAll(numbers, i -> i);
+            layer.load("out_proj.weight", Tensor.of(numbers, 6, 6), context);
+            final Tensor weight = Tensor.zeros(Tensor.Dtype.FLOAT32, 6, 6);
+            layer.read("out_proj.weight", weight);
+            check(Arrays.equals(weight.toDoubles(), numbers), "a parameter is read");
+            final Tensor tokens = Tensor.zeros(Tensor.Dtype.FLOAT32, 3, 6);
+            final Multihead.Report report =
+                    layer.explain(tokens, tokens, tokens, tokens, new Multihead.Options(), context);
+            check(report.projectionGemm() == Context.Gemm.NATIVE, report.toString());
+            check(report.attention().engine() == Context.Engine.BLAS, report.toString());
+            check(report.kernels().equals(context.info().kernels()), report.toString());
+        }
+    }
+
+    private static void whatThisVersionCannotDoIsUnsupported() {
+        final Tensor one = Tensor.zeros(Tensor.Dtype.FLOAT64, 2, 3);
+        try (Context context = new Context(new Context.Config().engine(Context.Engine.FUSED))) {
+            Attention.explain(one, one, one, one, new SdpaOptions(), context);
+            throw new AssertionError("float64 was taken by the fused engine");
+        } catch (AttentionException refusal) {
+            check(refusal.codeName().equals("ATTN_ERROR_UNSUPPORTED"), refusal.codeName());
         }
     }
 
@@ -56,10 +141,13 @@ final class WrapperTest {
         refuses(AttentionException.class, "key: expected shape", () -> attend(one, other, one, null));
         refuses(IndexOutOfBoundsException.class, "beyond", () ->
                 Tensor.view(Tensor.Dtype.FLOAT32, Tensor.directFloats(5), 2, 3));
+        refuses(IndexOutOfBoundsException.class, "beyond", () ->
+                Tensor.view(Tensor.Dtype.FLOAT64, Tensor.directFloats(6), 2, 3));
         refuses(IllegalArgumentException.class, "direct", () ->
                 Tensor.view(Tensor.Dtype.FLOAT32, FloatBuffer.allocate(6), 2, 3));
         refuses(IllegalArgumentException.class, "expected 6", () -> Tensor.of(new float[5], 2, 3));
-        refuses(AttentionException.class, "kernels", () -> new Context(1, "mmx"));
+        refuses(AttentionException.class, "kernels", () ->
+                new Context(new Context.Config().kernels("mmx")));
         refuses(AttentionException.class, "embed_dim", () -> new Multihead(new Multihead.Config(7, 2)));
         final Context closed = new Context();
         closed.close();
@@ -69,6 +157,11 @@ final class WrapperTest {
 
     public static void main(String[] arguments) {
         stridedViewsAreTheSame();
+        optionsBeyondPytorchCompose();
+        weightsArePerHeadOrAveraged();
+        layersTellWhatTheyAre();
+        whatThisVersionCannotDoIsUnsupported();
+        Attention.selftest(null);
         mistakesAreTold();
         System.out.println("wrapper: passed, version " + Attention.version());
     }

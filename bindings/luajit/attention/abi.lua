@@ -30,6 +30,7 @@ const char *attn_status_name(attn_status status);
 const char *attn_status_text(attn_status status);
 const char *attn_last_error(void);
 size_t attn_last_error_copy(char *buffer, size_t buffer_bytes);
+attn_status attn_error_set(attn_status status, const char *detail);
 int32_t attn_version(void);
 const char *attn_version_string(void);
 const char *attn_build_info(void);
@@ -41,7 +42,18 @@ enum attn_dtype {
     ATTN_DTYPE_FLOAT32 = 1,
     ATTN_DTYPE_FLOAT64 = 2,
     ATTN_DTYPE_BOOL = 3,
-    ATTN_DTYPE_INT64 = 4
+    ATTN_DTYPE_INT64 = 4,
+    ATTN_DTYPE_BFLOAT16 = 5,
+    ATTN_DTYPE_FLOAT16 = 6,
+    ATTN_DTYPE_INT32 = 7,
+    ATTN_DTYPE_INT8 = 8,
+    ATTN_DTYPE_UINT8 = 9,
+    ATTN_DTYPE_FLOAT8_E4M3 = 10,
+    ATTN_DTYPE_FLOAT8_E5M2 = 11,
+    ATTN_DTYPE_INT4X2 = 12,
+    ATTN_DTYPE_Q8_0 = 13,
+    ATTN_DTYPE_Q4_0 = 14,
+    ATTN_DTYPE_UINT4X2 = 15
 };
 
 typedef struct attn_tensor {
@@ -63,44 +75,49 @@ attn_status attn_tensor_transpose(const attn_tensor *tensor, int32_t axis_a, int
                                   attn_tensor *view);
 attn_status attn_tensor_slice(const attn_tensor *tensor, int32_t axis, int64_t start,
                               int64_t length, int64_t step, attn_tensor *view);
+attn_status attn_tensor_select(const attn_tensor *tensor, int32_t axis, int64_t index,
+                               attn_tensor *view);
 attn_status attn_tensor_split_heads(const attn_tensor *tensor, int64_t num_heads,
                                     attn_tensor *view);
 attn_status attn_tensor_merge_heads(const attn_tensor *tensor, attn_tensor *view);
 
 enum attn_engine { ATTN_ENGINE_AUTO = 0, ATTN_ENGINE_BLAS = 1, ATTN_ENGINE_FUSED = 2 };
-enum attn_gemm { ATTN_GEMM_DEFAULT = 0, ATTN_GEMM_BLAS = 1, ATTN_GEMM_NATIVE = 2 };
+enum attn_gemm { ATTN_GEMM_AUTO = 0, ATTN_GEMM_BLAS = 1, ATTN_GEMM_NATIVE = 2 };
 
 typedef struct attn_context attn_context;
-typedef int32_t (*attn_parallel_for)(void *state, int64_t count,
-                                     void (*task)(void *data, int64_t index), void *data);
-typedef void *(*attn_allocate)(void *state, size_t bytes, size_t alignment);
-typedef void (*attn_deallocate)(void *state, void *memory, size_t bytes);
+typedef void (*attn_task_fn)(void *data, int64_t index);
+typedef int32_t (*attn_parallel_for_fn)(void *state, int64_t count, attn_task_fn task, void *data);
+typedef void *(*attn_allocate_fn)(void *state, size_t bytes, size_t alignment);
+typedef void (*attn_deallocate_fn)(void *state, void *memory, size_t bytes, size_t alignment);
 
-typedef struct attn_context_params {
+typedef struct attn_context_config {
     uint64_t struct_size;
     int32_t num_threads;
+    int32_t parallel_for_width;
     int32_t engine;
     int32_t gemm;
-    int32_t reserved;
     const char *kernels;
-    attn_parallel_for parallel_for;
+    attn_parallel_for_fn parallel_for;
     void *parallel_for_state;
-    attn_allocate allocate;
-    attn_deallocate deallocate;
+    attn_allocate_fn allocate;
+    attn_deallocate_fn deallocate;
     void *allocator_state;
-} attn_context_params;
+} attn_context_config;
 
 typedef struct attn_context_info {
     uint64_t struct_size;
     int32_t num_threads;
     int32_t engine;
     int32_t gemm;
+    int32_t attention_gemm;
+    int32_t projection_gemm;
     int32_t blas_is_serial;
     const char *kernels;
     const char *blas;
 } attn_context_info;
 
-attn_status attn_context_create(const attn_context_params *params, attn_context **context);
+attn_status attn_context_create(const attn_context_config *config, attn_context **context);
+attn_status attn_context_start(attn_context *context);
 void attn_context_destroy(attn_context *context);
 attn_status attn_context_describe(attn_context *context, attn_context_info *info);
 const char *attn_kernels_name(int32_t index);
@@ -128,17 +145,19 @@ attn_status attn_softmax_workspace_bytes(attn_context *context, const attn_tenso
                                          const attn_softmax_params *params,
                                          const attn_tensor *output, size_t *bytes);
 
-enum attn_sdpa_flag {
-    ATTN_SDPA_SET_SCALE = 1,
-    ATTN_SDPA_SET_WINDOW = 2,
-    ATTN_SDPA_ENABLE_GQA = 4,
-    ATTN_SDPA_AVERAGE_WEIGHTS = 8
-};
+enum attn_sdpa_set { ATTN_SDPA_SET_SCALE = 1, ATTN_SDPA_SET_WINDOW = 2 };
 
 enum attn_normalizer {
     ATTN_NORMALIZER_SOFTMAX = 0,
     ATTN_NORMALIZER_SIGMOID = 1,
-    ATTN_NORMALIZER_NONE = 2
+    ATTN_NORMALIZER_LINEAR = 2
+};
+
+enum attn_sdpa_pack {
+    ATTN_SDPA_PACK_QUERY = 1,
+    ATTN_SDPA_PACK_KEY = 2,
+    ATTN_SDPA_PACK_VALUE = 4,
+    ATTN_SDPA_PACK_OUTPUT = 8
 };
 
 typedef struct attn_sdpa_report {
@@ -156,16 +175,18 @@ typedef struct attn_sdpa_report {
 
 typedef struct attn_sdpa_params {
     uint64_t struct_size;
-    uint64_t flags;
+    int32_t set;
+    int32_t is_causal;
     double scale;
     double softcap;
     int64_t window_left;
     int64_t window_right;
-    int32_t is_causal;
+    int32_t enable_gqa;
+    int32_t align_end;
     int32_t normalizer;
     int32_t mask_kind;
-    int32_t reserved;
     const attn_tensor *mask;
+    const attn_tensor *bias;
     const attn_tensor *query_offset;
     const attn_tensor *key_lengths;
     const attn_tensor *alibi_slopes;
@@ -187,9 +208,19 @@ attn_status attn_sdpa_explain(attn_context *context, const attn_tensor *query,
                               const attn_sdpa_params *params, const attn_tensor *output,
                               attn_sdpa_report *report);
 
-typedef struct attn_mha attn_mha;
+typedef struct attn_sdpa_outputs {
+    uint64_t struct_size;
+    attn_tensor output;
+    attn_tensor lse;
+    attn_tensor weights;
+    attn_tensor averaged_weights;
+} attn_sdpa_outputs;
 
-enum attn_switch { ATTN_DEFAULT = 0, ATTN_ON = 1, ATTN_OFF = 2 };
+attn_status attn_sdpa_describe_outputs(const attn_tensor *query, const attn_tensor *key,
+                                       const attn_tensor *value, const attn_sdpa_params *params,
+                                       attn_sdpa_outputs *outputs);
+
+typedef struct attn_mha attn_mha;
 
 typedef struct attn_mha_config {
     uint64_t struct_size;
@@ -202,36 +233,62 @@ typedef struct attn_mha_config {
     int64_t head_dim;
     int64_t value_head_dim;
     int32_t dtype;
-    int32_t bias;
+    int32_t no_bias;
     int32_t add_bias_kv;
     int32_t add_zero_attn;
     int32_t batch_first;
     int32_t reserved;
 } attn_mha_config;
 
+typedef struct attn_mha_load_params {
+    uint64_t struct_size;
+} attn_mha_load_params;
+
+typedef struct attn_mha_init_params {
+    uint64_t struct_size;
+    uint64_t seed;
+} attn_mha_init_params;
+
 typedef struct attn_mha_params {
     uint64_t struct_size;
     int32_t key_padding_mask_kind;
-    int32_t attn_mask_kind;
-    int32_t is_causal;
-    int32_t average_attn_weights;
+    int32_t reserved;
     const attn_tensor *key_padding_mask;
-    const attn_tensor *attn_mask;
-    const attn_tensor *attn_weights;
     const attn_sdpa_params *attention;
 } attn_mha_params;
 
+typedef struct attn_mha_report {
+    uint64_t struct_size;
+    int32_t projection_gemm;
+    int32_t depends_on_blas_threads;
+    uint64_t workspace_bytes;
+    const char *kernels;
+    attn_sdpa_report *attention;
+} attn_mha_report;
+
+typedef struct attn_mha_outputs {
+    uint64_t struct_size;
+    attn_tensor output;
+    attn_tensor lse;
+    attn_tensor weights;
+    attn_tensor averaged_weights;
+} attn_mha_outputs;
+
 attn_status attn_mha_create(attn_context *context, const attn_mha_config *config,
                             attn_mha **layer);
+attn_status attn_mha_describe(const attn_mha *layer, attn_mha_config *config);
 void attn_mha_destroy(attn_mha *layer);
 attn_status attn_mha_parameter_count(const attn_mha *layer, int64_t *count);
 attn_status attn_mha_parameter_describe(const attn_mha *layer, int64_t index, const char **name,
                                         attn_tensor *shape);
-attn_status attn_mha_load_parameter(attn_mha *layer, const char *name, const attn_tensor *values);
+attn_status attn_mha_load_parameter(attn_context *context, attn_mha *layer, const char *name,
+                                    const attn_tensor *values,
+                                    const attn_mha_load_params *params);
 attn_status attn_mha_bind_parameter(attn_mha *layer, const char *name, const attn_tensor *values);
-attn_status attn_mha_read_parameter(const attn_mha *layer, const char *name,
-                                    const attn_tensor *values);
-attn_status attn_mha_init_parameters(attn_mha *layer, uint64_t seed);
+attn_status attn_mha_read_parameter(attn_context *context, const attn_mha *layer,
+                                    const char *name, const attn_tensor *values);
+attn_status attn_mha_init_parameters(attn_context *context, attn_mha *layer,
+                                     const attn_mha_init_params *params);
 attn_status attn_mha_forward(attn_context *context, const attn_mha *layer,
                              const attn_tensor *query, const attn_tensor *key,
                              const attn_tensor *value, const attn_mha_params *params,
@@ -240,6 +297,24 @@ attn_status attn_mha_workspace_bytes(attn_context *context, const attn_mha *laye
                                      const attn_tensor *query, const attn_tensor *key,
                                      const attn_tensor *value, const attn_mha_params *params,
                                      const attn_tensor *output, size_t *bytes);
+attn_status attn_mha_explain(attn_context *context, const attn_mha *layer,
+                             const attn_tensor *query, const attn_tensor *key,
+                             const attn_tensor *value, const attn_mha_params *params,
+                             const attn_tensor *output, attn_mha_report *report);
+attn_status attn_mha_describe_outputs(const attn_mha *layer, const attn_tensor *query,
+                                      const attn_tensor *key, const attn_tensor *value,
+                                      const attn_mha_params *params, attn_mha_outputs *outputs);
+
+typedef void (*attn_selftest_visit_fn)(void *state, const char *check, attn_status status,
+                                       const char *detail);
+
+typedef struct attn_selftest_params {
+    uint64_t struct_size;
+    attn_selftest_visit_fn visit;
+    void *visit_state;
+} attn_selftest_params;
+
+attn_status attn_selftest(attn_context *context, const attn_selftest_params *params);
 ]]
 
 ffi.cdef(abi.declarations)

@@ -5,18 +5,9 @@
 local ffi = require "ffi"
 local failure = require "attention.failure"
 local options = require "attention.options"
+local report = require "attention.report"
 local library = require("attention.abi").library
 
-local engines = {
-  auto = library.ATTN_ENGINE_AUTO,
-  blas = library.ATTN_ENGINE_BLAS,
-  fused = library.ATTN_ENGINE_FUSED,
-}
-local gemms = {
-  default = library.ATTN_GEMM_DEFAULT,
-  blas = library.ATTN_GEMM_BLAS,
-  native = library.ATTN_GEMM_NATIVE,
-}
 local known = {num_threads = true, engine = true, gemm = true, kernels = true}
 
 local Context = {}
@@ -24,19 +15,23 @@ Context.__index = Context
 
 local context = {}
 
--- Settings as those of attn_context_params; engine and gemm by name.
+-- Settings as those of attn_context_config; engine and gemm by name.
 function context.new(settings)
   settings = settings or {}
   options.check_names(settings, known)
-  local params = ffi.new("attn_context_params")
-  params.struct_size = ffi.sizeof(params)
-  params.num_threads = settings.num_threads or 0
-  params.engine = options.choose("engine", engines, settings.engine or "auto")
-  params.gemm = options.choose("gemm", gemms, settings.gemm or "default")
-  params.kernels = settings.kernels
+  local config = options.sized("attn_context_config")
+  config.num_threads = settings.num_threads or 0
+  config.engine = options.choose("engine", report.engines, settings.engine or "auto")
+  config.gemm = options.choose("gemm", report.gemms, settings.gemm or "auto")
+  config.kernels = settings.kernels
   local created = ffi.new("attn_context *[1]")
-  failure.check(library.attn_context_create(params, created))
+  failure.check(library.attn_context_create(config, created))
   return setmetatable({object = ffi.gc(created[0], library.attn_context_destroy)}, Context)
+end
+
+-- The C object of a context, nil for none.
+function context.handle(given)
+  return given and given:handle()
 end
 
 -- The C object; a closed context must not turn into NULL, which is the default one.
@@ -47,23 +42,21 @@ function Context:handle()
   return self.object
 end
 
-local function name_of(values, wanted)
-  for name, value in pairs(values) do
-    if value == wanted then
-      return name
-    end
-  end
+-- Starts the threads now, which the first large call would do.
+function Context:start()
+  failure.check(library.attn_context_start(self:handle()))
 end
 
 -- What the context runs with.
 function Context:describe()
-  local info = ffi.new("attn_context_info")
-  info.struct_size = ffi.sizeof(info)
+  local info = options.sized("attn_context_info")
   failure.check(library.attn_context_describe(self:handle(), info))
   return {
     num_threads = info.num_threads,
-    engine = name_of(engines, info.engine),
-    gemm = name_of(gemms, info.gemm),
+    engine = options.name_of(report.engines, info.engine),
+    gemm = options.name_of(report.gemms, info.gemm),
+    attention_gemm = options.name_of(report.gemms, info.attention_gemm),
+    projection_gemm = options.name_of(report.gemms, info.projection_gemm),
     blas_is_serial = info.blas_is_serial == 1,
     kernels = ffi.string(info.kernels),
     blas = ffi.string(info.blas),
@@ -76,6 +69,11 @@ function Context:close()
     library.attn_context_destroy(ffi.gc(self.object, nil))
     self.object = nil
   end
+end
+
+-- Raises unless what has a known result is computed so, with this context (nil: the default one).
+function context.selftest(given)
+  failure.check(library.attn_selftest(context.handle(given), nil))
 end
 
 return context

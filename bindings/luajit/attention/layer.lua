@@ -3,8 +3,10 @@
 -- included.
 
 local ffi = require "ffi"
+local context = require "attention.context"
 local failure = require "attention.failure"
 local options = require "attention.options"
+local report = require "attention.report"
 local sdpa = require "attention.sdpa"
 local tensor = require "attention.tensor"
 local library = require("attention.abi").library
@@ -20,43 +22,50 @@ end
 for _, name in ipairs(flags) do
   config_options[name] = true
 end
-local forward_options = {
-  key_padding_mask = true, attn_mask = true, is_causal = true, need_weights = true,
-  average_attn_weights = true, attention = true, context = true,
-}
+local forward_options = {key_padding_mask = true, need_weights = true, average_attn_weights = true, context = true}
+for name in pairs(sdpa.attention_options) do
+  forward_options[name] = true
+end
 
 local Layer = {}
 Layer.__index = Layer
 
 local layer = {}
 
--- An option that is on unless it is false.
-local function switch(value)
-  return value == false and library.ATTN_OFF or library.ATTN_DEFAULT
-end
-
 -- A layer without parameters. `config` has the names of PyTorch's constructor, and qdim,
 -- num_kv_heads, head_dim, value_head_dim, dtype, context (whose allocator is used).
 function layer.new(config)
   options.check_names(config, config_options)
-  local c_config = ffi.new("attn_mha_config")
-  c_config.struct_size = ffi.sizeof(c_config)
+  local c_config = options.sized("attn_mha_config")
   for _, name in ipairs(sizes) do
     c_config[name] = config[name] or 0
   end
   for _, name in ipairs(flags) do
     c_config[name] = options.flag(config[name])
   end
-  c_config.bias = switch(config.bias)
+  c_config.no_bias = options.flag(config.bias == false)
   c_config.dtype = options.choose("dtype", tensor.dtypes, config.dtype or "float32")
   local created = ffi.new("attn_mha *[1]")
-  check(library.attn_mha_create(config.context and config.context:handle(), c_config, created))
+  check(library.attn_mha_create(context.handle(config.context), c_config, created))
   return setmetatable({
     object = ffi.gc(created[0], library.attn_mha_destroy),
-    config = c_config,
     dtype = config.dtype or "float32",
     bound = {},
   }, Layer)
+end
+
+-- What the layer is: a config that makes the same, with every size.
+function Layer:describe()
+  local c_config = options.sized("attn_mha_config")
+  check(library.attn_mha_describe(self.object, c_config))
+  local config = {dtype = self.dtype, bias = c_config.no_bias == 0}
+  for _, name in ipairs(sizes) do
+    config[name] = tonumber(c_config[name])
+  end
+  for _, name in ipairs(flags) do
+    config[name] = c_config[name] == 1
+  end
+  return config
 end
 
 -- The parameters of PyTorch's state_dict, in its order: a list of {name = ..., shape = {...}}.
@@ -75,10 +84,10 @@ function Layer:parameters()
   return parameters
 end
 
--- Copies a parameter into the layer.
-function Layer:load(name, values)
+-- Copies a parameter into the layer, on the threads of a context.
+function Layer:load(name, values, given_context)
   values = tensor.wrap(values, self.dtype)
-  check(library.attn_mha_load_parameter(self.object, name, values.view))
+  check(library.attn_mha_load_parameter(context.handle(given_context), self.object, name, values.view, nil))
   self.bound[name] = nil
 end
 
@@ -89,93 +98,77 @@ function Layer:bind(name, values)
 end
 
 -- A copy of a parameter of `shape`, as parameters() lists it.
-local function read(self, name, shape)
+local function read(self, name, shape, given_context)
   local values = tensor.zeros(self.dtype, shape)
-  check(library.attn_mha_read_parameter(self.object, name, values.view))
+  check(library.attn_mha_read_parameter(context.handle(given_context), self.object, name, values.view))
   return values
 end
 
-function Layer:load_state_dict(state)
+function Layer:load_state_dict(state, given_context)
   for name, values in pairs(state) do
-    self:load(name, values)
+    self:load(name, values, given_context)
   end
 end
 
-function Layer:state_dict()
+function Layer:state_dict(given_context)
   local state = {}
   for _, parameter in ipairs(self:parameters()) do
-    state[parameter.name] = read(self, parameter.name, parameter.shape)
+    state[parameter.name] = read(self, parameter.name, parameter.shape, given_context)
   end
   return state
 end
 
 -- Fresh values, distributed as PyTorch's; the same for the same seed.
-function Layer:init_parameters(seed)
-  check(library.attn_mha_init_parameters(self.object, seed))
+function Layer:init_parameters(seed, given_context)
+  local params = options.sized("attn_mha_init_params")
+  params.seed = seed or 0
+  check(library.attn_mha_init_parameters(context.handle(given_context), self.object, params))
   self.bound = {}
 end
 
-local function with_last(shape, length)
-  local result = {unpack(shape)}
-  result[#result] = length
-  return result
-end
-
--- (N, L, T), per head (N, H, L, T), unbatched without N; T counts the columns added after the keys.
--- Ranks and lengths that contradict each other give any shape: the call says which is wrong.
-local function weights_shape(self, query, key, is_averaged)
-  local config = self.config
-  local is_batched = #query.shape == 3
-  local is_batch_major = not is_batched or options.flag(config.batch_first) == 1
-  local sequence_axis = is_batched and is_batch_major and 2 or 1
-  local shape = {}
-  if is_batched then
-    shape[1] = query.shape[3 - sequence_axis]
+-- The arguments of a forward call, with outputs that `make` makes of their descriptions.
+local function prepare(self, query, key, value, given, make)
+  options.check_names(given, forward_options)
+  local bool_kind = library.ATTN_MASK_BOOL_EXCLUDE
+  local arguments, described = sdpa.make_arguments(given, bool_kind), options.sized("attn_mha_outputs")
+  local layer_params = options.sized("attn_mha_params")
+  arguments.layer_params = layer_params
+  arguments.key_padding_mask = tensor.wrap(given.key_padding_mask)
+  layer_params.key_padding_mask = tensor.pointer(arguments.key_padding_mask)
+  layer_params.key_padding_mask_kind = tensor.mask_kind(arguments.key_padding_mask, bool_kind)
+  layer_params.attention = arguments.params
+  for name, values in pairs {query = query, key = key, value = value} do
+    arguments[name] = tensor.wrap(values, self.dtype)
   end
-  if not is_averaged then
-    shape[#shape + 1] = tonumber(config.num_heads)
-  end
-  shape[#shape + 1] = query.shape[sequence_axis] or 0
-  shape[#shape + 1] = (key.shape[sequence_axis] or 0) + config.add_bias_kv + config.add_zero_attn
-  return shape
-end
-
--- The C struct of a call's options in a table with the tensors it points to, as in sdpa.lua.
-local function make_arguments(given)
-  local arguments = {
-    params = ffi.new("attn_mha_params"),
-    key_padding_mask = tensor.wrap(given.key_padding_mask),
-    attn_mask = tensor.wrap(given.attn_mask),
-    attention = given.attention and sdpa.inner_arguments(given.attention),
-  }
-  local params, bool_kind = arguments.params, library.ATTN_MASK_BOOL_EXCLUDE
-  params.struct_size = ffi.sizeof(params)
-  params.is_causal = options.flag(given.is_causal)
-  params.average_attn_weights = switch(given.average_attn_weights)
-  params.key_padding_mask_kind = tensor.mask_kind(arguments.key_padding_mask, bool_kind)
-  params.key_padding_mask = tensor.pointer(arguments.key_padding_mask)
-  params.attn_mask_kind = tensor.mask_kind(arguments.attn_mask, bool_kind)
-  params.attn_mask = tensor.pointer(arguments.attn_mask)
-  params.attention = arguments.attention and arguments.attention.params
+  check(library.attn_mha_describe_outputs(self.object, arguments.query.view, arguments.key.view,
+                                          arguments.value.view, layer_params, described))
+  arguments.output = make(described.output)
+  local weights_field = given.average_attn_weights == false and "weights" or "averaged_weights"
+  sdpa.add_outputs(arguments, described, make, given.return_lse, given.need_weights ~= false and weights_field)
   return arguments
 end
 
--- Returns attn_output and attn_weights, nil with need_weights = false; the options are in README.md.
+-- Returns attn_output, attn_weights (nil with need_weights = false), lse (nil without return_lse); the
+-- options are in README.md.
 function Layer:forward(query, key, value, given)
   given = given or {}
-  options.check_names(given, forward_options)
-  local arguments = make_arguments(given)
-  query, key, value = tensor.wrap(query, self.dtype), tensor.wrap(key, self.dtype), tensor.wrap(value, self.dtype)
-  arguments.query, arguments.key, arguments.value = query, key, value
-  local output = tensor.zeros(self.dtype, with_last(query.shape, tonumber(self.config.embed_dim)))
-  if given.need_weights ~= false then
-    local is_averaged = given.average_attn_weights ~= false
-    arguments.weights = tensor.zeros(self.dtype, weights_shape(self, query, key, is_averaged))
-    arguments.params.attn_weights = arguments.weights.view
-  end
-  check(library.attn_mha_forward(given.context and given.context:handle(), self.object, query.view, key.view,
-                                 value.view, arguments.params, output.view, nil, 0))
-  return output, arguments.weights
+  local arguments = prepare(self, query, key, value, given, tensor.allocate)
+  check(library.attn_mha_forward(context.handle(given.context), self.object, arguments.query.view,
+                                 arguments.key.view, arguments.value.view, arguments.layer_params,
+                                 arguments.output.view, nil, 0))
+  return arguments.output, arguments.weights, arguments.lse
+end
+
+-- What that call would run, and why.
+function Layer:explain(query, key, value, given)
+  given = given or {}
+  local arguments = prepare(self, query, key, value, given, tensor.described)
+  local c_report, c_attention = options.sized("attn_mha_report"), options.sized("attn_sdpa_report")
+  c_report.attention = c_attention
+  check(library.attn_mha_explain(context.handle(given.context), self.object, arguments.query.view,
+                                 arguments.key.view, arguments.value.view, arguments.layer_params,
+                                 arguments.output.view, c_report))
+  return report.layer(c_report, c_attention)
 end
 
 Layer.__call = Layer.forward

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: BSD-3-Clause
 -- How options given as Lua tables become numbers of the C structs. A misspelt option is an error.
 
+local ffi = require "ffi"
 local failure = require "attention.failure"
 
 local options = {}
@@ -32,6 +33,22 @@ function options.choose(argument, values, name)
                   ("%s: expected one of %s, got %s"):format(argument, sorted_names(values), tostring(name)))
   end
   return value
+end
+
+-- The name that has the value.
+function options.name_of(values, wanted)
+  for name, value in pairs(values) do
+    if value == wanted then
+      return name
+    end
+  end
+end
+
+-- A zeroed C struct that says how large it is.
+function options.sized(struct)
+  local made = ffi.new(struct)
+  made.struct_size = ffi.sizeof(made)
+  return made
 end
 
 -- A C flag of 0 or 1; numbers pass as they are and are the library's to check.

@@ -14,8 +14,9 @@ local dtypes = {
   float64 = library.ATTN_DTYPE_FLOAT64,
   bool = library.ATTN_DTYPE_BOOL,
   int64 = library.ATTN_DTYPE_INT64,
+  int32 = library.ATTN_DTYPE_INT32,
 }
-local element_types = {float32 = "float", float64 = "double", bool = "uint8_t", int64 = "int64_t"}
+local element_types = {float32 = "float", float64 = "double", bool = "uint8_t", int64 = "int64_t", int32 = "int32_t"}
 local array_types, pointer_types, dtype_names = {}, {}, {}
 for dtype, element in pairs(element_types) do
   array_types[dtype] = ffi.typeof(element .. "[?]")
@@ -72,6 +73,18 @@ function tensor.zeros(dtype, shape)
   local data = array_types[dtype](count_elements(shape))
   view.view.data, view.owner = data, data
   return view
+end
+
+-- A tensor as the library describes it, in a C view without memory. What has no dtype stays without
+-- memory: the library refuses it by name.
+function tensor.described(view)
+  return from_view(ffi.new("attn_tensor", view), nil)
+end
+
+-- New memory for it.
+function tensor.allocate(view)
+  local result = tensor.described(view)
+  return result.dtype and tensor.zeros(result.dtype, result.shape) or result
 end
 
 -- New memory that holds the bytes of a string, such as a file's.
@@ -182,6 +195,11 @@ end
 -- `length` positions of an axis: start, start + step, ...
 function Tensor:slice(axis, start, length, step)
   return derive(self, library.attn_tensor_slice, axis, start, length, step or 1)
+end
+
+-- Position `index` of an axis, which the result does not have.
+function Tensor:select(axis, index)
+  return derive(self, library.attn_tensor_select, axis, index)
 end
 
 -- (..., L, num_heads * head_dim) -> (..., num_heads, L, head_dim)

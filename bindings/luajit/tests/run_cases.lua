@@ -6,7 +6,7 @@ local read_case = require "case_file"
 
 -- Options of a case by the name and type they have here; those not named pass as they are.
 local booleans = {
-  is_causal = true, enable_gqa = true, bias = true, add_bias_kv = true, add_zero_attn = true,
+  is_causal = true, enable_gqa = true, align_end = true, no_bias = true, add_bias_kv = true, add_zero_attn = true,
   batch_first = true, need_weights = true, average_attn_weights = true,
 }
 
@@ -41,19 +41,25 @@ local function named_options(case)
   return named
 end
 
-local calls = {}
+local attention_tensors = "attn_mask bias query_offset key_lengths sinks alibi_slopes"
 
-function calls.sdpa(case)
-  local options, tensors = named_options(case), case.tensors
-  local given = take(options, "is_causal scale enable_gqa softcap normalizer", {
-    return_lse = case.expected.lse ~= nil,
-    return_weights = case.expected.weights ~= nil,
-  })
+-- The options of attention, in a layer or not.
+local function take_attention(case, options)
+  local given = take(options, "is_causal scale enable_gqa align_end softcap normalizer", {})
+  given.return_lse = case.expected.lse ~= nil
   if options.window_left or options.window_right then
     given.window = {options.window_left or -1, options.window_right or -1}
     options.window_left, options.window_right = nil, nil
   end
-  take(tensors, "attn_mask query_offset key_lengths sinks alibi_slopes", given)
+  return take(case.tensors, attention_tensors, given)
+end
+
+local calls = {}
+
+function calls.sdpa(case)
+  local options, tensors = named_options(case), case.tensors
+  local given = take_attention(case, options)
+  given.return_weights = case.expected.weights ~= nil
   local inputs = take(tensors, "query key value", {})
   assert_empty(options, "option")
   assert_empty(tensors, "tensor")
@@ -63,18 +69,19 @@ end
 
 function calls.mha(case)
   local options, tensors = named_options(case), case.tensors
-  local config = take(options, [[embed_dim num_heads kdim vdim qdim head_dim value_head_dim num_kv_heads bias
+  local config = take(options, [[embed_dim num_heads kdim vdim qdim head_dim value_head_dim num_kv_heads
     add_bias_kv add_zero_attn batch_first]], {dtype = tensors.query.dtype})
-  local given = take(options, "is_causal need_weights average_attn_weights", {})
-  take(tensors, "key_padding_mask attn_mask", given)
+  config.bias, options.no_bias = not options.no_bias, nil
+  local given = take(options, "need_weights average_attn_weights", take_attention(case, options))
+  take(tensors, "key_padding_mask", given)
   local inputs = take(tensors, "query key value", {})
   assert_empty(options, "option")
   local layer = attention.layer(config)
   for name, values in pairs(tensors) do
     layer:load(assert(name:match("^parameter%.(.+)$"), name), values)
   end
-  local output, weights = layer(inputs.query, inputs.key, inputs.value, given)
-  return {attn_output = output, attn_weights = weights}
+  local output, weights, lse = layer(inputs.query, inputs.key, inputs.value, given)
+  return {attn_output = output, attn_weights = weights, lse = lse}
 end
 
 local function is_close(actual, expected, tolerance)

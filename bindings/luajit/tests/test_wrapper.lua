@@ -43,7 +43,7 @@ function tests.ragged_tables_are_an_error()
 end
 
 function tests.unknown_dtype_is_an_error()
-  assert_fails(attention.codes.VALUE, "dtype: expected one of bool, float32, float64, int64, got half",
+  assert_fails(attention.codes.VALUE, "dtype: expected one of bool, float32, float64, int32, int64, got half",
                attention.zeros, "half", {1})
 end
 
@@ -60,6 +60,7 @@ function tests.view_reads_an_ffi_array_by_strides()
   assert_equal(40, columns:totable()[1][2])
   assert_equal(40, columns:transpose(0, 1):totable()[2][1])
   assert_equal(5, columns:slice(0, 2, 2, -1):totable()[2][2])
+  assert_equal(6, columns:select(-1, 1):totable()[3])
 end
 
 function tests.view_with_too_few_strides_is_an_error()
@@ -96,6 +97,56 @@ function tests.sdpa_returns_what_is_asked_for()
   assert_close(20, output:totable()[2][1])
   assert_close(math.log(math.exp(0.5) + 2), lse:totable()[1])
   assert_close(0.451863, weights:totable()[1][1])
+end
+
+function tests.weights_are_per_head_or_averaged()
+  local heads = {query, {{0, 0, 0, 0}, {0, 0, 0, 0}}}
+  local _, _, per_head = attention.sdpa(heads, {key, key}, {value, value}, {return_weights = "per_head"})
+  local _, _, averaged = attention.sdpa(heads, {key, key}, {value, value}, {return_weights = "averaged"})
+  assert_equal("2 2 3", table.concat(per_head.shape, " "))
+  assert_equal("2 3", table.concat(averaged.shape, " "))
+  assert_close((per_head:totable()[1][2][2] + 1 / 3) / 2, averaged:totable()[2][2])
+  assert_fails(attention.codes.VALUE, "return_weights: expected one of averaged, per_head", attention.sdpa, heads,
+               {key, key}, {value, value}, {return_weights = "both"})
+end
+
+function tests.bias_adds_beside_a_mask()
+  local output = attention.sdpa(query, key, value, {scale = 0, bias = {{math.log(3), 0, 0}},
+                                                    attn_mask = {true, true, false}})
+  assert_close(12.5, output:totable()[1][1])
+end
+
+function tests.align_end_puts_the_last_query_at_the_last_key()
+  local output = attention.sdpa(query, key, value, {is_causal = true, align_end = true, scale = 0})
+  assert_close(15, output:totable()[1][1])
+  assert_close(20, output:totable()[2][1])
+  assert_fails(attention.codes.VALUE, "query_offset", attention.sdpa, query, key, value,
+               {align_end = true, query_offset = 1})
+end
+
+function tests.lengths_may_be_int32()
+  local lengths = attention.tensor(1, "int32")
+  assert_close(10, attention.sdpa(query, key, value, {key_lengths = lengths}):totable()[2][1])
+end
+
+function tests.linear_weights_have_no_lse()
+  local output = attention.sdpa(query, key, value, {normalizer = "linear", scale = 1})
+  assert_close(80, output:totable()[2][1])
+  assert_fails(attention.codes.VALUE, "lse", attention.sdpa, query, key, value,
+               {normalizer = "linear", return_lse = true})
+end
+
+function tests.what_a_later_version_may_know_is_unsupported()
+  assert_fails(attention.codes.UNSUPPORTED, "is_causal", attention.sdpa, query, key, value, {is_causal = 2})
+end
+
+function tests.explain_tells_what_runs()
+  local context = attention.context {engine = "fused"}
+  local report = attention.explain(query, key, value, {context = context})
+  assert_equal("fused", report.engine)
+  assert_equal("native", report.gemm)
+  assert_equal(true, report.packs.query)
+  assert_equal(context:describe().kernels, report.kernels)
 end
 
 function tests.sdpa_writes_into_out()
@@ -138,11 +189,18 @@ function tests.context_describes_itself_until_closed()
   assert_equal(2, description.num_threads)
   assert_equal("fused", description.engine)
   assert_equal("native", description.gemm)
+  assert_equal("native", description.projection_gemm)
+  context:start()
   assert_close(20, attention.sdpa(query, key, value, {context = context}):totable()[2][1])
   context:close()
   context:close()
   assert_fails(attention.codes.VALUE, "context: expected an open context", attention.sdpa, query, key, value,
                {context = context})
+end
+
+function tests.selftest_passes()
+  attention.selftest()
+  attention.selftest(attention.context {num_threads = 2})
 end
 
 function tests.context_names_the_engines_it_knows()
@@ -171,10 +229,43 @@ end
 function tests.layer_takes_options_of_the_attention_inside()
   local layer = identity_layer()
   local causal = layer(tokens, tokens, tokens, {is_causal = true}):totable()
-  local window = layer(tokens, tokens, tokens, {attention = {window = {-1, 0}}}):totable()
+  local window = layer(tokens, tokens, tokens, {window = {-1, 0}}):totable()
   assert_equal(causal[2][1], window[2][1])
-  assert_fails(attention.codes.VALUE, "out: expected one of the options", layer, tokens, tokens, tokens,
-               {attention = {out = true}})
+  local _, weights = layer(tokens, tokens, tokens, {bias = {0, 0, -math.huge}})
+  assert_equal(0, weights:totable()[1][3])
+  assert_fails(attention.codes.VALUE, "out: expected one of the options", layer, tokens, tokens, tokens, {out = true})
+  assert_fails(attention.codes.UNSUPPORTED, "attention.align_end", layer, tokens, tokens, tokens, {align_end = 2})
+end
+
+function tests.layer_returns_weights_per_head_and_lse()
+  local layer = attention.layer {embed_dim = 4, num_heads = 2, add_zero_attn = true}
+  layer:init_parameters(1)
+  local batch = attention.zeros("float32", {3, 5, 4})
+  local _, averaged = layer(batch, batch, batch)
+  assert_equal("5 3 4", table.concat(averaged.shape, " "))
+  local _, weights, lse = layer(batch, batch, batch, {average_attn_weights = false, return_lse = true})
+  assert_equal("5 2 3 4", table.concat(weights.shape, " "))
+  assert_equal("5 2 3", table.concat(lse.shape, " "))
+  assert_close(math.log(4), lse:totable()[1][1][1])
+end
+
+function tests.layer_describes_itself()
+  local layer = attention.layer {embed_dim = 6, num_heads = 2, bias = false, batch_first = true}
+  local config = layer:describe()
+  assert_equal(6, config.kdim)
+  assert_equal(3, config.head_dim)
+  assert_equal(false, config.bias)
+  assert_equal(true, config.batch_first)
+  assert_equal("float32", config.dtype)
+  assert_equal(3, attention.layer(config):describe().value_head_dim)
+end
+
+function tests.layer_explains_a_call()
+  local context = attention.context {engine = "blas", gemm = "native"}
+  local report = identity_layer():explain(tokens, tokens, tokens, {context = context})
+  assert_equal("native", report.projection_gemm)
+  assert_equal(false, report.depends_on_blas_threads)
+  assert_equal("blas", report.attention.engine)
 end
 
 function tests.layer_lists_and_returns_its_parameters()
@@ -185,8 +276,8 @@ function tests.layer_lists_and_returns_its_parameters()
   assert_fails(attention.codes.PARAMETER, "in_proj_weight", layer.state_dict, layer)
   layer:init_parameters(7)
   local state = layer:state_dict()
-  local copy = attention.layer {embed_dim = 4, num_heads = 2}
-  copy:load_state_dict(state)
+  local copy, context = attention.layer {embed_dim = 4, num_heads = 2}, attention.context()
+  copy:load_state_dict(state, context)
   local input = attention.tensor {{1, 2, 3, 4}, {4, 3, 2, 1}}
   assert_equal(layer(input, input, input):totable()[2][3], copy(input, input, input):totable()[2][3])
 end

@@ -4,7 +4,7 @@
 
 require 'attention/context'
 require 'attention/layer'
-require 'attention/sdpa'
+require 'attention/sdpa_call'
 
 # PyTorch's attention on the CPU: README.md is the manual.
 #
@@ -13,12 +13,20 @@ module Attention
   # softmax(scale * query * key^T) * value: torch.nn.functional.scaled_dot_product_attention with the
   # options of sdpa.h. In a bool attn_mask, true takes part.
   #
-  # Returns the output; with return_lse or return_weights an array of it, the lse and the weights, of
-  # these what is asked for.
-  def self.sdpa(query, key, value, context: nil, out: nil, return_lse: false, return_weights: false,
-                **options)
-    inputs = [query, key, value].map { |tensor| Tensor.wrap(tensor) }
-    Sdpa.new(*inputs, SdpaOptions.new(**options)).call(context, out, return_lse, return_weights)
+  # Returns the output; with return_lse or return_weights (true or :per_head, or :averaged) an array of
+  # it, the lse and the weights, of these what is asked for.
+  def self.sdpa(query, key, value, **options)
+    SdpaCall.new([query, key, value], **options).run
+  end
+
+  # What that call would run, and why: a hash.
+  def self.explain(query, key, value, **options)
+    SdpaCall.new([query, key, value], **options).explain
+  end
+
+  # Raises an Error unless what has a known result is computed so.
+  def self.selftest(context: nil)
+    Error.check(ABI.attn_selftest(context, nil))
   end
 
   # The version of the library that runs.

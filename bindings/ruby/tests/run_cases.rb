@@ -8,10 +8,11 @@ require_relative 'case_file'
 
 # A case by the calls of this wrapper. What they do not know is an ArgumentError.
 class CaseRun
-  BOOLEANS = %i[is_causal enable_gqa bias add_bias_kv add_zero_attn batch_first need_weights
+  BOOLEANS = %i[is_causal enable_gqa align_end no_bias add_bias_kv add_zero_attn batch_first need_weights
                 average_attn_weights].freeze
   INPUTS = %i[query key value].freeze
-  FORWARD_OPTIONS = %i[is_causal need_weights average_attn_weights].freeze
+  CONFIG_OPTIONS = %i[embed_dim num_heads kdim vdim qdim num_kv_heads head_dim value_head_dim add_bias_kv
+                      add_zero_attn batch_first].freeze
 
   def initialize(made)
     @made = made
@@ -20,6 +21,8 @@ class CaseRun
     @options = made.options.to_h do |name, value|
       [name, BOOLEANS.include?(name) ? { 0 => false, 1 => true }.fetch(value) : value]
     end
+    take_window
+    @options[:return_lse] = true if @made.expected.key?(:lse)
   end
 
   # Raises what is wrong.
@@ -41,21 +44,25 @@ class CaseRun
     end
   end
 
-  def attend
-    window = @options.values_at(:window_left, :window_right)
+  def take_window
+    window = [@options.delete(:window_left), @options.delete(:window_right)]
     @options[:window] = window.map { |side| side || -1 } if window.any?
+  end
+
+  def attend
     asked = %i[lse weights].select { |name| @made.expected.key?(name) }
-    results = Attention.sdpa(*@inputs, **@options.except(:window_left, :window_right), **@tensors,
-                             **asked.to_h { |name| [:"return_#{name}", true] })
+    @options[:return_weights] = true if asked.include?(:weights)
+    results = Attention.sdpa(*@inputs, **@options, **@tensors)
     [:output, *asked].zip(asked.empty? ? [results] : results).to_h
   end
 
   def run_layer
-    parameters, masks = @tensors.partition { |name, _| name.start_with?('parameter.') }.map(&:to_h)
-    layer = Attention::Layer.new(dtype: @inputs.first.dtype, **@options.except(*FORWARD_OPTIONS))
+    parameters, tensors = @tensors.partition { |name, _| name.start_with?('parameter.') }.map(&:to_h)
+    layer = Attention::Layer.new(dtype: @inputs.first.dtype, bias: !@options.delete(:no_bias),
+                                 **@options.slice(*CONFIG_OPTIONS))
     layer.load_state_dict(parameters.transform_keys { |name| name.to_s.delete_prefix('parameter.') })
-    results = layer.forward(*@inputs, **masks, **@options.slice(*FORWARD_OPTIONS))
-    %i[attn_output attn_weights].zip(results).to_h
+    results = layer.forward(*@inputs, **tensors, **@options.except(*CONFIG_OPTIONS))
+    %i[attn_output attn_weights lse].zip(results).to_h
   end
 
   def check_error

@@ -33,7 +33,7 @@ class TensorTest < Minitest::Test
 
   def test_unknown_dtype_is_an_error
     error = assert_raises(ArgumentError) { Tensor.zeros(1, dtype: :half) }
-    assert_equal 'dtype: expected one of float32, float64, bool, int64, got :half', error.message
+    assert_equal 'dtype: expected one of float32, float64, bool, int64, int32, got :half', error.message
   end
 
   def test_impossible_shape_is_an_error_of_the_library
@@ -62,6 +62,7 @@ class TensorTest < Minitest::Test
     memory[0, 4] = [7].pack('f')
     assert_equal [[7, 2, 3], [4, 5, 6]], columns.transpose.to_a
     assert_equal [[3, 6], [2, 5]], columns.slice(0, 2, 2, -1).to_a
+    assert_equal [4, 5, 6], columns.select(-1, 1).to_a
     assert_raises(ArgumentError) { Tensor.from_pointer(memory, shape: [3, 2], strides: [1]) }
   end
 
@@ -116,10 +117,59 @@ class SdpaTest < Minitest::Test
     assert_in_delta 20, Attention.sdpa(QUERY, KEY, VALUE, attn_mask: [false, true, false]).to_a[0][0], 1e-5
   end
 
+  def test_weights_are_per_head_or_averaged
+    inputs = [[QUERY, [[0] * 4] * 2], [KEY, KEY], [VALUE, VALUE]]
+    _, per_head = Attention.sdpa(*inputs, return_weights: true)
+    _, averaged = Attention.sdpa(*inputs, return_weights: :averaged)
+    assert_equal [[2, 2, 3], [2, 3]], [per_head.shape, averaged.shape]
+    assert_in_delta (per_head.to_a[0][1][1] + (1 / 3r)) / 2, averaged.to_a[1][1], 1e-5
+    error = assert_raises(ArgumentError) { Attention.sdpa(*inputs, return_weights: :both) }
+    assert_equal 'return_weights: expected one of per_head, averaged, got :both', error.message
+  end
+
+  def test_bias_adds_beside_a_mask
+    output = Attention.sdpa(QUERY, KEY, VALUE, scale: 0, bias: [[Math.log(3), 0, 0]], attn_mask: [true, true, false])
+    assert_in_delta 12.5, output.to_a[0][0], 1e-5
+  end
+
+  def test_align_end_puts_the_last_query_at_the_last_key
+    output = Attention.sdpa(QUERY, KEY, VALUE, is_causal: true, align_end: true, scale: 0)
+    assert_in_delta 15, output.to_a[0][0], 1e-5
+    assert_in_delta 20, output.to_a[1][0], 1e-5
+    error = assert_raises(Attention::Error) { Attention.sdpa(QUERY, KEY, VALUE, align_end: true, query_offset: 1) }
+    assert_equal Attention::Error::VALUE, error.code
+  end
+
+  def test_lengths_may_be_int32
+    lengths = Attention::Tensor.from(1, dtype: :int32)
+    assert_in_delta 10, Attention.sdpa(QUERY, KEY, VALUE, key_lengths: lengths).to_a[1][0], 1e-5
+  end
+
+  def test_linear_weights_have_no_lse
+    output = Attention.sdpa(QUERY, KEY, VALUE, normalizer: :linear, scale: 1)
+    assert_in_delta 80, output.to_a[1][0], 1e-5
+    error = assert_raises(Attention::Error) { Attention.sdpa(QUERY, KEY, VALUE, normalizer: :linear, return_lse: true) }
+    assert_match(/\Alse: /, error.message)
+  end
+
+  def test_what_a_later_version_may_know_is_unsupported
+    error = assert_raises(Attention::Error) { Attention.sdpa(QUERY, KEY, VALUE, is_causal: 2) }
+    assert_equal [Attention::Error::UNSUPPORTED, 'is_causal'], [error.code, error.message[/\w+/]]
+  end
+
+  def test_explain_tells_what_runs
+    Attention::Context.open(engine: :fused) do |context|
+      report = Attention.explain(QUERY, KEY, VALUE, context:)
+      assert_equal %i[fused native], report.values_at(:engine, :gemm)
+      assert_includes report[:packs], :query
+      assert_equal context.describe[:kernels], report[:kernels]
+    end
+  end
+
   def test_unknown_options_are_errors
     assert_raises(ArgumentError) { Attention.sdpa(QUERY, KEY, VALUE, causal: true) }
     error = assert_raises(ArgumentError) { Attention.sdpa(QUERY, KEY, VALUE, normalizer: :hardmax) }
-    assert_equal 'normalizer: expected one of softmax, sigmoid, none, got :hardmax', error.message
+    assert_equal 'normalizer: expected one of softmax, sigmoid, linear, got :hardmax', error.message
   end
 
   def test_error_has_code_name_and_message
@@ -154,6 +204,8 @@ class ContextTest < Minitest::Test
     closed = Attention::Context.open(num_threads: 2, engine: :fused, gemm: :native) do |context|
       assert_equal({ num_threads: 2, engine: :fused, gemm: :native },
                    context.describe.slice(:num_threads, :engine, :gemm))
+      assert_equal :native, context.describe[:projection_gemm]
+      context.start
       assert_in_delta 20, Attention.sdpa(QUERY, KEY, VALUE, context:).to_a[1][0], 1e-5
       context
     end
@@ -161,6 +213,11 @@ class ContextTest < Minitest::Test
     closed.close
     error = assert_raises(Attention::Error) { Attention.sdpa(QUERY, KEY, VALUE, context: closed) }
     assert_equal 'Attention::Context: expected an open one, got a closed one', error.message
+  end
+
+  def test_selftest_passes
+    assert_nil Attention.selftest
+    Attention::Context.open(num_threads: 2) { |context| assert_nil Attention.selftest(context:) }
   end
 
   def test_takes_kernels_by_name
@@ -186,8 +243,38 @@ class LayerTest < Minitest::Test
   def test_takes_options_of_the_attention_inside
     layer = identity_layer
     causal, = layer.forward(TOKENS, TOKENS, TOKENS, is_causal: true)
-    window, = layer.forward(TOKENS, TOKENS, TOKENS, attention: { window: [-1, 0] })
+    window, = layer.forward(TOKENS, TOKENS, TOKENS, window: [-1, 0])
     assert_equal causal.to_a, window.to_a
+    _, weights = layer.forward(TOKENS, TOKENS, TOKENS, bias: [0, 0, -Float::INFINITY])
+    assert_equal [0, 0, 0], weights.to_a.map(&:last)
+    error = assert_raises(Attention::Error) { layer.forward(TOKENS, TOKENS, TOKENS, align_end: 2) }
+    assert_equal Attention::Error::UNSUPPORTED, error.code
+    assert_match(/\Aattention.align_end: /, error.message)
+  end
+
+  def test_returns_weights_per_head_and_lse
+    layer = Attention::Layer.new(embed_dim: 4, num_heads: 2, add_zero_attn: true)
+    layer.init_parameters
+    tokens = Attention::Tensor.zeros(3, 5, 4)
+    assert_equal [5, 3, 4], layer.call(tokens, tokens, tokens).last.shape
+    _, weights, lse = layer.call(tokens, tokens, tokens, average_attn_weights: false, return_lse: true)
+    assert_equal [[5, 2, 3, 4], [5, 2, 3]], [weights.shape, lse.shape]
+    assert_in_delta Math.log(4), lse.to_a[0][0][0], 1e-5
+  end
+
+  def test_describes_itself
+    config = Attention::Layer.new(embed_dim: 6, num_heads: 2, bias: false, batch_first: true).describe
+    assert_equal [6, 3, false, true, :float32],
+                 config.values_at(:kdim, :head_dim, :bias, :batch_first, :dtype)
+    assert_equal config, Attention::Layer.new(**config).describe
+  end
+
+  def test_explains_a_call
+    Attention::Context.open(engine: :blas, gemm: :native) do |context|
+      report = identity_layer.explain(TOKENS, TOKENS, TOKENS, context:)
+      assert_equal [:native, false], report.values_at(:projection_gemm, :depends_on_blas_threads)
+      assert_equal :blas, report[:attention][:engine]
+    end
   end
 
   def test_lists_and_returns_its_parameters
@@ -196,7 +283,7 @@ class LayerTest < Minitest::Test
     assert_raises(Attention::Error) { layer.state_dict }
     layer.init_parameters(7)
     copy = Attention::Layer.new(embed_dim: 4, num_heads: 2)
-    copy.load_state_dict(layer.state_dict)
+    Attention::Context.open { |context| copy.load_state_dict(layer.state_dict(context:), context:) }
     tokens = Attention::Tensor[[1, 2, 3, 4], [4, 3, 2, 1]]
     assert_equal layer.call(tokens, tokens, tokens).first.to_a, copy.call(tokens, tokens, tokens).first.to_a
   end

@@ -17,11 +17,8 @@ interface Abi extends Library {
     int MASK_ADDITIVE = 1;
     int MASK_BOOL_INCLUDE = 2;
     int MASK_BOOL_EXCLUDE = 3;
-    long SET_SCALE = 1;
-    long SET_WINDOW = 2;
-    long ENABLE_GQA = 4;
-    int ON = 1;
-    int OFF = 2;
+    int SET_SCALE = 1;
+    int SET_WINDOW = 2;
 
     @FieldOrder({"data", "dtype", "rank", "shape", "strides"})
     final class TensorView extends Structure {
@@ -33,15 +30,15 @@ interface Abi extends Library {
     }
 
     @FieldOrder({
-        "struct_size", "num_threads", "engine", "gemm", "reserved", "kernels", "parallel_for",
-        "parallel_for_state", "allocate", "deallocate", "allocator_state"
+        "struct_size", "num_threads", "parallel_for_width", "engine", "gemm", "kernels",
+        "parallel_for", "parallel_for_state", "allocate", "deallocate", "allocator_state"
     })
-    final class ContextParams extends Structure {
+    final class ContextConfig extends Structure {
         public long struct_size = size();
         public int num_threads;
+        public int parallel_for_width;
         public int engine;
         public int gemm;
-        public int reserved;
         public String kernels;
         public Pointer parallel_for;
         public Pointer parallel_for_state;
@@ -51,22 +48,40 @@ interface Abi extends Library {
     }
 
     @FieldOrder({
-        "struct_size", "flags", "scale", "softcap", "window_left", "window_right", "is_causal",
-        "normalizer", "mask_kind", "reserved", "mask", "query_offset", "key_lengths",
-        "alibi_slopes", "sinks", "lse", "weights", "report"
+        "struct_size", "num_threads", "engine", "gemm", "attention_gemm", "projection_gemm",
+        "blas_is_serial", "kernels", "blas"
+    })
+    final class ContextInfo extends Structure {
+        public long struct_size = size();
+        public int num_threads;
+        public int engine;
+        public int gemm;
+        public int attention_gemm;
+        public int projection_gemm;
+        public int blas_is_serial;
+        public String kernels;
+        public String blas;
+    }
+
+    @FieldOrder({
+        "struct_size", "set", "is_causal", "scale", "softcap", "window_left", "window_right",
+        "enable_gqa", "align_end", "normalizer", "mask_kind", "mask", "bias", "query_offset",
+        "key_lengths", "alibi_slopes", "sinks", "lse", "weights", "report"
     })
     final class SdpaParams extends Structure {
         public long struct_size = size();
-        public long flags;
+        public int set;
+        public int is_causal;
         public double scale;
         public double softcap;
         public long window_left;
         public long window_right;
-        public int is_causal;
+        public int enable_gqa;
+        public int align_end;
         public int normalizer;
         public int mask_kind;
-        public int reserved;
         public Pointer mask;
+        public Pointer bias;
         public Pointer query_offset;
         public Pointer key_lengths;
         public Pointer alibi_slopes;
@@ -77,8 +92,35 @@ interface Abi extends Library {
     }
 
     @FieldOrder({
+        "struct_size", "engine", "gemm", "depends_on_blas_threads", "packs", "row_block",
+        "num_blocks", "workspace_bytes", "kernels", "reason"
+    })
+    final class SdpaReport extends Structure {
+        public long struct_size = size();
+        public int engine;
+        public int gemm;
+        public int depends_on_blas_threads;
+        public int packs;
+        public long row_block;
+        public long num_blocks;
+        public long workspace_bytes;
+        public String kernels;
+        public String reason;
+    }
+
+    /** attn_sdpa_outputs and attn_mha_outputs, which have the same fields. */
+    @FieldOrder({"struct_size", "output", "lse", "weights", "averaged_weights"})
+    final class Outputs extends Structure {
+        public long struct_size = size();
+        public TensorView output = new TensorView();
+        public TensorView lse = new TensorView();
+        public TensorView weights = new TensorView();
+        public TensorView averaged_weights = new TensorView();
+    }
+
+    @FieldOrder({
         "struct_size", "embed_dim", "num_heads", "kdim", "vdim", "qdim", "num_kv_heads",
-        "head_dim", "value_head_dim", "dtype", "bias", "add_bias_kv", "add_zero_attn",
+        "head_dim", "value_head_dim", "dtype", "no_bias", "add_bias_kv", "add_zero_attn",
         "batch_first", "reserved"
     })
     final class MhaConfig extends Structure {
@@ -92,7 +134,7 @@ interface Abi extends Library {
         public long head_dim;
         public long value_head_dim;
         public int dtype;
-        public int bias;
+        public int no_bias;
         public int add_bias_kv;
         public int add_zero_attn;
         public int batch_first;
@@ -100,19 +142,33 @@ interface Abi extends Library {
     }
 
     @FieldOrder({
-        "struct_size", "key_padding_mask_kind", "attn_mask_kind", "is_causal",
-        "average_attn_weights", "key_padding_mask", "attn_mask", "attn_weights", "attention"
+        "struct_size", "key_padding_mask_kind", "reserved", "key_padding_mask", "attention"
     })
     final class MhaParams extends Structure {
         public long struct_size = size();
         public int key_padding_mask_kind;
-        public int attn_mask_kind;
-        public int is_causal;
-        public int average_attn_weights;
+        public int reserved;
         public Pointer key_padding_mask;
-        public Pointer attn_mask;
-        public Pointer attn_weights;
         public Pointer attention;
+    }
+
+    @FieldOrder({
+        "struct_size", "projection_gemm", "depends_on_blas_threads", "workspace_bytes", "kernels",
+        "attention"
+    })
+    final class MhaReport extends Structure {
+        public long struct_size = size();
+        public int projection_gemm;
+        public int depends_on_blas_threads;
+        public long workspace_bytes;
+        public String kernels;
+        public Pointer attention;
+    }
+
+    @FieldOrder({"struct_size", "seed"})
+    final class MhaInitParams extends Structure {
+        public long struct_size = size();
+        public long seed;
     }
 
     int attn_tensor_init_strided(
@@ -124,7 +180,11 @@ interface Abi extends Library {
 
     String attn_version_string();
 
-    int attn_context_create(ContextParams params, PointerByReference context);
+    int attn_context_create(ContextConfig config, PointerByReference context);
+
+    int attn_context_start(Pointer context);
+
+    int attn_context_describe(Pointer context, ContextInfo info);
 
     void attn_context_destroy(Pointer context);
 
@@ -138,13 +198,30 @@ interface Abi extends Library {
             Pointer workspace,
             long workspaceBytes);
 
+    int attn_sdpa_explain(
+            Pointer context,
+            TensorView query,
+            TensorView key,
+            TensorView value,
+            SdpaParams params,
+            TensorView output,
+            SdpaReport report);
+
+    int attn_sdpa_describe_outputs(
+            TensorView query, TensorView key, TensorView value, SdpaParams params, Outputs outputs);
+
     int attn_mha_create(Pointer context, MhaConfig config, PointerByReference layer);
+
+    int attn_mha_describe(Pointer layer, MhaConfig config);
 
     void attn_mha_destroy(Pointer layer);
 
-    int attn_mha_load_parameter(Pointer layer, String name, TensorView values);
+    int attn_mha_load_parameter(
+            Pointer context, Pointer layer, String name, TensorView values, Pointer params);
 
-    int attn_mha_init_parameters(Pointer layer, long seed);
+    int attn_mha_read_parameter(Pointer context, Pointer layer, String name, TensorView values);
+
+    int attn_mha_init_parameters(Pointer context, Pointer layer, MhaInitParams params);
 
     int attn_mha_forward(
             Pointer context,
@@ -156,6 +233,26 @@ interface Abi extends Library {
             TensorView output,
             Pointer workspace,
             long workspaceBytes);
+
+    int attn_mha_explain(
+            Pointer context,
+            Pointer layer,
+            TensorView query,
+            TensorView key,
+            TensorView value,
+            MhaParams params,
+            TensorView output,
+            MhaReport report);
+
+    int attn_mha_describe_outputs(
+            Pointer layer,
+            TensorView query,
+            TensorView key,
+            TensorView value,
+            MhaParams params,
+            Outputs outputs);
+
+    int attn_selftest(Pointer context, Pointer params);
 
     /**
      * Throws unless the status is OK. The detail belongs to the native thread, so this is to be

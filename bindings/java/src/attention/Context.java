@@ -3,29 +3,96 @@ package attention;
 
 import com.sun.jna.Pointer;
 import com.sun.jna.ptr.PointerByReference;
+import java.lang.ref.Reference;
 
 /** Threads and kernels of the calls it is given to. Any number of threads may use one at once. */
 public final class Context extends NativeHandle {
+    /** How attention is computed. */
+    public enum Engine {
+        AUTO,
+        BLAS,
+        FUSED
+    }
+
+    /** Who computes matrix products. */
+    public enum Gemm {
+        AUTO,
+        BLAS,
+        NATIVE
+    }
+
+    /** Settings; those that are not set are the library's choice. Each method returns this. */
+    public static final class Config {
+        private final Abi.ContextConfig config = new Abi.ContextConfig();
+
+        /** 1 to 1024; 0: the CPUs of this process. */
+        public Config numThreads(int threads) {
+            config.num_threads = threads;
+            return this;
+        }
+
+        public Config engine(Engine engine) {
+            config.engine = engine.ordinal();
+            return this;
+        }
+
+        public Config gemm(Gemm gemm) {
+            config.gemm = gemm.ordinal();
+            return this;
+        }
+
+        /** A name; null: the best that the CPU has. */
+        public Config kernels(String name) {
+            config.kernels = name;
+            return this;
+        }
+    }
+
+    /** What a context runs with. */
+    public record Info(
+            int numThreads,
+            Engine engine,
+            Gemm gemm,
+            Gemm attentionGemm,
+            Gemm projectionGemm,
+            boolean blasIsSerial,
+            String kernels,
+            String blas) {}
+
     /** The CPUs of this process, the best kernels. */
     public Context() {
-        this(0, null);
+        this(new Config());
     }
 
-    /**
-     * @param numThreads 1 to 1024; 0: the CPUs of this process
-     * @param kernels a name, or null for the best
-     */
-    public Context(int numThreads, String kernels) {
-        super(create(numThreads, kernels), Abi.LIBRARY::attn_context_destroy);
+    public Context(Config config) {
+        super(create(config), Abi.LIBRARY::attn_context_destroy);
     }
 
-    private static Pointer create(int numThreads, String kernels) {
-        final Abi.ContextParams params = new Abi.ContextParams();
-        params.num_threads = numThreads;
-        params.kernels = kernels;
+    private static Pointer create(Config config) {
         final PointerByReference made = new PointerByReference();
-        Abi.check(Abi.LIBRARY.attn_context_create(params, made));
+        Abi.check(Abi.LIBRARY.attn_context_create(config.config, made));
         return made.getValue();
+    }
+
+    /** Starts the threads now, which the first large call would do. */
+    public void start() {
+        Abi.check(Abi.LIBRARY.attn_context_start(handle()));
+        Reference.reachabilityFence(this);
+    }
+
+    public Info info() {
+        final Abi.ContextInfo info = new Abi.ContextInfo();
+        Abi.check(Abi.LIBRARY.attn_context_describe(handle(), info));
+        Reference.reachabilityFence(this);
+        return new Info(
+                info.num_threads,
+                Engine.values()[info.engine],
+                Gemm.values()[info.gemm],
+                Gemm.values()[info.attention_gemm],
+                Gemm.values()[info.projection_gemm],
+                info.blas_is_serial == 1,
+                info.kernels,
+                info.blas);
     }
 
     static Pointer handleOf(Context context) {

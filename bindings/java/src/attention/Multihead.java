@@ -17,7 +17,7 @@ public final class Multihead extends NativeHandle {
         }
 
         public Config bias(boolean hasBias) {
-            sizes.bias = hasBias ? Abi.ON : Abi.OFF;
+            sizes.no_bias = hasBias ? 0 : 1;
             return this;
         }
 
@@ -64,49 +64,60 @@ public final class Multihead extends NativeHandle {
         }
     }
 
+    /** What a layer is, with every size. */
+    public record Description(
+            long embedDim,
+            long numHeads,
+            long qdim,
+            long kdim,
+            long vdim,
+            long headDim,
+            long valueHeadDim,
+            long numKvHeads,
+            Tensor.Dtype dtype,
+            boolean bias,
+            boolean addBiasKv,
+            boolean addZeroAttn,
+            boolean batchFirst) {}
+
     /** Options of {@link #forward}. Each method returns this. */
     public static final class Options {
         private final Abi.MhaParams params = new Abi.MhaParams();
         private Mask keyPaddingMask;
-        private Mask attnMask;
-        private Tensor attnWeights;
+        private SdpaOptions attention = new SdpaOptions();
 
+        /** Over (N, S). */
         public Options keyPaddingMask(Mask mask) {
             keyPaddingMask = mask;
             return this;
         }
 
-        public Options attnMask(Mask mask) {
-            attnMask = mask;
-            return this;
-        }
-
-        /** Query i sees keys up to i. */
-        public Options causal(boolean isCausal) {
-            params.is_causal = isCausal ? 1 : 0;
-            return this;
-        }
-
-        /** Out: (N, L, T), or (N, H, L, T) with averageAttnWeights(false). */
-        public Options attnWeights(Tensor output) {
-            attnWeights = output;
-            return this;
-        }
-
-        public Options averageAttnWeights(boolean averages) {
-            params.average_attn_weights = averages ? Abi.ON : Abi.OFF;
+        /**
+         * Everything else: the mask (L, S), (N * H, L, S) or (N, H, L, S), causality, weights (N, H, L,
+         * T) or, averaged over the heads, (N, L, T).
+         */
+        public Options attention(SdpaOptions options) {
+            attention = options;
             return this;
         }
 
         private Abi.MhaParams params() {
+            final Abi.SdpaParams inside = attention.params();
+            inside.write();
+            params.attention = inside.getPointer();
             params.key_padding_mask = keyPaddingMask == null ? null : Tensor.pointerOf(keyPaddingMask.tensor);
             params.key_padding_mask_kind = keyPaddingMask == null ? 0 : keyPaddingMask.kind;
-            params.attn_mask = attnMask == null ? null : Tensor.pointerOf(attnMask.tensor);
-            params.attn_mask_kind = attnMask == null ? 0 : attnMask.kind;
-            params.attn_weights = Tensor.pointerOf(attnWeights);
             return params;
         }
     }
+
+    /** What forward runs, and why. */
+    public record Report(
+            Context.Gemm projectionGemm,
+            boolean dependsOnBlasThreads,
+            long workspaceBytes,
+            String kernels,
+            SdpaReport attention) {}
 
     public Multihead(Config config) {
         super(create(config), Abi.LIBRARY::attn_mha_destroy);
@@ -118,15 +129,49 @@ public final class Multihead extends NativeHandle {
         return made.getValue();
     }
 
+    public Description describe() {
+        final Abi.MhaConfig made = new Abi.MhaConfig();
+        Abi.check(Abi.LIBRARY.attn_mha_describe(handle(), made));
+        Reference.reachabilityFence(this);
+        return new Description(
+                made.embed_dim,
+                made.num_heads,
+                made.qdim,
+                made.kdim,
+                made.vdim,
+                made.head_dim,
+                made.value_head_dim,
+                made.num_kv_heads,
+                Tensor.Dtype.of(made.dtype),
+                made.no_bias == 0,
+                made.add_bias_kv == 1,
+                made.add_zero_attn == 1,
+                made.batch_first == 1);
+    }
+
     /** Copies a parameter in, by PyTorch's name. */
     public void load(String name, Tensor values) {
-        Abi.check(Abi.LIBRARY.attn_mha_load_parameter(handle(), name, values.view));
+        load(name, values, null);
+    }
+
+    /** As above, on a context's threads. */
+    public void load(String name, Tensor values, Context context) {
+        final Pointer threads = Context.handleOf(context);
+        Abi.check(Abi.LIBRARY.attn_mha_load_parameter(threads, handle(), name, values.view, null));
+        Reference.reachabilityFence(this);
+    }
+
+    /** Copies a parameter out into a tensor of its shape. */
+    public void read(String name, Tensor values) {
+        Abi.check(Abi.LIBRARY.attn_mha_read_parameter(null, handle(), name, values.view));
         Reference.reachabilityFence(this);
     }
 
     /** Fresh random parameters. */
     public void initialize(long seed) {
-        Abi.check(Abi.LIBRARY.attn_mha_init_parameters(handle(), seed));
+        final Abi.MhaInitParams params = new Abi.MhaInitParams();
+        params.seed = seed;
+        Abi.check(Abi.LIBRARY.attn_mha_init_parameters(null, handle(), params));
         Reference.reachabilityFence(this);
     }
 
@@ -150,5 +195,42 @@ public final class Multihead extends NativeHandle {
     /** As above, with the default context. */
     public void forward(Tensor query, Tensor key, Tensor value, Tensor output, Options options) {
         forward(query, key, value, output, options, null);
+    }
+
+    /** Types and shapes of that call's outputs, for making them. */
+    public Outputs outputs(Tensor query, Tensor key, Tensor value, Options options) {
+        final Abi.Outputs described = new Abi.Outputs();
+        Abi.check(
+                Abi.LIBRARY.attn_mha_describe_outputs(
+                        handle(), query.view, key.view, value.view, options.params(), described));
+        Reference.reachabilityFence(this);
+        return new Outputs(described);
+    }
+
+    /** What that call would run, and why. */
+    public Report explain(
+            Tensor query, Tensor key, Tensor value, Tensor output, Options options, Context context) {
+        final Abi.SdpaReport attention = new Abi.SdpaReport();
+        final Abi.MhaReport report = new Abi.MhaReport();
+        attention.write();
+        report.attention = attention.getPointer();
+        Abi.check(
+                Abi.LIBRARY.attn_mha_explain(
+                        Context.handleOf(context),
+                        handle(),
+                        query.view,
+                        key.view,
+                        value.view,
+                        options.params(),
+                        output.view,
+                        report));
+        Reference.reachabilityFence(this);
+        attention.read();
+        return new Report(
+                Context.Gemm.values()[report.projection_gemm],
+                report.depends_on_blas_threads == 1,
+                report.workspace_bytes,
+                report.kernels,
+                SdpaReport.of(attention));
     }
 }

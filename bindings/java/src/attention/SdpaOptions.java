@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause
 package attention;
 
-/** Options of {@link Attention#sdpa}; new ones are PyTorch's defaults. Each method returns this. */
+/**
+ * Options of {@link Attention#sdpa} and of the attention inside a {@link Multihead}; new ones are
+ * PyTorch's defaults. Each method returns this.
+ */
 public final class SdpaOptions {
     /** What makes weights of scores. */
     public enum Normalizer {
         SOFTMAX,
         SIGMOID,
-        NONE
+        LINEAR
     }
 
     private final Abi.SdpaParams params = new Abi.SdpaParams();
     // What the struct points at lives as long as it.
     private Mask mask;
+    private Tensor bias;
     private Tensor queryOffset;
     private Tensor keyLengths;
     private Tensor alibiSlopes;
@@ -25,6 +29,12 @@ public final class SdpaOptions {
         return this;
     }
 
+    /** Numbers that are added to the scores, beside any mask. */
+    public SdpaOptions bias(Tensor added) {
+        bias = added;
+        return this;
+    }
+
     /** Row i sees keys up to i + query offset. */
     public SdpaOptions causal(boolean isCausal) {
         params.is_causal = isCausal ? 1 : 0;
@@ -33,20 +43,20 @@ public final class SdpaOptions {
 
     /** Of the scores; without it 1 / sqrt(E). */
     public SdpaOptions scale(double factor) {
-        params.flags |= Abi.SET_SCALE;
+        params.set |= Abi.SET_SCALE;
         params.scale = factor;
         return this;
     }
 
     /** Hq is a multiple of Hk and of Hv. */
     public SdpaOptions enableGqa(boolean isGrouped) {
-        params.flags = isGrouped ? params.flags | Abi.ENABLE_GQA : params.flags & ~Abi.ENABLE_GQA;
+        params.enable_gqa = isGrouped ? 1 : 0;
         return this;
     }
 
     /** So many keys before and after a row's position; -1: all. */
     public SdpaOptions window(long left, long right) {
-        params.flags |= Abi.SET_WINDOW;
+        params.set |= Abi.SET_WINDOW;
         params.window_left = left;
         params.window_right = right;
         return this;
@@ -62,13 +72,19 @@ public final class SdpaOptions {
         return this;
     }
 
-    /** INT64 over the batch axes: the position of row 0 among the keys. */
+    /** The last row stands at the last key; instead of queryOffset. */
+    public SdpaOptions alignEnd(boolean aligns) {
+        params.align_end = aligns ? 1 : 0;
+        return this;
+    }
+
+    /** INT64 or INT32 over the batch axes: the position of row 0 among the keys. */
     public SdpaOptions queryOffset(Tensor positions) {
         queryOffset = positions;
         return this;
     }
 
-    /** INT64 over the batch axes: keys at or past it do not exist. */
+    /** INT64 or INT32 over the batch axes: keys at or past it do not exist. */
     public SdpaOptions keyLengths(Tensor lengths) {
         keyLengths = lengths;
         return this;
@@ -90,7 +106,7 @@ public final class SdpaOptions {
         return this;
     }
 
-    /** Out: (..., Hq, L, S). */
+    /** Out: (..., Hq, L, S), or without Hq: the mean over the heads. */
     public SdpaOptions weights(Tensor output) {
         weights = output;
         return this;
@@ -98,6 +114,7 @@ public final class SdpaOptions {
 
     Abi.SdpaParams params() {
         params.mask = mask == null ? null : Tensor.pointerOf(mask.tensor);
+        params.bias = Tensor.pointerOf(bias);
         params.mask_kind = mask == null ? 0 : mask.kind;
         params.query_offset = Tensor.pointerOf(queryOffset);
         params.key_lengths = Tensor.pointerOf(keyLengths);

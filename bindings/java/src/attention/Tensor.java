@@ -7,6 +7,10 @@ import com.sun.jna.Pointer;
 import java.nio.Buffer;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.CharBuffer;
+import java.nio.DoubleBuffer;
+import java.nio.LongBuffer;
+import java.nio.ShortBuffer;
 import java.util.Arrays;
 
 /**
@@ -19,7 +23,8 @@ public final class Tensor {
         FLOAT32(1, 4),
         FLOAT64(2, 8),
         BOOL(3, 1),
-        INT64(4, 8);
+        INT64(4, 8),
+        INT32(7, 4);
 
         final int number;
         final int bytes;
@@ -27,6 +32,10 @@ public final class Tensor {
         Dtype(int number, int bytes) {
             this.number = number;
             this.bytes = bytes;
+        }
+
+        static Dtype of(int number) {
+            return Arrays.stream(values()).filter(dtype -> dtype.number == number).findFirst().orElseThrow();
         }
     }
 
@@ -73,6 +82,13 @@ public final class Tensor {
     }
 
     /** A copy of an array, last axis fastest. */
+    public static Tensor of(int[] values, long... shape) {
+        final Tensor made = sized(Dtype.INT32, values.length, shape);
+        made.memory().write(0, values, 0, values.length);
+        return made;
+    }
+
+    /** A copy of an array, last axis fastest. */
     public static Tensor of(boolean[] values, long... shape) {
         final Tensor made = sized(Dtype.BOOL, values.length, shape);
         for (int i = 0; i < values.length; i++) {
@@ -95,10 +111,19 @@ public final class Tensor {
         if (shape.length != strides.length) {
             throw new IllegalArgumentException("strides: expected as many as the shape has axes");
         }
-        final int width = buffer instanceof ByteBuffer ? 1 : dtype.bytes;
-        checkInside(dtype, (long) buffer.capacity() * width, offset, shape, strides);
+        checkInside(dtype, (long) buffer.capacity() * elementBytes(buffer), offset, shape, strides);
         final Pointer start = Native.getDirectBufferPointer(buffer);
         return new Tensor(dtype, buffer, start.share(offset * dtype.bytes), shape, strides);
+    }
+
+    private static int elementBytes(Buffer buffer) {
+        if (buffer instanceof ByteBuffer) {
+            return Byte.BYTES;
+        }
+        if (buffer instanceof ShortBuffer || buffer instanceof CharBuffer) {
+            return Short.BYTES;
+        }
+        return buffer instanceof LongBuffer || buffer instanceof DoubleBuffer ? Long.BYTES : Integer.BYTES;
     }
 
     private static void checkInside(

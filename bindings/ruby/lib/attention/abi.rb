@@ -42,7 +42,8 @@ module Attention
           ATTN_DTYPE_FLOAT32 = 1,
           ATTN_DTYPE_FLOAT64 = 2,
           ATTN_DTYPE_BOOL = 3,
-          ATTN_DTYPE_INT64 = 4
+          ATTN_DTYPE_INT64 = 4,
+          ATTN_DTYPE_INT32 = 7
       };
 
       typedef struct attn_tensor {
@@ -61,44 +62,49 @@ module Attention
                                         attn_tensor *view);
       attn_status attn_tensor_slice(const attn_tensor *tensor, int32_t axis, int64_t start,
                                     int64_t length, int64_t step, attn_tensor *view);
+      attn_status attn_tensor_select(const attn_tensor *tensor, int32_t axis, int64_t index,
+                                     attn_tensor *view);
       attn_status attn_tensor_split_heads(const attn_tensor *tensor, int64_t num_heads,
                                           attn_tensor *view);
       attn_status attn_tensor_merge_heads(const attn_tensor *tensor, attn_tensor *view);
 
       enum attn_engine { ATTN_ENGINE_AUTO = 0, ATTN_ENGINE_BLAS = 1, ATTN_ENGINE_FUSED = 2 };
-      enum attn_gemm { ATTN_GEMM_DEFAULT = 0, ATTN_GEMM_BLAS = 1, ATTN_GEMM_NATIVE = 2 };
+      enum attn_gemm { ATTN_GEMM_AUTO = 0, ATTN_GEMM_BLAS = 1, ATTN_GEMM_NATIVE = 2 };
 
       typedef struct attn_context attn_context;
-      typedef int32_t (*attn_parallel_for)(void *state, int64_t count,
-                                           void (*task)(void *data, int64_t index), void *data);
-      typedef void *(*attn_allocate)(void *state, size_t bytes, size_t alignment);
-      typedef void (*attn_deallocate)(void *state, void *memory, size_t bytes);
+      typedef void (*attn_task_fn)(void *data, int64_t index);
+      typedef int32_t (*attn_parallel_for_fn)(void *state, int64_t count, attn_task_fn task, void *data);
+      typedef void *(*attn_allocate_fn)(void *state, size_t bytes, size_t alignment);
+      typedef void (*attn_deallocate_fn)(void *state, void *memory, size_t bytes, size_t alignment);
 
-      typedef struct attn_context_params {
+      typedef struct attn_context_config {
           uint64_t struct_size;
           int32_t num_threads;
+          int32_t parallel_for_width;
           int32_t engine;
           int32_t gemm;
-          int32_t reserved;
           const char *kernels;
-          attn_parallel_for parallel_for;
+          attn_parallel_for_fn parallel_for;
           void *parallel_for_state;
-          attn_allocate allocate;
-          attn_deallocate deallocate;
+          attn_allocate_fn allocate;
+          attn_deallocate_fn deallocate;
           void *allocator_state;
-      } attn_context_params;
+      } attn_context_config;
 
       typedef struct attn_context_info {
           uint64_t struct_size;
           int32_t num_threads;
           int32_t engine;
           int32_t gemm;
+          int32_t attention_gemm;
+          int32_t projection_gemm;
           int32_t blas_is_serial;
           const char *kernels;
           const char *blas;
       } attn_context_info;
 
-      attn_status attn_context_create(const attn_context_params *params, attn_context **context);
+      attn_status attn_context_create(const attn_context_config *config, attn_context **context);
+      attn_status attn_context_start(attn_context *context);
       void attn_context_destroy(attn_context *context);
       attn_status attn_context_describe(attn_context *context, attn_context_info *info);
 
@@ -109,31 +115,48 @@ module Attention
           ATTN_MASK_BOOL_EXCLUDE = 3
       };
 
-      enum attn_sdpa_flag {
-          ATTN_SDPA_SET_SCALE = 1,
-          ATTN_SDPA_SET_WINDOW = 2,
-          ATTN_SDPA_ENABLE_GQA = 4,
-          ATTN_SDPA_AVERAGE_WEIGHTS = 8
-      };
+      enum attn_sdpa_set { ATTN_SDPA_SET_SCALE = 1, ATTN_SDPA_SET_WINDOW = 2 };
 
       enum attn_normalizer {
           ATTN_NORMALIZER_SOFTMAX = 0,
           ATTN_NORMALIZER_SIGMOID = 1,
-          ATTN_NORMALIZER_NONE = 2
+          ATTN_NORMALIZER_LINEAR = 2
       };
+
+      enum attn_sdpa_pack {
+          ATTN_SDPA_PACK_QUERY = 1,
+          ATTN_SDPA_PACK_KEY = 2,
+          ATTN_SDPA_PACK_VALUE = 4,
+          ATTN_SDPA_PACK_OUTPUT = 8
+      };
+
+      typedef struct attn_sdpa_report {
+          uint64_t struct_size;
+          int32_t engine;
+          int32_t gemm;
+          int32_t depends_on_blas_threads;
+          int32_t packs;
+          int64_t row_block;
+          int64_t num_blocks;
+          uint64_t workspace_bytes;
+          const char *kernels;
+          const char *reason;
+      } attn_sdpa_report;
 
       typedef struct attn_sdpa_params {
           uint64_t struct_size;
-          uint64_t flags;
+          int32_t set;
+          int32_t is_causal;
           double scale;
           double softcap;
           int64_t window_left;
           int64_t window_right;
-          int32_t is_causal;
+          int32_t enable_gqa;
+          int32_t align_end;
           int32_t normalizer;
           int32_t mask_kind;
-          int32_t reserved;
           const attn_tensor *mask;
+          const attn_tensor *bias;
           const attn_tensor *query_offset;
           const attn_tensor *key_lengths;
           const attn_tensor *alibi_slopes;
@@ -146,10 +169,24 @@ module Attention
       attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const attn_tensor *key,
                             const attn_tensor *value, const attn_sdpa_params *params,
                             const attn_tensor *output, void *workspace, size_t workspace_bytes);
+      attn_status attn_sdpa_explain(attn_context *context, const attn_tensor *query,
+                                    const attn_tensor *key, const attn_tensor *value,
+                                    const attn_sdpa_params *params, const attn_tensor *output,
+                                    attn_sdpa_report *report);
+
+      typedef struct attn_sdpa_outputs {
+          uint64_t struct_size;
+          attn_tensor output;
+          attn_tensor lse;
+          attn_tensor weights;
+          attn_tensor averaged_weights;
+      } attn_sdpa_outputs;
+
+      attn_status attn_sdpa_describe_outputs(const attn_tensor *query, const attn_tensor *key,
+                                             const attn_tensor *value, const attn_sdpa_params *params,
+                                             attn_sdpa_outputs *outputs);
 
       typedef struct attn_mha attn_mha;
-
-      enum attn_switch { ATTN_DEFAULT = 0, ATTN_ON = 1, ATTN_OFF = 2 };
 
       typedef struct attn_mha_config {
           uint64_t struct_size;
@@ -162,40 +199,71 @@ module Attention
           int64_t head_dim;
           int64_t value_head_dim;
           int32_t dtype;
-          int32_t bias;
+          int32_t no_bias;
           int32_t add_bias_kv;
           int32_t add_zero_attn;
           int32_t batch_first;
           int32_t reserved;
       } attn_mha_config;
 
+      typedef struct attn_mha_init_params {
+          uint64_t struct_size;
+          uint64_t seed;
+      } attn_mha_init_params;
+
       typedef struct attn_mha_params {
           uint64_t struct_size;
           int32_t key_padding_mask_kind;
-          int32_t attn_mask_kind;
-          int32_t is_causal;
-          int32_t average_attn_weights;
+          int32_t reserved;
           const attn_tensor *key_padding_mask;
-          const attn_tensor *attn_mask;
-          const attn_tensor *attn_weights;
           const attn_sdpa_params *attention;
       } attn_mha_params;
 
+      typedef struct attn_mha_report {
+          uint64_t struct_size;
+          int32_t projection_gemm;
+          int32_t depends_on_blas_threads;
+          uint64_t workspace_bytes;
+          const char *kernels;
+          attn_sdpa_report *attention;
+      } attn_mha_report;
+
+      typedef struct attn_mha_outputs {
+          uint64_t struct_size;
+          attn_tensor output;
+          attn_tensor lse;
+          attn_tensor weights;
+          attn_tensor averaged_weights;
+      } attn_mha_outputs;
+
       attn_status attn_mha_create(attn_context *context, const attn_mha_config *config,
                                   attn_mha **layer);
+      attn_status attn_mha_describe(const attn_mha *layer, attn_mha_config *config);
       void attn_mha_destroy(attn_mha *layer);
       attn_status attn_mha_parameter_count(const attn_mha *layer, int64_t *count);
       attn_status attn_mha_parameter_describe(const attn_mha *layer, int64_t index, const char **name,
                                               attn_tensor *shape);
-      attn_status attn_mha_load_parameter(attn_mha *layer, const char *name, const attn_tensor *values);
+      attn_status attn_mha_load_parameter(attn_context *context, attn_mha *layer, const char *name,
+                                          const attn_tensor *values,
+                                          const attn_mha_load_params *params);
       attn_status attn_mha_bind_parameter(attn_mha *layer, const char *name, const attn_tensor *values);
-      attn_status attn_mha_read_parameter(const attn_mha *layer, const char *name,
-                                          const attn_tensor *values);
-      attn_status attn_mha_init_parameters(attn_mha *layer, uint64_t seed);
+      attn_status attn_mha_read_parameter(attn_context *context, const attn_mha *layer,
+                                          const char *name, const attn_tensor *values);
+      attn_status attn_mha_init_parameters(attn_context *context, attn_mha *layer,
+                                           const attn_mha_init_params *params);
       attn_status attn_mha_forward(attn_context *context, const attn_mha *layer,
                                    const attn_tensor *query, const attn_tensor *key,
                                    const attn_tensor *value, const attn_mha_params *params,
                                    const attn_tensor *output, void *workspace, size_t workspace_bytes);
+      attn_status attn_mha_explain(attn_context *context, const attn_mha *layer,
+                                   const attn_tensor *query, const attn_tensor *key,
+                                   const attn_tensor *value, const attn_mha_params *params,
+                                   const attn_tensor *output, attn_mha_report *report);
+      attn_status attn_mha_describe_outputs(const attn_mha *layer, const attn_tensor *query,
+                                            const attn_tensor *key, const attn_tensor *value,
+                                            const attn_mha_params *params, attn_mha_outputs *outputs);
+
+      attn_status attn_selftest(attn_context *context, const attn_selftest_params *params);
     C
 
     typealias 'attn_status', 'int32_t'
@@ -206,7 +274,12 @@ module Attention
     FIELDS = DECLARATIONS.scan(/^typedef struct (\w+) {(.*?)}/m).to_h do |name, fields|
       [name.to_sym, fields.split(';').map(&:strip).reject(&:empty?)]
     end.freeze
-    STRUCTS = FIELDS.transform_values { |fields| struct(fields) }.freeze
+    # A tensor in a struct is a struct of its own.
+    STRUCTS = FIELDS.each_with_object({}) do |(name, fields), structs|
+      structs[name] = struct(fields.map do |field|
+        field.start_with?('attn_tensor ') ? { field.split.last => structs[:attn_tensor] } : field
+      end)
+    end.freeze
 
     # A zeroed C struct with its size, where it has a field for it, and the given fields. What a
     # field points to is the caller's to keep alive.
@@ -216,6 +289,14 @@ module Attention
       made.to_ptr[0, size] = "\0" * size
       made.struct_size = size if made.respond_to?(:struct_size)
       fields.each { |field, value| made[field.to_s] = value }
+      made
+    end
+
+    # A copy of a struct.
+    def self.copy(name, original)
+      made = STRUCTS.fetch(name).malloc(Fiddle::RUBY_FREE)
+      size = STRUCTS.fetch(name).size
+      made.to_ptr[0, size] = original.to_ptr[0, size]
       made
     end
 

@@ -21,11 +21,6 @@ module Attention
       value ? 1 : 0
     end
 
-    # For an option that is on unless it is false.
-    def self.switch(value)
-      value == false ? ABI::ATTN_OFF : ABI::ATTN_DEFAULT
-    end
-
     # The kind of a mask; the caller knows whether true includes or excludes.
     def self.mask_kind(mask, bool_kind)
       return ABI::ATTN_MASK_NONE unless mask

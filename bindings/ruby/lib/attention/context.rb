@@ -4,31 +4,25 @@
 
 require 'attention/choice'
 require 'attention/handle'
+require 'attention/report'
 
 module Attention
   # The threads, engine and kernels that calls run with. A call without a context uses the process's
   # default one.
   class Context < Handle
-    ENGINES = {
-      auto: ABI::ATTN_ENGINE_AUTO,
-      blas: ABI::ATTN_ENGINE_BLAS,
-      fused: ABI::ATTN_ENGINE_FUSED
-    }.freeze
-
-    GEMMS = {
-      default: ABI::ATTN_GEMM_DEFAULT,
-      blas: ABI::ATTN_GEMM_BLAS,
-      native: ABI::ATTN_GEMM_NATIVE
-    }.freeze
-
-    # Settings as those of attn_context_params; zero and nil are the defaults.
-    def initialize(num_threads: 0, engine: :auto, gemm: :default, kernels: nil)
+    # Settings as those of attn_context_config; zero and nil are the defaults.
+    def initialize(num_threads: 0, engine: :auto, gemm: :auto, kernels: nil)
       name = kernels && Fiddle::Pointer["#{kernels}\0"]
-      params = ABI.make(:attn_context_params, num_threads:, kernels: name,
-                                              engine: Choice.of(:engine, ENGINES, engine),
-                                              gemm: Choice.of(:gemm, GEMMS, gemm))
-      created = ABI.pointer_from { |cell| Error.check(ABI.attn_context_create(params, cell)) }
+      config = ABI.make(:attn_context_config, num_threads:, kernels: name,
+                                              engine: Choice.of(:engine, Report::ENGINES, engine),
+                                              gemm: Choice.of(:gemm, Report::GEMMS, gemm))
+      created = ABI.pointer_from { |cell| Error.check(ABI.attn_context_create(config, cell)) }
       super(created, 'attn_context_destroy')
+    end
+
+    # Starts the threads now, which the first large call would do.
+    def start
+      Error.check(ABI.attn_context_start(self))
     end
 
     # What the context runs with.
@@ -37,8 +31,10 @@ module Attention
       Error.check(ABI.attn_context_describe(self, info))
       {
         num_threads: info.num_threads,
-        engine: ENGINES.key(info.engine),
-        gemm: GEMMS.key(info.gemm),
+        engine: Report::ENGINES.key(info.engine),
+        gemm: Report::GEMMS.key(info.gemm),
+        attention_gemm: Report::GEMMS.key(info.attention_gemm),
+        projection_gemm: Report::GEMMS.key(info.projection_gemm),
         blas_is_serial: info.blas_is_serial == 1,
         kernels: info.kernels.to_s,
         blas: info.blas.to_s

@@ -3,12 +3,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 
 require 'attention/handle'
-require 'attention/multihead_options'
+require 'attention/multihead_call'
 
 module Attention
   # Multi-head attention: torch.nn.MultiheadAttention in evaluation mode, parameter names included.
   class Layer < Handle
     Parameter = Struct.new(:name, :shape)
+
+    SIZES = %i[embed_dim num_heads kdim vdim qdim num_kv_heads head_dim value_head_dim].freeze
+    FLAGS = %i[add_bias_kv add_zero_attn batch_first].freeze
+    private_constant :SIZES, :FLAGS
 
     # :float32 or :float64
     attr_reader :dtype
@@ -17,10 +21,21 @@ module Attention
     # the layer's memory.
     def initialize(context: nil, dtype: :float32, **config)
       @dtype = dtype
-      @config = make_config(dtype: Tensor.code(dtype), **config)
       @bound = {}
-      created = ABI.pointer_from { |cell| Error.check(ABI.attn_mha_create(context, @config, cell)) }
+      made = make_config(dtype: Tensor.code(dtype), **config)
+      created = ABI.pointer_from { |cell| Error.check(ABI.attn_mha_create(context, made, cell)) }
       super(created, 'attn_mha_destroy')
+    end
+
+    # What the layer is: keywords that make the same, with every size.
+    def describe
+      config = ABI.make(:attn_mha_config)
+      Error.check(ABI.attn_mha_describe(self, config))
+      {
+        **SIZES.to_h { |name| [name, config[name.to_s]] },
+        **FLAGS.to_h { |name| [name, config[name.to_s] == 1] },
+        bias: config.no_bias.zero?, dtype:
+      }
     end
 
     # The parameters of PyTorch's state_dict, in its order.
@@ -30,9 +45,9 @@ module Attention
       Array.new(count.to_a) { |index| describe_parameter(index) }
     end
 
-    # Copies a parameter into the layer.
-    def load(name, values)
-      Error.check(ABI.attn_mha_load_parameter(self, name, Tensor.wrap(values, dtype:)))
+    # Copies a parameter into the layer, on the threads of a context.
+    def load(name, values, context: nil)
+      Error.check(ABI.attn_mha_load_parameter(context, self, name, Tensor.wrap(values, dtype:), nil))
       @bound.delete(name)
     end
 
@@ -42,39 +57,37 @@ module Attention
       @bound[name] = tensor
     end
 
-    def load_state_dict(parameters)
-      parameters.each { |name, values| load(name, values) }
+    def load_state_dict(parameters, context: nil)
+      parameters.each { |name, values| load(name, values, context:) }
     end
 
     # Copies of the parameters, by name.
-    def state_dict
+    def state_dict(context: nil)
       parameters.to_h do |parameter|
         values = Tensor.zeros(*parameter.shape, dtype:)
-        Error.check(ABI.attn_mha_read_parameter(self, parameter.name, values))
+        Error.check(ABI.attn_mha_read_parameter(context, self, parameter.name, values))
         [parameter.name, values]
       end
     end
 
     # Fresh values, distributed as PyTorch's; the same for the same seed.
-    def init_parameters(seed)
-      Error.check(ABI.attn_mha_init_parameters(self, seed))
+    def init_parameters(seed = 0, context: nil)
+      params = ABI.make(:attn_mha_init_params, seed:)
+      Error.check(ABI.attn_mha_init_parameters(context, self, params))
       @bound.clear
     end
 
-    # Returns attn_output and attn_weights, nil with need_weights: false. In bool masks, true is
-    # masked out. attention: options of Attention.sdpa for the attention inside.
-    def forward(query, key, value, need_weights: true, context: nil, **options)
-      inputs = [query, key, value].map { |tensor| Tensor.wrap(tensor, dtype:) }
-      call = MultiheadOptions.new(**options)
-      output = Tensor.zeros(*inputs.first.shape[0...-1], @config.embed_dim, dtype:)
-      if need_weights
-        shape = weights_shape(*inputs.first(2), call.average_attn_weights)
-        call.write_to(weights = Tensor.zeros(*shape, dtype:))
-      end
-      Error.check(ABI.attn_mha_forward(context, self, *inputs, call, output, nil, 0))
-      [output, weights]
+    # Returns attn_output and attn_weights, nil with need_weights: false; with return_lse: true also the
+    # lse. In bool masks, true is masked out. The other options are those of Attention.sdpa.
+    def forward(query, key, value, **options)
+      MultiheadCall.new(self, [query, key, value], **options).run
     end
     alias call forward
+
+    # What that call would run, and why.
+    def explain(query, key, value, **options)
+      MultiheadCall.new(self, [query, key, value], **options).explain
+    end
 
     private
 
@@ -85,7 +98,7 @@ module Attention
       ABI.make(:attn_mha_config,
                embed_dim:, num_heads:, kdim:, vdim:, qdim:,
                num_kv_heads:, head_dim:, value_head_dim:,
-               dtype:, bias: Choice.switch(bias), add_bias_kv: Choice.flag(add_bias_kv),
+               dtype:, no_bias: Choice.flag(bias == false), add_bias_kv: Choice.flag(add_bias_kv),
                add_zero_attn: Choice.flag(add_zero_attn), batch_first: Choice.flag(batch_first))
     end
 
@@ -95,20 +108,6 @@ module Attention
         Error.check(ABI.attn_mha_parameter_describe(self, index, cell, view))
       end
       Parameter.new(name.to_s, view.shape.first(view.rank))
-    end
-
-    # (N, L, T), per head (N, H, L, T), unbatched without N; T counts the columns added after the
-    # keys. Ranks that contradict each other give any shape: the library says which is wrong.
-    def weights_shape(query, key, is_averaged)
-      is_batched = query.rank == 3
-      sequence_axis = is_batched && @config.batch_first == 1 ? 1 : 0
-      num_columns = key.shape.fetch(sequence_axis, 0) + @config.add_bias_kv + @config.add_zero_attn
-      [
-        *(query.shape[1 - sequence_axis] if is_batched),
-        *(@config.num_heads unless is_averaged),
-        query.shape.fetch(sequence_axis, 0),
-        num_columns
-      ]
     end
   end
 end

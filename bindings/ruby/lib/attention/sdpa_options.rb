@@ -10,21 +10,24 @@ module Attention
     NORMALIZERS = {
       softmax: ABI::ATTN_NORMALIZER_SOFTMAX,
       sigmoid: ABI::ATTN_NORMALIZER_SIGMOID,
-      none: ABI::ATTN_NORMALIZER_NONE
+      linear: ABI::ATTN_NORMALIZER_LINEAR
     }.freeze
 
-    def initialize(enable_gqa: false, scale: nil, window: nil, softcap: 0.0, is_causal: false,
-                   normalizer: :softmax, **tensors)
-      @params = ABI.make(:attn_sdpa_params, scale: scale || 0.0, softcap:,
-                                            is_causal: Choice.flag(is_causal),
-                                            normalizer: Choice.of(:normalizer, NORMALIZERS, normalizer))
-      @params.flags = flags(scale, window, enable_gqa)
-      @params.window_left, @params.window_right = window if window
-      take_tensors(**tensors)
+    # bool_kind: what a bool mask means.
+    def initialize(bool_kind, scale: nil, window: nil, softcap: 0.0, normalizer: :softmax, is_causal: false,
+                   enable_gqa: false, align_end: false, **tensors)
+      @params = ABI.make(:attn_sdpa_params,
+                         scale: scale || 0.0, softcap:,
+                         is_causal: Choice.flag(is_causal), enable_gqa: Choice.flag(enable_gqa),
+                         align_end: Choice.flag(align_end),
+                         normalizer: Choice.of(:normalizer, NORMALIZERS, normalizer))
+      @params.set |= ABI::ATTN_SDPA_SET_SCALE if scale
+      take_window(*window) if window
+      take_tensors(bool_kind, **tensors)
     end
 
     # Makes the call fill these outputs, which may be nil.
-    def write_to(lse:, weights:)
+    def write_to(lse, weights)
       @outputs = [lse, weights]
       @params.lse = lse
       @params.weights = weights
@@ -36,22 +39,24 @@ module Attention
 
     private
 
-    def flags(scale, window, enable_gqa)
-      (scale ? ABI::ATTN_SDPA_SET_SCALE : 0) |
-        (window ? ABI::ATTN_SDPA_SET_WINDOW : 0) |
-        (enable_gqa ? ABI::ATTN_SDPA_ENABLE_GQA : 0)
+    def take_window(left, right)
+      @params.set |= ABI::ATTN_SDPA_SET_WINDOW
+      @params.window_left = left
+      @params.window_right = right
     end
 
-    def take_tensors(attn_mask: nil, query_offset: nil, key_lengths: nil, alibi_slopes: nil, sinks: nil)
+    def take_tensors(bool_kind, attn_mask: nil, bias: nil, query_offset: nil, key_lengths: nil, alibi_slopes: nil,
+                     sinks: nil)
       @tensors = {
         mask: Tensor.wrap(attn_mask),
+        bias: Tensor.wrap(bias),
         query_offset: Tensor.wrap(query_offset, dtype: :int64),
         key_lengths: Tensor.wrap(key_lengths, dtype: :int64),
         alibi_slopes: Tensor.wrap(alibi_slopes),
         sinks: Tensor.wrap(sinks)
       }
       @tensors.each { |field, tensor| @params[field.to_s] = tensor }
-      @params.mask_kind = Choice.mask_kind(@tensors[:mask], ABI::ATTN_MASK_BOOL_INCLUDE)
+      @params.mask_kind = Choice.mask_kind(@tensors[:mask], bool_kind)
     end
   end
   private_constant :SdpaOptions

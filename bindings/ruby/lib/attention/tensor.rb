@@ -17,12 +17,13 @@ module Attention
       float32: Element.new(ABI::ATTN_DTYPE_FLOAT32, 'f', 4),
       float64: Element.new(ABI::ATTN_DTYPE_FLOAT64, 'd', 8),
       bool: Element.new(ABI::ATTN_DTYPE_BOOL, 'C', 1),
-      int64: Element.new(ABI::ATTN_DTYPE_INT64, 'q', 8)
+      int64: Element.new(ABI::ATTN_DTYPE_INT64, 'q', 8),
+      int32: Element.new(ABI::ATTN_DTYPE_INT32, 'l', 4)
     }.freeze
 
     BOOLS = { true => 1, false => 0 }.freeze
 
-    # :float32, :float64, :bool or :int64
+    # :float32, :float64, :bool, :int64 or :int32
     attr_reader :dtype
 
     # The lengths of the axes, and the elements from one index of an axis to the next.
@@ -52,7 +53,7 @@ module Attention
 
         # The pointer pins the frozen copy, which shares the memory of a long string.
         memory = Fiddle::Pointer[bytes.dup.freeze]
-        new(describe(memory, dtype, shape), memory, writable: false)
+        new(make_view(memory, dtype, shape), memory, writable: false)
       end
 
       # A view of memory that stays the caller's, in C order unless strides (in elements) are given.
@@ -61,7 +62,7 @@ module Attention
           raise ArgumentError, "strides: expected #{shape.size}, one for each axis, got #{strides.size}"
         end
 
-        new(describe(pointer, dtype, shape, strides), pointer)
+        new(make_view(pointer, dtype, shape, strides), pointer)
       end
 
       # New memory.
@@ -69,7 +70,18 @@ module Attention
         bytes = count_bytes(dtype, shape)
         memory = Fiddle::Pointer.malloc([bytes, 1].max, Fiddle::RUBY_FREE)
         memory[0, bytes] = "\0" * bytes
-        new(describe(memory, dtype, shape), memory)
+        new(make_view(memory, dtype, shape), memory)
+      end
+
+      # A tensor as the library describes it, in a C struct, without memory.
+      def described(view)
+        new(ABI.copy(:attn_tensor, view), nil)
+      end
+
+      # New memory for it. What has no dtype stays without: the library refuses it by name.
+      def room_for(view)
+        tensor = described(view)
+        tensor.dtype ? zeros(*tensor.shape, dtype: tensor.dtype) : tensor
       end
 
       # Tensors as they are, nil too; anything else as Tensor.from makes of it.
@@ -89,11 +101,11 @@ module Attention
       end
 
       def count_bytes(dtype, shape)
-        describe(nil, dtype, shape)
+        make_view(nil, dtype, shape)
         shape.inject(element(dtype).bytes, :*)
       end
 
-      def describe(pointer, dtype, shape, strides = nil)
+      def make_view(pointer, dtype, shape, strides = nil)
         view = ABI.make(:attn_tensor)
         arguments = [view, pointer, code(dtype), shape.size, shape.pack('q*')]
         status = if strides
@@ -153,6 +165,11 @@ module Attention
     # `length` positions of an axis: start, start + step, ...
     def slice(axis, start, length, step = 1)
       derive { |view| ABI.attn_tensor_slice(@view, axis, start, length, step, view) }
+    end
+
+    # Position `index` of an axis, which the result does not have.
+    def select(axis, index)
+      derive { |view| ABI.attn_tensor_select(@view, axis, index, view) }
     end
 
     # (..., L, num_heads * head_dim) -> (..., num_heads, L, head_dim)

@@ -1,0 +1,51 @@
+# frozen_string_literal: true
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+require 'attention/outputs'
+require 'attention/report'
+require 'attention/sdpa_options'
+
+module Attention
+  # One call of a layer: its inputs and options, and the outputs that belong to them.
+  class MultiheadCall
+    BOOL_KIND = ABI::ATTN_MASK_BOOL_EXCLUDE
+
+    def initialize(layer, inputs, context: nil, key_padding_mask: nil, need_weights: true, average_attn_weights: true,
+                   return_lse: false, **options)
+      @layer = layer
+      @inputs = inputs.map { |tensor| Tensor.wrap(tensor, dtype: layer.dtype) }
+      @context = context
+      @asked = { lse: return_lse, weights: need_weights && (average_attn_weights ? :averaged : :per_head) }
+      @attention = SdpaOptions.new(BOOL_KIND, **options)
+      @mask = Tensor.wrap(key_padding_mask)
+      @params = ABI.make(:attn_mha_params, key_padding_mask: @mask, attention: @attention,
+                                           key_padding_mask_kind: Choice.mask_kind(@mask, BOOL_KIND))
+    end
+
+    def run
+      outputs = make_outputs(:room_for)
+      Error.check(ABI.attn_mha_forward(@context, @layer, *@inputs, @params, outputs.output, nil, 0))
+      [outputs.output, outputs.weights] + [outputs.lse].compact
+    end
+
+    def explain
+      outputs = make_outputs(:described)
+      attention = ABI.make(:attn_sdpa_report)
+      report = ABI.make(:attn_mha_report, attention:)
+      Error.check(ABI.attn_mha_explain(@context, @layer, *@inputs, @params, outputs.output, report))
+      Report.of_layer(report, attention)
+    end
+
+    private
+
+    def make_outputs(make)
+      described = ABI.make(:attn_mha_outputs)
+      Error.check(ABI.attn_mha_describe_outputs(@layer, *@inputs, @params, described))
+      outputs = Outputs.new(described, make, **@asked)
+      @attention.write_to(outputs.lse, outputs.weights)
+      outputs
+    end
+  end
+  private_constant :MultiheadCall
+end
