@@ -135,13 +135,35 @@ static void add_values(const attni_blas_engine *engine, char *to, int64_t index,
     }
 }
 
-/* What the row sees beyond the keys all rows of the block see, and the extra columns. */
-static void add_own_values(const attni_blas_engine *engine, int64_t index, attni_interval common) {
+static char *block_output_row(const attni_blas_engine *engine, int64_t index) {
+    return engine->block_output + index * engine->block_output_stride * engine->element;
+}
+
+/* What rows see before the keys that all rows of the block see. Returns whether there is any, and
+ * then the rows that see none are 0. */
+static bool add_values_before(const attni_blas_engine *engine, attni_interval common) {
+    const bool has_common = common.begin < common.end;
+    const attni_interval first = attni_row_interval(&engine->visibility, engine->first_row);
+    if (has_common && first.begin == common.begin) {
+        return false;
+    }
+    for (int64_t index = 0; index < engine->num_rows; ++index) {
+        char *to = block_output_row(engine, index);
+        const attni_interval keys =
+            attni_row_interval(&engine->visibility, engine->first_row + index);
+        memset(to, 0, (size_t)(engine->problem->value_dim * engine->element));
+        add_values(engine, to, index, keys.begin, has_common ? common.begin : keys.end);
+    }
+    return true;
+}
+
+/* What the row sees behind them, and the extra columns. */
+static void add_values_behind(const attni_blas_engine *engine, int64_t index,
+                              attni_interval common) {
     const attni_sdpa_problem *problem = engine->problem;
-    char *to = engine->block_output + index * engine->block_output_stride * engine->element;
+    char *to = block_output_row(engine, index);
     const attni_interval keys = attni_row_interval(&engine->visibility, engine->first_row + index);
     const bool has_common = common.begin < common.end;
-    add_values(engine, to, index, keys.begin, has_common ? common.begin : keys.end);
     add_values(engine, to, index, has_common ? common.end : keys.end, keys.end);
     for (int64_t extra = 0; extra < problem->extra_cols; ++extra) {
         const char *weight = attni_scores_at(engine, index, attni_block_cols(engine) + extra);
@@ -154,15 +176,11 @@ static void add_own_values(const attni_blas_engine *engine, int64_t index, attni
     }
 }
 
-/* The block of output: weights * V. */
-static void weigh_values(attni_blas_engine *engine) {
+/* weights * V of the keys that all rows of the block see. */
+static void add_common_values(const attni_blas_engine *engine, attni_interval common,
+                              bool is_added) {
     const attni_sdpa_problem *problem = engine->problem;
-    const attni_interval common = attni_rows_common(&engine->visibility, engine->first_row,
-                                                    engine->first_row + engine->num_rows);
-    const attni_matrix target = attni_rows_from(engine, engine->output, engine->first_row);
-    const bool is_staged = engine->output_block != NULL;
-    engine->block_output = is_staged ? engine->output_block : target.data;
-    engine->block_output_stride = is_staged ? problem->value_dim : target.row_stride;
+    const bool has_common = common.begin < common.end;
     const attni_gemm_call call = {
         .backend = engine->plan->gemm,
         .dtype = problem->dtype,
@@ -171,21 +189,34 @@ static void weigh_values(attni_blas_engine *engine) {
         .cols = problem->value_dim,
         .inner = common.end - common.begin,
         .alpha = 1,
+        .beta = is_added ? 1 : 0,
         .a = {.data = attni_scores_at(
-                  engine, 0,
-                  common.end > common.begin ? common.begin - engine->block_keys.begin : 0),
+                  engine, 0, has_common ? common.begin - engine->block_keys.begin : 0),
               .row_stride = engine->plan->score_cols,
               .col_stride = 1},
         .b = attni_rows_from(engine, engine->value,
-                             common.end > common.begin ? common.begin - engine->seen.begin : 0),
+                             has_common ? common.begin - engine->seen.begin : 0),
         .c = {.data = engine->block_output,
               .row_stride = engine->block_output_stride,
               .col_stride = 1},
         .kernels = product_kernels(engine),
     };
     attni_gemm_run(&call, engine->gemm_scratch);
+}
+
+/* The block of output: weights * V, in the order of the keys, so that a row's sum does not depend on
+ * the rows it shares a block with. */
+static void weigh_values(attni_blas_engine *engine) {
+    const attni_sdpa_problem *problem = engine->problem;
+    const attni_interval common = attni_rows_common(&engine->visibility, engine->first_row,
+                                                    engine->first_row + engine->num_rows);
+    const attni_matrix target = attni_rows_from(engine, engine->output, engine->first_row);
+    const bool is_staged = engine->output_block != NULL;
+    engine->block_output = is_staged ? engine->output_block : target.data;
+    engine->block_output_stride = is_staged ? problem->value_dim : target.row_stride;
+    add_common_values(engine, common, add_values_before(engine, common));
     for (int64_t index = 0; index < engine->num_rows; ++index) {
-        add_own_values(engine, index, common);
+        add_values_behind(engine, index, common);
     }
     if (is_staged) {
         const attni_strided_matrix from = {engine->output_block, problem->value_dim, 1};

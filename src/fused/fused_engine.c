@@ -5,8 +5,9 @@
  *     for every block of keys that some row sees
  *         for every panel of rows
  *             scores  = scale * Q K^T, then softcap, ALiBi, masks
- *             weights = exp(scores - max), max the largest score of the row so far
+ *             weights = exp(scores - max), max the largest score of the row in this chunk so far
  *             sums    = exp(old max - max) * sums + weights * V
+ *             at the end of a chunk, add it to the chunks before it: fused_merge.c
  *     output = sums / sum of weights
  *
  * (Milakov and Gimelshein, 2018; Dao et al., 2022). Keys and values are read where they lie unless
@@ -22,15 +23,33 @@
 #include "fused/fused_panel.h"
 #include "fused/fused_rows.h"
 #include "fused/fused_weights.h"
+#include "problem/batch_visibility.h"
 
-/* A panel has seen all its keys: its results are stored, or put aside. */
+/* A panel has seen a chunk, but not all its keys. */
+static void end_chunk(attni_fused_item *item, attni_panel *panel) {
+    if (item->engine->num_splits > 1) {
+        attni_fused_put_aside(item, panel, item->split);
+        attni_fused_start_panel(panel);
+    } else {
+        attni_fused_fold_panel(item, panel);
+    }
+}
+
+/* A panel has seen all its keys: its results are stored, or put aside, the extra columns' behind
+ * those of all chunks. */
 static void finish_panel(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
     const attni_fused_engine *engine = item->engine;
     float factor[ATTNI_PANEL_LANES];
     panel->is_finished = true;
-    if (engine->plan->num_splits > 1) {
+    if (engine->num_splits > 1) {
         engine->steps->weigh(item, panel, keys, NULL);
-        attni_fused_put_aside(item, panel);
+        attni_fused_put_aside(item, panel, keys->extra > 0 ? engine->num_splits : item->split);
+        return;
+    }
+    if (panel->is_folded) {
+        engine->steps->weigh(item, panel, keys, NULL);
+        attni_fused_fold_panel(item, panel);
+        attni_fused_finish_folded(item, panel);
         return;
     }
     attni_fused_finish_panel(item, panel, factor);
@@ -38,35 +57,58 @@ static void finish_panel(attni_fused_item *item, attni_panel *panel, const attni
         attni_fused_store_weights(item, panel, keys, factor);
     }
     engine->steps->weigh(item, panel, keys, factor);
-    attni_fused_store_output(item, panel);
+    attni_fused_store_output(item, panel, panel->sums, engine->plan->stages_output);
+}
+
+static void run_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
+    const attni_fused_engine *engine = item->engine;
+    engine->steps->score(item, panel, keys);
+    engine->steps->edit(item, panel, keys);
+    engine->steps->normalize(item, panel, keys);
+    if (keys->is_last) {
+        finish_panel(item, panel, keys);
+    } else {
+        engine->steps->weigh(item, panel, keys, NULL);
+    }
+}
+
+/* The extra columns are a chunk of their own, but for a panel with weights to store: which tile of
+ * keys is a row's last depends on the other rows of its panel. */
+static void run_extra_columns(attni_fused_item *item, attni_panel *panel, int64_t count) {
+    const attni_tile_keys extra = {
+        .keys = {item->block.begin, item->block.begin}, .extra = count, .is_last = true};
+    if (panel->is_started || item->engine->num_splits > 1) {
+        end_chunk(item, panel);
+    }
+    run_tile(item, panel, &extra);
 }
 
 /* What a panel has to do with the keys at hand, if anything. The extra columns are the last
- * split's.
- */
+ * split's. */
 static void run_panel(attni_fused_item *item, attni_panel *panel) {
     const attni_fused_engine *engine = item->engine;
+    const bool is_last = panel->seen.end <= item->block.end && !panel->is_finished;
+    const bool has_extra = is_last && item->split + 1 == engine->num_splits;
+    const int64_t extra = has_extra ? engine->problem->extra_cols : 0;
+    const bool is_apart = extra > 0 && !engine->problem->weights.is_present;
     attni_tile_keys keys = {
         .keys = attni_interval_between(attni_max(item->block.begin, panel->seen.begin),
                                        attni_min(item->block.end, panel->seen.end)),
-        .is_last = panel->seen.end <= item->block.end && !panel->is_finished,
+        .extra = is_apart ? 0 : extra,
+        .is_last = is_last && !is_apart,
     };
-    const bool has_extra = keys.is_last && item->split + 1 == engine->plan->num_splits;
     keys.count = keys.keys.end - keys.keys.begin;
     if (keys.count == 0) {
         keys.keys = (attni_interval){item->block.begin, item->block.begin};
     }
-    keys.extra = has_extra ? engine->problem->extra_cols : 0;
-    if (keys.count == 0 && !keys.is_last) {
-        return;
+    if (keys.count > 0 || keys.is_last) {
+        run_tile(item, panel, &keys);
     }
-    engine->steps->score(item, panel, &keys);
-    engine->steps->edit(item, panel, &keys);
-    engine->steps->normalize(item, panel, &keys);
-    if (keys.is_last) {
-        finish_panel(item, panel, &keys);
-    } else {
-        engine->steps->weigh(item, panel, &keys, NULL);
+    if (is_apart) {
+        run_extra_columns(item, panel, extra);
+    } else if (panel->is_started && panel->seen.end > item->block.end &&
+               item->block.end % engine->plan->chunk_keys == 0) {
+        end_chunk(item, panel);
     }
 }
 
@@ -85,15 +127,16 @@ static attni_interval seen_by_panels(const attni_fused_item *item) {
 }
 
 static void run_block(attni_fused_item *item, int64_t block) {
-    const int64_t key_block = item->engine->plan->key_block;
+    const attni_fused_plan *plan = item->engine->plan;
     attni_fused_place_panels(item, block);
     attni_fused_pack_queries(item);
     const attni_interval seen = seen_by_panels(item);
     int64_t begin = seen.begin;
     do {
-        const int64_t end = attni_min(begin + key_block, seen.end);
+        const int64_t end = attni_min(attni_fused_past_tile(plan, begin), seen.end);
+        const int64_t next_end = attni_min(attni_fused_past_tile(plan, end), seen.end);
         attni_fused_take_block(item, (attni_interval){begin, end});
-        attni_fused_look_ahead(item, (attni_interval){end, attni_min(end + key_block, seen.end)});
+        attni_fused_look_ahead(item, (attni_interval){end, next_end});
         for (int64_t p = 0; p < item->num_panels; ++p) {
             run_panel(item, &item->panels[p]);
         }
@@ -116,6 +159,32 @@ static void run_item(void *data, int32_t slot, int64_t index) {
     }
 }
 
+/* The chunks that some row sees keys of: those of a cache that is mostly empty cost nothing. */
+static attni_interval find_chunks(const attni_sdpa_problem *problem, const attni_fused_plan *plan) {
+    attni_interval chunks = {plan->num_chunks, 0};
+    for (int64_t batch = 0; batch < problem->num_batches; ++batch) {
+        const attni_visibility visibility = attni_batch_visibility(problem, batch);
+        const attni_interval seen = attni_rows_union(&visibility, 0, problem->tgt_len);
+        if (seen.begin < seen.end) {
+            chunks.begin = attni_min(chunks.begin, seen.begin / plan->chunk_keys);
+            chunks.end = attni_max(chunks.end, attni_divide_up(seen.end, plan->chunk_keys));
+        }
+    }
+    return chunks.begin < chunks.end ? chunks : (attni_interval){0, 1};
+}
+
+/* Chunks become items where that was planned, and there are several. */
+static void deal_chunks(attni_fused_engine *engine) {
+    const attni_fused_plan *plan = engine->plan;
+    engine->num_splits = 1;
+    engine->num_items = plan->num_items;
+    if (plan->spreads) {
+        engine->chunks = find_chunks(engine->problem, plan);
+        engine->num_splits = engine->chunks.end - engine->chunks.begin;
+        engine->num_items = plan->num_items / plan->num_chunks * engine->num_splits;
+    }
+}
+
 attn_status attni_fused_run(attn_context *context, const attni_sdpa_problem *problem,
                             const attni_fused_plan *plan, char *scratch, int64_t *num_blocks) {
     attni_fused_engine engine = {
@@ -125,16 +194,18 @@ attn_status attni_fused_run(attn_context *context, const attni_sdpa_problem *pro
         .steps = plan->by_rows ? &attni_steps_by_rows : &attni_steps_in_lanes,
         .scratch = scratch,
     };
-    *num_blocks = plan->num_items;
+    *num_blocks = 0;
     if (plan->num_items == 0) {
         return ATTN_OK;
     }
+    deal_chunks(&engine);
+    *num_blocks = engine.num_items;
     if (plan->num_slots > 1) {
         /* From here on outputs are written, and a failure could not leave them untouched. */
         ATTNI_TRY(attni_start_threads(context));
     }
-    ATTNI_TRY(attni_parallel_items(context, plan->num_slots, plan->num_items, run_item, &engine));
-    if (plan->num_merges == 0) {
+    ATTNI_TRY(attni_parallel_items(context, plan->num_slots, engine.num_items, run_item, &engine));
+    if (engine.num_splits == 1) {
         return ATTN_OK;
     }
     return attni_parallel_items(context, plan->num_slots, plan->num_merges, attni_fused_merge_item,

@@ -13,9 +13,10 @@ void attni_fused_go_to(attni_fused_item *item, int64_t batch, int64_t group, int
     item->group = group;
     item->first_head = group * plan->group;
     item->split = split;
-    item->range = (attni_interval){split * plan->split_keys, problem->src_len};
-    if (split + 1 < plan->num_splits) {
-        item->range.end = item->range.begin + plan->split_keys;
+    item->range = (attni_interval){0, problem->src_len};
+    if (item->engine->num_splits > 1) {
+        item->range.begin = (item->engine->chunks.begin + split) * plan->chunk_keys;
+        item->range.end = attni_min(item->range.begin + plan->chunk_keys, problem->src_len);
     }
     item->visibility = attni_batch_visibility(problem, batch);
 }
@@ -24,10 +25,11 @@ void attni_fused_go_to(attni_fused_item *item, int64_t batch, int64_t group, int
  * causal attention the last rows see most keys. */
 int64_t attni_fused_go_to_item(attni_fused_item *item, int64_t index) {
     const attni_fused_plan *plan = item->engine->plan;
-    const int64_t per_block = plan->num_items / plan->num_blocks;
+    const int64_t num_splits = item->engine->num_splits;
+    const int64_t per_block = item->engine->num_items / plan->num_blocks;
     const int64_t place = index % per_block;
-    const int64_t split = place % plan->num_splits;
-    const int64_t matrix = place / plan->num_splits;
+    const int64_t split = place % num_splits;
+    const int64_t matrix = place / num_splits;
     const int64_t groups = plan->averages ? 1 : plan->num_groups;
     item->index = index;
     attni_fused_go_to(item, matrix / groups, matrix % groups, split);
@@ -44,6 +46,7 @@ attni_fused_item attni_fused_item_in(const attni_fused_engine *engine, int32_t s
         .tile = attni_floats_to(slot + plan->tile_offset, 0),
         .queries = attni_floats_to(slot + plan->queries_offset, 0),
         .sums = attni_floats_to(slot + plan->sums_offset, 0),
+        .folded = attni_floats_to(slot + plan->folded_offset, 0),
         .staging = slot + plan->staging_offset,
     };
 }

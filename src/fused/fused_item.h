@@ -39,6 +39,11 @@ static inline attni_source_rows attni_fused_values_from(const attni_fused_item *
     return attni_source_values(item->engine->problem, item->batch, item->first_head, first);
 }
 
+/* The first key behind the tile that `key` is in. */
+static inline int64_t attni_fused_past_tile(const attni_fused_plan *plan, int64_t key) {
+    return (key / plan->key_block + 1) * plan->key_block;
+}
+
 /* An item in a slot's scratch memory, nowhere yet; then at a batch, a group and a split; at those
  * of item `index`, whose block it returns. */
 attni_fused_item attni_fused_item_in(const attni_fused_engine *engine, int32_t slot);

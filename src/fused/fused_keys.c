@@ -26,19 +26,21 @@ static bool lie_well(const attni_fused_engine *engine, const attni_source_rows *
            values->row_stride > 0 && values->row_stride < NEAR_ROWS;
 }
 
-static const float *pack_keys(const attni_fused_item *item, const attni_source_rows *keys,
-                              int64_t count, float *packed) {
-    const int64_t head_dim = item->engine->problem->head_dim;
-    const attni_strided_matrix from = {keys->data, keys->row_stride, keys->col_stride};
-    const attni_strided_matrix to = {(char *)packed, head_dim, 1};
-    attni_copy_matrix(to, from, count, head_dim, sizeof(float));
+static const float *pack_rows(const attni_source_rows *rows, int64_t count, int64_t cols,
+                              float *packed) {
+    const attni_strided_matrix from = {rows->data, rows->row_stride, rows->col_stride};
+    const attni_strided_matrix to = {(char *)packed, cols, 1};
+    attni_copy_matrix(to, from, count, cols, sizeof(float));
     return packed;
 }
 
-/* Chunks of columns are count * value_columns apart. */
+/* Stream kernels read rows; for the others chunks of columns are count * value_columns apart. */
 static const float *pack_values(const attni_fused_item *item, const attni_source_rows *values,
                                 int64_t count, float *packed) {
     const attni_tile_kernels *tiles = item->engine->kernels->tiles;
+    if (item->engine->plan->by_rows) {
+        return pack_rows(values, count, item->engine->problem->value_dim, packed);
+    }
     tiles->pack_values(packed, count * tiles->value_columns, values->data, values->row_stride,
                        values->col_stride, count, item->engine->problem->value_dim);
     return packed;
@@ -67,10 +69,13 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     float *packed_key = attni_floats_to(item->slot + plan->key_offset, 0);
     float *packed_value = attni_floats_to(item->slot + plan->value_offset, 0);
     item->block = block;
-    item->key = plan->packs_key ? pack_keys(item, &keys, count, packed_key) : keys.data;
+    item->key =
+        plan->packs_key ? pack_rows(&keys, count, problem->head_dim, packed_key) : keys.data;
     item->key_stride = plan->packs_key ? problem->head_dim : keys.row_stride;
     item->value = packs_value ? pack_values(item, &values, count, packed_value) : values.data;
-    item->value_key_stride = packs_value ? columns : values.row_stride;
+    item->value_key_stride = !packs_value    ? values.row_stride
+                             : plan->by_rows ? problem->value_dim
+                                             : columns;
     item->value_chunk_stride = packs_value ? count * columns : columns;
     if (problem->extra_cols > 0) {
         take_extra_columns(item, packs_value, packed_value + count * plan->sum_stride);
@@ -115,7 +120,8 @@ static void find_start(attni_fused_item *item, int64_t block, attni_interval *ke
     rows->end = attni_divide_up(rows->end, plan->group);
     *keys = attni_rows_union(&item->visibility, rows->begin, rows->end);
     keys->begin = attni_max(keys->begin, item->range.begin);
-    keys->end = attni_min(keys->begin + plan->key_block, attni_min(keys->end, item->range.end));
+    keys->end = attni_min(attni_fused_past_tile(plan, keys->begin),
+                          attni_min(keys->end, item->range.end));
     keys->end = attni_max(keys->end, keys->begin);
 }
 
@@ -123,7 +129,7 @@ static void find_start(attni_fused_item *item, int64_t block, attni_interval *ke
 static void look_at_next_item(const attni_fused_item *item, attni_ahead ahead[ATTNI_NUM_AHEAD]) {
     const attni_fused_plan *plan = item->engine->plan;
     const int64_t index = item->index + plan->num_slots;
-    if (index >= plan->num_items) {
+    if (index >= item->engine->num_items) {
         return;
     }
     attni_fused_item next = {.engine = item->engine};

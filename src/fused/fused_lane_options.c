@@ -60,7 +60,7 @@ static void find_mask_rows(const attni_fused_item *item, const attni_panel *pane
         rows[lane] = mask->data + offset * (int64_t)bytes;
         if (strides[2] != 1 && keys->count > 1) {
             char *staged =
-                item->staging + lane * item->engine->plan->key_block * (int64_t)sizeof(float);
+                item->staging + lane * item->engine->plan->tile_keys * (int64_t)sizeof(float);
             stage_row(staged, rows[lane], strides[2], keys->count, bytes);
             rows[lane] = staged;
         }

@@ -105,8 +105,16 @@ static bool zeros_hide(const attni_fused_item *item, const attni_panel *panel,
            are_finite(item, (attni_interval){attni_max(all.begin, common.end), all.end});
 }
 
+/* The part of a tile's keys that each row sees, row by row. */
+static void weigh_own_keys(const attni_fused_item *item, const attni_panel *panel,
+                           const attni_tile_keys *keys, attni_interval part) {
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        attni_fused_add_own_values(item, panel, keys, part, lane, item->tile + lane, panel->width);
+    }
+}
+
 /* As weigh_keys, where some value that not all rows see is not finite: what all rows see by a
- * product, the rest row by row. */
+ * product, the rest row by row, in the order of the keys, as a product has it. */
 static void weigh_keys_apart(const attni_fused_item *item, attni_panel *panel,
                              const attni_tile_keys *keys, attni_value_tile *part) {
     const attni_interval common = attni_fused_common_keys(panel, keys);
@@ -114,10 +122,10 @@ static void weigh_keys_apart(const attni_fused_item *item, attni_panel *panel,
     part->values = attni_floats_at(item->value, (keys->keys.begin + skipped - item->block.begin) *
                                                     item->value_key_stride);
     part->outputs = NULL;
+    weigh_part(item, panel, part, 0, 0, ATTNI_NO_KEY); /* brings the sums to the new maximum */
+    weigh_own_keys(item, panel, keys, attni_fused_keys_before(keys, common));
     weigh_part(item, panel, part, skipped, common.end - common.begin, ATTNI_NO_KEY);
-    for (int32_t lane = 0; lane < panel->count; ++lane) {
-        attni_fused_add_own_values(item, panel, keys, lane, item->tile + lane, panel->width);
-    }
+    weigh_own_keys(item, panel, keys, attni_fused_keys_behind(keys, common));
 }
 
 /* Where the panel's rows of output go once they are complete. */

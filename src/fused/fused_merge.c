@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * fused_merge.c: rows whose keys were split over several items. Each split puts aside, for every
- * row, the largest score m, the sum l of exp(score - m) and the sums o of exp(score - m) * value;
- * together they are
+ * fused_merge.c: rows whose keys come in chunks. Each chunk has, for every row, the largest score m,
+ * the sum l of exp(score - m) and the sums o of exp(score - m) * value; what it adds to (M, L, O),
+ * that of the chunks before it, is
  *
- *     M = max m    L = sum of exp(m - M) * l    O = sum of exp(m - M) * o    output = O / L
+ *     M' = max(M, m)    L' = exp(M - M') L + exp(m - M') l    O' = exp(M - M') O + exp(m - M') o
+ *
+ * in this order always, whoever computed the chunks: so a row's bits are the same, whether one item
+ * had all of them or many one each.
  */
 #include "fused/fused_merge.h"
 
@@ -14,7 +17,7 @@
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
 
-/* What one split put aside for a row. */
+/* What one chunk has for a row. */
 typedef struct partial {
     float *max;
     float *sum;
@@ -22,20 +25,22 @@ typedef struct partial {
 } partial;
 
 static partial partial_of(const attni_fused_item *item, const attni_panel *panel, int32_t lane,
-                          int64_t split) {
+                          int64_t index) {
     const attni_fused_plan *plan = item->engine->plan;
+    const int64_t extra = item->engine->problem->extra_cols > 0 ? 1 : 0;
     const int64_t row = panel->row[lane] * plan->group + panel->head[lane] - item->first_head;
     const int64_t matrix = item->batch * plan->num_groups + item->group;
     const int64_t floats = plan->sum_stride + 2;
-    float *at = attni_floats_to(item->engine->scratch + plan->partials_offset,
-                                ((matrix * plan->num_splits + split) * plan->rows + row) * floats);
+    float *at =
+        attni_floats_to(item->engine->scratch + plan->partials_offset,
+                        ((matrix * (plan->num_chunks + extra) + index) * plan->rows + row) * floats);
     return (partial){at + plan->sum_stride, at + plan->sum_stride + 1, at};
 }
 
-void attni_fused_put_aside(const attni_fused_item *item, const attni_panel *panel) {
+void attni_fused_put_aside(const attni_fused_item *item, const attni_panel *panel, int64_t index) {
     const int64_t sum_stride = item->engine->plan->sum_stride;
     for (int32_t lane = 0; lane < panel->count; ++lane) {
-        const partial aside = partial_of(item, panel, lane, item->split);
+        const partial aside = partial_of(item, panel, lane, index);
         *aside.max = panel->state.max[lane];
         *aside.sum = panel->state.sum[lane];
         if (panel->is_started) {
@@ -44,51 +49,82 @@ void attni_fused_put_aside(const attni_fused_item *item, const attni_panel *pane
     }
 }
 
-/* A split in which a row saw nothing has nothing to add; its sums may never have been written. */
-static void merge_row(const attni_fused_item *item, attni_panel *panel, int32_t lane) {
-    const attni_fused_engine *engine = item->engine;
-    const attni_fused_plan *plan = engine->plan;
-    const bool is_softmax = engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX;
-    float *sums = panel->sums + lane * plan->sum_stride;
-    float max = -(float)INFINITY;
-    double sum = 0;
-    for (int64_t split = 0; split < plan->num_splits; ++split) {
-        max = fmaxf(max, *partial_of(item, panel, lane, split).max);
-    }
-    memset(sums, 0, (size_t)plan->sum_stride * sizeof(float));
-    for (int64_t split = 0; split < plan->num_splits; ++split) {
-        const partial aside = partial_of(item, panel, lane, split);
-        if (attni_fused_is_empty(engine, *aside.max, *aside.sum)) {
-            continue;
-        }
-        /* A row of NaN has no maximum. */
-        const bool is_relative = is_softmax && max != -(float)INFINITY;
-        const double share = is_relative ? exp((double)*aside.max - (double)max) : 1;
-        sum += share * (double)*aside.sum;
-        engine->kernels->float32->accumulate(sums, aside.sums, 1, plan->sum_stride, share);
-    }
-    panel->state.max[lane] = max;
-    panel->state.sum[lane] = (float)sum;
+/* exp(max - top); 1 where sums are not relative to a maximum, and in a row of NaN, which has none. */
+static double share_of(const attni_fused_engine *engine, float max, float top) {
+    const bool is_relative = engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX &&
+                             top != -(float)INFINITY && max != top;
+    return is_relative ? exp((double)max - (double)top) : 1;
 }
 
+/* A chunk in which a row saw nothing has nothing to add; its sums may never have been written. */
+static void fold_row(const attni_fused_engine *engine, attni_panel *panel, int32_t lane,
+                     partial chunk) {
+    const int64_t sum_stride = engine->plan->sum_stride;
+    float *folded = panel->folded + lane * sum_stride;
+    if (attni_fused_is_empty(engine, *chunk.max, *chunk.sum)) {
+        return;
+    }
+    if (!panel->has_folded[lane]) {
+        panel->has_folded[lane] = true;
+        panel->folded_max[lane] = *chunk.max;
+        panel->folded_sum[lane] = (double)*chunk.sum;
+        memcpy(folded, chunk.sums, (size_t)sum_stride * sizeof(float));
+        return;
+    }
+    const float top = fmaxf(panel->folded_max[lane], *chunk.max);
+    const double old_share = share_of(engine, panel->folded_max[lane], top);
+    const double share = share_of(engine, *chunk.max, top);
+    panel->folded_max[lane] = top;
+    panel->folded_sum[lane] = panel->folded_sum[lane] * old_share + (double)*chunk.sum * share;
+    engine->kernels->float32->scale(folded, sum_stride, old_share);
+    engine->kernels->float32->accumulate(folded, chunk.sums, 1, sum_stride, share);
+}
+
+void attni_fused_fold_panel(const attni_fused_item *item, attni_panel *panel) {
+    const int64_t sum_stride = item->engine->plan->sum_stride;
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        const partial chunk = {&panel->state.max[lane], &panel->state.sum[lane],
+                               panel->sums + lane * sum_stride};
+        fold_row(item->engine, panel, lane, chunk);
+    }
+    panel->is_folded = true;
+    attni_fused_start_panel(panel);
+}
+
+void attni_fused_finish_folded(const attni_fused_item *item, attni_panel *panel) {
+    const attni_fused_engine *engine = item->engine;
+    const int64_t sum_stride = engine->plan->sum_stride;
+    float factor[ATTNI_PANEL_LANES];
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        const bool has_seen = panel->has_folded[lane];
+        panel->state.max[lane] = has_seen ? panel->folded_max[lane] : -(float)INFINITY;
+        panel->state.sum[lane] = has_seen ? (float)panel->folded_sum[lane] : 0;
+    }
+    attni_fused_finish_panel(item, panel, factor);
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        engine->kernels->float32->scale(panel->folded + lane * sum_stride,
+                                        panel->has_folded[lane] ? engine->problem->value_dim : 0,
+                                        factor[lane]);
+    }
+    attni_fused_store_output(item, panel, panel->folded, true);
+}
+
+/* The extra columns stand behind the chunks. */
 void attni_fused_merge_item(void *data, int32_t slot, int64_t index) {
     const attni_fused_engine *engine = data;
     const attni_fused_plan *plan = engine->plan;
     attni_fused_item item = attni_fused_item_in(engine, slot);
     const int64_t matrix = index / plan->num_blocks;
+    const int64_t num_partials = engine->num_splits + (engine->problem->extra_cols > 0 ? 1 : 0);
     attni_fused_go_to(&item, matrix / plan->num_groups, matrix % plan->num_groups, 0);
     attni_fused_place_panels(&item, index % plan->num_blocks);
     for (int64_t p = 0; p < item.num_panels; ++p) {
         attni_panel *panel = &item.panels[p];
-        float factor[ATTNI_PANEL_LANES];
         for (int32_t lane = 0; lane < panel->count; ++lane) {
-            merge_row(&item, panel, lane);
+            for (int64_t i = 0; i < num_partials; ++i) {
+                fold_row(engine, panel, lane, partial_of(&item, panel, lane, i));
+            }
         }
-        attni_fused_finish_panel(&item, panel, factor);
-        for (int32_t lane = 0; lane < panel->count; ++lane) {
-            engine->kernels->float32->scale(panel->sums + lane * plan->sum_stride,
-                                            engine->problem->value_dim, factor[lane]);
-        }
-        attni_fused_store_output(&item, panel);
+        attni_fused_finish_folded(&item, panel);
     }
 }

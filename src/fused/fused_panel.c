@@ -95,11 +95,12 @@ void attni_fused_pack_queries(attni_fused_item *item) {
     }
 }
 
-static void start_state(attni_panel_state *state, int32_t width) {
-    for (int32_t lane = 0; lane < width; ++lane) {
-        state->max[lane] = -(float)INFINITY;
-        state->sum[lane] = 0;
-        state->rescale[lane] = 1;
+void attni_fused_start_panel(attni_panel *panel) {
+    panel->is_started = false;
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        panel->state.max[lane] = -(float)INFINITY;
+        panel->state.sum[lane] = 0;
+        panel->state.rescale[lane] = 1;
     }
 }
 
@@ -120,19 +121,23 @@ void attni_fused_place_panels(attni_fused_item *item, int64_t block) {
     const attni_interval rows = attni_fused_block_rows(item->engine, block);
     float *queries = item->queries;
     float *sums = item->sums;
+    float *folded = item->folded;
     item->num_panels = 0;
     for (int64_t row = rows.begin; row < rows.end;) {
         attni_panel *panel = &item->panels[item->num_panels++];
         panel->vectors = next_vectors(attni_divide_up(rows.end - row, lanes));
         panel->width = (int32_t)(plan->by_rows ? plan->rows : panel->vectors * lanes);
-        panel->is_started = false;
         panel->is_finished = false;
+        panel->is_folded = false;
         panel->queries = queries;
         panel->sums = sums;
+        panel->folded = folded;
         find_rows(item, panel, row);
-        start_state(&panel->state, panel->width);
+        attni_fused_start_panel(panel);
+        memset(panel->has_folded, 0, sizeof panel->has_folded);
         queries += panel->width * item->engine->problem->head_dim;
         sums += panel->width * plan->sum_stride;
+        folded += plan->folds ? panel->width * plan->sum_stride : 0;
         row += panel->width;
     }
 }
@@ -201,25 +206,26 @@ void attni_fused_finish_panel(const attni_fused_item *item, attni_panel *panel, 
     }
 }
 
-void attni_fused_store_output(const attni_fused_item *item, const attni_panel *panel) {
+void attni_fused_store_output(const attni_fused_item *item, const attni_panel *panel, float *sums,
+                              bool is_staged) {
     const attni_fused_plan *plan = item->engine->plan;
     const attni_sdpa_problem *problem = item->engine->problem;
     const int64_t *strides = &problem->output.strides[problem->batch_rank];
     const int64_t first = attni_fused_offset(item, problem->output.strides, 0);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         const bool is_empty = is_empty_lane(item, panel, lane);
-        if (!is_empty && !plan->stages_output) {
+        if (!is_empty && !is_staged) {
             continue;
         }
-        float *sums = panel->sums + lane * plan->sum_stride;
+        float *row = sums + lane * plan->sum_stride;
         if (is_empty) {
-            memset(sums, 0, (size_t)problem->value_dim * sizeof(float));
+            memset(row, 0, (size_t)problem->value_dim * sizeof(float));
         }
         const int64_t offset =
             first + panel->head[lane] * strides[0] + panel->row[lane] * strides[1];
         const attni_strided_matrix to = {
             attni_advance(problem->output.data, offset * (int64_t)sizeof(float)), 0, strides[2]};
-        const attni_strided_matrix from = {(char *)sums, 0, 1};
+        const attni_strided_matrix from = {(char *)row, 0, 1};
         attni_copy_matrix(to, from, 1, problem->value_dim, sizeof(float));
     }
 }

@@ -24,14 +24,18 @@ attni_interval attni_fused_block_rows(const attni_fused_engine *engine, int64_t 
 
 /* The panels of block `block` of the group at hand; then their queries. */
 void attni_fused_place_panels(attni_fused_item *item, int64_t block);
+
+/* Forgets what a panel has seen, before a chunk. */
+void attni_fused_start_panel(attni_panel *panel);
 void attni_fused_pack_queries(attni_fused_item *item);
 
 /* What a panel's sums are to be multiplied with now that it has seen everything, into factor;
  * stores lse. */
 void attni_fused_finish_panel(const attni_fused_item *item, attni_panel *panel, float *factor);
 
-/* Stores the panel's output where values did not do it: rows that see nothing are 0, staged rows
- * are copied. */
-void attni_fused_store_output(const attni_fused_item *item, const attni_panel *panel);
+/* Stores the panel's output where values did not do it: rows that see nothing are 0; with is_staged
+ * the others are copied from `sums`. */
+void attni_fused_store_output(const attni_fused_item *item, const attni_panel *panel, float *sums,
+                              bool is_staged);
 
 #endif

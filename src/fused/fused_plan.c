@@ -17,8 +17,8 @@ enum {
     MIN_KEYS = 96,
     KEY_GRANULE = 8,     /* blocks of keys are multiples of it */
     STREAM_KEYS = 1024,  /* of a tile of a few rows: streams long enough to be fetched ahead */
-    SPLIT_KEYS = 2048,   /* the smallest split of the keys */
-    ENOUGH_SPLITS = 32,  /* items below which the keys are split, so that many threads help */
+    CHUNK_KEYS = 2048,   /* about so many are summed from a fresh maximum: an item's worth */
+    ENOUGH_SPLITS = 32,  /* items below which chunks are spread, so that many threads help */
     ENOUGH_ITEMS = 8,    /* below, blocks are made smaller to have work for several threads */
     EXP_WORK = 16,       /* multiply-adds that take as long as a score's exponential */
     ITEM_WORK = 1 << 14, /* multiply-adds that take as long as starting and ending an item */
@@ -36,12 +36,14 @@ static int64_t common_divisor(int64_t a, int64_t b) {
     return a;
 }
 
-/* Query heads that use the same key and value head: the largest number that divides the groups of
- * both; a head axis that repeats one head is a group of all. */
-static int64_t choose_group(const attni_sdpa_problem *problem, bool averages) {
-    if (averages) {
-        return 1; /* heads of a group would meet in one row of weights */
-    }
+/* Query heads that use the same key and value head by the shapes: the largest number that divides
+ * the groups of both. */
+static int64_t group_of_shapes(const attni_sdpa_problem *problem) {
+    return common_divisor(problem->key_group, problem->value_group);
+}
+
+/* The same by where they lie: a head axis of stride 0 is a group of all. */
+static int64_t group_of_strides(const attni_sdpa_problem *problem) {
     const int32_t head_axis = problem->batch_rank;
     const int64_t key_group =
         problem->key.strides[head_axis] == 0 ? problem->num_heads : problem->key_group;
@@ -58,10 +60,11 @@ static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_ke
                           attni_fused_plan *plan) {
     plan->packs_key = last_stride(problem, &problem->key) != 1 && problem->head_dim > 1;
     plan->packs_value =
-        !plan->by_rows &&
-        (last_stride(problem, &problem->value) != 1 || problem->value_dim % tiles->lanes != 0 ||
-         plan->num_vectors >= plan->num_blocks * PACKING_PANELS * ATTNI_PANEL_VECTORS);
-    plan->stages_output = plan->by_rows || plan->num_splits > 1 ||
+        (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
+        (!plan->by_rows &&
+         (problem->value_dim % tiles->lanes != 0 ||
+          plan->num_vectors >= plan->num_blocks * PACKING_PANELS * ATTNI_PANEL_VECTORS));
+    plan->stages_output = plan->by_rows || plan->spreads ||
                           (last_stride(problem, &problem->output) != 1 && problem->value_dim > 1);
     plan->stages_weights =
         problem->weights.is_present && last_stride(problem, &problem->weights) != 1;
@@ -72,20 +75,31 @@ static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_ke
     }
 }
 
-/* As many keys as fit in the cache, in blocks of about equal size. Weights can be stored only once
- * a row's sum is known, so a panel that has weights to store has all keys in one tile. */
+/* As many keys as fit in the cache. Where tiles begin decides in which order a row's keys are summed,
+ * so it follows from the size of a key alone, and a sequence has the same bits in every batch and at
+ * every capacity. Weights can be stored only once a row's sum is known, so a panel that has weights
+ * to store has all keys in one tile. */
 static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_bytes,
                                 bool by_rows) {
     if (problem->weights.is_present) {
         return attni_max(1, problem->src_len);
     }
     if (by_rows) {
-        return attni_clamp(problem->src_len, 1, STREAM_KEYS);
+        return STREAM_KEYS;
     }
     const int64_t most = attni_clamp(KEY_BLOCK_BYTES / attni_max(1, row_bytes), MIN_KEYS, MAX_KEYS);
-    const int64_t blocks = attni_max(1, attni_divide_up(problem->src_len, most));
-    const int64_t even = attni_divide_up(problem->src_len, blocks);
-    return attni_max(1, attni_divide_up(even, KEY_GRANULE) * KEY_GRANULE);
+    return most / KEY_GRANULE * KEY_GRANULE;
+}
+
+/* What is summed from a fresh maximum may be summed anywhere: by items of their own, or one after
+ * the other. */
+static void choose_chunks(const attni_sdpa_problem *problem, attni_fused_plan *plan) {
+    const bool is_whole = problem->weights.is_present;
+    plan->tile_keys = attni_min(plan->key_block, attni_max(1, problem->src_len));
+    plan->chunk_keys = is_whole ? plan->key_block
+                                : attni_divide_up(CHUNK_KEYS, plan->key_block) * plan->key_block;
+    plan->num_chunks = attni_max(1, attni_divide_up(problem->src_len, plan->chunk_keys));
+    plan->folds = plan->num_chunks > 1 || (problem->extra_cols > 0 && !is_whole);
 }
 
 /* Blocks of a group's rows: large ones read keys and values less often, small ones give more
@@ -96,18 +110,6 @@ static int64_t choose_blocks(int64_t groups, const attni_fused_plan *plan, int64
     const int64_t fewest_blocks = attni_divide_up(panels, most);
     const int64_t wanted_blocks = attni_divide_up(ENOUGH_ITEMS, groups);
     return attni_max(fewest_blocks, attni_min(wanted_blocks, attni_max(1, panels / 2)));
-}
-
-/* Splits of the keys, where few rows over many keys would make few items. */
-static void choose_splits(const attni_sdpa_problem *problem, int64_t items,
-                          attni_fused_plan *plan) {
-    const int64_t most = problem->src_len / SPLIT_KEYS;
-    const int64_t wanted = attni_divide_up(ENOUGH_SPLITS, items);
-    const bool is_whole = problem->weights.is_present || items >= ENOUGH_SPLITS;
-    const int64_t splits = is_whole ? 1 : attni_clamp(wanted, 1, attni_max(1, most));
-    const int64_t even = attni_max(1, attni_divide_up(problem->src_len, splits));
-    plan->split_keys = attni_divide_up(even, plan->key_block) * plan->key_block;
-    plan->num_splits = attni_max(1, attni_divide_up(problem->src_len, plan->split_keys));
 }
 
 static int64_t chunked(int64_t cols, int64_t chunk) {
@@ -135,11 +137,12 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
                          attni_layout *slot) {
     const int64_t width = plan->by_rows ? plan->rows : ATTNI_PANEL_VECTORS * lanes;
     const int64_t block_rows = attni_divide_up(plan->num_vectors, plan->num_blocks) * lanes;
-    const int64_t keys = plan->key_block + problem->extra_cols;
+    const int64_t keys = plan->tile_keys + problem->extra_cols;
     plan->max_panels = plan->by_rows ? 1 : attni_divide_up(block_rows, width);
     plan->panels_offset = attni_layout_add(slot, plan->max_panels, sizeof(attni_panel));
     plan->queries_offset = add_floats(slot, block_rows, problem->head_dim);
     plan->sums_offset = add_floats(slot, block_rows, plan->sum_stride);
+    plan->folded_offset = add_floats(slot, plan->folds ? block_rows : 0, plan->sum_stride);
     plan->tile_offset = add_floats(slot, keys, width);
     plan->key_offset = add_floats(slot, plan->packs_key ? keys : 0, problem->head_dim);
     plan->value_offset = add_floats(slot, plan->packs_value ? keys : 0, plan->sum_stride);
@@ -153,14 +156,18 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
 static attn_status choose_tile(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
                                attni_fused_plan *plan) {
     plan->averages = problem->weights.is_present && problem->average_weights;
-    plan->group = choose_group(problem, plan->averages);
+    /* Heads of a group would meet in one row of averaged weights. */
+    const int64_t shaped = plan->averages ? 1 : group_of_shapes(problem);
+    /* Which kernels sum a row may depend on nothing but its sequence's shape. In lanes rows do not
+     * meet, so that more of them may share keys wherever they lie. */
+    plan->by_rows = shaped * problem->tgt_len <= ATTNI_STREAM_ROWS;
+    plan->group = plan->by_rows || plan->averages ? shaped : group_of_strides(problem);
     plan->num_groups = problem->num_heads / plan->group;
     plan->rows = plan->group * problem->tgt_len; /* fits: they are rows of output */
-    plan->by_rows = plan->rows <= ATTNI_STREAM_ROWS && last_stride(problem, &problem->key) == 1 &&
-                    last_stride(problem, &problem->value) == 1;
     plan->num_vectors = attni_divide_up(plan->rows, tiles->lanes);
     plan->sum_stride = chunked(problem->value_dim, tiles->value_columns);
     plan->key_block = choose_key_block(problem, row_bytes_of(problem, plan), plan->by_rows);
+    choose_chunks(problem, plan);
     if (plan->key_block > INT32_MAX) {
         return attni_fail(ATTN_ERROR_OVERFLOW,
                           "weights: expected at most 2^31 - 1 keys where weights are stored, got "
@@ -175,9 +182,10 @@ static void choose_items(const attni_sdpa_problem *problem, int64_t groups, int6
                          attni_fused_plan *plan) {
     const int64_t panel_bytes = ATTNI_PANEL_VECTORS * lanes * row_bytes_of(problem, plan);
     plan->num_blocks = choose_blocks(groups, plan, panel_bytes);
-    choose_splits(problem, groups * plan->num_blocks, plan);
-    plan->num_items = groups * plan->num_blocks * plan->num_splits;
-    plan->num_merges = plan->num_splits > 1 ? groups * plan->num_blocks : 0;
+    const int64_t items = groups * plan->num_blocks;
+    plan->spreads = plan->num_chunks > 1 && items < ENOUGH_SPLITS;
+    plan->num_items = items * (plan->spreads ? plan->num_chunks : 1);
+    plan->num_merges = plan->spreads ? items : 0;
 }
 
 /* Whether threads, and memory asked for ahead, pay. */
@@ -199,7 +207,8 @@ static void lay_out(const attni_sdpa_problem *problem, int64_t groups, int64_t l
     lay_out_slot(problem, lanes, plan, &slot);
     layout->overflow = slot.overflow;
     plan->slot_bytes = slot.bytes;
-    const int64_t partials = plan->num_merges > 0 ? groups * plan->num_splits : 0;
+    const int64_t extra = problem->extra_cols > 0 ? 1 : 0;
+    const int64_t partials = plan->spreads ? groups * (plan->num_chunks + extra) : 0;
     plan->partials_offset = add_floats(layout, partials * plan->rows, plan->sum_stride + 2);
     plan->slots_offset = attni_layout_add(layout, plan->num_slots, plan->slot_bytes);
 }

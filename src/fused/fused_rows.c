@@ -13,7 +13,7 @@
 #include "softmax/row_weights.h"
 
 static int64_t tile_stride(const attni_fused_item *item) {
-    return item->engine->plan->key_block + item->engine->problem->extra_cols;
+    return item->engine->plan->tile_keys + item->engine->problem->extra_cols;
 }
 
 static float *tile_row(const attni_fused_item *item, int32_t row) {
@@ -142,7 +142,10 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
                                                   item->value_key_stride),
                  common.end - common.begin, panel->state.rescale);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
-        attni_fused_add_own_values(item, panel, keys, lane, tile_row(item, lane), 1);
+        attni_fused_add_own_values(item, panel, keys, attni_fused_keys_before(keys, common), lane,
+                                   tile_row(item, lane), 1);
+        attni_fused_add_own_values(item, panel, keys, attni_fused_keys_behind(keys, common), lane,
+                                   tile_row(item, lane), 1);
     }
     if (keys->extra > 0) {
         weigh_common(item, panel, item->tile + keys->count, item->extra_value, keys->extra,

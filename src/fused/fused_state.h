@@ -33,11 +33,14 @@ typedef struct attni_fused_plan {
     int64_t num_vectors; /* its rows in lanes */
     int64_t num_blocks;  /* of a group */
     int64_t max_panels;  /* of a block */
-    int64_t key_block;   /* keys of a tile at most, without the extra columns */
-    int64_t num_splits;  /* of the keys: each is an item of its own, merged at the end */
-    int64_t split_keys;  /* of a split; the last may have fewer */
+    int64_t key_block;   /* keys of a tile: tiles begin at its multiples, counted from key 0 */
+    int64_t tile_keys;   /* keys of a tile at most, where there are fewer than key_block */
+    int64_t chunk_keys;  /* a multiple of key_block: keys that are summed from a fresh maximum */
+    int64_t num_chunks;  /* of all keys */
+    bool spreads;        /* each chunk is an item of its own, folded at the end */
+    bool folds;          /* panels fold chunks, or extra columns, themselves */
     int64_t num_items;
-    int64_t num_merges;     /* blocks to be merged; 0 without splits */
+    int64_t num_merges;     /* blocks whose chunks are folded at the end; 0 if none are spread */
     int32_t num_slots;      /* pieces of scratch memory */
     int32_t packs;          /* ATTNI_PACKS_QUERY and so on */
     int64_t row_block;      /* rows of the largest block */
@@ -50,13 +53,15 @@ typedef struct attni_fused_plan {
     bool stages_weights;    /* columns of weights are not side by side */
     bool stages_masks;      /* columns of some mask are not side by side */
     int64_t sum_stride;     /* value_dim in whole chunks */
-    size_t partials_offset; /* in the call's scratch memory: what splits put aside, for each (batch
-                               and group, split, row) a max, a sum and sum_stride sums */
+    size_t partials_offset; /* in the call's scratch memory: what spread chunks put aside, for each
+                               (batch and group, chunk, row) a max, a sum and sum_stride sums; behind
+                               the chunks are the extra columns */
     size_t slots_offset;    /* likewise: scratch memory of the slots */
     size_t slot_bytes;      /* of which the offsets below are */
     size_t panels_offset;   /* attni_panel[max_panels] */
     size_t queries_offset;  /* the panels' queries */
     size_t sums_offset;     /* the panels' sums, (lanes, sum_stride) each */
+    size_t folded_offset;   /* likewise those of the chunks that are folded already */
     size_t tile_offset;     /* scores, then weights, of one panel */
     size_t key_offset;      /* packed: (key_block + extra, head_dim) */
     size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
@@ -107,6 +112,9 @@ typedef struct attni_fused_engine {
     const attni_kernel_set *kernels;
     const attni_tile_steps *steps;
     char *scratch;
+    attni_interval chunks; /* those in which some row sees a key: no others are visited */
+    int64_t num_splits;    /* items into which they are spread: one for each, or 1 for all */
+    int64_t num_items;
 } attni_fused_engine;
 
 /* Rows of a group on their way over the keys. Lanes from count on repeat the last row and are not
@@ -117,8 +125,10 @@ struct attni_panel {
     int32_t count;
     bool is_started;       /* sums hold something */
     bool is_finished;      /* output is stored */
+    bool is_folded;        /* folded holds something */
     float *queries;        /* times scale: (head_dim, width) in lanes, (count, head_dim) by rows */
-    float *sums;           /* (width, sum_stride) */
+    float *sums;           /* (width, sum_stride), of the chunk at hand */
+    float *folded;         /* likewise of the chunks before it */
     attni_interval seen;   /* keys of the item's range that some row sees */
     attni_interval common; /* keys that every row sees */
     int64_t head[ATTNI_PANEL_LANES];
@@ -126,6 +136,9 @@ struct attni_panel {
     int64_t first_key[ATTNI_PANEL_LANES]; /* the row sees [first_key, past_key) by position and */
     int64_t past_key[ATTNI_PANEL_LANES];  /* length; both ascend, past may be before first */
     attni_panel_state state;
+    bool has_folded[ATTNI_PANEL_LANES]; /* the row has seen something in the chunks before */
+    float folded_max[ATTNI_PANEL_LANES];
+    double folded_sum[ATTNI_PANEL_LANES];
 };
 
 /* One item on its way: scratch memory and where it is. */
@@ -136,7 +149,7 @@ struct attni_fused_item {
     int64_t batch;
     int64_t group;
     int64_t first_head; /* of the group */
-    int64_t split;
+    int64_t split;        /* of engine->num_splits */
     attni_interval range; /* of the keys: those of the split */
     attni_visibility visibility;
     attni_panel *panels;
@@ -144,6 +157,7 @@ struct attni_fused_item {
     float *tile;
     float *queries;
     float *sums;
+    float *folded;
     char *staging;
 
     /* the keys at hand: [block.begin, block.end), and the extra columns in the last block */

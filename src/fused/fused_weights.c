@@ -79,7 +79,7 @@ static void store_columns(const attni_fused_item *item, const attni_panel *panel
 static void spoil_row(const attni_fused_item *item, const attni_panel *panel,
                       const attni_tile_keys *keys, int32_t lane, float *factor) {
     const bool by_rows = item->engine->plan->by_rows;
-    const int64_t tile_stride = item->engine->plan->key_block + item->engine->problem->extra_cols;
+    const int64_t tile_stride = item->engine->plan->tile_keys + item->engine->problem->extra_cols;
     float *weights = item->tile + (by_rows ? lane * tile_stride : lane);
     const int64_t stride = by_rows ? 1 : panel->width;
     int32_t begin[ATTNI_PANEL_LANES];

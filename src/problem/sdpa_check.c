@@ -63,10 +63,13 @@ static attn_status check_heads(const attni_sdpa_request *request,
                                const attn_tensor *const inputs[3], int32_t canonical_rank,
                                attni_sdpa_problem *problem) {
     const int32_t head_axis = canonical_rank - 3;
-    problem->key_group = 1;
-    problem->value_group = 1;
     if (request->params->enable_gqa == 0) {
-        return broadcast_axis(inputs, head_axis, canonical_rank, &problem->num_heads);
+        ATTNI_TRY(broadcast_axis(inputs, head_axis, canonical_rank, &problem->num_heads));
+        const int64_t all = attni_max(1, problem->num_heads);
+        problem->key_group = axis_length(request->key, head_axis, canonical_rank) == 1 ? all : 1;
+        problem->value_group =
+            axis_length(request->value, head_axis, canonical_rank) == 1 ? all : 1;
+        return ATTN_OK;
     }
     problem->num_heads = axis_length(request->query, head_axis, canonical_rank);
     ATTNI_TRY(check_group("key", request->key, problem->num_heads, &problem->key_group));

@@ -40,7 +40,7 @@ typedef struct attni_sdpa_problem {
     int64_t batch_shape[ATTNI_MAX_BATCH_AXES];
     int64_t num_batches;
     int64_t num_heads;
-    int64_t key_group; /* query heads that share one key head; 1 where the head axis broadcasts */
+    int64_t key_group; /* query heads that share one key head */
     int64_t value_group;
     int64_t tgt_len;
     int64_t src_len;
