@@ -156,8 +156,8 @@ static void explaining_reads_nothing(void **state) {
     attn_mha_report report = {.struct_size = sizeof report};
     attn_mha *layer;
     assert_int_equal(attn_mha_create(NULL, &config, &layer), ATTN_OK);
-    assert_int_equal(
-        attn_mha_explain(NULL, layer, &query, &key, &key, NULL, &query, &report), ATTN_OK);
+    assert_int_equal(attn_mha_explain(NULL, layer, &query, &key, &key, NULL, &query, &report),
+                     ATTN_OK);
     assert_true(report.workspace_bytes > 0);
     assert_null(report.attention);
     attn_mha_destroy(layer);

@@ -123,9 +123,8 @@ typedef struct sum_case {
 } sum_case;
 
 static const sum_case sum_cases[] = {
-    {0, -1, -1, -1},       {-0.75, -1, 0, -1},    {-0.75, 0, -1, -1},
-    {-0.75, -0.5, -1, -1}, {0, 1, 1, 1},          {0.75, 0, 1, 1},
-    {0.75, 1, 0.5, 1},     {-0.75, -0.75, 0, -1}, {0.75, 0.5, 0, 1},
+    {0, -1, -1, -1}, {-0.75, -1, 0, -1}, {-0.75, 0, -1, -1},    {-0.75, -0.5, -1, -1}, {0, 1, 1, 1},
+    {0.75, 0, 1, 1}, {0.75, 1, 0.5, 1},  {-0.75, -0.75, 0, -1}, {0.75, 0.5, 0, 1},
 };
 
 static void check_sums(attn_context *context, int32_t dtype) {
@@ -148,9 +147,8 @@ static void check_sums(attn_context *context, int32_t dtype) {
                                     ? NULL
                                     : filled(&setup.pool, dtype, 2 - skipped, shape + 1 + skipped,
                                              sum->mask * largest);
-            setup.params.bias = sum->bias == 0 ? NULL
-                                               : filled(&setup.pool, dtype, 3, shape,
-                                                        sum->bias * largest);
+            setup.params.bias =
+                sum->bias == 0 ? NULL : filled(&setup.pool, dtype, 3, shape, sum->bias * largest);
             check_even_rows(context, &setup, sum->lse * largest);
             sdpa_setup_destroy(&setup);
         }
@@ -171,8 +169,8 @@ static void check_one_key(attn_context *context, int32_t dtype) {
             sdpa_setup setup;
             sdpa_setup_create(&setup, s, 409);
             attn_tensor *mask = filled(&setup.pool, dtype, 1, &s->keys, lowest);
-            attn_tensor *bias = filled(&setup.pool, dtype, 2, (const int64_t[]){s->rows, s->keys},
-                                       lowest);
+            attn_tensor *bias =
+                filled(&setup.pool, dtype, 2, (const int64_t[]){s->rows, s->keys}, lowest);
             oracle_store(mask, &top, 0);
             for (int64_t row = 0; row < s->rows; ++row) {
                 oracle_store(bias, (const int64_t[]){row, top}, 0);
@@ -188,8 +186,7 @@ static void check_one_key(attn_context *context, int32_t dtype) {
             do {
                 const int64_t head = index[1] / (s->heads / s->kv_heads);
                 const int64_t at[] = {index[0], head, top, index[3]};
-                assert_true(oracle_element(setup.output, index) ==
-                            oracle_element(setup.value, at));
+                assert_true(oracle_element(setup.output, index) == oracle_element(setup.value, at));
             } while (oracle_next_index(4, setup.output->shape, index));
             sdpa_setup_destroy(&setup);
         }
@@ -206,7 +203,10 @@ static void one_key_above_the_lowest_sums_has_all_the_weight(void **state) {
 static void check_layer(attn_context *context, int32_t dtype) {
     static const attn_mha_config configs[] = {
         {.struct_size = sizeof(attn_mha_config), .embed_dim = 12, .num_heads = 3},
-        {.struct_size = sizeof(attn_mha_config), .embed_dim = 8, .num_heads = 4, .num_kv_heads = 2,
+        {.struct_size = sizeof(attn_mha_config),
+         .embed_dim = 8,
+         .num_heads = 4,
+         .num_kv_heads = 2,
          .batch_first = 1}};
     const double lowest = -largest_of(dtype);
     for (int c = 0; c < 2; ++c) {
@@ -244,8 +244,8 @@ static void check_softmax(attn_context *context, int32_t dtype) {
     for (int c = 0; c < 4; ++c) {
         tensor_pool pool = {0};
         const attn_tensor *input = filled(&pool, dtype, 2, shape, parts[c][0] * largest);
-        const attn_tensor *mask = filled(&pool, dtype, 2 - c % 2, shape + c % 2,
-                                         parts[c][1] * largest);
+        const attn_tensor *mask =
+            filled(&pool, dtype, 2 - c % 2, shape + c % 2, parts[c][1] * largest);
         const attn_tensor *output = pool_output(&pool, dtype, 2, shape, LAYOUT_CONTIGUOUS);
         const attn_tensor *lse = pool_output(&pool, dtype, 1, shape, LAYOUT_CONTIGUOUS);
         const attn_softmax_params params = {.struct_size = sizeof params,

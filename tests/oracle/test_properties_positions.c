@@ -55,8 +55,7 @@ static void set_options(int options, tensor_pool *pool, random_state *random, in
         params->window_right = 2;
     }
     if (options & 4) {
-        attn_tensor *slopes =
-            pool_input(pool, ATTN_DTYPE_FLOAT32, 1, &heads, LAYOUT_CONTIGUOUS);
+        attn_tensor *slopes = pool_input(pool, ATTN_DTYPE_FLOAT32, 1, &heads, LAYOUT_CONTIGUOUS);
         random_fill(slopes, random, -0.2, 0.5, 0);
         params->alibi_slopes = slopes;
     }
@@ -130,8 +129,7 @@ static void aligned_ends_of_a_layer_are_offsets_written_out(void **state) {
         for (int way = 0; way < NUM_WAYS; ++way) {
             mha_setup *setup = &setups[way];
             mha_setup_create(setup, &config, BATCH, rows, keys, 433);
-            set_options(options, &setup->pool, &setup->random, config.num_heads,
-                        &setup->attention);
+            set_options(options, &setup->pool, &setup->random, config.num_heads, &setup->attention);
             set_way(way, &setup->pool, options >= 8, rows, keys, &setup->attention);
             mha_setup_run(context, setup);
             assert_same_bits("output", setup->output, setups[0].output);
