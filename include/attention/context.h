@@ -113,7 +113,8 @@ typedef struct attn_context_config {
     uint64_t struct_size;
 
     /* 1 to 1024, the calling one included; 0: the CPUs of the affinity mask, within the cgroup's
-     * quota. With parallel_for there are no threads of the library's: 0 */
+     * quota, or as many threads as can be started when they are first needed, if only the calling
+     * one. With parallel_for there are no threads of the library's: 0 */
     int32_t num_threads;
 
     /* with parallel_for, 1 to 1024: how many of its tasks may have work of the fused engine at a
@@ -153,8 +154,9 @@ typedef struct attn_context_info {
     /* in: sizeof(attn_context_info) */
     uint64_t struct_size;
 
-    /* how many pieces of work are under way at a time: threads, the calling one included, or the
-     * width of the caller's parallel_for */
+    /* how many pieces of work are under way at a time: threads, the calling one included (those that
+     * were started, once they were; 1 in a forked child of who made the context), or the width of
+     * the caller's parallel_for */
     int32_t num_threads;
 
     /* enum attn_engine, as set */
@@ -195,7 +197,9 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_context_create(const attn_context_conf
 
 /*
  * Starts the threads of a context (NULL: the default one) now, which the first large call would do:
- * after it, calls with a workspace allocate nothing, and none fails for want of a thread. Does
+ * after it, calls with a workspace allocate nothing, and none fails for want of a thread. Where the
+ * number was left to the library (num_threads 0, no ATTN_NUM_THREADS) and the system grants fewer, the
+ * context goes on with those, for as long as it lives: attn_context_describe tells how many. Does
  * nothing where they run already, where there is one thread or a parallel_for, and in a forked
  * child. Thread-safe. Errors: ATTN_ERROR_THREAD, ATTN_ERROR_MEMORY; for NULL those of making the
  * default context. Since 0.1.
