@@ -101,13 +101,15 @@ static attn_status check_overlap(const attni_argument tensors[NUM_TENSORS]) {
     return attni_check_disjoint(tensors[1].name, tensors[1].tensor, "input", input);
 }
 
+/* 0 to S, though another thread may have written the lengths since they were checked. */
 static int64_t row_length(const softmax_problem *problem, int64_t row) {
     if (problem->lengths == NULL) {
         return problem->num_cols;
     }
     const int64_t offset =
         attni_offset_of(row, problem->row_rank, problem->input.shape, problem->length_strides);
-    return attni_read_index(problem->lengths->data, offset, problem->lengths->dtype);
+    return attni_clamp(attni_read_index(problem->lengths->data, offset, problem->lengths->dtype), 0,
+                       problem->num_cols);
 }
 
 static attn_status check(const attn_tensor *input, const attn_softmax_params *given,
