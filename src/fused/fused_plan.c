@@ -217,10 +217,8 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
                                   attni_fused_plan *plan, attni_layout *layout) {
     const attni_tile_kernels *tiles = attni_context_kernels(context)->tiles;
     ATTNI_TRY(choose_tile(problem, tiles, plan));
-    const bool has_outputs =
-        problem->value_dim > 0 || problem->lse.is_present || problem->weights.is_present;
     const int64_t groups = problem->num_batches * (plan->averages ? 1 : plan->num_groups);
-    if (!has_outputs || plan->rows == 0 || groups == 0) {
+    if (!problem->rows_are_written || plan->rows == 0 || groups == 0) {
         return ATTN_OK;
     }
     choose_items(problem, groups, tiles->lanes, plan);

@@ -178,7 +178,11 @@ attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_probl
     problem->query = input_operand(request->query, problem->batch_rank + 3);
     problem->key = input_operand(request->key, problem->batch_rank + 3);
     problem->value = input_operand(request->value, problem->batch_rank + 3);
-    return attni_sdpa_check_options(request, problem);
+    ATTNI_TRY(attni_sdpa_check_options(request, problem));
+    const bool has_columns = problem->src_len + problem->extra_cols > 0;
+    problem->rows_are_written = problem->value_dim > 0 || problem->lse.is_present ||
+                                (problem->weights.is_present && has_columns);
+    return ATTN_OK;
 }
 
 attn_status attni_sdpa_describe_output(const attni_sdpa_request *request, attn_tensor *output) {
