@@ -13,6 +13,7 @@
 #include "base/blas_library.h"
 #include "base/checked_size.h"
 #include "base/cpu_count.h"
+#include "base/float_traps.h"
 #include "base/option_check.h"
 #include "base/process_identity.h"
 #include "base/process_once.h"
@@ -325,10 +326,23 @@ attn_status attn_context_start(attn_context *context) {
     return attni_start_threads(context);
 }
 
+typedef struct callers_task {
+    attni_task task;
+    void *data;
+} callers_task;
+
+/* On a thread of the caller's, whose exceptions may trap. */
+static void run_callers_task(void *data, int64_t index) {
+    ATTNI_NO_FLOAT_TRAPS;
+    const callers_task *given = data;
+    given->task(given->data, index);
+}
+
 attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task task, void *data) {
     if (count > 1 && context->parallel_for != NULL) {
+        callers_task given = {task, data};
         const int32_t refused =
-            context->parallel_for(context->parallel_for_state, count, task, data);
+            context->parallel_for(context->parallel_for_state, count, run_callers_task, &given);
         return refused == 0
                    ? ATTN_OK
                    : attni_fail(ATTN_ERROR_THREAD,

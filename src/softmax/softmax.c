@@ -7,6 +7,7 @@
 #include <attention/sdpa.h>
 
 #include "base/checked_size.h"
+#include "base/float_traps.h"
 #include "base/option_check.h"
 #include "base/versioned_struct.h"
 #include "base/workspace.h"
@@ -234,6 +235,7 @@ static void run_item(void *data, int64_t item) {
 attn_status attn_softmax(attn_context *context, const attn_tensor *input,
                          const attn_softmax_params *params, const attn_tensor *output,
                          void *workspace, size_t workspace_bytes) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     ATTNI_TRY(attni_context_resolve(context, &context));
     softmax_problem problem;
@@ -256,6 +258,7 @@ attn_status attn_softmax(attn_context *context, const attn_tensor *input,
 attn_status attn_softmax_workspace_bytes(attn_context *context, const attn_tensor *input,
                                          const attn_softmax_params *params,
                                          const attn_tensor *output, size_t *bytes) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     if (bytes == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
