@@ -39,14 +39,12 @@ void attni_float_traps_off(attni_float_traps *traps);
 void attni_float_traps_restore(const attni_float_traps *traps);
 
 /* The empty assembly keeps what may trap behind it, or before it. */
-static inline attni_float_traps attni_float_traps_begin(void) {
-    attni_float_traps traps;
-    traps.are_off = attni_float_may_trap();
-    if (__builtin_expect(traps.are_off, 0)) {
-        attni_float_traps_off(&traps);
+static inline void attni_float_traps_begin(attni_float_traps *traps) {
+    traps->are_off = attni_float_may_trap();
+    if (__builtin_expect(traps->are_off, 0)) {
+        attni_float_traps_off(traps);
     }
     __asm__ volatile("" : : : "memory");
-    return traps;
 }
 
 static inline void attni_float_traps_end(const attni_float_traps *traps) {
@@ -56,9 +54,9 @@ static inline void attni_float_traps_end(const attni_float_traps *traps) {
     }
 }
 
-/* A declaration: no exception traps from here to the end of the block, however that is left. */
+/* From here to the end of the block, however that is left, no exception traps. */
 #define ATTNI_NO_FLOAT_TRAPS                                                                       \
-    const attni_float_traps attni_host_traps                                                       \
-        __attribute__((cleanup(attni_float_traps_end), unused)) = attni_float_traps_begin()
+    attni_float_traps attni_host_traps __attribute__((cleanup(attni_float_traps_end)));            \
+    attni_float_traps_begin(&attni_host_traps)
 
 #endif
