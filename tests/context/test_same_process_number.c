@@ -71,6 +71,11 @@ static attn_context *make(int32_t num_threads) {
     return attn_context_create(&config, &context) == ATTN_OK ? context : NULL;
 }
 
+static int32_t threads_of(attn_context *context) {
+    attn_context_info info = {.struct_size = sizeof info};
+    return attn_context_describe(context, &info) == ATTN_OK ? info.num_threads : -1;
+}
+
 /* What a child finds amiss, as a number; 0: nothing. A child that waits for threads it has not is
  * ended by the alarm. */
 static int use_in_child(attn_context *inherited) {
@@ -80,14 +85,14 @@ static int use_in_child(attn_context *inherited) {
     if (sched_getaffinity(0, sizeof before, &before) != 0) {
         return 1;
     }
-    if (!computes_both(inherited)) {
+    if (!computes_both(inherited) || threads_of(inherited) != 1) {
         return 2;
     }
     if (!computes_both(NULL)) {
         return 3;
     }
     attn_context *own = make(threads_beside_fork());
-    if (own == NULL || !computes_both(own)) {
+    if (own == NULL || !computes_both(own) || threads_of(own) != threads_beside_fork()) {
         return 4;
     }
     attn_context_destroy(own);
