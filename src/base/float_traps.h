@@ -55,8 +55,8 @@ static inline void attni_float_traps_end(const attni_float_traps *traps) {
 }
 
 /* From here to the end of the block, however that is left, no exception traps. */
-#define ATTNI_NO_FLOAT_TRAPS                                                                       \
-    attni_float_traps attni_host_traps __attribute__((cleanup(attni_float_traps_end)));            \
+#define ATTNI_NO_FLOAT_TRAPS                                                            \
+    attni_float_traps attni_host_traps __attribute__((cleanup(attni_float_traps_end))); \
     attni_float_traps_begin(&attni_host_traps)
 
 #endif

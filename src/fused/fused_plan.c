@@ -59,11 +59,10 @@ static int64_t last_stride(const attni_sdpa_problem *problem, const attni_operan
 static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
                           attni_fused_plan *plan) {
     plan->packs_key = last_stride(problem, &problem->key) != 1 && problem->head_dim > 1;
-    plan->packs_value =
-        (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
-        (!plan->by_rows &&
-         (problem->value_dim % tiles->lanes != 0 ||
-          plan->num_vectors >= plan->num_blocks * PACKING_PANELS * ATTNI_PANEL_VECTORS));
+    plan->packs_value = (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
+                        (!plan->by_rows && (problem->value_dim % tiles->lanes != 0 ||
+                                            plan->num_vectors >= plan->num_blocks * PACKING_PANELS *
+                                                                     ATTNI_PANEL_VECTORS));
     plan->stages_output = plan->by_rows || plan->spreads ||
                           (last_stride(problem, &problem->output) != 1 && problem->value_dim > 1);
     plan->stages_weights =
@@ -96,8 +95,8 @@ static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_b
 static void choose_chunks(const attni_sdpa_problem *problem, attni_fused_plan *plan) {
     const bool is_whole = problem->weights.is_present;
     plan->tile_keys = attni_min(plan->key_block, attni_max(1, problem->src_len));
-    plan->chunk_keys = is_whole ? plan->key_block
-                                : attni_divide_up(CHUNK_KEYS, plan->key_block) * plan->key_block;
+    plan->chunk_keys =
+        is_whole ? plan->key_block : attni_divide_up(CHUNK_KEYS, plan->key_block) * plan->key_block;
     plan->num_chunks = attni_max(1, attni_divide_up(problem->src_len, plan->chunk_keys));
     plan->folds = plan->num_chunks > 1 || (problem->extra_cols > 0 && !is_whole);
 }

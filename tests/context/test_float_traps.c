@@ -124,28 +124,77 @@ enum { HEADS = 2, ROWS = 70, KEYS = 90, COLS = 16, MOST_VALUES = HEADS * ROWS * 
 typedef struct edge_call {
     const char *name;
     int64_t keys, cols;
-    double query, value;      /* of every element */
-    double mask;              /* of every key but the first of odd rows; 0: none */
+    double query, value; /* of every element */
+    double mask;         /* of every key but the first of odd rows; 0: none */
     int32_t normalizer;
-    double softcap, sink;     /* 0: none */
-    bool has_empty_lengths;   /* of all batches */
+    double softcap, sink;   /* 0: none */
+    bool has_empty_lengths; /* of all batches */
 } edge_call;
 
 static const edge_call edge_calls[] = {
-    {.name = "rows that see nothing", .keys = KEYS, .cols = COLS, .query = 1, .value = 1, .mask = -INFINITY},
+    {.name = "rows that see nothing",
+     .keys = KEYS,
+     .cols = COLS,
+     .query = 1,
+     .value = 1,
+     .mask = -INFINITY},
     {.name = "no keys", .keys = 0, .cols = COLS, .query = 1, .value = 1},
     {.name = "no features", .keys = KEYS, .cols = 0, .query = 1, .value = 1},
-    {.name = "lengths of 0", .keys = KEYS, .cols = COLS, .query = 1, .value = 1, .has_empty_lengths = true},
+    {.name = "lengths of 0",
+     .keys = KEYS,
+     .cols = COLS,
+     .query = 1,
+     .value = 1,
+     .has_empty_lengths = true},
     {.name = "scores that overflow", .keys = KEYS, .cols = COLS, .query = 1e30, .value = 1},
     {.name = "infinite queries", .keys = KEYS, .cols = COLS, .query = INFINITY, .value = 1},
     {.name = "NaN values", .keys = KEYS, .cols = COLS, .query = 1, .value = NAN},
-    {.name = "infinite values", .keys = KEYS, .cols = COLS, .query = 1, .value = INFINITY, .mask = -INFINITY},
-    {.name = "largest values", .keys = KEYS, .cols = COLS, .query = 1, .value = 3e38, .mask = -3e38},
-    {.name = "softcap", .keys = KEYS, .cols = COLS, .query = 1e30, .value = 1, .softcap = 2, .mask = -INFINITY},
-    {.name = "sinks", .keys = KEYS, .cols = COLS, .query = 1, .value = 1, .sink = 800, .mask = -INFINITY},
-    {.name = "sinks of minus infinity", .keys = KEYS, .cols = COLS, .query = 1, .value = 1, .sink = -INFINITY, .mask = -INFINITY},
-    {.name = "sigmoid", .keys = KEYS, .cols = COLS, .query = -1e30, .value = 1, .normalizer = ATTN_NORMALIZER_SIGMOID, .mask = -INFINITY},
-    {.name = "linear", .keys = KEYS, .cols = COLS, .query = 1e30, .value = 1e30, .normalizer = ATTN_NORMALIZER_LINEAR},
+    {.name = "infinite values",
+     .keys = KEYS,
+     .cols = COLS,
+     .query = 1,
+     .value = INFINITY,
+     .mask = -INFINITY},
+    {.name = "largest values",
+     .keys = KEYS,
+     .cols = COLS,
+     .query = 1,
+     .value = 3e38,
+     .mask = -3e38},
+    {.name = "softcap",
+     .keys = KEYS,
+     .cols = COLS,
+     .query = 1e30,
+     .value = 1,
+     .softcap = 2,
+     .mask = -INFINITY},
+    {.name = "sinks",
+     .keys = KEYS,
+     .cols = COLS,
+     .query = 1,
+     .value = 1,
+     .sink = 800,
+     .mask = -INFINITY},
+    {.name = "sinks of minus infinity",
+     .keys = KEYS,
+     .cols = COLS,
+     .query = 1,
+     .value = 1,
+     .sink = -INFINITY,
+     .mask = -INFINITY},
+    {.name = "sigmoid",
+     .keys = KEYS,
+     .cols = COLS,
+     .query = -1e30,
+     .value = 1,
+     .normalizer = ATTN_NORMALIZER_SIGMOID,
+     .mask = -INFINITY},
+    {.name = "linear",
+     .keys = KEYS,
+     .cols = COLS,
+     .query = 1e30,
+     .value = 1e30,
+     .normalizer = ATTN_NORMALIZER_LINEAR},
 };
 enum { NUM_EDGE_CALLS = sizeof edge_calls / sizeof edge_calls[0] };
 
@@ -167,8 +216,8 @@ static void fill(double *memory, int32_t dtype, int64_t count, double value) {
 }
 
 static void put(double *memory, int32_t dtype, int64_t at, double value) {
-    fill(dtype == ATTN_DTYPE_FLOAT64 ? memory + at : (double *)(void *)((float *)memory + at), dtype,
-         1, value);
+    fill(dtype == ATTN_DTYPE_FLOAT64 ? memory + at : (double *)(void *)((float *)memory + at),
+         dtype, 1, value);
 }
 
 static void fill_edge(edge_memory *memory, const edge_call *call, int32_t dtype) {
@@ -196,7 +245,8 @@ static attn_status run_edge(edge_memory *memory, const edge_call *call, int32_t 
         view_of(memory->query, dtype, 3, (int64_t[]){HEADS, ROWS, call->cols});
     const attn_tensor key =
         view_of(memory->query, dtype, 3, (int64_t[]){HEADS, call->keys, call->cols});
-    const attn_tensor value = view_of(memory->value, dtype, 3, (int64_t[]){HEADS, call->keys, COLS});
+    const attn_tensor value =
+        view_of(memory->value, dtype, 3, (int64_t[]){HEADS, call->keys, COLS});
     const attn_tensor out = view_of(memory->out, dtype, 3, (int64_t[]){HEADS, ROWS, COLS});
     const attn_tensor lse = view_of(memory->lse, dtype, 2, (int64_t[]){HEADS, ROWS});
     const attn_tensor weights =
@@ -219,15 +269,16 @@ static attn_status run_edge(edge_memory *memory, const edge_call *call, int32_t 
     size_t bytes;
     attn_sdpa_report report = {.struct_size = sizeof report};
     attn_sdpa_outputs outputs = {.struct_size = sizeof outputs};
-    attn_status status = attn_sdpa_workspace_bytes(context, &query, &key, &value, &params, &out, &bytes);
-    status = status != ATTN_OK ? status
-                               : attn_sdpa_explain(context, &query, &key, &value, &params, &out, &report);
+    attn_status status =
+        attn_sdpa_workspace_bytes(context, &query, &key, &value, &params, &out, &bytes);
+    status = status != ATTN_OK
+                 ? status
+                 : attn_sdpa_explain(context, &query, &key, &value, &params, &out, &report);
     status = status != ATTN_OK
                  ? status
                  : attn_sdpa_describe_outputs(&query, &key, &value, &params, &outputs);
-    return status != ATTN_OK
-               ? status
-               : attn_sdpa(context, &query, &key, &value, &params, &out, NULL, 0);
+    return status != ATTN_OK ? status
+                             : attn_sdpa(context, &query, &key, &value, &params, &out, NULL, 0);
 }
 
 /* The mask's rows as scores. */
@@ -242,7 +293,8 @@ static attn_status run_edge_softmax(edge_memory *memory, int32_t dtype, attn_con
 }
 
 static bool is_same_result(const edge_memory *a, const edge_memory *b) {
-    return memcmp(a->out, b->out, sizeof a->out) == 0 && memcmp(a->lse, b->lse, sizeof a->lse) == 0 &&
+    return memcmp(a->out, b->out, sizeof a->out) == 0 &&
+           memcmp(a->lse, b->lse, sizeof a->lse) == 0 &&
            memcmp(a->weights, b->weights, sizeof a->weights) == 0;
 }
 
@@ -322,8 +374,10 @@ static void ordinary_calls_give_the_same_bits(void **state) {
 
 static void layers_are_made_and_the_selftest_passes(void **state) {
     (void)state;
-    const attn_mha_config config = {
-        .struct_size = sizeof config, .embed_dim = MIXED_EMBED, .num_heads = MIXED_HEADS, .dtype = ATTN_DTYPE_FLOAT32};
+    const attn_mha_config config = {.struct_size = sizeof config,
+                                    .embed_dim = MIXED_EMBED,
+                                    .num_heads = MIXED_HEADS,
+                                    .dtype = ATTN_DTYPE_FLOAT32};
     double values[MIXED_EMBED];
     const int64_t shape[] = {MIXED_EMBED};
     for (int i = 0; i < MIXED_EMBED; ++i) {
@@ -335,7 +389,8 @@ static void layers_are_made_and_the_selftest_passes(void **state) {
     const attn_status made = attn_mha_create(NULL, &config, &layer);
     const attn_status filled = made != ATTN_OK ? made : attn_mha_init_parameters(NULL, layer, NULL);
     const attn_status loaded =
-        filled != ATTN_OK ? filled : attn_mha_load_parameter(NULL, layer, "out_proj.bias", &bias, NULL);
+        filled != ATTN_OK ? filled
+                          : attn_mha_load_parameter(NULL, layer, "out_proj.bias", &bias, NULL);
     const attn_status tested = attn_selftest(NULL, NULL);
     const bool is_left = leave(before);
     attn_mha_destroy(layer);

@@ -46,7 +46,8 @@ static bool computes(attn_context *context, int32_t dtype) {
     attn_tensor x;
     attn_tensor y;
     memset(results, 0, sizeof results);
-    if (attn_tensor_init(&x, is_double ? (void *)doubles : (void *)floats, dtype, 3, shape) != ATTN_OK ||
+    if (attn_tensor_init(&x, is_double ? (void *)doubles : (void *)floats, dtype, 3, shape) !=
+            ATTN_OK ||
         attn_tensor_init(&y, results, dtype, 3, shape) != ATTN_OK ||
         attn_sdpa(context, &x, &x, &x, NULL, &y, NULL, 0) != ATTN_OK) {
         return false;

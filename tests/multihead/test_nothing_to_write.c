@@ -92,11 +92,15 @@ enum { NUM_ATTENTION_CASES = sizeof attention_cases / sizeof attention_cases[0] 
 /* With every option that is one for each batch or head. */
 static void attend(const attention_case *of, int32_t dtype, attn_context *context) {
     const int64_t *n = of->sizes;
-    const attn_tensor query = repeated(dtype, 4, (int64_t[]){n[BATCH], n[HEADS], n[ROWS], n[FEATURES]});
-    const attn_tensor key = repeated(dtype, 4, (int64_t[]){n[BATCH], n[HEADS], n[KEYS], n[FEATURES]});
-    const attn_tensor value = repeated(dtype, 4, (int64_t[]){n[BATCH], n[HEADS], n[KEYS], n[VALUES]});
+    const attn_tensor query =
+        repeated(dtype, 4, (int64_t[]){n[BATCH], n[HEADS], n[ROWS], n[FEATURES]});
+    const attn_tensor key =
+        repeated(dtype, 4, (int64_t[]){n[BATCH], n[HEADS], n[KEYS], n[FEATURES]});
+    const attn_tensor value =
+        repeated(dtype, 4, (int64_t[]){n[BATCH], n[HEADS], n[KEYS], n[VALUES]});
     const attn_tensor output = empty(dtype, 4, (int64_t[]){n[BATCH], n[HEADS], n[ROWS], n[VALUES]});
-    const attn_tensor mask = repeated(ATTN_DTYPE_BOOL, 4, (int64_t[]){n[BATCH], n[HEADS], n[ROWS], n[KEYS]});
+    const attn_tensor mask =
+        repeated(ATTN_DTYPE_BOOL, 4, (int64_t[]){n[BATCH], n[HEADS], n[ROWS], n[KEYS]});
     const attn_tensor lengths = repeated(ATTN_DTYPE_INT64, 1, &n[BATCH]);
     const attn_tensor offsets = repeated(ATTN_DTYPE_INT32, 1, &n[BATCH]);
     const attn_tensor sinks = repeated(dtype, 1, &n[HEADS]);
@@ -128,13 +132,15 @@ static void attend(const attention_case *of, int32_t dtype, attn_context *contex
     assert_ok(of->name, "workspace",
               attn_sdpa_workspace_bytes(context, &query, &key, &value, &params, &output, &bytes));
     assert_int_equal(bytes, 0);
-    assert_ok(of->name, "call", attn_sdpa(context, &query, &key, &value, &params, &output, NULL, 0));
+    assert_ok(of->name, "call",
+              attn_sdpa(context, &query, &key, &value, &params, &output, NULL, 0));
     assert_int_equal(report.num_blocks, 0);
     report.num_blocks = -1;
     assert_ok(of->name, "explain",
               attn_sdpa_explain(context, &query, &key, &value, &params, &output, &report));
     assert_int_equal(report.num_blocks, 0);
-    assert_ok(of->name, "outputs", attn_sdpa_describe_outputs(&query, &key, &value, &params, &outputs));
+    assert_ok(of->name, "outputs",
+              attn_sdpa_describe_outputs(&query, &key, &value, &params, &outputs));
 }
 
 static void attention_returns_at_once(void **state) {
@@ -155,7 +161,8 @@ static void attention_returns_at_once(void **state) {
 
 static void softmax_returns_at_once(void **state) {
     (void)state;
-    static const int64_t shapes[][3] = {{HUGE_LENGTH, 2, 0}, {2, HUGE_LENGTH, 0}, {0, 2, HUGE_LENGTH}, {HUGE_LENGTH, 0, 3}};
+    static const int64_t shapes[][3] = {
+        {HUGE_LENGTH, 2, 0}, {2, HUGE_LENGTH, 0}, {0, 2, HUGE_LENGTH}, {HUGE_LENGTH, 0, 3}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; ++i) {
         for (int32_t dtype = ATTN_DTYPE_FLOAT32; dtype <= ATTN_DTYPE_FLOAT64; ++dtype) {
             const attn_tensor input = repeated(dtype, 3, shapes[i]);
@@ -178,14 +185,17 @@ static void a_repeated_length_is_told_by_its_place(void **state) {
     const int64_t strides[][2] = {{0, 1}, {1, 0}};
     int64_t values[3] = {0, 0, 7};
     char expected[2][ATTN_MAX_RANK * 16];
-    (void)snprintf(expected[0], sizeof expected[0], "lengths: expected 0 to S=0, got 7 at element 2");
+    (void)snprintf(expected[0], sizeof expected[0],
+                   "lengths: expected 0 to S=0, got 7 at element 2");
     (void)snprintf(expected[1], sizeof expected[1],
                    "lengths: expected 0 to S=0, got 7 at element %lld", 2 * (long long)HUGE_LENGTH);
     for (int i = 0; i < 2; ++i) {
         const attn_tensor input = repeated(ATTN_DTYPE_FLOAT32, 3, inputs[i]);
         const attn_tensor output = empty(ATTN_DTYPE_FLOAT32, 3, inputs[i]);
         attn_tensor lengths;
-        assert_int_equal(attn_tensor_init_strided(&lengths, values, ATTN_DTYPE_INT64, 2, inputs[i], strides[i]), ATTN_OK);
+        assert_int_equal(
+            attn_tensor_init_strided(&lengths, values, ATTN_DTYPE_INT64, 2, inputs[i], strides[i]),
+            ATTN_OK);
         const attn_softmax_params params = {.struct_size = sizeof params, .lengths = &lengths};
         assert_int_equal(attn_softmax(NULL, &input, &params, &output, NULL, 0), ATTN_ERROR_VALUE);
         assert_string_equal(attn_last_error(), expected[i]);
@@ -234,8 +244,9 @@ static void forward(const layer_case *of, int32_t dtype, int32_t extra_cols, con
     attn_mha_report report = {.struct_size = sizeof report};
     attn_mha_outputs outputs = {.struct_size = sizeof outputs};
     size_t bytes = 1;
-    assert_ok(of->name, "workspace",
-              attn_mha_workspace_bytes(context, layer, &query, &key, &key, &params, &output, &bytes));
+    assert_ok(
+        of->name, "workspace",
+        attn_mha_workspace_bytes(context, layer, &query, &key, &key, &params, &output, &bytes));
     assert_int_equal(bytes, 0);
     assert_ok(of->name, "call",
               attn_mha_forward(context, layer, &query, &key, &key, &params, &output, NULL, 0));

@@ -22,10 +22,17 @@
 
 #include "support/guarded_memory.h"
 
-enum { BATCH = 3, HEADS = 2, MOST_KEYS = 5000, COLS = 8, NUM_WILD = 8, CALLS_BESIDE_A_WRITER = 120 };
+enum {
+    BATCH = 3,
+    HEADS = 2,
+    MOST_KEYS = 5000,
+    COLS = 8,
+    NUM_WILD = 8,
+    CALLS_BESIDE_A_WRITER = 120
+};
 
-static const int64_t wild[NUM_WILD] = {
-    INT64_MIN, INT64_MAX, -1, 1 << 20, INT32_MAX, INT32_MIN, INT64_C(1) << 40, -MOST_KEYS};
+static const int64_t wild[NUM_WILD] = {INT64_MIN, INT64_MAX,        -1,        1 << 20, INT32_MAX,
+                                       INT32_MIN, INT64_C(1) << 40, -MOST_KEYS};
 
 /* ---- index tensors that change ---- */
 
@@ -87,17 +94,27 @@ typedef struct changing_case {
 } changing_case;
 
 static const changing_case cases[] = {
-    {"fused, blocks", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 70, 300, false, false, false, true, false},
-    {"fused, window", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 70, 300, false, false, false, false, true},
-    {"fused, weights", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 70, 300, true, false, false, false, true},
-    {"fused, averages", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 70, 300, true, true, false, true, false},
+    {"fused, blocks", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 70, 300, false, false, false, true,
+     false},
+    {"fused, window", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 70, 300, false, false, false, false,
+     true},
+    {"fused, weights", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 70, 300, true, false, false, false,
+     true},
+    {"fused, averages", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 70, 300, true, true, false, true,
+     false},
     {"fused, end", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 70, 300, false, false, true, true, false},
-    {"fused, splits", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 1, MOST_KEYS, false, false, false, false, false},
-    {"fused, splits of a window", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 40, MOST_KEYS, false, false, false, false, true},
-    {"fused, few rows", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 2, 300, true, false, false, true, false},
-    {"BLAS, float32", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_BLAS, 70, 300, true, false, false, true, false},
-    {"BLAS, float64", ATTN_DTYPE_FLOAT64, ATTN_ENGINE_BLAS, 70, 300, true, false, false, false, true},
-    {"BLAS, averages", ATTN_DTYPE_FLOAT64, ATTN_ENGINE_BLAS, 70, 300, true, true, false, true, false},
+    {"fused, splits", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 1, MOST_KEYS, false, false, false,
+     false, false},
+    {"fused, splits of a window", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 40, MOST_KEYS, false,
+     false, false, false, true},
+    {"fused, few rows", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_FUSED, 2, 300, true, false, false, true,
+     false},
+    {"BLAS, float32", ATTN_DTYPE_FLOAT32, ATTN_ENGINE_BLAS, 70, 300, true, false, false, true,
+     false},
+    {"BLAS, float64", ATTN_DTYPE_FLOAT64, ATTN_ENGINE_BLAS, 70, 300, true, false, false, false,
+     true},
+    {"BLAS, averages", ATTN_DTYPE_FLOAT64, ATTN_ENGINE_BLAS, 70, 300, true, true, false, true,
+     false},
     {"BLAS, end", ATTN_DTYPE_FLOAT64, ATTN_ENGINE_BLAS, 300, 40, false, false, true, true, false},
 };
 enum { NUM_CASES = sizeof cases / sizeof cases[0] };
@@ -180,8 +197,8 @@ static void take_call(attention_call *call, const changing_case *of, changing *i
 }
 
 static void give_back_call(const attention_call *call) {
-    const attn_tensor *const all[] = {&call->query, &call->key, &call->value, &call->output, &call->lse,
-                                      &call->weights, &call->lengths, &call->offsets};
+    const attn_tensor *const all[] = {&call->query, &call->key,     &call->value,   &call->output,
+                                      &call->lse,   &call->weights, &call->lengths, &call->offsets};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; ++i) {
         guarded_give_back(all[i]->data);
     }
@@ -249,12 +266,14 @@ static void softmax_lengths_that_turn_wild_after_the_check(void **state) {
             softmax_call call;
             changing indices = {0};
             attn_context *context = context_of(&indices, ATTN_ENGINE_AUTO);
-            take_softmax(&call, dtype, true, &indices, narrow ? ATTN_DTYPE_INT32 : ATTN_DTYPE_INT64);
+            take_softmax(&call, dtype, true, &indices,
+                         narrow ? ATTN_DTYPE_INT32 : ATTN_DTYPE_INT64);
             for (int round = 0; round < 2 * NUM_WILD; ++round) {
                 make_legal(&indices);
                 const int before = indices.which;
                 assert_int_equal(
-                    attn_softmax(context, &call.input, &call.params, &call.output, NULL, 0), ATTN_OK);
+                    attn_softmax(context, &call.input, &call.params, &call.output, NULL, 0),
+                    ATTN_OK);
                 assert_true(indices.which > before);
             }
             give_back_softmax(&call);
