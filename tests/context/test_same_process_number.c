@@ -3,9 +3,10 @@
  * test_same_process_number.c: a child whose process number is its parent's, as in a process namespace
  * of its own, or once numbers have come round, computes with contexts of its parent and destroys
  * them, starts threads of its own, and leaves the CPUs of all its threads alone. Linked so that getpid
- * comes from this file.
+ * and pthread_atfork come from this file.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -33,6 +35,14 @@ pid_t __real_getpid(void);
 pid_t __wrap_getpid(void);
 pid_t __wrap_getpid(void) {
     return has_one_number ? 4711 : __real_getpid();
+}
+
+static bool has_no_memory_for_handlers;
+
+int __real_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+int __wrap_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+int __wrap_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+    return has_no_memory_for_handlers ? ENOMEM : __real_pthread_atfork(prepare, parent, child);
 }
 
 static double doubles[VALUES];
@@ -121,6 +131,22 @@ static int fork_and_use(attn_context *context) {
     return end_of(child);
 }
 
+/* Forks that nobody counts: children are told by their numbers, which are their own here. What the
+ * gate before BLAS registers is no part of this, so it is not entered yet. */
+static void where_no_handler_can_be_registered_numbers_have_to_do(void **state) {
+    (void)state;
+    has_no_memory_for_handlers = true;
+    attn_context *context = make(3);
+    assert_non_null(context);
+    assert_true(computes(context, ATTN_DTYPE_FLOAT32));
+    assert_int_equal(fork_and_use(context), 0);
+    has_no_memory_for_handlers = false;
+    assert_true(computes(context, ATTN_DTYPE_FLOAT32));
+    assert_int_equal(threads_of(context), 3);
+    assert_int_equal(fork_and_use(context), 0);
+    attn_context_destroy(context);
+}
+
 static void a_child_of_the_same_number_computes(void **state) {
     (void)state;
     has_one_number = true;
@@ -193,6 +219,7 @@ static void the_first_of_a_namespace_computes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(where_no_handler_can_be_registered_numbers_have_to_do),
         cmocka_unit_test(the_first_of_a_namespace_computes),
         cmocka_unit_test(a_child_of_the_same_number_computes),
         cmocka_unit_test(a_grandchild_of_the_same_number_computes),
@@ -200,6 +227,10 @@ int main(void) {
     for (int i = 0; i < VALUES; ++i) {
         doubles[i] = 3;
         floats[i] = 3;
+    }
+    /* Of the default context, which children make. */
+    if (setenv("ATTN_NUM_THREADS", threads_beside_fork() == 1 ? "1" : "2", 1) != 0) {
+        return 1;
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
