@@ -7,12 +7,12 @@
 #define ATTNI_BASE_PROCESS_ONCE_H
 
 #include <stdatomic.h>
-#include <sys/types.h>
+#include <stdint.h>
 
-/* Process numbers; 0 at first. */
+/* Identities of processes; 0 at first. */
 typedef struct attni_process_once {
-    _Atomic pid_t claimed_by; /* the last to make the state, or about to */
-    _Atomic pid_t made_by;    /* the one the state is good for */
+    _Atomic uint64_t claimed_by; /* the last to make the state, or about to */
+    _Atomic uint64_t made_by;    /* the one the state is good for */
 } attni_process_once;
 
 /* Returns when make() has returned in this process: the first of its threads to come calls it,

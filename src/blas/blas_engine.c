@@ -280,14 +280,15 @@ attn_status attni_blas_run(attn_context *context, const attni_sdpa_problem *prob
             piece(scratch, (plan->packs & ATTNI_PACKS_OUTPUT) != 0, plan->output_offset);
     }
     const bool has_averages = problem->weights.is_present && problem->average_weights;
-    const bool has_work = has_blocks || (has_averages && problem->tgt_len > 0);
+    const bool clears = has_averages && problem->tgt_len > 0 && plan->score_cols > 0;
+    const bool has_work = has_blocks || clears;
     if (plan->is_parallel) {
         /* From here on outputs are written, and a failure could not leave them untouched. */
         ATTNI_TRY(attni_start_threads(context));
     }
     for (int64_t batch = 0; has_work && batch < problem->num_batches; ++batch) {
         start_batch(&engine, batch);
-        if (has_averages) {
+        if (clears) {
             attni_clear_weights(&engine, 0);
         }
         for (int64_t head = 0; has_blocks && head < problem->num_heads; ++head) {

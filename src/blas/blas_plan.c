@@ -124,9 +124,7 @@ attn_status attni_blas_make_plan(const attn_context *context, const attni_sdpa_p
         plan->packs &= ~ATTNI_PACKS_QUERY; /* the native product reads any layout; only what it
                                               reads many times is worth a copy */
     }
-    const bool has_outputs =
-        problem->value_dim > 0 || problem->lse.is_present || problem->weights.is_present;
-    if (has_outputs) {
+    if (problem->rows_are_written) {
         plan->num_blocks = problem->num_batches * problem->num_heads *
                            attni_divide_up(problem->tgt_len, plan->row_block);
     }

@@ -9,13 +9,13 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/types.h>
-#include <unistd.h>
 
 #include "base/blas_library.h"
 #include "base/checked_size.h"
 #include "base/cpu_count.h"
+#include "base/float_traps.h"
 #include "base/option_check.h"
+#include "base/process_identity.h"
 #include "base/process_once.h"
 #include "base/unload.h"
 #include "base/versioned_struct.h"
@@ -28,12 +28,13 @@ struct attn_context {
     attn_parallel_for_fn parallel_for; /* NULL: the pool */
     void *parallel_for_state;
     int32_t num_threads; /* of the pool, the calling one included; 1 beside a parallel_for */
+    bool takes_fewer;    /* threads than that where no more are to be had */
     int32_t num_slots;   /* items that may run at a time */
     int32_t engine;
     int32_t gemm;                      /* as set */
     int32_t attention_gemm;            /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE */
     int32_t projection_gemm;           /* likewise */
-    pid_t creator;                     /* in a forked child of it, the mutex is in any state */
+    uint64_t creator;                  /* in a forked child of it, the mutex is in any state */
     pthread_mutex_t pool_mutex;        /* held while the pool is made */
     _Atomic(attni_thread_pool *) pool; /* NULL until the first call that needs threads */
     atomic_int num_users;              /* callers that may hold the pool at this moment */
@@ -119,9 +120,10 @@ static void set_up(attn_context *context, const attn_context_config *config,
     context->parallel_for_state = config->parallel_for_state;
     context->num_slots = width != 0 ? width : attni_cpu_count();
     context->num_threads = config->parallel_for != NULL ? 1 : context->num_slots;
+    context->takes_fewer = width == 0;
     context->engine = config->engine;
     choose_gemm(context, config->gemm);
-    context->creator = getpid();
+    context->creator = attni_process_identity();
     atomic_init(&context->pool, NULL);
     atomic_init(&context->num_users, 0);
 }
@@ -233,6 +235,29 @@ attn_status attni_context_resolve(attn_context *context, attn_context **resolved
     return status;
 }
 
+/* Whether this is a forked child of the process that made the context: one of its threads, which do
+ * not exist here, may have been making the pool. */
+static bool is_inherited(const attn_context *context) {
+    return attni_process_identity() != context->creator;
+}
+
+/* Threads that run, where they do, else those that may. */
+static int32_t threads_in_force(attn_context *context) {
+    atomic_fetch_add(&context->num_users, 1);
+    const attni_thread_pool *pool = atomic_load(&context->pool);
+    const int32_t num_threads = pool != NULL ? attni_thread_pool_size(pool) : context->num_threads;
+    atomic_fetch_sub(&context->num_users, 1);
+    return num_threads;
+}
+
+/* Pieces of work under way at a time. */
+static int32_t width_in_force(attn_context *context) {
+    if (context->num_threads == 1) {
+        return context->num_slots;
+    }
+    return is_inherited(context) ? 1 : threads_in_force(context);
+}
+
 attn_status attn_context_describe(attn_context *context, attn_context_info *info) {
     attni_error_clear();
     ATTNI_TRY(
@@ -241,7 +266,7 @@ attn_status attn_context_describe(attn_context *context, attn_context_info *info
     ATTNI_TRY(attni_context_resolve(context, &resolved));
     const attn_context_info known = {
         .struct_size = sizeof known,
-        .num_threads = resolved->num_slots,
+        .num_threads = width_in_force(resolved),
         .engine = resolved->engine,
         .gemm = resolved->gemm,
         .attention_gemm = resolved->attention_gemm,
@@ -283,7 +308,8 @@ static attn_status make_pool(attn_context *context, attni_thread_pool **pool) {
     pthread_mutex_lock(&context->pool_mutex);
     *pool = atomic_load_explicit(&context->pool, memory_order_relaxed);
     if (*pool == NULL) {
-        status = attni_thread_pool_create(&context->allocator, context->num_threads, pool);
+        status = (context->takes_fewer ? attni_thread_pool_create_some : attni_thread_pool_create)(
+            &context->allocator, context->num_threads, pool);
         if (status == ATTN_OK) {
             atomic_store_explicit(&context->pool, *pool, memory_order_release);
         } else {
@@ -301,12 +327,12 @@ static void run_inline(int64_t count, attni_task task, void *data) {
     }
 }
 
-/* The pool, made if need be; NULL where the context uses none, as in a forked child: one of its
- * parent's threads may have been making it. None is made while the library is being unloaded. */
+/* The pool, made if need be; NULL where the context uses none, as in a forked child. None is made
+ * while the library is being unloaded. */
 static attn_status find_pool(attn_context *context, attni_thread_pool **pool) {
     *pool = NULL;
     /* One thread, as where the caller has a parallel_for. */
-    if (context->num_threads == 1 || getpid() != context->creator) {
+    if (context->num_threads == 1 || is_inherited(context)) {
         return ATTN_OK;
     }
     *pool = atomic_load(&context->pool);
@@ -324,6 +350,18 @@ attn_status attn_context_start(attn_context *context) {
     return attni_start_threads(context);
 }
 
+typedef struct callers_task {
+    attni_task task;
+    void *data;
+} callers_task;
+
+/* On a thread of the caller's, whose exceptions may trap. */
+static void run_callers_task(void *data, int64_t index) {
+    ATTNI_NO_FLOAT_TRAPS;
+    const callers_task *given = data;
+    given->task(given->data, index);
+}
+
 static attn_status run_on_pool(attn_context *context, int64_t count, attni_task task, void *data) {
     attni_thread_pool *pool;
     atomic_fetch_add(&context->num_users, 1);
@@ -339,8 +377,9 @@ static attn_status run_on_pool(attn_context *context, int64_t count, attni_task 
 
 attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task task, void *data) {
     if (count > 1 && context->parallel_for != NULL) {
+        callers_task given = {task, data};
         const int32_t refused =
-            context->parallel_for(context->parallel_for_state, count, task, data);
+            context->parallel_for(context->parallel_for_state, count, run_callers_task, &given);
         return refused == 0
                    ? ATTN_OK
                    : attni_fail(ATTN_ERROR_THREAD,

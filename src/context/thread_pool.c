@@ -24,8 +24,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "base/process_identity.h"
 #include "context/worker_placement.h"
 
 /* The parts of the state word. The upper half is the number of the job, counted from 1. It wraps: a
@@ -48,11 +48,12 @@ typedef struct pool_worker {
 
 struct attni_thread_pool {
     attni_allocator allocator;
+    int32_t most_workers; /* that there is room for */
     int32_t num_workers;
 
     /* In any other process, a forked child, the workers do not exist and the mutex is in any
      * state. */
-    pid_t creator;
+    uint64_t creator;
 
     /* Guards the moment between a thread's last look at `state` and its wait, and the workers'
      * placements. */
@@ -281,7 +282,7 @@ void attni_thread_pool_run(attni_thread_pool *pool, int64_t count, attni_task ta
     /* The order matters: `busy` is taken last, and only by who gives it back. Its acquire and
      * release pass the job's fields on from caller to caller. A nested call finds it taken, by its
      * own caller. */
-    if (count <= 1 || getpid() != pool->creator ||
+    if (count <= 1 || attni_process_identity() != pool->creator ||
         atomic_flag_test_and_set_explicit(&pool->busy, memory_order_acquire)) {
         run_inline(count, task, data);
         return;
@@ -301,7 +302,7 @@ static size_t pool_bytes(int32_t num_workers) {
 
 static void free_pool(attni_thread_pool *pool) {
     const attni_allocator allocator = pool->allocator;
-    attni_deallocate(&allocator, pool, pool_bytes(pool->num_workers));
+    attni_deallocate(&allocator, pool, pool_bytes(pool->most_workers));
 }
 
 static void destroy_locks(attni_thread_pool *pool) {
@@ -345,9 +346,10 @@ static int32_t start_workers(attni_thread_pool *pool) {
     pthread_sigmask(SIG_SETMASK, &every_signal, &callers_mask);
     pthread_mutex_lock(&pool->sleep_mutex);
     int32_t started = 0;
-    while (started < pool->num_workers && start_worker(&pool->workers[started], pool)) {
+    while (started < pool->most_workers && start_worker(&pool->workers[started], pool)) {
         started++;
     }
+    pool->num_workers = started;
     pthread_mutex_unlock(&pool->sleep_mutex);
     pthread_sigmask(SIG_SETMASK, &callers_mask, NULL);
     return started;
@@ -365,17 +367,16 @@ static void stop_workers(attni_thread_pool *pool, int32_t started) {
     }
 }
 
-int32_t attni_thread_pool_create(const attni_allocator *allocator, int32_t num_threads,
-                                 attni_thread_pool **pool) {
+static int32_t create(const attni_allocator *allocator, int32_t num_workers, int32_t fewest_workers,
+                      attni_thread_pool **pool) {
     *pool = NULL;
-    const int32_t num_workers = num_threads - 1;
     attni_thread_pool *made = attni_allocate(allocator, pool_bytes(num_workers));
     if (made == NULL) {
         return ATTN_ERROR_MEMORY;
     }
     made->allocator = *allocator;
-    made->creator = getpid();
-    made->num_workers = num_workers;
+    made->creator = attni_process_identity();
+    made->most_workers = num_workers;
     atomic_flag_clear_explicit(&made->busy, memory_order_relaxed);
     atomic_init(&made->state, 0);
     atomic_init(&made->num_sleepers, 0);
@@ -385,7 +386,7 @@ int32_t attni_thread_pool_create(const attni_allocator *allocator, int32_t num_t
         return ATTN_ERROR_THREAD;
     }
     const int32_t started = start_workers(made);
-    if (started < num_workers) {
+    if (started < fewest_workers) {
         stop_workers(made, started);
         destroy_locks(made);
         free_pool(made);
@@ -395,11 +396,25 @@ int32_t attni_thread_pool_create(const attni_allocator *allocator, int32_t num_t
     return ATTN_OK;
 }
 
+int32_t attni_thread_pool_create(const attni_allocator *allocator, int32_t num_threads,
+                                 attni_thread_pool **pool) {
+    return create(allocator, num_threads - 1, num_threads - 1, pool);
+}
+
+int32_t attni_thread_pool_create_some(const attni_allocator *allocator, int32_t most_threads,
+                                      attni_thread_pool **pool) {
+    return create(allocator, most_threads - 1, 0, pool);
+}
+
+int32_t attni_thread_pool_size(const attni_thread_pool *pool) {
+    return pool->num_workers + 1;
+}
+
 void attni_thread_pool_destroy(attni_thread_pool *pool) {
     if (pool == NULL) {
         return;
     }
-    if (getpid() == pool->creator) {
+    if (attni_process_identity() == pool->creator) {
         stop_workers(pool, pool->num_workers);
         destroy_locks(pool);
     }

@@ -27,6 +27,14 @@ typedef void (*attni_task)(void *data, int64_t index);
 int32_t attni_thread_pool_create(const attni_allocator *allocator, int32_t num_threads,
                                  attni_thread_pool **pool);
 
+/* The same with as many threads as can be had, 1 to most_threads: ATTN_ERROR_THREAD is then want of
+ * a lock. */
+int32_t attni_thread_pool_create_some(const attni_allocator *allocator, int32_t most_threads,
+                                      attni_thread_pool **pool);
+
+/* The caller of run counted. */
+int32_t attni_thread_pool_size(const attni_thread_pool *pool);
+
 /* Stops and joins the workers and frees the pool. NULL is allowed. No run may be under way, except
  * that in a forked child, where memory is freed and nothing else is done, the parent may have been
  * in one. */

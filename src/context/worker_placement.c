@@ -12,14 +12,23 @@ void attni_placement_keep_away(attni_worker_placement *placement, pthread_t work
     }
     cpu_set_t others = placement->allowed;
     CPU_CLR((size_t)cpu, &others);
+    placement->cpu = cpu;
     placement->is_kept_away =
         CPU_COUNT(&others) > 0 && pthread_setaffinity_np(worker, sizeof others, &others) == 0;
 }
 
+/* Whether a worker kept away has other CPUs than it was left with: somebody else's choice. */
+static bool was_moved(const attni_worker_placement *placement) {
+    cpu_set_t left = placement->allowed;
+    cpu_set_t now;
+    CPU_CLR((size_t)placement->cpu, &left);
+    return pthread_getaffinity_np(pthread_self(), sizeof now, &now) == 0 && !CPU_EQUAL(&now, &left);
+}
+
 void attni_placement_note_awake(attni_worker_placement *placement) {
     placement->is_asleep = false;
-    if (placement->is_kept_away) {
-        placement->is_kept_away = false;
+    if (placement->is_kept_away && !was_moved(placement)) {
         pthread_setaffinity_np(pthread_self(), sizeof placement->allowed, &placement->allowed);
     }
+    placement->is_kept_away = false;
 }

@@ -155,8 +155,8 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
 /* ---- the steps of a plan ---- */
 
 /* What is one row, one tile, one group. */
-static attn_status choose_tile(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
-                               attni_fused_plan *plan) {
+static void choose_tile(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
+                        attni_fused_plan *plan) {
     plan->averages = problem->weights.is_present && problem->average_weights;
     /* Heads of a group would meet in one row of averaged weights. */
     const int64_t shaped = plan->averages ? 1 : group_of_shapes(problem);
@@ -170,13 +170,6 @@ static attn_status choose_tile(const attni_sdpa_problem *problem, const attni_ti
     plan->sum_stride = chunked(problem->value_dim, tiles->value_columns);
     plan->key_block = choose_key_block(problem, row_bytes_of(problem, plan), plan->by_rows);
     choose_chunks(problem, plan);
-    if (plan->key_block > INT32_MAX) {
-        return attni_fail(ATTN_ERROR_OVERFLOW,
-                          "weights: expected at most 2^31 - 1 keys where weights are stored, got "
-                          "S=%lld",
-                          (long long)problem->src_len);
-    }
-    return ATTN_OK;
 }
 
 /* How `groups` of all batches are cut into items. */
@@ -220,12 +213,16 @@ static void lay_out(const attni_sdpa_problem *problem, int64_t groups, int64_t l
 attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
                                   attni_fused_plan *plan, attni_layout *layout) {
     const attni_tile_kernels *tiles = attni_context_kernels(context)->tiles;
-    ATTNI_TRY(choose_tile(problem, tiles, plan));
-    const bool has_outputs =
-        problem->value_dim > 0 || problem->lse.is_present || problem->weights.is_present;
+    choose_tile(problem, tiles, plan);
     const int64_t groups = problem->num_batches * (plan->averages ? 1 : plan->num_groups);
-    if (!has_outputs || plan->rows == 0 || groups == 0) {
+    if (!problem->rows_are_written || plan->rows == 0 || groups == 0) {
         return ATTN_OK;
+    }
+    if (plan->key_block > INT32_MAX) {
+        return attni_fail(ATTN_ERROR_OVERFLOW,
+                          "weights: expected at most 2^31 - 1 keys where weights are stored, got "
+                          "S=%lld",
+                          (long long)problem->src_len);
     }
     choose_items(problem, groups, tiles->lanes, plan);
     choose_copies(problem, tiles, plan);

@@ -6,9 +6,8 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/types.h>
-#include <unistd.h>
 
+#include "base/process_identity.h"
 #include "base/process_once.h"
 #include "base/thread_value.h"
 
@@ -26,7 +25,7 @@ static pthread_cond_t left = PTHREAD_COND_INITIALIZER;
 static pthread_mutex_t fork_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static attni_process_once once;
-static _Atomic pid_t first_process; /* to get inside; 0 before */
+static _Atomic uint64_t first_process; /* to get inside; 0 before */
 /* Not NULL for a thread that is inside or waits to be. Where it cannot be kept for a thread, a fork
  * from within that thread's call waits for ever. */
 static attni_thread_value calling = ATTNI_THREAD_VALUE(NULL);
@@ -77,15 +76,15 @@ static void open_again(void) {
  * there are none, and a fork is what BLAS makes of it. */
 static void open_first(void) {
     open_anew();
-    pid_t nobody = 0;
-    if (atomic_compare_exchange_strong(&first_process, &nobody, getpid())) {
+    uint64_t nobody = 0;
+    if (atomic_compare_exchange_strong(&first_process, &nobody, attni_process_identity())) {
         (void)pthread_atfork(shut, open_again, NULL);
     }
 }
 
 bool attni_blas_gate_is_inherited(void) {
-    const pid_t first = atomic_load(&first_process);
-    return first != 0 && first != getpid();
+    const uint64_t first = atomic_load(&first_process);
+    return first != 0 && first != attni_process_identity();
 }
 
 /* ---- callers ---- */

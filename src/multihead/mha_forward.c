@@ -114,9 +114,8 @@ static void place_buffers(attni_mha_plan *plan, char *scratch) {
 
 attn_status attni_mha_run(attn_context *context, const attni_mha_problem *problem,
                           attni_mha_plan *plan, char *scratch) {
-    if (scratch == NULL) {
-        /* Nothing to store means no batch, or neither queries nor keys: there is no output, but
-         * what ran is still reported. */
+    if (problem->batch == 0 || problem->tgt_len == 0) {
+        /* There is no output, lse or weight to write, but what ran is still reported. */
         return attni_sdpa_run(context, &plan->attention, &plan->attention_plan, NULL,
                               problem->attention.report);
     }

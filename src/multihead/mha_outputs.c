@@ -4,6 +4,7 @@
  */
 #include <attention/multihead.h>
 
+#include "base/float_traps.h"
 #include "base/versioned_struct.h"
 #include "multihead/mha_layer.h"
 #include "sdpa/sdpa_outputs.h"
@@ -28,6 +29,7 @@ static attn_status describe_output(const attn_mha *layer, const attn_tensor *que
 attn_status attn_mha_describe_outputs(const attn_mha *layer, const attn_tensor *query,
                                       const attn_tensor *key, const attn_tensor *value,
                                       const attn_mha_params *params, attn_mha_outputs *outputs) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     ATTNI_TRY(attni_struct_check_output("outputs", outputs,
                                         ATTNI_BYTES_THROUGH(attn_mha_outputs, averaged_weights)));

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/checked_size.h"
+#include "base/float_traps.h"
 #include "base/versioned_struct.h"
 #include "context/context.h"
 #include "gemm/strips.h"
@@ -224,6 +225,7 @@ static attn_status allocate_slots(const attn_mha *layer, int32_t first, int32_t 
 
 attn_status attn_mha_load_parameter(attn_context *context, attn_mha *layer, const char *name,
                                     const attn_tensor *values, const attn_mha_load_params *params) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     attn_mha_load_params known;
     ATTNI_TRY(attni_struct_read("params", params,
@@ -263,6 +265,7 @@ attn_status attn_mha_bind_parameter(attn_mha *layer, const char *name, const att
 
 attn_status attn_mha_read_parameter(attn_context *context, const attn_mha *layer, const char *name,
                                     const attn_tensor *values) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     ATTNI_TRY(attni_context_resolve(context, &context));
     const parameter *which;
@@ -357,6 +360,7 @@ static void fill_slot(const attn_mha *layer, int32_t slot, attni_random *random,
 
 attn_status attn_mha_init_parameters(attn_context *context, attn_mha *layer,
                                      const attn_mha_init_params *params) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     attn_mha_init_params known;
     ATTNI_TRY(attni_struct_read("params", params, ATTNI_BYTES_THROUGH(attn_mha_init_params, seed),

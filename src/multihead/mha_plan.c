@@ -148,6 +148,11 @@ attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_pro
     ATTNI_TRY(attni_mha_plan_heads(problem, plan));
     ATTNI_TRY(plan_projections(context, problem, plan));
     ATTNI_TRY(plan_attention(context, problem, plan));
+    if (problem->batch == 0 || problem->tgt_len == 0) {
+        /* Nothing is written, so that keys and values, however many, need not be projected. */
+        plan->layout = (attni_layout){0};
+        return ATTN_OK;
+    }
     bool overflow = false;
     const size_t shared = shared_bytes(problem, plan, &overflow);
     plan->shared_offset = attni_layout_add(layout, (int64_t)shared, 1);

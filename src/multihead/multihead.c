@@ -5,6 +5,7 @@
  */
 #include <attention/multihead.h>
 
+#include "base/float_traps.h"
 #include "base/versioned_struct.h"
 #include "multihead/mha_layer.h"
 #include "sdpa/sdpa_report.h"
@@ -33,6 +34,7 @@ attn_status attn_mha_forward(attn_context *context, const attn_mha *layer, const
                              const attn_tensor *key, const attn_tensor *value,
                              const attn_mha_params *params, const attn_tensor *output,
                              void *workspace, size_t workspace_bytes) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     const mha_arguments arguments = {layer, query, key, value, params, output};
     attni_mha_problem problem;
@@ -52,6 +54,7 @@ attn_status attn_mha_workspace_bytes(attn_context *context, const attn_mha *laye
                                      const attn_tensor *query, const attn_tensor *key,
                                      const attn_tensor *value, const attn_mha_params *params,
                                      const attn_tensor *output, size_t *bytes) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     if (bytes == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
@@ -77,6 +80,7 @@ attn_status attn_mha_explain(attn_context *context, const attn_mha *layer, const
                              const attn_tensor *key, const attn_tensor *value,
                              const attn_mha_params *params, const attn_tensor *output,
                              attn_mha_report *report) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     ATTNI_TRY(check_report(report));
     const mha_arguments arguments = {layer, query, key, value, params, output};

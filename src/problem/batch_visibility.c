@@ -4,6 +4,7 @@
  */
 #include "problem/batch_visibility.h"
 
+#include "base/checked_size.h"
 #include "tensor/element.h"
 
 /* An option of indices with the batch axes; `absent` if it was not given. */
@@ -17,9 +18,11 @@ static int64_t batch_option(const attni_sdpa_problem *problem, const attni_opera
                : absent;
 }
 
+/* Lengths were checked, but another thread may have written them since: a wrong number of keys is
+ * its own affair, keys that are not there would be everybody's. */
 attni_visibility attni_batch_visibility(const attni_sdpa_problem *problem, int64_t batch) {
-    const int64_t key_length =
-        batch_option(problem, &problem->key_lengths, batch, problem->src_len);
+    const int64_t length = batch_option(problem, &problem->key_lengths, batch, problem->src_len);
+    const int64_t key_length = attni_clamp(length, 0, problem->src_len);
     const int64_t first_position = problem->aligns_end ? key_length - problem->tgt_len : 0;
     return (attni_visibility){
         .is_causal = problem->is_causal,

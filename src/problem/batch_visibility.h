@@ -7,7 +7,7 @@
 
 #include "problem/sdpa_problem.h"
 
-/* Reads query_offset and key_lengths. */
+/* Reads query_offset and key_lengths, each once; key_length is 0 to S whatever there is to read. */
 attni_visibility attni_batch_visibility(const attni_sdpa_problem *problem, int64_t batch);
 
 #endif

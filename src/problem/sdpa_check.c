@@ -167,6 +167,14 @@ static attn_status check_output(const attni_sdpa_request *request, attni_sdpa_pr
     return ATTN_OK;
 }
 
+/* Averaged weights are there without heads, too, and then 0. */
+static bool writes_rows(const attni_sdpa_problem *problem) {
+    const bool has_weights =
+        problem->weights.is_present && problem->src_len + problem->extra_cols > 0;
+    const bool has_own = problem->value_dim > 0 || problem->lse.is_present || has_weights;
+    return (problem->num_heads > 0 && has_own) || (has_weights && problem->average_weights);
+}
+
 attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
     ATTNI_TRY(check_inputs(request, problem));
     ATTNI_TRY(check_output(request, problem));
@@ -178,7 +186,9 @@ attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_probl
     problem->query = input_operand(request->query, problem->batch_rank + 3);
     problem->key = input_operand(request->key, problem->batch_rank + 3);
     problem->value = input_operand(request->value, problem->batch_rank + 3);
-    return attni_sdpa_check_options(request, problem);
+    ATTNI_TRY(attni_sdpa_check_options(request, problem));
+    problem->rows_are_written = writes_rows(problem);
+    return ATTN_OK;
 }
 
 attn_status attni_sdpa_describe_output(const attni_sdpa_request *request, attn_tensor *output) {

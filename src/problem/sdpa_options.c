@@ -230,11 +230,10 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
     ATTNI_TRY(check_numbers(params, request->option_prefix));
     const bool has_scale = (params->set & ATTN_SDPA_SET_SCALE) != 0;
     const bool has_window = (params->set & ATTN_SDPA_SET_WINDOW) != 0;
-    problem->scale = has_scale ? params->scale : 1 / sqrt((double)problem->head_dim);
-    if (problem->head_dim == 0) {
-        /* An empty product is 0 whatever it is multiplied by. */
-        problem->scale = 1;
-    }
+    /* An empty product is 0 whatever it is multiplied by. */
+    problem->scale = problem->head_dim == 0 ? 1
+                     : has_scale            ? params->scale
+                                            : 1 / sqrt((double)problem->head_dim);
     /* A cap beyond every float32 caps none of them. */
     const bool is_beyond = problem->dtype == ATTN_DTYPE_FLOAT32 && params->softcap > FLT_MAX;
     problem->softcap = is_beyond ? 0 : params->softcap;

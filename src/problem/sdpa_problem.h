@@ -56,6 +56,7 @@ typedef struct attni_sdpa_problem {
     int64_t window_right;
     int32_t normalizer;
     bool average_weights;
+    bool rows_are_written; /* a row has elements of output, lse or weights to write */
     attni_operand query;
     attni_operand key;
     attni_operand value;

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/float_traps.h"
 #include "base/versioned_struct.h"
 #include "base/workspace.h"
 #include "context/context.h"
@@ -78,6 +79,7 @@ static attn_status prepare(attn_context *context, const sdpa_arguments *argument
 attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const attn_tensor *key,
                       const attn_tensor *value, const attn_sdpa_params *params,
                       const attn_tensor *output, void *workspace, size_t workspace_bytes) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     ATTNI_TRY(attni_context_resolve(context, &context));
     const sdpa_arguments arguments = {query, key, value, params, output};
@@ -100,6 +102,7 @@ attn_status attn_sdpa_workspace_bytes(attn_context *context, const attn_tensor *
                                       const attn_tensor *key, const attn_tensor *value,
                                       const attn_sdpa_params *params, const attn_tensor *output,
                                       size_t *bytes) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     if (bytes == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
@@ -117,6 +120,7 @@ attn_status attn_sdpa_explain(attn_context *context, const attn_tensor *query,
                               const attn_tensor *key, const attn_tensor *value,
                               const attn_sdpa_params *params, const attn_tensor *output,
                               attn_sdpa_report *report) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     ATTNI_TRY(
         attni_struct_check_output("report", report, ATTNI_BYTES_THROUGH(attn_sdpa_report, reason)));

@@ -4,6 +4,7 @@
  */
 #include "sdpa/sdpa_outputs.h"
 
+#include "base/float_traps.h"
 #include "base/versioned_struct.h"
 #include "problem/sdpa_check.h"
 #include "problem/sdpa_options.h"
@@ -66,6 +67,7 @@ attn_status attni_sdpa_describe_outputs(const attni_sdpa_request *request,
 attn_status attn_sdpa_describe_outputs(const attn_tensor *query, const attn_tensor *key,
                                        const attn_tensor *value, const attn_sdpa_params *params,
                                        attn_sdpa_outputs *outputs) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     ATTNI_TRY(attni_struct_check_output("outputs", outputs,
                                         ATTNI_BYTES_THROUGH(attn_sdpa_outputs, averaged_weights)));

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/blas_library.h"
+#include "base/float_traps.h"
 #include "base/versioned_struct.h"
 #include "context/thread_pool.h"
 #include "selftest/known_results.h"
@@ -150,6 +151,7 @@ static void note(selftest_run *run, const char *name, attn_status status) {
 }
 
 attn_status attn_selftest(attn_context *context, const attn_selftest_params *params) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     selftest_run run = {0};
     ATTNI_TRY(attni_struct_read("params", params,

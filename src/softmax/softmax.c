@@ -7,6 +7,7 @@
 #include <attention/sdpa.h>
 
 #include "base/checked_size.h"
+#include "base/float_traps.h"
 #include "base/option_check.h"
 #include "base/versioned_struct.h"
 #include "base/workspace.h"
@@ -101,13 +102,15 @@ static attn_status check_overlap(const attni_argument tensors[NUM_TENSORS]) {
     return attni_check_disjoint(tensors[1].name, tensors[1].tensor, "input", input);
 }
 
+/* 0 to S, though another thread may have written the lengths since they were checked. */
 static int64_t row_length(const softmax_problem *problem, int64_t row) {
     if (problem->lengths == NULL) {
         return problem->num_cols;
     }
     const int64_t offset =
         attni_offset_of(row, problem->row_rank, problem->input.shape, problem->length_strides);
-    return attni_read_index(problem->lengths->data, offset, problem->lengths->dtype);
+    return attni_clamp(attni_read_index(problem->lengths->data, offset, problem->lengths->dtype), 0,
+                       problem->num_cols);
 }
 
 static attn_status check(const attn_tensor *input, const attn_softmax_params *given,
@@ -232,6 +235,7 @@ static void run_item(void *data, int64_t item) {
 attn_status attn_softmax(attn_context *context, const attn_tensor *input,
                          const attn_softmax_params *params, const attn_tensor *output,
                          void *workspace, size_t workspace_bytes) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     ATTNI_TRY(attni_context_resolve(context, &context));
     softmax_problem problem;
@@ -254,6 +258,7 @@ attn_status attn_softmax(attn_context *context, const attn_tensor *input,
 attn_status attn_softmax_workspace_bytes(attn_context *context, const attn_tensor *input,
                                          const attn_softmax_params *params,
                                          const attn_tensor *output, size_t *bytes) {
+    ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     if (bytes == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");

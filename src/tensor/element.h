@@ -58,14 +58,20 @@ static inline int64_t attni_read_int64(const char *data, int64_t offset) {
     return value;
 }
 
-/* Element `offset` of int64 or int32 data. */
+/* Element `offset` of int64 or int32 data, read once: what has been checked or clamped is the
+ * number that is used, though another thread may write the element meanwhile. The empty assembly
+ * keeps the compiler from reading memory again where it has no register left. */
 static inline int64_t attni_read_index(const char *data, int64_t offset, int32_t dtype) {
+    int64_t index;
     if (dtype == ATTN_DTYPE_INT64) {
-        return attni_read_int64(data, offset);
+        index = attni_read_int64(data, offset);
+    } else {
+        int32_t value;
+        memcpy(&value, data + offset * (int64_t)sizeof value, sizeof value);
+        index = value;
     }
-    int32_t value;
-    memcpy(&value, data + offset * (int64_t)sizeof value, sizeof value);
-    return value;
+    __asm__("" : "+r"(index));
+    return index;
 }
 
 /* Element `offset` of float32 or float64 data. */

@@ -195,19 +195,25 @@ attn_status attni_broadcast_strides(const char *name, const attn_tensor *tensor,
                       attni_shape_text(found, tensor->rank, tensor->shape));
 }
 
+/* Lengths that repeat along an axis are looked at once. */
 attn_status attni_check_lengths(const char *name, const attn_tensor *lengths, int64_t highest) {
-    const attn_tensor view = attni_canonical(lengths);
+    attn_tensor view = attni_canonical(lengths);
+    attn_tensor numbering = view; /* of the elements that errors name */
+    attni_make_contiguous(&numbering);
     int64_t count = 1;
     for (int32_t axis = 0; axis < view.rank; ++axis) {
+        view.shape[axis] =
+            view.strides[axis] == 0 ? attni_min(view.shape[axis], 1) : view.shape[axis];
         count *= view.shape[axis];
     }
     for (int64_t i = 0; i < count; ++i) {
         const int64_t offset = attni_offset_of(i, view.rank, view.shape, view.strides);
         const int64_t length = attni_read_index(view.data, offset, view.dtype);
         if (length < 0 || length > highest) {
-            return attni_fail(ATTN_ERROR_VALUE,
-                              "%s: expected 0 to S=%lld, got %lld at element %lld", name,
-                              (long long)highest, (long long)length, (long long)i);
+            return attni_fail(
+                ATTN_ERROR_VALUE, "%s: expected 0 to S=%lld, got %lld at element %lld", name,
+                (long long)highest, (long long)length,
+                (long long)attni_offset_of(i, view.rank, view.shape, numbering.strides));
         }
     }
     return ATTN_OK;
