@@ -77,5 +77,8 @@ static int close_output(int exit_code) {
 
 int main(int argc, char **argv) {
     occupy_standard_streams();
+    /* Every help fits in it: its one write is close_output's, which knows why it failed. */
+    static char printed[1 << 16];
+    (void)setvbuf(stdout, printed, _IOFBF, sizeof printed);
     return close_output(run_command(argc - 1, argv + 1));
 }

@@ -17,21 +17,21 @@ type Engine int32
 const (
 	EngineAuto  Engine = C.ATTN_ENGINE_AUTO  // the library chooses
 	EngineBlas  Engine = C.ATTN_ENGINE_BLAS  // scores and outputs by matrix products
-	EngineFused Engine = C.ATTN_ENGINE_FUSED // tiles that never leave the cache; float32 only
+	EngineFused Engine = C.ATTN_ENGINE_FUSED // tiles that never leave the cache; not float64
 )
 
 // A Gemm is who computes matrix products.
 type Gemm int32
 
 const (
-	GemmDefault Gemm = C.ATTN_GEMM_DEFAULT // the faster one
-	GemmBlas    Gemm = C.ATTN_GEMM_BLAS    // BLAS for all of them
-	GemmNative  Gemm = C.ATTN_GEMM_NATIVE  // the library: the same bits with any BLAS
+	GemmAuto   Gemm = C.ATTN_GEMM_AUTO   // the faster one
+	GemmBlas   Gemm = C.ATTN_GEMM_BLAS   // BLAS for all of them
+	GemmNative Gemm = C.ATTN_GEMM_NATIVE // the library: the same bits with any BLAS
 )
 
-// ContextOptions are what a Context is made of. The zero value: the machine's threads, the fastest
+// A ContextConfig is what a Context is made of. The zero value: the machine's threads, the fastest
 // kernels.
-type ContextOptions struct {
+type ContextConfig struct {
 	NumThreads int // 1 to 1024; 0: the CPUs this process may use
 	Engine     Engine
 	Gemm       Gemm
@@ -45,22 +45,22 @@ type Context struct {
 }
 
 // NewContext makes a context; no thread is started yet. Close it after the last call that uses it.
-func NewContext(options ContextOptions) (*Context, error) {
-	if strings.ContainsRune(options.Kernels, 0) {
-		return nil, failure(ErrValue, "kernels: expected no NUL, got %q", options.Kernels)
+func NewContext(config ContextConfig) (*Context, error) {
+	if strings.ContainsRune(config.Kernels, 0) {
+		return nil, failure(ErrValue, "kernels: expected no NUL, got %q", config.Kernels)
 	}
-	params := C.attn_context_params{
-		struct_size: C.sizeof_attn_context_params,
-		num_threads: C.int32_t(options.NumThreads),
-		engine:      C.int32_t(options.Engine),
-		gemm:        C.int32_t(options.Gemm),
+	c := C.attn_context_config{
+		struct_size: C.sizeof_attn_context_config,
+		num_threads: C.int32_t(config.NumThreads),
+		engine:      C.int32_t(config.Engine),
+		gemm:        C.int32_t(config.Gemm),
 	}
-	if options.Kernels != "" {
-		params.kernels = C.CString(options.Kernels)
-		defer C.free(unsafe.Pointer(params.kernels))
+	if config.Kernels != "" {
+		c.kernels = C.CString(config.Kernels)
+		defer C.free(unsafe.Pointer(c.kernels))
 	}
 	context := &Context{}
-	err := call(func() C.attn_status { return C.attn_context_create(&params, &context.c) })
+	err := call(func() C.attn_status { return C.attn_context_create(&c, &context.c) })
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +71,50 @@ func NewContext(options ContextOptions) (*Context, error) {
 func (context *Context) Close() {
 	C.attn_context_destroy(context.c)
 	context.c = nil
+}
+
+// A ContextInfo is what a context runs with.
+type ContextInfo struct {
+	NumThreads     int    // the calling one included
+	Engine         Engine // as set
+	Gemm           Gemm   // as set
+	AttentionGemm  Gemm   // who computes the products of EngineBlas
+	ProjectionGemm Gemm   // who computes those of a layer's projections
+	BlasIsSerial   bool   // BLAS admits one caller at a time
+	Kernels        string // the kernels in use
+	Blas           string // what BLAS says of itself, "none" without one
+}
+
+// Info tells what a context runs with; a nil one is the default context.
+func (context *Context) Info() (*ContextInfo, error) {
+	pointer, err := context.pointer()
+	if err != nil {
+		return nil, err
+	}
+	info := C.attn_context_info{struct_size: C.sizeof_attn_context_info}
+	err = call(func() C.attn_status { return C.attn_context_describe(pointer, &info) })
+	if err != nil {
+		return nil, err
+	}
+	return &ContextInfo{
+		NumThreads:     int(info.num_threads),
+		Engine:         Engine(info.engine),
+		Gemm:           Gemm(info.gemm),
+		AttentionGemm:  Gemm(info.attention_gemm),
+		ProjectionGemm: Gemm(info.projection_gemm),
+		BlasIsSerial:   info.blas_is_serial != 0,
+		Kernels:        C.GoString(info.kernels),
+		Blas:           C.GoString(info.blas),
+	}, nil
+}
+
+// Start starts the context's threads now, which the first large call would do.
+func (context *Context) Start() error {
+	pointer, err := context.pointer()
+	if err != nil {
+		return err
+	}
+	return call(func() C.attn_status { return C.attn_context_start(pointer) })
 }
 
 // pointer is NULL, the default context, for nil, but not for one that is closed.

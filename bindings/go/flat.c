@@ -4,58 +4,119 @@
  */
 #include "flat.h"
 
-/* The arguments that FLAT_DATA declares, in its order. */
-#define FLAT_ARGUMENTS                                                                          \
-    query, key, value, output, mask, key_padding_mask, query_offset, key_lengths, alibi_slopes, \
-        sinks, lse, weights
+#include "_cgo_export.h"
 
-static void join(attn_tensor *tensors, const attn_tensor *layouts, flat_data *const *data) {
+/* The arguments that FLAT_DATA declares, in its order. */
+#define FLAT_ARGUMENTS                                                                  \
+    query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths, \
+        alibi_slopes, sinks, lse, weights
+
+/* The arguments of a call as the library has them. */
+typedef struct arguments {
+    attn_tensor tensors[FLAT_TENSORS];
+    const attn_tensor *query;
+    const attn_tensor *key;
+    const attn_tensor *value;
+    const attn_tensor *output;
+    attn_sdpa_params attention;
+    attn_mha_params forward;
+} arguments;
+
+static const attn_tensor *present(const attn_tensor *tensor) {
+    return tensor->dtype == ATTN_DTYPE_INVALID ? NULL : tensor;
+}
+
+/* `data` has a pointer for each tensor. NULL: nobody looks at them. */
+static void assemble(arguments *made, const flat_call *call, const attn_tensor *layouts,
+                     flat_data *const *data) {
+    attn_tensor *const tensors = made->tensors;
     for (int i = 0; i < FLAT_TENSORS; ++i) {
         tensors[i] = layouts[i];
-        tensors[i].data = data[i];
+        tensors[i].data = data == NULL ? NULL : data[i];
     }
-}
-
-static const attn_tensor *present(const attn_tensor *tensors, enum flat_tensor index) {
-    return tensors[index].dtype == ATTN_DTYPE_INVALID ? NULL : &tensors[index];
-}
-
-static attn_status attend(const flat_call *call, const attn_tensor *tensors,
-                          attn_sdpa_params *params) {
-    params->mask = present(tensors, FLAT_MASK);
-    params->weights = present(tensors, FLAT_WEIGHTS);
-    return attn_sdpa(call->context, present(tensors, FLAT_QUERY), present(tensors, FLAT_KEY),
-                     present(tensors, FLAT_VALUE), params, present(tensors, FLAT_OUTPUT), NULL, 0);
-}
-
-static attn_status forward(const flat_call *call, const attn_tensor *tensors,
-                           const attn_sdpa_params *attention) {
-    attn_mha_params params = call->forward;
-    params.attention = attention;
-    params.attn_mask = present(tensors, FLAT_MASK);
-    params.key_padding_mask = present(tensors, FLAT_KEY_PADDING_MASK);
-    params.attn_weights = present(tensors, FLAT_WEIGHTS);
-    return attn_mha_forward(call->context, call->layer, present(tensors, FLAT_QUERY),
-                            present(tensors, FLAT_KEY), present(tensors, FLAT_VALUE), &params,
-                            present(tensors, FLAT_OUTPUT), NULL, 0);
+    made->query = present(&tensors[FLAT_QUERY]);
+    made->key = present(&tensors[FLAT_KEY]);
+    made->value = present(&tensors[FLAT_VALUE]);
+    made->output = present(&tensors[FLAT_OUTPUT]);
+    made->attention = call->attention;
+    made->attention.mask = present(&tensors[FLAT_MASK]);
+    made->attention.bias = present(&tensors[FLAT_BIAS]);
+    made->attention.query_offset = present(&tensors[FLAT_QUERY_OFFSET]);
+    made->attention.key_lengths = present(&tensors[FLAT_KEY_LENGTHS]);
+    made->attention.alibi_slopes = present(&tensors[FLAT_ALIBI_SLOPES]);
+    made->attention.sinks = present(&tensors[FLAT_SINKS]);
+    made->attention.lse = present(&tensors[FLAT_LSE]);
+    made->attention.weights = present(&tensors[FLAT_WEIGHTS]);
+    made->forward = call->forward;
+    made->forward.key_padding_mask = present(&tensors[FLAT_KEY_PADDING_MASK]);
+    made->forward.attention = &made->attention;
 }
 
 attn_status flat_attend(const flat_call *call, const attn_tensor *layouts, FLAT_DATA) {
-    attn_tensor tensors[FLAT_TENSORS];
-    join(tensors, layouts, (flat_data *const[]){FLAT_ARGUMENTS});
-    attn_sdpa_params attention = call->attention;
-    attention.query_offset = present(tensors, FLAT_QUERY_OFFSET);
-    attention.key_lengths = present(tensors, FLAT_KEY_LENGTHS);
-    attention.alibi_slopes = present(tensors, FLAT_ALIBI_SLOPES);
-    attention.sinks = present(tensors, FLAT_SINKS);
-    attention.lse = present(tensors, FLAT_LSE);
-    return call->layer == NULL ? attend(call, tensors, &attention)
-                               : forward(call, tensors, &attention);
+    arguments a;
+    assemble(&a, call, layouts, (flat_data *const[]){FLAT_ARGUMENTS});
+    return call->layer == NULL
+               ? attn_sdpa(call->context, a.query, a.key, a.value, &a.attention, a.output, NULL, 0)
+               : attn_mha_forward(call->context, call->layer, a.query, a.key, a.value, &a.forward,
+                                  a.output, NULL, 0);
 }
 
-attn_status flat_mha_load_parameter(attn_mha *layer, const char *name, const attn_tensor *layout,
-                                    flat_data *data) {
+attn_status flat_describe_outputs(const flat_call *call, const attn_tensor *layouts,
+                                  attn_sdpa_outputs *outputs) {
+    arguments a;
+    assemble(&a, call, layouts, NULL);
+    if (call->layer == NULL) {
+        return attn_sdpa_describe_outputs(a.query, a.key, a.value, &a.attention, outputs);
+    }
+    attn_mha_outputs made = {.struct_size = sizeof made};
+    const attn_status status =
+        attn_mha_describe_outputs(call->layer, a.query, a.key, a.value, &a.forward, &made);
+    if (status == ATTN_OK) {
+        outputs->output = made.output;
+        outputs->lse = made.lse;
+        outputs->weights = made.weights;
+        outputs->averaged_weights = made.averaged_weights;
+    }
+    return status;
+}
+
+attn_status flat_explain(const flat_call *call, const attn_tensor *layouts,
+                         attn_sdpa_report *attention, attn_mha_report *layer) {
+    arguments a;
+    assemble(&a, call, layouts, NULL);
+    if (call->layer == NULL) {
+        return attn_sdpa_explain(call->context, a.query, a.key, a.value, &a.attention, a.output,
+                                 attention);
+    }
+    attn_mha_report made = *layer;
+    made.attention = attention;
+    const attn_status status = attn_mha_explain(call->context, call->layer, a.query, a.key, a.value,
+                                                &a.forward, a.output, &made);
+    made.attention = NULL;
+    *layer = made;
+    return status;
+}
+
+attn_status flat_mha_load_parameter(attn_context *context, attn_mha *layer, const char *name,
+                                    const attn_tensor *layout, flat_data *data) {
     attn_tensor values = *layout;
     values.data = data;
-    return attn_mha_load_parameter(layer, name, present(&values, 0));
+    return attn_mha_load_parameter(context, layer, name, present(&values), NULL);
+}
+
+attn_status flat_mha_read_parameter(attn_context *context, const attn_mha *layer, const char *name,
+                                    const attn_tensor *layout, flat_data *data) {
+    attn_tensor values = *layout;
+    values.data = data;
+    return attn_mha_read_parameter(context, layer, name, present(&values));
+}
+
+static void tell(void *visitor, const char *check, attn_status status, const char *detail) {
+    attention_tell((uintptr_t)visitor, (char *)check, status, (char *)detail);
+}
+
+attn_status flat_selftest(attn_context *context, uintptr_t visitor) {
+    const attn_selftest_params params = {
+        .struct_size = sizeof params, .visit = tell, .visit_state = (void *)visitor};
+    return attn_selftest(context, &params);
 }

@@ -19,6 +19,7 @@ enum flat_tensor {
     FLAT_VALUE,
     FLAT_OUTPUT,
     FLAT_MASK,
+    FLAT_BIAS,
     FLAT_KEY_PADDING_MASK,
     FLAT_QUERY_OFFSET,
     FLAT_KEY_LENGTHS,
@@ -34,8 +35,9 @@ typedef unsigned char flat_data;
 
 #define FLAT_DATA                                                                           \
     flat_data *query, flat_data *key, flat_data *value, flat_data *output, flat_data *mask, \
-        flat_data *key_padding_mask, flat_data *query_offset, flat_data *key_lengths,       \
-        flat_data *alibi_slopes, flat_data *sinks, flat_data *lse, flat_data *weights
+        flat_data *bias, flat_data *key_padding_mask, flat_data *query_offset,              \
+        flat_data *key_lengths, flat_data *alibi_slopes, flat_data *sinks, flat_data *lse,  \
+        flat_data *weights
 
 /* A call, but for its tensors. */
 typedef struct flat_call {
@@ -47,7 +49,21 @@ typedef struct flat_call {
 
 attn_status flat_attend(const flat_call *call, const attn_tensor *layouts, FLAT_DATA);
 
-attn_status flat_mha_load_parameter(attn_mha *layer, const char *name, const attn_tensor *layout,
-                                    flat_data *data);
+/* attn_sdpa_describe_outputs or attn_mha_describe_outputs, which look at no data. */
+attn_status flat_describe_outputs(const flat_call *call, const attn_tensor *layouts,
+                                  attn_sdpa_outputs *outputs);
+
+/* attn_sdpa_explain, or attn_mha_explain, which fills `layer` too. */
+attn_status flat_explain(const flat_call *call, const attn_tensor *layouts,
+                         attn_sdpa_report *attention, attn_mha_report *layer);
+
+attn_status flat_mha_load_parameter(attn_context *context, attn_mha *layer, const char *name,
+                                    const attn_tensor *layout, flat_data *data);
+
+attn_status flat_mha_read_parameter(attn_context *context, const attn_mha *layer, const char *name,
+                                    const attn_tensor *layout, flat_data *data);
+
+/* attn_selftest, which tells the Go visitor of this handle. */
+attn_status flat_selftest(attn_context *context, uintptr_t visitor);
 
 #endif

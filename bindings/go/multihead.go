@@ -2,14 +2,8 @@
 
 package attention
 
-// #include <stdlib.h>
 // #include "flat.h"
 import "C"
-
-import (
-	"strings"
-	"unsafe"
-)
 
 // A MultiheadConfig is what a layer is. With EmbedDim and NumHeads alone it is PyTorch's
 // MultiheadAttention(embed_dim, num_heads).
@@ -27,12 +21,15 @@ type MultiheadConfig struct {
 	AddBiasKV    bool  // one learned key and value after the source keys
 	AddZeroAttn  bool  // one key and value of zeros after those
 	BatchFirst   bool  // (N, L, E) instead of (L, N, E)
+
+	Context *Context // of calls that have none of their own; nil: the process's default one
 }
 
 // A MultiheadAttention is a layer: PyTorch's nn.MultiheadAttention in evaluation mode, and its
 // generalisations. Any number of goroutines may call Forward at once.
 type MultiheadAttention struct {
-	c *C.attn_mha
+	c       *C.attn_mha
+	context *Context
 }
 
 // NewMultiheadAttention makes a layer without parameters. Close it after its last call.
@@ -48,25 +45,21 @@ func NewMultiheadAttention(config MultiheadConfig) (*MultiheadAttention, error) 
 		head_dim:       C.int64_t(config.HeadDim),
 		value_head_dim: C.int64_t(config.ValueHeadDim),
 		dtype:          C.int32_t(config.Dtype),
-		bias:           unless(config.NoBias),
+		no_bias:        flag(config.NoBias),
 		add_bias_kv:    flag(config.AddBiasKV),
 		add_zero_attn:  flag(config.AddZeroAttn),
 		batch_first:    flag(config.BatchFirst),
 	}
-	layer := &MultiheadAttention{}
-	err := call(func() C.attn_status { return C.attn_mha_create(nil, &c, &layer.c) })
+	context, err := config.Context.pointer()
 	if err != nil {
 		return nil, err
 	}
-	return layer, nil
-}
-
-// unless is a switch whose default is on.
-func unless(isOff bool) C.int32_t {
-	if isOff {
-		return C.ATTN_OFF
+	var layer *C.attn_mha
+	err = call(func() C.attn_status { return C.attn_mha_create(context, &c, &layer) })
+	if err != nil {
+		return nil, err
 	}
-	return C.ATTN_DEFAULT
+	return &MultiheadAttention{layer, config.Context}, nil
 }
 
 // Close frees the layer. No call may be using it.
@@ -75,80 +68,92 @@ func (layer *MultiheadAttention) Close() {
 	layer.c = nil
 }
 
-// LoadParameter copies a parameter into the layer, by its name in PyTorch's state_dict. No other
-// call may be using the layer.
-func (layer *MultiheadAttention) LoadParameter(name string, values *View) error {
-	if strings.ContainsRune(name, 0) {
-		return failure(ErrParameter, "name: expected no NUL, got %q", name)
+// Config is what the layer is: zeros that stood for a size have become that size.
+func (layer *MultiheadAttention) Config() (MultiheadConfig, error) {
+	c := C.attn_mha_config{struct_size: C.sizeof_attn_mha_config}
+	err := call(func() C.attn_status { return C.attn_mha_describe(layer.c, &c) })
+	if err != nil {
+		return MultiheadConfig{}, err
 	}
-	if err := values.check(name); err != nil {
-		return err
-	}
-	if values == nil {
-		values = &View{}
-	}
-	cName := C.CString(name)
-	defer C.free(unsafe.Pointer(cName))
-	return call(func() C.attn_status {
-		return C.flat_mha_load_parameter(layer.c, cName, &values.layout,
-			(*C.flat_data)(values.data))
-	})
+	return MultiheadConfig{
+		EmbedDim:     int(c.embed_dim),
+		NumHeads:     int(c.num_heads),
+		KDim:         int(c.kdim),
+		VDim:         int(c.vdim),
+		QDim:         int(c.qdim),
+		NumKVHeads:   int(c.num_kv_heads),
+		HeadDim:      int(c.head_dim),
+		ValueHeadDim: int(c.value_head_dim),
+		Dtype:        Dtype(c.dtype),
+		NoBias:       c.no_bias != 0,
+		AddBiasKV:    c.add_bias_kv != 0,
+		AddZeroAttn:  c.add_zero_attn != 0,
+		BatchFirst:   c.batch_first != 0,
+		Context:      layer.context,
+	}, nil
 }
 
 // ForwardOptions are the options of a layer's call. The zero value: no mask, no weights.
 type ForwardOptions struct {
-	Context        *Context
 	KeyPaddingMask Mask // (N, S), unbatched (S); keys it excludes may hold NaN
-	AttnMask       Mask // (L, S), or one for each head: (N * H, L, S), unbatched (H, L, S)
-	IsCausal       bool // query i sees keys j <= i
 
-	AttnWeights    *View // out: (N, L, T), T = S and the extra keys; unbatched (L, T)
-	PerHeadWeights bool  // AttnWeights are not the mean over heads but (N, H, L, T)
-
-	// Attention has further options of the attention inside: scale, window, LSE and so on.
-	Attention *SDPAOptions
+	// Attention has every option of the attention inside. Its shapes, unbatched without N: Mask (L, S),
+	// or one for each head, (N * H, L, S) or (N, H, L, S); LSE (N, H, L); Weights (N, H, L, T), or their
+	// mean over heads, (N, L, T), where T is S and the extra keys.
+	Attention SDPAOptions
 }
 
 // Forward attends. Shapes: query (L, N, qdim), key (S, N, kdim), value (S, N, vdim), output (L, N,
 // EmbedDim); with BatchFirst the batch N comes first; unbatched without N. options may be nil.
 func (layer *MultiheadAttention) Forward(query, key, value, output *View, options *ForwardOptions) error {
+	views, request, err := layer.operands(query, key, value, output, options)
+	if err != nil {
+		return err
+	}
+	return views.attend(layer.contextOf(options), request)
+}
+
+// DescribeOutputs tells the shapes of Forward's outputs. LSE and Weights of the options do not
+// matter.
+func (layer *MultiheadAttention) DescribeOutputs(query, key, value *View, options *ForwardOptions) (*OutputShapes, error) {
+	views, request, err := layer.operands(query, key, value, nil, options)
+	if err != nil {
+		return nil, err
+	}
+	return views.describeOutputs(request)
+}
+
+// Explain tells what Forward would run for the same arguments, and why.
+func (layer *MultiheadAttention) Explain(query, key, value, output *View, options *ForwardOptions) (*MultiheadReport, error) {
+	views, request, err := layer.operands(query, key, value, output, options)
+	if err != nil {
+		return nil, err
+	}
+	return views.explain(layer.contextOf(options), request)
+}
+
+// operands are the tensors of a call, and the call without them.
+func (layer *MultiheadAttention) operands(query, key, value, output *View, options *ForwardOptions) (operands, C.flat_call, error) {
+	if layer.c == nil {
+		return operands{}, C.flat_call{},
+			failure(ErrValue, "layer: expected an open one, got one that is closed")
+	}
 	if options == nil {
 		options = &ForwardOptions{}
 	}
-	if layer.c == nil {
-		return failure(ErrValue, "layer: expected an open one, got one that is closed")
-	}
-	attention := options.Attention
-	if attention == nil {
-		attention = &SDPAOptions{}
-	}
-	if attention.Mask.view != nil || attention.Weights != nil {
-		return failure(ErrValue, "attention: expected its mask and weights in ForwardOptions")
-	}
-	views := operands{
-		C.FLAT_QUERY:            query,
-		C.FLAT_KEY:              key,
-		C.FLAT_VALUE:            value,
-		C.FLAT_OUTPUT:           output,
-		C.FLAT_MASK:             options.AttnMask.view,
-		C.FLAT_KEY_PADDING_MASK: options.KeyPaddingMask.view,
-		C.FLAT_WEIGHTS:          options.AttnWeights,
-	}
-	attention.addViews(&views)
-	return views.attend(options.Context, C.flat_call{
-		layer:     layer.c,
-		attention: attention.params(),
-		forward:   options.params(),
-	})
-}
-
-// params are the options without their tensors.
-func (options *ForwardOptions) params() C.attn_mha_params {
-	return C.attn_mha_params{
+	views, request := options.Attention.operands(query, key, value, output)
+	views[C.FLAT_KEY_PADDING_MASK] = options.KeyPaddingMask.view
+	request.layer = layer.c
+	request.forward = C.attn_mha_params{
 		struct_size:           C.sizeof_attn_mha_params,
 		key_padding_mask_kind: options.KeyPaddingMask.kind,
-		attn_mask_kind:        options.AttnMask.kind,
-		is_causal:             flag(options.IsCausal),
-		average_attn_weights:  unless(options.PerHeadWeights),
 	}
+	return views, request, nil
+}
+
+func (layer *MultiheadAttention) contextOf(options *ForwardOptions) *Context {
+	if options == nil || options.Attention.Context == nil {
+		return layer.context
+	}
+	return options.Attention.Context
 }

@@ -14,6 +14,7 @@ var operandNames = [C.FLAT_TENSORS]string{
 	C.FLAT_VALUE:            "value",
 	C.FLAT_OUTPUT:           "output",
 	C.FLAT_MASK:             "mask",
+	C.FLAT_BIAS:             "bias",
 	C.FLAT_KEY_PADDING_MASK: "key_padding_mask",
 	C.FLAT_QUERY_OFFSET:     "query_offset",
 	C.FLAT_KEY_LENGTHS:      "key_lengths",
@@ -35,7 +36,7 @@ func (views *operands) attend(context *Context, request C.flat_call) error {
 	return call(func() C.attn_status {
 		return C.flat_attend(&request, &layouts[0],
 			views.data(C.FLAT_QUERY), views.data(C.FLAT_KEY), views.data(C.FLAT_VALUE),
-			views.data(C.FLAT_OUTPUT), views.data(C.FLAT_MASK),
+			views.data(C.FLAT_OUTPUT), views.data(C.FLAT_MASK), views.data(C.FLAT_BIAS),
 			views.data(C.FLAT_KEY_PADDING_MASK), views.data(C.FLAT_QUERY_OFFSET),
 			views.data(C.FLAT_KEY_LENGTHS), views.data(C.FLAT_ALIBI_SLOPES),
 			views.data(C.FLAT_SINKS), views.data(C.FLAT_LSE), views.data(C.FLAT_WEIGHTS))

@@ -11,7 +11,7 @@ type Normalizer int32
 const (
 	Softmax Normalizer = C.ATTN_NORMALIZER_SOFTMAX // exp(score - lse)
 	Sigmoid Normalizer = C.ATTN_NORMALIZER_SIGMOID // 1 / (1 + exp(-score))
-	Linear  Normalizer = C.ATTN_NORMALIZER_NONE    // the score itself
+	Linear  Normalizer = C.ATTN_NORMALIZER_LINEAR  // the score itself
 )
 
 // A Window is how many keys a query sees before and after its own position; -1: all of them.
@@ -22,52 +22,80 @@ type Window struct {
 // SDPAOptions are the options of an attention call; they all compose. The zero value is PyTorch's
 // call without options.
 type SDPAOptions struct {
-	Context    *Context   // inside a layer it is ForwardOptions' that counts
+	Context    *Context   // nil: the layer's, or the process's default one
 	IsCausal   bool       // query i sees keys j <= i + QueryOffset
+	AlignEnd   bool       // the last query stands at the last key; without QueryOffset
 	Scale      *float64   // multiplies q . k; nil: 1 / sqrt(E)
 	Softcap    float64    // scores become Softcap * tanh(score / Softcap); 0: they stay
 	Window     *Window    // nil: unlimited
 	EnableGQA  bool       // query heads share the fewer heads of key and value
 	Normalizer Normalizer // what turns scores into weights
 	Mask       Mask       // broadcastable to (batch axes, Hq, L, S)
+	Bias       *View      // likewise: floats added to the scores, beside any mask
 
-	QueryOffset *View // int64, broadcastable to the batch axes: position of query 0 among the keys
-	KeyLengths  *View // int64, broadcastable to the batch axes: keys at or past it do not exist
+	// Of int64 or int32, broadcastable to the batch axes.
+	QueryOffset *View // position of query 0 among the keys
+	KeyLengths  *View // keys at or past it do not exist
+
 	ALiBiSlopes *View // (Hq) or (1): a score loses slope * distance
 	Sinks       *View // (Hq) or (1): one more logit in softmax's denominator
 
-	LSE            *View // out: logarithm of each row's sum of exponentials, (batch axes, Hq, L)
-	Weights        *View // out: (batch axes, Hq, L, S)
-	AverageWeights bool  // Weights are the mean over heads, (batch axes, L, S)
+	LSE     *View // out: logarithm of each row's sum of exponentials, (batch axes, Hq, L)
+	Weights *View // out: (batch axes, Hq, L, S), or their mean over heads, (batch axes, L, S)
 }
 
-// SDPA is scaled dot-product attention: output = normalise(scale * query * key^T, mask) * value.
+// SDPA is scaled dot-product attention: output = normalise(scale * query * key^T, bias, mask) *
+// value.
 //
 // Shapes: query (..., Hq, L, E), key (..., Hk, S, E), value (..., Hv, S, Ev), output (..., Hq, L,
 // Ev), of ranks 2 to 8, all float32 or all float64, any strides. options may be nil.
 func SDPA(query, key, value, output *View, options *SDPAOptions) error {
+	views, request := options.operands(query, key, value, output)
+	return views.attend(options.context(), request)
+}
+
+// DescribeOutputs tells the shapes of SDPA's outputs. LSE and Weights of the options do not matter.
+func DescribeOutputs(query, key, value *View, options *SDPAOptions) (*OutputShapes, error) {
+	views, request := options.operands(query, key, value, nil)
+	return views.describeOutputs(request)
+}
+
+// Explain tells what SDPA would run for the same arguments, and why.
+func Explain(query, key, value, output *View, options *SDPAOptions) (*SDPAReport, error) {
+	views, request := options.operands(query, key, value, output)
+	report, err := views.explain(options.context(), request)
+	if err != nil {
+		return nil, err
+	}
+	return &report.Attention, nil
+}
+
+// operands are the tensors of a call, and the call without them.
+func (options *SDPAOptions) operands(query, key, value, output *View) (operands, C.flat_call) {
 	if options == nil {
 		options = &SDPAOptions{}
 	}
-	views := operands{
-		C.FLAT_QUERY:   query,
-		C.FLAT_KEY:     key,
-		C.FLAT_VALUE:   value,
-		C.FLAT_OUTPUT:  output,
-		C.FLAT_MASK:    options.Mask.view,
-		C.FLAT_WEIGHTS: options.Weights,
-	}
-	options.addViews(&views)
-	return views.attend(options.Context, C.flat_call{attention: options.params()})
+	return operands{
+		C.FLAT_QUERY:        query,
+		C.FLAT_KEY:          key,
+		C.FLAT_VALUE:        value,
+		C.FLAT_OUTPUT:       output,
+		C.FLAT_MASK:         options.Mask.view,
+		C.FLAT_BIAS:         options.Bias,
+		C.FLAT_QUERY_OFFSET: options.QueryOffset,
+		C.FLAT_KEY_LENGTHS:  options.KeyLengths,
+		C.FLAT_ALIBI_SLOPES: options.ALiBiSlopes,
+		C.FLAT_SINKS:        options.Sinks,
+		C.FLAT_LSE:          options.LSE,
+		C.FLAT_WEIGHTS:      options.Weights,
+	}, C.flat_call{attention: options.params()}
 }
 
-// addViews adds what attention has inside a layer too.
-func (options *SDPAOptions) addViews(views *operands) {
-	views[C.FLAT_QUERY_OFFSET] = options.QueryOffset
-	views[C.FLAT_KEY_LENGTHS] = options.KeyLengths
-	views[C.FLAT_ALIBI_SLOPES] = options.ALiBiSlopes
-	views[C.FLAT_SINKS] = options.Sinks
-	views[C.FLAT_LSE] = options.LSE
+func (options *SDPAOptions) context() *Context {
+	if options == nil {
+		return nil
+	}
+	return options.Context
 }
 
 // params are the options without their tensors.
@@ -76,23 +104,19 @@ func (options *SDPAOptions) params() C.attn_sdpa_params {
 		struct_size: C.sizeof_attn_sdpa_params,
 		softcap:     C.double(options.Softcap),
 		is_causal:   flag(options.IsCausal),
+		align_end:   flag(options.AlignEnd),
+		enable_gqa:  flag(options.EnableGQA),
 		normalizer:  C.int32_t(options.Normalizer),
 		mask_kind:   options.Mask.kind,
 	}
 	if options.Scale != nil {
-		params.flags |= C.ATTN_SDPA_SET_SCALE
+		params.set |= C.ATTN_SDPA_SET_SCALE
 		params.scale = C.double(*options.Scale)
 	}
 	if options.Window != nil {
-		params.flags |= C.ATTN_SDPA_SET_WINDOW
+		params.set |= C.ATTN_SDPA_SET_WINDOW
 		params.window_left = C.int64_t(options.Window.Left)
 		params.window_right = C.int64_t(options.Window.Right)
-	}
-	if options.EnableGQA {
-		params.flags |= C.ATTN_SDPA_ENABLE_GQA
-	}
-	if options.AverageWeights {
-		params.flags |= C.ATTN_SDPA_AVERAGE_WEIGHTS
 	}
 	return params
 }

@@ -12,7 +12,7 @@ import (
 
 // Element is what views are made of.
 type Element interface {
-	float32 | float64 | bool | int64
+	float32 | float64 | bool | int64 | int32
 }
 
 // A Dtype is the element type of a view or a layer.
@@ -23,6 +23,7 @@ const (
 	Float64 Dtype = C.ATTN_DTYPE_FLOAT64
 	Bool    Dtype = C.ATTN_DTYPE_BOOL
 	Int64   Dtype = C.ATTN_DTYPE_INT64
+	Int32   Dtype = C.ATTN_DTYPE_INT32
 )
 
 // A View is a slice with a shape and strides. Nothing is copied: who changes the slice changes what
@@ -85,7 +86,7 @@ func NewStridedView[T Element](data []T, offset int, shape, strides []int) *View
 func (view *View) Err() error { return view.err }
 
 // Shape is the length of each axis.
-func (view *View) Shape() []int { return ints(view.layout.shape[:view.layout.rank]) }
+func (view *View) Shape() []int { return shapeOf(&view.layout) }
 
 // Strides are the elements from one index of each axis to the next.
 func (view *View) Strides() []int { return ints(view.layout.strides[:view.layout.rank]) }
@@ -95,6 +96,21 @@ func (view *View) Transpose(axisA, axisB int) *View {
 	return view.derive(func(layout *C.attn_tensor) C.attn_status {
 		return C.attn_tensor_transpose(layout, C.int32_t(axisA), C.int32_t(axisB), layout)
 	})
+}
+
+// Select keeps position index of an axis, which may be negative as in Transpose, and drops the axis.
+func (view *View) Select(axis, index int) *View {
+	made := view.derive(func(layout *C.attn_tensor) C.attn_status {
+		return C.attn_tensor_select(layout, C.int32_t(axis), C.int64_t(index), layout)
+	})
+	if made.err == nil && made.data != nil && made.count() > 0 {
+		if axis < 0 {
+			axis += len(view.Shape())
+		}
+		elementSize := int(C.attn_dtype_size_bytes(view.layout.dtype))
+		made.data = unsafe.Add(view.data, index*view.Strides()[axis]*elementSize)
+	}
+	return made
 }
 
 // SplitHeads makes (..., numHeads, L, headDim) of (..., L, numHeads * headDim).
@@ -171,8 +187,10 @@ func dtypeOf[T Element]() C.int32_t {
 		return C.ATTN_DTYPE_FLOAT64
 	case bool:
 		return C.ATTN_DTYPE_BOOL
-	default:
+	case int64:
 		return C.ATTN_DTYPE_INT64
+	default:
+		return C.ATTN_DTYPE_INT32
 	}
 }
 
@@ -191,6 +209,8 @@ func ints(numbers []C.int64_t) []int {
 	}
 	return converted
 }
+
+func shapeOf(layout *C.attn_tensor) []int { return ints(layout.shape[:layout.rank]) }
 
 func first(numbers []C.int64_t) *C.int64_t {
 	if len(numbers) == 0 {

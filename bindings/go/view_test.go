@@ -113,6 +113,22 @@ func TestHeadsInPlaceComputeWhatHeadsApartDo(t *testing.T) {
 	requireEqual(t, []int{embedDim, 1}, inPlace.MergeHeads().Strides())
 }
 
+func TestSelectedHeadIsThatOfASlice(t *testing.T) {
+	packed := numbers(rows * embedDim)
+	split := attention.NewView(packed, rows, embedDim).SplitHeads(numHeads)
+	same := attention.NewStridedView(packed, headDim, []int{rows, headDim}, []int{embedDim, 1})
+	output, expected := make([]float32, rows*headDim), make([]float32, rows*headDim)
+	requireNil(t, attention.SDPA(same, same, same, attention.NewView(expected, rows, headDim), nil))
+	for _, axis := range []int{0, -3} {
+		head := split.Select(axis, 1)
+		requireEqual(t, same.Shape(), head.Shape())
+		requireNil(t, attention.SDPA(head, head, head, attention.NewView(output, rows, headDim), nil))
+		requireEqual(t, expected, output)
+	}
+	requireError(t, split.Select(0, numHeads).Err(), attention.ErrValue,
+		"index: expected a position within axis 0 of length 2, got 2")
+}
+
 func TestViewBackwardsReadsWhatAReversedCopyHolds(t *testing.T) {
 	data := numbers(rows * headDim)
 	reversed := make([]float32, 0, len(data))

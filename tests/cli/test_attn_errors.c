@@ -50,6 +50,8 @@ static void wrong_command_lines_exit_with_2(void **state) {
         {"run %D/layer.safetensors --query x --window 1,x", "--window: expected LEFT,RIGHT"},
         {"run %D/layer.safetensors --query x --batch-first --sequence-first",
          "contradict each other"},
+        {"run %D/layer.safetensors --query x --align-end --query-offset 1",
+         "--align-end and --query-offset contradict each other"},
         {"run %D/layer.safetensors --query x --links", "--links: needs --weights heads"},
         {"run %D/layer.safetensors --query x --tolerance 1", "--tolerance: needs --expect"},
         {"run %D/layer.safetensors --query %D/x.safetensors --key-lengths 1,2",
@@ -93,6 +95,8 @@ static void unusable_files_exit_with_4(void **state) {
          "m: expected dtype F32, F64, F16 or BF16, got BOOL"},
         {"run %D/layer.safetensors --query %D/x.safetensors --attn-mask %D/integer.safetensors",
          "i: a mask is BOOL or floating, got I64"},
+        {"run %D/layer.safetensors --query %D/x.safetensors --bias %D/mask.safetensors",
+         "m: a bias is floating, got BOOL"},
         {"run %D/layer.safetensors --num-heads 2 --query %D/x.safetensors",
          "layer.safetensors: out_proj.weight: its 1 columns are not num_heads = 2 times "
          "value_head_dim"},

@@ -109,6 +109,10 @@ static void run_links_name_the_words(void **state) {
                    "  head 0: 1 -> 1 0.88\n");
 }
 
+static const char *json_text(const cJSON *object, const char *name) {
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
+}
+
 static double json_number(const cJSON *object, const char *name) {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
     assert_true(cJSON_IsNumber(item));
@@ -153,9 +157,13 @@ static void run_json_has_every_fact(void **state) {
 static void info_tells_version_kernels_and_threads(void **state) {
     assert_program(state, "info", 0, "libattention ");
     assert_program(state, "info", 0, "(in use)");
+    assert_program(state, "info", 0, "  products attention of float64 ");
+    assert_program(state, "info", 0, ", projections native\n");
     cJSON *root = run_for_json(state, "info --json");
     assert_true(cJSON_IsString(cJSON_GetObjectItemCaseSensitive(root, "version")));
     assert_true(cJSON_IsString(cJSON_GetObjectItemCaseSensitive(root, "kernels")));
+    assert_string_equal(json_text(root, "projection_gemm"), "native");
+    assert_non_null(json_text(root, "attention_gemm"));
     assert_true(cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(root, "kernels_available")) >=
                 1);
     assert_true(json_number(root, "threads") >= 1);

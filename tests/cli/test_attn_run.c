@@ -77,6 +77,8 @@ static void run_options_change_the_weights_as_defined(void **state) {
         {"--key-lengths 1", {{1, 0}, {1, 0}}},
         {"--key-lengths 0", {{0, 0}, {0, 0}}},
         {"--causal --query-offset 1", {{1 - sigmoid(1), sigmoid(1)}, {1 - sigmoid(2), sigmoid(2)}}},
+        {"--causal --align-end", {{1, 0}, {1 - sigmoid(2), sigmoid(2)}}},
+        {"--causal --align-end --key-lengths 1", {{0, 0}, {1, 0}}},
         {"--causal --query-offset -1", {{0, 0}, {1, 0}}},
         {"--add-zero-attn", {{1 / (2 + e), e / (2 + e)}, {1 / (2 + e2), e2 / (2 + e2)}}},
     };
@@ -85,12 +87,13 @@ static void run_options_change_the_weights_as_defined(void **state) {
     }
 }
 
-static void run_masks_hide_by_their_polarity(void **state) {
+static void run_masks_hide_and_biases_add(void **state) {
     char path[SCRATCH_PATH_BYTES];
     const double first_only[2][2] = {{1, 0}, {1, 0}};
     const double second_only[2][2] = {{0, 1}, {0, 1}};
     const double diagonal[2][2] = {{1, 0}, {0, 1}};
     const double opposite[2][2] = {{0, 1}, {1, 0}};
+    const double first_row[2][2] = {{1, 0}, {0, 0}};
     const double shifted[2][2] = {{1 - sigmoid(1 - 3), sigmoid(1 - 3)},
                                   {1 - sigmoid(2 - 3), sigmoid(2 - 3)}};
     tiny_mask_write(scratch_path(state, "padding.safetensors", path), "key_padding_mask", 1,
@@ -107,6 +110,9 @@ static void run_masks_hide_by_their_polarity(void **state) {
         second_only);
     assert_tiny_run(state, "--key-padding-mask %D/hidden.safetensors", first_only);
     assert_tiny_run(state, "--key-padding-mask %D/added.safetensors", shifted);
+    assert_tiny_run(state, "--bias %D/added.safetensors", shifted);
+    assert_tiny_run(state, "--bias %D/hidden.safetensors:m", first_only);
+    assert_tiny_run(state, "--bias %D/hidden.safetensors --attn-mask %D/mask.safetensors", first_row);
     assert_tiny_run(state, "--attn-mask %D/mask.safetensors", diagonal);
     assert_tiny_run(state, "--attn-mask %D/mask.safetensors:m --mask-polarity include", opposite);
 }
@@ -286,7 +292,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         TINY_TEST(run_plain_gives_the_result_known_by_hand),
         TINY_TEST(run_options_change_the_weights_as_defined),
-        TINY_TEST(run_masks_hide_by_their_polarity),
+        TINY_TEST(run_masks_hide_and_biases_add),
         TINY_TEST(run_of_no_queries_has_an_empty_result),
         TINY_TEST(run_every_naming_and_element_type_gives_the_same),
         TINY_TEST(run_batch_first_and_sequence_first_read_the_axes),

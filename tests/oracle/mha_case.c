@@ -4,6 +4,10 @@
  */
 #include "mha_case.h"
 
+#include <stdio.h>
+
+#include "described_outputs.h"
+
 static attn_status workspace_bytes(attn_context *context, const attn_mha *layer,
                                    const mha_call *call, size_t *bytes) {
     attn_tensor query = *call->query, key = *call->key, value = *call->value,
@@ -13,11 +17,71 @@ static attn_status workspace_bytes(attn_context *context, const attn_mha *layer,
                                     &output, bytes);
 }
 
+/* What is described from the inputs alone is what the call is given and accepts. */
+static int check_description(const attn_mha *layer, const mha_call *call, call_outcome *outcome) {
+    attn_tensor query = *call->query, key = *call->key, value = *call->value;
+    attn_mha_outputs outputs = {.struct_size = sizeof outputs};
+    query.data = key.data = value.data = NULL;
+    if (call_failed(
+            "attn_mha_describe_outputs",
+            attn_mha_describe_outputs(layer, &query, &key, &value, call->given_params, &outputs),
+            outcome)) {
+        return 1;
+    }
+    const oracle_mha_sizes layer_sizes = oracle_mha_resolve(&call->config);
+    const described_outputs described = {outputs.output, outputs.lse, outputs.weights,
+                                         outputs.averaged_weights};
+    const int has_batch = query.rank == 3, rows_axis = has_batch && call->config.batch_first;
+    described_sizes sizes = {.dtype = layer_sizes.dtype,
+                             .rows = query.shape[rows_axis],
+                             .columns = key.shape[rows_axis] + layer_sizes.extra_keys,
+                             .has_lse = call->attention.normalizer == ATTN_NORMALIZER_SOFTMAX};
+    if (has_batch) {
+        sizes.lead[sizes.lead_rank++] = query.shape[1 - rows_axis];
+    }
+    sizes.lead[sizes.lead_rank++] = layer_sizes.num_heads;
+    return described_wrongly(&described, call->output, &sizes, outcome);
+}
+
+/* The report of the layer and of its attention agree with the context and the workspace. */
+static int check_explanation(attn_context *context, const attn_mha *layer, const mha_call *call,
+                             size_t bytes, call_outcome *outcome) {
+    attn_context_info info = {.struct_size = sizeof info};
+    attn_sdpa_report inner = {.struct_size = sizeof inner};
+    attn_mha_report report = {.struct_size = sizeof report, .attention = &inner};
+    if (call_failed("attn_context_describe", attn_context_describe(context, &info), outcome) ||
+        call_failed("attn_mha_explain",
+                    attn_mha_explain(context, layer, call->query, call->key, call->value,
+                                     call->given_params, call->output, &report),
+                    outcome)) {
+        return 1;
+    }
+    const int by_blas = info.projection_gemm == ATTN_GEMM_BLAS;
+    const int depends = report.depends_on_blas_threads;
+    const int is_told = report.projection_gemm == info.projection_gemm &&
+                        (!by_blas || depends == 1) &&
+                        (by_blas || depends == inner.depends_on_blas_threads) &&
+                        report.workspace_bytes == bytes && report.kernels != NULL &&
+                        inner.reason != NULL && inner.engine != ATTN_ENGINE_AUTO;
+    if (!is_told) {
+        snprintf(outcome->message, sizeof outcome->message,
+                 "attn_mha_explain: expected projections by %d and %zu workspace bytes, got %d and "
+                 "%llu, depends_on_blas_threads %d, attention %s",
+                 (int)info.projection_gemm, bytes, (int)report.projection_gemm,
+                 (unsigned long long)report.workspace_bytes, (int)report.depends_on_blas_threads,
+                 inner.reason != NULL ? inner.reason : "not told");
+    }
+    return !is_told;
+}
+
 static int run_forward(attn_context *context, const attn_mha *layer, const factor_case *chosen,
                        mha_call *call, call_outcome *outcome) {
     size_t bytes = 0;
     if (call_failed("attn_mha_workspace_bytes", workspace_bytes(context, layer, call, &bytes),
                     outcome)) {
+        return 1;
+    }
+    if (check_explanation(context, layer, call, bytes, outcome)) {
         return 1;
     }
     watched_workspace workspace = workspace_create(chosen, bytes);
@@ -39,7 +103,8 @@ static int call_library(const factor_set *set, const factor_case *chosen, mha_ca
         return 1;
     }
     attn_context *context = case_context(set, chosen);
-    const int failed = run_forward(context, layer, chosen, call, outcome);
+    const int failed = check_description(layer, call, outcome) ||
+                       run_forward(context, layer, chosen, call, outcome);
     attn_mha_destroy(layer);
     return failed;
 }

@@ -5,7 +5,9 @@
 #include "sdpa_case.h"
 
 #include <stdio.h>
+#include <string.h>
 
+#include "described_outputs.h"
 #include "support/oracle_sdpa.h"
 
 /* The query must not look at data, so it gets none. */
@@ -31,6 +33,29 @@ static int check_report(const sdpa_call *call, size_t bytes, call_outcome *outco
         return 1;
     }
     return 0;
+}
+
+/* What is described from the inputs alone is what the call is given and accepts. */
+static int check_description(const sdpa_call *call, call_outcome *outcome) {
+    attn_tensor query = *call->query, key = *call->key, value = *call->value;
+    attn_sdpa_outputs outputs = {.struct_size = sizeof outputs};
+    query.data = key.data = value.data = NULL;
+    if (call_failed(
+            "attn_sdpa_describe_outputs",
+            attn_sdpa_describe_outputs(&query, &key, &value, call->given_params, &outputs),
+            outcome)) {
+        return 1;
+    }
+    const attn_tensor *output = call->output;
+    const described_outputs described = {outputs.output, outputs.lse, outputs.weights,
+                                         outputs.averaged_weights};
+    described_sizes sizes = {.dtype = output->dtype,
+                             .lead_rank = output->rank - 2,
+                             .rows = output->shape[output->rank - 2],
+                             .columns = key.shape[key.rank - 2],
+                             .has_lse = call->params.normalizer == ATTN_NORMALIZER_SOFTMAX};
+    memcpy(sizes.lead, output->shape, sizeof sizes.lead);
+    return described_wrongly(&described, output, &sizes, outcome);
 }
 
 /* Query, call, and what must be true of memory afterwards. */
@@ -82,7 +107,8 @@ static int compare_outputs(const sdpa_call *call, call_outcome *outcome) {
 int sdpa_call_run(const factor_set *set, const factor_case *chosen, sdpa_call *call,
                   call_outcome *outcome) {
     ++outcome->num_calls;
-    return call_library(set, chosen, call, outcome) || compare_outputs(call, outcome);
+    return check_description(call, outcome) || call_library(set, chosen, call, outcome) ||
+           compare_outputs(call, outcome);
 }
 
 int sdpa_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,

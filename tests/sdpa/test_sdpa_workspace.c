@@ -132,18 +132,18 @@ enum { MOST_BYTES = 16 << 20, SLACK_BYTES = 64 << 10 };
 static size_t bytes_of_size(attn_context *context, int64_t rows, int64_t keys,
                             enum weights weights) {
     attn_tensor query, key, output, matrix;
-    const int64_t query_shape[] = {rows, 64};
-    const int64_t key_shape[] = {keys, 64};
-    const int64_t matrix_shape[] = {rows, keys};
+    const int64_t query_shape[] = {1, rows, 64};
+    const int64_t key_shape[] = {1, keys, 64};
+    const int64_t matrix_shape[] = {1, rows, keys};
+    const int is_averaged = weights == WEIGHTS_AVERAGED;
     attn_sdpa_params params = {.struct_size = sizeof params};
-    assert_int_equal(attn_tensor_init(&query, NULL, ATTN_DTYPE_FLOAT32, 2, query_shape), ATTN_OK);
-    assert_int_equal(attn_tensor_init(&key, NULL, ATTN_DTYPE_FLOAT32, 2, key_shape), ATTN_OK);
-    assert_int_equal(attn_tensor_init(&output, NULL, ATTN_DTYPE_FLOAT32, 2, query_shape), ATTN_OK);
-    assert_int_equal(attn_tensor_init(&matrix, NULL, ATTN_DTYPE_FLOAT32, 2, matrix_shape), ATTN_OK);
-    if (weights != WEIGHTS_NONE) {
-        params.weights = &matrix;
-        params.set = weights == WEIGHTS_AVERAGED ? ATTN_SDPA_AVERAGE_WEIGHTS : 0;
-    }
+    assert_int_equal(attn_tensor_init(&query, NULL, ATTN_DTYPE_FLOAT32, 3, query_shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&key, NULL, ATTN_DTYPE_FLOAT32, 3, key_shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&output, NULL, ATTN_DTYPE_FLOAT32, 3, query_shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&matrix, NULL, ATTN_DTYPE_FLOAT32, 3 - is_averaged,
+                                      matrix_shape + is_averaged),
+                     ATTN_OK);
+    params.weights = weights != WEIGHTS_NONE ? &matrix : NULL;
     size_t bytes;
     assert_int_equal(
         attn_sdpa_workspace_bytes(context, &query, &key, &key, &params, &output, &bytes), ATTN_OK);

@@ -20,11 +20,6 @@ template <class T> tensor<const T> view(const case_tensor &from) {
     return {reinterpret_cast<const T *>(from.bytes.data()), from.shape};
 }
 
-template <class T> std::optional<tensor<const T>> find(const case_file &made, const char *name) {
-    const auto found = made.tensors.find(name);
-    return found == made.tensors.end() ? std::nullopt : std::optional(view<T>(found->second));
-}
-
 std::int64_t number(const case_file &made, const char *name, std::int64_t absent) {
     const auto found = made.options.find(name);
     return found == made.options.end() ? absent : std::stoll(found->second);
@@ -47,6 +42,30 @@ std::optional<mask> mask_of(const case_file &made, const char *name, bool is_inc
     }
     return found->second.dtype == "float32" ? mask::additive(view<float>(found->second))
                                             : mask::additive(view<double>(found->second));
+}
+
+template <class... Elements>
+std::optional<attention::input<Elements...>> find_input(const case_file &made, const char *name) {
+    static const std::map<std::string, std::int32_t> dtypes = {{"float32", ATTN_DTYPE_FLOAT32},
+                                                               {"float64", ATTN_DTYPE_FLOAT64},
+                                                               {"int64", ATTN_DTYPE_INT64},
+                                                               {"int32", ATTN_DTYPE_INT32}};
+    std::optional<attention::input<Elements...>> found;
+    const auto named = made.tensors.find(name);
+    if (named != made.tensors.end()) {
+        const std::int32_t dtype = dtypes.at(named->second.dtype);
+        const auto take = [&](auto element) {
+            using T = decltype(element);
+            if (dtype == attention::dtype_of<T>()) {
+                found = view<T>(named->second);
+            }
+        };
+        (take(Elements{}), ...);
+        if (!found) {
+            throw std::runtime_error(std::string("not of the wrapper's types: ") + name);
+        }
+    }
+    return found;
 }
 
 /* Every option and tensor must be one that is handed on. */
@@ -100,14 +119,17 @@ template <class T> void run_sdpa(const case_file &made, results<T> &room) {
     static const std::map<std::string, std::int32_t> normalizers = {
         {"softmax", ATTN_NORMALIZER_SOFTMAX},
         {"sigmoid", ATTN_NORMALIZER_SIGMOID},
-        {"none", ATTN_NORMALIZER_NONE}};
+        {"linear", ATTN_NORMALIZER_LINEAR}};
     refuse_unknown(made,
-                   {"query", "key", "value", "attn_mask", "query_offset", "key_lengths", "sinks",
-                    "alibi_slopes", "is_causal", "scale", "enable_gqa", "window_left",
-                    "window_right", "softcap", "normalizer", "output", "lse", "weights"});
+                   {"query",        "key",         "value",      "attn_mask",    "bias",
+                    "query_offset", "key_lengths", "sinks",      "alibi_slopes", "is_causal",
+                    "align_end",    "scale",       "enable_gqa", "window_left",  "window_right",
+                    "softcap",      "normalizer",  "output",     "lse",          "weights"});
     attention::attend_options<T> options;
     options.mask = mask_of(made, "attn_mask", true);
+    options.bias = find_input<T, float>(made, "bias");
     options.is_causal = number(made, "is_causal", 0) != 0;
+    options.align_end = number(made, "align_end", 0) != 0;
     options.enable_gqa = number(made, "enable_gqa", 0) != 0;
     options.scale = real(made, "scale");
     options.softcap = real(made, "softcap").value_or(0);
@@ -118,10 +140,10 @@ template <class T> void run_sdpa(const case_file &made, results<T> &room) {
     if (made.options.count("normalizer") != 0) {
         options.normalizer = normalizers.at(made.options.at("normalizer"));
     }
-    options.query_offset = find<std::int64_t>(made, "query_offset");
-    options.key_lengths = find<std::int64_t>(made, "key_lengths");
-    options.alibi_slopes = find<T>(made, "alibi_slopes");
-    options.sinks = find<T>(made, "sinks");
+    options.query_offset = find_input<std::int64_t, std::int32_t>(made, "query_offset");
+    options.key_lengths = find_input<std::int64_t, std::int32_t>(made, "key_lengths");
+    options.alibi_slopes = find_input<T, float>(made, "alibi_slopes");
+    options.sinks = find_input<T, float>(made, "sinks");
     options.lse = room.make_expected(made, "lse");
     options.weights = room.make_expected(made, "weights");
     const auto output = room.make_main(made, "output", made.tensors.at("value").shape.back());
@@ -139,7 +161,7 @@ template <class T> attention::multihead<T> make_layer(const case_file &made) {
     config.head_dim = number(made, "head_dim", 0);
     config.value_head_dim = number(made, "value_head_dim", 0);
     config.num_kv_heads = number(made, "num_kv_heads", 0);
-    config.bias = number(made, "bias", 1) != 0;
+    config.bias = number(made, "no_bias", 0) == 0;
     config.add_bias_kv = number(made, "add_bias_kv", 0) != 0;
     config.add_zero_attn = number(made, "add_zero_attn", 0) != 0;
     config.batch_first = number(made, "batch_first", 0) != 0;
@@ -154,35 +176,21 @@ template <class T> attention::multihead<T> make_layer(const case_file &made) {
 }
 
 template <class T> void run_mha(const case_file &made, results<T> &room) {
-    refuse_unknown(made, {"query",
-                          "key",
-                          "value",
-                          "attn_mask",
-                          "key_padding_mask",
-                          "embed_dim",
-                          "num_heads",
-                          "kdim",
-                          "vdim",
-                          "qdim",
-                          "head_dim",
-                          "value_head_dim",
-                          "num_kv_heads",
-                          "bias",
-                          "add_bias_kv",
-                          "add_zero_attn",
-                          "batch_first",
-                          "is_causal",
-                          "need_weights",
-                          "average_attn_weights",
-                          "attn_output",
-                          "attn_weights"});
+    refuse_unknown(made, {"query",          "key",           "value",
+                          "attn_mask",      "bias",          "key_padding_mask",
+                          "embed_dim",      "num_heads",     "kdim",
+                          "vdim",           "qdim",          "head_dim",
+                          "value_head_dim", "num_kv_heads",  "no_bias",
+                          "add_bias_kv",    "add_zero_attn", "batch_first",
+                          "is_causal",      "need_weights",  "average_attn_weights",
+                          "attn_output",    "attn_weights"});
     const auto layer = make_layer<T>(made);
     attention::forward_options<T> options;
     options.key_padding_mask = mask_of(made, "key_padding_mask", false);
-    options.attn_mask = mask_of(made, "attn_mask", false);
-    options.is_causal = number(made, "is_causal", 0) != 0;
-    options.average_attn_weights = number(made, "average_attn_weights", 1) != 0;
-    options.attn_weights = room.make_expected(made, "attn_weights");
+    options.attention.mask = mask_of(made, "attn_mask", false);
+    options.attention.bias = find_input<T, float>(made, "bias");
+    options.attention.is_causal = number(made, "is_causal", 0) != 0;
+    options.attention.weights = room.make_expected(made, "attn_weights");
     const auto output = room.make_main(made, "attn_output", number(made, "embed_dim", 0));
     layer.forward(view<T>(made.tensors.at("query")), view<T>(made.tensors.at("key")),
                   view<T>(made.tensors.at("value")), output, options);

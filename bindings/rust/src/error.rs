@@ -42,7 +42,7 @@ pub enum Status {
 }
 
 impl Status {
-    fn from_code(code: i32) -> Status {
+    pub(crate) fn from_code(code: i32) -> Status {
         use Status::*;
         let known = [
             Null,

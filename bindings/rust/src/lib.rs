@@ -1,19 +1,26 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
+#![deny(unsafe_op_in_unsafe_fn)]
 
+mod callbacks;
 mod context;
 mod error;
 mod mask;
 mod multihead;
+mod outputs;
 mod sdpa;
+mod selftest;
 mod setters;
 pub mod sys;
 mod view;
 
-pub use context::{Context, ContextOptions, Engine, Gemm};
+pub use callbacks::ThreadPool;
+pub use context::{Context, ContextConfig, ContextInfo, Engine, Gemm};
 pub use error::{Error, Result, Status};
 pub use mask::Mask;
-pub use multihead::{ForwardOptions, MultiheadAttention, MultiheadConfig};
-pub use sdpa::{sdpa, Normalizer, SdpaOptions};
+pub use multihead::{ForwardOptions, MultiheadAttention, MultiheadConfig, MultiheadReport};
+pub use outputs::OutputShapes;
+pub use sdpa::{sdpa, Normalizer, SdpaOptions, SdpaReport};
+pub use selftest::selftest;
 pub use view::{Dtype, Element, View, ViewMut};

@@ -2,33 +2,50 @@
 //! Multi-head attention: PyTorch's `nn.MultiheadAttention` in evaluation mode, and its
 //! generalisations.
 
-use std::mem::size_of;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-use crate::context::{c_string, raw_context, Context};
+use crate::context::{c_string, static_text, Context, Gemm};
 use crate::error::{check, Result};
 use crate::mask::{raw_mask, Mask};
-use crate::sdpa::{raw_output, SdpaOptions};
+use crate::outputs::OutputShapes;
+use crate::sdpa::{SdpaOptions, SdpaReport};
 use crate::setters::setters;
 use crate::sys;
-use crate::view::{signed, Dtype, View, ViewMut};
+use crate::view::{shape_of, signed, Dtype, View, ViewMut};
 
 /// What a layer is: PyTorch's `MultiheadAttention(embed_dim, num_heads)` until changed.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct MultiheadConfig {
-    embed_dim: usize,
-    num_heads: usize,
-    kdim: usize,
-    vdim: usize,
-    qdim: usize,
-    num_kv_heads: usize,
-    head_dim: usize,
-    value_head_dim: usize,
-    dtype: Dtype,
-    bias: bool,
-    add_bias_kv: bool,
-    add_zero_attn: bool,
-    batch_first: bool,
+    /// Features of the output.
+    pub embed_dim: usize,
+    /// Query heads.
+    pub num_heads: usize,
+    /// Features of key; 0: embed_dim.
+    pub kdim: usize,
+    /// Features of value; 0: embed_dim.
+    pub vdim: usize,
+    /// Features of query; 0: embed_dim.
+    pub qdim: usize,
+    /// Key and value heads, a divisor of num_heads; 0: num_heads.
+    pub num_kv_heads: usize,
+    /// Features of a query or key head; 0: embed_dim / num_heads.
+    pub head_dim: usize,
+    /// Features of a value head; 0: head_dim.
+    pub value_head_dim: usize,
+    /// `Float32`, the default, or `Float64`.
+    pub dtype: Dtype,
+    /// Whether in_proj_bias and out_proj.bias exist.
+    pub bias: bool,
+    /// One learned key and value after the source keys.
+    pub add_bias_kv: bool,
+    /// One key and value of zeros after those.
+    pub add_zero_attn: bool,
+    /// (N, L, E) instead of (L, N, E).
+    pub batch_first: bool,
+    /// Whose memory the layer takes, and what its calls run under unless they say otherwise.
+    pub context: Context,
 }
 
 impl MultiheadConfig {
@@ -48,38 +65,45 @@ impl MultiheadConfig {
             add_bias_kv: false,
             add_zero_attn: false,
             batch_first: false,
+            context: Context::default(),
         }
     }
 
     setters! {
-        /// Features of key; 0: embed_dim.
+        /// Sets the field.
         kdim: usize,
-        /// Features of value; 0: embed_dim.
+        /// Sets the field.
         vdim: usize,
-        /// Features of query; 0: embed_dim.
+        /// Sets the field.
         qdim: usize,
-        /// Key and value heads, a divisor of num_heads; 0: num_heads.
+        /// Sets the field.
         num_kv_heads: usize,
-        /// Features of a query or key head; 0: embed_dim / num_heads.
+        /// Sets the field.
         head_dim: usize,
-        /// Features of a value head; 0: head_dim.
+        /// Sets the field.
         value_head_dim: usize,
-        /// `Float32`, the default, or `Float64`.
+        /// Sets the field.
         dtype: Dtype,
-        /// Whether in_proj_bias and out_proj.bias exist.
+        /// Sets the field.
         bias: bool,
-        /// One learned key and value after the source keys.
+        /// Sets the field.
         add_bias_kv: bool,
-        /// One key and value of zeros after those.
+        /// Sets the field.
         add_zero_attn: bool,
-        /// (N, L, E) instead of (L, N, E).
+        /// Sets the field.
         batch_first: bool,
+    }
+
+    /// Sets the field to the same context.
+    #[must_use]
+    pub fn context(mut self, context: &Context) -> Self {
+        self.context = context.clone();
+        self
     }
 
     /// Makes the layer, without parameters.
     pub fn build(self) -> Result<MultiheadAttention> {
         let config = sys::attn_mha_config {
-            struct_size: size_of::<sys::attn_mha_config>() as u64,
             embed_dim: signed(self.embed_dim)?,
             num_heads: signed(self.num_heads)?,
             kdim: signed(self.kdim)?,
@@ -89,26 +113,19 @@ impl MultiheadConfig {
             head_dim: signed(self.head_dim)?,
             value_head_dim: signed(self.value_head_dim)?,
             dtype: self.dtype as i32,
-            bias: raw_switch(self.bias),
+            no_bias: (!self.bias).into(),
             add_bias_kv: self.add_bias_kv.into(),
             add_zero_attn: self.add_zero_attn.into(),
             batch_first: self.batch_first.into(),
-            reserved: 0,
+            ..Default::default()
         };
         let mut raw = ptr::null_mut();
         // SAFETY: both pointers outlive the call.
-        check(unsafe { sys::attn_mha_create(ptr::null_mut(), &config, &mut raw) })?;
+        check(unsafe { sys::attn_mha_create(self.context.as_raw(), &config, &mut raw) })?;
         Ok(MultiheadAttention {
             raw: NonNull::new(raw).expect("a layer that was made"),
+            context: self.context,
         })
-    }
-}
-
-fn raw_switch(is_on: bool) -> i32 {
-    if is_on {
-        sys::ATTN_ON
-    } else {
-        sys::ATTN_OFF
     }
 }
 
@@ -117,6 +134,7 @@ fn raw_switch(is_on: bool) -> i32 {
 #[derive(Debug)]
 pub struct MultiheadAttention {
     raw: NonNull<sys::attn_mha>,
+    context: Context,
 }
 
 // SAFETY: the library lets any thread use a layer, and threads share one that is not written;
@@ -125,12 +143,89 @@ unsafe impl Send for MultiheadAttention {}
 unsafe impl Sync for MultiheadAttention {}
 
 impl MultiheadAttention {
+    /// What the layer is: zeros that stood for a size have become that size.
+    pub fn config(&self) -> Result<MultiheadConfig> {
+        let mut raw = sys::attn_mha_config::default();
+        // SAFETY: `raw` knows its size.
+        check(unsafe { sys::attn_mha_describe(self.raw.as_ptr(), &mut raw) })?;
+        Ok(MultiheadConfig {
+            embed_dim: raw.embed_dim as usize,
+            num_heads: raw.num_heads as usize,
+            kdim: raw.kdim as usize,
+            vdim: raw.vdim as usize,
+            qdim: raw.qdim as usize,
+            num_kv_heads: raw.num_kv_heads as usize,
+            head_dim: raw.head_dim as usize,
+            value_head_dim: raw.value_head_dim as usize,
+            dtype: if raw.dtype == sys::ATTN_DTYPE_FLOAT64 {
+                Dtype::Float64
+            } else {
+                Dtype::Float32
+            },
+            bias: raw.no_bias == 0,
+            add_bias_kv: raw.add_bias_kv != 0,
+            add_zero_attn: raw.add_zero_attn != 0,
+            batch_first: raw.batch_first != 0,
+            context: self.context.clone(),
+        })
+    }
+
+    /// Names and shapes of the parameters, as in PyTorch's `state_dict`.
+    pub fn parameters(&self) -> Result<Vec<(&'static str, Vec<usize>)>> {
+        let layer = self.raw.as_ptr();
+        let mut count = 0;
+        // SAFETY: the pointers outlive the call.
+        check(unsafe { sys::attn_mha_parameter_count(layer, &mut count) })?;
+        let describe = |index| {
+            let (mut name, mut shape) = (ptr::null(), MaybeUninit::uninit());
+            // SAFETY: as above.
+            check(unsafe {
+                sys::attn_mha_parameter_describe(layer, index, &mut name, shape.as_mut_ptr())
+            })?;
+            // SAFETY: a call that succeeds fills it; the name is static memory.
+            Ok((static_text(name), shape_of(unsafe { &shape.assume_init() })))
+        };
+        (0..count).map(describe).collect()
+    }
+
     /// Copies a parameter into the layer, by its name in PyTorch's `state_dict`.
     pub fn load_parameter(&mut self, name: &str, values: &View<'_>) -> Result<()> {
         let name = c_string("name", name)?;
         // SAFETY: the pointers outlive the call, which copies the values.
         check(unsafe {
-            sys::attn_mha_load_parameter(self.raw.as_ptr(), name.as_ptr(), values.as_raw())
+            sys::attn_mha_load_parameter(
+                self.context.as_raw(),
+                self.raw.as_ptr(),
+                name.as_ptr(),
+                values.as_raw(),
+                ptr::null(),
+            )
+        })
+    }
+
+    /// Copies a parameter out of the layer.
+    pub fn read_parameter(&self, name: &str, values: &mut ViewMut<'_>) -> Result<()> {
+        let name = c_string("name", name)?;
+        // SAFETY: the pointers outlive the call, and the values are borrowed exclusively.
+        check(unsafe {
+            sys::attn_mha_read_parameter(
+                self.context.as_raw(),
+                self.raw.as_ptr(),
+                name.as_ptr(),
+                values.as_raw(),
+            )
+        })
+    }
+
+    /// Gives every parameter fresh random values, distributed as PyTorch's constructor does.
+    pub fn init_parameters(&mut self, seed: u64) -> Result<()> {
+        let params = sys::attn_mha_init_params {
+            seed,
+            ..Default::default()
+        };
+        // SAFETY: the pointers outlive the call.
+        check(unsafe {
+            sys::attn_mha_init_parameters(self.context.as_raw(), self.raw.as_ptr(), &params)
         })
     }
 
@@ -144,13 +239,13 @@ impl MultiheadAttention {
         output: &mut ViewMut<'_>,
         options: ForwardOptions<'_>,
     ) -> Result<()> {
-        let attention = options.attention.as_ref().map(SdpaOptions::as_raw);
-        let params = options.as_raw(attention.as_ref());
+        let attention = options.attention.as_raw();
+        let params = options.as_raw(&attention);
         // SAFETY: every pointer borrows from an argument or a local; views lie in their slices,
         // and outputs are borrowed exclusively.
         check(unsafe {
             sys::attn_mha_forward(
-                raw_context(options.context),
+                self.context_of(&options),
                 self.raw.as_ptr(),
                 query.as_raw(),
                 key.as_raw(),
@@ -162,6 +257,73 @@ impl MultiheadAttention {
             )
         })
     }
+
+    /// The shapes of a call's outputs; those that are set in `options` already do not matter.
+    pub fn describe_outputs(
+        &self,
+        query: &View<'_>,
+        key: &View<'_>,
+        value: &View<'_>,
+        options: &ForwardOptions<'_>,
+    ) -> Result<OutputShapes> {
+        let attention = options.attention.as_raw();
+        let params = options.as_raw(&attention);
+        let mut outputs = sys::attn_mha_outputs::default();
+        // SAFETY: every pointer borrows from an argument or a local; no element is touched.
+        check(unsafe {
+            sys::attn_mha_describe_outputs(
+                self.raw.as_ptr(),
+                query.as_raw(),
+                key.as_raw(),
+                value.as_raw(),
+                &params,
+                &mut outputs,
+            )
+        })?;
+        Ok((&outputs).into())
+    }
+
+    /// What [`forward`](Self::forward) would run for the same arguments, and why.
+    pub fn explain(
+        &self,
+        query: &View<'_>,
+        key: &View<'_>,
+        value: &View<'_>,
+        output: &ViewMut<'_>,
+        options: &ForwardOptions<'_>,
+    ) -> Result<MultiheadReport> {
+        let attention = options.attention.as_raw();
+        let params = options.as_raw(&attention);
+        let mut inside = sys::attn_sdpa_report::default();
+        let mut report = sys::attn_mha_report {
+            attention: &mut inside,
+            ..Default::default()
+        };
+        // SAFETY: as in describe_outputs.
+        check(unsafe {
+            sys::attn_mha_explain(
+                self.context_of(options),
+                self.raw.as_ptr(),
+                query.as_raw(),
+                key.as_raw(),
+                value.as_raw(),
+                &params,
+                output.as_raw(),
+                &mut report,
+            )
+        })?;
+        Ok(MultiheadReport {
+            projection_gemm: Gemm::from_code(report.projection_gemm),
+            depends_on_blas_threads: report.depends_on_blas_threads != 0,
+            workspace_bytes: report.workspace_bytes,
+            kernels: static_text(report.kernels),
+            attention: (&inside).into(),
+        })
+    }
+
+    fn context_of(&self, options: &ForwardOptions<'_>) -> *mut sys::attn_context {
+        options.attention.raw_context_or(self.context.as_raw())
+    }
 }
 
 impl Drop for MultiheadAttention {
@@ -171,16 +333,27 @@ impl Drop for MultiheadAttention {
     }
 }
 
+/// What a layer's call runs and why, for people to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MultiheadReport {
+    /// Who computes the projections.
+    pub projection_gemm: Gemm,
+    /// The last bits may differ with the number of threads BLAS uses.
+    pub depends_on_blas_threads: bool,
+    /// Memory that the call allocates while it runs.
+    pub workspace_bytes: u64,
+    /// The kernels in use.
+    pub kernels: &'static str,
+    /// Of the attention inside.
+    pub attention: SdpaReport,
+}
+
 /// The options of a layer's call. The default: no mask, no weights.
 #[derive(Debug, Default)]
 pub struct ForwardOptions<'a> {
-    context: Option<&'a Context>,
     key_padding_mask: Option<Mask<'a>>,
-    attn_mask: Option<Mask<'a>>,
-    is_causal: bool,
-    attn_weights: Option<ViewMut<'a>>,
-    average_attn_weights: Option<bool>,
-    attention: Option<SdpaOptions<'a>>,
+    attention: SdpaOptions<'a>,
 }
 
 impl<'a> ForwardOptions<'a> {
@@ -190,38 +363,23 @@ impl<'a> ForwardOptions<'a> {
     }
 
     setters! {
-        /// Runs under this context instead of the process's default one.
-        context: &'a Context => Some,
         /// (N, S), unbatched (S). Keys it excludes may hold NaN.
         key_padding_mask: Mask<'a> => Some,
-        /// (L, S), or one for each head: (N * H, L, S), unbatched (H, L, S).
-        attn_mask: Mask<'a> => Some,
-        /// Query i sees keys j <= i.
-        is_causal: bool,
-        /// Receives the weights: (N, L, T), or (N, H, L, T) if not averaged, T = S and the extra keys.
-        attn_weights: ViewMut<'a> => Some,
-        /// Whether the weights returned are the mean over heads, as they are by default.
-        average_attn_weights: bool => Some,
-        /// Options of the attention inside: scale, window, lse and so on.
-        attention: SdpaOptions<'a> => Some,
+        /// Every option of the attention inside, whose shapes are: mask (L, S), or one for each
+        /// head: (N * H, L, S), unbatched (H, L, S), or (N, H, L, S); weights of each head
+        /// (N, H, L, T), or their mean (N, L, T), unbatched without N, where T is S and the extra
+        /// keys; lse (N, H, L).
+        attention: SdpaOptions<'a>,
     }
 
     /// The C struct; its pointers borrow from the arguments.
-    fn as_raw(&self, attention: Option<&sys::attn_sdpa_params>) -> sys::attn_mha_params {
+    fn as_raw(&self, attention: &sys::attn_sdpa_params) -> sys::attn_mha_params {
         let (key_padding_mask_kind, key_padding_mask) = raw_mask(&self.key_padding_mask);
-        let (attn_mask_kind, attn_mask) = raw_mask(&self.attn_mask);
         sys::attn_mha_params {
-            struct_size: size_of::<sys::attn_mha_params>() as u64,
             key_padding_mask_kind,
-            attn_mask_kind,
-            is_causal: self.is_causal.into(),
-            average_attn_weights: self
-                .average_attn_weights
-                .map_or(sys::ATTN_DEFAULT, raw_switch),
             key_padding_mask,
-            attn_mask,
-            attn_weights: raw_output(&self.attn_weights),
-            attention: attention.map_or(ptr::null(), |params| params as *const _),
+            attention,
+            ..Default::default()
         }
     }
 }

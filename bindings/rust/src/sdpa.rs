@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Scaled dot-product attention.
 
-use std::mem::size_of;
 use std::ptr;
 
-use crate::context::{raw_context, Context};
+use crate::context::{static_text, Context, Engine, Gemm};
 use crate::error::{check, Result};
 use crate::mask::{raw_mask, Mask};
+use crate::outputs::OutputShapes;
 use crate::setters::setters;
 use crate::sys::{self, attn_tensor};
 use crate::view::{View, ViewMut};
@@ -21,7 +21,7 @@ pub enum Normalizer {
     /// 1 / (1 + exp(-score))
     Sigmoid = sys::ATTN_NORMALIZER_SIGMOID,
     /// The score itself: plain linear attention.
-    None = sys::ATTN_NORMALIZER_NONE,
+    Linear = sys::ATTN_NORMALIZER_LINEAR,
 }
 
 /// The options of an attention call. The default is PyTorch's call without options; all of them
@@ -30,19 +30,20 @@ pub enum Normalizer {
 pub struct SdpaOptions<'a> {
     context: Option<&'a Context>,
     is_causal: bool,
+    align_end: bool,
     scale: Option<f64>,
     softcap: f64,
     window: Option<(i64, i64)>,
     enable_gqa: bool,
     normalizer: Normalizer,
     mask: Option<Mask<'a>>,
+    bias: Option<View<'a>>,
     query_offset: Option<View<'a>>,
     key_lengths: Option<View<'a>>,
     alibi_slopes: Option<View<'a>>,
     sinks: Option<View<'a>>,
     lse: Option<ViewMut<'a>>,
     weights: Option<ViewMut<'a>>,
-    average_weights: bool,
 }
 
 impl<'a> SdpaOptions<'a> {
@@ -52,11 +53,13 @@ impl<'a> SdpaOptions<'a> {
     }
 
     setters! {
-        /// Runs under this context instead of the process's default one. Ignored inside a layer,
-        /// whose call has its own.
+        /// Runs under this context instead of the layer's or the process's default one.
         context: &'a Context => Some,
         /// Query i sees keys j <= i + query_offset.
         is_causal: bool,
+        /// The last query stands at the last key, as in decoding: query_offset is the number of
+        /// keys less that of queries.
+        align_end: bool,
         /// Multiplies q . k, instead of 1 / sqrt(E).
         scale: f64 => Some,
         /// Scores become softcap * tanh(score / softcap).
@@ -67,9 +70,11 @@ impl<'a> SdpaOptions<'a> {
         normalizer: Normalizer,
         /// Broadcastable to (batch axes, Hq, L, S).
         mask: Mask<'a> => Some,
-        /// `i64`, broadcastable to the batch axes: the position of query 0 among the keys.
+        /// Broadcastable likewise: floats added to the scores, beside any mask.
+        bias: View<'a> => Some,
+        /// `i64` or `i32`, broadcastable to the batch axes: the position of query 0 among the keys.
         query_offset: View<'a> => Some,
-        /// `i64`, broadcastable to the batch axes: keys at or past it do not exist.
+        /// `i64` or `i32`, broadcastable to the batch axes: keys at or past it do not exist.
         key_lengths: View<'a> => Some,
         /// (Hq) or (1): the score loses slope * distance.
         alibi_slopes: View<'a> => Some,
@@ -78,10 +83,9 @@ impl<'a> SdpaOptions<'a> {
         /// Receives the logarithm of each row's sum of exponentials: output's shape without its
         /// last axis.
         lse: ViewMut<'a> => Some,
-        /// Receives the weights: (batch axes, Hq, L, S), or without Hq if they are averaged.
+        /// Receives the weights: those of each head, (batch axes, Hq, L, S), or, without the axis
+        /// Hq, their mean over the heads.
         weights: ViewMut<'a> => Some,
-        /// The weights returned are the mean over heads.
-        average_weights: bool,
     }
 
     /// Keys before and after the query's own position that it sees; -1: all of them.
@@ -91,43 +95,123 @@ impl<'a> SdpaOptions<'a> {
         self
     }
 
-    fn flags(&self) -> u64 {
-        let flags = [
-            (self.scale.is_some(), sys::ATTN_SDPA_SET_SCALE),
-            (self.window.is_some(), sys::ATTN_SDPA_SET_WINDOW),
-            (self.enable_gqa, sys::ATTN_SDPA_ENABLE_GQA),
-            (self.average_weights, sys::ATTN_SDPA_AVERAGE_WEIGHTS),
-        ];
-        flags
-            .iter()
-            .filter(|(is_set, _)| *is_set)
-            .map(|(_, bit)| bit)
-            .sum()
+    /// The shapes of a call's outputs; those that are set here already do not matter.
+    pub fn describe_outputs(
+        &self,
+        query: &View<'_>,
+        key: &View<'_>,
+        value: &View<'_>,
+    ) -> Result<OutputShapes> {
+        let params = self.as_raw();
+        let mut outputs = sys::attn_sdpa_outputs::default();
+        // SAFETY: every pointer borrows from an argument or a local; no element is touched.
+        check(unsafe {
+            sys::attn_sdpa_describe_outputs(
+                query.as_raw(),
+                key.as_raw(),
+                value.as_raw(),
+                &params,
+                &mut outputs,
+            )
+        })?;
+        Ok((&outputs).into())
+    }
+
+    /// What [`sdpa`] would run for the same arguments, and why.
+    pub fn explain(
+        &self,
+        query: &View<'_>,
+        key: &View<'_>,
+        value: &View<'_>,
+        output: &ViewMut<'_>,
+    ) -> Result<SdpaReport> {
+        let params = self.as_raw();
+        let mut report = sys::attn_sdpa_report::default();
+        // SAFETY: as in describe_outputs.
+        check(unsafe {
+            sys::attn_sdpa_explain(
+                self.raw_context_or(ptr::null_mut()),
+                query.as_raw(),
+                key.as_raw(),
+                value.as_raw(),
+                &params,
+                output.as_raw(),
+                &mut report,
+            )
+        })?;
+        Ok((&report).into())
+    }
+
+    pub(crate) fn raw_context_or(&self, other: *mut sys::attn_context) -> *mut sys::attn_context {
+        self.context.map_or(other, Context::as_raw)
     }
 
     /// The C struct; its pointers borrow from `self`.
     pub(crate) fn as_raw(&self) -> sys::attn_sdpa_params {
         let (mask_kind, mask) = raw_mask(&self.mask);
         let (window_left, window_right) = self.window.unwrap_or((0, 0));
+        let set_scale = self.scale.map_or(0, |_| sys::ATTN_SDPA_SET_SCALE);
+        let set_window = self.window.map_or(0, |_| sys::ATTN_SDPA_SET_WINDOW);
         sys::attn_sdpa_params {
-            struct_size: size_of::<sys::attn_sdpa_params>() as u64,
-            flags: self.flags(),
+            set: set_scale | set_window,
+            is_causal: self.is_causal.into(),
             scale: self.scale.unwrap_or(0.0),
             softcap: self.softcap,
             window_left,
             window_right,
-            is_causal: self.is_causal.into(),
+            enable_gqa: self.enable_gqa.into(),
+            align_end: self.align_end.into(),
             normalizer: self.normalizer as i32,
             mask_kind,
-            reserved: 0,
             mask,
+            bias: raw_view(&self.bias),
             query_offset: raw_view(&self.query_offset),
             key_lengths: raw_view(&self.key_lengths),
             alibi_slopes: raw_view(&self.alibi_slopes),
             sinks: raw_view(&self.sinks),
             lse: raw_output(&self.lse),
             weights: raw_output(&self.weights),
-            report: ptr::null_mut(),
+            ..Default::default()
+        }
+    }
+}
+
+/// What a call runs and why, for people to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SdpaReport {
+    /// `Fused` or `Blas`.
+    pub engine: Engine,
+    /// Who computes the matrix products.
+    pub gemm: Gemm,
+    /// The last bits may differ with the number of threads BLAS uses.
+    pub depends_on_blas_threads: bool,
+    /// Tensors that go through a copy: the sum of `sys::ATTN_SDPA_PACK_QUERY` and so on.
+    pub packs: i32,
+    /// Query rows handled together.
+    pub row_block: i64,
+    /// Pieces of work.
+    pub num_blocks: i64,
+    /// Memory that the call allocates while it runs.
+    pub workspace_bytes: u64,
+    /// The kernels in use.
+    pub kernels: &'static str,
+    /// One sentence: why this engine.
+    pub reason: &'static str,
+}
+
+impl From<&sys::attn_sdpa_report> for SdpaReport {
+    fn from(raw: &sys::attn_sdpa_report) -> Self {
+        SdpaReport {
+            engine: Engine::from_code(raw.engine),
+            gemm: Gemm::from_code(raw.gemm),
+            depends_on_blas_threads: raw.depends_on_blas_threads != 0,
+            packs: raw.packs,
+            row_block: raw.row_block,
+            num_blocks: raw.num_blocks,
+            workspace_bytes: raw.workspace_bytes,
+            kernels: static_text(raw.kernels),
+            reason: static_text(raw.reason),
         }
     }
 }
@@ -136,11 +220,11 @@ fn raw_view(view: &Option<View<'_>>) -> *const attn_tensor {
     view.as_ref().map_or(ptr::null(), View::as_raw)
 }
 
-pub(crate) fn raw_output(view: &Option<ViewMut<'_>>) -> *const attn_tensor {
+fn raw_output(view: &Option<ViewMut<'_>>) -> *const attn_tensor {
     view.as_ref().map_or(ptr::null(), ViewMut::as_raw)
 }
 
-/// output = normalise(scale * query * key^T, mask) * value.
+/// output = normalise(scale * query * key^T, bias, mask) * value.
 ///
 /// Shapes: query (..., Hq, L, E), key (..., Hk, S, E), value (..., Hv, S, Ev), output (..., Hq, L,
 /// Ev), of ranks 2 to 8, all `f32` or all `f64`, any strides. An output that is an input does not
@@ -166,7 +250,7 @@ pub fn sdpa(
     // borrowed exclusively.
     check(unsafe {
         sys::attn_sdpa(
-            raw_context(options.context),
+            options.raw_context_or(ptr::null_mut()),
             query.as_raw(),
             key.as_raw(),
             value.as_raw(),

@@ -24,16 +24,18 @@ pub const ATTN_ERROR_UNSUPPORTED: i32 = 11;
 pub const ATTN_ERROR_BLAS: i32 = 12;
 pub const ATTN_ERROR_SELFTEST: i32 = 13;
 
+pub const ATTN_DTYPE_INVALID: i32 = 0;
 pub const ATTN_DTYPE_FLOAT32: i32 = 1;
 pub const ATTN_DTYPE_FLOAT64: i32 = 2;
 pub const ATTN_DTYPE_BOOL: i32 = 3;
 pub const ATTN_DTYPE_INT64: i32 = 4;
+pub const ATTN_DTYPE_INT32: i32 = 7;
 
 pub const ATTN_ENGINE_AUTO: i32 = 0;
 pub const ATTN_ENGINE_BLAS: i32 = 1;
 pub const ATTN_ENGINE_FUSED: i32 = 2;
 
-pub const ATTN_GEMM_DEFAULT: i32 = 0;
+pub const ATTN_GEMM_AUTO: i32 = 0;
 pub const ATTN_GEMM_BLAS: i32 = 1;
 pub const ATTN_GEMM_NATIVE: i32 = 2;
 
@@ -42,18 +44,17 @@ pub const ATTN_MASK_ADDITIVE: i32 = 1;
 pub const ATTN_MASK_BOOL_INCLUDE: i32 = 2;
 pub const ATTN_MASK_BOOL_EXCLUDE: i32 = 3;
 
-pub const ATTN_SDPA_SET_SCALE: u64 = 1;
-pub const ATTN_SDPA_SET_WINDOW: u64 = 2;
-pub const ATTN_SDPA_ENABLE_GQA: u64 = 4;
-pub const ATTN_SDPA_AVERAGE_WEIGHTS: u64 = 8;
+pub const ATTN_SDPA_SET_SCALE: i32 = 1;
+pub const ATTN_SDPA_SET_WINDOW: i32 = 2;
+
+pub const ATTN_SDPA_PACK_QUERY: i32 = 1;
+pub const ATTN_SDPA_PACK_KEY: i32 = 2;
+pub const ATTN_SDPA_PACK_VALUE: i32 = 4;
+pub const ATTN_SDPA_PACK_OUTPUT: i32 = 8;
 
 pub const ATTN_NORMALIZER_SOFTMAX: i32 = 0;
 pub const ATTN_NORMALIZER_SIGMOID: i32 = 1;
-pub const ATTN_NORMALIZER_NONE: i32 = 2;
-
-pub const ATTN_DEFAULT: i32 = 0;
-pub const ATTN_ON: i32 = 1;
-pub const ATTN_OFF: i32 = 2;
+pub const ATTN_NORMALIZER_LINEAR: i32 = 2;
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -75,27 +76,57 @@ pub struct attn_mha {
     opaque: [u8; 0],
 }
 
-pub type attn_task = unsafe extern "C" fn(data: *mut c_void, index: i64);
-pub type attn_parallel_for =
-    unsafe extern "C" fn(state: *mut c_void, count: i64, task: attn_task, data: *mut c_void) -> i32;
-pub type attn_allocate =
+pub type attn_task_fn = unsafe extern "C" fn(data: *mut c_void, index: i64);
+pub type attn_parallel_for_fn = unsafe extern "C" fn(
+    state: *mut c_void,
+    count: i64,
+    task: attn_task_fn,
+    data: *mut c_void,
+) -> i32;
+pub type attn_allocate_fn =
     unsafe extern "C" fn(state: *mut c_void, bytes: usize, alignment: usize) -> *mut c_void;
-pub type attn_deallocate =
-    unsafe extern "C" fn(state: *mut c_void, memory: *mut c_void, bytes: usize);
+pub type attn_deallocate_fn =
+    unsafe extern "C" fn(state: *mut c_void, memory: *mut c_void, bytes: usize, alignment: usize);
+pub type attn_selftest_visit_fn = unsafe extern "C" fn(
+    state: *mut c_void,
+    check: *const c_char,
+    status: i32,
+    detail: *const c_char,
+);
 
 #[repr(C)]
-pub struct attn_context_params {
+pub struct attn_context_config {
+    pub struct_size: u64,
+    pub num_threads: i32,
+    pub parallel_for_width: i32,
+    pub engine: i32,
+    pub gemm: i32,
+    pub kernels: *const c_char,
+    pub parallel_for: Option<attn_parallel_for_fn>,
+    pub parallel_for_state: *mut c_void,
+    pub allocate: Option<attn_allocate_fn>,
+    pub deallocate: Option<attn_deallocate_fn>,
+    pub allocator_state: *mut c_void,
+}
+
+#[repr(C)]
+pub struct attn_context_info {
     pub struct_size: u64,
     pub num_threads: i32,
     pub engine: i32,
     pub gemm: i32,
-    pub reserved: i32,
+    pub attention_gemm: i32,
+    pub projection_gemm: i32,
+    pub blas_is_serial: i32,
     pub kernels: *const c_char,
-    pub parallel_for: Option<attn_parallel_for>,
-    pub parallel_for_state: *mut c_void,
-    pub allocate: Option<attn_allocate>,
-    pub deallocate: Option<attn_deallocate>,
-    pub allocator_state: *mut c_void,
+    pub blas: *const c_char,
+}
+
+#[repr(C)]
+pub struct attn_selftest_params {
+    pub struct_size: u64,
+    pub visit: Option<attn_selftest_visit_fn>,
+    pub visit_state: *mut c_void,
 }
 
 #[repr(C)]
@@ -115,16 +146,18 @@ pub struct attn_sdpa_report {
 #[repr(C)]
 pub struct attn_sdpa_params {
     pub struct_size: u64,
-    pub flags: u64,
+    pub set: i32,
+    pub is_causal: i32,
     pub scale: f64,
     pub softcap: f64,
     pub window_left: i64,
     pub window_right: i64,
-    pub is_causal: i32,
+    pub enable_gqa: i32,
+    pub align_end: i32,
     pub normalizer: i32,
     pub mask_kind: i32,
-    pub reserved: i32,
     pub mask: *const attn_tensor,
+    pub bias: *const attn_tensor,
     pub query_offset: *const attn_tensor,
     pub key_lengths: *const attn_tensor,
     pub alibi_slopes: *const attn_tensor,
@@ -132,6 +165,15 @@ pub struct attn_sdpa_params {
     pub lse: *const attn_tensor,
     pub weights: *const attn_tensor,
     pub report: *mut attn_sdpa_report,
+}
+
+#[repr(C)]
+pub struct attn_sdpa_outputs {
+    pub struct_size: u64,
+    pub output: attn_tensor,
+    pub lse: attn_tensor,
+    pub weights: attn_tensor,
+    pub averaged_weights: attn_tensor,
 }
 
 #[repr(C)]
@@ -147,7 +189,7 @@ pub struct attn_mha_config {
     pub head_dim: i64,
     pub value_head_dim: i64,
     pub dtype: i32,
-    pub bias: i32,
+    pub no_bias: i32,
     pub add_bias_kv: i32,
     pub add_zero_attn: i32,
     pub batch_first: i32,
@@ -155,17 +197,72 @@ pub struct attn_mha_config {
 }
 
 #[repr(C)]
+pub struct attn_mha_load_params {
+    pub struct_size: u64,
+}
+
+#[repr(C)]
+pub struct attn_mha_init_params {
+    pub struct_size: u64,
+    pub seed: u64,
+}
+
+#[repr(C)]
 pub struct attn_mha_params {
     pub struct_size: u64,
     pub key_padding_mask_kind: i32,
-    pub attn_mask_kind: i32,
-    pub is_causal: i32,
-    pub average_attn_weights: i32,
+    pub reserved: i32,
     pub key_padding_mask: *const attn_tensor,
-    pub attn_mask: *const attn_tensor,
-    pub attn_weights: *const attn_tensor,
     pub attention: *const attn_sdpa_params,
 }
+
+#[repr(C)]
+pub struct attn_mha_report {
+    pub struct_size: u64,
+    pub projection_gemm: i32,
+    pub depends_on_blas_threads: i32,
+    pub workspace_bytes: u64,
+    pub kernels: *const c_char,
+    pub attention: *mut attn_sdpa_report,
+}
+
+#[repr(C)]
+pub struct attn_mha_outputs {
+    pub struct_size: u64,
+    pub output: attn_tensor,
+    pub lse: attn_tensor,
+    pub weights: attn_tensor,
+    pub averaged_weights: attn_tensor,
+}
+
+macro_rules! default_is_zero_but_for_its_size {
+    ($($name:ident),* $(,)?) => {$(
+        impl Default for $name {
+            fn default() -> Self {
+                // SAFETY: numbers, pointers that may be NULL and options of function pointers,
+                // for all of which zero bytes are a value.
+                let mut made: Self = unsafe { std::mem::zeroed() };
+                made.struct_size = std::mem::size_of::<Self>() as u64;
+                made
+            }
+        }
+    )*};
+}
+
+default_is_zero_but_for_its_size!(
+    attn_context_config,
+    attn_context_info,
+    attn_selftest_params,
+    attn_sdpa_report,
+    attn_sdpa_params,
+    attn_sdpa_outputs,
+    attn_mha_config,
+    attn_mha_load_params,
+    attn_mha_init_params,
+    attn_mha_params,
+    attn_mha_report,
+    attn_mha_outputs,
+);
 
 extern "C" {
     pub fn attn_last_error() -> *const c_char;
@@ -178,6 +275,12 @@ extern "C" {
         axis_b: i32,
         view: *mut attn_tensor,
     ) -> i32;
+    pub fn attn_tensor_select(
+        tensor: *const attn_tensor,
+        axis: i32,
+        index: i64,
+        view: *mut attn_tensor,
+    ) -> i32;
     pub fn attn_tensor_split_heads(
         tensor: *const attn_tensor,
         num_heads: i64,
@@ -186,10 +289,14 @@ extern "C" {
     pub fn attn_tensor_merge_heads(tensor: *const attn_tensor, view: *mut attn_tensor) -> i32;
 
     pub fn attn_context_create(
-        params: *const attn_context_params,
+        config: *const attn_context_config,
         context: *mut *mut attn_context,
     ) -> i32;
+    pub fn attn_context_start(context: *mut attn_context) -> i32;
     pub fn attn_context_destroy(context: *mut attn_context);
+    pub fn attn_context_describe(context: *mut attn_context, info: *mut attn_context_info) -> i32;
+
+    pub fn attn_selftest(context: *mut attn_context, params: *const attn_selftest_params) -> i32;
 
     pub fn attn_sdpa(
         context: *mut attn_context,
@@ -201,17 +308,54 @@ extern "C" {
         workspace: *mut c_void,
         workspace_bytes: usize,
     ) -> i32;
+    pub fn attn_sdpa_explain(
+        context: *mut attn_context,
+        query: *const attn_tensor,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: *const attn_sdpa_params,
+        output: *const attn_tensor,
+        report: *mut attn_sdpa_report,
+    ) -> i32;
+    pub fn attn_sdpa_describe_outputs(
+        query: *const attn_tensor,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: *const attn_sdpa_params,
+        outputs: *mut attn_sdpa_outputs,
+    ) -> i32;
 
     pub fn attn_mha_create(
         context: *mut attn_context,
         config: *const attn_mha_config,
         layer: *mut *mut attn_mha,
     ) -> i32;
+    pub fn attn_mha_describe(layer: *const attn_mha, config: *mut attn_mha_config) -> i32;
     pub fn attn_mha_destroy(layer: *mut attn_mha);
+    pub fn attn_mha_parameter_count(layer: *const attn_mha, count: *mut i64) -> i32;
+    pub fn attn_mha_parameter_describe(
+        layer: *const attn_mha,
+        index: i64,
+        name: *mut *const c_char,
+        shape: *mut attn_tensor,
+    ) -> i32;
     pub fn attn_mha_load_parameter(
+        context: *mut attn_context,
         layer: *mut attn_mha,
         name: *const c_char,
         values: *const attn_tensor,
+        params: *const attn_mha_load_params,
+    ) -> i32;
+    pub fn attn_mha_read_parameter(
+        context: *mut attn_context,
+        layer: *const attn_mha,
+        name: *const c_char,
+        values: *const attn_tensor,
+    ) -> i32;
+    pub fn attn_mha_init_parameters(
+        context: *mut attn_context,
+        layer: *mut attn_mha,
+        params: *const attn_mha_init_params,
     ) -> i32;
     pub fn attn_mha_forward(
         context: *mut attn_context,
@@ -223,5 +367,23 @@ extern "C" {
         output: *const attn_tensor,
         workspace: *mut c_void,
         workspace_bytes: usize,
+    ) -> i32;
+    pub fn attn_mha_explain(
+        context: *mut attn_context,
+        layer: *const attn_mha,
+        query: *const attn_tensor,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: *const attn_mha_params,
+        output: *const attn_tensor,
+        report: *mut attn_mha_report,
+    ) -> i32;
+    pub fn attn_mha_describe_outputs(
+        layer: *const attn_mha,
+        query: *const attn_tensor,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: *const attn_mha_params,
+        outputs: *mut attn_mha_outputs,
     ) -> i32;
 }

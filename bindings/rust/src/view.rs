@@ -19,13 +19,15 @@ pub enum Dtype {
     Bool = sys::ATTN_DTYPE_BOOL,
     /// `i64`
     Int64 = sys::ATTN_DTYPE_INT64,
+    /// `i32`
+    Int32 = sys::ATTN_DTYPE_INT32,
 }
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// A type that views can be made of: `f32`, `f64`, `bool` or `i64`.
+/// A type that views can be made of: `f32`, `f64`, `bool`, `i64` or `i32`.
 pub trait Element: sealed::Sealed + Copy {
     /// The library's name of the type.
     const DTYPE: Dtype;
@@ -40,7 +42,7 @@ macro_rules! element {
     )*};
 }
 
-element!(f32: Float32, f64: Float64, bool: Bool, i64: Int64);
+element!(f32: Float32, f64: Float64, bool: Bool, i64: Int64, i32: Int32);
 
 /// An input: elements of a slice, read through a shape and strides.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +138,15 @@ macro_rules! reshape {
                 Ok(self)
             }
 
+            /// Keeps one position of an axis and drops the axis.
+            pub fn select(mut self, axis: i32, index: usize) -> Result<Self> {
+                let raw: *mut attn_tensor = &mut self.raw;
+                let index = signed(index)?;
+                // SAFETY: as in transpose.
+                check(unsafe { sys::attn_tensor_select(raw, axis, index, raw) })?;
+                Ok(self)
+            }
+
             /// (..., L, num_heads * head_dim) becomes (..., num_heads, L, head_dim).
             pub fn split_heads(mut self, num_heads: usize) -> Result<Self> {
                 let raw: *mut attn_tensor = &mut self.raw;
@@ -172,6 +183,14 @@ pub(crate) fn signed(length: usize) -> Result<i64> {
             format!("length {} exceeds INT64_MAX", length),
         )
     })
+}
+
+/// The shape of a tensor that the library described.
+pub(crate) fn shape_of(raw: &attn_tensor) -> Vec<usize> {
+    raw.shape[..raw.rank as usize]
+        .iter()
+        .map(|&length| length as usize)
+        .collect()
 }
 
 fn describe_dense<T: Element>(data: *mut T, len: usize, shape: &[usize]) -> Result<attn_tensor> {

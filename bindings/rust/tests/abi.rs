@@ -43,27 +43,39 @@ macro_rules! constants {
 fn facts() -> Vec<Fact> {
     let mut facts = structs! {
         attn_tensor { data, dtype, rank, shape, strides }
-        attn_context_params {
-            struct_size, num_threads, engine, gemm, reserved, kernels, parallel_for,
+        attn_context_config {
+            struct_size, num_threads, parallel_for_width, engine, gemm, kernels, parallel_for,
             parallel_for_state, allocate, deallocate, allocator_state,
         }
+        attn_context_info {
+            struct_size, num_threads, engine, gemm, attention_gemm, projection_gemm,
+            blas_is_serial, kernels, blas,
+        }
+        attn_selftest_params { struct_size, visit, visit_state }
         attn_sdpa_report {
             struct_size, engine, gemm, depends_on_blas_threads, packs, row_block, num_blocks,
             workspace_bytes, kernels, reason,
         }
         attn_sdpa_params {
-            struct_size, flags, scale, softcap, window_left, window_right, is_causal, normalizer,
-            mask_kind, reserved, mask, query_offset, key_lengths, alibi_slopes, sinks, lse,
-            weights, report,
+            struct_size, set, is_causal, scale, softcap, window_left, window_right, enable_gqa,
+            align_end, normalizer, mask_kind, mask, bias, query_offset, key_lengths, alibi_slopes,
+            sinks, lse, weights, report,
         }
+        attn_sdpa_outputs { struct_size, output, lse, weights, averaged_weights }
         attn_mha_config {
             struct_size, embed_dim, num_heads, kdim, vdim, qdim, num_kv_heads, head_dim,
-            value_head_dim, dtype, bias, add_bias_kv, add_zero_attn, batch_first, reserved,
+            value_head_dim, dtype, no_bias, add_bias_kv, add_zero_attn, batch_first, reserved,
         }
+        attn_mha_load_params { struct_size }
+        attn_mha_init_params { struct_size, seed }
         attn_mha_params {
-            struct_size, key_padding_mask_kind, attn_mask_kind, is_causal, average_attn_weights,
-            key_padding_mask, attn_mask, attn_weights, attention,
+            struct_size, key_padding_mask_kind, reserved, key_padding_mask, attention,
         }
+        attn_mha_report {
+            struct_size, projection_gemm, depends_on_blas_threads, workspace_bytes, kernels,
+            attention,
+        }
+        attn_mha_outputs { struct_size, output, lse, weights, averaged_weights }
     };
     let constants: Vec<Fact> = constants![
         ATTN_MAX_RANK,
@@ -81,14 +93,16 @@ fn facts() -> Vec<Fact> {
         ATTN_ERROR_UNSUPPORTED,
         ATTN_ERROR_BLAS,
         ATTN_ERROR_SELFTEST,
+        ATTN_DTYPE_INVALID,
         ATTN_DTYPE_FLOAT32,
         ATTN_DTYPE_FLOAT64,
         ATTN_DTYPE_BOOL,
         ATTN_DTYPE_INT64,
+        ATTN_DTYPE_INT32,
         ATTN_ENGINE_AUTO,
         ATTN_ENGINE_BLAS,
         ATTN_ENGINE_FUSED,
-        ATTN_GEMM_DEFAULT,
+        ATTN_GEMM_AUTO,
         ATTN_GEMM_BLAS,
         ATTN_GEMM_NATIVE,
         ATTN_MASK_NONE,
@@ -97,14 +111,13 @@ fn facts() -> Vec<Fact> {
         ATTN_MASK_BOOL_EXCLUDE,
         ATTN_SDPA_SET_SCALE,
         ATTN_SDPA_SET_WINDOW,
-        ATTN_SDPA_ENABLE_GQA,
-        ATTN_SDPA_AVERAGE_WEIGHTS,
+        ATTN_SDPA_PACK_QUERY,
+        ATTN_SDPA_PACK_KEY,
+        ATTN_SDPA_PACK_VALUE,
+        ATTN_SDPA_PACK_OUTPUT,
         ATTN_NORMALIZER_SOFTMAX,
         ATTN_NORMALIZER_SIGMOID,
-        ATTN_NORMALIZER_NONE,
-        ATTN_DEFAULT,
-        ATTN_ON,
-        ATTN_OFF,
+        ATTN_NORMALIZER_LINEAR,
     ];
     facts.extend(constants);
     facts

@@ -22,7 +22,7 @@ func (made *testCase) runMHA() error {
 	if err != nil {
 		return err
 	}
-	options.AttnWeights = viewOf(weights)
+	options.Attention.Weights = viewOf(weights)
 	return made.judge(made.forward(config, options, output), output, weights)
 }
 
@@ -50,7 +50,7 @@ func parameterName(name string) (string, bool) {
 
 func (made *testCase) mhaOptions() (attention.MultiheadConfig, *attention.ForwardOptions, error) {
 	config, options := attention.MultiheadConfig{}, &attention.ForwardOptions{}
-	bias, averageWeights, needWeights := true, true, true
+	averageWeights, needWeights := true, true
 	if _, isWide := made.tensor("query").elements.([]float64); isWide {
 		config.Dtype = attention.Float64
 	}
@@ -63,22 +63,21 @@ func (made *testCase) mhaOptions() (attention.MultiheadConfig, *attention.Forwar
 		"head_dim":             &config.HeadDim,
 		"value_head_dim":       &config.ValueHeadDim,
 		"num_kv_heads":         &config.NumKVHeads,
-		"bias":                 &bias,
+		"no_bias":              &config.NoBias,
 		"add_bias_kv":          &config.AddBiasKV,
 		"add_zero_attn":        &config.AddZeroAttn,
 		"batch_first":          &config.BatchFirst,
-		"is_causal":            &options.IsCausal,
-		"need_weights":         &needWeights, // those that are expected
-		"average_attn_weights": &averageWeights,
+		"is_causal":            &options.Attention.IsCausal,
+		"need_weights":         &needWeights,    // those that are expected
+		"average_attn_weights": &averageWeights, // as their rank says
 	})
 	if err != nil {
 		return config, nil, err
 	}
-	config.NoBias, options.PerHeadWeights = !bias, !averageWeights
-	return config, options, made.addMHAMasks(options)
+	return config, options, made.addMHATensors(options)
 }
 
-func (made *testCase) addMHAMasks(options *attention.ForwardOptions) error {
+func (made *testCase) addMHATensors(options *attention.ForwardOptions) error {
 	for _, tensor := range made.tensors {
 		_, isParameter := parameterName(tensor.name)
 		switch {
@@ -86,7 +85,9 @@ func (made *testCase) addMHAMasks(options *attention.ForwardOptions) error {
 		case tensor.name == "key_padding_mask":
 			options.KeyPaddingMask = tensor.mask(attention.Exclude)
 		case tensor.name == "attn_mask":
-			options.AttnMask = tensor.mask(attention.Exclude)
+			options.Attention.Mask = tensor.mask(attention.Exclude)
+		case tensor.name == "bias":
+			options.Attention.Bias = tensor.view
 		default:
 			return fmt.Errorf("unknown tensor %s", tensor.name)
 		}

@@ -13,7 +13,8 @@ import (
 	"attention"
 )
 
-// A tensor's elements are a []float32, []float64, []bool or []int64, which view shows.
+// A tensor's elements are a []float32, []float64, []bool, []int64 or []int32, which view
+// shows.
 type tensor struct {
 	name     string
 	shape    []int
@@ -122,6 +123,8 @@ func readTensor(name, words string, rest *bytes.Buffer) (tensor, error) {
 		return takeTensor[bool](name, shape, count, rest)
 	case "int64":
 		return takeTensor[int64](name, shape, count, rest)
+	case "int32":
+		return takeTensor[int32](name, shape, count, rest)
 	default:
 		return tensor{}, fmt.Errorf("unknown dtype")
 	}

@@ -119,7 +119,7 @@ func normalizer(name string) (attention.Normalizer, error) {
 	names := map[string]attention.Normalizer{
 		"softmax": attention.Softmax,
 		"sigmoid": attention.Sigmoid,
-		"none":    attention.Linear,
+		"linear":  attention.Linear,
 	}
 	normalizer, isKnown := names[name]
 	if !isKnown {

@@ -37,6 +37,7 @@ func (made *testCase) sdpaOptions() (*attention.SDPAOptions, error) {
 	window := attention.Window{Left: -1, Right: -1}
 	err := made.readOptions(map[string]any{
 		"is_causal":    &options.IsCausal,
+		"align_end":    &options.AlignEnd,
 		"scale":        &scale,
 		"enable_gqa":   &options.EnableGQA,
 		"window_left":  &window.Left,
@@ -62,6 +63,8 @@ func (made *testCase) addSDPATensors(options *attention.SDPAOptions) error {
 		case "query", "key", "value":
 		case "attn_mask":
 			options.Mask = tensor.mask(attention.Include)
+		case "bias":
+			options.Bias = tensor.view
 		case "query_offset":
 			options.QueryOffset = tensor.view
 		case "key_lengths":

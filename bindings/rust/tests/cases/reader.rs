@@ -14,6 +14,7 @@ pub enum Elements {
     Float64(Vec<f64>),
     Bool(Vec<bool>),
     Int64(Vec<i64>),
+    Int32(Vec<i32>),
 }
 
 pub struct Tensor {
@@ -45,6 +46,7 @@ impl Tensor {
             Elements::Float64(_) => Dtype::Float64,
             Elements::Bool(_) => Dtype::Bool,
             Elements::Int64(_) => Dtype::Int64,
+            Elements::Int32(_) => Dtype::Int32,
         }
     }
 
@@ -54,6 +56,7 @@ impl Tensor {
             Elements::Float64(data) => View::new(data, &self.shape),
             Elements::Bool(data) => View::new(data, &self.shape),
             Elements::Int64(data) => View::new(data, &self.shape),
+            Elements::Int32(data) => View::new(data, &self.shape),
         }
     }
 
@@ -63,6 +66,7 @@ impl Tensor {
             Elements::Float64(data) => ViewMut::new(data, &self.shape),
             Elements::Bool(data) => ViewMut::new(data, &self.shape),
             Elements::Int64(data) => ViewMut::new(data, &self.shape),
+            Elements::Int32(data) => ViewMut::new(data, &self.shape),
         }
     }
 }
@@ -152,6 +156,7 @@ fn read_tensor(words: &str, rest: &mut &[u8]) -> Result<Tensor> {
         "float64" => Elements::Float64(take(rest, count, f64::from_le_bytes)?),
         "bool" => Elements::Bool(take(rest, count, |byte: [u8; 1]| byte[0] != 0)?),
         "int64" => Elements::Int64(take(rest, count, i64::from_le_bytes)?),
+        "int32" => Elements::Int32(take(rest, count, i32::from_le_bytes)?),
         _ => return Err("unknown dtype".into()),
     };
     Ok(Tensor {

@@ -99,6 +99,7 @@ fn sdpa_options(case: &Case) -> Result<SdpaOptions<'_>> {
     for (name, value) in &case.options {
         options = match name.as_str() {
             "is_causal" => options.is_causal(is_on(value)?),
+            "align_end" => options.align_end(is_on(value)?),
             "scale" => options.scale(value.parse()?),
             "enable_gqa" => options.enable_gqa(is_on(value)?),
             "softcap" => options.softcap(value.parse()?),
@@ -115,6 +116,7 @@ fn sdpa_options(case: &Case) -> Result<SdpaOptions<'_>> {
         options = match name.as_str() {
             "query" | "key" | "value" => options,
             "attn_mask" => options.mask(mask(tensor, Mask::Include)?),
+            "bias" => options.bias(view),
             "query_offset" => options.query_offset(view),
             "key_lengths" => options.key_lengths(view),
             "sinks" => options.sinks(view),
@@ -137,7 +139,7 @@ fn normalizer(name: &str) -> Result<Normalizer> {
     match name {
         "softmax" => Ok(Normalizer::Softmax),
         "sigmoid" => Ok(Normalizer::Sigmoid),
-        "none" => Ok(Normalizer::None),
+        "linear" => Ok(Normalizer::Linear),
         _ => Err(format!("unknown normalizer {}", name).into()),
     }
 }
@@ -154,9 +156,13 @@ fn mask<'a>(tensor: &'a Tensor, of_bools: fn(View<'a>) -> Mask<'a>) -> Result<Ma
 fn run_mha(case: &Case) -> Result<()> {
     let mut output = case.main_result("attn_output", case.number("embed_dim", 0)?)?;
     let mut weights = case.optional_result("attn_weights")?;
-    let mut options = forward_options(case)?;
+    let mut attention = attention_inside(case)?;
     if let Some(weights) = &mut weights {
-        options = options.attn_weights(weights.view_mut()?);
+        attention = attention.weights(weights.view_mut()?);
+    }
+    let mut options = ForwardOptions::new().attention(attention);
+    if let Ok(padding) = case.tensor("key_padding_mask") {
+        options = options.key_padding_mask(mask(padding, Mask::Exclude)?);
     }
     let outcome = make_layer(case, mha_config(case)?).and_then(|layer| {
         layer.forward(
@@ -199,7 +205,7 @@ fn mha_config(case: &Case) -> Result<MultiheadConfig> {
             "head_dim" => config.head_dim(value.parse()?),
             "value_head_dim" => config.value_head_dim(value.parse()?),
             "num_kv_heads" => config.num_kv_heads(value.parse()?),
-            "bias" => config.bias(is_on(value)?),
+            "no_bias" => config.bias(!is_on(value)?),
             "add_bias_kv" => config.add_bias_kv(is_on(value)?),
             "add_zero_attn" => config.add_zero_attn(is_on(value)?),
             "batch_first" => config.batch_first(is_on(value)?),
@@ -222,15 +228,14 @@ fn make_layer(case: &Case, config: MultiheadConfig) -> Result<MultiheadAttention
     Ok(layer)
 }
 
-fn forward_options(case: &Case) -> Result<ForwardOptions<'_>> {
-    let mut options = ForwardOptions::new()
-        .is_causal(case.number("is_causal", 0)? != 0)
-        .average_attn_weights(case.number("average_attn_weights", 1)? != 0);
+/// Whether the weights are averaged is told by their shape.
+fn attention_inside(case: &Case) -> Result<SdpaOptions<'_>> {
+    let mut options = SdpaOptions::new().is_causal(case.number("is_causal", 0)? != 0);
     for (name, tensor) in &case.tensors {
         options = match name.as_str() {
-            "query" | "key" | "value" => options,
-            "key_padding_mask" => options.key_padding_mask(mask(tensor, Mask::Exclude)?),
-            "attn_mask" => options.attn_mask(mask(tensor, Mask::Exclude)?),
+            "query" | "key" | "value" | "key_padding_mask" => options,
+            "attn_mask" => options.mask(mask(tensor, Mask::Exclude)?),
+            "bias" => options.bias(tensor.view()?),
             name if name.starts_with("parameter.") => options,
             _ => return Err(format!("unknown tensor {}", name).into()),
         };

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * sdpa.hpp: scaled dot-product attention.
+ */
+#ifndef ATTENTION_SDPA_HPP
+#define ATTENTION_SDPA_HPP
+
+#include <attention/sdpa.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "context.hpp"
+#include "tensor.hpp"
+
+namespace attention {
+
+struct window {
+    std::int64_t left = -1; /* keys before a row's position; -1: all */
+    std::int64_t right = -1;
+};
+
+/* attn_sdpa_params; T is the type of query. */
+template <class T> struct attend_options {
+    std::optional<attention::mask> mask;
+    std::optional<float_input<T>> bias; /* added to the scores, beside any mask */
+    bool is_causal = false;
+    bool align_end = false; /* the last query stands at the last key */
+    bool enable_gqa = false;
+    std::optional<double> scale; /* else 1 / sqrt(E) */
+    double softcap = 0;
+    std::optional<attention::window> window;
+    std::int32_t normalizer = ATTN_NORMALIZER_SOFTMAX;
+    std::optional<index_input> query_offset, key_lengths;
+    std::optional<float_input<T>> alibi_slopes, sinks;
+
+    std::optional<tensor<T>> lse;     /* out: (..., Hq, L) */
+    std::optional<tensor<T>> weights; /* out: (..., Hq, L, S), or (..., L, S): the heads' mean */
+};
+
+/* What a call's outputs are shaped like. */
+struct output_shapes {
+    sizes output;
+    sizes lse; /* empty where the normalizer has none */
+    sizes weights;
+    sizes averaged_weights;
+};
+
+namespace detail {
+
+template <class T> attn_sdpa_params params_of(const attend_options<T> &options) {
+    attn_sdpa_params params{};
+    params.struct_size = sizeof params;
+    params.is_causal = options.is_causal;
+    params.align_end = options.align_end;
+    params.enable_gqa = options.enable_gqa;
+    params.softcap = options.softcap;
+    params.normalizer = options.normalizer;
+    params.mask = view_of(options.mask);
+    params.mask_kind = options.mask ? options.mask->kind() : ATTN_MASK_NONE;
+    params.bias = view_of(options.bias);
+    params.query_offset = view_of(options.query_offset);
+    params.key_lengths = view_of(options.key_lengths);
+    params.alibi_slopes = view_of(options.alibi_slopes);
+    params.sinks = view_of(options.sinks);
+    params.lse = view_of(options.lse);
+    params.weights = view_of(options.weights);
+    if (options.scale) {
+        params.set |= ATTN_SDPA_SET_SCALE;
+        params.scale = *options.scale;
+    }
+    if (options.window) {
+        params.set |= ATTN_SDPA_SET_WINDOW;
+        params.window_left = options.window->left;
+        params.window_right = options.window->right;
+    }
+    return params;
+}
+
+/* Of attn_sdpa_outputs or attn_mha_outputs. */
+template <class Outputs> output_shapes shapes_of(const Outputs &outputs) {
+    return {shape_of(outputs.output), shape_of(outputs.lse), shape_of(outputs.weights),
+            shape_of(outputs.averaged_weights)};
+}
+
+} // namespace detail
+
+/* attn_sdpa: query (..., Hq, L, E), key (..., Hk, S, E), value (..., Hv, S, Ev), output (..., Hq,
+ * L, Ev). */
+template <class T>
+void attend(const tensor<const T> &query, const tensor<const T> &key, const tensor<const T> &value,
+            const tensor<T> &output, const attend_options<T> &options = {},
+            const context *chosen = nullptr) {
+    const attn_sdpa_params params = detail::params_of(options);
+    check(attn_sdpa(detail::handle_of(chosen), query.c_view(), key.c_view(), value.c_view(),
+                    &params, output.c_view(), nullptr, 0));
+}
+
+/* For whoever allocates the outputs of attend; the options' own outputs are not looked at. */
+template <class T>
+output_shapes describe_outputs(const tensor<const T> &query, const tensor<const T> &key,
+                               const tensor<const T> &value,
+                               const attend_options<T> &options = {}) {
+    const attn_sdpa_params params = detail::params_of(options);
+    attn_sdpa_outputs outputs{};
+    outputs.struct_size = sizeof outputs;
+    check(attn_sdpa_describe_outputs(query.c_view(), key.c_view(), value.c_view(), &params,
+                                     &outputs));
+    return detail::shapes_of(outputs);
+}
+
+/* What attend would run for the same arguments, and why. */
+template <class T>
+attn_sdpa_report explain(const tensor<const T> &query, const tensor<const T> &key,
+                         const tensor<const T> &value, const tensor<T> &output,
+                         const attend_options<T> &options = {}, const context *chosen = nullptr) {
+    const attn_sdpa_params params = detail::params_of(options);
+    attn_sdpa_report report{};
+    report.struct_size = sizeof report;
+    check(attn_sdpa_explain(detail::handle_of(chosen), query.c_view(), key.c_view(), value.c_view(),
+                            &params, output.c_view(), &report));
+    return report;
+}
+
+} // namespace attention
+
+#endif
