@@ -24,7 +24,8 @@ install(TARGETS attention_common EXPORT attentionHeaders
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT attentionHeaders NAMESPACE attention:: DESTINATION ${package_dir})
 if(ATTENTION_BUILD_SHARED)
-  install(TARGETS attention EXPORT attentionShared)
+  set_target_properties(attention_shared PROPERTIES EXPORT_NAME attention)
+  install(TARGETS attention_shared EXPORT attentionShared)
   install(EXPORT attentionShared NAMESPACE attention:: DESTINATION ${package_dir})
 endif()
 if(ATTENTION_BUILD_STATIC)
@@ -33,7 +34,7 @@ if(ATTENTION_BUILD_STATIC)
 endif()
 
 # The attn program (cli/ installs it) finds the shared library from where it lies itself.
-if(TARGET attn AND TARGET attention)
+if(TARGET attn AND TARGET attention::attention)
   file(RELATIVE_PATH library_from_program "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}")
   set_target_properties(attn PROPERTIES INSTALL_RPATH "$ORIGIN/${library_from_program}")
 endif()
