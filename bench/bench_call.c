@@ -10,9 +10,9 @@
 #include "blas_threads.h"
 #include "program_exit.h"
 
-static const char *const role_names[ROLE_COUNT] = {
-    "query",       "key",   "value", "output", "mask",   "bias", "query_offset",
-    "key_lengths", "alibi", "sinks", "lse",    "weights"};
+static const char *const role_names[ROLE_COUNT] = {"query", "key",   "value",        "output",
+                                                   "mask",  "bias",  "query_offset", "key_lengths",
+                                                   "alibi", "sinks", "lse",          "weights"};
 
 static int make_context(bench_call *call) {
     const bench_options *o = &call->options;

@@ -35,16 +35,16 @@ static void print_text(const attn_context_info *info) {
 
 static int print_json(const attn_context_info *info) {
     cJSON *root = cJSON_CreateObject();
-    int failed = cJSON_AddStringToObject(root, "version", attn_version_string()) == NULL ||
-                 cJSON_AddStringToObject(root, "build", attn_build_info()) == NULL ||
-                 cJSON_AddStringToObject(root, "blas", info->blas) == NULL ||
-                 cJSON_AddBoolToObject(root, "blas_is_serial", info->blas_is_serial) == NULL ||
-                 cJSON_AddStringToObject(root, "attention_gemm",
-                                         gemm_name(info->attention_gemm)) == NULL ||
-                 cJSON_AddStringToObject(root, "projection_gemm",
-                                         gemm_name(info->projection_gemm)) == NULL ||
-                 cJSON_AddStringToObject(root, "kernels", info->kernels) == NULL ||
-                 cJSON_AddNumberToObject(root, "threads", info->num_threads) == NULL;
+    int failed =
+        cJSON_AddStringToObject(root, "version", attn_version_string()) == NULL ||
+        cJSON_AddStringToObject(root, "build", attn_build_info()) == NULL ||
+        cJSON_AddStringToObject(root, "blas", info->blas) == NULL ||
+        cJSON_AddBoolToObject(root, "blas_is_serial", info->blas_is_serial) == NULL ||
+        cJSON_AddStringToObject(root, "attention_gemm", gemm_name(info->attention_gemm)) == NULL ||
+        cJSON_AddStringToObject(root, "projection_gemm", gemm_name(info->projection_gemm)) ==
+            NULL ||
+        cJSON_AddStringToObject(root, "kernels", info->kernels) == NULL ||
+        cJSON_AddNumberToObject(root, "threads", info->num_threads) == NULL;
     cJSON *available = cJSON_AddArrayToObject(root, "kernels_available");
     for (int32_t i = 0; attn_kernels_name(i) != NULL && !failed; i++) {
         cJSON *name = cJSON_CreateString(attn_kernels_name(i));

@@ -93,7 +93,8 @@ static int run_checks(attn_context *context, const attn_context_info *info, int 
                info->kernels, (int)info->num_threads, info->blas);
     }
     const double start = seconds_now();
-    const attn_status status = attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), count_check, &tally});
+    const attn_status status = attn_selftest(
+        context, &(attn_selftest_params){sizeof(attn_selftest_params), count_check, &tally});
     const double seconds = seconds_now() - start;
     if (json && print_json(&tally, info, seconds) != EXIT_DONE) {
         return EXIT_COMPUTATION;

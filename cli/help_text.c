@@ -32,7 +32,8 @@ const char *const help_info[] = {
     "",
     "Prints the library's version and build, the BLAS it uses, who computes the matrix products of "
     "float64's",
-    "attention and of a layer's projections, the kernels this CPU can run and which are in use, and "
+    "attention and of a layer's projections, the kernels this CPU can run and which are in use, "
+    "and "
     "the",
     "number of threads.",
     "",

@@ -77,7 +77,8 @@ static int load_entry(const run_options *options, loaded_layer *loaded, int role
     if (tensor_load_values(entry, loaded->config.dtype, &values, error, sizeof error) != 0) {
         return program_fail(EXIT_BAD_FILE, "%s: %s", options->layer_path, error);
     }
-    attn_status status = attn_mha_load_parameter(NULL, loaded->layer, parameter, &values.view, NULL);
+    attn_status status =
+        attn_mha_load_parameter(NULL, loaded->layer, parameter, &values.view, NULL);
     owned_tensor_free(&values);
     if (status == ATTN_OK) {
         return EXIT_DONE;

@@ -43,11 +43,15 @@ target_compile_options(attention_settings INTERFACE -fno-math-errno -fno-trappin
 # POSIX threads, clocks and CPU affinity are used; nothing else of the GNU extensions is.
 target_compile_definitions(attention_settings INTERFACE _GNU_SOURCE)
 
+# Line numbers are all the debug information that a finding shows, and the rest takes long to make. A watched kernel takes minutes to
+# optimize, and is no more watched for it.
+set(ATTENTION_KERNEL_OPTIMIZATION -O3)
 if(ATTENTION_SANITIZE)
+  set(ATTENTION_KERNEL_OPTIMIZATION -O1)
   target_compile_options(attention_settings INTERFACE
     $<$<NOT:$<BOOL:$<TARGET_PROPERTY:ATTENTION_UNINSTRUMENTED>>>:-fsanitize=${ATTENTION_SANITIZE}>
     $<$<NOT:$<BOOL:$<TARGET_PROPERTY:ATTENTION_UNINSTRUMENTED>>>:-fno-sanitize-recover=all>
-    -fno-omit-frame-pointer -g)
+    -fno-omit-frame-pointer -g1)
   target_link_options(attention_settings INTERFACE -fsanitize=${ATTENTION_SANITIZE})
 endif()
 

@@ -37,7 +37,7 @@ function(attention_isa_kernels out)
       target_link_libraries(${target} PRIVATE attention_settings attention_common)
       target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
       target_compile_definitions(${target} PRIVATE ATTNI_ISA=${isa} ATTNI_REAL_IS_${real}=1)
-      target_compile_options(${target} PRIVATE -O3 -ffp-contract=fast ${ATTENTION_ISA_FLAGS_${isa}})
+      target_compile_options(${target} PRIVATE ${ATTENTION_KERNEL_OPTIMIZATION} -ffp-contract=fast ${ATTENTION_ISA_FLAGS_${isa}})
       # Clang takes most of an hour to instrument these loops for fuzzing; pages watch what they touch.
       set_target_properties(${target} PROPERTIES ATTENTION_UNINSTRUMENTED "${ATTENTION_FUZZ}")
       set_target_properties(${target} PROPERTIES

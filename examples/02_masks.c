@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * 02_masks.c: who sees whom. Causal, padding by lengths, an arbitrary bool mask, additive masks,
- * and what fills them.
+ * 02_masks.c: who sees whom. Causal, padding by lengths, an arbitrary bool mask, additive masks and
+ * what fills them, a bias beside a mask.
  *
  * All queries are zero, so every visible key has the same score and a row's weights show which keys
  * it sees: 1/n for n of them.
@@ -115,10 +115,32 @@ static void additive(float fill, float weights[L][S]) {
     attend(1, &params, (float(*)[L][S])weights);
 }
 
+/* A learned bias, as of T5 or Swin, is added beside whatever mask there is: here it makes each key
+ * weigh twice as much as the one before it. */
+static void bias(void) {
+    float weights[1][L][S];
+    const float doubling = logf(2);
+    float added[S] = {0, doubling, 2 * doubling, 3 * doubling};
+    unsigned char is_padding[S] = {0, 0, 0, 1};
+    attn_tensor bias_view, mask;
+    check(attn_tensor_init(&bias_view, added, ATTN_DTYPE_FLOAT32, 1, (int64_t[]){S}));
+    check(attn_tensor_init(&mask, is_padding, ATTN_DTYPE_BOOL, 1, (int64_t[]){S}));
+    attn_sdpa_params params = {
+        .mask = &mask, .mask_kind = ATTN_MASK_BOOL_EXCLUDE, .bias = &bias_view, .is_causal = 1};
+    attend(1, &params, weights);
+    print_weights("A bias beside a bool mask and causal: each key weighs twice as much as the one "
+                  "before it, and the last is padding.",
+                  weights[0]);
+    expect_row(weights[0][0], (double[]){1, 0, 0, 0});
+    expect_row(weights[0][1], (double[]){1. / 3, 2. / 3, 0, 0});
+    expect_row(weights[0][2], (double[]){1. / 7, 2. / 7, 4. / 7, 0});
+}
+
 int main(void) {
     causal();
     padding();
     arbitrary();
+    bias();
 
     float weights[L][S];
     additive(-INFINITY, weights);

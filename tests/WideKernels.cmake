@@ -4,6 +4,10 @@
 # without it. The set bears the name of the baseline one, the only one that is compiled in.
 
 list(GET ATTENTION_ISAS -1 any_isa)
+set(wide_optimization -O2)
+if(ATTENTION_SANITIZE)
+  set(wide_optimization ${ATTENTION_KERNEL_OPTIMIZATION})
+endif()
 set(wide_kernels "")
 foreach(real float double)
   get_target_property(kernel_sources attention_kernels_${any_isa}_${real} SOURCES)
@@ -13,7 +17,7 @@ foreach(real float double)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_compile_definitions(${target} PRIVATE ATTNI_ISA=baseline ATTNI_REAL_IS_${real}=1 ATTNI_VECTOR_BYTES=64)
   # No function takes or returns a vector once all is inlined, so how one would be passed does not matter.
-  target_compile_options(${target} PRIVATE -O2 -ffp-contract=fast -Wno-psabi)
+  target_compile_options(${target} PRIVATE ${wide_optimization} -ffp-contract=fast -Wno-psabi)
   list(APPEND wide_kernels $<TARGET_OBJECTS:${target}>)
 endforeach()
 

@@ -4,13 +4,19 @@
  */
 #include "base/error.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* initial-exec: a lazily allocated thread-local would abort the process when memory is out. */
-static _Thread_local char error_detail[ATTNI_ERROR_BYTES]
-    __attribute__((tls_model("initial-exec")));
+#include "base/thread_value.h"
+
+/* A thread's detail: ATTNI_ERROR_BYTES bytes, allocated at its first failure. Where there is no
+ * memory for them, the text of the status takes their place (static memory, nothing to free). At
+ * most one of the two is not empty. */
+static attni_thread_value detail_of_thread = ATTNI_THREAD_VALUE(free);
+static attni_thread_value text_of_thread = ATTNI_THREAD_VALUE(NULL);
 
 typedef struct status_entry {
     const char *name;
@@ -49,21 +55,44 @@ const char *attn_status_text(attn_status status) {
 }
 
 const char *attn_last_error(void) {
-    return error_detail;
+    const char *text = attni_thread_value_get(&text_of_thread);
+    const char *detail = text != NULL ? text : attni_thread_value_get(&detail_of_thread);
+    return detail != NULL ? detail : "";
 }
 
 size_t attn_last_error_copy(char *buffer, size_t buffer_bytes) {
-    const size_t length = strlen(error_detail);
+    const char *detail = attn_last_error();
+    const size_t length = strlen(detail);
     if (buffer != NULL && buffer_bytes > 0) {
         const size_t kept = length < buffer_bytes ? length : buffer_bytes - 1;
-        memcpy(buffer, error_detail, kept);
+        memcpy(buffer, detail, kept);
         buffer[kept] = '\0';
     }
     return length + 1;
 }
 
 void attni_error_clear(void) {
-    error_detail[0] = '\0';
+    char *detail = attni_thread_value_get(&detail_of_thread);
+    if (detail != NULL) {
+        detail[0] = '\0';
+    }
+    if (attni_thread_value_get(&text_of_thread) != NULL) {
+        (void)attni_thread_value_set(&text_of_thread, NULL);
+    }
+}
+
+/* The calling thread's bytes for a detail, allocated if need be; NULL where that cannot be. */
+static char *find_detail(void) {
+    char *detail = attni_thread_value_get(&detail_of_thread);
+    if (detail != NULL) {
+        return detail;
+    }
+    detail = malloc(ATTNI_ERROR_BYTES);
+    if (detail != NULL && !attni_thread_value_set(&detail_of_thread, detail)) {
+        free(detail);
+        return NULL;
+    }
+    return detail;
 }
 
 /* A message may quote a caller's text; whatever that holds, the detail stays one printable line. */
@@ -76,12 +105,39 @@ static void replace_control_characters(char *text) {
     }
 }
 
+/* Makes a line the calling thread's detail. A caller's errno is none of the library's business. */
+static void set_detail(attn_status status, const char *line) {
+    const int callers_errno = errno;
+    char *detail = find_detail();
+    const char *text = NULL;
+    if (detail != NULL) {
+        memcpy(detail, line, strlen(line) + 1);
+        replace_control_characters(detail);
+    } else {
+        text = attn_status_text(status);
+    }
+    if (text != attni_thread_value_get(&text_of_thread)) {
+        (void)attni_thread_value_set(&text_of_thread, (void *)(uintptr_t)text); /* only read */
+    }
+    errno = callers_errno;
+}
+
+attn_status attn_error_set(attn_status status, const char *detail) {
+    if (status == ATTN_OK) {
+        attni_error_clear();
+        return ATTN_OK;
+    }
+    return attni_fail(status, "%s", detail != NULL ? detail : attn_status_text(status));
+}
+
+/* The line is written apart first: it may quote the detail it takes the place of. */
 #undef attni_fail
 attn_status attni_fail(attn_status status, const char *format, ...) {
+    char line[ATTNI_ERROR_BYTES] = "";
     va_list arguments;
     va_start(arguments, format);
-    (void)vsnprintf(error_detail, sizeof error_detail, format, arguments);
+    (void)vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    replace_control_characters(error_detail);
+    set_detail(status, line);
     return status;
 }

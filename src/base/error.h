@@ -14,8 +14,9 @@ enum { ATTNI_ERROR_BYTES = 512 };
 /* Clears the calling thread's detail. Every fallible public function begins with it. */
 void attni_error_clear(void);
 
-/* Sets the detail (one line, cut to fit) and returns `status`, so that a check is one statement.
- * Never allocates. */
+/* Sets the detail (one line, cut to fit) and returns `status`, so that a check is one statement. A
+ * thread's first failure allocates the bytes for it; without them the detail is the status's text.
+ * errno stays as it was. */
 attn_status attni_fail(attn_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3), cold));
 #ifdef ATTENTION_ANALYSIS /* An analyser sees one source, and here that this is no success. */

@@ -17,6 +17,7 @@
 #include "base/cpu_count.h"
 #include "base/option_check.h"
 #include "base/process_once.h"
+#include "base/unload.h"
 #include "base/versioned_struct.h"
 
 enum { MAX_THREADS = 1024 };
@@ -35,6 +36,7 @@ struct attn_context {
     pid_t creator;                     /* in a forked child of it, the mutex is in any state */
     pthread_mutex_t pool_mutex;        /* held while the pool is made */
     _Atomic(attni_thread_pool *) pool; /* NULL until the first call that needs threads */
+    atomic_int num_users;              /* callers that may hold the pool at this moment */
 };
 
 static attn_status check_numbers(const attn_context_config *config) {
@@ -121,6 +123,7 @@ static void set_up(attn_context *context, const attn_context_config *config,
     choose_gemm(context, config->gemm);
     context->creator = getpid();
     atomic_init(&context->pool, NULL);
+    atomic_init(&context->num_users, 0);
 }
 
 attn_status attn_context_create(const attn_context_config *config, attn_context **context) {
@@ -164,7 +167,7 @@ void attn_context_destroy(attn_context *context) {
 }
 
 /* The default context lives in static memory: it cannot fail for want of memory, and is never
- * destroyed. */
+ * destroyed; its threads end when the library is unloaded. */
 static attn_context default_context = {.pool_mutex = PTHREAD_MUTEX_INITIALIZER};
 static pthread_mutex_t default_mutex = PTHREAD_MUTEX_INITIALIZER;
 static attni_process_once default_mutex_once;
@@ -191,13 +194,28 @@ static attn_status read_num_threads(int32_t *num_threads) {
     return ATTN_OK;
 }
 
+/* Ends the default context's threads, unless a call is under way, as at exit() it may be. Whoever
+ * comes now finds no pool, or is counted before the look at the count: callers count themselves
+ * first and then look for the pool. */
+static void end_default_threads(attni_unload_step *step) {
+    (void)step;
+    attni_thread_pool *const pool = atomic_exchange(&default_context.pool, NULL);
+    if (atomic_load(&default_context.num_users) == 0) {
+        attni_thread_pool_destroy(pool);
+    } else {
+        atomic_store(&default_context.pool, pool);
+    }
+}
+
 static attn_status make_default(void) {
+    static attni_unload_step end_threads = {.run = end_default_threads};
     attn_context_config config = {.struct_size = sizeof config};
     ATTNI_TRY(read_num_threads(&config.num_threads));
     const char *name = getenv("ATTN_KERNELS");
     const attni_kernel_set *kernels;
     ATTNI_TRY(find_kernels("ATTN_KERNELS", name != NULL && *name != '\0' ? name : NULL, &kernels));
     set_up(&default_context, &config, kernels);
+    attni_at_unload(&end_threads);
     atomic_store_explicit(&default_ready, true, memory_order_release);
     return ATTN_OK;
 }
@@ -284,15 +302,15 @@ static void run_inline(int64_t count, attni_task task, void *data) {
 }
 
 /* The pool, made if need be; NULL where the context uses none, as in a forked child: one of its
- * parent's threads may have been making it. */
+ * parent's threads may have been making it. None is made while the library is being unloaded. */
 static attn_status find_pool(attn_context *context, attni_thread_pool **pool) {
     *pool = NULL;
     /* One thread, as where the caller has a parallel_for. */
     if (context->num_threads == 1 || getpid() != context->creator) {
         return ATTN_OK;
     }
-    *pool = atomic_load_explicit(&context->pool, memory_order_acquire);
-    return *pool != NULL ? ATTN_OK : make_pool(context, pool);
+    *pool = atomic_load(&context->pool);
+    return *pool != NULL || attni_is_unloading() ? ATTN_OK : make_pool(context, pool);
 }
 
 attn_status attni_start_threads(attn_context *context) {
@@ -306,6 +324,19 @@ attn_status attn_context_start(attn_context *context) {
     return attni_start_threads(context);
 }
 
+static attn_status run_on_pool(attn_context *context, int64_t count, attni_task task, void *data) {
+    attni_thread_pool *pool;
+    atomic_fetch_add(&context->num_users, 1);
+    const attn_status status = find_pool(context, &pool);
+    if (status == ATTN_OK && pool != NULL) {
+        attni_thread_pool_run(pool, count, task, data);
+    } else if (status == ATTN_OK) {
+        run_inline(count, task, data);
+    }
+    atomic_fetch_sub(&context->num_users, 1);
+    return status;
+}
+
 attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task task, void *data) {
     if (count > 1 && context->parallel_for != NULL) {
         const int32_t refused =
@@ -315,15 +346,10 @@ attn_status attni_parallel_for(attn_context *context, int64_t count, attni_task 
                    : attni_fail(ATTN_ERROR_THREAD,
                                 "parallel_for: the caller's function returned %d", (int)refused);
     }
-    attni_thread_pool *pool = NULL;
-    if (count > 1) {
-        ATTNI_TRY(find_pool(context, &pool));
+    if (count > 1 && context->num_threads > 1) {
+        return run_on_pool(context, count, task, data);
     }
-    if (pool != NULL) {
-        attni_thread_pool_run(pool, count, task, data);
-    } else {
-        run_inline(count, task, data);
-    }
+    run_inline(count, task, data);
     return ATTN_OK;
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/process_once.h"
+#include "base/thread_value.h"
 
 /* More than there may be callers. */
 enum { SHUT = 1 << 16 };
@@ -26,8 +27,9 @@ static pthread_mutex_t fork_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static attni_process_once once;
 static _Atomic pid_t first_process; /* to get inside; 0 before */
-/* Its model as that of the error detail (error.c): found without a call that may allocate. */
-static _Thread_local bool is_calling __attribute__((tls_model("initial-exec")));
+/* Not NULL for a thread that is inside or waits to be. Where it cannot be kept for a thread, a fork
+ * from within that thread's call waits for ever. */
+static attni_thread_value calling = ATTNI_THREAD_VALUE(NULL);
 
 /* A forked child must not wait for its parent's callers. */
 static void open_anew(void) {
@@ -44,7 +46,7 @@ static void open_anew(void) {
  * measured); its child waits for locks that were held. So nobody is inside then. A fork from within
  * a call, as a signal handler's might be, cannot wait for that call to end. */
 static void shut(void) {
-    if (is_calling) {
+    if (attni_thread_value_get(&calling) != NULL) {
         return;
     }
     attni_once_per_process(&once, open_anew);
@@ -60,7 +62,7 @@ static void shut(void) {
 }
 
 static void open_again(void) {
-    if (is_calling) {
+    if (attni_thread_value_get(&calling) != NULL) {
         return;
     }
     atomic_fetch_sub(&inside, SHUT);
@@ -100,7 +102,7 @@ static bool try_enter(int most) {
 
 void attni_blas_gate_enter(int most_callers) {
     attni_once_per_process(&once, open_first);
-    is_calling = true;
+    (void)attni_thread_value_set(&calling, &calling);
     while (!try_enter(most_callers)) {
         pthread_mutex_lock(&mutex);
         /* Counted as waiting before the last look, so that whoever leaves after it wakes this one.
@@ -127,5 +129,5 @@ void attni_blas_gate_leave(void) {
         }
         pthread_mutex_unlock(&mutex);
     }
-    is_calling = false;
+    (void)attni_thread_value_set(&calling, NULL);
 }

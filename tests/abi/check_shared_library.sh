@@ -44,7 +44,7 @@ soname=$(sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p' <<<"$dynamic")
 
 while read -r needed; do
     case $needed in
-        libc.so.* | libm.so.* | libpthread.so.* | ld-linux* | libc.musl*) ;;
+        libc.so | libc.so.* | libm.so.* | libpthread.so.* | ld-linux* | libc.musl*) ;;
         libopenblas*.so.* | libblas*.so.* | libcblas*.so.* | libblis*.so.*) ;;
         *) fail "the library needs $needed; expected only the C library and a BLAS" ;;
     esac
@@ -64,6 +64,16 @@ constructors=$("$readelf" -W -s "$library" | awk '$4 == "FUNC" { print $8 }' |
 initial_bytes=$(sed -n 's/.*(INIT_ARRAYSZ) *\([0-9]*\) .*/\1/p' <<<"$dynamic")
 ((${initial_bytes:-0} <= 8 * constructors)) ||
     fail "the library has constructors: expected $constructors entries (the compiler's), got $initial_bytes bytes"
+
+# When it is unloaded, the one hook beside the compiler's.
+destructors=$("$readelf" -W -s "$library" | awk '$4 == "FUNC" { print $8 }' | grep -cE '^__do_global_dtors_aux$' || true)
+final_bytes=$(sed -n 's/.*(FINI_ARRAYSZ) *\([0-9]*\) .*/\1/p' <<<"$dynamic")
+((${final_bytes:-0} == 8 * (destructors + 1))) ||
+    fail "destructors: expected $destructors of the compiler and one, got $final_bytes bytes"
+
+# The loader has thread-local memory for a few libraries that are loaded late, musl's for none.
+grep -q STATIC_TLS <<<"$dynamic" && fail "the library asks for static thread-local memory"
+grep -qE '^ *TLS ' <<<"$segments" && fail "the library has thread-local variables"
 
 grep -q TEXTREL <<<"$dynamic" && fail "the library has text relocations"
 grep -qE 'GNU_STACK.* RW +0x' <<<"$segments" || fail "the library asks for an executable stack"

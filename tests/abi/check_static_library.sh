@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Checks that the static library cannot collide with a program's own names, and that nothing in it
-# runs before main.
+# Checks that the static library cannot collide with a program's own names, that nothing in it runs
+# before main, and that one hook runs when it is unloaded.
 # Usage: check_static_library.sh <nm> <readelf> <library>
 set -euo pipefail
 
@@ -19,8 +19,18 @@ fi
 
 # The shared library is made of the same objects; what the compiler's start files add to it is not
 # ours.
-if "$readelf" -W -S "$library" | grep -E '\.(init_array|fini_array|preinit_array|ctors|dtors)'; then
-    echo "the objects hold constructors or destructors (sections above)"
+sections=$("$readelf" -W -S "$library")
+if grep -E ' \.(init_array|preinit_array|ctors|dtors)' <<<"$sections"; then
+    echo "the objects hold constructors (sections above)"
+    failed=1
+fi
+hooks=$(awk '/^File: / { member = $2 } / \.fini_array/ { print member }' <<<"$sections" | sort -u)
+if [[ $hooks != *"(unload.c.o)" || $hooks == *$'\n'* ]]; then
+    echo "destructors: expected one, in unload.c.o, got ${hooks//$'\n'/ }"
+    failed=1
+fi
+if grep -E ' \.t(bss|data)' <<<"$sections"; then
+    echo "the objects hold thread-local variables (sections above)"
     failed=1
 fi
 

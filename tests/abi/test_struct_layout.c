@@ -53,15 +53,15 @@ static void tensor_layout_is_pinned(void **state) {
     ASSERT_NUMBERS(numbers);
 }
 
-static void context_params_layout_is_pinned(void **state) {
+static void context_config_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
         SIZE(attn_context_config, 72),
         OFFSET(attn_context_config, struct_size, 0),
         OFFSET(attn_context_config, num_threads, 8),
-        OFFSET(attn_context_config, engine, 12),
-        OFFSET(attn_context_config, gemm, 16),
-        OFFSET(attn_context_config, reserved, 20),
+        OFFSET(attn_context_config, parallel_for_width, 12),
+        OFFSET(attn_context_config, engine, 16),
+        OFFSET(attn_context_config, gemm, 20),
         OFFSET(attn_context_config, kernels, 24),
         OFFSET(attn_context_config, parallel_for, 32),
         OFFSET(attn_context_config, parallel_for_state, 40),
@@ -75,14 +75,16 @@ static void context_params_layout_is_pinned(void **state) {
 static void context_info_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_context_info, 40),
+        SIZE(attn_context_info, 48),
         OFFSET(attn_context_info, struct_size, 0),
         OFFSET(attn_context_info, num_threads, 8),
         OFFSET(attn_context_info, engine, 12),
         OFFSET(attn_context_info, gemm, 16),
-        OFFSET(attn_context_info, blas_is_serial, 20),
-        OFFSET(attn_context_info, kernels, 24),
-        OFFSET(attn_context_info, blas, 32),
+        OFFSET(attn_context_info, attention_gemm, 20),
+        OFFSET(attn_context_info, projection_gemm, 24),
+        OFFSET(attn_context_info, blas_is_serial, 28),
+        OFFSET(attn_context_info, kernels, 32),
+        OFFSET(attn_context_info, blas, 40),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -122,25 +124,40 @@ static void sdpa_report_layout_is_pinned(void **state) {
 static void sdpa_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_sdpa_params, 128),
+        SIZE(attn_sdpa_params, 136),
         OFFSET(attn_sdpa_params, struct_size, 0),
-        OFFSET(attn_sdpa_params, flags, 8),
+        OFFSET(attn_sdpa_params, set, 8),
+        OFFSET(attn_sdpa_params, is_causal, 12),
         OFFSET(attn_sdpa_params, scale, 16),
         OFFSET(attn_sdpa_params, softcap, 24),
         OFFSET(attn_sdpa_params, window_left, 32),
         OFFSET(attn_sdpa_params, window_right, 40),
-        OFFSET(attn_sdpa_params, is_causal, 48),
-        OFFSET(attn_sdpa_params, normalizer, 52),
-        OFFSET(attn_sdpa_params, mask_kind, 56),
-        OFFSET(attn_sdpa_params, reserved, 60),
+        OFFSET(attn_sdpa_params, enable_gqa, 48),
+        OFFSET(attn_sdpa_params, align_end, 52),
+        OFFSET(attn_sdpa_params, normalizer, 56),
+        OFFSET(attn_sdpa_params, mask_kind, 60),
         OFFSET(attn_sdpa_params, mask, 64),
-        OFFSET(attn_sdpa_params, query_offset, 72),
-        OFFSET(attn_sdpa_params, key_lengths, 80),
-        OFFSET(attn_sdpa_params, alibi_slopes, 88),
-        OFFSET(attn_sdpa_params, sinks, 96),
-        OFFSET(attn_sdpa_params, lse, 104),
-        OFFSET(attn_sdpa_params, weights, 112),
-        OFFSET(attn_sdpa_params, report, 120),
+        OFFSET(attn_sdpa_params, bias, 72),
+        OFFSET(attn_sdpa_params, query_offset, 80),
+        OFFSET(attn_sdpa_params, key_lengths, 88),
+        OFFSET(attn_sdpa_params, alibi_slopes, 96),
+        OFFSET(attn_sdpa_params, sinks, 104),
+        OFFSET(attn_sdpa_params, lse, 112),
+        OFFSET(attn_sdpa_params, weights, 120),
+        OFFSET(attn_sdpa_params, report, 128),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
+static void sdpa_outputs_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_sdpa_outputs, 584),
+        OFFSET(attn_sdpa_outputs, struct_size, 0),
+        OFFSET(attn_sdpa_outputs, output, 8),
+        OFFSET(attn_sdpa_outputs, lse, 152),
+        OFFSET(attn_sdpa_outputs, weights, 296),
+        OFFSET(attn_sdpa_outputs, averaged_weights, 440),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -159,7 +176,7 @@ static void mha_config_layout_is_pinned(void **state) {
         OFFSET(attn_mha_config, head_dim, 56),
         OFFSET(attn_mha_config, value_head_dim, 64),
         OFFSET(attn_mha_config, dtype, 72),
-        OFFSET(attn_mha_config, bias, 76),
+        OFFSET(attn_mha_config, no_bias, 76),
         OFFSET(attn_mha_config, add_bias_kv, 80),
         OFFSET(attn_mha_config, add_zero_attn, 84),
         OFFSET(attn_mha_config, batch_first, 88),
@@ -168,19 +185,72 @@ static void mha_config_layout_is_pinned(void **state) {
     ASSERT_NUMBERS(numbers);
 }
 
+static void mha_load_params_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_mha_load_params, 8),
+        OFFSET(attn_mha_load_params, struct_size, 0),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
+static void mha_init_params_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_mha_init_params, 16),
+        OFFSET(attn_mha_init_params, struct_size, 0),
+        OFFSET(attn_mha_init_params, seed, 8),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
 static void mha_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_mha_params, 56),
+        SIZE(attn_mha_params, 32),
         OFFSET(attn_mha_params, struct_size, 0),
         OFFSET(attn_mha_params, key_padding_mask_kind, 8),
-        OFFSET(attn_mha_params, attn_mask_kind, 12),
-        OFFSET(attn_mha_params, is_causal, 16),
-        OFFSET(attn_mha_params, average_attn_weights, 20),
-        OFFSET(attn_mha_params, key_padding_mask, 24),
-        OFFSET(attn_mha_params, attn_mask, 32),
-        OFFSET(attn_mha_params, attn_weights, 40),
-        OFFSET(attn_mha_params, attention, 48),
+        OFFSET(attn_mha_params, reserved, 12),
+        OFFSET(attn_mha_params, key_padding_mask, 16),
+        OFFSET(attn_mha_params, attention, 24),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
+static void mha_report_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_mha_report, 40),
+        OFFSET(attn_mha_report, struct_size, 0),
+        OFFSET(attn_mha_report, projection_gemm, 8),
+        OFFSET(attn_mha_report, depends_on_blas_threads, 12),
+        OFFSET(attn_mha_report, workspace_bytes, 16),
+        OFFSET(attn_mha_report, kernels, 24),
+        OFFSET(attn_mha_report, attention, 32),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
+static void mha_outputs_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_mha_outputs, 584),
+        OFFSET(attn_mha_outputs, struct_size, 0),
+        OFFSET(attn_mha_outputs, output, 8),
+        OFFSET(attn_mha_outputs, lse, 152),
+        OFFSET(attn_mha_outputs, weights, 296),
+        OFFSET(attn_mha_outputs, averaged_weights, 440),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
+static void selftest_params_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_selftest_params, 24),
+        OFFSET(attn_selftest_params, struct_size, 0),
+        OFFSET(attn_selftest_params, visit, 8),
+        OFFSET(attn_selftest_params, visit_state, 16),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -188,13 +258,19 @@ static void mha_params_layout_is_pinned(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tensor_layout_is_pinned),
-        cmocka_unit_test(context_params_layout_is_pinned),
+        cmocka_unit_test(context_config_layout_is_pinned),
         cmocka_unit_test(context_info_layout_is_pinned),
         cmocka_unit_test(softmax_params_layout_is_pinned),
         cmocka_unit_test(sdpa_report_layout_is_pinned),
         cmocka_unit_test(sdpa_params_layout_is_pinned),
+        cmocka_unit_test(sdpa_outputs_layout_is_pinned),
         cmocka_unit_test(mha_config_layout_is_pinned),
+        cmocka_unit_test(mha_load_params_layout_is_pinned),
+        cmocka_unit_test(mha_init_params_layout_is_pinned),
         cmocka_unit_test(mha_params_layout_is_pinned),
+        cmocka_unit_test(mha_report_layout_is_pinned),
+        cmocka_unit_test(mha_outputs_layout_is_pinned),
+        cmocka_unit_test(selftest_params_layout_is_pinned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

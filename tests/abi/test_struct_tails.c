@@ -13,7 +13,7 @@
 #include "errors/softmax_fixture.h"
 
 /* Room for a struct of a later release. */
-enum { TAIL_BYTES = 72, MOST_BYTES = 256 };
+enum { TAIL_BYTES = 72, MOST_BYTES = 704 };
 
 typedef struct tail_case {
     const char *function;
@@ -136,6 +136,89 @@ static attn_status call_mha_workspace_bytes(void *params) {
     return mha_fixture_workspace_bytes(&fixture, &bytes);
 }
 
+static attn_status call_sdpa_describe_outputs(void *params) {
+    sdpa_fixture fixture;
+    attn_sdpa_outputs outputs = {.struct_size = sizeof outputs};
+    sdpa_fixture_prepare(&fixture, NULL);
+    fixture.params = params;
+    return sdpa_fixture_describe_outputs(&fixture, &outputs);
+}
+
+static attn_status call_sdpa_describe_outputs_into(void *outputs) {
+    sdpa_fixture fixture;
+    sdpa_fixture_prepare(&fixture, NULL);
+    return sdpa_fixture_describe_outputs(&fixture, outputs);
+}
+
+static attn_status explain_mha(const attn_mha_params *params, attn_mha_report *report) {
+    mha_fixture fixture;
+    mha_fixture_prepare(&fixture, NULL, &layer);
+    fixture.params = params;
+    return mha_fixture_explain(&fixture, report);
+}
+
+static attn_status call_mha_explain(void *params) {
+    attn_mha_report report = {.struct_size = sizeof report};
+    return explain_mha(params, &report);
+}
+
+static attn_status call_mha_explain_attention(void *attention) {
+    const attn_mha_params params = {.struct_size = sizeof params, .attention = attention};
+    attn_mha_report report = {.struct_size = sizeof report};
+    return explain_mha(&params, &report);
+}
+
+/* The report of the attention stays where it was. */
+static attn_status call_mha_explain_report(void *report) {
+    attn_sdpa_report attention = {.struct_size = sizeof attention};
+    ((attn_mha_report *)report)->attention = &attention;
+    const attn_status status = explain_mha(NULL, report);
+    if (status == ATTN_OK) {
+        assert_ptr_equal(((attn_mha_report *)report)->attention, &attention);
+        assert_non_null(attention.reason);
+    } else {
+        refusal_fill(&((attn_mha_report *)report)->attention, sizeof(attn_sdpa_report *));
+    }
+    return status;
+}
+
+static attn_status call_mha_explain_attention_report(void *attention) {
+    attn_mha_report report = {.struct_size = sizeof report, .attention = attention};
+    return explain_mha(NULL, &report);
+}
+
+static attn_status call_mha_describe(void *config) {
+    return attn_mha_describe(layer.layer, config);
+}
+
+static attn_status call_mha_describe_outputs(void *params) {
+    mha_fixture fixture;
+    attn_mha_outputs outputs = {.struct_size = sizeof outputs};
+    mha_fixture_prepare(&fixture, NULL, &layer);
+    fixture.params = params;
+    return mha_fixture_describe_outputs(&fixture, &outputs);
+}
+
+static attn_status call_mha_describe_outputs_into(void *outputs) {
+    mha_fixture fixture;
+    mha_fixture_prepare(&fixture, NULL, &layer);
+    return mha_fixture_describe_outputs(&fixture, outputs);
+}
+
+static attn_status call_mha_load_parameter(void *params) {
+    const attn_tensor values = mha_parameters_view(&layer.parameters, "q_proj_weight");
+    return attn_mha_load_parameter(NULL, layer.layer, "q_proj_weight", &values, params);
+}
+
+static attn_status call_mha_init_parameters(void *params) {
+    const attn_mha_config config = {.struct_size = sizeof config, .embed_dim = 2, .num_heads = 1};
+    attn_mha *made;
+    refusal_assert_ok("attn_mha_create", attn_mha_create(NULL, &config, &made));
+    const attn_status status = attn_mha_init_parameters(NULL, made, params);
+    attn_mha_destroy(made);
+    return status;
+}
+
 static attn_status call_mha_attention(void *attention) {
     const attn_mha_params params = {.struct_size = sizeof params, .attention = attention};
     return run_mha(&params);
@@ -156,30 +239,48 @@ static const attn_mha_config valid_config = {
 
 /* Read by the library. */
 static const tail_case options[] = {
-    {"attn_context_create", "params", STRUCT(attn_context_config, 72), .call = call_context_create},
+    {"attn_context_create", "config", STRUCT(attn_context_config, 72), .call = call_context_create},
     {"attn_softmax", "params", STRUCT(attn_softmax_params, 40), .call = call_softmax},
     {"attn_softmax_workspace_bytes", "params", STRUCT(attn_softmax_params, 40),
      .call = call_softmax_workspace_bytes},
-    {"attn_sdpa", "params", STRUCT(attn_sdpa_params, 128), .call = call_sdpa},
-    {"attn_sdpa_workspace_bytes", "params", STRUCT(attn_sdpa_params, 128),
+    {"attn_sdpa", "params", STRUCT(attn_sdpa_params, 136), .call = call_sdpa},
+    {"attn_sdpa_workspace_bytes", "params", STRUCT(attn_sdpa_params, 136),
      .call = call_sdpa_workspace_bytes},
-    {"attn_sdpa_explain", "params", STRUCT(attn_sdpa_params, 128), .call = call_sdpa_explain},
+    {"attn_sdpa_explain", "params", STRUCT(attn_sdpa_params, 136), .call = call_sdpa_explain},
     {"attn_mha_create", "config", STRUCT(attn_mha_config, 96), .valid = &valid_config,
      .call = call_mha_create},
-    {"attn_mha_forward", "params", STRUCT(attn_mha_params, 56), .call = call_mha_forward},
-    {"attn_mha_workspace_bytes", "params", STRUCT(attn_mha_params, 56),
+    {"attn_mha_forward", "params", STRUCT(attn_mha_params, 32), .call = call_mha_forward},
+    {"attn_mha_workspace_bytes", "params", STRUCT(attn_mha_params, 32),
      .call = call_mha_workspace_bytes},
-    {"attn_mha_forward", "params.attention", STRUCT(attn_sdpa_params, 128),
-     .call = call_mha_attention},
+    {"attn_mha_forward", "attention", STRUCT(attn_sdpa_params, 136), .call = call_mha_attention},
+    {"attn_sdpa_describe_outputs", "params", STRUCT(attn_sdpa_params, 136),
+     .call = call_sdpa_describe_outputs},
+    {"attn_mha_explain", "params", STRUCT(attn_mha_params, 32), .call = call_mha_explain},
+    {"attn_mha_explain", "attention", STRUCT(attn_sdpa_params, 136),
+     .call = call_mha_explain_attention},
+    {"attn_mha_describe_outputs", "params", STRUCT(attn_mha_params, 32),
+     .call = call_mha_describe_outputs},
+    {"attn_mha_load_parameter", "params", STRUCT(attn_mha_load_params, 8),
+     .call = call_mha_load_parameter},
+    {"attn_mha_init_parameters", "params", STRUCT(attn_mha_init_params, 16),
+     .call = call_mha_init_parameters},
 };
 
 /* Filled by the library. */
 static const tail_case results[] = {
-    {"attn_context_describe", "info", STRUCT(attn_context_info, 40), .call = call_context_describe},
+    {"attn_context_describe", "info", STRUCT(attn_context_info, 48), .call = call_context_describe},
     {"attn_sdpa", "report", STRUCT(attn_sdpa_report, 64), .call = call_sdpa_report},
     {"attn_sdpa_explain", "report", STRUCT(attn_sdpa_report, 64), .call = call_sdpa_explain_report},
     {"attn_mha_forward", "attention.report", STRUCT(attn_sdpa_report, 64),
      .call = call_mha_attention_report},
+    {"attn_mha_explain", "report", STRUCT(attn_mha_report, 40), .call = call_mha_explain_report},
+    {"attn_mha_explain", "report.attention", STRUCT(attn_sdpa_report, 64),
+     .call = call_mha_explain_attention_report},
+    {"attn_mha_describe", "config", STRUCT(attn_mha_config, 96), .call = call_mha_describe},
+    {"attn_sdpa_describe_outputs", "outputs", STRUCT(attn_sdpa_outputs, 584),
+     .call = call_sdpa_describe_outputs_into},
+    {"attn_mha_describe_outputs", "outputs", STRUCT(attn_mha_outputs, 584),
+     .call = call_mha_describe_outputs_into},
 };
 
 /* Calls with a struct of `size` bytes: valid options as far as they go, then `tail` bytes, which for
@@ -254,14 +355,18 @@ static void results_smaller_than_the_first_release_are_refused(void **state) {
     }
 }
 
-/* struct_size is not changed, so that a program may ask again. */
+/* struct_size is not changed, so that a program may ask again. What a later release has beyond
+ * today's fields becomes 0, and what lies behind the struct stays. */
 static void results_are_filled_as_far_as_the_program_has_room(void **state) {
     const tail_case *entry = *state;
     for (size_t size = entry->first_bytes; size <= entry->known_bytes + TAIL_BYTES; ++size) {
         refusal_assert_ok(entry->function, fill(entry, size));
         assert_int_equal(given.struct_size, size);
         const size_t filled = size < entry->known_bytes ? size : entry->known_bytes;
-        refusal_assert_untouched(entry->name, given.bytes + filled, sizeof given.bytes - filled);
+        for (size_t at = filled; at < size; ++at) {
+            assert_int_equal(given.bytes[at], 0);
+        }
+        refusal_assert_untouched(entry->name, given.bytes + size, sizeof given.bytes - size);
         /* No field of a result is made of canaries alone. */
         for (size_t at = sizeof size; at + sizeof(int32_t) <= filled; at += sizeof(int32_t)) {
             static const unsigned char canaries[sizeof(int32_t)] = {REFUSAL_CANARY, REFUSAL_CANARY,

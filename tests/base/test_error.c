@@ -2,6 +2,7 @@
  *
  * test_error.c: status names and texts, and the detail that each thread keeps.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -154,6 +155,68 @@ static void copy_longest_detail_needs_512_bytes(void **state) {
     assert_string_equal(buffer, attn_last_error());
 }
 
+/* ---- attn_error_set ---- */
+
+static void set_makes_the_detail_of_a_companion(void **state) {
+    (void)state;
+    static const attn_status statuses[] = {ATTN_ERROR_SHAPE, 1000, -1, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; ++i) {
+        assert_int_equal(attn_error_set(statuses[i], "ranks: expected 2, got 3"), statuses[i]);
+        assert_string_equal(attn_last_error(), "ranks: expected 2, got 3");
+    }
+}
+
+static void set_without_detail_takes_the_text_of_the_status(void **state) {
+    (void)state;
+    assert_int_equal(attn_error_set(ATTN_ERROR_DTYPE, NULL), ATTN_ERROR_DTYPE);
+    assert_string_equal(attn_last_error(), "wrong element type");
+    assert_int_equal(attn_error_set(1000, NULL), 1000);
+    assert_string_equal(attn_last_error(), "unknown status");
+}
+
+static void set_ok_clears_the_detail(void **state) {
+    (void)state;
+    static const char *const details[] = {NULL, "something"};
+    for (size_t i = 0; i < sizeof details / sizeof details[0]; ++i) {
+        attni_fail(ATTN_ERROR_NULL, "something");
+        assert_int_equal(attn_error_set(ATTN_OK, details[i]), ATTN_OK);
+        assert_string_equal(attn_last_error(), "");
+    }
+}
+
+static void set_detail_is_one_line_of_511_bytes_and_no_format(void **state) {
+    (void)state;
+    attn_error_set(ATTN_ERROR_VALUE, "%s %n\n\t\x7f\x1b[1m");
+    assert_string_equal(attn_last_error(), "%s %n????[1m");
+    char text[1001];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    attn_error_set(ATTN_ERROR_VALUE, text);
+    assert_int_equal(strlen(attn_last_error()), 511);
+    assert_memory_equal(attn_last_error(), text, 511);
+}
+
+static void set_detail_may_be_the_last_one(void **state) {
+    (void)state;
+    attni_fail(ATTN_ERROR_VALUE, "key: of a ring");
+    assert_int_equal(attn_error_set(1001, attn_last_error()), 1001);
+    assert_string_equal(attn_last_error(), "key: of a ring");
+    assert_int_equal(attn_error_set(1001, attn_last_error() + 5), 1001);
+    assert_string_equal(attn_last_error(), "of a ring");
+}
+
+/* ---- errno ---- */
+
+static void errno_of_the_caller_stays(void **state) {
+    (void)state;
+    errno = EXDEV;
+    attni_fail(ATTN_ERROR_VALUE, "%d", 1);
+    attn_error_set(ATTN_ERROR_VALUE, NULL);
+    (void)attn_last_error();
+    attni_error_clear();
+    assert_int_equal(errno, EXDEV);
+}
+
 /* ---- threads ---- */
 
 struct other_thread {
@@ -209,6 +272,12 @@ int main(void) {
         cmocka_unit_test(copy_every_size_writes_its_bytes_and_no_more),
         cmocka_unit_test(copy_without_a_buffer_tells_the_size),
         cmocka_unit_test(copy_longest_detail_needs_512_bytes),
+        cmocka_unit_test(set_makes_the_detail_of_a_companion),
+        cmocka_unit_test(set_without_detail_takes_the_text_of_the_status),
+        cmocka_unit_test(set_ok_clears_the_detail),
+        cmocka_unit_test(set_detail_is_one_line_of_511_bytes_and_no_format),
+        cmocka_unit_test(set_detail_may_be_the_last_one),
+        cmocka_unit_test(errno_of_the_caller_stays),
         cmocka_unit_test(detail_of_two_threads_is_apart),
     };
     return cmocka_run_group_tests_name("error", tests, NULL, NULL);

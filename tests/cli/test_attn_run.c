@@ -112,7 +112,8 @@ static void run_masks_hide_and_biases_add(void **state) {
     assert_tiny_run(state, "--key-padding-mask %D/added.safetensors", shifted);
     assert_tiny_run(state, "--bias %D/added.safetensors", shifted);
     assert_tiny_run(state, "--bias %D/hidden.safetensors:m", first_only);
-    assert_tiny_run(state, "--bias %D/hidden.safetensors --attn-mask %D/mask.safetensors", first_row);
+    assert_tiny_run(state, "--bias %D/hidden.safetensors --attn-mask %D/mask.safetensors",
+                    first_row);
     assert_tiny_run(state, "--attn-mask %D/mask.safetensors", diagonal);
     assert_tiny_run(state, "--attn-mask %D/mask.safetensors:m --mask-polarity include", opposite);
 }

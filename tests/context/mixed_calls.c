@@ -103,8 +103,12 @@ static attn_status run_layer(const mixed_calls *calls, attn_context *context, co
     const attn_tensor weights = view_of(out + row->rows * MIXED_EMBED, row->dtype, 2, weight_shape);
     const attn_tensor mask = mask_of(hidden, row->keys);
     attn_mha_params params = {.struct_size = sizeof params};
-    params.is_causal = (row->options & CAUSAL) != 0;
-    params.attn_weights = (row->options & WEIGHTS) != 0 ? &weights : NULL;
+    const attn_sdpa_params attention = {
+        .struct_size = sizeof attention,
+        .is_causal = (row->options & CAUSAL) != 0,
+        .weights = (row->options & WEIGHTS) != 0 ? &weights : NULL,
+    };
+    params.attention = &attention;
     if ((row->options & MASK) != 0) {
         params.key_padding_mask = &mask;
         params.key_padding_mask_kind = ATTN_MASK_BOOL_EXCLUDE;
@@ -141,7 +145,7 @@ static attn_status run_attention(const mixed_calls *calls, attn_context *context
     params.alibi_slopes = (row->options & SLOPES) != 0 ? &alibi : NULL;
     params.weights = (row->options & WEIGHTS) != 0 ? &weights : NULL;
     params.lse = (row->options & LSE) != 0 ? &lse : NULL;
-    params.set = (row->options & GROUPED) != 0 ? ATTN_SDPA_ENABLE_GQA : 0;
+    params.enable_gqa = (row->options & GROUPED) != 0;
     if ((row->options & WINDOW) != 0) {
         params.set |= ATTN_SDPA_SET_WINDOW;
         params.window_left = 40;
@@ -210,7 +214,7 @@ void mixed_calls_create(mixed_calls *calls) {
         .struct_size = sizeof config, .embed_dim = MIXED_EMBED, .num_heads = MIXED_HEADS};
     attn_context *alone = mixed_context(1, ATTN_ENGINE_AUTO);
     assert_int_equal(attn_mha_create(alone, &config, &calls->layer), ATTN_OK);
-    assert_int_equal(attn_mha_init_parameters(NULL, calls->layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 7}), ATTN_OK);
+    assert_int_equal(attn_mha_init_parameters(NULL, calls->layer, NULL), ATTN_OK);
     for (int i = 0; i < mixed_calls_count(); ++i) {
         assert_true(result_bytes(i) <= MIXED_MOST_BYTES);
         calls->expected[i] = malloc(MIXED_MOST_BYTES);

@@ -19,15 +19,13 @@
 
 static mixed_calls calls;
 
-typedef void (*task_function)(void *data, int64_t index);
-
 /* What the functions below count. */
 typedef struct pool_use {
     atomic_int jobs;
     int32_t answer; /* of the one that refuses */
 } pool_use;
 
-static int32_t run_inline(void *state, int64_t count, task_function task, void *data) {
+static int32_t run_inline(void *state, int64_t count, attn_task_fn task, void *data) {
     atomic_fetch_add(&((pool_use *)state)->jobs, 1);
     for (int64_t i = 0; i < count; ++i) {
         task(data, i);
@@ -35,7 +33,7 @@ static int32_t run_inline(void *state, int64_t count, task_function task, void *
     return 0;
 }
 
-static int32_t run_in_reverse(void *state, int64_t count, task_function task, void *data) {
+static int32_t run_in_reverse(void *state, int64_t count, attn_task_fn task, void *data) {
     atomic_fetch_add(&((pool_use *)state)->jobs, 1);
     for (int64_t i = count; i > 0; --i) {
         task(data, i - 1);
@@ -45,7 +43,7 @@ static int32_t run_in_reverse(void *state, int64_t count, task_function task, vo
 
 /* A job of threads started for it alone. */
 typedef struct own_job {
-    task_function task;
+    attn_task_fn task;
     void *data;
     int64_t count;
     useconds_t delay;
@@ -75,26 +73,26 @@ static int32_t run_on_threads(own_job *job, int num_threads) {
     return started == 0;
 }
 
-static int32_t run_late(void *state, int64_t count, task_function task, void *data) {
+static int32_t run_late(void *state, int64_t count, attn_task_fn task, void *data) {
     atomic_fetch_add(&((pool_use *)state)->jobs, 1);
     own_job job = {.task = task, .data = data, .count = count, .delay = 2000};
     return run_on_threads(&job, 1);
 }
 
-static int32_t run_on_three_threads(void *state, int64_t count, task_function task, void *data) {
+static int32_t run_on_three_threads(void *state, int64_t count, attn_task_fn task, void *data) {
     atomic_fetch_add(&((pool_use *)state)->jobs, 1);
     own_job job = {.task = task, .data = data, .count = count};
     return run_on_threads(&job, 3);
 }
 
-static int32_t refuse(void *state, int64_t count, task_function task, void *data) {
+static int32_t refuse(void *state, int64_t count, attn_task_fn task, void *data) {
     pool_use *use = state;
     return use->answer != 0 ? use->answer : run_inline(state, count, task, data);
 }
 
 static attn_context *context_with(attn_parallel_for_fn parallel_for, pool_use *use) {
     const attn_context_config settings = {.struct_size = sizeof settings,
-                                          .num_threads = 3,
+                                          .parallel_for_width = 3,
                                           .gemm = ATTN_GEMM_NATIVE,
                                           .parallel_for = parallel_for,
                                           .parallel_for_state = use};
@@ -104,7 +102,7 @@ static attn_context *context_with(attn_parallel_for_fn parallel_for, pool_use *u
 }
 
 static const attn_parallel_for_fn functions[] = {run_inline, run_in_reverse, run_late,
-                                              run_on_three_threads};
+                                                 run_on_three_threads};
 enum { NUM_FUNCTIONS = sizeof functions / sizeof functions[0] };
 
 static void tasks_may_run_in_any_order_and_place(void **state) {

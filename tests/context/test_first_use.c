@@ -71,9 +71,9 @@ static void *allocate(void *state, size_t bytes, size_t alignment) {
     return attni_system_allocator.allocate(NULL, bytes, alignment);
 }
 
-static void deallocate(void *state, void *memory, size_t bytes) {
+static void deallocate(void *state, void *memory, size_t bytes, size_t alignment) {
     (void)state;
-    attni_system_allocator.deallocate(NULL, memory, bytes);
+    attni_system_allocator.deallocate(NULL, memory, bytes, alignment);
 }
 
 static attn_context *shared;

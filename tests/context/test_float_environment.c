@@ -185,7 +185,7 @@ static bool make_and_ask(void) {
         attn_context_create(&settings, &context) == ATTN_OK &&
         attn_context_describe(NULL, &info) == ATTN_OK &&
         attn_mha_create(context, &config, &layer) == ATTN_OK &&
-        attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 3}) == ATTN_OK &&
+        attn_mha_init_parameters(NULL, layer, NULL) == ATTN_OK &&
         attn_tensor_init(&x, values, ATTN_DTYPE_FLOAT32, 2, shape) == ATTN_OK &&
         attn_sdpa_explain(context, &x, &x, &x, NULL, &x, &report) == ATTN_OK &&
         attn_mha_workspace_bytes(context, layer, &x, &x, &x, NULL, &x, &bytes) == ATTN_OK &&

@@ -38,7 +38,8 @@ static attn_status attend(attn_context *context, const attn_mha *layer, int64_t 
     attn_tensor x;
     attn_tensor y;
     const int64_t shape[] = {length, EMBED};
-    const attn_mha_params params = {.struct_size = sizeof params, .is_causal = length > 50};
+    const attn_sdpa_params attention = {.struct_size = sizeof attention, .is_causal = length > 50};
+    const attn_mha_params params = {.struct_size = sizeof params, .attention = &attention};
     attn_status status = attn_tensor_init(&x, input, ATTN_DTYPE_FLOAT32, 2, shape);
     status = status != ATTN_OK ? status : attn_tensor_init(&y, out, ATTN_DTYPE_FLOAT32, 2, shape);
     status = status != ATTN_OK ? status
@@ -93,7 +94,7 @@ static shared *share(int32_t gemm, int32_t num_threads) {
     }
     assert_int_equal(made, ATTN_OK);
     assert_int_equal(attn_mha_create(with->context, &config, &with->layer), ATTN_OK);
-    assert_int_equal(attn_mha_init_parameters(NULL, with->layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 7}), ATTN_OK);
+    assert_int_equal(attn_mha_init_parameters(NULL, with->layer, NULL), ATTN_OK);
     with->tolerance = gemm == ATTN_GEMM_NATIVE ? 0 : 1e-5F;
     for (int size = 0; size < SIZES; ++size) {
         assert_int_equal(attend(with->context, with->layer, lengths[size], with->expected[size]),

@@ -73,11 +73,11 @@ static void *allocate_on_ledger(void *state, size_t bytes, size_t alignment) {
     return attni_system_allocator.allocate(NULL, bytes, alignment);
 }
 
-static void deallocate_on_ledger(void *state, void *memory, size_t bytes) {
+static void deallocate_on_ledger(void *state, void *memory, size_t bytes, size_t alignment) {
     struct ledger *ledger = state;
     ledger->num_blocks--;
     ledger->num_bytes -= (int64_t)bytes;
-    attni_system_allocator.deallocate(NULL, memory, bytes);
+    attni_system_allocator.deallocate(NULL, memory, bytes, alignment);
 }
 
 static attni_allocator ledger_allocator(struct ledger *ledger) {

@@ -33,7 +33,7 @@ static void *take_block(counting_allocator *allocator, size_t bytes, size_t alig
         return NULL;
     }
     memset(memory, 0xcd, bytes);
-    allocator->blocks[allocator->live_blocks++] = (counting_block){memory, bytes};
+    allocator->blocks[allocator->live_blocks++] = (counting_block){memory, bytes, alignment};
     allocator->live_bytes += bytes;
     return memory;
 }
@@ -54,14 +54,15 @@ static void *allocate(void *state, size_t bytes, size_t alignment) {
     return memory;
 }
 
-static void deallocate(void *state, void *memory, size_t bytes) {
+static void deallocate(void *state, void *memory, size_t bytes, size_t alignment) {
     counting_allocator *allocator = state;
     pthread_mutex_lock(&allocator->mutex);
     int found = 0;
     while (found < allocator->live_blocks && allocator->blocks[found].memory != memory) {
         ++found;
     }
-    if (found == allocator->live_blocks || allocator->blocks[found].bytes != bytes) {
+    if (found == allocator->live_blocks || allocator->blocks[found].bytes != bytes ||
+        allocator->blocks[found].alignment != alignment) {
         allocator->mistakes += 1;
     } else {
         allocator->live_bytes -= bytes;

@@ -18,6 +18,7 @@ enum { COUNTING_MAX_BLOCKS = 64 };
 typedef struct counting_block {
     void *memory;
     size_t bytes;
+    size_t alignment;
 } counting_block;
 
 /* Start with counting_allocator_init. The counters may be read while no call is running. */
@@ -30,8 +31,8 @@ typedef struct counting_allocator {
     int64_t fail_at;    /* the request that fails, counted from 1; 0: none */
     bool keeps_failing; /* and every one after it */
     int64_t failures;   /* requests that have failed */
-    int64_t mistakes; /* blocks given back that are not alive or had another size; requests without
-                         a size or alignment */
+    int64_t mistakes;   /* blocks given back that are not alive or had another size or alignment;
+                         requests without a size or alignment */
 } counting_allocator;
 
 void counting_allocator_init(counting_allocator *allocator);

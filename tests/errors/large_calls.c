@@ -39,10 +39,8 @@ static attn_status run_mha(attn_context *context, float *output) {
     refusal_numbers(in_weight, 3 * EMBED_DIM * EMBED_DIM, 5);
     refusal_numbers(out_weight, EMBED_DIM * EMBED_DIM, 6);
     refusal_numbers(input, LARGE_ROWS * EMBED_DIM, 7);
-    const attn_mha_config config = {.struct_size = sizeof config,
-                                    .embed_dim = EMBED_DIM,
-                                    .num_heads = NUM_HEADS,
-                                    .bias = ATTN_OFF};
+    const attn_mha_config config = {
+        .struct_size = sizeof config, .embed_dim = EMBED_DIM, .num_heads = NUM_HEADS, .no_bias = 1};
     const attn_tensor in = matrix(in_weight, 3 * EMBED_DIM, EMBED_DIM);
     const attn_tensor out = matrix(out_weight, EMBED_DIM, EMBED_DIM);
     attn_mha *layer;
@@ -60,9 +58,11 @@ static attn_status run_mha(attn_context *context, float *output) {
 }
 
 const large_call large_calls[] = {
-    {"softmax", ATTN_ENGINE_AUTO, run_softmax, 1}, {"sdpa_fused", ATTN_ENGINE_FUSED, run_sdpa, 1},
-    {"sdpa_blas", ATTN_ENGINE_BLAS, run_sdpa, 2},  {"mha_fused", ATTN_ENGINE_FUSED, run_mha, 5},
-    {"mha_blas", ATTN_ENGINE_BLAS, run_mha, 5},
+    {"softmax", ATTN_ENGINE_AUTO, run_softmax, 1, true},
+    {"sdpa_fused", ATTN_ENGINE_FUSED, run_sdpa, 1, true},
+    {"sdpa_blas", ATTN_ENGINE_BLAS, run_sdpa, 2, false},
+    {"mha_fused", ATTN_ENGINE_FUSED, run_mha, 5, false},
+    {"mha_blas", ATTN_ENGINE_BLAS, run_mha, 5, false},
 };
 const size_t num_large_calls = sizeof large_calls / sizeof large_calls[0];
 

@@ -16,6 +16,7 @@ typedef struct large_call {
     /* Writes LARGE_ROWS * LARGE_COLS numbers or fewer. */
     attn_status (*run)(attn_context *context, float *output);
     int least_shared; /* steps, at least, that are shared among threads one after the other */
+    bool shared_once; /* there is but one such step, at whose end the call is done */
 } large_call;
 
 extern const large_call large_calls[];

@@ -107,15 +107,16 @@ static void make_views(mha_fixture *fixture, mha_parameters *parameters) {
     views[MHA_KEY_PADDING_MASK] =
         refusal_view(memory->key_padding_mask, ATTN_DTYPE_BOOL, 2, padding);
     views[MHA_FLOAT_PADDING_MASK] = refusal_view(memory->float_padding_mask, float32, 2, padding);
-    views[MHA_ATTN_MASK] = refusal_view(memory->attn_mask, float32, 2, mask);
+    views[MHA_ATTENTION_MASK] = refusal_view(memory->attn_mask, float32, 2, mask);
     views[MHA_BOOL_MASK] = refusal_view(memory->bool_mask, ATTN_DTYPE_BOOL, 2, mask);
-    views[MHA_ATTN_WEIGHTS] = refusal_view(memory->weights, float32, 3, weights);
-    views[MHA_HEAD_WEIGHTS] = refusal_view(memory->weights, float32, 4, head_weights);
-    views[MHA_ATTENTION_MASK] = views[MHA_ATTN_MASK];
-    views[MHA_ATTENTION_WEIGHTS] = views[MHA_HEAD_WEIGHTS];
+    views[MHA_ATTENTION_BIAS] = refusal_view(memory->bias, float32, 2, mask);
+    views[MHA_AVERAGE_WEIGHTS] = refusal_view(memory->weights, float32, 3, weights);
+    views[MHA_ATTENTION_WEIGHTS] = refusal_view(memory->weights, float32, 4, head_weights);
     views[MHA_ATTENTION_LSE] = refusal_view(memory->lse, float32, 3, head_weights);
     views[MHA_ATTENTION_SINKS] = refusal_view(memory->sinks, float32, 1, head_weights + 1);
+    views[MHA_ATTENTION_SLOPES] = refusal_view(memory->alibi_slopes, float32, 1, head_weights + 1);
     views[MHA_ATTENTION_LENGTHS] = refusal_view(memory->key_lengths, ATTN_DTYPE_INT64, 1, padding);
+    views[MHA_ATTENTION_OFFSET] = refusal_view(memory->query_offset, ATTN_DTYPE_INT64, 1, padding);
     views[MHA_OUT_WEIGHT] = mha_parameters_view(parameters, "out_proj.weight");
 }
 
@@ -140,15 +141,16 @@ void mha_fixture_link(mha_fixture *fixture, int tensor) {
     const attn_tensor **const places[MHA_TENSORS] = {
         [MHA_KEY_PADDING_MASK] = &options->key_padding_mask,
         [MHA_FLOAT_PADDING_MASK] = &options->key_padding_mask,
-        [MHA_ATTN_MASK] = &options->attn_mask,
-        [MHA_BOOL_MASK] = &options->attn_mask,
-        [MHA_ATTN_WEIGHTS] = &options->attn_weights,
-        [MHA_HEAD_WEIGHTS] = &options->attn_weights,
         [MHA_ATTENTION_MASK] = &attention->mask,
+        [MHA_BOOL_MASK] = &attention->mask,
+        [MHA_ATTENTION_BIAS] = &attention->bias,
+        [MHA_AVERAGE_WEIGHTS] = &attention->weights,
         [MHA_ATTENTION_WEIGHTS] = &attention->weights,
         [MHA_ATTENTION_LSE] = &attention->lse,
         [MHA_ATTENTION_SINKS] = &attention->sinks,
+        [MHA_ATTENTION_SLOPES] = &attention->alibi_slopes,
         [MHA_ATTENTION_LENGTHS] = &attention->key_lengths,
+        [MHA_ATTENTION_OFFSET] = &attention->query_offset,
     };
     *places[tensor] = &fixture->views[tensor];
     if (tensor >= MHA_ATTENTION_MASK) {
@@ -168,6 +170,19 @@ attn_status mha_fixture_workspace_bytes(mha_fixture *fixture, size_t *bytes) {
     return attn_mha_workspace_bytes(fixture->context, fixture->layer, arguments[MHA_QUERY],
                                     arguments[MHA_KEY], arguments[MHA_VALUE], fixture->params,
                                     arguments[MHA_OUTPUT], bytes);
+}
+
+attn_status mha_fixture_explain(mha_fixture *fixture, attn_mha_report *report) {
+    const attn_tensor *const *arguments = fixture->arguments;
+    return attn_mha_explain(fixture->context, fixture->layer, arguments[MHA_QUERY],
+                            arguments[MHA_KEY], arguments[MHA_VALUE], fixture->params,
+                            arguments[MHA_OUTPUT], report);
+}
+
+attn_status mha_fixture_describe_outputs(mha_fixture *fixture, attn_mha_outputs *outputs) {
+    const attn_tensor *const *arguments = fixture->arguments;
+    return attn_mha_describe_outputs(fixture->layer, arguments[MHA_QUERY], arguments[MHA_KEY],
+                                     arguments[MHA_VALUE], fixture->params, outputs);
 }
 
 /* y = weight x + bias, for one row x of `cols` numbers; weight (MHA_E, cols). */

@@ -31,15 +31,17 @@ enum mha_tensor {
     MHA_ARGUMENTS,
     MHA_KEY_PADDING_MASK = MHA_ARGUMENTS, /* (N, S), bool */
     MHA_FLOAT_PADDING_MASK,               /* (N, S), float32 */
-    MHA_ATTN_MASK,                        /* (L, S), float32 */
-    MHA_BOOL_MASK,                        /* (L, S) */
-    MHA_ATTN_WEIGHTS,                     /* (N, L, S) */
-    MHA_HEAD_WEIGHTS,                     /* (N, H, L, S) */
-    MHA_ATTENTION_MASK,                   /* attention.mask (L, S), float32 */
+    MHA_ATTENTION_MASK,                   /* attention.mask (L, S), float32; all from here: options
+                                             of the attention */
+    MHA_BOOL_MASK,                        /* attention.mask (L, S), bool */
+    MHA_ATTENTION_BIAS,                   /* attention.bias (L, S), float32 */
+    MHA_AVERAGE_WEIGHTS,                  /* attention.weights (N, L, S) */
     MHA_ATTENTION_WEIGHTS,                /* attention.weights (N, H, L, S) */
     MHA_ATTENTION_LSE,                    /* attention.lse (N, H, L) */
     MHA_ATTENTION_SINKS,                  /* attention.sinks (H) */
+    MHA_ATTENTION_SLOPES,                 /* attention.alibi_slopes (H) */
     MHA_ATTENTION_LENGTHS,                /* attention.key_lengths (N) */
+    MHA_ATTENTION_OFFSET,                 /* attention.query_offset (N) */
     MHA_OUT_WEIGHT,                       /* the bound parameter (E, E) */
     MHA_TENSORS
 };
@@ -52,10 +54,13 @@ typedef struct mha_memory {
     float output[MHA_N * MHA_L * MHA_E];
     float float_padding_mask[MHA_N * MHA_S];
     float attn_mask[MHA_L * MHA_S];
+    float bias[MHA_L * MHA_S];
     unsigned char key_padding_mask[MHA_N * MHA_S];
     unsigned char bool_mask[MHA_L * MHA_S];
     int64_t key_lengths[MHA_N];
+    int64_t query_offset[MHA_N];
     float sinks[MHA_H];
+    float alibi_slopes[MHA_H];
     float lse[MHA_N * MHA_H * MHA_L];
     float weights[MHA_N * MHA_H * MHA_L * MHA_S];
 } mha_memory;
@@ -111,6 +116,8 @@ void mha_fixture_link(mha_fixture *fixture, int tensor);
 
 attn_status mha_fixture_run(mha_fixture *fixture);
 attn_status mha_fixture_workspace_bytes(mha_fixture *fixture, size_t *bytes);
+attn_status mha_fixture_explain(mha_fixture *fixture, attn_mha_report *report);
+attn_status mha_fixture_describe_outputs(mha_fixture *fixture, attn_mha_outputs *outputs);
 
 /* Fails the test unless output is the layer's for the prepared query, key and value without
  * options. */

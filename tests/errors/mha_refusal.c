@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * mha_refusal.c: runs entries of the error tables of attn_mha_forward and attn_mha_workspace_bytes.
+ * mha_refusal.c: runs entries of the error tables of attn_mha_forward and its queries.
  */
 #include "mha_refusal.h"
 
@@ -17,9 +17,7 @@ static void apply(const mha_refusal *entry, mha_fixture *fixture) {
     fixture->attention.struct_size = entry->attention.struct_size != 0
                                          ? entry->attention.struct_size
                                          : sizeof fixture->attention;
-    if (entry->with_attention) {
-        fixture->options.attention = &fixture->attention;
-    }
+    fixture->options.attention = &fixture->attention;
     for (int i = 0; i < 2; ++i) {
         if (entry->links[i] != 0) {
             mha_fixture_link(fixture, entry->links[i]);
@@ -36,14 +34,52 @@ static void apply(const mha_refusal *entry, mha_fixture *fixture) {
     }
 }
 
-static void assert_query(mha_fixture *fixture, const mha_refusal *entry) {
-    size_t bytes = 77;
-    const attn_status status = mha_fixture_workspace_bytes(fixture, &bytes);
-    if (entry->call_only || entry->status == ATTN_OK) {
-        refusal_assert_ok("attn_mha_workspace_bytes", status);
+/* Whether it is about an output, which attn_mha_describe_outputs is not given. */
+static bool is_about_output(const char *line) {
+    return refusal_line_names(line, "output") || refusal_line_names(line, "attention.lse") ||
+           refusal_line_names(line, "attention.weights");
+}
+
+static void assert_query(const char *call, attn_status status, const mha_refusal *entry,
+                         bool succeeds) {
+    if (succeeds || entry->call_only || entry->status == ATTN_OK) {
+        refusal_assert_ok(call, status);
     } else {
-        refusal_assert("attn_mha_workspace_bytes", status, entry->status, entry->line);
+        refusal_assert(call, status, entry->status, entry->line);
+    }
+}
+
+static void assert_queries(mha_fixture *fixture, const mha_refusal *entry) {
+    size_t bytes = 77;
+    attn_status status = mha_fixture_workspace_bytes(fixture, &bytes);
+    assert_query("attn_mha_workspace_bytes", status, entry, false);
+    if (status != ATTN_OK) {
         assert_int_equal(bytes, 77);
+    }
+    attn_mha_report report;
+    attn_sdpa_report attention;
+    refusal_fill(&report, sizeof report);
+    refusal_fill(&attention, sizeof attention);
+    report.struct_size = sizeof report;
+    report.attention = &attention;
+    attention.struct_size = sizeof attention;
+    const attn_mha_report before = report;
+    status = mha_fixture_explain(fixture, &report);
+    assert_query("attn_mha_explain", status, entry, false);
+    if (status != ATTN_OK) {
+        assert_memory_equal(&report, &before, sizeof report);
+        refusal_assert_untouched("report.attention", &attention.engine,
+                                 sizeof attention - offsetof(attn_sdpa_report, engine));
+    }
+    attn_mha_outputs outputs;
+    refusal_fill(&outputs, sizeof outputs);
+    outputs.struct_size = sizeof outputs;
+    status = mha_fixture_describe_outputs(fixture, &outputs);
+    assert_query("attn_mha_describe_outputs", status, entry,
+                 entry->status != ATTN_OK && is_about_output(entry->line));
+    if (status != ATTN_OK) {
+        refusal_assert_untouched("outputs", &outputs.output,
+                                 sizeof outputs - offsetof(attn_mha_outputs, output));
     }
 }
 
@@ -67,7 +103,7 @@ static void test_refusal(void **state) {
     assert_memory_equal(&fixture.memory, &before, sizeof before);
     assert_memory_equal(&mha_refusal_layer.parameters, &parameters_before,
                         sizeof parameters_before);
-    assert_query(&fixture, entry);
+    assert_queries(&fixture, entry);
     mha_refusal_assert_usable();
 }
 
@@ -78,7 +114,7 @@ static void test_acceptance(void **state) {
     apply(entry, &fixture);
     refusal_assert_ok("attn_mha_forward", mha_fixture_run(&fixture));
     mha_fixture_assert_values(&fixture);
-    assert_query(&fixture, entry);
+    assert_queries(&fixture, entry);
 }
 
 void mha_refusal_add(refusal_suite *suite, const mha_refusal *table, size_t count) {

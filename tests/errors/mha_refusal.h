@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * mha_refusal.h: one entry of the error tables of attn_mha_forward and its query, and the test that
- * runs it.
+ * mha_refusal.h: one entry of the error tables of attn_mha_forward and its three queries, and the
+ * test that runs it.
  */
 #ifndef TESTS_ERRORS_MHA_REFUSAL_H
 #define TESTS_ERRORS_MHA_REFUSAL_H
@@ -15,10 +15,8 @@ typedef struct mha_refusal {
     refusal_spoil spoils[MHA_MAX_SPOILS]; /* an option's view that is spoilt is also linked */
     attn_mha_params params;               /* the options; struct_size 0: today's */
     attn_sdpa_params attention;           /* params.attention, with struct_size 0: today's */
-    bool with_attention;                  /* pass attention even if no view of it is linked */
     int links[2];                         /* numbers of further options to link; 0: none */
-    bool
-        call_only; /* about memory or values, which workspace_bytes does not look at: it succeeds */
+    bool call_only; /* about memory or values, which the queries do not look at: they succeed */
     attn_status status;
     const char *line;
 } mha_refusal;
@@ -31,8 +29,9 @@ extern mha_layer mha_refusal_layer;
 void mha_refusal_assert_usable(void);
 
 /* Adds the tests of a table to the suite. An entry with status ATTN_OK must succeed with the
- * numbers of the unchanged call. Any other must fail as it says, in attn_mha_forward and in the
- * query, and write nothing; an unchanged call then succeeds. */
+ * numbers of the unchanged call. Any other must fail as it says, in attn_mha_forward and in its
+ * queries (attn_mha_describe_outputs only if it is about inputs and options), and write nothing; an
+ * unchanged call then succeeds. */
 void mha_refusal_add(refusal_suite *suite, const mha_refusal *table, size_t count);
 
 /* Makes context and layer, runs the suite, and returns what main returns. */

@@ -47,7 +47,7 @@ static char struct_line[192];
 
 const char *refusal_size_line(const char *name, size_t known_bytes, uint64_t given) {
     snprintf(struct_line, sizeof struct_line,
-             "%s.struct_size: expected at least %zu (sizeof the struct), got %llu", name,
+             "%s: expected struct_size %zu (sizeof the struct) or more, got %llu", name,
              known_bytes, (unsigned long long)given);
     return struct_line;
 }
@@ -58,6 +58,11 @@ const char *refusal_newer_line(const char *name, size_t known_bytes, size_t at) 
              "byte %zu",
              name, known_bytes, at);
     return struct_line;
+}
+
+bool refusal_line_names(const char *line, const char *argument) {
+    const size_t length = strlen(argument);
+    return strncmp(line, argument, length) == 0 && line[length] == ':';
 }
 
 void refusal_assert_ok(const char *call, attn_status status) {

@@ -34,6 +34,9 @@ void refusal_assert(const char *call, attn_status status, attn_status expected, 
 const char *refusal_size_line(const char *name, size_t known_bytes, uint64_t given);
 const char *refusal_newer_line(const char *name, size_t known_bytes, size_t at);
 
+/* Whether the line is about this argument. */
+bool refusal_line_names(const char *line, const char *argument);
+
 /* Fails the test, with the detail, unless `status` is ATTN_OK and the detail is empty. */
 void refusal_assert_ok(const char *call, attn_status status);
 

@@ -51,6 +51,7 @@ static void make_views(sdpa_fixture *fixture) {
     views[SDPA_OUTPUT] = refusal_view(memory->output, float32, 4, output);
     views[SDPA_MASK] = refusal_view(memory->mask, float32, 2, mask);
     views[SDPA_BOOL_MASK] = refusal_view(memory->bool_mask, ATTN_DTYPE_BOOL, 2, mask);
+    views[SDPA_BIAS] = refusal_view(memory->bias, float32, 2, mask);
     views[SDPA_ALIBI_SLOPES] = refusal_view(memory->alibi_slopes, float32, 1, heads);
     views[SDPA_SINKS] = refusal_view(memory->sinks, float32, 1, heads);
     views[SDPA_KEY_LENGTHS] = refusal_view(memory->key_lengths, ATTN_DTYPE_INT64, 1, batches);
@@ -78,6 +79,7 @@ void sdpa_fixture_link(sdpa_fixture *fixture, int tensor) {
     const attn_tensor **const places[SDPA_TENSORS] = {
         [SDPA_MASK] = &options->mask,
         [SDPA_BOOL_MASK] = &options->mask,
+        [SDPA_BIAS] = &options->bias,
         [SDPA_ALIBI_SLOPES] = &options->alibi_slopes,
         [SDPA_SINKS] = &options->sinks,
         [SDPA_KEY_LENGTHS] = &options->key_lengths,
@@ -108,6 +110,12 @@ attn_status sdpa_fixture_explain(sdpa_fixture *fixture, attn_sdpa_report *report
     return attn_sdpa_explain(fixture->context, arguments[SDPA_QUERY], arguments[SDPA_KEY],
                              arguments[SDPA_VALUE], fixture->params, arguments[SDPA_OUTPUT],
                              report);
+}
+
+attn_status sdpa_fixture_describe_outputs(sdpa_fixture *fixture, attn_sdpa_outputs *outputs) {
+    const attn_tensor *const *arguments = fixture->arguments;
+    return attn_sdpa_describe_outputs(arguments[SDPA_QUERY], arguments[SDPA_KEY],
+                                      arguments[SDPA_VALUE], fixture->params, outputs);
 }
 
 /* output row = sum over j of exp(q . k_j / sqrt(E)) v_j, divided by the sum of the exponentials. */

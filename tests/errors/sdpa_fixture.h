@@ -19,6 +19,7 @@ enum sdpa_tensor {
     SDPA_ARGUMENTS,
     SDPA_MASK = SDPA_ARGUMENTS, /* (L, S), float32 */
     SDPA_BOOL_MASK,             /* (L, S) */
+    SDPA_BIAS,                  /* (L, S), float32 */
     SDPA_ALIBI_SLOPES,          /* (H) */
     SDPA_SINKS,                 /* (H) */
     SDPA_KEY_LENGTHS,           /* (N) */
@@ -37,6 +38,7 @@ typedef struct sdpa_memory {
     float output[SDPA_N * SDPA_H * SDPA_L * SDPA_EV];
     float mask[SDPA_L * SDPA_S];
     unsigned char bool_mask[SDPA_L * SDPA_S];
+    float bias[SDPA_L * SDPA_S];
     float alibi_slopes[SDPA_H];
     float sinks[SDPA_H];
     int64_t key_lengths[SDPA_N];
@@ -66,6 +68,7 @@ void sdpa_fixture_link(sdpa_fixture *fixture, int tensor);
 attn_status sdpa_fixture_run(sdpa_fixture *fixture);
 attn_status sdpa_fixture_workspace_bytes(sdpa_fixture *fixture, size_t *bytes);
 attn_status sdpa_fixture_explain(sdpa_fixture *fixture, attn_sdpa_report *report);
+attn_status sdpa_fixture_describe_outputs(sdpa_fixture *fixture, attn_sdpa_outputs *outputs);
 
 /* Fails the test unless output is the attention of the prepared query, key and value without
  * options. */

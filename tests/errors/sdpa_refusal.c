@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * sdpa_refusal.c: runs entries of the error tables of attn_sdpa, attn_sdpa_workspace_bytes and
- * attn_sdpa_explain.
+ * sdpa_refusal.c: runs entries of the error tables of attn_sdpa and its queries.
  */
 #include "sdpa_refusal.h"
 
@@ -30,8 +29,15 @@ static void apply(const sdpa_refusal *entry, sdpa_fixture *fixture) {
     }
 }
 
-static void assert_query(const char *call, attn_status status, const sdpa_refusal *entry) {
-    if (entry->call_only || entry->status == ATTN_OK) {
+/* Whether it is about an output, which attn_sdpa_describe_outputs is not given. */
+static bool is_about_output(const char *line) {
+    return refusal_line_names(line, "output") || refusal_line_names(line, "lse") ||
+           refusal_line_names(line, "weights");
+}
+
+static void assert_query(const char *call, attn_status status, const sdpa_refusal *entry,
+                         bool succeeds) {
+    if (succeeds || entry->call_only || entry->status == ATTN_OK) {
         refusal_assert_ok(call, status);
     } else {
         refusal_assert(call, status, entry->status, entry->line);
@@ -41,7 +47,7 @@ static void assert_query(const char *call, attn_status status, const sdpa_refusa
 static void assert_queries(sdpa_fixture *fixture, const sdpa_refusal *entry) {
     size_t bytes = 77;
     attn_status status = sdpa_fixture_workspace_bytes(fixture, &bytes);
-    assert_query("attn_sdpa_workspace_bytes", status, entry);
+    assert_query("attn_sdpa_workspace_bytes", status, entry, false);
     if (status != ATTN_OK) {
         assert_int_equal(bytes, 77);
     }
@@ -49,10 +55,20 @@ static void assert_queries(sdpa_fixture *fixture, const sdpa_refusal *entry) {
     refusal_fill(&report, sizeof report);
     report.struct_size = sizeof report;
     status = sdpa_fixture_explain(fixture, &report);
-    assert_query("attn_sdpa_explain", status, entry);
+    assert_query("attn_sdpa_explain", status, entry, false);
     if (status != ATTN_OK) {
         refusal_assert_untouched("report", &report.engine,
                                  sizeof report - offsetof(attn_sdpa_report, engine));
+    }
+    attn_sdpa_outputs outputs;
+    refusal_fill(&outputs, sizeof outputs);
+    outputs.struct_size = sizeof outputs;
+    status = sdpa_fixture_describe_outputs(fixture, &outputs);
+    assert_query("attn_sdpa_describe_outputs", status, entry,
+                 entry->status != ATTN_OK && is_about_output(entry->line));
+    if (status != ATTN_OK) {
+        refusal_assert_untouched("outputs", &outputs.output,
+                                 sizeof outputs - offsetof(attn_sdpa_outputs, output));
     }
 }
 

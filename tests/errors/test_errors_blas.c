@@ -40,22 +40,32 @@ static attn_context *context_of(int32_t engine, int32_t gemm) {
     return context;
 }
 
-static void context_says_whether_there_is_a_blas_and_a_serial_one(void **state) {
+/* gemm is what was asked for; who computes is told beside it. */
+static void context_says_who_computes_which_products(void **state) {
     (void)state;
     static const struct {
         bool present;
         int callers;
         int32_t gemm;
+        int32_t attention_gemm;
+        int32_t projection_gemm;
         int32_t is_serial;
-    } cases[] = {{false, 1, ATTN_GEMM_NATIVE, 0},
-                 {true, 1, ATTN_GEMM_BLAS, 1},
-                 {true, 64, ATTN_GEMM_BLAS, 0}};
+    } cases[] = {
+        {false, 1, ATTN_GEMM_AUTO, ATTN_GEMM_NATIVE, ATTN_GEMM_NATIVE, 0},
+        {false, 1, ATTN_GEMM_NATIVE, ATTN_GEMM_NATIVE, ATTN_GEMM_NATIVE, 0},
+        {true, 1, ATTN_GEMM_AUTO, ATTN_GEMM_BLAS, ATTN_GEMM_NATIVE, 1},
+        {true, 64, ATTN_GEMM_AUTO, ATTN_GEMM_BLAS, ATTN_GEMM_NATIVE, 0},
+        {true, 64, ATTN_GEMM_BLAS, ATTN_GEMM_BLAS, ATTN_GEMM_BLAS, 0},
+        {true, 1, ATTN_GEMM_NATIVE, ATTN_GEMM_NATIVE, ATTN_GEMM_NATIVE, 1},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
         believe(cases[i].present, cases[i].callers, NULL);
-        attn_context *context = context_of(ATTN_ENGINE_AUTO, ATTN_GEMM_AUTO);
+        attn_context *context = context_of(ATTN_ENGINE_AUTO, cases[i].gemm);
         attn_context_info info = {.struct_size = sizeof info};
         refusal_assert_ok("attn_context_describe", attn_context_describe(context, &info));
         assert_int_equal(info.gemm, cases[i].gemm);
+        assert_int_equal(info.attention_gemm, cases[i].attention_gemm);
+        assert_int_equal(info.projection_gemm, cases[i].projection_gemm);
         assert_int_equal(info.blas_is_serial, cases[i].is_serial);
         attn_context_destroy(context);
     }
@@ -116,7 +126,7 @@ static void layer_is_refused_where_it_must_use_such_a_blas(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(context_says_whether_there_is_a_blas_and_a_serial_one),
+        cmocka_unit_test(context_says_who_computes_which_products),
         cmocka_unit_test(context_without_a_blas_refuses_to_demand_it),
         cmocka_unit_test(attention_by_a_blas_that_cannot_be_used_is_refused),
         cmocka_unit_test(layer_is_refused_where_it_must_use_such_a_blas),

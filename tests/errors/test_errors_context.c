@@ -22,10 +22,19 @@ static void *allocate(void *state, size_t bytes, size_t alignment) {
     return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
 }
 
-static void deallocate(void *state, void *memory, size_t bytes) {
+static void deallocate(void *state, void *memory, size_t bytes, size_t alignment) {
     (void)state;
     (void)bytes;
+    (void)alignment;
     free(memory);
+}
+
+static int32_t inline_for(void *state, int64_t count, attn_task_fn task, void *data) {
+    (void)state;
+    for (int64_t index = 0; index < count; ++index) {
+        task(data, index);
+    }
+    return 0;
 }
 
 typedef struct context_refusal {
@@ -50,24 +59,42 @@ static const context_refusal refused[] = {
      .line = "num_threads: expected 0 to 1024, got 2147483647"},
     {.name = "engine_unknown_is_refused",
      .params = {.engine = 3},
-     .status = ATTN_ERROR_VALUE,
-     .line = "engine: expected a value of enum attn_engine, got 3"},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "engine: expected a value of enum attn_engine, 0 to 2 in this version, got 3"},
     {.name = "engine_negative_is_refused",
      .params = {.engine = -1},
      .status = ATTN_ERROR_VALUE,
-     .line = "engine: expected a value of enum attn_engine, got -1"},
+     .line = "engine: expected a value of enum attn_engine, 0 to 2 in this version, got -1"},
     {.name = "gemm_unknown_is_refused",
      .params = {.gemm = 3},
-     .status = ATTN_ERROR_VALUE,
-     .line = "gemm: expected a value of enum attn_gemm, got 3"},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "gemm: expected a value of enum attn_gemm, 0 to 2 in this version, got 3"},
     {.name = "gemm_negative_is_refused",
      .params = {.gemm = -1},
      .status = ATTN_ERROR_VALUE,
-     .line = "gemm: expected a value of enum attn_gemm, got -1"},
-    {.name = "reserved_set_is_refused",
-     .params = {.reserved = 1},
+     .line = "gemm: expected a value of enum attn_gemm, 0 to 2 in this version, got -1"},
+    {.name = "width_negative_is_refused",
+     .params = {.parallel_for_width = -1, .parallel_for = inline_for},
      .status = ATTN_ERROR_VALUE,
-     .line = "reserved: expected 0, got 1"},
+     .line = "parallel_for_width: expected 0 to 1024, got -1"},
+    {.name = "width_1025_is_refused",
+     .params = {.parallel_for_width = 1025, .parallel_for = inline_for},
+     .status = ATTN_ERROR_VALUE,
+     .line = "parallel_for_width: expected 0 to 1024, got 1025"},
+    {.name = "width_without_parallel_for_is_refused",
+     .params = {.parallel_for_width = 1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "parallel_for_width: expected 0 without parallel_for, got 1"},
+    {.name = "num_threads_beside_parallel_for_is_refused",
+     .params = {.num_threads = 1, .parallel_for = inline_for},
+     .status = ATTN_ERROR_VALUE,
+     .line = "num_threads: expected 0 beside parallel_for, whose width is parallel_for_width, got "
+             "1"},
+    {.name = "num_threads_beside_parallel_for_and_its_width_is_refused",
+     .params = {.num_threads = 2, .parallel_for_width = 2, .parallel_for = inline_for},
+     .status = ATTN_ERROR_VALUE,
+     .line = "num_threads: expected 0 beside parallel_for, whose width is parallel_for_width, got "
+             "2"},
     {.name = "kernels_unknown_is_refused",
      .params = {.kernels = "abacus"},
      .status = ATTN_ERROR_UNSUPPORTED,
@@ -91,7 +118,7 @@ static const context_refusal refused[] = {
     {.name = "struct_size_below_first_release_is_refused",
      .params = {.struct_size = sizeof(attn_context_config) - 1},
      .status = ATTN_ERROR_VALUE,
-     .line = "params.struct_size: expected at least ..."},
+     .line = "config: expected struct_size ..."},
 };
 
 static void test_refusal(void **state) {
@@ -116,7 +143,7 @@ static void struct_size_zero_is_refused(void **state) {
     const attn_context_config params = {.num_threads = 1};
     attn_context *context;
     refusal_assert("attn_context_create", attn_context_create(&params, &context), ATTN_ERROR_VALUE,
-                   refusal_size_line("params", sizeof params, 0));
+                   refusal_size_line("config", sizeof params, 0));
     assert_null(context);
 }
 
@@ -135,7 +162,7 @@ static void newer_struct_is_accepted_until_it_asks_for_more(void **state) {
     newer.bytes[sizeof newer.known + 9] = 200;
     refusal_assert("attn_context_create", attn_context_create(&newer.known, &context),
                    ATTN_ERROR_UNSUPPORTED,
-                   refusal_newer_line("params", sizeof newer.known, sizeof newer.known + 9));
+                   refusal_newer_line("config", sizeof newer.known, sizeof newer.known + 9));
     assert_null(context);
 }
 
@@ -191,8 +218,8 @@ static void describe_refuses_info_without_its_size(void **state) {
     attn_context_destroy(context);
 }
 
-/* What a larger, newer info has beyond today's fields stays as the caller left it. */
-static void describe_leaves_unknown_fields_alone(void **state) {
+/* What a larger, newer info has beyond today's fields becomes 0. */
+static void describe_clears_unknown_fields(void **state) {
     (void)state;
     union {
         attn_context_info known;
@@ -206,8 +233,9 @@ static void describe_leaves_unknown_fields_alone(void **state) {
     refusal_assert_ok("attn_context_describe", attn_context_describe(context, &newer.known));
     assert_int_equal(newer.known.struct_size, sizeof newer);
     assert_int_equal(newer.known.num_threads, 3);
-    refusal_assert_untouched("info", newer.bytes + sizeof newer.known,
-                             sizeof newer - sizeof newer.known);
+    for (size_t i = sizeof newer.known; i < sizeof newer; ++i) {
+        assert_int_equal(newer.bytes[i], 0);
+    }
     attn_context_destroy(context);
 }
 
@@ -215,6 +243,21 @@ static void destroy_accepts_null(void **state) {
     (void)state;
     attn_context_destroy(NULL);
     attn_mha_destroy(NULL);
+}
+
+/* What computes nothing wants no context, or memory alone. */
+static void assert_works_without_default(attn_mha *layer, const attn_tensor *input,
+                                         const attn_tensor *bias) {
+    attn_sdpa_outputs outputs = {.struct_size = sizeof outputs};
+    attn_mha_outputs layer_outputs = {.struct_size = sizeof layer_outputs};
+    attn_mha_config config = {.struct_size = sizeof config};
+    refusal_assert_ok("attn_sdpa_describe_outputs",
+                      attn_sdpa_describe_outputs(input, input, input, NULL, &outputs));
+    refusal_assert_ok("attn_mha_describe_outputs",
+                      attn_mha_describe_outputs(layer, input, input, input, NULL, &layer_outputs));
+    refusal_assert_ok("attn_mha_describe", attn_mha_describe(layer, &config));
+    refusal_assert_ok("attn_mha_bind_parameter",
+                      attn_mha_bind_parameter(layer, "out_proj.bias", bias));
 }
 
 /* As are those about a layer, and the queries. */
@@ -242,8 +285,25 @@ static void assert_default_refused_of_layers(attn_status status, const char *lin
                    line);
     attn_sdpa_report report = {.struct_size = sizeof report};
     refusal_assert("attn_sdpa_explain", sdpa_fixture_explain(&sdpa, &report), status, line);
+    attn_mha_report layer_report = {.struct_size = sizeof layer_report};
+    refusal_assert(
+        "attn_mha_explain",
+        attn_mha_explain(NULL, layer, &input, &input, &input, NULL, &output, &layer_report), status,
+        line);
+    const int64_t bias_shape[] = {1};
+    const attn_tensor bias = refusal_view(&data[1], ATTN_DTYPE_FLOAT32, 1, bias_shape);
+    refusal_assert("attn_mha_load_parameter",
+                   attn_mha_load_parameter(NULL, layer, "out_proj.bias", &bias, NULL), status,
+                   line);
+    refusal_assert("attn_mha_read_parameter",
+                   attn_mha_read_parameter(NULL, layer, "out_proj.bias", &bias), status, line);
+    refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(NULL, layer, NULL), status,
+                   line);
+    refusal_assert("attn_selftest", attn_selftest(NULL, NULL), status, line);
+    refusal_assert("attn_context_start", attn_context_start(NULL), status, line);
     assert_int_equal(bytes, 77);
     assert_true(data[1] == 0);
+    assert_works_without_default(layer, &input, &bias);
     attn_mha_destroy(layer);
 }
 
@@ -312,7 +372,7 @@ static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(struct_of_first_release_is_accepted),
     cmocka_unit_test(gemm_blas_is_refused_without_blas),
     cmocka_unit_test(describe_refuses_info_without_its_size),
-    cmocka_unit_test(describe_leaves_unknown_fields_alone),
+    cmocka_unit_test(describe_clears_unknown_fields),
     cmocka_unit_test(destroy_accepts_null),
     cmocka_unit_test(bad_environment_is_refused_until_corrected),
 };

@@ -1,30 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_errors_mha_options.c: what attn_mha_forward and attn_mha_workspace_bytes say of options out
- * of range, options set in two places, and structs of other releases.
+ * of range and structs of other releases.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "mha_refusal.h"
 
 static const mha_refusal wrong_options[] = {
-    {.name = "is_causal_two_is_refused",
-     .params = {.is_causal = 2},
+    {.name = "attention_is_causal_negative_is_refused",
+     .attention = {.is_causal = -1},
      .status = ATTN_ERROR_VALUE,
-     .line = "is_causal: expected 0 or 1, got 2"},
-    {.name = "is_causal_negative_is_refused",
-     .params = {.is_causal = -1},
-     .status = ATTN_ERROR_VALUE,
-     .line = "is_causal: expected 0 or 1, got -1"},
-    {.name = "average_attn_weights_unknown_is_refused",
-     .params = {.average_attn_weights = 3},
-     .status = ATTN_ERROR_VALUE,
-     .line = "average_attn_weights: expected a value of enum attn_switch, got 3"},
-    {.name = "average_attn_weights_negative_is_refused",
-     .params = {.average_attn_weights = -1},
-     .status = ATTN_ERROR_VALUE,
-     .line = "average_attn_weights: expected a value of enum attn_switch, got -1"},
+     .line = "attention.is_causal: expected 0 or 1, got -1"},
     {.name = "key_padding_mask_without_kind_is_refused",
      .links = {MHA_KEY_PADDING_MASK},
      .status = ATTN_ERROR_VALUE,
@@ -38,41 +27,19 @@ static const mha_refusal wrong_options[] = {
     {.name = "key_padding_mask_kind_unknown_is_refused",
      .params = {.key_padding_mask_kind = 4},
      .links = {MHA_KEY_PADDING_MASK},
-     .status = ATTN_ERROR_VALUE,
-     .line = "key_padding_mask_kind: expected a value of enum attn_mask_kind, got 4"},
-    {.name = "attn_mask_without_kind_is_refused",
-     .links = {MHA_ATTN_MASK},
-     .status = ATTN_ERROR_VALUE,
-     .line = "attn_mask_kind: expected ATTN_MASK_ADDITIVE, ATTN_MASK_BOOL_INCLUDE or "
-             "ATTN_MASK_BOOL_EXCLUDE with a "
-             "mask, got 0"},
-    {.name = "attn_mask_kind_without_mask_is_refused",
-     .params = {.attn_mask_kind = ATTN_MASK_ADDITIVE},
-     .status = ATTN_ERROR_VALUE,
-     .line = "attn_mask_kind: expected ATTN_MASK_NONE without a mask, got 1"},
-    {.name = "attn_mask_kind_negative_is_refused",
-     .params = {.attn_mask_kind = -1},
-     .links = {MHA_ATTN_MASK},
-     .status = ATTN_ERROR_VALUE,
-     .line = "attn_mask_kind: expected a value of enum attn_mask_kind, got -1"},
-    {.name = "masks_in_both_places_is_refused",
-     .params = {.attn_mask_kind = ATTN_MASK_BOOL_EXCLUDE},
-     .links = {MHA_BOOL_MASK, MHA_ATTENTION_MASK},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "key_padding_mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this "
+             "version, got 4"},
+    {.name = "attention_mask_kind_without_mask_is_refused",
      .attention = {.mask_kind = ATTN_MASK_ADDITIVE},
      .status = ATTN_ERROR_VALUE,
-     .line = "attention.mask: expected NULL beside attn_mask, got a second mask"},
-    {.name = "is_causal_in_both_places_is_refused",
-     .params = {.is_causal = 1},
-     .attention = {.is_causal = 1},
-     .with_attention = true,
+     .line = "attention.mask_kind: expected ATTN_MASK_NONE without a mask, got 1"},
+    {.name = "attention_mask_kind_negative_is_refused",
+     .attention = {.mask_kind = -1},
+     .links = {MHA_ATTENTION_MASK},
      .status = ATTN_ERROR_VALUE,
-     .line = "attention.is_causal: expected 0 beside is_causal, got 1"},
-    {.name = "weights_in_both_places_is_refused",
-     .params = {.average_attn_weights = ATTN_OFF},
-     .links = {MHA_HEAD_WEIGHTS},
-     .spoils = {{REFUSAL_MEMORY, MHA_ATTENTION_WEIGHTS, .other = MHA_KEY}},
-     .status = ATTN_ERROR_VALUE,
-     .line = "attention.weights: expected NULL beside attn_weights, got a second output"},
+     .line = "attention.mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this "
+             "version, got -1"},
     {.name = "attention_mask_without_kind_is_refused",
      .links = {MHA_ATTENTION_MASK},
      .status = ATTN_ERROR_VALUE,
@@ -81,44 +48,88 @@ static const mha_refusal wrong_options[] = {
              "with a mask, got 0"},
     {.name = "attention_is_causal_two_is_refused",
      .attention = {.is_causal = 2},
-     .with_attention = true,
-     .status = ATTN_ERROR_VALUE,
+     .status = ATTN_ERROR_UNSUPPORTED,
      .line = "attention.is_causal: expected 0 or 1, got 2"},
-    {.name = "attention_flag_unknown_is_refused",
+    {.name = "attention_set_unknown_is_refused",
      .attention = {.set = 32},
-     .with_attention = true,
-     .status = ATTN_ERROR_VALUE,
-     .line = "attention.set: expected bits of enum attn_sdpa_flag, got 0x20"},
-    {.name = "attention_scale_without_flag_is_refused",
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line =
+         "attention.set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, "
+         "got 32"},
+    {.name = "attention_scale_without_bit_is_refused",
      .attention = {.scale = 2},
-     .with_attention = true,
      .status = ATTN_ERROR_VALUE,
      .line = "attention.scale: expected 0 without ATTN_SDPA_SET_SCALE, got 2"},
     {.name = "attention_scale_nan_is_refused",
      .attention = {.set = ATTN_SDPA_SET_SCALE, .scale = NAN},
-     .with_attention = true,
      .status = ATTN_ERROR_VALUE,
      .line = "attention.scale: expected a number, got NaN"},
     {.name = "attention_window_below_minus_one_is_refused",
      .attention = {.set = ATTN_SDPA_SET_WINDOW, .window_left = -2},
-     .with_attention = true,
      .status = ATTN_ERROR_VALUE,
      .line = "attention.window_left: expected -1 (unlimited) and up, got -2"},
     {.name = "attention_softcap_negative_is_refused",
      .attention = {.softcap = -1},
-     .with_attention = true,
      .status = ATTN_ERROR_VALUE,
      .line = "attention.softcap: expected 0 (none) or a positive number, got -1"},
     {.name = "attention_normalizer_unknown_is_refused",
      .attention = {.normalizer = 9},
-     .with_attention = true,
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "attention.normalizer: expected a value of enum attn_normalizer, 0 to 2 in this "
+             "version, got 9"},
+    {.name = "reserved_set_is_refused",
+     .params = {.reserved = 5},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "reserved: expected 0 in this version, got 5"},
+    {.name = "reserved_negative_is_refused",
+     .params = {.reserved = -1},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "reserved: expected 0 in this version, got -1"},
+    {.name = "attention_set_negative_is_refused",
+     .attention = {.set = -2},
      .status = ATTN_ERROR_VALUE,
-     .line = "attention.normalizer: expected a value of enum attn_normalizer, got 9"},
-    {.name = "attention_reserved_set_is_refused",
-     .attention = {.reserved = 5},
-     .with_attention = true,
+     .line =
+         "attention.set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, "
+         "got -2"},
+    {.name = "attention_normalizer_negative_is_refused",
+     .attention = {.normalizer = -9},
      .status = ATTN_ERROR_VALUE,
-     .line = "attention.reserved: expected 0, got 5"},
+     .line = "attention.normalizer: expected a value of enum attn_normalizer, 0 to 2 in this "
+             "version, got -9"},
+    {.name = "attention_mask_kind_unknown_is_refused",
+     .attention = {.mask_kind = 4},
+     .links = {MHA_ATTENTION_MASK},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line =
+         "attention.mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, "
+         "got 4"},
+    {.name = "key_padding_mask_kind_negative_is_refused",
+     .params = {.key_padding_mask_kind = -1},
+     .links = {MHA_KEY_PADDING_MASK},
+     .status = ATTN_ERROR_VALUE,
+     .line = "key_padding_mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this "
+             "version, got -1"},
+    {.name = "attention_enable_gqa_two_is_refused",
+     .attention = {.enable_gqa = 2},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "attention.enable_gqa: expected 0 or 1, got 2"},
+    {.name = "attention_enable_gqa_negative_is_refused",
+     .attention = {.enable_gqa = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.enable_gqa: expected 0 or 1, got -1"},
+    {.name = "attention_align_end_two_is_refused",
+     .attention = {.align_end = 2},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "attention.align_end: expected 0 or 1, got 2"},
+    {.name = "attention_align_end_negative_is_refused",
+     .attention = {.align_end = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.align_end: expected 0 or 1, got -1"},
+    {.name = "attention_offset_beside_align_end_is_refused",
+     .attention = {.align_end = 1},
+     .links = {MHA_ATTENTION_OFFSET},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.query_offset: expected NULL beside align_end, which sets it"},
     {.name = "attention_sinks_with_sigmoid_is_refused",
      .links = {MHA_ATTENTION_SINKS},
      .attention = {.normalizer = ATTN_NORMALIZER_SIGMOID},
@@ -142,30 +153,29 @@ static const mha_refusal wrong_options[] = {
     {.name = "struct_size_below_first_release_is_refused",
      .params = {.struct_size = sizeof(attn_mha_params) - 1},
      .status = ATTN_ERROR_VALUE,
-     .line = "params.struct_size: expected at least ..."},
+     .line = "params: expected struct_size ..."},
     {.name = "attention_struct_size_below_first_release_is_refused",
      .attention = {.struct_size = sizeof(attn_sdpa_params) - 1},
-     .with_attention = true,
      .status = ATTN_ERROR_VALUE,
-     .line = "params.attention.struct_size: expected at least ..."},
+     .line = "attention: expected struct_size ..."},
 };
 
 static const mha_refusal accepted[] = {
-    {.name = "attention_of_defaults_is_accepted", .with_attention = true},
+    {.name = "attention_of_defaults_is_accepted"},
+    {.name = "attention_enable_gqa_is_without_effect", .attention = {.enable_gqa = 1}},
+    {.name = "attention_bias_of_zeros_is_accepted", .links = {MHA_ATTENTION_BIAS}},
     {.name = "attention_weights_alone_is_accepted",
      .links = {MHA_ATTENTION_WEIGHTS, MHA_ATTENTION_LSE}},
-    {.name = "weights_averaged_is_accepted", .links = {MHA_ATTN_WEIGHTS}},
-    {.name = "weights_per_head_is_accepted",
-     .params = {.average_attn_weights = ATTN_OFF},
-     .links = {MHA_HEAD_WEIGHTS}},
+    {.name = "weights_averaged_is_accepted", .links = {MHA_AVERAGE_WEIGHTS}},
+    {.name = "weights_per_head_is_accepted", .links = {MHA_ATTENTION_WEIGHTS}},
     {.name = "bool_mask_that_hides_nothing_is_accepted",
-     .params = {.attn_mask_kind = ATTN_MASK_BOOL_EXCLUDE},
+     .attention = {.mask_kind = ATTN_MASK_BOOL_EXCLUDE},
      .links = {MHA_BOOL_MASK}},
     {.name = "key_padding_mask_that_hides_nothing_is_accepted",
      .params = {.key_padding_mask_kind = ATTN_MASK_BOOL_EXCLUDE},
      .links = {MHA_KEY_PADDING_MASK}},
     {.name = "attn_mask_rank_4_of_ones_is_accepted",
-     .params = {.attn_mask_kind = ATTN_MASK_BOOL_EXCLUDE},
+     .attention = {.mask_kind = ATTN_MASK_BOOL_EXCLUDE},
      .spoils = {{REFUSAL_RANK, MHA_BOOL_MASK, .value = 4},
                 {REFUSAL_STRIDE, MHA_BOOL_MASK, .axis = 0, .value = INT64_MAX}}},
 };
@@ -213,6 +223,33 @@ static void struct_of_first_release_is_accepted(void **state) {
     mha_fixture_assert_values(&fixture);
 }
 
+/* Also where the layer's heads share keys, and the attention inside is asked for groups anyway. */
+static void enable_gqa_beyond_one_is_refused_in_a_layer_of_groups(void **state) {
+    (void)state;
+    attn_mha_config config = mha_fixture_config();
+    config.num_kv_heads = 1;
+    attn_mha *layer;
+    refusal_assert_ok("attn_mha_create", attn_mha_create(NULL, &config, &layer));
+    for (int32_t given = -1; given <= 2; ++given) {
+        mha_fixture fixture;
+        size_t bytes;
+        char line[64];
+        mha_fixture_prepare(&fixture, mha_refusal_context, &mha_refusal_layer);
+        fixture.layer = layer;
+        fixture.options.attention = &fixture.attention;
+        fixture.attention.enable_gqa = given;
+        const attn_status status = mha_fixture_workspace_bytes(&fixture, &bytes);
+        snprintf(line, sizeof line, "attention.enable_gqa: expected 0 or 1, got %d", (int)given);
+        if (given == 0 || given == 1) {
+            refusal_assert_ok("attn_mha_workspace_bytes", status);
+        } else {
+            refusal_assert("attn_mha_workspace_bytes", status,
+                           given < 0 ? ATTN_ERROR_VALUE : ATTN_ERROR_UNSUPPORTED, line);
+        }
+    }
+    attn_mha_destroy(layer);
+}
+
 static void struct_size_zero_is_refused(void **state) {
     (void)state;
     mha_fixture fixture;
@@ -224,7 +261,7 @@ static void struct_size_zero_is_refused(void **state) {
     fixture.options.attention = &fixture.attention;
     fixture.attention.struct_size = 0;
     refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_VALUE,
-                   refusal_size_line("params.attention", sizeof fixture.attention, 0));
+                   refusal_size_line("attention", sizeof fixture.attention, 0));
     refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
     mha_refusal_assert_usable();
 }
@@ -252,7 +289,7 @@ static void newer_structs_are_accepted_until_they_ask_for_more(void **state) {
     refusal_fill(fixture.memory.output, sizeof fixture.memory.output);
     newer_attention.bytes[sizeof newer_attention.known + 3] = 1;
     refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_UNSUPPORTED,
-                   refusal_newer_line("params.attention", sizeof newer_attention.known,
+                   refusal_newer_line("attention", sizeof newer_attention.known,
                                       sizeof newer_attention.known + 3));
     newer.bytes[sizeof newer.known] = 1;
     refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_UNSUPPORTED,
@@ -266,6 +303,7 @@ static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(result_null_is_refused),
     cmocka_unit_test(params_null_is_accepted),
     cmocka_unit_test(struct_of_first_release_is_accepted),
+    cmocka_unit_test(enable_gqa_beyond_one_is_refused_in_a_layer_of_groups),
     cmocka_unit_test(struct_size_zero_is_refused),
     cmocka_unit_test(newer_structs_are_accepted_until_they_ask_for_more),
 };

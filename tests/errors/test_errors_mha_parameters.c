@@ -188,7 +188,7 @@ static const parameter_refusal refused_parameters[] = {
      .values = {.dtype = 0, .rank = 1, .shape = {8}, .strides = {1}},
      .functions = EVERY,
      .status = ATTN_ERROR_DTYPE,
-     .line = "out_proj.bias: expected a dtype of enum attn_dtype, got 0"},
+     .line = "out_proj.bias: expected a dtype of enum attn_dtype, got invalid"},
     {.name = "parameter_float64_into_float32_is_refused",
      .parameter = "k_proj_weight",
      .values = {.dtype = ATTN_DTYPE_FLOAT64, .rank = 2, .shape = {8, 6}, .strides = {6, 1}},
@@ -221,8 +221,8 @@ static void assert_parameter_refused(const parameter_refusal *entry, const attn_
     attn_mha *layer = mha_refusal_layer.layer;
     if (entry->functions & LOAD) {
         refusal_assert("attn_mha_load_parameter",
-                       attn_mha_load_parameter(NULL, layer, entry->parameter, values, NULL), entry->status,
-                       entry->line);
+                       attn_mha_load_parameter(NULL, layer, entry->parameter, values, NULL),
+                       entry->status, entry->line);
     }
     if (entry->functions & BIND) {
         refusal_assert("attn_mha_bind_parameter",
@@ -231,8 +231,8 @@ static void assert_parameter_refused(const parameter_refusal *entry, const attn_
     }
     if (entry->functions & READ) {
         refusal_assert("attn_mha_read_parameter",
-                       attn_mha_read_parameter(NULL, layer, entry->parameter, values), entry->status,
-                       entry->line);
+                       attn_mha_read_parameter(NULL, layer, entry->parameter, values),
+                       entry->status, entry->line);
     }
 }
 
@@ -255,13 +255,15 @@ static void parameter_functions_refuse_layer_null(void **state) {
     const attn_tensor values = mha_parameters_view(&parameters, "out_proj.bias");
     refusal_fill(&parameters, sizeof parameters);
     refusal_assert("attn_mha_load_parameter",
-                   attn_mha_load_parameter(NULL, NULL, "out_proj.bias", &values, NULL), ATTN_ERROR_NULL, line);
+                   attn_mha_load_parameter(NULL, NULL, "out_proj.bias", &values, NULL),
+                   ATTN_ERROR_NULL, line);
     refusal_assert("attn_mha_bind_parameter",
                    attn_mha_bind_parameter(NULL, "out_proj.bias", &values), ATTN_ERROR_NULL, line);
     refusal_assert("attn_mha_read_parameter",
-                   attn_mha_read_parameter(NULL, NULL, "out_proj.bias", &values), ATTN_ERROR_NULL, line);
-    refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(NULL, NULL, &(attn_mha_init_params){sizeof(attn_mha_init_params), 1}), ATTN_ERROR_NULL,
+                   attn_mha_read_parameter(NULL, NULL, "out_proj.bias", &values), ATTN_ERROR_NULL,
                    line);
+    refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(NULL, NULL, NULL),
+                   ATTN_ERROR_NULL, line);
     refusal_assert_untouched("values", &parameters, sizeof parameters);
 }
 
@@ -273,7 +275,8 @@ static void parameter_not_set_cannot_be_read(void **state) {
     refusal_assert_ok("attn_mha_create", attn_mha_create(mha_refusal_context, &config, &layer));
     const attn_tensor bias = mha_parameters_view(&parameters, "in_proj_bias");
     refusal_fill(&parameters, sizeof parameters);
-    refusal_assert("attn_mha_read_parameter", attn_mha_read_parameter(NULL, layer, "in_proj_bias", &bias),
+    refusal_assert("attn_mha_read_parameter",
+                   attn_mha_read_parameter(NULL, layer, "in_proj_bias", &bias),
                    ATTN_ERROR_PARAMETER,
                    "in_proj_bias: expected a parameter that has been loaded or bound, got none");
     /* A third of a stacked parameter is not the parameter. */
@@ -282,7 +285,8 @@ static void parameter_not_set_cannot_be_read(void **state) {
         refusal_view(mha_refusal_layer.parameters.in_bias, ATTN_DTYPE_FLOAT32, 1, third);
     refusal_assert_ok("attn_mha_load_parameter",
                       attn_mha_load_parameter(NULL, layer, "q_proj_bias", &query_bias, NULL));
-    refusal_assert("attn_mha_read_parameter", attn_mha_read_parameter(NULL, layer, "in_proj_bias", &bias),
+    refusal_assert("attn_mha_read_parameter",
+                   attn_mha_read_parameter(NULL, layer, "in_proj_bias", &bias),
                    ATTN_ERROR_PARAMETER,
                    "in_proj_bias: expected a parameter that has been loaded or bound, got none");
     refusal_assert_untouched("values", &parameters, sizeof parameters);
@@ -294,10 +298,11 @@ static void read_into_bound_memory_is_refused(void **state) {
     (void)state;
     const attn_tensor values =
         mha_parameters_view(&mha_refusal_layer.parameters, "out_proj.weight");
-    refusal_assert("attn_mha_read_parameter",
-                   attn_mha_read_parameter(NULL, mha_refusal_layer.layer, "out_proj.weight", &values),
-                   ATTN_ERROR_OVERLAP,
-                   "out_proj.weight: expected memory of its own, got memory that overlaps ...");
+    refusal_assert(
+        "attn_mha_read_parameter",
+        attn_mha_read_parameter(NULL, mha_refusal_layer.layer, "out_proj.weight", &values),
+        ATTN_ERROR_OVERLAP,
+        "out_proj.weight: expected memory of its own, got memory that overlaps ...");
     mha_refusal_assert_usable();
 }
 

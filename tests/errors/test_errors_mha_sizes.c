@@ -17,7 +17,7 @@ typedef struct size_refusal {
     attn_mha_config config; /* struct_size 0: today's */
     int64_t query[3];
     int64_t key[2];   /* the axes before the features */
-    int64_t mask[3];  /* attn_mask, if mask[0] > 0 */
+    int64_t mask[3];  /* attention.mask, if mask[0] > 0 */
     const char *bind; /* a parameter that is bound, not loaded */
     int64_t bound[2];
     attn_status status;
@@ -31,7 +31,7 @@ static const size_refusal refused[] = {
      .key = {POWER(60), 1},
      .mask = {8, 1, 1},
      .status = ATTN_ERROR_OVERFLOW,
-     .line = "attn_mask: N=1152921504606846976 times H=8 exceeds 2^63"},
+     .line = "attention.mask: N=1152921504606846976 times H=8 exceeds 2^63"},
     {.name = "workspace_beyond_int64_batch_first_is_refused",
      .config = {.embed_dim = 1, .num_heads = 1, .head_dim = 1024, .batch_first = 1},
      .query = {1, POWER(58), 1},
@@ -95,10 +95,11 @@ static void test_call(void **state) {
     const attn_tensor key = view_of(NULL, 3, key_shape);
     const attn_tensor value = view_of(NULL, 3, value_shape);
     const attn_tensor mask = view_of(NULL, 3, entry->mask);
-    const attn_mha_params params = {.struct_size = sizeof params,
-                                    .attn_mask = entry->mask[0] > 0 ? &mask : NULL,
-                                    .attn_mask_kind =
-                                        entry->mask[0] > 0 ? ATTN_MASK_ADDITIVE : ATTN_MASK_NONE};
+    const attn_sdpa_params attention = {.struct_size = sizeof attention,
+                                        .mask = entry->mask[0] > 0 ? &mask : NULL,
+                                        .mask_kind = entry->mask[0] > 0 ? ATTN_MASK_ADDITIVE
+                                                                        : ATTN_MASK_NONE};
+    const attn_mha_params params = {.struct_size = sizeof params, .attention = &attention};
     size_t bytes = 77;
     refusal_assert(
         "attn_mha_workspace_bytes",
@@ -173,7 +174,7 @@ static void weight_whose_strips_exceed_int64_is_not_loaded(void **state) {
                        attn_mha_load_parameter(NULL, layer, entry->parameter, &values, NULL),
                        ATTN_ERROR_OVERFLOW, entry->line);
         assert_int_equal(allocator.requests, requests);
-        refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(NULL, layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 1}),
+        refusal_assert("attn_mha_init_parameters", attn_mha_init_parameters(NULL, layer, NULL),
                        ATTN_ERROR_OVERFLOW, entry->line);
         attn_mha_destroy(layer);
         assert_int_equal(allocator.live_blocks, 0);
@@ -191,7 +192,8 @@ static void weight_whose_strips_just_fit_int64_is_asked_for(void **state) {
     const attn_tensor values = values_of(layer, "k_proj_weight");
     counting_allocator_fail(&allocator, 1, true);
     refusal_assert("attn_mha_load_parameter",
-                   attn_mha_load_parameter(NULL, layer, "k_proj_weight", &values, NULL), ATTN_ERROR_MEMORY,
+                   attn_mha_load_parameter(NULL, layer, "k_proj_weight", &values, NULL),
+                   ATTN_ERROR_MEMORY,
                    "k_proj_weight: allocation of 9223372036854775744 bytes failed");
     assert_int_equal(allocator.failures, 1);
     attn_mha_destroy(layer);

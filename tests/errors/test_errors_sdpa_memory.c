@@ -54,6 +54,25 @@ static const sdpa_refusal overlaps[] = {
      .call_only = true,
      .status = ATTN_ERROR_OVERLAP,
      .line = "output: expected memory of its own, got memory that overlaps mask"},
+    {.name = "output_on_bias_is_refused",
+     .spoils = {{REFUSAL_MEMORY, SDPA_BIAS, .other = SDPA_OUTPUT, .value = 8}},
+     .call_only = true,
+     .status = ATTN_ERROR_OVERLAP,
+     .line = "output: expected memory of its own, got memory that overlaps bias"},
+    {.name = "weights_on_bias_is_refused",
+     .links = {SDPA_WEIGHTS},
+     .spoils = {{REFUSAL_MEMORY, SDPA_BIAS, .other = SDPA_WEIGHTS}},
+     .call_only = true,
+     .status = ATTN_ERROR_OVERLAP,
+     .line = "weights: expected memory of its own, got memory that overlaps bias"},
+    /* 2 a + 3 b is another number for every a and b, but neither axis steps over the other. */
+    {.name = "output_axes_that_do_not_nest_are_refused",
+     .spoils = {{REFUSAL_STRIDE, SDPA_OUTPUT, .axis = 3, .value = 2},
+                {REFUSAL_STRIDE, SDPA_OUTPUT, .axis = 2, .value = 3},
+                {REFUSAL_STRIDE, SDPA_OUTPUT, .axis = 1, .value = 11},
+                {REFUSAL_STRIDE, SDPA_OUTPUT, .axis = 0, .value = 44}},
+     .status = ATTN_ERROR_OVERLAP,
+     .line = "output: expected strides that give every element its own memory, got 3 on axis 2"},
     {.name = "output_on_alibi_slopes_is_refused",
      .spoils = {{REFUSAL_MEMORY, SDPA_ALIBI_SLOPES, .other = SDPA_OUTPUT}},
      .call_only = true,
@@ -185,6 +204,39 @@ static void output_columns_beside_query_columns_are_accepted(void **state) {
                    "output: expected memory of its own, got memory that overlaps query");
 }
 
+/* Two rows of one number each, whose ranges meet: within one stride of output query may lie beside
+ * it; where its own stride is no multiple of output's it is refused, although no element is shared. */
+static void interleaved_rows_are_accepted_within_one_stride_of_output(void **state) {
+    (void)state;
+    static const struct {
+        int64_t query_stride;
+        attn_status status;
+    } cases[] = {{4, ATTN_OK}, {8, ATTN_OK}, {-4, ATTN_OK}, {6, ATTN_ERROR_OVERLAP}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        float buffer[24] = {0}, single[1] = {2};
+        attn_tensor query, output;
+        const int64_t shape[] = {2, 1};
+        const int64_t query_strides[] = {cases[i].query_stride, 1};
+        const int64_t output_strides[] = {4, 1};
+        const int32_t dtype = ATTN_DTYPE_FLOAT32;
+        refusal_assert_ok(
+            "query", attn_tensor_init_strided(&query, buffer + 10, dtype, 2, shape, query_strides));
+        refusal_assert_ok("output", attn_tensor_init_strided(&output, buffer + 8, dtype, 2, shape,
+                                                             output_strides));
+        const attn_tensor key = refusal_view(single, dtype, 2, (const int64_t[]){1, 1});
+        const attn_status status =
+            attn_sdpa(sdpa_refusal_context, &query, &key, &key, NULL, &output, NULL, 0);
+        if (cases[i].status == ATTN_OK) {
+            refusal_assert_ok("attn_sdpa", status);
+            assert_true(buffer[8] == 2 && buffer[12] == 2 && buffer[10] == 0);
+        } else {
+            refusal_assert("attn_sdpa", status, cases[i].status,
+                           "output: expected memory of its own, got memory that overlaps query");
+            assert_true(buffer[8] == 0 && buffer[12] == 0);
+        }
+    }
+}
+
 /* The stride of an axis of length 1 is never used, so it may be anything; foreign tensors do carry
  * such strides. */
 static void strides_of_unit_axes_are_not_used(void **state) {
@@ -208,6 +260,7 @@ static void strides_of_unit_axes_are_not_used(void **state) {
 }
 
 static const struct CMUnitTest single_tests[] = {
+    cmocka_unit_test(interleaved_rows_are_accepted_within_one_stride_of_output),
     cmocka_unit_test(strides_of_unit_axes_are_not_used),
     cmocka_unit_test(workspace_one_byte_short_is_refused),
     cmocka_unit_test(workspace_without_bytes_is_refused),

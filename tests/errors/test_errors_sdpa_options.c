@@ -4,20 +4,56 @@
  * that contradict each other, and structs of other releases.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "sdpa_refusal.h"
 
 static const sdpa_refusal wrong_options[] = {
-    {.name = "flag_unknown_is_refused",
-     .params = {.set = 16},
+    {.name = "set_next_bit_is_refused",
+     .params = {.set = 4},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, got 4"},
+    {.name = "set_known_and_unknown_bits_is_refused",
+     .params = {.set = ATTN_SDPA_SET_SCALE | 64, .scale = 1},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, got 65"},
+    {.name = "set_highest_bit_is_refused",
+     .params = {.set = INT32_C(1) << 30},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, got "
+             "1073741824"},
+    {.name = "set_negative_is_refused",
+     .params = {.set = -1},
      .status = ATTN_ERROR_VALUE,
-     .line = "flags: expected bits of enum attn_sdpa_flag, got 0x10"},
-    {.name = "flag_highest_is_refused",
-     .params = {.set = UINT64_C(1) << 63},
+     .line = "set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, got -1"},
+    {.name = "set_lowest_is_refused",
+     .params = {.set = INT32_MIN},
      .status = ATTN_ERROR_VALUE,
-     .line = "flags: expected bits of enum attn_sdpa_flag, got 0x8000000000000000"},
-    {.name = "scale_without_flag_is_refused",
+     .line = "set: expected bits of enum attn_sdpa_set, which add up to 3 in this version, got "
+             "-2147483648"},
+    {.name = "enable_gqa_two_is_refused",
+     .params = {.enable_gqa = 2},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "enable_gqa: expected 0 or 1, got 2"},
+    {.name = "enable_gqa_negative_is_refused",
+     .params = {.enable_gqa = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "enable_gqa: expected 0 or 1, got -1"},
+    {.name = "align_end_two_is_refused",
+     .params = {.align_end = 2},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "align_end: expected 0 or 1, got 2"},
+    {.name = "align_end_negative_is_refused",
+     .params = {.align_end = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "align_end: expected 0 or 1, got -1"},
+    {.name = "query_offset_beside_align_end_is_refused",
+     .params = {.align_end = 1},
+     .links = {SDPA_QUERY_OFFSET},
+     .status = ATTN_ERROR_VALUE,
+     .line = "query_offset: expected NULL beside align_end, which sets it"},
+    {.name = "scale_without_bit_is_refused",
      .params = {.scale = 0.5},
      .status = ATTN_ERROR_VALUE,
      .line = "scale: expected 0 without ATTN_SDPA_SET_SCALE, got 0.5"},
@@ -37,11 +73,11 @@ static const sdpa_refusal wrong_options[] = {
      .params = {.softcap = INFINITY},
      .status = ATTN_ERROR_VALUE,
      .line = "softcap: expected 0 (none) or a positive number, got inf"},
-    {.name = "window_left_without_flag_is_refused",
+    {.name = "window_left_without_bit_is_refused",
      .params = {.window_left = 1},
      .status = ATTN_ERROR_VALUE,
      .line = "window: expected 0 and 0 without ATTN_SDPA_SET_WINDOW, got 1 and 0"},
-    {.name = "window_right_without_flag_is_refused",
+    {.name = "window_right_without_bit_is_refused",
      .params = {.window_right = -1},
      .status = ATTN_ERROR_VALUE,
      .line = "window: expected 0 and 0 without ATTN_SDPA_SET_WINDOW, got 0 and -1"},
@@ -55,7 +91,7 @@ static const sdpa_refusal wrong_options[] = {
      .line = "window_right: expected -1 (unlimited) and up, got -9223372036854775808"},
     {.name = "is_causal_two_is_refused",
      .params = {.is_causal = 2},
-     .status = ATTN_ERROR_VALUE,
+     .status = ATTN_ERROR_UNSUPPORTED,
      .line = "is_causal: expected 0 or 1, got 2"},
     {.name = "is_causal_negative_is_refused",
      .params = {.is_causal = -1},
@@ -63,22 +99,23 @@ static const sdpa_refusal wrong_options[] = {
      .line = "is_causal: expected 0 or 1, got -1"},
     {.name = "normalizer_unknown_is_refused",
      .params = {.normalizer = 3},
-     .status = ATTN_ERROR_VALUE,
-     .line = "normalizer: expected a value of enum attn_normalizer, got 3"},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "normalizer: expected a value of enum attn_normalizer, 0 to 2 in this version, got 3"},
     {.name = "normalizer_negative_is_refused",
      .params = {.normalizer = -1},
      .status = ATTN_ERROR_VALUE,
-     .line = "normalizer: expected a value of enum attn_normalizer, got -1"},
+     .line =
+         "normalizer: expected a value of enum attn_normalizer, 0 to 2 in this version, got -1"},
     {.name = "mask_kind_unknown_is_refused",
      .params = {.mask_kind = 4},
      .links = {SDPA_MASK},
-     .status = ATTN_ERROR_VALUE,
-     .line = "mask_kind: expected a value of enum attn_mask_kind, got 4"},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, got 4"},
     {.name = "mask_kind_negative_is_refused",
      .params = {.mask_kind = -1},
      .links = {SDPA_MASK},
      .status = ATTN_ERROR_VALUE,
-     .line = "mask_kind: expected a value of enum attn_mask_kind, got -1"},
+     .line = "mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, got -1"},
     {.name = "mask_without_kind_is_refused",
      .links = {SDPA_MASK},
      .status = ATTN_ERROR_VALUE,
@@ -89,10 +126,6 @@ static const sdpa_refusal wrong_options[] = {
      .params = {.mask_kind = ATTN_MASK_BOOL_EXCLUDE},
      .status = ATTN_ERROR_VALUE,
      .line = "mask_kind: expected ATTN_MASK_NONE without a mask, got 3"},
-    {.name = "reserved_set_is_refused",
-     .params = {.reserved = 1},
-     .status = ATTN_ERROR_VALUE,
-     .line = "reserved: expected 0, got 1"},
     {.name = "sinks_with_sigmoid_is_refused",
      .params = {.normalizer = ATTN_NORMALIZER_SIGMOID},
      .links = {SDPA_SINKS},
@@ -131,11 +164,11 @@ static const sdpa_refusal wrong_options[] = {
     {.name = "struct_size_one_is_refused",
      .params = {.struct_size = 1},
      .status = ATTN_ERROR_VALUE,
-     .line = "params.struct_size: expected at least ..."},
+     .line = "params: expected struct_size ..."},
     {.name = "struct_size_below_first_release_is_refused",
      .params = {.struct_size = sizeof(attn_sdpa_params) - 1},
      .status = ATTN_ERROR_VALUE,
-     .line = "params.struct_size: expected at least ..."},
+     .line = "params: expected struct_size ..."},
 };
 
 static const sdpa_refusal accepted[] = {
@@ -143,7 +176,8 @@ static const sdpa_refusal accepted[] = {
      .params = {.set = ATTN_SDPA_SET_SCALE, .scale = 0.44721359549995793}},
     {.name = "window_without_limits_is_accepted",
      .params = {.set = ATTN_SDPA_SET_WINDOW, .window_left = -1, .window_right = -1}},
-    {.name = "gqa_with_equal_heads_is_accepted", .params = {.set = ATTN_SDPA_ENABLE_GQA}},
+    {.name = "gqa_with_equal_heads_is_accepted", .params = {.enable_gqa = 1}},
+    {.name = "align_end_without_causality_is_accepted", .params = {.align_end = 1}},
 };
 
 /* The struct of a later release: this one's fields and a tail it does not know. */
@@ -202,6 +236,27 @@ static void struct_size_zero_is_refused(void **state) {
     sdpa_refusal_assert_usable();
 }
 
+static void key_lengths_of_int32_are_refused_out_of_range(void **state) {
+    (void)state;
+    const int32_t wrong[] = {-1, SDPA_S + 1, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
+        sdpa_fixture fixture;
+        char line[128];
+        sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
+        int32_t lengths[SDPA_N] = {SDPA_S, wrong[i]};
+        fixture.views[SDPA_KEY_LENGTHS].data = lengths;
+        fixture.views[SDPA_KEY_LENGTHS].dtype = ATTN_DTYPE_INT32;
+        sdpa_fixture_link(&fixture, SDPA_KEY_LENGTHS);
+        snprintf(line, sizeof line, "key_lengths: expected 0 to S=6, got %d at element 1",
+                 (int)wrong[i]);
+        refusal_assert("attn_sdpa", sdpa_fixture_run(&fixture), ATTN_ERROR_VALUE, line);
+        refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+        lengths[1] = SDPA_S;
+        refusal_assert_ok("attn_sdpa", sdpa_fixture_run(&fixture));
+        sdpa_fixture_assert_values(&fixture);
+    }
+}
+
 static void params_null_is_accepted(void **state) {
     (void)state;
     sdpa_fixture fixture;
@@ -246,6 +301,7 @@ static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(newer_struct_with_option_is_refused),
     cmocka_unit_test(struct_of_first_release_is_accepted),
     cmocka_unit_test(struct_size_zero_is_refused),
+    cmocka_unit_test(key_lengths_of_int32_are_refused_out_of_range),
     cmocka_unit_test(params_null_is_accepted),
     cmocka_unit_test(report_with_wrong_struct_size_is_refused),
     cmocka_unit_test(query_results_null_are_refused),

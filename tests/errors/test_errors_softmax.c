@@ -104,9 +104,9 @@ static const softmax_refusal refused[] = {
      .status = ATTN_ERROR_DTYPE,
      .line = "input: expected dtype float32 or float64, got int64"},
     {.name = "input_dtype_unknown_is_refused",
-     .spoil = {REFUSAL_DTYPE, SOFTMAX_INPUT, .value = 5},
-     .status = ATTN_ERROR_DTYPE,
-     .line = "input: expected a dtype of enum attn_dtype, got 5"},
+     .spoil = {REFUSAL_DTYPE, SOFTMAX_INPUT, .value = 99},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "input: expected a dtype of enum attn_dtype, got 99, unknown to this version"},
     {.name = "output_float64_is_refused",
      .spoil = {REFUSAL_DTYPE, SOFTMAX_OUTPUT, .value = ATTN_DTYPE_FLOAT64},
      .status = ATTN_ERROR_DTYPE,
@@ -134,7 +134,7 @@ static const softmax_refusal refused[] = {
     {.name = "lengths_float32_is_refused",
      .spoil = {REFUSAL_DTYPE, SOFTMAX_LENGTHS, .value = ATTN_DTYPE_FLOAT32},
      .status = ATTN_ERROR_DTYPE,
-     .line = "lengths: expected dtype int64, got float32"},
+     .line = "lengths: expected dtype int64 or int32, got float32"},
     {.name = "lse_float64_is_refused",
      .spoil = {REFUSAL_DTYPE, SOFTMAX_LSE, .value = ATTN_DTYPE_FLOAT64},
      .status = ATTN_ERROR_DTYPE,
@@ -205,8 +205,8 @@ static const softmax_refusal refused[] = {
      .line = "lse: expected shape (4), got (1, 4)"},
     {.name = "reserved_set_is_refused",
      .params = {.reserved = 1},
-     .status = ATTN_ERROR_VALUE,
-     .line = "reserved: expected 0, got 1"},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "reserved: expected 0 in this version, got 1"},
     {.name = "mask_without_kind_is_refused",
      .link = SOFTMAX_MASK,
      .status = ATTN_ERROR_VALUE,
@@ -220,13 +220,13 @@ static const softmax_refusal refused[] = {
     {.name = "mask_kind_unknown_is_refused",
      .params = {.mask_kind = 4},
      .link = SOFTMAX_MASK,
-     .status = ATTN_ERROR_VALUE,
-     .line = "mask_kind: expected a value of enum attn_mask_kind, got 4"},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, got 4"},
     {.name = "mask_kind_negative_is_refused",
      .params = {.mask_kind = -1},
      .link = SOFTMAX_MASK,
      .status = ATTN_ERROR_VALUE,
-     .line = "mask_kind: expected a value of enum attn_mask_kind, got -1"},
+     .line = "mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, got -1"},
     {.name = "length_negative_is_refused",
      .spoil = {REFUSAL_ELEMENT, SOFTMAX_LENGTHS, .value = -1},
      .call_only = true,
@@ -276,6 +276,41 @@ static const softmax_refusal refused[] = {
      .status = ATTN_ERROR_OVERLAP,
      .line = "lse: expected strides that give every element its own memory, got 0 on axis 0"},
 };
+
+/* Lengths of 4 bytes, every second of which is nobody's and out of range. */
+static void lengths_of_int32_count_and_are_refused_out_of_range(void **state) {
+    (void)state;
+    const int32_t wrong[] = {-1, SOFTMAX_COLS + 1, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i <= sizeof wrong / sizeof wrong[0]; ++i) {
+        int32_t lengths[2 * SOFTMAX_ROWS];
+        const bool is_valid = i == sizeof wrong / sizeof wrong[0];
+        for (int row = 0; row < SOFTMAX_ROWS; ++row) {
+            lengths[2 * row] = row + 1;
+            lengths[2 * row + 1] = -5;
+        }
+        lengths[4] = is_valid ? lengths[4] : wrong[i];
+        softmax_fixture fixture;
+        softmax_fixture_prepare(&fixture, test_context);
+        attn_tensor *view = &fixture.views[SOFTMAX_LENGTHS];
+        view->data = lengths;
+        view->dtype = ATTN_DTYPE_INT32;
+        view->strides[0] = 2;
+        softmax_fixture_link(&fixture, SOFTMAX_LENGTHS);
+        if (is_valid) {
+            refusal_assert_ok("attn_softmax", softmax_fixture_run(&fixture));
+            for (int j = 0; j < SOFTMAX_ROWS * SOFTMAX_COLS; ++j) {
+                const bool is_hidden = j % SOFTMAX_COLS > j / SOFTMAX_COLS;
+                assert_int_equal(fixture.memory.output[j] == 0, is_hidden);
+            }
+        } else {
+            char line[128];
+            snprintf(line, sizeof line, "lengths: expected 0 to S=6, got %d at element 2",
+                     (int)wrong[i]);
+            refusal_assert("attn_softmax", softmax_fixture_run(&fixture), ATTN_ERROR_VALUE, line);
+            refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+        }
+    }
+}
 
 /* A strided output needs a workspace: one of the size asked for works at any alignment, one byte
  * less is refused. */
@@ -390,6 +425,7 @@ static void strides_of_unit_axes_are_not_used(void **state) {
 
 static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(strides_of_unit_axes_are_not_used),
+    cmocka_unit_test(lengths_of_int32_count_and_are_refused_out_of_range),
     cmocka_unit_test(workspace_one_byte_short_is_refused),
     cmocka_unit_test(newer_struct_is_accepted_until_it_asks_for_more),
     cmocka_unit_test(struct_of_first_release_is_accepted),

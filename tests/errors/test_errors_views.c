@@ -29,6 +29,11 @@ static attn_status call_slice(const view_refusal *entry, attn_tensor *view) {
                              entry->length, entry->step, entry->no_result ? NULL : view);
 }
 
+static attn_status call_select(const view_refusal *entry, attn_tensor *view) {
+    return attn_tensor_select(entry->no_tensor ? NULL : &entry->tensor, entry->axis_a, entry->start,
+                              entry->no_result ? NULL : view);
+}
+
 static attn_status call_split_heads(const view_refusal *entry, attn_tensor *view) {
     return attn_tensor_split_heads(entry->no_tensor ? NULL : &entry->tensor, entry->num_heads,
                                    entry->no_result ? NULL : view);
@@ -145,6 +150,43 @@ static const view_refusal refused[] = {
      .step = 1,
      .status = ATTN_ERROR_VALUE,
      .line = "length: expected 0 and up, got -1"},
+    {.name = "select_tensor_null_is_refused",
+     .call = call_select,
+     .no_tensor = true,
+     .status = ATTN_ERROR_NULL,
+     .line = "tensor: expected a tensor, got NULL"},
+    {.name = "select_view_null_is_refused",
+     .call = call_select,
+     .tensor = FEATURES,
+     .no_result = true,
+     .status = ATTN_ERROR_NULL,
+     .line = "view: expected a struct to fill, got NULL"},
+    {.name = "select_axis_past_end_is_refused",
+     .call = call_select,
+     .tensor = FEATURES,
+     .axis_a = 3,
+     .status = ATTN_ERROR_VALUE,
+     .line = "axis: expected an axis of a rank-3 tensor, got 3"},
+    {.name = "select_of_rank_0_is_refused",
+     .call = call_select,
+     .tensor = {.dtype = ATTN_DTYPE_FLOAT32},
+     .axis_a = -1,
+     .status = ATTN_ERROR_VALUE,
+     .line = "axis: expected an axis of a rank-0 tensor, got -1"},
+    {.name = "select_index_negative_is_refused",
+     .call = call_select,
+     .tensor = FEATURES,
+     .axis_a = -1,
+     .start = -1,
+     .status = ATTN_ERROR_VALUE,
+     .line = "index: expected a position within axis 2 of length 8, got -1"},
+    {.name = "select_index_past_end_is_refused",
+     .call = call_select,
+     .tensor = FEATURES,
+     .axis_a = 1,
+     .start = 3,
+     .status = ATTN_ERROR_VALUE,
+     .line = "index: expected a position within axis 1 of length 3, got 3"},
     {.name = "slice_start_negative_is_refused",
      .call = call_slice,
      .tensor = FEATURES,

@@ -131,7 +131,8 @@ static void assert_bias_loaded(fault_scene *scene) {
 }
 
 static attn_status run_init_parameters(fault_scene *scene) {
-    return attn_mha_init_parameters(NULL, scene->layer.layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 7});
+    const attn_mha_init_params params = {.struct_size = sizeof params, .seed = 7};
+    return attn_mha_init_parameters(scene->context, scene->layer.layer, &params);
 }
 
 /* Fresh biases are 0; the bound weight is replaced, its memory not written. */
@@ -208,7 +209,7 @@ static void prepare_large_sdpa(fault_scene *scene) {
     refusal_fill(scene->large_output, sizeof scene->large_output);
 }
 
-static attn_status run_large_sdpa(fault_scene *scene) {
+static attn_status run_large_sdpa_in(fault_scene *scene, void *workspace, size_t bytes) {
     static float query[MANY_ROWS], key[MANY_KEYS], value[MANY_KEYS];
     const int64_t rows[] = {MANY_ROWS, 1};
     const int64_t keys[] = {MANY_KEYS, 1};
@@ -220,7 +221,12 @@ static attn_status run_large_sdpa(fault_scene *scene) {
                                  refusal_view(value, ATTN_DTYPE_FLOAT32, 2, keys),
                                  refusal_view(scene->large_output, ATTN_DTYPE_FLOAT32, 2, rows)};
     const attn_sdpa_params params = {.struct_size = sizeof params, .is_causal = 1};
-    return attn_sdpa(scene->context, &views[0], &views[1], &views[2], &params, &views[3], NULL, 0);
+    return attn_sdpa(scene->context, &views[0], &views[1], &views[2], &params, &views[3], workspace,
+                     bytes);
+}
+
+static attn_status run_large_sdpa(fault_scene *scene) {
+    return run_large_sdpa_in(scene, NULL, 0);
 }
 
 static void assert_large_sdpa_unchanged(fault_scene *scene) {
@@ -244,7 +250,8 @@ static void prepare_large_forward(fault_scene *scene) {
         .struct_size = sizeof config, .embed_dim = MANY_FEATURES, .num_heads = 1};
     refusal_assert_ok("attn_mha_create",
                       attn_mha_create(scene->context, &config, &scene->made_layer));
-    refusal_assert_ok("attn_mha_init_parameters", attn_mha_init_parameters(NULL, scene->made_layer, &(attn_mha_init_params){sizeof(attn_mha_init_params), 3}));
+    refusal_assert_ok("attn_mha_init_parameters",
+                      attn_mha_init_parameters(NULL, scene->made_layer, NULL));
     refusal_fill(scene->forward_output, sizeof scene->forward_output);
 }
 
@@ -269,9 +276,26 @@ static void assert_large_forward_done(fault_scene *scene) {
     }
 }
 
+static attn_status run_context_start(fault_scene *scene) {
+    return attn_context_start(scene->context);
+}
+
+/* With the threads there is nothing left to allocate for, not even in a call that needs them. */
+static void assert_threads_started(fault_scene *scene) {
+    static char workspace[1 << 21];
+    const int64_t before = scene->allocator.requests;
+    prepare_large_sdpa(scene);
+    refusal_assert_ok("attn_sdpa", run_large_sdpa_in(scene, workspace, sizeof workspace));
+    assert_large_sdpa_done(scene);
+    refusal_assert_ok("attn_context_start", attn_context_start(scene->context));
+    assert_int_equal(scene->allocator.requests, before);
+}
+
 static const fault_scenario scenarios[] = {
     {"context_create", 1, nothing, run_context_create, assert_no_context, assert_context_computes,
      destroy_made_context, "context: allocation of ..."},
+    {"context_start", 3, nothing, run_context_start, nothing, assert_threads_started, nothing,
+     "num_threads: 3 threads could not be started: out of memory"},
     {"mha_create", 1, nothing, run_mha_create, assert_no_layer, assert_layer, destroy_made_layer,
      "layer: allocation of ..."},
     {"mha_load_parameter", 1, prepare_layer, run_load_weight, assert_layer_computes,
@@ -356,16 +380,23 @@ static void count_allocations(fault_scene *scene, attn_status (*run)(fault_scene
     assert_int_equal(scene->allocator.requests - before, 0);
 }
 
+/* Once the threads run, which either a large call or attn_context_start has started. */
 static void calls_with_workspace_never_allocate(void **state) {
     (void)state;
     static fault_scene scene;
-    for (int32_t num_threads = 1; num_threads <= 2; ++num_threads) {
+    for (int32_t i = 0; i < 4; ++i) {
+        const int32_t num_threads = 1 + i / 2;
+        const int starter = i % 2;
         memset(&scene, 0, sizeof scene);
         counting_allocator_init(&scene.allocator);
         attn_context_config params = {.struct_size = sizeof params, .num_threads = num_threads};
         counting_allocator_use(&scene.allocator, &params);
         refusal_assert_ok("attn_context_create", attn_context_create(&params, &scene.context));
-        refusal_assert_ok("attn_sdpa", run_large_sdpa(&scene)); /* the threads run from here on */
+        if (starter == 0) {
+            refusal_assert_ok("attn_sdpa", run_large_sdpa(&scene));
+        } else {
+            refusal_assert_ok("attn_context_start", attn_context_start(scene.context));
+        }
         prepare_layer(&scene);
         prepare_sdpa(&scene);
         prepare_softmax(&scene);

@@ -59,6 +59,30 @@ static void call_without_threads_writes_nothing(void **state) {
     attn_context_destroy(context);
 }
 
+static void start_without_threads_fails_until_they_are_to_be_had(void **state) {
+    (void)state;
+    static float expected[LARGE_ROWS * LARGE_COLS];
+    const attn_context_config config = {
+        .struct_size = sizeof config, .num_threads = NUM_THREADS, .gemm = ATTN_GEMM_NATIVE};
+    attn_context *context;
+    threads_left = -1;
+    large_call_expect(&large_calls[0], expected);
+    refusal_assert_ok("attn_context_create", attn_context_create(&config, &context));
+    for (int started = 0; started < NUM_THREADS - 1; ++started) {
+        threads_left = started;
+        refusal_assert("attn_context_start", attn_context_start(context), ATTN_ERROR_THREAD,
+                       "num_threads: 3 threads could not be started: threads not available");
+    }
+    threads_left = NUM_THREADS - 1;
+    refusal_assert_ok("attn_context_start", attn_context_start(context));
+    assert_int_equal(threads_left, 0);
+    /* From here on nothing fails for want of a thread. */
+    refusal_assert_ok("attn_context_start", attn_context_start(context));
+    large_call_assert(&large_calls[0], context, expected);
+    attn_context_destroy(context);
+    threads_left = -1;
+}
+
 /* The self-test starts threads of its own. */
 static void selftest_without_threads_says_so_and_passes_later(void **state) {
     (void)state;
@@ -104,6 +128,8 @@ int main(void) {
         refusal_suite_add(&suite, large_calls[i].name, call_without_threads_writes_nothing,
                           &large_calls[i]);
     }
+    refusal_suite_add(&suite, "attn_context_start",
+                      start_without_threads_fails_until_they_are_to_be_had, NULL);
     refusal_suite_add(&suite, "attn_selftest", selftest_without_threads_says_so_and_passes_later,
                       NULL);
     refusal_suite_add(&suite, "attn_context_create",

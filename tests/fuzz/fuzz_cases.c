@@ -67,7 +67,22 @@ void fuzz_fail(const factor_set *set, const factor_case *chosen, uint64_t seed,
     abort();
 }
 
-enum spoiled_field { SPOILED_DTYPE, SPOILED_RANK, SPOILED_LENGTH, SPOILED_STRIDE, SPOILED_FIELDS };
+enum spoiled_field {
+    SPOILED_DTYPE,
+    SPOILED_RANK,
+    SPOILED_LENGTH,
+    SPOILED_STRIDE,
+    SPOILED_AXIS,
+    SPOILED_FIELDS
+};
+
+/* The axis `axis` from the end, if it has a position; what is left lies within the tensor. */
+static void drop_axis(attn_tensor *view, int axis) {
+    attn_tensor part;
+    if (axis < view->rank && attn_tensor_select(view, -1 - axis, 0, &part) == ATTN_OK) {
+        *view = part;
+    }
+}
 
 void fuzz_spoil_view(fuzz_bytes *bytes, attn_tensor *view) {
     const int axis = fuzz_byte(bytes) % ATTN_MAX_RANK;
@@ -77,6 +92,9 @@ void fuzz_spoil_view(fuzz_bytes *bytes, attn_tensor *view) {
         break;
     case SPOILED_RANK:
         view->rank = (int32_t)fuzz_odd_number(bytes);
+        break;
+    case SPOILED_AXIS:
+        drop_axis(view, axis);
         break;
     case SPOILED_LENGTH:
         view->shape[axis] = fuzz_odd_number(bytes);

@@ -17,7 +17,8 @@ int fuzz_choose(fuzz_bytes *bytes, const factor_set *set, factor_case *chosen);
 _Noreturn void fuzz_fail(const factor_set *set, const factor_case *chosen, uint64_t seed,
                          const char *problem);
 
-/* Makes one thing about a tensor wrong, in a way that cannot make a valid call read elsewhere. */
+/* Makes one thing about a tensor odd, in a way that cannot make a valid call read elsewhere: a
+ * number, or that an axis is gone. */
 void fuzz_spoil_view(fuzz_bytes *bytes, attn_tensor *view);
 
 #endif

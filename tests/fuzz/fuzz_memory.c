@@ -10,10 +10,17 @@
 #include "support/guard_pages.h"
 #include "support/oracle_tensor.h"
 
+enum { MOST_TENSORS = 32 };
+
 void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies) {
-    const attn_tensor **fields[FUZZ_OPTIONS] = {
-        &params->mask,  &params->query_offset, &params->key_lengths, &params->alibi_slopes,
-        &params->sinks, &params->lse,          &params->weights};
+    const attn_tensor **fields[FUZZ_OPTIONS] = {[OPTION_MASK] = &params->mask,
+                                                [OPTION_BIAS] = &params->bias,
+                                                [OPTION_QUERY_OFFSET] = &params->query_offset,
+                                                [OPTION_KEY_LENGTHS] = &params->key_lengths,
+                                                [OPTION_ALIBI_SLOPES] = &params->alibi_slopes,
+                                                [OPTION_SINKS] = &params->sinks,
+                                                [OPTION_LSE] = &params->lse,
+                                                [OPTION_WEIGHTS] = &params->weights};
     for (int i = 0; i < FUZZ_OPTIONS; ++i) {
         if (*fields[i] != NULL) {
             copies[i] = **fields[i];
@@ -57,16 +64,26 @@ static uintptr_t choose_element(fuzz_bytes *bytes, const attn_tensor *tensor) {
     return (uintptr_t)oracle_address(tensor, index);
 }
 
-int fuzz_overlap(fuzz_bytes *bytes, attn_tensor *const *tensors, int num_outputs, int num_tensors) {
-    attn_tensor *present[32];
-    int count = 0, num_movable = 0;
+/* The tensors that the call has and that are not empty, in `present`; how many of the first
+ * num_outputs are among them into *num_movable. */
+static int find_present(attn_tensor *const *tensors, int num_tensors, attn_tensor **present,
+                        int num_outputs, int *num_movable) {
+    int count = 0;
+    *num_movable = 0;
     for (int i = 0; i < num_tensors; ++i) {
         const attn_tensor *tensor = tensors[i];
         if (tensor->dtype != ATTN_DTYPE_INVALID && oracle_count(tensor->rank, tensor->shape) > 0) {
             present[count++] = tensors[i];
-            num_movable += i < num_outputs;
+            *num_movable += i < num_outputs;
         }
     }
+    return count;
+}
+
+int fuzz_overlap(fuzz_bytes *bytes, attn_tensor *const *tensors, int num_outputs, int num_tensors) {
+    attn_tensor *present[MOST_TENSORS];
+    int num_movable;
+    const int count = find_present(tensors, num_tensors, present, num_outputs, &num_movable);
     if (num_movable == 0 || count < 2) {
         return 0;
     }
@@ -80,6 +97,38 @@ int fuzz_overlap(fuzz_bytes *bytes, attn_tensor *const *tensors, int num_outputs
     const size_t shift = fuzz_byte(bytes) % (before + after + 1);
     present[moved]->data = (void *)((uintptr_t)present[moved]->data + (to - from) - before + shift);
     return 1;
+}
+
+void *fuzz_workspace(fuzz_bytes *bytes, attn_tensor *const *tensors, int num_tensors,
+                     size_t needed) {
+    attn_tensor *present[MOST_TENSORS];
+    int num_movable;
+    const int count = find_present(tensors, num_tensors, present, 0, &num_movable);
+    if (count == 0) {
+        return NULL;
+    }
+    const attn_tensor *on = present[fuzz_byte(bytes) % count];
+    const uintptr_t element = choose_element(bytes, on);
+    const uintptr_t shared = element + fuzz_byte(bytes) % attn_dtype_size_bytes(on->dtype);
+    const size_t places[] = {0, needed - 1, fuzz_word(bytes) % needed};
+    return (void *)(shared - places[fuzz_byte(bytes) % 3]);
+}
+
+void fuzz_spoil_options(fuzz_bytes *bytes, attn_sdpa_params *params) {
+    int32_t *const numbers[] = {&params->mask_kind, &params->normalizer, &params->is_causal,
+                                &params->enable_gqa, &params->align_end};
+    const int what = fuzz_byte(bytes) % 9;
+    if (what < 5) {
+        *numbers[what] = (int32_t)fuzz_odd_number(bytes);
+    } else if (what == 5) {
+        params->set ^= (int32_t)(UINT32_C(1) << fuzz_byte(bytes) % 32);
+    } else if (what == 6) {
+        params->window_left = fuzz_odd_number(bytes);
+    } else if (what == 7) {
+        params->window_right = fuzz_odd_number(bytes);
+    } else {
+        params->softcap = (double)fuzz_odd_number(bytes);
+    }
 }
 
 void *fuzz_lengthen(enum fuzz_place place, const void *known, size_t known_bytes, size_t more,

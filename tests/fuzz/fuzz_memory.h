@@ -20,8 +20,18 @@ typedef struct fuzz_input {
     uint64_t seed;
 } fuzz_input;
 
-/* The tensors of attn_sdpa_params, in the order of its fields. */
-enum { OPTION_KEY_LENGTHS = 2, OPTION_LSE = 5, OPTION_WEIGHTS = 6, FUZZ_OPTIONS = 7 };
+/* The tensors of attn_sdpa_params, in the order of its fields; the last two are outputs. */
+enum {
+    OPTION_MASK,
+    OPTION_BIAS,
+    OPTION_QUERY_OFFSET,
+    OPTION_KEY_LENGTHS,
+    OPTION_ALIBI_SLOPES,
+    OPTION_SINKS,
+    OPTION_LSE,
+    OPTION_WEIGHTS,
+    FUZZ_OPTIONS
+};
 
 /* Points the options at copies of themselves, which may be spoiled. */
 void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies);
@@ -38,6 +48,14 @@ void fuzz_copy_part(const attn_tensor *part, const attn_tensor *whole);
  * tensors: first come the outputs, all of which may be moved, then the inputs. Zeroed ones, which
  * the call does not have, and empty ones are left out. 0 if no two are left. */
 int fuzz_overlap(fuzz_bytes *bytes, attn_tensor *const *tensors, int num_outputs, int num_tensors);
+
+/* Where a workspace of `needed` bytes shares at least a byte with one of the tensors, often at its
+ * own first or last one; NULL if there is no tensor. */
+void *fuzz_workspace(fuzz_bytes *bytes, attn_tensor *const *tensors, int num_tensors,
+                     size_t needed);
+
+/* Makes one number of an attention's options odd, but for those of its tensors. */
+void fuzz_spoil_options(fuzz_bytes *bytes, attn_sdpa_params *params);
 
 /* One longer struct of each at a time. */
 enum fuzz_place { PLACE_PARAMS, PLACE_ATTENTION, PLACE_CONFIG, NUM_PLACES };

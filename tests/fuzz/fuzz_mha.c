@@ -8,25 +8,18 @@
 #include "fuzz_memory.h"
 #include "mha_case.h"
 
-enum { COMPUTES = 128, MOST_SPOILED = 3, SHARES = 128, NUM_MASKS = 3 };
+enum { COMPUTES = 128, MOST_SPOILED = 3, SHARES = 128 };
 
 /* A call with its layer, and its views and options as copies that may be spoiled. */
 typedef struct spoiled_call {
     mha_call *call;
     const attn_mha *layer;
-    attn_tensor views[4];              /* query, key, value, output */
-    attn_tensor masks[NUM_MASKS];      /* key_padding_mask, attn_mask, attn_weights */
+    attn_tensor views[4]; /* query, key, value, output */
+    attn_tensor key_padding_mask;
     attn_tensor options[FUZZ_OPTIONS]; /* of the attention */
     attn_sdpa_params attention;
     attn_mha_params params;
 } spoiled_call;
-
-static void own_mask(const attn_tensor **field, attn_tensor *copy) {
-    if (*field != NULL) {
-        *copy = **field;
-        *field = copy;
-    }
-}
 
 static void copy_call(mha_call *call, const attn_mha *layer, spoiled_call *spoiled) {
     *spoiled = (spoiled_call){
@@ -36,9 +29,10 @@ static void copy_call(mha_call *call, const attn_mha *layer, spoiled_call *spoil
         .attention = call->attention,
         .params = call->params,
     };
-    own_mask(&spoiled->params.key_padding_mask, &spoiled->masks[0]);
-    own_mask(&spoiled->params.attn_mask, &spoiled->masks[1]);
-    own_mask(&spoiled->params.attn_weights, &spoiled->masks[2]);
+    if (spoiled->params.key_padding_mask != NULL) {
+        spoiled->key_padding_mask = *spoiled->params.key_padding_mask;
+        spoiled->params.key_padding_mask = &spoiled->key_padding_mask;
+    }
     if (spoiled->params.attention != NULL) {
         fuzz_own_options(&spoiled->attention, spoiled->options);
         spoiled->params.attention = &spoiled->attention;
@@ -49,7 +43,7 @@ static void spoil_config(fuzz_bytes *bytes, attn_mha_config *config) {
     int64_t *sizes[] = {&config->embed_dim, &config->num_heads,     &config->kdim,
                         &config->vdim,      &config->qdim,          &config->num_kv_heads,
                         &config->head_dim,  &config->value_head_dim};
-    int32_t *numbers[] = {&config->dtype,         &config->bias,        &config->add_bias_kv,
+    int32_t *numbers[] = {&config->dtype,         &config->no_bias,     &config->add_bias_kv,
                           &config->add_zero_attn, &config->batch_first, &config->reserved};
     const int what = fuzz_byte(bytes) % 15;
     if (what < 8) {
@@ -69,7 +63,10 @@ static attn_status describe_layer(const attn_mha_config *config) {
     if ((status == ATTN_OK) != (attn_last_error()[0] == '\0') || (status != ATTN_OK && layer)) {
         abort();
     }
-    if (status == ATTN_OK && attn_mha_parameter_count(layer, &count) != ATTN_OK) {
+    attn_mha_config described = {.struct_size = sizeof described};
+    if (status == ATTN_OK && (attn_mha_parameter_count(layer, &count) != ATTN_OK ||
+                              attn_mha_describe(layer, &described) != ATTN_OK ||
+                              described.num_heads != config->num_heads)) {
         abort();
     }
     for (int64_t i = 0; i < count; ++i) {
@@ -83,15 +80,38 @@ static attn_status describe_layer(const attn_mha_config *config) {
     return status;
 }
 
+/* The outputs can be described wherever they can be computed, but for those that nobody asked for
+ * and that no memory holds. */
+static void describe_outputs(const spoiled_call *spoiled, const attn_mha_params *given,
+                             attn_status asked) {
+    attn_mha_outputs outputs = {.struct_size = sizeof outputs};
+    const attn_tensor *v = spoiled->views;
+    const attn_status status =
+        attn_mha_describe_outputs(spoiled->layer, &v[0], &v[1], &v[2], given, &outputs);
+    if ((status == ATTN_OK) != (attn_last_error()[0] == '\0') ||
+        (asked == ATTN_OK && status != ATTN_OK && status != ATTN_ERROR_OVERFLOW) ||
+        (outputs.output.rank != 0) != (status == ATTN_OK)) {
+        abort();
+    }
+}
+
 /* The status of the call without work; `given` are its params, or those of a later release. */
 static attn_status ask_about(const spoiled_call *spoiled, const attn_mha_params *given) {
     size_t needed;
+    attn_sdpa_report inside = {.struct_size = sizeof inside};
+    attn_mha_report report = {.struct_size = sizeof report, .attention = &inside};
     const attn_tensor *v = spoiled->views;
     const attn_status status =
         attn_mha_workspace_bytes(NULL, spoiled->layer, &v[0], &v[1], &v[2], given, &v[3], &needed);
     if ((status == ATTN_OK) != (attn_last_error()[0] == '\0')) {
         abort();
     }
+    if (attn_mha_explain(NULL, spoiled->layer, &v[0], &v[1], &v[2], given, &v[3], &report) !=
+            status ||
+        (status == ATTN_OK && report.workspace_bytes != needed)) {
+        abort();
+    }
+    describe_outputs(spoiled, given, status);
     return status;
 }
 
@@ -154,38 +174,78 @@ static void describe_longer(fuzz_input *input, const attn_mha_config *config, at
     }
 }
 
-/* Nothing is wrong with the call but that an output touches another tensor. */
-static void overlap(fuzz_input *input, mha_call *call, const attn_mha *layer) {
-    spoiled_call moved;
-    attn_tensor parameters[MAX_PARAMETERS];
-    copy_call(call, layer, &moved);
-    attn_tensor *v = moved.views, *m = moved.masks, *o = moved.options;
-    attn_tensor *tensors[14 + MAX_PARAMETERS] = {&v[3], &m[2], &o[OPTION_LSE], &o[OPTION_WEIGHTS],
-                                                 &v[0], &v[1], &v[2],          &m[0],
-                                                 &m[1], &o[0], &o[1],          &o[2],
-                                                 &o[3], &o[4]};
-    int count = 14;
+/* The tensors of a call, outputs first, then inputs and bound parameters; their number. */
+enum { NUM_OUTPUTS = 3, MOST_TENSORS = 5 + FUZZ_OPTIONS + MAX_PARAMETERS };
+
+static int list_tensors(spoiled_call *spoiled, attn_tensor parameters[MAX_PARAMETERS],
+                        attn_tensor *tensors[MOST_TENSORS]) {
+    const mha_call *call = spoiled->call;
+    attn_tensor *v = spoiled->views, *o = spoiled->options;
+    int count = 0;
+    tensors[count++] = &v[3];
+    tensors[count++] = &o[OPTION_LSE];
+    tensors[count++] = &o[OPTION_WEIGHTS];
+    for (int i = 0; i < 3; ++i) {
+        tensors[count++] = &v[i];
+    }
+    tensors[count++] = &spoiled->key_padding_mask;
+    for (int i = 0; i < OPTION_LSE; ++i) {
+        tensors[count++] = &o[i];
+    }
     for (int i = 0; i < call->num_parameters; ++i) {
         if (call->is_bound[i]) {
             parameters[i] = call->parameters[i].values;
             tensors[count++] = &parameters[i];
         }
     }
-    if (fuzz_overlap(&input->bytes, tensors, 4, count)) {
+    return count;
+}
+
+/* Nothing is wrong with the call but that an output touches another tensor. */
+static void overlap(fuzz_input *input, mha_call *call, const attn_mha *layer) {
+    spoiled_call moved;
+    attn_tensor parameters[MAX_PARAMETERS];
+    attn_tensor *tensors[MOST_TENSORS];
+    copy_call(call, layer, &moved);
+    const int count = list_tensors(&moved, parameters, tensors);
+    if (fuzz_overlap(&input->bytes, tensors, NUM_OUTPUTS, count)) {
         compute_refused(input, &moved, &moved.params, ATTN_ERROR_OVERLAP);
     }
+}
+
+/* Nothing is wrong with the call but that its workspace touches a tensor. */
+static void overlap_workspace(fuzz_input *input, mha_call *call, const attn_mha *layer) {
+    spoiled_call same;
+    attn_tensor parameters[MAX_PARAMETERS];
+    attn_tensor *tensors[MOST_TENSORS];
+    size_t needed = 0;
+    copy_call(call, layer, &same);
+    const int count = list_tensors(&same, parameters, tensors);
+    const attn_tensor *v = same.views;
+    if (attn_mha_workspace_bytes(NULL, layer, &v[0], &v[1], &v[2], &same.params, &v[3], &needed) !=
+        ATTN_OK) {
+        fuzz_fail(input->set, &input->chosen, input->seed, attn_last_error());
+    }
+    void *workspace = needed > 0 ? fuzz_workspace(&input->bytes, tensors, count, needed) : NULL;
+    if (workspace == NULL) {
+        return;
+    }
+    pool_begin(&call->pool);
+    fuzz_check_refused(
+        input, &call->pool, ATTN_ERROR_OVERLAP,
+        attn_mha_forward(NULL, layer, &v[0], &v[1], &v[2], &same.params, &v[3], workspace, needed));
 }
 
 /* Nothing is wrong with the call but one of its options' views, or that a struct is too short. */
 static void spoil_option(fuzz_input *input, mha_call *call, const attn_mha *layer) {
     spoiled_call spoiled;
     copy_call(call, layer, &spoiled);
-    const int what = fuzz_byte(&input->bytes) % (NUM_MASKS + FUZZ_OPTIONS + 2);
-    if (what < NUM_MASKS) {
-        fuzz_spoil_view(&input->bytes, &spoiled.masks[what]);
-    } else if (what < NUM_MASKS + FUZZ_OPTIONS) {
-        fuzz_spoil_view(&input->bytes, &spoiled.options[what - NUM_MASKS]);
-    } else if (what == NUM_MASKS + FUZZ_OPTIONS) {
+    const int what = fuzz_byte(&input->bytes) % (FUZZ_OPTIONS + 3);
+    if (what < FUZZ_OPTIONS) {
+        fuzz_spoil_view(&input->bytes, &spoiled.options[what]);
+    } else if (what == FUZZ_OPTIONS) {
+        fuzz_spoil_view(&input->bytes, &spoiled.key_padding_mask);
+    } else if (what == FUZZ_OPTIONS + 1) {
         spoiled.params.struct_size = fuzz_byte(&input->bytes) % (sizeof spoiled.params + 1);
     } else {
         spoiled.attention.struct_size = fuzz_byte(&input->bytes) % (sizeof spoiled.attention + 1);
@@ -200,7 +260,7 @@ static void spoil(fuzz_bytes *bytes, spoiled_call *spoiled, attn_mha_config *con
         if (what < 4) {
             fuzz_spoil_view(bytes, &spoiled->views[what]);
         } else if (what == 4) {
-            spoiled->params.attn_mask_kind = (int32_t)fuzz_odd_number(bytes);
+            fuzz_spoil_options(bytes, &spoiled->attention);
         } else if (what == 5) {
             spoiled->params.key_padding_mask_kind = (int32_t)fuzz_odd_number(bytes);
         } else {
@@ -220,6 +280,9 @@ static void ask_more(fuzz_input *input, mha_call *call, const spoiled_call *spoi
     }
     if (fuzz_byte(&input->bytes) % 2 != 0) {
         overlap(input, call, spoiled->layer);
+    }
+    if (fuzz_byte(&input->bytes) % 2 != 0) {
+        overlap_workspace(input, call, spoiled->layer);
     }
 }
 

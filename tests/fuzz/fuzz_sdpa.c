@@ -5,7 +5,7 @@
  * memory and the options may be a later release's. In the others one to three things about the call
  * are spoiled: whatever is asked of the library then, without data, must end in a status and a
  * line. What is refused must be refused with data too, and all of it be left as it is. So must
- * calls whose outputs touch another tensor.
+ * calls whose outputs, or whose workspace, touch another tensor.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -46,31 +46,23 @@ static void copy_without_data(const spoiled_call *spoiled, spoiled_call *bare) {
 }
 
 static void spoil_params(fuzz_bytes *bytes, attn_sdpa_params *params) {
-    switch (fuzz_byte(bytes) % 8) {
-    case 0:
+    if (fuzz_byte(bytes) % 8 == 0) {
         params->struct_size = fuzz_word(bytes) % (2 * sizeof *params);
-        break;
-    case 1:
-        params->set ^= UINT64_C(1) << fuzz_byte(bytes) % 64;
-        break;
-    case 2:
-        params->window_left = fuzz_odd_number(bytes);
-        break;
-    case 3:
-        params->window_right = fuzz_odd_number(bytes);
-        break;
-    case 4:
-        params->mask_kind = (int32_t)fuzz_odd_number(bytes);
-        break;
-    case 5:
-        params->normalizer = (int32_t)fuzz_odd_number(bytes);
-        break;
-    case 6:
-        params->is_causal = (int32_t)fuzz_odd_number(bytes);
-        break;
-    default:
-        params->softcap = (double)fuzz_odd_number(bytes);
-        break;
+    } else {
+        fuzz_spoil_options(bytes, params);
+    }
+}
+
+/* The outputs can be described wherever they can be computed, but for those that nobody asked for
+ * and that no memory holds. */
+static void describe(const spoiled_call *bare, const attn_sdpa_params *given, attn_status asked) {
+    attn_sdpa_outputs outputs = {.struct_size = sizeof outputs};
+    const attn_tensor *v = bare->views;
+    const attn_status status = attn_sdpa_describe_outputs(&v[0], &v[1], &v[2], given, &outputs);
+    if ((status == ATTN_OK) != (attn_last_error()[0] == '\0') ||
+        (asked == ATTN_OK && status != ATTN_OK && status != ATTN_ERROR_OVERFLOW) ||
+        (outputs.output.rank != 0) != (status == ATTN_OK)) {
+        abort();
     }
 }
 
@@ -88,6 +80,7 @@ static attn_status ask_about(attn_context *context, const spoiled_call *bare,
     if (attn_sdpa_explain(context, &v[0], &v[1], &v[2], given, &v[3], &report) != status) {
         abort();
     }
+    describe(bare, given, status);
     return status;
 }
 
@@ -152,26 +145,65 @@ static void ask_longer(fuzz_input *input, sdpa_call *call, const spoiled_call *s
     }
 }
 
+/* The tensors of a call, outputs first. */
+enum { NUM_OUTPUTS = 3, NUM_TENSORS = 4 + FUZZ_OPTIONS };
+
+static void list_tensors(spoiled_call *call, attn_tensor *tensors[NUM_TENSORS]) {
+    attn_tensor *v = call->views, *o = call->options;
+    int count = 0;
+    tensors[count++] = &v[3];
+    tensors[count++] = &o[OPTION_LSE];
+    tensors[count++] = &o[OPTION_WEIGHTS];
+    for (int i = 0; i < 3; ++i) {
+        tensors[count++] = &v[i];
+    }
+    for (int i = 0; i < OPTION_LSE; ++i) {
+        tensors[count++] = &o[i];
+    }
+}
+
 /* Nothing is wrong with the call but that an output touches another tensor. */
 static void overlap(fuzz_input *input, sdpa_call *call) {
     spoiled_call moved;
+    attn_tensor *tensors[NUM_TENSORS];
     copy_call(call, &moved);
-    attn_tensor *v = moved.views, *o = moved.options;
-    attn_tensor *const tensors[] = {
-        &v[3], &o[OPTION_LSE], &o[OPTION_WEIGHTS], &v[0], &v[1], &v[2], &o[0], &o[1], &o[2],
-        &o[3], &o[4]};
-    if (fuzz_overlap(&input->bytes, tensors, 3, (int)(sizeof tensors / sizeof tensors[0]))) {
+    list_tensors(&moved, tensors);
+    if (fuzz_overlap(&input->bytes, tensors, NUM_OUTPUTS, NUM_TENSORS)) {
         compute_refused(input, call, &moved, &moved.params, ATTN_ERROR_OVERLAP);
     }
+}
+
+/* Nothing is wrong with the call but that its workspace touches a tensor. */
+static void overlap_workspace(fuzz_input *input, sdpa_call *call) {
+    spoiled_call same;
+    attn_tensor *tensors[NUM_TENSORS];
+    size_t needed = 0;
+    copy_call(call, &same);
+    list_tensors(&same, tensors);
+    const attn_tensor *v = same.views;
+    attn_context *context = case_context(input->set, &input->chosen);
+    if (attn_sdpa_workspace_bytes(context, &v[0], &v[1], &v[2], &same.params, &v[3], &needed) !=
+        ATTN_OK) {
+        fuzz_fail(input->set, &input->chosen, input->seed, attn_last_error());
+    }
+    void *workspace =
+        needed > 0 ? fuzz_workspace(&input->bytes, tensors, NUM_TENSORS, needed) : NULL;
+    if (workspace == NULL) {
+        return;
+    }
+    pool_begin(&call->pool);
+    fuzz_check_refused(
+        input, &call->pool, ATTN_ERROR_OVERLAP,
+        attn_sdpa(context, &v[0], &v[1], &v[2], &same.params, &v[3], workspace, needed));
 }
 
 static void spoil(fuzz_bytes *bytes, spoiled_call *spoiled) {
     const int times = 1 + fuzz_byte(bytes) % MOST_SPOILED;
     for (int i = 0; i < times; ++i) {
-        const int what = fuzz_byte(bytes) % 12;
+        const int what = fuzz_byte(bytes) % (4 + FUZZ_OPTIONS + 1);
         if (what < 4) {
             fuzz_spoil_view(bytes, &spoiled->views[what]);
-        } else if (what < 11) {
+        } else if (what < 4 + FUZZ_OPTIONS) {
             fuzz_spoil_view(bytes, &spoiled->options[what - 4]);
         } else {
             spoil_params(bytes, &spoiled->params);
@@ -204,6 +236,9 @@ static void spoil_and_ask(fuzz_input *input) {
     }
     if (fuzz_byte(&input->bytes) % 2 != 0) {
         overlap(input, &call);
+    }
+    if (fuzz_byte(&input->bytes) % 2 != 0) {
+        overlap_workspace(input, &call);
     }
     sdpa_call_destroy(&call);
 }

@@ -72,17 +72,16 @@ static void describe_torch_layer(golden_case *golden, const golden_setting *sett
     static const char *const names[] = {"in_proj_weight", "q_proj_weight",   "k_proj_weight",
                                         "v_proj_weight",  "in_proj_bias",    "bias_k",
                                         "bias_v",         "out_proj.weight", "out_proj.bias"};
-    *layer = (layer_description){
-        .config = {.struct_size = sizeof layer->config,
-                   .embed_dim = golden_number(golden, "embed_dim"),
-                   .num_heads = golden_number(golden, "num_heads"),
-                   .kdim = golden_number(golden, "kdim"),
-                   .vdim = golden_number(golden, "vdim"),
-                   .dtype = setting->dtype,
-                   .no_bias = !golden_flag(golden, "bias"),
-                   .add_bias_kv = golden_flag(golden, "add_bias_kv"),
-                   .add_zero_attn = golden_flag(golden, "add_zero_attn"),
-                   .batch_first = golden_flag(golden, "batch_first")}};
+    *layer = (layer_description){.config = {.struct_size = sizeof layer->config,
+                                            .embed_dim = golden_number(golden, "embed_dim"),
+                                            .num_heads = golden_number(golden, "num_heads"),
+                                            .kdim = golden_number(golden, "kdim"),
+                                            .vdim = golden_number(golden, "vdim"),
+                                            .dtype = setting->dtype,
+                                            .no_bias = !golden_flag(golden, "bias"),
+                                            .add_bias_kv = golden_flag(golden, "add_bias_kv"),
+                                            .add_zero_attn = golden_flag(golden, "add_zero_attn"),
+                                            .batch_first = golden_flag(golden, "batch_first")}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
         add_parameter(golden, setting, names[i], names[i], layer);
     }
@@ -108,18 +107,17 @@ static void describe_fullwidth_layer(golden_case *golden, const golden_setting *
                  {"b_k", "k_proj_bias", true},      {"b_v", "v_proj_bias", true},
                  {"w_o", "out_proj.weight", false}, {"b_o", "out_proj.bias", false}};
     const int64_t embed_dim = golden_number(golden, "embed_dim");
-    *layer =
-        (layer_description){.config = {.struct_size = sizeof layer->config,
-                                       .embed_dim = embed_dim,
-                                       .num_heads = golden_number(golden, "num_heads"),
-                                       .qdim = golden_number(golden, "q_dim"),
-                                       .kdim = golden_number(golden, "k_dim"),
-                                       .vdim = golden_number(golden, "v_dim"),
-                                       .head_dim = embed_dim,
-                                       .value_head_dim = embed_dim,
-                                       .dtype = setting->dtype,
-                                       .no_bias = !golden_flag(golden, "bias"),
-                                       .batch_first = 1}};
+    *layer = (layer_description){.config = {.struct_size = sizeof layer->config,
+                                            .embed_dim = embed_dim,
+                                            .num_heads = golden_number(golden, "num_heads"),
+                                            .qdim = golden_number(golden, "q_dim"),
+                                            .kdim = golden_number(golden, "k_dim"),
+                                            .vdim = golden_number(golden, "v_dim"),
+                                            .head_dim = embed_dim,
+                                            .value_head_dim = embed_dim,
+                                            .dtype = setting->dtype,
+                                            .no_bias = !golden_flag(golden, "bias"),
+                                            .batch_first = 1}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
         if (add_parameter(golden, setting, names[i].stored_name, names[i].name, layer) &&
             names[i].per_head) {
@@ -263,9 +261,9 @@ static attn_mha *make_layer(const layer_description *description, bool bind,
     }
     for (int32_t i = 0; i < description->parameter_count; ++i) {
         const layer_parameter *parameter = &description->parameters[i];
-        status = bind ? attn_mha_bind_parameter(layer, parameter->name, &parameter->values)
-                      : attn_mha_load_parameter(NULL, layer, parameter->name,
-                                                &parameter->values, NULL);
+        status =
+            bind ? attn_mha_bind_parameter(layer, parameter->name, &parameter->values)
+                 : attn_mha_load_parameter(NULL, layer, parameter->name, &parameter->values, NULL);
         if (status != ATTN_OK) {
             golden_fail(report, setting, "%s parameter: %s (%s)", bind ? "bound" : "copied",
                         attn_status_name(status), attn_last_error());

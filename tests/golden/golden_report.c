@@ -192,8 +192,8 @@ static attn_status refusal_status(const char *error_kind) {
 /* Whether the line begins with "NAME:" for an argument of the two functions; a mask's if the error
  * is about a mask. */
 static bool names_argument(const char *line, bool about_mask) {
-    static const char *const names[] = {"mask",  "attention.mask", "key_padding_mask",
-                                        "query", "key",            "value"};
+    static const char *const names[] = {"mask", "attention.mask", "key_padding_mask", "query",
+                                        "key",  "value"};
     const size_t count = about_mask ? 3 : sizeof names / sizeof names[0];
     const size_t length = strcspn(line, ":");
     for (size_t i = 0; i < count; ++i) {

@@ -129,7 +129,8 @@ static const char sdpa_words[] =
     "enable_gqa align_end window_left window_right softcap normalizer output lse weights ";
 static const char mha_words[] =
     " query key value attn_mask bias key_padding_mask embed_dim num_heads kdim vdim qdim head_dim "
-    "value_head_dim num_kv_heads no_bias add_bias_kv add_zero_attn batch_first is_causal need_weights "
+    "value_head_dim num_kv_heads no_bias add_bias_kv add_zero_attn batch_first is_causal "
+    "need_weights "
     "average_attn_weights attn_output attn_weights ";
 
 /* Parameters are checked by the layer itself. */

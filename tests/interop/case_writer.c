@@ -13,12 +13,10 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "case files are little-endian");
 
 static const char *dtype_name(int32_t dtype) {
-    static const char *const names[] = {[ATTN_DTYPE_INVALID] = "invalid",
-                                        [ATTN_DTYPE_FLOAT32] = "float32",
-                                        [ATTN_DTYPE_FLOAT64] = "float64",
-                                        [ATTN_DTYPE_BOOL] = "bool",
-                                        [ATTN_DTYPE_INT64] = "int64",
-                                        [ATTN_DTYPE_INT32] = "int32"};
+    static const char *const names[] = {
+        [ATTN_DTYPE_INVALID] = "invalid", [ATTN_DTYPE_FLOAT32] = "float32",
+        [ATTN_DTYPE_FLOAT64] = "float64", [ATTN_DTYPE_BOOL] = "bool",
+        [ATTN_DTYPE_INT64] = "int64",     [ATTN_DTYPE_INT32] = "int32"};
     return names[dtype];
 }
 

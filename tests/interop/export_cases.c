@@ -132,9 +132,8 @@ static void write_mha_call(FILE *file, golden_case *golden, const listed_case *l
 }
 
 static void write_mha(FILE *file, golden_case *golden, const listed_case *listed) {
-    static const char *const options[] = {"embed_dim",     "num_heads",  "kdim",
-                                          "vdim",          "add_bias_kv", "add_zero_attn",
-                                          "batch_first"};
+    static const char *const options[] = {"embed_dim",   "num_heads",     "kdim",       "vdim",
+                                          "add_bias_kv", "add_zero_attn", "batch_first"};
     static const char *const names[] = {"in_proj_weight", "q_proj_weight",   "k_proj_weight",
                                         "v_proj_weight",  "in_proj_bias",    "bias_k",
                                         "bias_v",         "out_proj.weight", "out_proj.bias"};
@@ -153,10 +152,13 @@ static void write_mha(FILE *file, golden_case *golden, const listed_case *listed
 
 /* Every head works at the full width: the library's layer with head_dim = embed_dim. */
 static void write_fullwidth(FILE *file, golden_case *golden, const listed_case *listed) {
-    static const renamed options[] = {{"embed_dim", "embed_dim"}, {"num_heads", "num_heads"},
-                                      {"q_dim", "qdim"},          {"k_dim", "kdim"},
-                                      {"v_dim", "vdim"},          {"embed_dim", "head_dim"},
-                                       {"embed_dim", "value_head_dim"}};
+    static const renamed options[] = {{"embed_dim", "embed_dim"},
+                                      {"num_heads", "num_heads"},
+                                      {"q_dim", "qdim"},
+                                      {"k_dim", "kdim"},
+                                      {"v_dim", "vdim"},
+                                      {"embed_dim", "head_dim"},
+                                      {"embed_dim", "value_head_dim"}};
     static const renamed per_head[] = {
         {"w_q", "parameter.q_proj_weight"}, {"w_k", "parameter.k_proj_weight"},
         {"w_v", "parameter.v_proj_weight"}, {"b_q", "parameter.q_proj_bias"},

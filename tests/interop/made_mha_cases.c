@@ -14,15 +14,19 @@ enum { MAX_PARAMETERS = 8, ROWS = 5, KEYS = 7 };
 
 typedef struct made_case {
     const char *name;
-    int64_t batch; /* 0: unbatched */
+    int64_t batch;                            /* 0: unbatched */
     int is_averaged, has_padding, bias_skips; /* leading axes that the bias goes without */
     attn_mha_config config;
 } made_case;
 
 static const made_case cases[] = {
     {"made_mha_bias", 2, 0, 1, 0, {.embed_dim = 12, .num_heads = 3}},
-    {"made_mha_bias_averaged", 2, 1, 0, 1, {.embed_dim = 12, .num_heads = 3, .no_bias = 1,
-                                            .add_zero_attn = 1, .batch_first = 1}},
+    {"made_mha_bias_averaged",
+     2,
+     1,
+     0,
+     1,
+     {.embed_dim = 12, .num_heads = 3, .no_bias = 1, .add_zero_attn = 1, .batch_first = 1}},
     {"made_mha_bias_unbatched", 0, 1, 1, 0, {.embed_dim = 16, .num_heads = 4, .num_kv_heads = 2}},
     {"made_mha_unbatched_per_head", 0, 0, 0, 1, {.embed_dim = 8, .num_heads = 2}},
 };

@@ -38,16 +38,14 @@ static const made_case cases[] = {
     {"made_window_lse", 0, 2, 2, 7, 9, 8, 6,
      .params = {.set = ATTN_SDPA_SET_WINDOW, .window_left = 2, .window_right = 1}, .has_lse = 1},
     {"made_window_causal_offset", 0, 2, 2, 6, 11, 5, 5,
-     .params =
-         {.set = ATTN_SDPA_SET_WINDOW, .window_left = 3, .window_right = -1, .is_causal = 1},
+     .params = {.set = ATTN_SDPA_SET_WINDOW, .window_left = 3, .window_right = -1, .is_causal = 1},
      .query_offset = offsets},
     {"made_softcap_weights", 0, 2, 2, 4, 7, 8, 3, .params = {.softcap = 1.5}, .has_weights = 1},
     {"made_sinks_lse", 0, 4, 4, 3, 6, 8, 8, .has_sinks = 1, .has_lse = 1},
     {"made_alibi", 0, 4, 4, 5, 8, 8, 8, .has_alibi = 1},
     {"made_lengths_empty_row", 0, 2, 2, 3, 7, 4, 4, .key_lengths = lengths, .has_lse = 1},
-    {"made_decode_grouped", 0, 8, 2, 1, 23, 16, 16,
-     .params = {.enable_gqa = 1, .is_causal = 1}, .query_offset = last_positions,
-     .key_lengths = cache_lengths},
+    {"made_decode_grouped", 0, 8, 2, 1, 23, 16, 16, .params = {.enable_gqa = 1, .is_causal = 1},
+     .query_offset = last_positions, .key_lengths = cache_lengths},
     {"made_sigmoid", 0, 2, 2, 5, 6, 8, 8,
      .params = {.normalizer = ATTN_NORMALIZER_SIGMOID, .is_causal = 1}, .has_weights = 1},
     {"made_linear", 0, 2, 2, 5, 6, 8, 8,
@@ -76,7 +74,8 @@ static attn_tensor *make_numbers(tensor_pool *pool, int32_t dtype, const int64_t
     if (numbers == NULL) {
         return NULL;
     }
-    attn_tensor *tensor = pool_input(pool, dtype == 0 ? ATTN_DTYPE_INT64 : dtype, 1, shape, LAYOUT_CONTIGUOUS);
+    attn_tensor *tensor =
+        pool_input(pool, dtype == 0 ? ATTN_DTYPE_INT64 : dtype, 1, shape, LAYOUT_CONTIGUOUS);
     for (int64_t i = 0; i < BATCH; ++i) {
         oracle_store_integer(tensor, &i, numbers[i]);
     }
@@ -89,8 +88,7 @@ static void make_masks(const made_case *made, int32_t dtype, random_state *rando
     const int64_t scores[] = {BATCH, made->heads, made->rows, made->keys};
     if (made->bias != BIAS_NONE) {
         const int skipped = made->bias == BIAS_OF_HEADS;
-        tensors->bias =
-            made_input(&tensors->pool, random, dtype, 4 - skipped, scores + skipped);
+        tensors->bias = made_input(&tensors->pool, random, dtype, 4 - skipped, scores + skipped);
         made_hide(tensors->bias, random, 0.25);
     }
     if (made->has_mask) {

@@ -4,6 +4,8 @@
  */
 #include "row_setting.h"
 
+#include <float.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -72,4 +74,10 @@ double product_in(int32_t dtype, double a, double b) {
 
 double sum_in(int32_t dtype, double a, double b) {
     return dtype == ATTN_DTYPE_FLOAT32 ? (double)((float)a + (float)b) : a + b;
+}
+
+double finite_sum_in(int32_t dtype, double a, double b) {
+    const double sum = sum_in(dtype, a, b);
+    const double largest = dtype == ATTN_DTYPE_FLOAT32 ? (double)FLT_MAX : DBL_MAX;
+    return isfinite(a) && isfinite(b) && isinf(sum) ? copysign(largest, sum) : sum;
 }

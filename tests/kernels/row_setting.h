@@ -45,4 +45,7 @@ void assert_unchanged(const struct row_setting *setting);
 double product_in(int32_t dtype, double a, double b);
 double sum_in(int32_t dtype, double a, double b);
 
+/* The sum, but of two finite numbers at most the largest number of the type, of either sign. */
+double finite_sum_in(int32_t dtype, double a, double b);
+
 #endif

@@ -3,6 +3,7 @@
  * test_lane_kernels_masks.c: masks onto a tile of scores, one for each row or one for all, of every
  * set of kernels, against plain loops.
  */
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,12 +30,15 @@ typedef struct mask_case {
 
 typedef void (*mask_check)(panel_setting *setting, mask_case *c);
 
+static const float special_scores[] = {NAN, (float)INFINITY, -(float)INFINITY, FLT_MAX, -FLT_MAX};
+
 static void check_mask(panel_setting *setting, mask_case *c, mask_check check, const char *kernel) {
     begin_call(setting);
     c->tile = place_own(setting, c->num_keys * setting->width);
     for (int64_t i = 0; i < c->num_keys * setting->width; ++i) {
-        const bool is_special = random_between(&setting->random, 0, 20) == 0;
-        c->before[i] = is_special ? NAN : random_float(setting, -5, 5);
+        const bool is_special = random_between(&setting->random, 0, 7) == 0;
+        c->before[i] = is_special ? special_scores[random_between(&setting->random, 0, 4)]
+                                  : random_float(setting, -5, 5);
         c->tile[i] = c->before[i];
     }
     check(setting, c);
@@ -62,15 +66,21 @@ static bool random_bool(panel_setting *setting) {
 /* ---- biases ---- */
 
 static float random_bias(panel_setting *setting) {
-    const int64_t kind = random_between(&setting->random, 0, 11);
-    return kind < 4    ? -(float)INFINITY
-           : kind == 4 ? NAN
-           : kind == 5 ? (float)INFINITY
-                       : random_float(setting, -3, 3);
+    static const float special_biases[] = {
+        -(float)INFINITY, -(float)INFINITY, -(float)INFINITY, NAN,         (float)INFINITY,
+        FLT_MAX,          -FLT_MAX,         FLT_MAX / 2,      -FLT_MAX / 2};
+    const int64_t kind = random_between(&setting->random, 0, 15);
+    return kind < 9 ? special_biases[kind] : random_float(setting, -3, 3);
+}
+
+/* Of two finite numbers at most the largest there is, of either sign. */
+static float finite_sum(float a, float b) {
+    const float sum = a + b;
+    return isfinite(a) && isfinite(b) && isinf(sum) ? copysignf(FLT_MAX, sum) : sum;
 }
 
 static float biased(const mask_case *c, float before, float bias, bool is_added) {
-    return bias == -(float)INFINITY ? c->excluded : is_added ? before + bias : before;
+    return bias == -(float)INFINITY ? c->excluded : is_added ? finite_sum(before, bias) : before;
 }
 
 static void bias_rows(panel_setting *setting, mask_case *c) {

@@ -3,6 +3,7 @@
  * test_row_operands.c: the kernels that read something beside the row (biases, flags, another row)
  * at any stride, against plain loops; the operand, too, lies between pages that may not be touched.
  */
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,7 +57,7 @@ static void check_bias(struct row_setting *setting, int32_t bias_dtype, double e
     for (int64_t j = 0; j < setting->n; ++j) {
         const double b = bias[stride == 0 ? 0 : j];
         const double before = setting->before[j];
-        const double other = adds ? sum_in(setting->choice.dtype, before, b) : before;
+        const double other = adds ? finite_sum_in(setting->choice.dtype, before, b) : before;
         assert_element(setting, j, b == -(double)INFINITY ? excluded : other);
     }
     guarded_check(&setting->operand_block, "bias");
@@ -76,6 +77,42 @@ static void check_add_bias(struct row_setting *setting) {
 static void add_bias_adds_and_excludes_at_minus_infinity(void **state) {
     (void)state;
     for_every_row(check_add_bias);
+}
+
+/* Every pair of a score and a bias at the edge of what is finite: scores that are not stay what they
+ * are, beside any finite bias. */
+static void check_sums_stay_finite(struct row_setting *setting) {
+    const int32_t dtype = setting->choice.dtype;
+    const double most = dtype == ATTN_DTYPE_FLOAT32 ? (double)FLT_MAX : DBL_MAX;
+    const double scores[] = {most, -most, most / 2, -most / 2,         0,
+                             -1,   NAN,   INFINITY, -(double)INFINITY, 3};
+    const double biases[] = {most, -most, most / 4 * 3, -most / 4 * 3, -(double)INFINITY, 0, 1};
+    enum {
+        NUM_SCORES = sizeof scores / sizeof scores[0],
+        NUM_BIASES = sizeof biases / sizeof biases[0]
+    };
+    const int64_t stride = random_stride(setting);
+    for (int64_t j = 0; j < setting->n; ++j) {
+        setting->before[j] = scores[j % NUM_SCORES];
+    }
+    set_row(setting);
+    char *first = place_operand(setting, stride, real_bytes(dtype));
+    for (int64_t j = 0; j < setting->n; ++j) {
+        row_set(first, j * stride, dtype, biases[j / NUM_SCORES % NUM_BIASES]);
+    }
+    setting->choice.kernels->add_bias(setting->row, setting->n, first, stride, dtype, -1.5);
+    for (int64_t j = 0; j < setting->n; ++j) {
+        const double bias = row_get(first, j * stride, dtype);
+        const double score = setting->before[j];
+        const bool stays = !isfinite(score);
+        const double sum = stays ? score : finite_sum_in(dtype, score, bias);
+        assert_element(setting, j, bias == -(double)INFINITY ? -1.5 : sum);
+    }
+}
+
+static void add_bias_of_finite_numbers_stays_finite(void **state) {
+    (void)state;
+    for_every_row(check_sums_stay_finite);
 }
 
 static void check_exclude(struct row_setting *setting) {
@@ -147,6 +184,7 @@ static void accumulate_adds_a_multiple(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(add_bias_adds_and_excludes_at_minus_infinity),
+        cmocka_unit_test(add_bias_of_finite_numbers_stays_finite),
         cmocka_unit_test(exclude_adds_nothing),
         cmocka_unit_test(hide_replaces_what_the_flags_say),
         cmocka_unit_test(accumulate_adds_a_multiple),

@@ -129,7 +129,8 @@ static void read_into_bound_memory_is_refused(void **state) {
     const attn_tensor view = counting_view(18, 6, VALUES_DENSE, 0);
     assert_int_equal(attn_mha_bind_parameter(layer, "in_proj_weight", &view), ATTN_OK);
     attn_tensor shifted = view;
-    assert_int_equal(attn_mha_read_parameter(NULL, layer, "in_proj_weight", &view), ATTN_ERROR_OVERLAP);
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, "in_proj_weight", &view),
+                     ATTN_ERROR_OVERLAP);
     shifted.data = memory + 107;
     assert_int_equal(attn_mha_read_parameter(NULL, layer, "in_proj_weight", &shifted),
                      ATTN_ERROR_OVERLAP);

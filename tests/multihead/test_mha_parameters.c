@@ -180,7 +180,8 @@ static void packed_parameter_is_set_when_all_its_parts_are(void **state) {
     layer_load_counting(layer, F32, "q_proj_weight", 18, 10, 0);
     layer_load_counting(layer, F32, "v_proj_weight", 8, 10, 240);
     memory[0] = -1;
-    assert_int_equal(attn_mha_read_parameter(NULL, layer, "in_proj_weight", &view), ATTN_ERROR_PARAMETER);
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, "in_proj_weight", &view),
+                     ATTN_ERROR_PARAMETER);
     assert_true(memory[0] == -1.0f);
     layer_load_counting(layer, F32, "k_proj_weight", 6, 10, 180);
     const parameter_values values = layer_read(layer, F32, "in_proj_weight", 32, 10);
@@ -264,9 +265,11 @@ static void refused_values_leave_the_old_ones(void **state) {
     wrong[3].rank = 3;
     wrong[3].shape[2] = 1;
     for (int i = 0; i < 4; ++i) {
-        assert_int_equal(attn_mha_load_parameter(NULL, layer, "out_proj.weight", &wrong[i], NULL), expected[i]);
+        assert_int_equal(attn_mha_load_parameter(NULL, layer, "out_proj.weight", &wrong[i], NULL),
+                         expected[i]);
         assert_int_equal(attn_mha_bind_parameter(layer, "out_proj.weight", &wrong[i]), expected[i]);
-        assert_int_equal(attn_mha_read_parameter(NULL, layer, "out_proj.weight", &wrong[i]), expected[i]);
+        assert_int_equal(attn_mha_read_parameter(NULL, layer, "out_proj.weight", &wrong[i]),
+                         expected[i]);
     }
     attn_tensor other_type = right;
     other_type.dtype = ATTN_DTYPE_FLOAT64;
@@ -275,8 +278,10 @@ static void refused_values_leave_the_old_ones(void **state) {
     assert_int_equal(attn_mha_read_parameter(NULL, layer, "out_proj.weight", &other_type),
                      ATTN_ERROR_DTYPE);
     assert_int_equal(attn_mha_load_parameter(NULL, layer, NULL, &right, NULL), ATTN_ERROR_NULL);
-    assert_int_equal(attn_mha_load_parameter(NULL, layer, "out_proj.weight", NULL, NULL), ATTN_ERROR_NULL);
-    assert_int_equal(attn_mha_load_parameter(NULL, NULL, "out_proj.weight", &right, NULL), ATTN_ERROR_NULL);
+    assert_int_equal(attn_mha_load_parameter(NULL, layer, "out_proj.weight", NULL, NULL),
+                     ATTN_ERROR_NULL);
+    assert_int_equal(attn_mha_load_parameter(NULL, NULL, "out_proj.weight", &right, NULL),
+                     ATTN_ERROR_NULL);
     const parameter_values values = layer_read(layer, ATTN_DTYPE_FLOAT32, "out_proj.weight", 6, 6);
     layer_assert_counting(&values, 0, 36, 7);
     layer_end(layer, &counting);
@@ -322,7 +327,8 @@ static void read_into_overlapping_elements_is_refused(void **state) {
     layer_load_counting(layer, ATTN_DTYPE_FLOAT32, "out_proj.weight", 6, 6, 0);
     const attn_tensor view = {
         .data = memory, .dtype = ATTN_DTYPE_FLOAT32, .rank = 2, .shape = {6, 6}, .strides = {0, 1}};
-    assert_int_equal(attn_mha_read_parameter(NULL, layer, "out_proj.weight", &view), ATTN_ERROR_OVERLAP);
+    assert_int_equal(attn_mha_read_parameter(NULL, layer, "out_proj.weight", &view),
+                     ATTN_ERROR_OVERLAP);
     for (int i = 0; i < 36; ++i) {
         assert_true(memory[i] == 0.0f);
     }

@@ -15,7 +15,7 @@
 typedef struct option_shape {
     int32_t dtype;
     int32_t index_dtype; /* of query_offset and key_lengths */
-    int32_t lead_rank; /* axes before the rows: batch axes and, last, the heads */
+    int32_t lead_rank;   /* axes before the rows: batch axes and, last, the heads */
     int64_t lead[ATTN_MAX_RANK];
     int64_t heads, rows, keys;
 } option_shape;

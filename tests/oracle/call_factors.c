@@ -31,9 +31,9 @@ static const char *const per_head_names[] = {"none", "per_head", "per_head_float
 static const char *const normalizer_names[] = {"softmax", "sigmoid", "linear"};
 const char *const lse_names[NUM_LSE_LEVELS] = {"none", "contiguous", "transposed", "reversed",
                                                "unaligned"};
-const char *const mask_names[NUM_MASK_LEVELS] = {"none",    "additive",       "additive_float32",
-                                                 "hiding",  "hiding_float32", "huge",
-                                                 "lowest",  "include",        "exclude"};
+const char *const mask_names[NUM_MASK_LEVELS] = {"none",   "additive",       "additive_float32",
+                                                 "hiding", "hiding_float32", "huge",
+                                                 "lowest", "include",        "exclude"};
 const char *const scores_shape_names[NUM_SCORES_SHAPES] = {
     "none", "full", "L,S", "1,S", "L,1", "S", "1", "H,1,S", "B,1,1,S", "B,1,L,1"};
 const char *const index_dtype_names[2] = {"int64", "int32"};
@@ -180,8 +180,7 @@ static int poisoned_mask_rule(int f, int level) {
 
 /* A bias can only hold NaN if there is one. */
 static int poisoned_bias_rule(int f, int level) {
-    const int is_of_bias =
-        f == FACTOR_BIAS || f == FACTOR_BIAS_SHAPE || f == FACTOR_BIAS_LAYOUT;
+    const int is_of_bias = f == FACTOR_BIAS || f == FACTOR_BIAS_SHAPE || f == FACTOR_BIAS_LAYOUT;
     return (!is_of_bias || level != 0) && (f != FACTOR_OPTIONS || level == OPTIONS_PRESENT);
 }
 

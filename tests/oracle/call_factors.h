@@ -115,13 +115,13 @@ enum mask_level {
 enum scores_shape {
     SCORES_SHAPE_NONE,
     SCORES_SHAPE_FULL,
-    SCORES_SHAPE_MATRIX,    /* (L, S) */
-    SCORES_SHAPE_ROW,       /* (1, S) */
-    SCORES_SHAPE_COLUMN,    /* (L, 1) */
-    SCORES_SHAPE_VECTOR,    /* (S) */
-    SCORES_SHAPE_ONE,       /* (1) */
-    SCORES_SHAPE_PER_HEAD,  /* (H, 1, S) */
-    SCORES_SHAPE_PER_BATCH, /* (batch axes, 1, 1, S) */
+    SCORES_SHAPE_MATRIX,     /* (L, S) */
+    SCORES_SHAPE_ROW,        /* (1, S) */
+    SCORES_SHAPE_COLUMN,     /* (L, 1) */
+    SCORES_SHAPE_VECTOR,     /* (S) */
+    SCORES_SHAPE_ONE,        /* (1) */
+    SCORES_SHAPE_PER_HEAD,   /* (H, 1, S) */
+    SCORES_SHAPE_PER_BATCH,  /* (batch axes, 1, 1, S) */
     SCORES_SHAPE_BATCH_ROWS, /* (batch axes, 1, L, 1) */
     NUM_SCORES_SHAPES
 };

@@ -146,10 +146,10 @@ static void build_options(const factor_case *chosen, const call_sizes *sizes, ra
     call->attention.is_causal = chosen->level[FACTOR_CAUSAL];
     build_masks(chosen, sizes, random, call);
     if (chosen->level[FACTOR_WEIGHTS] != WEIGHTS_NONE) {
-        call->attention.weights = build_weights(
-            &shape, chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED,
-            sizes->keys + sizes->layer.extra_keys, chosen->level[FACTOR_WEIGHTS_LAYOUT],
-            &call->pool);
+        call->attention.weights =
+            build_weights(&shape, chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED,
+                          sizes->keys + sizes->layer.extra_keys,
+                          chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     }
     call->params.attention =
         chosen->level[MHA_ATTENTION] == ATTENTION_ABSENT ? NULL : &call->attention;

@@ -58,11 +58,10 @@ static int check_explanation(attn_context *context, const attn_mha *layer, const
     }
     const int by_blas = info.projection_gemm == ATTN_GEMM_BLAS;
     const int depends = report.depends_on_blas_threads;
-    const int is_told = report.projection_gemm == info.projection_gemm &&
-                        (!by_blas || depends == 1) &&
-                        (by_blas || depends == inner.depends_on_blas_threads) &&
-                        report.workspace_bytes == bytes && report.kernels != NULL &&
-                        inner.reason != NULL && inner.engine != ATTN_ENGINE_AUTO;
+    const int is_told =
+        report.projection_gemm == info.projection_gemm && (!by_blas || depends == 1) &&
+        (by_blas || depends == inner.depends_on_blas_threads) && report.workspace_bytes == bytes &&
+        report.kernels != NULL && inner.reason != NULL && inner.engine != ATTN_ENGINE_AUTO;
     if (!is_told) {
         snprintf(outcome->message, sizeof outcome->message,
                  "attn_mha_explain: expected projections by %d and %zu workspace bytes, got %d and "

@@ -92,8 +92,9 @@ attn_mha *mha_call_layer(const mha_call *call, call_outcome *outcome) {
     for (int i = 0; i < call->num_parameters && !failed; ++i) {
         const oracle_parameter *parameter = &call->parameters[i];
         const attn_status status =
-            call->is_bound[i] ? attn_mha_bind_parameter(layer, parameter->name, &parameter->values)
-                              : attn_mha_load_parameter(NULL, layer, parameter->name, &parameter->values, NULL);
+            call->is_bound[i]
+                ? attn_mha_bind_parameter(layer, parameter->name, &parameter->values)
+                : attn_mha_load_parameter(NULL, layer, parameter->name, &parameter->values, NULL);
         failed = call_failed(parameter->name, status, outcome);
     }
     if (failed) {

@@ -60,8 +60,8 @@ static attn_tensor hide_rows(const mha_call *call, const attn_tensor *given,
 }
 
 void mha_case_poison(const factor_case *chosen, random_state *random, mha_call *call) {
-    const attn_tensor *const targets[] = {
-        NULL, call->query, call->key, call->value, call->attention.mask, call->attention.bias};
+    const attn_tensor *const targets[] = {NULL,        call->query,          call->key,
+                                          call->value, call->attention.mask, call->attention.bias};
     const attn_tensor *target = targets[chosen->level[FACTOR_POISON]];
     const int level = chosen->level[MHA_HIDDEN];
     if (target != NULL) {

@@ -142,8 +142,8 @@ static void add_parameters(mha_setup *setup) {
         assert_ok(attn_mha_parameter_describe(setup->layer, i, &parameter->name, &shape));
         parameter->values =
             *random_input(&setup->pool, shape.dtype, shape.rank, shape.shape, &setup->random);
-        assert_ok(attn_mha_load_parameter(NULL, setup->layer, parameter->name, &parameter->values,
-                                          NULL));
+        assert_ok(
+            attn_mha_load_parameter(NULL, setup->layer, parameter->name, &parameter->values, NULL));
     }
 }
 

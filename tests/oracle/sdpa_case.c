@@ -40,10 +40,9 @@ static int check_description(const sdpa_call *call, call_outcome *outcome) {
     attn_tensor query = *call->query, key = *call->key, value = *call->value;
     attn_sdpa_outputs outputs = {.struct_size = sizeof outputs};
     query.data = key.data = value.data = NULL;
-    if (call_failed(
-            "attn_sdpa_describe_outputs",
-            attn_sdpa_describe_outputs(&query, &key, &value, call->given_params, &outputs),
-            outcome)) {
+    if (call_failed("attn_sdpa_describe_outputs",
+                    attn_sdpa_describe_outputs(&query, &key, &value, call->given_params, &outputs),
+                    outcome)) {
         return 1;
     }
     const attn_tensor *output = call->output;
@@ -82,8 +81,7 @@ static int call_library(const factor_set *set, const factor_case *chosen, sdpa_c
 
 static int compare_outputs(const sdpa_call *call, call_outcome *outcome) {
     const attn_sdpa_params *params = &call->params;
-    const int is_averaged =
-        params->weights != NULL && params->weights->rank < call->output->rank;
+    const int is_averaged = params->weights != NULL && params->weights->rank < call->output->rank;
     oracle_result expected =
         oracle_sdpa(call->query, &call->seen_key, &call->seen_value, call->given_params);
     char *message = outcome->message;

@@ -19,7 +19,7 @@ enum sdpa_factor {
     SDPA_HEADS,
     SDPA_FEATURES,       /* E */
     SDPA_VALUE_FEATURES, /* Ev */
-    SDPA_MASK_SHAPE, /* enum scores_shape */
+    SDPA_MASK_SHAPE,     /* enum scores_shape */
     SDPA_HIDDEN,
     NUM_SDPA_FACTORS
 };

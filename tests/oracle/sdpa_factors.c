@@ -101,8 +101,7 @@ factor_set sdpa_factor_set(void) {
     add_factor(&set, SDPA_HEADS, "heads", NUM_HEADS_LEVELS, heads_names, 1u << HEADS_NONE);
     add_factor(&set, SDPA_FEATURES, "E", 6, features_names, 0);
     add_factor(&set, SDPA_VALUE_FEATURES, "Ev", 6, value_features_names, 1u << FEATURES_ZERO);
-    add_factor(&set, SDPA_MASK_SHAPE, "mask_shape", NUM_SCORES_SHAPES, scores_shape_names,
-               0);
+    add_factor(&set, SDPA_MASK_SHAPE, "mask_shape", NUM_SCORES_SHAPES, scores_shape_names, 0);
     add_factor(&set, SDPA_HIDDEN, "hidden_rows", NUM_HIDDEN_LEVELS, hidden_names, 0);
     return set;
 }

@@ -38,7 +38,7 @@ static attn_tensor broadcast_view(const attn_tensor *given, const oracle_sdpa_sh
 }
 
 void sdpa_case_poison(const factor_case *chosen, random_state *random, sdpa_call *call) {
-    const attn_tensor *const targets[] = {NULL, call->query, call->key,
+    const attn_tensor *const targets[] = {NULL,        call->query,       call->key,
                                           call->value, call->params.mask, call->params.bias};
     const attn_tensor *target = targets[chosen->level[FACTOR_POISON]];
     const int level = chosen->level[SDPA_HIDDEN];

@@ -150,8 +150,7 @@ static const attn_tensor *build_row_lengths(int level, int32_t dtype, const attn
     }
     const enum tensor_layout layout =
         level == SOFTMAX_LENGTHS_REVERSED ? LAYOUT_REVERSED : LAYOUT_UNALIGNED;
-    const attn_tensor *lengths =
-        pool_input(pool, dtype, is_per_row ? rank : 0, shape, layout);
+    const attn_tensor *lengths = pool_input(pool, dtype, is_per_row ? rank : 0, shape, layout);
     random_fill_integers(lengths, random, level == SOFTMAX_LENGTHS_ALL ? width : 0,
                          level == SOFTMAX_LENGTHS_ZERO ? 0 : width);
     return lengths;
@@ -198,9 +197,9 @@ static void build_call(const factor_case *chosen, uint64_t seed, int free_length
             pool_output(&call->pool, dtype, rank, shape, (enum tensor_layout)output_level);
     }
     fill_input(chosen, call->input, &random);
-    call->params.lengths =
-        build_row_lengths(chosen->level[SOFTMAX_LENGTHS],
-                          index_dtype_of_level(chosen->level[SOFTMAX_INDEX_DTYPE]), call->input, &random, &call->pool);
+    call->params.lengths = build_row_lengths(
+        chosen->level[SOFTMAX_LENGTHS], index_dtype_of_level(chosen->level[SOFTMAX_INDEX_DTYPE]),
+        call->input, &random, &call->pool);
     if (chosen->level[SOFTMAX_MASK] != MASK_LEVEL_NONE) {
         build_softmax_mask(chosen, call->input, &random, call);
     }

@@ -80,18 +80,23 @@ static void softmax_error_is_within_the_documented_bound(void **state) {
     }
 }
 
-/* One row of a call without options: its scores, and the bounds' ingredients. */
+/* One row of a call: the bounds' ingredients. */
 typedef struct row_figures {
     double score_error;    /* d */
     double largest_spread; /* m */
 } row_figures;
 
+/* What is added to the scores of a row: the sum, and the sum of absolute values. */
+typedef struct row_added {
+    const double *bias, *magnitude;
+} row_added;
+
 static row_figures measure_row(const sdpa_sizes *sizes, double unit, const double *query,
-                               const double *keys) {
+                               const double *keys, row_added added) {
     const double scale = 1 / sqrt((double)sizes->features);
     double largest = -INFINITY, smallest = INFINITY, largest_magnitude = 0;
     for (int64_t j = 0; j < sizes->keys; ++j) {
-        double score = 0, magnitude = 0;
+        double score = added.bias[j], magnitude = added.magnitude[j];
         for (int64_t e = 0; e < sizes->features; ++e) {
             score += scale * query[e] * keys[j * sizes->features + e];
             magnitude += scale * fabs(query[e] * keys[j * sizes->features + e]);
@@ -112,10 +117,16 @@ static void use_documented_bound(const sdpa_setup *setup, oracle_result *expecte
     double *queries = oracle_expand(setup->query, 4, setup->query->shape);
     double *keys = oracle_expand(setup->key, 4, setup->key->shape);
     double *values = oracle_expand(setup->value, 4, setup->value->shape);
+    oracle_mask added = oracle_mask_create(oracle_count(4, setup->weights->shape));
+    if (setup->params.mask != NULL) {
+        oracle_mask_add(&added, ATTN_MASK_ADDITIVE, setup->params.mask, 4, setup->weights->shape);
+        oracle_mask_add(&added, ATTN_MASK_ADDITIVE, setup->params.bias, 4, setup->weights->shape);
+    }
     for (int64_t row = 0; row < s->batch * s->heads * s->rows; ++row) {
         const int64_t head = row / s->rows;
-        const row_figures figures =
-            measure_row(s, unit, queries + row * s->features, keys + head * s->keys * s->features);
+        const row_added of_row = {added.bias + row * s->keys, added.magnitude + row * s->keys};
+        const row_figures figures = measure_row(s, unit, queries + row * s->features,
+                                                keys + head * s->keys * s->features, of_row);
         const double relative =
             2 * figures.score_error + ((double)s->keys + 16 + figures.largest_spread) * unit;
         for (int64_t d = 0; d < s->value_features; ++d) {
@@ -127,9 +138,23 @@ static void use_documented_bound(const sdpa_setup *setup, oracle_result *expecte
             expected->output.error[row * s->value_features + d] = relative * sum;
         }
     }
+    oracle_mask_destroy(&added);
     free(queries);
     free(keys);
     free(values);
+}
+
+/* Numbers so large that their rounding counts. */
+static void add_mask_and_bias(sdpa_setup *setup) {
+    const sdpa_sizes *s = &setup->sizes;
+    const int64_t shape[] = {s->heads, s->rows, s->keys};
+    attn_tensor *mask = pool_input(&setup->pool, s->dtype, 1, shape + 2, LAYOUT_CONTIGUOUS);
+    attn_tensor *bias = pool_input(&setup->pool, s->dtype, 3, shape, LAYOUT_CONTIGUOUS);
+    random_fill(mask, &setup->random, -90, 90, 0);
+    random_fill(bias, &setup->random, -90, 90, 0);
+    setup->params.mask = mask;
+    setup->params.mask_kind = ATTN_MASK_ADDITIVE;
+    setup->params.bias = bias;
 }
 
 static void sdpa_error_is_within_the_documented_bound(void **state) {
@@ -140,9 +165,13 @@ static void sdpa_error_is_within_the_documented_bound(void **state) {
                                 {ATTN_DTYPE_FLOAT64, 2, 3, 3, 30, 12, 8, 24},
                                 {ATTN_DTYPE_FLOAT64, 1, 2, 2, 20, 300, 24, 8}};
     double largest = 0;
-    for (size_t c = 0; c < sizeof sizes / sizeof *sizes; ++c) {
+    for (size_t i = 0; i < 2 * (sizeof sizes / sizeof *sizes); ++i) {
+        const size_t c = i / 2;
         sdpa_setup setup;
         sdpa_setup_create(&setup, &sizes[c], 167);
+        if (i % 2 == 1) {
+            add_mask_and_bias(&setup);
+        }
         sdpa_setup_run(NULL, &setup);
         oracle_result expected = sdpa_setup_expect(&setup);
         use_documented_bound(&setup, &expected);

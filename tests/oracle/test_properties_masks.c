@@ -154,6 +154,58 @@ static void sdpa_mask_kinds_that_say_the_same_have_the_same_bits(void **state) {
     attn_context_destroy(context);
 }
 
+/* A bias (H, L, S), random with keys hidden by -inf among it. */
+static attn_tensor *random_bias(sdpa_setup *setup) {
+    const sdpa_sizes *s = &setup->sizes;
+    const int64_t shape[] = {s->heads, s->rows, s->keys};
+    attn_tensor *bias = pool_input(&setup->pool, s->dtype, 3, shape, LAYOUT_CONTIGUOUS);
+    int64_t index[3] = {0};
+    do {
+        const int is_hidden = random_between(&setup->random, 0, 3) == 0;
+        oracle_store(bias, index, is_hidden ? -INFINITY : random_real(&setup->random, -2, 2));
+    } while (oracle_next_index(3, shape, index));
+    return bias;
+}
+
+/* A bias is the additive mask of a call that has no other, and beside a bool mask the additive mask
+ * that is -inf where the bool one hides. */
+static void sdpa_bias_is_an_additive_mask(void **state) {
+    (void)state;
+    const sdpa_sizes *all_sizes[] = {&float_sizes, &double_sizes};
+    attn_context *context = native_context(1);
+    for (int way = 0; way < 4; ++way) {
+        sdpa_setup with_bias, with_mask;
+        sdpa_setup_create(&with_bias, all_sizes[way % 2], 41);
+        sdpa_setup_create(&with_mask, all_sizes[way % 2], 41);
+        const sdpa_sizes *s = &with_bias.sizes;
+        with_bias.params.bias = random_bias(&with_bias);
+        with_mask.params.mask = random_bias(&with_mask);
+        with_mask.params.mask_kind = ATTN_MASK_ADDITIVE;
+        if (way >= 2) {
+            const int64_t shape[] = {s->rows, s->keys};
+            attn_tensor *shown =
+                pool_input(&with_bias.pool, ATTN_DTYPE_BOOL, 2, shape, LAYOUT_CONTIGUOUS);
+            random_fill_bool(shown, &with_bias.random, 0.3);
+            with_bias.params.mask = shown;
+            with_bias.params.mask_kind = ATTN_MASK_BOOL_INCLUDE;
+            int64_t index[3] = {0};
+            do {
+                if (oracle_element(shown, index + 1) == 0) {
+                    oracle_store(with_mask.params.mask, index, -INFINITY);
+                }
+            } while (oracle_next_index(3, with_mask.params.mask->shape, index));
+        }
+        sdpa_setup_run(context, &with_bias);
+        sdpa_setup_run(context, &with_mask);
+        assert_same_bits("output", with_bias.output, with_mask.output);
+        assert_same_bits("weights", with_bias.weights, with_mask.weights);
+        assert_same_bits("lse", with_bias.lse, with_mask.lse);
+        sdpa_setup_destroy(&with_bias);
+        sdpa_setup_destroy(&with_mask);
+    }
+    attn_context_destroy(context);
+}
+
 /* Offset by itself, a window without limits and lengths of S hide nothing and change nothing. */
 static void sdpa_options_that_hide_nothing_change_no_bit(void **state) {
     (void)state;
@@ -229,6 +281,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sdpa_positions_equal_the_same_dense_mask),
         cmocka_unit_test(sdpa_mask_kinds_that_say_the_same_have_the_same_bits),
+        cmocka_unit_test(sdpa_bias_is_an_additive_mask),
         cmocka_unit_test(sdpa_options_that_hide_nothing_change_no_bit),
         cmocka_unit_test(sdpa_constant_mask_moves_only_the_lse),
         cmocka_unit_test(sdpa_row_of_huge_negative_mask_is_the_mean_of_values),

@@ -44,8 +44,7 @@ static void check_causal_weights(int32_t engine, int64_t rows, bool is_averaged)
     const attn_tensor q = view_of(query, 3, 1, rows, 1), k = view_of(key, 3, 1, rows, 1);
     const attn_tensor v = view_of(value, 3, 1, rows, 1), o = view_of(output, 3, 1, rows, 1);
     const attn_tensor w = view_of(weights, is_averaged ? 2 : 3, 1, rows, rows);
-    const attn_sdpa_params params = {
-        .struct_size = sizeof params, .is_causal = 1, .weights = &w};
+    const attn_sdpa_params params = {.struct_size = sizeof params, .is_causal = 1, .weights = &w};
     attn_context *context = context_of(engine);
     assert_int_equal(attn_sdpa(context, &q, &k, &v, &params, &o, NULL, 0), ATTN_OK);
     attn_context_destroy(context);

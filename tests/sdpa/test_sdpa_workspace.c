@@ -51,8 +51,8 @@ typedef struct call {
 static void make_call(call *made, const sizes *s, enum tensor_layout layout, enum weights weights) {
     random_state random = random_seeded(5);
     tensor_pool *pool = &made->pool;
-    *made = (call){.params = {.struct_size = sizeof made->params,
-                              .enable_gqa = s->heads != s->kv_heads}};
+    *made = (call){
+        .params = {.struct_size = sizeof made->params, .enable_gqa = s->heads != s->kv_heads}};
     const int64_t query[] = {s->heads, s->rows, s->features};
     const int64_t key[] = {s->kv_heads, s->keys, s->features};
     const int64_t value[] = {s->kv_heads, s->keys, s->value_features};

@@ -49,6 +49,12 @@ static void visit(void *state, const char *check, attn_status status, const char
     assert_int_equal(attn_tensor_init(NULL, NULL, ATTN_DTYPE_BOOL, 0, NULL), ATTN_ERROR_NULL);
 }
 
+static attn_status run_told(attn_context *context, visited_checks *visited) {
+    const attn_selftest_params params = {
+        .struct_size = sizeof params, .visit = visit, .visit_state = visited};
+    return attn_selftest(context, &params);
+}
+
 static int has_check(const visited_checks *visited, const char *name) {
     for (int i = 0; i < visited->count; ++i) {
         if (strcmp(visited->names[i], name) == 0) {
@@ -60,7 +66,7 @@ static int has_check(const visited_checks *visited, const char *name) {
 
 static void assert_passes(attn_context *context, visited_checks *visited) {
     *visited = (visited_checks){0};
-    const attn_status status = attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), visit, visited});
+    const attn_status status = run_told(context, visited);
     if (status != ATTN_OK) {
         fail_msg("%s: %s", attn_status_name(status), attn_last_error());
     }
@@ -135,7 +141,7 @@ static void memory_that_runs_out_fails_the_check_that_needed_it(void **state) {
     for (int64_t n = 1;; n *= 2) {
         visited = (visited_checks){0};
         counting_allocator_fail(&allocator, n, false);
-        const attn_status status = attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), visit, &visited});
+        const attn_status status = run_told(context, &visited);
         if (status == ATTN_OK) {
             break;
         }
@@ -149,7 +155,7 @@ static void memory_that_runs_out_fails_the_check_that_needed_it(void **state) {
     assert_true(tried >= 6);
     counting_allocator_fail(&allocator, 1, true);
     visited = (visited_checks){0};
-    assert_int_equal(attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), visit, &visited}), ATTN_ERROR_MEMORY);
+    assert_int_equal(run_told(context, &visited), ATTN_ERROR_MEMORY);
     assert_int_equal(visited.num_failed, visited.count);
     counting_allocator_fail(&allocator, 0, false);
     assert_passes(context, &visited);
@@ -194,8 +200,7 @@ static void forked_child_may_run_it(void **state) {
     const pid_t child = fork();
     if (child == 0) {
         alarm(600);
-        end_of_child(attn_selftest(context, NULL) == ATTN_OK &&
-                             attn_selftest(NULL, NULL) == ATTN_OK
+        end_of_child(attn_selftest(context, NULL) == ATTN_OK && attn_selftest(NULL, NULL) == ATTN_OK
                          ? 0
                          : 1);
     }
@@ -213,7 +218,7 @@ static void passes_in_every_rounding_mode(void **state) {
     for (size_t i = 0; i < sizeof modes / sizeof modes[0]; ++i) {
         assert_int_equal(fesetround(modes[i]), 0);
         visited = (visited_checks){0};
-        const attn_status status = attn_selftest(NULL, &(attn_selftest_params){sizeof(attn_selftest_params), visit, &visited});
+        const attn_status status = run_told(NULL, &visited);
         assert_int_equal(fegetround(), modes[i]);
         assert_int_equal(fesetround(FE_TONEAREST), 0);
         if (status != ATTN_OK) {
@@ -222,8 +227,7 @@ static void passes_in_every_rounding_mode(void **state) {
     }
 }
 
-static int32_t run_backwards(void *state, int64_t count, void (*task)(void *data, int64_t index),
-                             void *data) {
+static int32_t run_backwards(void *state, int64_t count, attn_task_fn task, void *data) {
     (void)state;
     for (int64_t index = count - 1; index >= 0; --index) {
         task(data, index);
@@ -234,7 +238,7 @@ static int32_t run_backwards(void *state, int64_t count, void (*task)(void *data
 static void callers_parallel_for_computes_it(void **state) {
     (void)state;
     const attn_context_config params = {
-        .struct_size = sizeof params, .num_threads = 3, .parallel_for = run_backwards};
+        .struct_size = sizeof params, .parallel_for_width = 3, .parallel_for = run_backwards};
     attn_context *context;
     visited_checks visited;
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
@@ -242,8 +246,7 @@ static void callers_parallel_for_computes_it(void **state) {
     attn_context_destroy(context);
 }
 
-static int32_t refuse(void *state, int64_t count, void (*task)(void *data, int64_t index),
-                      void *data) {
+static int32_t refuse(void *state, int64_t count, attn_task_fn task, void *data) {
     (void)state;
     (void)count;
     (void)task;
@@ -254,15 +257,53 @@ static int32_t refuse(void *state, int64_t count, void (*task)(void *data, int64
 static void refused_parallel_for_is_told_and_the_first_failure_is_returned(void **state) {
     (void)state;
     const attn_context_config params = {
-        .struct_size = sizeof params, .num_threads = 2, .parallel_for = refuse};
+        .struct_size = sizeof params, .parallel_for_width = 2, .parallel_for = refuse};
     attn_context *context;
     visited_checks visited = {0};
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
-    const attn_status status = attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), visit, &visited});
+    const attn_status status = run_told(context, &visited);
     assert_int_equal(status, ATTN_ERROR_THREAD);
     assert_int_equal(visited.first_failure, ATTN_ERROR_THREAD);
     assert_string_equal(visited.first_detail, attn_last_error());
     attn_context_destroy(context);
+}
+
+/* Room for a struct of a later release. */
+typedef union newer_params {
+    attn_selftest_params known;
+    unsigned char bytes[sizeof(attn_selftest_params) + 24];
+} newer_params;
+
+/* The struct's size in release 0.1, a number that never changes. */
+enum { FIRST_BYTES = 24 };
+
+static void params_follow_the_rule_of_structs_before_any_check(void **state) {
+    (void)state;
+    visited_checks visited = {0};
+    newer_params given;
+    memset(&given, 0, sizeof given);
+    given.known.visit = visit;
+    given.known.visit_state = &visited;
+    for (uint64_t size = 0; size < FIRST_BYTES; ++size) {
+        char line[128];
+        given.known.struct_size = size;
+        snprintf(line, sizeof line,
+                 "params: expected struct_size 24 (sizeof the struct) or more, got %d", (int)size);
+        assert_int_equal(attn_selftest(NULL, &given.known), ATTN_ERROR_VALUE);
+        assert_string_equal(attn_last_error(), line);
+    }
+    given.known.struct_size = 4097;
+    assert_int_equal(attn_selftest(NULL, &given.known), ATTN_ERROR_VALUE);
+    given.known.struct_size = sizeof given;
+    for (size_t at = sizeof given.known; at < sizeof given; ++at) {
+        given.bytes[at] = 1;
+        assert_int_equal(attn_selftest(NULL, &given.known), ATTN_ERROR_UNSUPPORTED);
+        given.bytes[at] = 0;
+    }
+    assert_int_equal(visited.count, 0);
+    assert_int_equal(attn_selftest(NULL, &given.known), ATTN_OK);
+    assert_true(visited.count > 0);
+    assert_int_equal(visited.num_failed, 0);
 }
 
 int main(void) {
@@ -275,6 +316,7 @@ int main(void) {
         cmocka_unit_test(threads_may_run_it_on_one_context),
         cmocka_unit_test(passes_in_every_rounding_mode),
         cmocka_unit_test(callers_parallel_for_computes_it),
+        cmocka_unit_test(params_follow_the_rule_of_structs_before_any_check),
         cmocka_unit_test(refused_parallel_for_is_told_and_the_first_failure_is_returned),
     };
     return cmocka_run_group_tests_name("self-test", tests, NULL, NULL);

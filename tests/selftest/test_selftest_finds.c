@@ -288,13 +288,19 @@ static void note_first(void *state, const char *check, attn_status status, const
     }
 }
 
+static attn_status run_noting(attn_context *context, first_failure *first) {
+    const attn_selftest_params params = {
+        .struct_size = sizeof params, .visit = note_first, .visit_state = first};
+    return attn_selftest(context, &params);
+}
+
 static void assert_finds(int32_t gemm, const char *check, const char *text) {
     const attn_context_config params = {
         .struct_size = sizeof params, .num_threads = 2, .gemm = gemm};
     attn_context *context;
     first_failure first = {0};
     assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
-    const attn_status status = attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), note_first, &first});
+    const attn_status status = run_noting(context, &first);
     if (check == NULL && status != ATTN_OK) {
         fail_msg("nothing is wrong, and %s found: %s", first.check, first.detail);
     }
@@ -350,7 +356,7 @@ static void blas_that_cannot_be_used_is_told_and_not_called(void **state) {
         assert_int_equal(attn_context_create(&params, &context), ATTN_OK);
         blas_problem = "it is made up";
         atomic_store(&blas_calls, 0);
-        assert_int_equal(attn_selftest(context, &(attn_selftest_params){sizeof(attn_selftest_params), note_first, &first}), ATTN_ERROR_BLAS);
+        assert_int_equal(run_noting(context, &first), ATTN_ERROR_BLAS);
         blas_problem = NULL;
         assert_int_equal(atomic_load(&blas_calls), 0);
         assert_string_equal(first.check, names[gemm]);

@@ -3,6 +3,7 @@
  * test_mask.c: the three kinds of masks against their executable specification in mask.h, and what
  * is accepted as a mask.
  */
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,13 +58,14 @@ static struct application random_application(random_state *random) {
 }
 
 static void fill_mask(random_state *random, char *data, int32_t dtype) {
-    static const double biases[] = {-INFINITY, -INFINITY, 0, -1e30, 3.5, -0.25, INFINITY, NAN};
+    static const double biases[] = {-INFINITY, -INFINITY, 0,   -1e30,           3.5,
+                                    -0.25,     INFINITY,  NAN, (double)FLT_MAX, -(double)FLT_MAX};
     static const char bytes[] = {0, 0, 1, 2, -1};
     for (int64_t i = 0; i < 3 * MOST_COLS; ++i) {
         if (dtype == ATTN_DTYPE_BOOL) {
             data[i] = bytes[random_between(random, 0, 4)];
         } else {
-            attni_write_real(data, i, dtype, biases[random_between(random, 0, 7)]);
+            attni_write_real(data, i, dtype, biases[random_between(random, 0, 9)]);
         }
     }
 }
@@ -78,7 +80,9 @@ static double specified(const struct application *item, const char *data, int64_
         const double sum = item->row_dtype == ATTN_DTYPE_FLOAT32
                                ? (double)((float)score + (float)bias)
                                : score + bias;
-        const double other = item->excludes_only ? score : sum;
+        const bool is_beyond = isinf(sum) && isfinite(score) && isfinite(bias);
+        const double finite = is_beyond ? copysign((double)FLT_MAX, sum) : sum;
+        const double other = item->excludes_only ? score : finite;
         return bias == -(double)INFINITY ? item->excluded : other;
     }
     case ATTN_MASK_BOOL_INCLUDE:
@@ -106,6 +110,7 @@ static void check_application(const struct application *item, random_state *rand
     for (int64_t j = 0; j < item->n; ++j) {
         before[j] = (double)(float)(j % 9 == 8   ? NAN
                                     : j % 9 == 7 ? -INFINITY
+                                    : j % 9 == 6 ? (double)-FLT_MAX
                                                  : random_real(random, -9, 9));
         attni_write_real(scores, j, item->row_dtype, before[j]);
     }
@@ -160,15 +165,17 @@ static void kind_and_dtype_fit_together_or_are_refused(void **state) {
          "mask_kind: expected ATTN_MASK_NONE without a mask, got 1"},
         {0, ATTN_MASK_BOOL_EXCLUDE, 1, ATTN_ERROR_VALUE,
          "mask_kind: expected ATTN_MASK_NONE without a mask, got 3"},
-        {0, -1, 1, ATTN_ERROR_VALUE, "mask_kind: expected a value of enum attn_mask_kind, got -1"},
-        {0, 4, 1, ATTN_ERROR_VALUE, "mask_kind: expected a value of enum attn_mask_kind, got 4"},
+        {0, -1, 1, ATTN_ERROR_VALUE,
+         "mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, got -1"},
+        {0, 4, 1, ATTN_ERROR_UNSUPPORTED,
+         "mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, got 4"},
         {ATTN_DTYPE_BOOL, ATTN_MASK_NONE, 1, ATTN_ERROR_VALUE, needs_kind},
         {ATTN_DTYPE_BOOL, ATTN_MASK_BOOL_INCLUDE, 1, ATTN_OK, ""},
         {ATTN_DTYPE_BOOL, ATTN_MASK_BOOL_EXCLUDE, 2, ATTN_OK, ""},
         {ATTN_DTYPE_BOOL, ATTN_MASK_ADDITIVE, 2, ATTN_ERROR_DTYPE,
          "mask: expected dtype float32 or float64, got bool"},
-        {ATTN_DTYPE_BOOL, 4, 1, ATTN_ERROR_VALUE,
-         "mask_kind: expected a value of enum attn_mask_kind, got 4"},
+        {ATTN_DTYPE_BOOL, 4, 1, ATTN_ERROR_UNSUPPORTED,
+         "mask_kind: expected a value of enum attn_mask_kind, 0 to 3 in this version, got 4"},
         {ATTN_DTYPE_FLOAT32, ATTN_MASK_ADDITIVE, ATTN_DTYPE_FLOAT32, ATTN_OK, ""},
         {ATTN_DTYPE_FLOAT32, ATTN_MASK_ADDITIVE, ATTN_DTYPE_FLOAT64, ATTN_OK, ""},
         {ATTN_DTYPE_FLOAT64, ATTN_MASK_ADDITIVE, ATTN_DTYPE_FLOAT64, ATTN_OK, ""},

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -41,6 +42,7 @@ typedef struct call {
     enum direction direction;
     enum hidden_edge edge;
     int32_t mask_kind, mask_dtype;
+    int32_t index_dtype; /* of the lengths */
     int64_t output_stride;
 } call;
 
@@ -130,11 +132,15 @@ static void normalize(attn_context *context, const call *made) {
     attn_tensor lse = sums;
     lse.rank = 1;
     int64_t numbers[MAX_ROWS];
+    int32_t narrow[MAX_ROWS];
     for (int64_t row = 0; row < made->size->rows; ++row) {
         numbers[row] = made->size->first_length + row * made->size->length_step;
+        narrow[row] = (int32_t)numbers[row];
     }
+    const bool is_narrow = made->index_dtype == ATTN_DTYPE_INT32;
     attn_tensor lengths;
-    assert_int_equal(attn_tensor_init(&lengths, numbers, ATTN_DTYPE_INT64, 1, &made->size->rows),
+    assert_int_equal(attn_tensor_init(&lengths, is_narrow ? (void *)narrow : (void *)numbers,
+                                      made->index_dtype, 1, &made->size->rows),
                      ATTN_OK);
     const attn_softmax_params params = {.struct_size = sizeof params,
                                         .mask_kind = made->mask_kind,
@@ -161,6 +167,7 @@ static void normalize_with_every_mask(attn_context *context, call made) {
         made.mask_kind = masks[i].kind;
         made.mask_dtype = masks[i].dtype;
         for (made.output_stride = 1; made.output_stride <= 2; ++made.output_stride) {
+            made.index_dtype = made.output_stride == 1 ? ATTN_DTYPE_INT64 : ATTN_DTYPE_INT32;
             normalize(context, &made);
         }
     }

@@ -52,8 +52,19 @@ static void dtype_names_are_those_of_the_enum(void **state) {
     assert_string_equal(attni_dtype_name(ATTN_DTYPE_FLOAT64), "float64");
     assert_string_equal(attni_dtype_name(ATTN_DTYPE_BOOL), "bool");
     assert_string_equal(attni_dtype_name(ATTN_DTYPE_INT64), "int64");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_BFLOAT16), "bfloat16");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_FLOAT16), "float16");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_INT32), "int32");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_INT8), "int8");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_UINT8), "uint8");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_FLOAT8_E4M3), "float8_e4m3");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_FLOAT8_E5M2), "float8_e5m2");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_INT4X2), "int4x2");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_Q8_0), "q8_0");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_Q4_0), "q4_0");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_UINT4X2), "uint4x2");
     assert_string_equal(attni_dtype_name(-1), "unknown");
-    assert_string_equal(attni_dtype_name(5), "unknown");
+    assert_string_equal(attni_dtype_name(ATTN_DTYPE_UINT4X2 + 1), "unknown");
 }
 
 /* ---- views ---- */

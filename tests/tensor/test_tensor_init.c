@@ -16,15 +16,61 @@
 
 static char memory[8192];
 
+/* Those that this version does not compute with are pinned too. */
+static const struct {
+    int32_t dtype;
+    int32_t bytes;
+} dtypes[] = {
+    {ATTN_DTYPE_FLOAT32, 4},     {ATTN_DTYPE_FLOAT64, 8},     {ATTN_DTYPE_BOOL, 1},
+    {ATTN_DTYPE_INT64, 8},       {ATTN_DTYPE_BFLOAT16, 2},    {ATTN_DTYPE_FLOAT16, 2},
+    {ATTN_DTYPE_INT32, 4},       {ATTN_DTYPE_INT8, 1},        {ATTN_DTYPE_UINT8, 1},
+    {ATTN_DTYPE_FLOAT8_E4M3, 1}, {ATTN_DTYPE_FLOAT8_E5M2, 1}, {ATTN_DTYPE_INT4X2, 1},
+    {ATTN_DTYPE_Q8_0, 34},       {ATTN_DTYPE_Q4_0, 18},       {ATTN_DTYPE_UINT4X2, 1},
+};
+enum { NUM_DTYPES = sizeof dtypes / sizeof dtypes[0] };
+
 static void dtype_sizes_are_those_of_the_header(void **state) {
     (void)state;
-    assert_int_equal(attn_dtype_size_bytes(ATTN_DTYPE_FLOAT32), 4);
-    assert_int_equal(attn_dtype_size_bytes(ATTN_DTYPE_FLOAT64), 8);
-    assert_int_equal(attn_dtype_size_bytes(ATTN_DTYPE_BOOL), 1);
-    assert_int_equal(attn_dtype_size_bytes(ATTN_DTYPE_INT64), 8);
-    static const int32_t unknown[] = {0, -1, 5, 6, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i < NUM_DTYPES; ++i) {
+        assert_int_equal(attn_dtype_size_bytes(dtypes[i].dtype), dtypes[i].bytes);
+    }
+    static const int32_t unknown[] = {0, -1, ATTN_DTYPE_UINT4X2 + 1, 99, INT32_MIN, INT32_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; ++i) {
         assert_int_equal(attn_dtype_size_bytes(unknown[i]), 0);
+    }
+}
+
+/* A view of any of them may be made, cut and turned, and its data pointer moves by whole elements. */
+static void views_of_every_dtype_can_be_made(void **state) {
+    (void)state;
+    const int64_t shape[] = {3, 4};
+    for (size_t i = 0; i < NUM_DTYPES; ++i) {
+        attn_tensor view, part;
+        int64_t count = 0;
+        assert_int_equal(attn_tensor_init(&view, memory, dtypes[i].dtype, 2, shape), ATTN_OK);
+        assert_int_equal(attn_tensor_count(&view, &count), ATTN_OK);
+        assert_int_equal(count, 12);
+        assert_int_equal(attn_tensor_is_contiguous(&view), 1);
+        assert_int_equal(attn_tensor_init_strided(&part, memory, dtypes[i].dtype, 2, shape,
+                                                  (const int64_t[]){1, 3}),
+                         ATTN_OK);
+        assert_int_equal(attn_tensor_slice(&view, 1, 3, 2, -2, &part), ATTN_OK);
+        assert_ptr_equal(part.data, memory + 3 * dtypes[i].bytes);
+        assert_int_equal(attn_tensor_select(&view, 0, 2, &part), ATTN_OK);
+        assert_ptr_equal(part.data, memory + 8 * dtypes[i].bytes);
+        assert_int_equal(attn_tensor_split_heads(&view, 2, &part), ATTN_OK);
+        assert_int_equal(attn_tensor_merge_heads(&part, &part), ATTN_OK);
+        assert_int_equal(attn_tensor_transpose(&part, 0, 1, &part), ATTN_OK);
+        assert_int_equal(part.dtype, dtypes[i].dtype);
+        assert_int_equal(part.shape[0], 4);
+        /* Bytes, not elements, are what must fit. */
+        const int64_t most = INT64_MAX / dtypes[i].bytes;
+        assert_int_equal(attn_tensor_init(&view, NULL, dtypes[i].dtype, 1, &most), ATTN_OK);
+        if (dtypes[i].bytes > 1) {
+            assert_int_equal(
+                attn_tensor_init(&view, NULL, dtypes[i].dtype, 1, (const int64_t[]){most + 1}),
+                ATTN_ERROR_OVERFLOW);
+        }
     }
 }
 
@@ -257,6 +303,7 @@ static void is_contiguous_beyond_int64_is_0(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dtype_sizes_are_those_of_the_header),
+        cmocka_unit_test(views_of_every_dtype_can_be_made),
         cmocka_unit_test(init_every_shape_is_dense),
         cmocka_unit_test(init_strided_keeps_what_it_is_given),
         cmocka_unit_test(init_rank_0_needs_no_arrays),

@@ -15,7 +15,7 @@
 #include "tensor/tensor_check.h"
 #include "view_elements.h"
 
-enum { BYTES = 4096, NUM_PAIRS = 200000, NUM_WRITABLE = 100000 };
+enum { BYTES = 1 << 14, NUM_PAIRS = 200000, NUM_WRITABLE = 100000 };
 
 static unsigned char buffer[BYTES];
 static unsigned char visits[BYTES];
@@ -69,7 +69,7 @@ static bool writes_a_byte_twice(const attn_tensor *view) {
 /* ---- random views ---- */
 
 static int32_t random_dtype(random_state *random) {
-    return (int32_t)random_between(random, ATTN_DTYPE_FLOAT32, ATTN_DTYPE_INT64);
+    return (int32_t)random_between(random, ATTN_DTYPE_FLOAT32, ATTN_DTYPE_UINT4X2);
 }
 
 /* Any strides, any alignment. */

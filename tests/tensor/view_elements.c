@@ -7,7 +7,8 @@
 #include <stdio.h>
 
 int64_t element_bytes_of(int32_t dtype) {
-    return dtype == ATTN_DTYPE_FLOAT32 ? 4 : dtype == ATTN_DTYPE_BOOL ? 1 : 8;
+    static const int64_t bytes[] = {0, 4, 8, 1, 8, 2, 2, 4, 1, 1, 1, 1, 1, 34, 18, 1};
+    return bytes[dtype];
 }
 
 int64_t elements_of(const attn_tensor *view) {
@@ -38,7 +39,7 @@ char *element_at(const attn_tensor *view, const int64_t *index) {
 
 attn_tensor random_view(random_state *random, void *data, view_limits limits) {
     attn_tensor view = {.data = data};
-    view.dtype = (int32_t)random_between(random, ATTN_DTYPE_FLOAT32, ATTN_DTYPE_INT64);
+    view.dtype = (int32_t)random_between(random, ATTN_DTYPE_FLOAT32, ATTN_DTYPE_UINT4X2);
     view.rank = (int32_t)random_between(random, limits.lowest_rank, limits.highest_rank);
     for (int32_t axis = 0; axis < ATTN_MAX_RANK; ++axis) {
         const bool is_empty = random_between(random, 0, 39) == 0;
@@ -54,7 +55,10 @@ attn_tensor random_view(random_state *random, void *data, view_limits limits) {
 }
 
 const char *view_text(const attn_tensor *view) {
-    static const char *const names[] = {"invalid", "float32", "float64", "bool", "int64"};
+    static const char *const names[] = {"invalid", "float32",  "float64",     "bool",
+                                        "int64",   "bfloat16", "float16",     "int32",
+                                        "int8",    "uint8",    "float8_e4m3", "float8_e5m2",
+                                        "int4x2",  "q8_0",     "q4_0",        "uint4x2"};
     static char texts[2][400];
     static int turn;
     char *text = texts[turn ^= 1];

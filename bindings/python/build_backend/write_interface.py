@@ -14,12 +14,13 @@ import cffi
 
 
 def declarations(compiler: str, folders: list[str]) -> str:
-    """The headers without comments, macros and attributes. Of the system's headers they only need
-    types that cffi knows."""
+    """The headers without comments, macros, attributes and assertions. Of the system's headers they
+    only need types that cffi knows."""
     with tempfile.TemporaryDirectory() as empty:
         for name in ("stddef.h", "stdint.h"):
             Path(empty, name).touch()
-        command = [compiler, "-E", "-P", "-nostdinc", "-D__attribute__(x)=", f"-I{empty}"]
+        without = ["-D__attribute__(x)=", "-D_Static_assert(...)="]
+        command = [compiler, "-E", "-P", "-nostdinc", *without, f"-I{empty}"]
         command += [f"-I{folder}" for folder in folders]
         text = "#include <attention/attention.h>\n"
         done = subprocess.run(

@@ -142,6 +142,29 @@ def test_explain_says_what_runs(qkv):
 
 def test_selftest():
     assert libattention.selftest() is None
+    assert libattention.selftest(Context(num_threads=1, gemm="native")) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "products"),
+    [
+        ({}, ("blas", "native")),
+        ({"gemm": "native"}, ("native",) * 2),
+        ({"gemm": "blas"}, ("blas",) * 2),
+    ],
+)
+def test_a_context_tells_who_multiplies(arguments, products):
+    about = Context(num_threads=3, **arguments).info()
+    assert about["num_threads"] == 3
+    assert about["engine"] == "auto"
+    assert about["gemm"] == arguments.get("gemm", "auto")
+    assert (about["attention_gemm"], about["projection_gemm"]) == products
+    assert about["kernels"] == libattention.info()["kernels"]
+    assert about["blas"] == libattention.info()["blas"]
+    assert about["blas_is_serial"] in (True, False)
+    assert repr(Context(num_threads=3, **arguments)).startswith(
+        "Context(num_threads=3, engine='auto'"
+    )
 
 
 def test_info():
@@ -155,7 +178,7 @@ def test_info():
     ("options", "text"),
     [
         ({"dropout_p": 0.1}, "dropout_p: expected 0"),
-        ({"normalizer": "tanh"}, "normalizer: expected one of 'softmax', 'sigmoid', 'none'"),
+        ({"normalizer": "tanh"}, "normalizer: expected one of 'softmax', 'sigmoid', 'linear'"),
         ({"softcap": -1.0}, "softcap: "),
         ({"window": (-2, 0)}, "window: "),
         ({"scale": float("nan")}, "scale: "),

@@ -73,6 +73,26 @@ def random_mask(draw, shape, hidden):
     return np.where(is_hidden, -np.inf, numbers.normal(size=shape)).astype("float32")
 
 
+def random_bias(draw, shape):
+    """Of the shape, or repeated along some of its axes."""
+    axes = draw.randint(0, len(shape) - 1)
+    kept = [length if draw.random() < 0.7 else 1 for length in shape[axes:]]
+    numbers = np.random.default_rng(draw.getrandbits(32))
+    return numbers.normal(size=kept).astype("float32")
+
+
+def with_bias(mask, bias):
+    """The one mask PyTorch takes, of a float64 or bool one and of a bias. True takes part."""
+    if bias is None:
+        return mask
+    bias = torch.from_numpy(bias).double()
+    if mask is None:
+        return bias
+    if mask.dtype == torch.bool:
+        return bias.masked_fill(~mask, float("-inf"))
+    return bias + mask
+
+
 def as_torch(mask):
     if mask is None:
         return None
@@ -125,7 +145,19 @@ def multihead_inputs(draw, config):
         attn_mask = random_mask(draw, (*lead, rows, keys), True)
     if draw.random() < 0.5:
         key_padding_mask = random_mask(draw, (batch, keys) if is_batched else (keys,), True)
-    return inputs, attn_mask, key_padding_mask
+    scores = (*((batch,) if is_batched else ()), config["num_heads"], rows, keys)
+    bias = random_bias(draw, scores) if draw.random() < 0.3 else None
+    return inputs, attn_mask, key_padding_mask, (bias, scores)
+
+
+def layer_mask(mask, bias, scores):
+    """What PyTorch's layer takes for both: (N * H, L, S). True is left out there."""
+    if bias is None:
+        return mask
+    if mask is not None:
+        mask = ~mask if mask.dtype == torch.bool else mask
+        mask = mask.reshape(scores) if mask.dim() == 3 else mask
+    return with_bias(mask, bias).expand(scores).reshape(-1, *scores[-2:])
 
 
 def value_projection(module):
@@ -148,7 +180,7 @@ def largest_output_term(module, value):
 
 def compare_multihead(seed, worst):
     draw, config, module = multihead_case(seed)
-    inputs, attn_mask, key_padding_mask = multihead_inputs(draw, config)
+    inputs, attn_mask, key_padding_mask, (bias, scores) = multihead_inputs(draw, config)
     average = draw.random() < 0.5
     layer = libattention.MultiheadAttention.from_torch(module)
     found, weights = layer(
@@ -156,10 +188,14 @@ def compare_multihead(seed, worst):
         key_padding_mask=key_padding_mask,
         attn_mask=attn_mask,
         average_attn_weights=average,
+        bias=bias,
     )
     module.double()
     wide = [values for _, values in inputs]
-    masks = {"key_padding_mask": as_torch(key_padding_mask), "attn_mask": as_torch(attn_mask)}
+    masks = {
+        "key_padding_mask": as_torch(key_padding_mask),
+        "attn_mask": layer_mask(as_torch(attn_mask), bias, scores),
+    }
     expected, per_head = module(*wide, **masks, average_attn_weights=False)
     is_empty = torch.isnan(per_head).any(-1)
     if is_empty.any():
@@ -232,15 +268,30 @@ def compare_sdpa(seed, worst):
     if not is_causal and draw.random() < 0.6:
         mask_lead = draw.choice([(), lead, tuple(1 for _ in lead)])
         mask = random_mask(draw, (*mask_lead, rows, keys), False)
+    bias = random_bias(draw, (*lead, rows, keys)) if draw.random() < 0.3 else None
+    is_at_end = is_causal and draw.random() < 0.5
     found = libattention.scaled_dot_product_attention(
-        query, key, value, mask, is_causal=is_causal, scale=scale, enable_gqa=is_grouped
+        query,
+        key,
+        value,
+        mask,
+        is_causal=is_causal,
+        scale=scale,
+        enable_gqa=is_grouped,
+        bias=bias,
+        align_end=is_at_end,
     )
+    wide_mask = as_torch(mask)
+    if is_causal and (is_at_end or bias is not None):
+        first = keys - rows if is_at_end else 0
+        wide_mask = torch.ones(rows, keys, dtype=torch.bool).tril(first)
+        is_causal = False
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         expected = torch.nn.functional.scaled_dot_product_attention(
             wide_query,
             wide_key,
             wide_value,
-            as_torch(mask),
+            with_bias(wide_mask, bias),
             is_causal=is_causal,
             scale=scale,
             enable_gqa=is_grouped,

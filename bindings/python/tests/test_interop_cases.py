@@ -14,8 +14,19 @@ FOLDER = Path(os.environ["ATTENTION_CASES"])
 NAMES = (FOLDER / "cases.txt").read_text().split()
 CONFIG = [
     "embed_dim", "num_heads", "kdim", "vdim", "qdim", "head_dim", "value_head_dim", "num_kv_heads",
-    "bias", "add_bias_kv", "add_zero_attn", "batch_first",
+    "add_bias_kv", "add_zero_attn", "batch_first",
 ]  # fmt: skip
+
+
+SDPA_WORDS = {
+    "query", "key", "value", "attn_mask", "bias", "query_offset", "key_lengths", "sinks",
+    "alibi_slopes", "is_causal", "scale", "enable_gqa", "align_end", "window_left",
+    "window_right", "softcap", "normalizer", "output", "lse", "weights",
+}  # fmt: skip
+MHA_WORDS = {
+    "query", "key", "value", "attn_mask", "bias", "key_padding_mask", *CONFIG, "no_bias",
+    "is_causal", "need_weights", "average_attn_weights", "attn_output", "attn_weights",
+}  # fmt: skip
 
 
 def flag(case, name, default=0):
@@ -25,7 +36,7 @@ def flag(case, name, default=0):
 def run_sdpa(case):
     options = {
         name: case.tensors.get(name)
-        for name in ("attn_mask", "query_offset", "key_lengths", "sinks", "alibi_slopes")
+        for name in ("attn_mask", "bias", "query_offset", "key_lengths", "sinks", "alibi_slopes")
     }
     if "scale" in case.options:
         options["scale"] = float(case.options["scale"])
@@ -36,6 +47,7 @@ def run_sdpa(case):
         *[case.tensors[name] for name in ("query", "key", "value")],
         is_causal=flag(case, "is_causal"),
         enable_gqa=flag(case, "enable_gqa"),
+        align_end=flag(case, "align_end"),
         softcap=float(case.options.get("softcap", 0)),
         normalizer=case.options.get("normalizer", "softmax"),
         return_lse=wanted["lse"],
@@ -48,6 +60,7 @@ def run_sdpa(case):
 
 def run_mha(case):
     config = {name: int(case.options[name]) for name in CONFIG if name in case.options}
+    config["bias"] = not flag(case, "no_bias")
     layer = libattention.MultiheadAttention(**config, dtype=case.tensors["query"].dtype.name)
     prefix = "parameter."
     layer.load_state_dict(
@@ -64,8 +77,16 @@ def run_mha(case):
         need_weights="attn_weights" in case.expected,
         average_attn_weights=flag(case, "average_attn_weights", 1),
         is_causal=flag(case, "is_causal"),
+        bias=case.tensors.get("bias"),
     )
     return {"attn_output": output, "attn_weights": weights}
+
+
+def unknown_words(case):
+    """What the runners above would pass over. Parameters are checked by the layer."""
+    words = {*case.options, *case.tensors, *case.expected}
+    known = {"sdpa": SDPA_WORDS, "mha": MHA_WORDS}[case.call]
+    return {word for word in words if not word.startswith("parameter.")} - known
 
 
 def test_there_are_enough_cases():
@@ -79,13 +100,15 @@ def test_there_are_enough_cases():
 def test_case(name):
     case = case_files.read(FOLDER / f"{name}.case")
     run = {"sdpa": run_sdpa, "mha": run_mha}[case.call]
+    assert not unknown_words(case)
     if case.error:
         status, text = case.error
         with pytest.raises(libattention.Error) as caught:
             run(case)
         assert caught.value.status == status
         # The one argument that Python, as PyTorch, calls otherwise than C.
-        if case.call == "sdpa" and text.startswith("mask:"):
+        text = text.removeprefix("attention.")
+        if text.startswith("mask:"):
             text = f"attn_{text}"
         assert str(caught.value) == text
         return

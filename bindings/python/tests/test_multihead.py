@@ -122,6 +122,72 @@ def test_general_sizes(rng):
     assert layer(*arrays)[0].shape == (4, 2, 6)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bias": False, "batch_first": True, "dtype": "float64"},
+        {"qdim": 5, "kdim": 7, "vdim": 3, "head_dim": 2, "value_head_dim": 9, "num_kv_heads": 2},
+        {"add_bias_kv": True, "add_zero_attn": True},
+    ],
+)
+def test_a_layer_tells_what_makes_another_of_its_kind(options):
+    layer = MultiheadAttention(16, 4, **options)
+    assert {name: layer.config[name] for name in options} == options
+    assert layer.config["head_dim"] == layer.head_dim == options.get("head_dim", 4)
+    again = MultiheadAttention(**layer.config)
+    assert again.config == layer.config
+    assert repr(again) == repr(layer)
+    assert eval(repr(layer)).config == layer.config
+    shapes = [
+        {name: array.shape for name, array in one.state_dict().items()} for one in (layer, again)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_a_layer_has_pytorchs_attributes():
+    theirs = torch_layer(kdim=5, vdim=6, batch_first=True, dropout=0.25)
+    ours = MultiheadAttention.from_torch(theirs)
+    for name in ("embed_dim", "num_heads", "kdim", "vdim", "head_dim", "batch_first", "dropout"):
+        assert getattr(ours, name) == getattr(theirs, name)
+
+
+def test_explain_tells_of_the_layer_and_of_its_attention(rng):
+    layer = MultiheadAttention(32, 4, batch_first=True)
+    x = rng.normal(size=(2, 6, 32)).astype("float32")
+    report = layer.explain(x, x, x, is_causal=True)
+    heads = x.reshape(2, 6, 4, 8).swapaxes(1, 2)
+    inside = libattention.explain(heads, heads, heads, is_causal=True)
+    assert report["projection_gemm"] == "native"
+    assert report["kernels"] == libattention.info()["kernels"]
+    assert not report["depends_on_blas_threads"]
+    assert report["attention"]["engine"] == inside["engine"] == "fused"
+    assert report["attention"]["reason"] == inside["reason"]
+    assert report["workspace_bytes"] > report["attention"]["workspace_bytes"] > 0
+    silent = layer.explain(x, x, x, need_weights=False)
+    assert silent["workspace_bytes"] > 0
+    blas = libattention.Context(engine="blas", gemm="native")
+    assert layer.explain(x, x, x, context=blas)["attention"]["engine"] == "blas"
+
+
+def test_explain_names_what_it_refuses(rng):
+    layer = MultiheadAttention(32, 4, batch_first=True)
+    x = rng.normal(size=(2, 6, 32)).astype("float32")
+    with pytest.raises(libattention.Error, match="attn_mask: expected shape"):
+        layer.explain(x, x, x, attn_mask=np.zeros((2, 6, 6), bool))
+
+
+def test_averaged_weights_are_the_mean_of_those_per_head(rng):
+    layer = MultiheadAttention(32, 4, add_bias_kv=True, batch_first=True)
+    x = rng.normal(size=(2, 6, 32)).astype("float32")
+    per_head = layer(x, x, x, average_attn_weights=False)[1]
+    averaged = layer(x, x, x)[1]
+    assert per_head.shape == (2, 4, 6, 7)
+    assert averaged.shape == (2, 6, 7)
+    np.testing.assert_allclose(averaged, per_head.mean(axis=1, dtype="float64"), **NEAR)
+    assert np.abs(per_head[:, 0] - averaged).max() > 1e-2
+
+
 def test_new_layers_differ_and_a_seed_repeats():
     one, other = MultiheadAttention(8, 2), MultiheadAttention(8, 2)
     assert (one.state_dict()["in_proj_weight"] != other.state_dict()["in_proj_weight"]).any()

@@ -135,6 +135,21 @@ def test_no_descriptor_or_thread_is_left():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
 
 
+def test_threads_start_when_told():
+    def threads():
+        return len(os.listdir("/proc/self/task"))
+
+    before = threads()
+    context = Context(num_threads=4)
+    assert threads() == before
+    context.start()
+    assert threads() == before + 3
+    context.start()
+    assert threads() == before + 3
+    del context
+    assert threads() == before
+
+
 def test_info_command():
     done = subprocess.run(
         [sys.executable, "-m", "libattention", "info"], capture_output=True, text=True, check=True

@@ -48,10 +48,8 @@ static attn_tensor vector(void *data, int64_t length) {
 
 static void version_is_this_release_or_later(void **state) {
     (void)state;
-    const int32_t compiled =
-        ATTN_VERSION_MAJOR * 1000000 + ATTN_VERSION_MINOR * 1000 + ATTN_VERSION_PATCH;
-    assert_int_equal(compiled, 1000);
-    assert_true(attn_version() >= compiled);
+    assert_int_equal(ATTN_VERSION, 1000);
+    assert_true(attn_version() >= ATTN_VERSION);
     assert_non_null(strstr(attn_build_info(), attn_version_string()));
 }
 
@@ -67,7 +65,7 @@ static void every_kernel_name_makes_a_context(void **state) {
     (void)state;
     int32_t names = 0;
     for (const char *name; (name = attn_kernels_name(names)) != NULL; ++names) {
-        attn_context_params params = {.struct_size = sizeof params, .kernels = name};
+        attn_context_config params = {.struct_size = sizeof params, .kernels = name};
         attn_context_info info = {.struct_size = sizeof info};
         attn_context *context = NULL;
         assert_ok(attn_context_create(&params, &context));
@@ -84,11 +82,11 @@ static void every_kernel_name_makes_a_context(void **state) {
 typedef struct callbacks {
     int64_t tasks;
     int64_t live_bytes;
+    int64_t live_alignments; /* added up */
     int64_t allocations;
 } callbacks;
 
-static int32_t run_here(void *state, int64_t count, void (*task)(void *data, int64_t index),
-                        void *data) {
+static int32_t run_here(void *state, int64_t count, attn_task_fn task, void *data) {
     callbacks *counts = state;
     for (int64_t index = 0; index < count; ++index) {
         task(data, index);
@@ -106,19 +104,21 @@ static void *allocate(void *state, size_t bytes, size_t alignment) {
     }
     counts->allocations += 1;
     counts->live_bytes += (int64_t)bytes;
+    counts->live_alignments += (int64_t)alignment;
     return memory;
 }
 
-static void deallocate(void *state, void *memory, size_t bytes) {
+static void deallocate(void *state, void *memory, size_t bytes, size_t alignment) {
     callbacks *counts = state;
     counts->live_bytes -= (int64_t)bytes;
+    counts->live_alignments -= (int64_t)alignment;
     free(memory);
 }
 
 static attn_context *context_with_callbacks(callbacks *counts, int32_t engine, int32_t gemm) {
-    const attn_context_params params = {
+    const attn_context_config params = {
         .struct_size = sizeof params,
-        .num_threads = 2,
+        .parallel_for_width = 2,
         .engine = engine,
         .gemm = gemm,
         .parallel_for = run_here,
@@ -136,7 +136,7 @@ static attn_context *context_with_callbacks(callbacks *counts, int32_t engine, i
 
 static void context_has_the_settings_it_was_given(void **state) {
     (void)state;
-    const attn_context_params params = {.struct_size = sizeof params,
+    const attn_context_config params = {.struct_size = sizeof params,
                                         .num_threads = 3,
                                         .engine = ATTN_ENGINE_BLAS,
                                         .gemm = ATTN_GEMM_NATIVE};
@@ -148,7 +148,10 @@ static void context_has_the_settings_it_was_given(void **state) {
     assert_int_equal(info.num_threads, 3);
     assert_int_equal(info.engine, ATTN_ENGINE_BLAS);
     assert_int_equal(info.gemm, ATTN_GEMM_NATIVE);
+    assert_int_equal(info.attention_gemm, ATTN_GEMM_NATIVE);
+    assert_int_equal(info.projection_gemm, ATTN_GEMM_NATIVE);
     assert_non_null(info.blas);
+    assert_ok(attn_context_start(context));
     attn_context_destroy(context);
 }
 
@@ -254,6 +257,7 @@ static void sdpa_causal_in_a_workspace_is_the_mean_of_what_each_row_sees(void **
         free(workspace);
         attn_context_destroy(context);
         assert_int_equal(counts.live_bytes, 0);
+        assert_int_equal(counts.live_alignments, 0);
     }
 }
 
@@ -261,7 +265,7 @@ static void sdpa_large_enough_for_threads_calls_parallel_for(void **state) {
     (void)state;
     enum { ROWS = 1024, COLUMNS = 64 };
     callbacks counts = {0};
-    attn_context *context = context_with_callbacks(&counts, ATTN_ENGINE_AUTO, ATTN_GEMM_DEFAULT);
+    attn_context *context = context_with_callbacks(&counts, ATTN_ENGINE_AUTO, ATTN_GEMM_AUTO);
     float *data = calloc(2 * ROWS * COLUMNS, sizeof *data);
     assert_non_null(data);
     for (int i = 0; i < ROWS * COLUMNS; ++i) {
@@ -277,6 +281,7 @@ static void sdpa_large_enough_for_threads_calls_parallel_for(void **state) {
     free(data);
     attn_context_destroy(context);
     assert_int_equal(counts.live_bytes, 0);
+    assert_int_equal(counts.live_alignments, 0);
 }
 
 /* Values from the last row to the first, and what the call would run, without running it. */
@@ -297,6 +302,38 @@ static void sdpa_explains_a_strided_call(void **state) {
     assert_mean_of_first(call.output_data[0], KEYS);
 }
 
+static void sdpa_describes_its_outputs(void **state) {
+    (void)state;
+    attention_call call;
+    prepare(&call);
+    attn_sdpa_outputs outputs = {.struct_size = sizeof outputs};
+    assert_ok(attn_sdpa_describe_outputs(&call.query, &call.key, &call.value, NULL, &outputs));
+    assert_memory_equal(outputs.output.shape, call.output.shape, 2 * sizeof(int64_t));
+    assert_int_equal(outputs.output.dtype, ATTN_DTYPE_FLOAT32);
+    assert_int_equal(outputs.output.strides[0], FEATURES);
+    assert_null(outputs.output.data);
+    assert_int_equal(outputs.lse.rank, 1);
+    assert_int_equal(outputs.weights.shape[1], KEYS);
+}
+
+/* A bias of -inf hides, one that is the same for all changes nothing; the last query stands at the
+ * last key. */
+static void sdpa_takes_a_bias_and_aligns_the_ends(void **state) {
+    (void)state;
+    attention_call call;
+    prepare(&call);
+    float bias_data[KEYS] = {2, 2, -INFINITY};
+    const attn_tensor bias = vector(bias_data, KEYS);
+    attn_sdpa_params params = {.struct_size = sizeof params, .bias = &bias};
+    assert_ok(attn_sdpa(NULL, &call.query, &call.key, &call.value, &params, &call.output, NULL, 0));
+    assert_mean_of_first(call.output_data[QUERIES - 1], KEYS - 1);
+    params = (attn_sdpa_params){.struct_size = sizeof params, .is_causal = 1, .align_end = 1};
+    call.query.shape[0] = 1;
+    call.output.shape[0] = 1;
+    assert_ok(attn_sdpa(NULL, &call.query, &call.key, &call.value, &params, &call.output, NULL, 0));
+    assert_mean_of_first(call.output_data[0], KEYS);
+}
+
 static void count_checks(void *state, const char *check, attn_status status, const char *detail) {
     int *num_checks = state;
     assert_ok(status);
@@ -308,14 +345,16 @@ static void count_checks(void *state, const char *check, attn_status status, con
 static void selftest_tells_of_its_checks(void **state) {
     (void)state;
     int num_checks = 0;
-    assert_ok(attn_selftest(NULL, count_checks, &num_checks));
+    const attn_selftest_params params = {
+        .struct_size = sizeof params, .visit = count_checks, .visit_state = &num_checks};
+    assert_ok(attn_selftest(NULL, &params));
     assert_true(num_checks > 0);
 }
 
 /* ---- multi-head ---- */
 
 static void load(attn_mha *layer, const char *name, attn_tensor values) {
-    assert_ok(attn_mha_load_parameter(layer, name, &values));
+    assert_ok(attn_mha_load_parameter(NULL, layer, name, &values, NULL));
 }
 
 /* Projections of query and key are 0, those of value and output the identity, out_proj.bias is 0.5:
@@ -346,11 +385,17 @@ static void mha_of_zero_queries_is_the_mean_of_the_values_and_the_bias(void **st
     prepare(&call);
     float weight_data[QUERIES][KEYS] = {{0}};
     attn_tensor weights = matrix(weight_data, QUERIES, KEYS);
-    const attn_mha_params params = {
-        .struct_size = sizeof params, .is_causal = 1, .attn_weights = &weights};
+    const attn_sdpa_params attention = {
+        .struct_size = sizeof attention, .is_causal = 1, .weights = &weights};
+    const attn_mha_params params = {.struct_size = sizeof params, .attention = &attention};
+    attn_mha_report report = {.struct_size = sizeof report};
     size_t bytes = 0;
+    assert_ok(attn_mha_explain(NULL, layer, &call.query, &call.key, &call.value, &params,
+                               &call.output, &report));
     assert_ok(attn_mha_workspace_bytes(NULL, layer, &call.query, &call.key, &call.value, &params,
                                        &call.output, &bytes));
+    assert_int_equal(report.workspace_bytes, bytes);
+    assert_non_null(report.kernels);
     char *workspace = malloc(bytes + 1);
     assert_non_null(workspace);
     assert_ok(attn_mha_forward(NULL, layer, &call.query, &call.key, &call.value, &params,
@@ -386,7 +431,7 @@ static void mha_parameters_are_listed_and_read_back(void **state) {
     }
     float bias[FEATURES] = {0};
     const attn_tensor view = vector(bias, FEATURES);
-    assert_ok(attn_mha_read_parameter(layer, "out_proj.bias", &view));
+    assert_ok(attn_mha_read_parameter(NULL, layer, "out_proj.bias", &view));
     assert_true(bias[FEATURES - 1] == 0.5f);
     attn_mha_destroy(layer);
 }
@@ -397,13 +442,37 @@ static void mha_parameters_may_be_drawn_and_bound(void **state) {
     float drawn[FEATURES][FEATURES] = {{0}}, bound[FEATURES][FEATURES] = {{0}};
     const attn_tensor view = matrix(drawn, FEATURES, FEATURES);
     const attn_tensor weight = matrix(bound, FEATURES, FEATURES);
-    assert_ok(attn_mha_init_parameters(layer, 1));
-    assert_ok(attn_mha_read_parameter(layer, "out_proj.weight", &view));
+    const attn_mha_init_params params = {.struct_size = sizeof params, .seed = 1};
+    assert_ok(attn_mha_init_parameters(NULL, layer, &params));
+    assert_ok(attn_mha_read_parameter(NULL, layer, "out_proj.weight", &view));
     assert_true(drawn[0][0] != 0 && fabs(drawn[0][0]) <= 1);
     bound[2][3] = 7;
     assert_ok(attn_mha_bind_parameter(layer, "out_proj.weight", &weight));
-    assert_ok(attn_mha_read_parameter(layer, "out_proj.weight", &view));
+    assert_ok(attn_mha_read_parameter(NULL, layer, "out_proj.weight", &view));
     assert_true(drawn[2][3] == 7 && drawn[0][0] == 0);
+    attn_mha_destroy(layer);
+}
+
+static void mha_describes_itself_and_its_outputs(void **state) {
+    (void)state;
+    attn_mha *layer = layer_of_means();
+    attn_mha_config config = {.struct_size = sizeof config};
+    assert_ok(attn_mha_describe(layer, &config));
+    assert_int_equal(config.embed_dim, FEATURES);
+    assert_int_equal(config.head_dim, FEATURES / 2);
+    assert_int_equal(config.batch_first, 1);
+    attention_call call;
+    prepare(&call);
+    attn_mha_outputs outputs = {.struct_size = sizeof outputs};
+    assert_ok(
+        attn_mha_describe_outputs(layer, &call.query, &call.key, &call.value, NULL, &outputs));
+    assert_int_equal(outputs.output.rank, 2);
+    assert_int_equal(outputs.output.shape[0], QUERIES);
+    assert_int_equal(outputs.output.shape[1], FEATURES);
+    assert_int_equal(outputs.weights.rank, 3);
+    assert_int_equal(outputs.averaged_weights.rank, 2);
+    assert_int_equal(outputs.averaged_weights.shape[1], KEYS);
+    assert_int_equal(outputs.lse.shape[1], QUERIES);
     attn_mha_destroy(layer);
 }
 
@@ -413,12 +482,15 @@ static void views_split_and_merge_heads(void **state) {
     (void)state;
     float data[6] = {0};
     const attn_tensor features = matrix(data, 1, 6);
-    attn_tensor heads, turned, merged;
+    attn_tensor heads, turned, merged, head;
     int64_t count = 0;
     assert_ok(attn_tensor_split_heads(&features, 3, &heads));
     assert_int_equal(heads.rank, 3);
     assert_int_equal(heads.shape[0], 3);
     assert_int_equal(heads.shape[2], 2);
+    assert_ok(attn_tensor_select(&heads, -3, 2, &head));
+    assert_int_equal(head.rank, 2);
+    assert_true((float *)head.data == data + 4);
     assert_ok(attn_tensor_merge_heads(&heads, &merged));
     assert_memory_equal(merged.shape, features.shape, 2 * sizeof(int64_t));
     assert_ok(attn_tensor_transpose(&features, 0, 1, &turned));
@@ -457,10 +529,13 @@ int main(void) {
         cmocka_unit_test(sdpa_causal_in_a_workspace_is_the_mean_of_what_each_row_sees),
         cmocka_unit_test(sdpa_large_enough_for_threads_calls_parallel_for),
         cmocka_unit_test(sdpa_explains_a_strided_call),
+        cmocka_unit_test(sdpa_describes_its_outputs),
+        cmocka_unit_test(sdpa_takes_a_bias_and_aligns_the_ends),
         cmocka_unit_test(selftest_tells_of_its_checks),
         cmocka_unit_test(mha_of_zero_queries_is_the_mean_of_the_values_and_the_bias),
         cmocka_unit_test(mha_parameters_are_listed_and_read_back),
         cmocka_unit_test(mha_parameters_may_be_drawn_and_bound),
+        cmocka_unit_test(mha_describes_itself_and_its_outputs),
         cmocka_unit_test(views_split_and_merge_heads),
         cmocka_unit_test(errors_name_the_argument_and_leave_the_output),
     };

@@ -14,7 +14,8 @@ is part of this package.
 from libattention._attention import explain, scaled_dot_product_attention
 from libattention._context import Context
 from libattention._heatmap import plot_heatmap
-from libattention._library import Error, info, selftest
+from libattention._info import info, selftest
+from libattention._library import Error
 from libattention._multihead import MultiheadAttention
 
 __all__ = [

@@ -15,7 +15,7 @@ def main() -> None:
     commands.add_parser("info", help="library, BLAS, kernels, threads")
     parser.parse_args()
     for name, value in info().items():
-        print(f"{name:13} {' '.join(value) if isinstance(value, list) else value}")
+        print(f"{name:16} {' '.join(value) if isinstance(value, list) else value}")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,14 @@ from typing import Any, Literal
 from libattention._abi import ffi
 from libattention._library import Error, lib, raise_last_error, string
 
-ENGINES = {"auto": 0, "blas": 1, "fused": 2}
-GEMMS = {"default": 0, "blas": 1, "native": 2}
+ENGINES = {
+    "auto": lib.ATTN_ENGINE_AUTO,
+    "blas": lib.ATTN_ENGINE_BLAS,
+    "fused": lib.ATTN_ENGINE_FUSED,
+}
+GEMMS = {"auto": lib.ATTN_GEMM_AUTO, "blas": lib.ATTN_GEMM_BLAS, "native": lib.ATTN_GEMM_NATIVE}
+ENGINE_NAMES = {number: name for name, number in ENGINES.items()}
+GEMM_NAMES = {number: name for name, number in GEMMS.items()}
 
 
 class Context:
@@ -22,7 +28,7 @@ class Context:
         num_threads: 1 to 1024; None: as many as there are CPUs for this process
         engine: "auto", "fused" (float32 only) or "blas"
         kernels: one of info()["kernels_here"]; None: the best
-        gemm: who multiplies matrices: "default", "native" or "blas"
+        gemm: who multiplies matrices: "auto", "native" or "blas"
     """
 
     def __init__(
@@ -30,35 +36,45 @@ class Context:
         num_threads: int | None = None,
         engine: Literal["auto", "blas", "fused"] = "auto",
         kernels: str | None = None,
-        gemm: Literal["default", "blas", "native"] = "default",
+        gemm: Literal["auto", "blas", "native"] = "auto",
     ) -> None:
         name = ffi.NULL if kernels is None else ffi.new("char[]", kernels.encode())
-        params = ffi.new(
-            "attn_context_params *",
+        config = ffi.new(
+            "attn_context_config *",
             {
-                "struct_size": ffi.sizeof("attn_context_params"),
+                "struct_size": ffi.sizeof("attn_context_config"),
                 "num_threads": 0 if num_threads is None else num_threads,
-                "engine": _number_of("engine", engine, ENGINES),
-                "gemm": _number_of("gemm", gemm, GEMMS),
+                "engine": number_of("engine", engine, ENGINES),
+                "gemm": number_of("gemm", gemm, GEMMS),
                 "kernels": name,
             },
         )
         made = ffi.new("attn_context **")
-        status = lib.attn_context_create(params, made)
+        status = lib.attn_context_create(config, made)
         if status:
             raise_last_error(status, {})
         self._handle = ffi.gc(made[0], lib.attn_context_destroy)
 
     def __repr__(self) -> str:
-        found = ffi.new("attn_context_info *", {"struct_size": ffi.sizeof("attn_context_info")})
-        status = lib.attn_context_describe(self._handle, found)
+        found = self.info()
+        shown = ("num_threads", "engine", "kernels", "gemm")
+        return f"Context({', '.join(f'{name}={found[name]!r}' for name in shown)})"
+
+    def start(self) -> None:
+        """Starts the threads now, which the first large call would do."""
+        status = lib.attn_context_start(self._handle)
         if status:
             raise_last_error(status, {})
-        engine = next(name for name, number in ENGINES.items() if number == found.engine)
-        return (
-            f"Context(num_threads={found.num_threads}, engine={engine!r}, "
-            f"kernels={string(found.kernels)!r})"
-        )
+
+    def info(self) -> dict[str, Any]:
+        """What calls run with.
+
+        Returns:
+            num_threads, engine and gemm as set; attention_gemm and projection_gemm, who computes
+            the products of engine "blas" and of a layer's projections; kernels; blas, what it says
+            of itself; and blas_is_serial, whether it admits one caller at a time.
+        """
+        return described_context(self._handle)
 
 
 def handle_of(context: Context | None) -> Any:
@@ -66,7 +82,26 @@ def handle_of(context: Context | None) -> Any:
     return ffi.NULL if context is None else context._handle
 
 
-def _number_of(argument: str, word: str, numbers: dict[str, int]) -> int:
+def described_context(handle: Any) -> dict[str, Any]:
+    """See Context.info."""
+    found = ffi.new("attn_context_info *", {"struct_size": ffi.sizeof("attn_context_info")})
+    status = lib.attn_context_describe(handle, found)
+    if status:
+        raise_last_error(status, {})
+    return {
+        "num_threads": found.num_threads,
+        "engine": ENGINE_NAMES[found.engine],
+        "gemm": GEMM_NAMES[found.gemm],
+        "attention_gemm": GEMM_NAMES[found.attention_gemm],
+        "projection_gemm": GEMM_NAMES[found.projection_gemm],
+        "kernels": string(found.kernels),
+        "blas": string(found.blas),
+        "blas_is_serial": bool(found.blas_is_serial),
+    }
+
+
+def number_of(argument: str, word: str, numbers: dict[str, int]) -> int:
+    """What C calls a word."""
     if word not in numbers:
         expected = ", ".join(map(repr, numbers))
         raise Error(lib.ATTN_ERROR_VALUE, f"{argument}: expected one of {expected}, got {word!r}")

@@ -6,18 +6,25 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from libattention._abi import ffi
 from libattention._context import Context, handle_of
 from libattention._library import Error, lib, raise_last_error, string, unsupported
-from libattention._tensors import BOOL, FLOAT32, FLOAT64, NUMPY, Views, described, kind_of
+from libattention._options import OPTION_NAMES, FurtherOptions, Options, add_mask, make_params
+from libattention._reports import attention_report, layer_report, new_report
+from libattention._tensors import DTYPE_NAMES, FLOAT32, FLOAT64, NUMPY, Views, empty_from, kind_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 DTYPES = {"float32": FLOAT32, "float64": FLOAT64}
-NAMES = {"output": "output", "attn_weights": "need_weights", "config": "MultiheadAttention"}
-MOST_VIEWS = 7
+# What C calls otherwise.
+NAMES = {**OPTION_NAMES, "weights": "need_weights", "config": "MultiheadAttention"}
+# PyTorch's polarity for this layer: a bool mask says what is left out.
+BOOL_MASK: int = lib.ATTN_MASK_BOOL_EXCLUDE
 
 
 class MultiheadAttention:
@@ -41,6 +48,10 @@ class MultiheadAttention:
         value_head_dim: features of a value head; None: head_dim
         num_kv_heads: key and value heads, a divisor of num_heads; None: num_heads
         dtype: "float32" or "float64"
+
+    Attributes:
+        config: arguments that make the same layer, each with the value that None stood for;
+            embed_dim, num_heads, kdim, vdim, head_dim, batch_first and dtype are attributes, too
     """
 
     def __init__(
@@ -63,12 +74,6 @@ class MultiheadAttention:
     ) -> None:
         if dtype not in DTYPES:
             raise unsupported(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
-        self.embed_dim = embed_dim
-        self.num_heads = num_heads
-        self.dropout = dropout
-        self.batch_first = batch_first
-        self.dtype = dtype
-        self._extra_keys = int(add_bias_kv) + int(add_zero_attn)
         config = ffi.new(
             "attn_mha_config *",
             {
@@ -82,7 +87,7 @@ class MultiheadAttention:
                 "head_dim": head_dim or 0,
                 "value_head_dim": value_head_dim or 0,
                 "dtype": DTYPES[dtype],
-                "bias": lib.ATTN_ON if bias else lib.ATTN_OFF,
+                "no_bias": not bias,
                 "add_bias_kv": add_bias_kv,
                 "add_zero_attn": add_zero_attn,
                 "batch_first": batch_first,
@@ -91,19 +96,42 @@ class MultiheadAttention:
         made = ffi.new("attn_mha **")
         _check(lib.attn_mha_create(ffi.NULL, config, made))
         self._handle = ffi.gc(made[0], lib.attn_mha_destroy)
+        self.config = self._describe()
+        self.embed_dim: int = self.config["embed_dim"]
+        self.num_heads: int = self.config["num_heads"]
+        self.kdim: int = self.config["kdim"]
+        self.vdim: int = self.config["vdim"]
+        self.head_dim: int = self.config["head_dim"]
+        self.batch_first: bool = self.config["batch_first"]
+        self.dtype: str = self.config["dtype"]
+        self.dropout = dropout
         self.init_parameters(secrets.randbits(64))
 
+    def _describe(self) -> dict[str, Any]:
+        """Arguments that make the same layer, each with its value."""
+        found = ffi.new("attn_mha_config *", {"struct_size": ffi.sizeof("attn_mha_config")})
+        _check(lib.attn_mha_describe(self._handle, found))
+        sizes = "embed_dim num_heads kdim vdim qdim head_dim value_head_dim num_kv_heads"
+        switches = "add_bias_kv add_zero_attn batch_first"
+        return {
+            **{name: getattr(found, name) for name in sizes.split()},
+            "bias": not found.no_bias,
+            **{name: bool(getattr(found, name)) for name in switches.split()},
+            "dtype": DTYPE_NAMES[found.dtype],
+        }
+
     def __repr__(self) -> str:
-        return (
-            f"MultiheadAttention({self.embed_dim}, {self.num_heads}, "
-            f"batch_first={self.batch_first}, dtype={self.dtype!r})"
-        )
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items())
+        return f"MultiheadAttention({shown})"
 
     # ---- parameters ----
 
     def init_parameters(self, seed: int) -> None:
         """Fresh random parameters; the same seed gives the same on every machine."""
-        _check(lib.attn_mha_init_parameters(self._handle, seed))
+        params = ffi.new("attn_mha_init_params *")
+        params.struct_size = ffi.sizeof("attn_mha_init_params")
+        params.seed = seed
+        _check(lib.attn_mha_init_parameters(ffi.NULL, self._handle, params))
 
     def _parameters(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Names and shapes, in PyTorch's order."""
@@ -122,7 +150,7 @@ class MultiheadAttention:
             views = Views(1)
             target = views.add(view, array, name)
             views.finish()
-            _check(lib.attn_mha_read_parameter(self._handle, name.encode(), target))
+            _check(lib.attn_mha_read_parameter(ffi.NULL, self._handle, name.encode(), target))
             found[name] = array
         return found
 
@@ -141,7 +169,9 @@ class MultiheadAttention:
             views = Views(1)
             source = views.add_array(_detached(array), name)
             views.finish()
-            _check(lib.attn_mha_load_parameter(self._handle, name.encode(), source))
+            _check(
+                lib.attn_mha_load_parameter(ffi.NULL, self._handle, name.encode(), source, ffi.NULL)
+            )
 
     @classmethod
     def from_torch(cls, module: Any) -> MultiheadAttention:
@@ -218,7 +248,9 @@ class MultiheadAttention:
         average_attn_weights: bool = True,
         is_causal: bool = False,
         *,
+        scale: float | None = None,
         context: Context | None = None,
+        **options: Unpack[FurtherOptions],
     ) -> tuple[Any, Any]:
         """Projects, attends head by head, projects back.
 
@@ -228,68 +260,116 @@ class MultiheadAttention:
             value: (S, N, vdim), (N, S, vdim) or (S, vdim)
             key_padding_mask: (N, S) or (S). Bool: True is left out; float: added
             need_weights: also return the weights
-            attn_mask: (L, S), (N * H, L, S), (N, H, L, S). Bool: True is left out; float: added
+            attn_mask: (L, S), (N * H, L, S), (N or 1, H or 1, L, S). Bool: True is left out; float:
+                added
             average_attn_weights: the weights' mean over heads, not one matrix per head
             is_causal: query i sees keys up to i; unlike PyTorch's hint it needs no attn_mask
+            scale: of the scores; None: 1 / sqrt(head_dim)
             context: threads, engine and kernels; None: the default
+            options: bias, broadcastable to (N, H, L, S); query_offset, key_lengths, align_end,
+                window, softcap, sinks, alibi_slopes and normalizer as in
+                scaled_dot_product_attention
 
         Returns:
             The output, of query's kind and shape with embed_dim features, and the weights
             (N, L, T) or (N, H, L, T), without N where unbatched, or None. T counts the keys of
             add_bias_kv and add_zero_attn, too.
         """
-        views = Views(MOST_VIEWS)
+        views = Views()
         kind = kind_of(query, "query")
-        view = kind.describe(query, "query", False)
-        key_view = described(key, "key")
-        arguments = [
-            views.add(view, query, "query"),
-            views.add(key_view, key, "key"),
-            views.add_array(value, "value"),
-        ]
-        params = ffi.new("attn_mha_params *")
-        params.struct_size = ffi.sizeof("attn_mha_params")
-        params.is_causal = is_causal
-        params.average_attn_weights = lib.ATTN_ON if average_attn_weights else lib.ATTN_OFF
-        if key_padding_mask is not None:
-            params.key_padding_mask, params.key_padding_mask_kind = _mask(
-                views, key_padding_mask, "key_padding_mask"
-            )
-        if attn_mask is not None:
-            params.attn_mask, params.attn_mask_kind = _mask(views, attn_mask, "attn_mask")
-        output, output_view = kind.empty((*view.shape[:-1], self.embed_dim), view.dtype, query)
+        inputs = views.add_inputs(query, key, value)
+        attention = Options(attn_mask, is_causal, scale, **options)
+        params = _make_params(views, key_padding_mask, attention)
+        outputs = self._describe_outputs(views, inputs, params)
+        output, output_view = views.add_new(empty_from(outputs.output), kind, query, "output")
         weights = None
         if need_weights:
-            shape = self._weights_shape(view.shape, key_view.shape, average_attn_weights)
-            weights, weights_view = kind.empty(shape, view.dtype, query)
-            params.attn_weights = views.add(weights_view, weights, "need_weights")
-        arguments += [params, views.add(output_view, output, "output"), ffi.NULL, 0]
+            made = empty_from(outputs.averaged_weights if average_attn_weights else outputs.weights)
+            weights, params.attention.weights = views.add_new(made, kind, query, "need_weights")
         views.finish()
-        _check(lib.attn_mha_forward(handle_of(context), self._handle, *arguments))
+        arguments = (self._handle, *inputs, params.layer, output_view, ffi.NULL, 0)
+        _check(lib.attn_mha_forward(handle_of(context), *arguments))
         return output, weights
 
-    def _weights_shape(
-        self, query: tuple[int, ...], key: tuple[int, ...], average: bool
-    ) -> tuple[int, ...]:
-        """Of inputs that do not fit, any shape: the C library refuses them."""
-        heads = () if average else (self.num_heads,)
-        if len(query) != 3 or len(key) != 3:
-            return (*heads, *query[:1], (key[0] if key else 0) + self._extra_keys)
-        batch, rows = query[:2] if self.batch_first else query[1::-1]
-        keys = key[1] if self.batch_first else key[0]
-        return (batch, *heads, rows, keys + self._extra_keys)
+    def explain(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        key_padding_mask: Any = None,
+        need_weights: bool = True,
+        attn_mask: Any = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        context: Context | None = None,
+        **options: Unpack[FurtherOptions],
+    ) -> dict[str, Any]:
+        """What a call with the same arguments would run.
+
+        Args:
+            query: as in a call
+            key: as in a call
+            value: as in a call
+            key_padding_mask: as in a call
+            need_weights: as in a call
+            attn_mask: as in a call
+            average_attn_weights: as in a call
+            is_causal: as in a call
+            scale: as in a call
+            context: as in a call
+            options: as in a call
+
+        Returns:
+            projection_gemm, kernels, workspace_bytes and depends_on_blas_threads of the layer, and
+            as attention what libattention.explain tells of the attention inside.
+        """
+        views = Views()
+        inputs = views.add_inputs(query, key, value)
+        attention = Options(attn_mask, is_causal, scale, **options)
+        params = _make_params(views, key_padding_mask, attention)
+        outputs = self._describe_outputs(views, inputs, params)
+        if need_weights:
+            which = "averaged_weights" if average_attn_weights else "weights"
+            params.attention.weights = ffi.addressof(outputs, which)
+        report, inner = new_report("attn_mha_report"), new_report("attn_sdpa_report")
+        report.attention = inner
+        output = ffi.addressof(outputs, "output")
+        arguments = (self._handle, *inputs, params.layer, output, report)
+        _check(lib.attn_mha_explain(handle_of(context), *arguments))
+        return {**layer_report(report), "attention": attention_report(inner)}
+
+    def _describe_outputs(self, views: Views, inputs: tuple[Any, ...], params: _Params) -> Any:
+        """Shapes and types of what comes out, in an attn_mha_outputs."""
+        views.finish()
+        outputs = ffi.new("attn_mha_outputs *")
+        outputs.struct_size = ffi.sizeof("attn_mha_outputs")
+        _check(lib.attn_mha_describe_outputs(self._handle, *inputs, params.layer, outputs))
+        return outputs
+
+
+class _Params(NamedTuple):
+    """Options of a call: attn_mha_params, and the attn_sdpa_params that it refers to."""
+
+    layer: Any
+    attention: Any
+
+
+def _make_params(views: Views, key_padding_mask: Any, options: Options) -> _Params:
+    layer = ffi.new("attn_mha_params *")
+    layer.struct_size = ffi.sizeof("attn_mha_params")
+    if key_padding_mask is not None:
+        layer.key_padding_mask, layer.key_padding_mask_kind = add_mask(
+            views, key_padding_mask, "key_padding_mask", BOOL_MASK
+        )
+    layer.attention = attention = make_params(options, views, BOOL_MASK)
+    return _Params(layer, attention)
 
 
 def _check(status: int) -> None:
     if status:
         raise_last_error(status, NAMES)
-
-
-def _mask(views: Views, mask: Any, name: str) -> tuple[Any, int]:
-    """PyTorch's polarity for this layer: a bool mask says what is left out."""
-    view = described(mask, name)
-    kind = lib.ATTN_MASK_BOOL_EXCLUDE if view.dtype == BOOL else lib.ATTN_MASK_ADDITIVE
-    return views.add(view, mask, name), kind
 
 
 def _detached(array: Any) -> Any:

@@ -22,9 +22,16 @@ FLOAT32: int = lib.ATTN_DTYPE_FLOAT32
 FLOAT64: int = lib.ATTN_DTYPE_FLOAT64
 BOOL: int = lib.ATTN_DTYPE_BOOL
 INT64: int = lib.ATTN_DTYPE_INT64
+INT32: int = lib.ATTN_DTYPE_INT32
 MAX_RANK: int = lib.ATTN_MAX_RANK
 
-DTYPE_NAMES = {FLOAT32: "float32", FLOAT64: "float64", BOOL: "bool", INT64: "int64"}
+DTYPE_NAMES = {
+    FLOAT32: "float32",
+    FLOAT64: "float64",
+    BOOL: "bool",
+    INT64: "int64",
+    INT32: "int32",
+}
 ADVICE = "convert it to float32 or float64"
 CPU = 1  # DLPack's kDLCPU
 
@@ -36,6 +43,18 @@ class Described(NamedTuple):
     dtype: int
     shape: tuple[int, ...]
     layout: bytes  # what follows the address in an attn_tensor
+
+
+class Empty(NamedTuple):
+    """Type and shape of an output."""
+
+    dtype: int
+    shape: tuple[int, ...]
+
+
+def empty_from(tensor: Any) -> Empty:
+    """An output that the library described, an attn_tensor."""
+    return Empty(tensor.dtype, tuple(ffi.unpack(tensor.shape, tensor.rank)))
 
 
 # attn_tensor: the address, and what is the same for many tensors.
@@ -212,9 +231,9 @@ def described(array: Any, name: str, writable: bool = False) -> Described:
     return kind_of(array, name).describe(array, name, writable)
 
 
-def integers(values: Any, name: str) -> Any:
-    """int64 options, which may also be Python numbers."""
-    if isinstance(values, (int, list, tuple)):
+def integers(values: Any) -> Any:
+    """Options of type int64 or int32, which may also be numbers."""
+    if isinstance(values, (int, np.integer, list, tuple)):
         return np.asarray(values, dtype=np.int64)
     return values
 
@@ -225,7 +244,10 @@ class Views:
 
     __slots__ = ("_kept", "_parts", "_structs")
 
-    def __init__(self, capacity: int) -> None:
+    # query, key, value, what comes out of them, and every option
+    MOST = 12
+
+    def __init__(self, capacity: int = MOST) -> None:
         self._structs = ffi.new("attn_tensor[]", capacity)
         self._parts: list[bytes] = []
         self._kept: list[Any] = []
@@ -246,6 +268,27 @@ class Views:
     def add_array(self, array: Any, name: str, writable: bool = False) -> Any:
         """As add, for an array of any kind."""
         return self.add(described(array, name, writable), array, name)
+
+    def add_layout(self, layout: bytes) -> Any:
+        """As add, for a view without memory, of which only the layout counts."""
+        return self.add(_describe(0, 0, (), layout), None, "")
+
+    def add_inputs(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
+        """As add_array, for the three of every call."""
+        return (
+            self.add_array(query, "query"),
+            self.add_array(key, "key"),
+            self.add_array(value, "value"),
+        )
+
+    def add_new(self, made: Empty, kind: Kind, like: Any, name: str) -> tuple[Any, Any]:
+        """A new array for an output, and as add a pointer."""
+        array, view = kind.empty(made.shape, made.dtype, like)
+        return array, self.add(view, array, name)
+
+    def layouts(self) -> list[bytes]:
+        """What is known of the views added so far without their addresses."""
+        return self._parts[1::2]
 
     def finish(self) -> None:
         """Writes the structs."""

@@ -3,27 +3,29 @@
  * context.h: the settings calls run under: threads, memory, and which engine, kernels and matrix
  * product to use.
  *
- * Every computing function takes a context; NULL means the process's default context, which is made
+ * Every function that computes, loads or reads elements takes a context; NULL means the process's
+ * default context (where only memory is wanted of it: the C library's allocator), which is made
  * on first use from the environment variables below and lives until the process ends. A context may
  * be used by any number of threads at once: a call that finds its threads busy with another call
  * computes on its own thread instead of waiting.
  *
- * Environment, read once, at the default context's first use; a bad value makes every call with the
- * default context fail with ATTN_ERROR_VALUE (or ATTN_ERROR_UNSUPPORTED for kernels this CPU lacks)
- * until the process ends or it is corrected:
+ * Environment, read at the default context's first use, and not again once its values were good; a
+ * bad one is read again by every call with the default context, which fails with ATTN_ERROR_VALUE
+ * (or ATTN_ERROR_UNSUPPORTED for kernels this CPU lacks) until it is corrected:
  *   ATTN_NUM_THREADS   threads of the default context, 1 to 1024; unset or empty: as num_threads = 0
  *                      below
  *   ATTN_KERNELS       kernels of the default context by name; unset or empty: the best the CPU has
  *
  * Results do not depend on num_threads. The library never changes the number of threads BLAS uses:
  * it is the caller's to set, and where a matrix product is computed by BLAS the last bits may
- * depend on it (attn_sdpa_report says so for a call). By default BLAS is left to the attention of
- * float64; a context with ATTN_GEMM_NATIVE calls no BLAS at all.
+ * depend on it (attn_sdpa_report and attn_mha_report say so for a call). By default BLAS is left to
+ * the attention of float64; a context with ATTN_GEMM_NATIVE calls no BLAS at all.
  *
  * BLAS is entered by at most 64 calls at once, and by one at a time if it is an OpenBLAS without
  * threads of its own (openblas_get_parallel() is 0 at run time) or a library that does not tell; the
- * others wait for their turn. A first small call at start-up makes BLAS allocate its buffers while
- * there is memory; some versions wait for ever, or end the process, where there is none.
+ * others wait for their turn. BLAS allocates buffers of its own in its first calls, which the
+ * library cannot see fail: OpenBLAS 0.3.21 ends the process, or waits for ever, where there is no
+ * memory for them. A first small call at start-up has them allocated while there is.
  *
  * After fork() the child computes on its calling thread only, with every context of its parent
  * (attn_selftest's own threads aside); a context it makes itself has threads of its own. fork()
@@ -66,7 +68,7 @@ enum attn_engine {
     ATTN_ENGINE_BLAS = 1,
 
     /* tiles of scores that never leave the cache (Milakov and Gimelshein, 2018; Dao et al., 2022),
-     * on the context's threads; calls no BLAS. float32 only: attention of float64 tensors under a
+     * on the context's threads; calls no BLAS. Not float64: attention of float64 tensors under a
      * context that forces it fails with ATTN_ERROR_UNSUPPORTED */
     ATTN_ENGINE_FUSED = 2
 };
@@ -75,7 +77,7 @@ enum attn_engine {
 enum attn_gemm {
     /* the faster one: native for the projections of multi-head attention; BLAS, where the library
      * was built with one, for the products of ATTN_ENGINE_BLAS */
-    ATTN_GEMM_DEFAULT = 0,
+    ATTN_GEMM_AUTO = 0,
 
     /* BLAS for all of them; a layer's copied weights are then put in order anew in each call. A
      * BLAS that is not OpenBLAS does those of float64 only: BLIS, which may come without its name,
@@ -86,30 +88,38 @@ enum attn_gemm {
     ATTN_GEMM_NATIVE = 2
 };
 
+/* One of the pieces of work that a caller's thread pool is given. */
+typedef void (*attn_task_fn)(void *data, int64_t index);
+
 /*
  * A caller's own thread pool. Must call task(data, index) exactly once for every index in [0,
  * count), in any order and on any thread (the calling one included), and return after all of them
  * have returned: 0 then; non-zero if it has called none of them. It may be called from several
  * threads at once. It must not throw or longjmp through the library.
  */
-typedef int32_t (*attn_parallel_for)(void *state, int64_t count,
-                                     void (*task)(void *data, int64_t index), void *data);
+typedef int32_t (*attn_parallel_for_fn)(void *state, int64_t count, attn_task_fn task, void *data);
 
 /* A caller's allocator. Returns memory of `bytes` (> 0) aligned to `alignment` (a power of two) or
  * NULL; may be called from any thread. */
-typedef void *(*attn_allocate)(void *state, size_t bytes, size_t alignment);
+typedef void *(*attn_allocate_fn)(void *state, size_t bytes, size_t alignment);
 
-/* Its other half: gets what attn_allocate returned, never NULL, with the same size. */
-typedef void (*attn_deallocate)(void *state, void *memory, size_t bytes);
+/* Its other half: gets what attn_allocate_fn returned, never NULL, with the same size and alignment,
+ * as C++'s sized operator delete and Rust's dealloc want them. */
+typedef void (*attn_deallocate_fn)(void *state, void *memory, size_t bytes, size_t alignment);
 
 /* Settings of a context. All zero after struct_size: the defaults. */
-typedef struct attn_context_params {
-    /* sizeof(attn_context_params) */
+typedef struct attn_context_config {
+    /* sizeof(attn_context_config) */
     uint64_t struct_size;
 
-    /* 1 to 1024; 0: the CPUs of the affinity mask, within the cgroup's quota. With parallel_for:
-     * how many pieces of scratch memory the fused engine has, each for one item at a time */
+    /* 1 to 1024, the calling one included; 0: the CPUs of the affinity mask, within the cgroup's
+     * quota. With parallel_for there are no threads of the library's: 0 */
     int32_t num_threads;
+
+    /* with parallel_for, 1 to 1024: how many of its tasks may have work of the fused engine at a
+     * time, each with scratch memory of its own; 0: as many as num_threads = 0 would start.
+     * Without parallel_for: 0 */
+    int32_t parallel_for_width;
 
     /* enum attn_engine */
     int32_t engine;
@@ -117,41 +127,47 @@ typedef struct attn_context_params {
     /* enum attn_gemm */
     int32_t gemm;
 
-    /* must be 0 */
-    int32_t reserved;
-
     /* a name from attn_kernels_name(), or NULL for the best the CPU has; copied */
     const char *kernels;
 
-    /* NULL: the context's own threads, started by the first call that needs them */
-    attn_parallel_for parallel_for;
+    /* NULL: the context's own threads, started by the first call that needs them, or by
+     * attn_context_start */
+    attn_parallel_for_fn parallel_for;
 
     /* handed to parallel_for */
     void *parallel_for_state;
 
     /* both or neither; NULL: the C library's */
-    attn_allocate allocate;
+    attn_allocate_fn allocate;
 
     /* see allocate */
-    attn_deallocate deallocate;
+    attn_deallocate_fn deallocate;
 
-    /* handed to both */
+    /* handed to both; what it points to must outlive the context and every layer made with it */
     void *allocator_state;
-} attn_context_params;
+} attn_context_config;
 
-/* What a context runs with. The caller sets struct_size; the strings are static memory. */
+/* What a context runs with. The caller sets struct_size; fields this version does not know become
+ * 0; the strings are static memory. */
 typedef struct attn_context_info {
     /* in: sizeof(attn_context_info) */
     uint64_t struct_size;
 
-    /* 1 where the caller's parallel_for is used */
+    /* how many pieces of work are under way at a time: threads, the calling one included, or the
+     * width of the caller's parallel_for */
     int32_t num_threads;
 
-    /* as set */
+    /* enum attn_engine, as set */
     int32_t engine;
 
-    /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE: who computes the products of ATTN_ENGINE_BLAS */
+    /* enum attn_gemm, as set */
     int32_t gemm;
+
+    /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE: who computes the products of ATTN_ENGINE_BLAS */
+    int32_t attention_gemm;
+
+    /* likewise those of a layer's projections */
+    int32_t projection_gemm;
 
     /* 1 if BLAS admits one caller at a time (a serial or unknown build), else 0 */
     int32_t blas_is_serial;
@@ -164,18 +180,27 @@ typedef struct attn_context_info {
 } attn_context_info;
 
 /*
- * Makes a context. params may be NULL: the defaults (the environment is not read: it belongs to the
+ * Makes a context. config may be NULL: the defaults (the environment is not read: it belongs to the
  * default context). No thread is started yet. Free it with attn_context_destroy after the last call
  * that uses it has returned.
  *
- * Errors: ATTN_ERROR_NULL context; ATTN_ERROR_VALUE a number or enum out of range, one of
- * allocate/deallocate without the other; ATTN_ERROR_UNSUPPORTED an engine, gemm or kernels that
- * this build or CPU does not have, or a newer struct; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD
- * the system has no mutex for it. On an error *context is set to NULL if `context` is not NULL.
- * Since 0.1.
+ * Errors: ATTN_ERROR_NULL context; ATTN_ERROR_VALUE a number out of range, num_threads beside
+ * parallel_for, parallel_for_width without it, one of allocate/deallocate without the other;
+ * ATTN_ERROR_UNSUPPORTED an engine, gemm or kernels that this version, build or CPU does not have,
+ * or a newer struct; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD the system has no mutex for it. On an
+ * error *context is set to NULL if `context` is not NULL. Since 0.1.
  */
-ATTN_API ATTN_MUST_CHECK attn_status attn_context_create(const attn_context_params *params,
+ATTN_API ATTN_MUST_CHECK attn_status attn_context_create(const attn_context_config *config,
                                                          attn_context **context);
+
+/*
+ * Starts the threads of a context (NULL: the default one) now, which the first large call would do:
+ * after it, calls with a workspace allocate nothing, and none fails for want of a thread. Does
+ * nothing where they run already, where there is one thread or a parallel_for, and in a forked
+ * child. Thread-safe. Errors: ATTN_ERROR_THREAD, ATTN_ERROR_MEMORY; for NULL those of making the
+ * default context. Since 0.1.
+ */
+ATTN_API ATTN_MUST_CHECK attn_status attn_context_start(attn_context *context);
 
 /* Stops the context's threads and frees it. NULL is allowed. Must not run while a call uses the
  * context. Since 0.1. */

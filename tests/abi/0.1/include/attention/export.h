@@ -11,6 +11,14 @@
 #ifndef ATTENTION_EXPORT_H
 #define ATTENTION_EXPORT_H
 
+/* Structs have no hidden padding, which could not be told from an option, where pointers have 8
+ * bytes. */
+#if defined(__cplusplus)
+static_assert(sizeof(void *) == 8, "libattention needs 64-bit pointers");
+#else
+_Static_assert(sizeof(void *) == 8, "libattention needs 64-bit pointers");
+#endif
+
 #if defined(__GNUC__)
 #define ATTN_API __attribute__((visibility("default")))
 #define ATTN_MUST_CHECK __attribute__((warn_unused_result))

@@ -15,9 +15,10 @@
  *
  * Differences from PyTorch 2.13, on purpose: a fully masked row gives weights 0 and context 0, so
  * its output row is out_proj.bias, in every path; is_causal is not a hint: it hides keys j > i by
- * itself and composes with every mask; attn_mask may be 4-D too; a wrongly shaped mask is always an
+ * itself and composes with every mask; the mask may be 4-D too; a wrongly shaped mask is always an
  * error; results never depend on whether query, key and value are the same tensor; a zeroed kdim or
- * vdim means embed_dim. There is no dropout: this is the layer in evaluation mode.
+ * vdim means embed_dim; weights are returned if asked for, and averaged over the heads or not by the
+ * shape they are given. There is no dropout: this is the layer in evaluation mode.
  */
 #ifndef ATTENTION_MULTIHEAD_H
 #define ATTENTION_MULTIHEAD_H
@@ -36,9 +37,6 @@ ATTN_BEGIN_DECLS
 
 /* A layer: sizes and parameters. Opaque; made by attn_mha_create. */
 typedef struct attn_mha attn_mha;
-
-/* An option whose default is "on". */
-enum attn_switch { ATTN_DEFAULT = 0, ATTN_ON = 1, ATTN_OFF = 2 };
 
 /* What a layer is. All zero but struct_size, embed_dim and num_heads: PyTorch's
  * MultiheadAttention(embed_dim, num_heads). */
@@ -73,8 +71,8 @@ typedef struct attn_mha_config {
     /* ATTN_DTYPE_FLOAT32 or ATTN_DTYPE_FLOAT64; 0: float32 */
     int32_t dtype;
 
-    /* enum attn_switch: in_proj_bias and out_proj.bias exist; default on */
-    int32_t bias;
+    /* 0 or 1: without in_proj_bias and out_proj.bias, PyTorch's bias=False */
+    int32_t no_bias;
 
     /* 0 or 1: one learned key and value (bias_k, bias_v) after the source keys */
     int32_t add_bias_kv;
@@ -85,7 +83,7 @@ typedef struct attn_mha_config {
     /* 0: (L, N, E) as PyTorch's default; 1: (N, L, E) */
     int32_t batch_first;
 
-    /* must be 0 */
+    /* 0: a later version may have a meaning for it */
     int32_t reserved;
 } attn_mha_config;
 
@@ -97,12 +95,21 @@ typedef struct attn_mha_config {
  * Errors: ATTN_ERROR_NULL config or layer; ATTN_ERROR_VALUE a size or option out of range,
  * embed_dim not divisible by num_heads where head_dim is 0, num_heads not divisible by
  * num_kv_heads; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERFLOW a parameter's bytes do not fit;
- * ATTN_ERROR_MEMORY; ATTN_ERROR_UNSUPPORTED a newer config struct. On an error *layer is set to
- * NULL if `layer` is not NULL. Since 0.1.
+ * ATTN_ERROR_MEMORY; ATTN_ERROR_UNSUPPORTED a dtype or reserved field of a later version, or a
+ * newer config struct. On an error *layer is set to NULL if `layer` is not NULL. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_create(attn_context *context,
                                                      const attn_mha_config *config,
                                                      attn_mha **layer);
+
+/*
+ * Fills *config with what the layer is: a config that makes the same layer, in which sizes that
+ * were 0 have the value that they stood for. The caller sets config->struct_size; fields this
+ * version does not know become 0. Errors: ATTN_ERROR_NULL; ATTN_ERROR_VALUE config->struct_size.
+ * Since 0.1.
+ */
+ATTN_API ATTN_MUST_CHECK attn_status attn_mha_describe(const attn_mha *layer,
+                                                       attn_mha_config *config);
 
 /* Frees a layer and the parameters it copied; bound ones are the caller's. NULL is allowed. Since
  * 0.1. */
@@ -145,19 +152,28 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_parameter_describe(const attn_mha 
                                                                  int64_t index, const char **name,
                                                                  attn_tensor *shape);
 
+/* Options of attn_mha_load_parameter. It has none yet: later versions append them. */
+typedef struct attn_mha_load_params {
+    /* sizeof(attn_mha_load_params) */
+    uint64_t struct_size;
+} attn_mha_load_params;
+
 /*
  * Copies a parameter into the layer, in the order in which forward reads it fastest, replacing what
  * was loaded or bound under the name. Any strides; float32 and float64 are converted to the layer's
- * dtype.
+ * dtype. context NULL: the default one; params NULL: no options.
  *
  * Errors: ATTN_ERROR_NULL; ATTN_ERROR_PARAMETER no parameter of that name in this layer (the detail
  * says which exist); ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERFLOW the bytes of values
  * with its strides do not fit, or those of the copy, in which a weight's rows are filled up to a
- * multiple of 16 (float32) or 8 (float64); ATTN_ERROR_MEMORY. The parameter keeps its old value on
- * an error. Since 0.1.
+ * multiple of 16 (float32) or 8 (float64); ATTN_ERROR_MEMORY; ATTN_ERROR_VALUE params->struct_size;
+ * ATTN_ERROR_UNSUPPORTED a dtype of a later version, or a newer params struct; for a NULL context
+ * those of making the default one. The parameter keeps its old value on an error. Since 0.1.
  */
-ATTN_API ATTN_MUST_CHECK attn_status attn_mha_load_parameter(attn_mha *layer, const char *name,
-                                                             const attn_tensor *values);
+ATTN_API ATTN_MUST_CHECK attn_status attn_mha_load_parameter(attn_context *context, attn_mha *layer,
+                                                             const char *name,
+                                                             const attn_tensor *values,
+                                                             const attn_mha_load_params *params);
 
 /*
  * Uses the caller's memory as a parameter, without a copy. It must outlive the layer or the next
@@ -170,13 +186,25 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_bind_parameter(attn_mha *layer, co
 
 /*
  * Copies a parameter's values out of the layer into `values`, a view of the parameter's shape and
- * the layer's dtype, any strides. Errors: ATTN_ERROR_NULL; ATTN_ERROR_PARAMETER unknown name, or
- * not set yet; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW the
- * bytes of values with its strides do not fit. Since 0.1.
+ * the layer's dtype, any strides. context NULL: the default one. Errors: ATTN_ERROR_NULL;
+ * ATTN_ERROR_PARAMETER unknown name, or not set yet; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE;
+ * ATTN_ERROR_UNSUPPORTED a dtype of a later version; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW the
+ * bytes of values with its strides do not fit; for a NULL context those of making the default one.
+ * Since 0.1.
  */
-ATTN_API ATTN_MUST_CHECK attn_status attn_mha_read_parameter(const attn_mha *layer,
+ATTN_API ATTN_MUST_CHECK attn_status attn_mha_read_parameter(attn_context *context,
+                                                             const attn_mha *layer,
                                                              const char *name,
                                                              const attn_tensor *values);
+
+/* Options of attn_mha_init_parameters. */
+typedef struct attn_mha_init_params {
+    /* sizeof(attn_mha_init_params) */
+    uint64_t struct_size;
+
+    /* which of the sequences of random numbers */
+    uint64_t seed;
+} attn_mha_init_params;
 
 /*
  * Gives every parameter fresh values, as PyTorch's constructor does: projections Xavier-uniform(-a,
@@ -184,17 +212,22 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_read_parameter(const attn_mha *lay
  * out_proj.weight uniform(-1/sqrt(c), 1/sqrt(c)), c its columns; biases 0; bias_k and bias_v normal
  * with standard deviation sqrt(2 / (f + f)), f their features. Bound parameters are replaced, not
  * written. The same seed and config give the same values on every machine (bias_k and bias_v to
- * rounding); they are not PyTorch's random numbers. Errors: ATTN_ERROR_NULL; ATTN_ERROR_OVERFLOW a
- * weight's bytes do not fit, its rows filled up as for attn_mha_load_parameter; ATTN_ERROR_MEMORY.
+ * rounding); they are not PyTorch's random numbers. context NULL: the default one; params NULL: seed
+ * 0. Errors: ATTN_ERROR_NULL layer; ATTN_ERROR_OVERFLOW a weight's bytes do not fit, its rows filled
+ * up as for attn_mha_load_parameter; ATTN_ERROR_MEMORY; ATTN_ERROR_VALUE params->struct_size;
+ * ATTN_ERROR_UNSUPPORTED a newer params struct; for a NULL context those of making the default one.
  * The layer keeps its old parameters on an error. Since 0.1.
  */
-ATTN_API ATTN_MUST_CHECK attn_status attn_mha_init_parameters(attn_mha *layer, uint64_t seed);
+ATTN_API ATTN_MUST_CHECK attn_status attn_mha_init_parameters(attn_context *context,
+                                                              attn_mha *layer,
+                                                              const attn_mha_init_params *params);
 
 /*
- * Options of a forward call. All zero after struct_size: no mask, no weights. Weights are computed
- * when their output is given.
+ * Options of a forward call. All zero after struct_size: no mask, no weights.
  *
- * PyTorch's mask polarity (true = masked out) is ATTN_MASK_BOOL_EXCLUDE for both masks.
+ * The key padding mask is the layer's own; every other option is one of the attention inside, and
+ * attn_sdpa_params says what it means. PyTorch's mask polarity (true = masked out) is
+ * ATTN_MASK_BOOL_EXCLUDE for both masks.
  */
 typedef struct attn_mha_params {
     /* sizeof(attn_mha_params) */
@@ -203,27 +236,24 @@ typedef struct attn_mha_params {
     /* enum attn_mask_kind */
     int32_t key_padding_mask_kind;
 
-    /* enum attn_mask_kind */
-    int32_t attn_mask_kind;
+    /* 0: a later version may have a meaning for it */
+    int32_t reserved;
 
-    /* 1: query i sees source keys j <= i (+ attention->query_offset), and the extra columns */
-    int32_t is_causal;
-
-    /* enum attn_switch: attn_weights is the mean over heads; default on */
-    int32_t average_attn_weights;
-
-    /* (N, S), unbatched (S). Keys it excludes are also allowed to hold NaN */
+    /* (N, S), unbatched (S). Keys it excludes are also allowed to hold NaN; one that the mask below
+     * alone excludes is as in attn_sdpa */
     const attn_tensor *key_padding_mask;
 
-    /* (L, S); (N*H, L, S), unbatched (H, L, S); (N or 1, H or 1, L, S) */
-    const attn_tensor *attn_mask;
-
-    /* out: (N, L, T), per head (N, H, L, T); unbatched without N; the layer's dtype */
-    const attn_tensor *attn_weights;
-
-    /* NULL, or every option of sdpa.h for the attention inside: scale, window, normalizer, lse;
-     * its batch axis is (N), or none when unbatched, its heads H. mask, is_causal or
-     * weights set in both places is an error */
+    /*
+     * NULL, or every option of sdpa.h for the attention inside. Its batch axis is (N), or none when
+     * unbatched, its heads are H:
+     *   mask        (L, S); (N*H, L, S) as in PyTorch, unbatched (H, L, S); (N or 1, H or 1, L, S).
+     *               (H, L, S) for all batches is written (1, H, L, S)
+     *   bias        broadcastable to (N, H, L, S), unbatched (H, L, S)
+     *   lse         (N, H, L), unbatched (H, L)
+     *   weights     per head (N, H, L, T), averaged over the heads (N, L, T); unbatched without N
+     *   enable_gqa  0 or 1, without effect: the layer's num_kv_heads says it
+     *   report      of the attention alone; attn_mha_explain tells of the layer
+     */
     const attn_sdpa_params *attention;
 } attn_mha_params;
 
@@ -237,21 +267,22 @@ typedef struct attn_mha_params {
  *            batch_first=0 (L, N, qdim)   (S, N, kdim)   (S, N, vdim)   (L, N, embed_dim)
  *            batch_first=1 (N, L, qdim)   (N, S, kdim)   (N, S, vdim)   (N, L, embed_dim)
  *            unbatched     (L, qdim)      (S, kdim)      (S, vdim)      (L, embed_dim)
- *            attn_weights and attention->lse (N, H, L), unbatched (H, L), are batch-major always.
- *            All of the layer's dtype. Extra columns (bias_kv, then zero) stand after the S source
+ *            weights and lse are batch-major always. All of the layer's dtype. Extra columns (bias_kv, then zero) stand after the S source
  *            keys, are visible to every row whatever causality, window, lengths or masks say, and
- *            have no position (no ALiBi); scale and softcap apply. Masks have S columns, returned
- *            weights T.
+ *            have no position (no ALiBi); scale and softcap apply. Masks and bias have S columns,
+ *            returned weights T.
  * Layout     any strides.
- * Aliasing   an output must not overlap itself, another output, an input or a bound parameter.
- *            query, key and value may be one tensor.
+ * Aliasing   an output must not overlap itself, another output, an input or a parameter, nor may
+ *            the bytes of workspace that are needed overlap any of them; what counts as overlap: see
+ *            attn_sdpa. query, key and value may be one tensor.
  * Numerics   each element of a projection is one sum in the layer's dtype, from the bias on in the
  *            order of the features, so that its bits depend on nothing but its row, the parameters
  *            and the kernels: not on threads, other rows, or whether parameters are copied or
  *            bound. Attention is attn_sdpa's. BLAS takes part in the attention of float64 only, and
  *            where the context asks for ATTN_GEMM_BLAS. Padded key and value rows may hold
  *            anything, NaN included: they never reach an output. Empty rows give out_proj.bias.
- * Errors     as attn_sdpa, and ATTN_ERROR_PARAMETER, naming it, if a parameter has not been set.
+ * Errors     as attn_sdpa, options of the attention inside as "attention.<option>", and
+ *            ATTN_ERROR_PARAMETER, naming it, if a parameter has not been set.
  * Threads    any number of calls on one layer and one context at once.
  * Since 0.1. Defined by torch.nn.MultiheadAttention (2.13) in evaluation mode; differences: see the
  * top of this file.
@@ -264,13 +295,78 @@ attn_mha_forward(attn_context *context, const attn_mha *layer, const attn_tensor
 /*
  * Bytes of workspace attn_mha_forward needs for the same arguments, into *bytes; see
  * attn_sdpa_workspace_bytes. Parameters need not be set, but binding one later, or with other
- * strides, may change the result. Errors: as attn_mha_forward but for data, key lengths and
- * parameters; ATTN_ERROR_NULL bytes. Since 0.1.
+ * strides, may change the result. Errors: as attn_mha_forward but for data, key lengths, parameters
+ * and the overlap of tensors with each other; ATTN_ERROR_NULL bytes. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status
 attn_mha_workspace_bytes(attn_context *context, const attn_mha *layer, const attn_tensor *query,
                          const attn_tensor *key, const attn_tensor *value,
                          const attn_mha_params *params, const attn_tensor *output, size_t *bytes);
+
+/*
+ * What a forward call of a layer runs and why, for people to read. The caller sets struct_size and
+ * may set attention; fields this version does not know become 0; strings are static memory.
+ */
+typedef struct attn_mha_report {
+    /* in: sizeof(attn_mha_report) */
+    uint64_t struct_size;
+
+    /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE: who computes the projections */
+    int32_t projection_gemm;
+
+    /* 1: the last bits may differ with the number of threads BLAS uses, in projections or attention
+     */
+    int32_t depends_on_blas_threads;
+
+    /* as attn_mha_workspace_bytes */
+    uint64_t workspace_bytes;
+
+    /* name of the kernels */
+    const char *kernels;
+
+    /* in: NULL, or a report of the attention inside, to be filled too */
+    attn_sdpa_report *attention;
+} attn_mha_report;
+
+/*
+ * Fills *report with what attn_mha_forward would run for the same context and arguments, without
+ * running it. Data pointers are not looked at, parameters need not be set. Errors: as
+ * attn_mha_workspace_bytes; ATTN_ERROR_NULL report; ATTN_ERROR_VALUE a struct_size of the two. Both
+ * reports are untouched after an error. Since 0.1.
+ */
+ATTN_API ATTN_MUST_CHECK attn_status
+attn_mha_explain(attn_context *context, const attn_mha *layer, const attn_tensor *query,
+                 const attn_tensor *key, const attn_tensor *value, const attn_mha_params *params,
+                 const attn_tensor *output, attn_mha_report *report);
+
+/* The outputs that belong to a forward call's inputs: as attn_sdpa_outputs. */
+typedef struct attn_mha_outputs {
+    /* in: sizeof(attn_mha_outputs) */
+    uint64_t struct_size;
+
+    /* (L, N, embed_dim), (N, L, embed_dim) or (L, embed_dim) */
+    attn_tensor output;
+
+    /* of attention->lse; all zero where the normalizer has none */
+    attn_tensor lse;
+
+    /* of attention->weights, one matrix per head */
+    attn_tensor weights;
+
+    /* of attention->weights, their mean over the heads */
+    attn_tensor averaged_weights;
+} attn_mha_outputs;
+
+/*
+ * Fills *outputs for these inputs and options. Data pointers are not looked at, nor are the
+ * attention's lse, weights and report. Allocates nothing; any thread. Errors: as
+ * attn_mha_workspace_bytes; ATTN_ERROR_OVERFLOW an output's bytes exceed INT64_MAX; ATTN_ERROR_NULL
+ * outputs; ATTN_ERROR_VALUE outputs->struct_size. *outputs is untouched after an error. Since 0.1.
+ */
+ATTN_API ATTN_MUST_CHECK attn_status
+attn_mha_describe_outputs(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
+                          const attn_tensor *value, const attn_mha_params *params,
+                          attn_mha_outputs *outputs);
 
 ATTN_END_DECLS
 

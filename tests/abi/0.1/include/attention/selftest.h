@@ -7,6 +7,8 @@
 #ifndef ATTENTION_SELFTEST_H
 #define ATTENTION_SELFTEST_H
 
+#include <stdint.h>
+
 #include <attention/context.h>
 #include <attention/export.h>
 #include <attention/status.h>
@@ -16,8 +18,20 @@ ATTN_BEGIN_DECLS
 /* Told of every check of attn_selftest when it has ended: its name, static memory; its status; and
  * its detail, as attn_last_error would have it, "" for ATTN_OK and valid until the function
  * returns. It may call the library, and must not throw or longjmp through it. */
-typedef void (*attn_selftest_visit)(void *state, const char *check, attn_status status,
-                                    const char *detail);
+typedef void (*attn_selftest_visit_fn)(void *state, const char *check, attn_status status,
+                                       const char *detail);
+
+/* Options of attn_selftest. All zero after struct_size: nobody is told. */
+typedef struct attn_selftest_params {
+    /* sizeof(attn_selftest_params) */
+    uint64_t struct_size;
+
+    /* told of each check on the calling thread; NULL: nobody */
+    attn_selftest_visit_fn visit;
+
+    /* handed to visit */
+    void *visit_state;
+} attn_selftest_params;
 
 /*
  * Computes what has a known result, with the context's engine, kernels, matrix product and threads
@@ -32,7 +46,7 @@ typedef void (*attn_selftest_visit)(void *state, const char *check, attn_status 
  *   weights     softmax and attention of scores log(1), log(2), ..., whose weights are fractions
  *   layer       multi-head attention with padding and every weight known
  *   concurrent  all of these by four threads at once
- * `visit` (NULL: nobody) is told of each on the calling thread, with `state`.
+ * params may be NULL: nobody is told of them.
  *
  * Takes a few tenths of a second, up to some 20 megabytes from the context's allocator, and, in a
  * forked child too, three threads of its own for as long, which block every signal. A caller's
@@ -42,11 +56,12 @@ typedef void (*attn_selftest_visit)(void *state, const char *check, attn_status 
  *
  * Returns ATTN_OK if all checks passed. Else the status and detail of the first that found a wrong
  * result, ATTN_ERROR_SELFTEST, or, if none did, of the first that could not be run: ATTN_ERROR_BLAS
- * the BLAS cannot be used; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; for NULL those of making the
- * default context. Thread-safe. Since 0.1.
+ * the BLAS cannot be used; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; for a NULL context those of
+ * making the default one. Before any check: ATTN_ERROR_VALUE struct_size; ATTN_ERROR_UNSUPPORTED a
+ * newer params struct. Thread-safe. Since 0.1.
  */
-ATTN_API ATTN_MUST_CHECK attn_status attn_selftest(attn_context *context, attn_selftest_visit visit,
-                                                   void *state);
+ATTN_API ATTN_MUST_CHECK attn_status attn_selftest(attn_context *context,
+                                                   const attn_selftest_params *params);
 
 ATTN_END_DECLS
 

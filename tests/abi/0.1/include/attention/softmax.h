@@ -11,7 +11,8 @@
  *   ATTN_MASK_ADDITIVE       the value is added to the score
  *
  * An additive -inf masks out exactly as a bool mask does; finite values never do, however large: a
- * row of -1e30 everywhere is an ordinary row.
+ * row of -1e30 everywhere is an ordinary row, and the sum of a finite score and finite masks stays
+ * finite, the largest number of the scores' type where it would exceed it.
  *
  * A mask's shape is broadcast as in PyTorch: aligned at the last axis, missing axes and axes of
  * length 1 repeat. It must broadcast *to* the scores: it never enlarges them. Nothing is copied for
@@ -36,7 +37,7 @@ ATTN_BEGIN_DECLS
 /* What a mask means. */
 enum attn_mask_kind {
     ATTN_MASK_NONE = 0,         /* there is no mask; an error if one is given */
-    ATTN_MASK_ADDITIVE = 1,     /* dtype of the scores, or float32 */
+    ATTN_MASK_ADDITIVE = 1,     /* dtype of query (of input, in attn_softmax), or float32 */
     ATTN_MASK_BOOL_INCLUDE = 2, /* dtype bool */
     ATTN_MASK_BOOL_EXCLUDE = 3  /* dtype bool */
 };
@@ -49,18 +50,19 @@ typedef struct attn_softmax_params {
     /* enum attn_mask_kind */
     int32_t mask_kind;
 
-    /* must be 0 */
+    /* 0: a later version may have a meaning for it */
     int32_t reserved;
 
     /* broadcastable to input's shape */
     const attn_tensor *mask;
 
-    /* int64, broadcastable to input's shape without its last axis: positions of the row at or
-     * past it are hidden and never read; 0 to S */
+    /* int64 or int32, broadcastable to input's shape without its last axis: positions of the row
+     * at or past it are hidden and never read; 0 to S */
     const attn_tensor *lengths;
 
-    /* out: input's shape without its last axis, input's dtype: natural logarithm of the sum of
-     * exponentials of the visible values; -inf for an empty row */
+    /* out: input's shape without its last axis, the score type (float64 where input is float64, else
+     * float32): natural logarithm of the sum of exponentials of the visible values; -inf for an
+     * empty row */
     const attn_tensor *lse;
 } attn_softmax_params;
 
@@ -73,18 +75,20 @@ typedef struct attn_softmax_params {
  *            both.
  * Layout     any strides. workspace: see attn_softmax_workspace_bytes; NULL makes the library
  *            allocate it for the call.
- * Aliasing   output may be exactly input (same data and strides); any other overlap is an error.
+ * Aliasing   output may be exactly input (same data and strides). Any other overlap of an output
+ *            with itself, the other output or an input is an error, and so is that of the bytes of
+ *            workspace that are needed with any tensor. What counts as overlap: see attn_sdpa.
  * Numerics   a weight w is off by at most (m - x + min(S, 512) + 32) u w, where x is its value, m
  *            the largest of its row, u = 2^-24 for float32 and 2^-53 for float64: the rounding of x
  *            - m and a few units more; with an additive mask u |x + mask| w is added to that.
  *            Weights below the smallest normal number may become 0. A visible NaN or +inf makes its
  *            row NaN; a visible -inf weighs 0. Rows do not affect one another.
  * Errors     ATTN_ERROR_NULL input, output, data of either, data of an option; ATTN_ERROR_VALUE
- *            struct_size, reserved, mask without kind or kind without mask, a length below 0 or
- *            above S; ATTN_ERROR_SHAPE rank 0, output's or lse's shape, mask or lengths not
- *            broadcastable; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW;
- *            ATTN_ERROR_WORKSPACE; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a
- *            newer params struct.
+ *            struct_size, mask without kind or kind without mask, a length below 0 or above S;
+ *            ATTN_ERROR_SHAPE rank 0, output's or lse's shape, mask or lengths not broadcastable;
+ *            ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW; ATTN_ERROR_WORKSPACE;
+ *            ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a dtype, mask kind or
+ *            reserved field of a later version, or a newer params struct.
  * Threads    safe while no other thread writes the tensors.
  * Since 0.1. Defined by torch.softmax and, for empty rows, by the safe softmax of torch
  * scaled_dot_product_attention.
@@ -97,7 +101,8 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_softmax(attn_context *context, const a
 /*
  * Bytes of workspace that attn_softmax needs for the same arguments, into *bytes. 0 unless output's
  * last axis is strided. Data pointers are not looked at and may be NULL. Errors: as attn_softmax
- * but for data. Since 0.1.
+ * but for data, lengths and the overlap of tensors with each other; ATTN_ERROR_NULL bytes. Since
+ * 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_softmax_workspace_bytes(attn_context *context,
                                                                   const attn_tensor *input,

@@ -32,16 +32,16 @@ enum attn_status_code {
     /* a required pointer, or the data of a tensor that is not empty, is NULL */
     ATTN_ERROR_NULL = 1,
 
-    /* a number, flag or enum is outside its range, or two options contradict each other */
+    /* a number is outside its range, or two options contradict each other */
     ATTN_ERROR_VALUE = 2,
 
     /* a rank or an axis has the wrong length, or a mask cannot be broadcast */
     ATTN_ERROR_SHAPE = 3,
 
-    /* an element type is not the expected one */
+    /* an element type is known, but not the expected one */
     ATTN_ERROR_DTYPE = 4,
 
-    /* an output overlaps itself, an input or another output */
+    /* an output or the workspace overlaps another tensor, or an output itself */
     ATTN_ERROR_OVERLAP = 5,
 
     /* a product of sizes does not fit the address space */
@@ -59,7 +59,9 @@ enum attn_status_code {
     /* a thread could not be created, or the caller's parallel_for refused */
     ATTN_ERROR_THREAD = 10,
 
-    /* valid, but not in this version or build: a newer struct, an absent engine or kernel */
+    /* valid, but not in this version or build: a bit, enum value, boolean, dtype, reserved field or
+     * newer struct beyond what it knows, an absent engine or kernel. attn_sdpa_explain and
+     * attn_mha_explain ask without running */
     ATTN_ERROR_UNSUPPORTED = 11,
 
     /* the BLAS found at run time cannot be used */

@@ -33,13 +33,29 @@ enum attn_tensor_constants {
     ATTN_MAX_RANK = 8 /* axes of a view at most */
 };
 
-/* Element types. A zeroed dtype is invalid on purpose. */
+/*
+ * Element types. A zeroed dtype is invalid on purpose. An element is a whole number of bytes,
+ * always: packed types hold several values in one element, and the last axis and its stride then
+ * count elements. Views of all of these may be made; this version computes with the first four and
+ * INT32, and refuses the others with ATTN_ERROR_UNSUPPORTED, as it does numbers it does not know.
+ */
 enum attn_dtype {
     ATTN_DTYPE_INVALID = 0,
     ATTN_DTYPE_FLOAT32 = 1,
     ATTN_DTYPE_FLOAT64 = 2,
     ATTN_DTYPE_BOOL = 3, /* one byte: 0 is false, anything else true */
-    ATTN_DTYPE_INT64 = 4
+    ATTN_DTYPE_INT64 = 4,
+    ATTN_DTYPE_BFLOAT16 = 5,
+    ATTN_DTYPE_FLOAT16 = 6,
+    ATTN_DTYPE_INT32 = 7,
+    ATTN_DTYPE_INT8 = 8,
+    ATTN_DTYPE_UINT8 = 9,
+    ATTN_DTYPE_FLOAT8_E4M3 = 10,
+    ATTN_DTYPE_FLOAT8_E5M2 = 11,
+    ATTN_DTYPE_INT4X2 = 12,  /* two values of 4 bits, the first in the low half */
+    ATTN_DTYPE_Q8_0 = 13,    /* ggml's block of 32 values: a float16 scale, then 32 int8; 34 bytes */
+    ATTN_DTYPE_Q4_0 = 14,    /* likewise with 16 bytes of 4-bit values; 18 bytes */
+    ATTN_DTYPE_UINT4X2 = 15  /* as INT4X2, without sign */
 };
 
 /* A view of memory that somebody else owns. */
@@ -51,7 +67,8 @@ typedef struct attn_tensor {
     int64_t strides[ATTN_MAX_RANK]; /* elements from one index of the axis to the next */
 } attn_tensor;
 
-/* Bytes of one element of a dtype: 4, 8, 1, 8; 0 for an invalid dtype. Never fails. Since 0.1. */
+/* Bytes of one element of a dtype, 4 of ATTN_DTYPE_FLOAT32; 0 for a number that is none. Never
+ * fails. Since 0.1. */
 ATTN_API size_t attn_dtype_size_bytes(int32_t dtype);
 
 /*
@@ -65,9 +82,10 @@ ATTN_API size_t attn_dtype_size_bytes(int32_t dtype);
  *     int64_t shape[] = {2, 3};
  *     status = attn_tensor_init(&tensor, x, ATTN_DTYPE_FLOAT32, 2, shape);
  *
- * Errors: ATTN_ERROR_NULL tensor or shape; ATTN_ERROR_DTYPE unknown dtype; ATTN_ERROR_VALUE rank
- * outside 0..8 or a negative length; ATTN_ERROR_OVERFLOW the tensor's bytes exceed INT64_MAX. On an
- * error `tensor` is untouched. Since 0.1.
+ * Errors: ATTN_ERROR_NULL tensor or shape; ATTN_ERROR_DTYPE a dtype of 0 or below;
+ * ATTN_ERROR_UNSUPPORTED one that this version does not know; ATTN_ERROR_VALUE rank outside 0..8 or
+ * a negative length; ATTN_ERROR_OVERFLOW the tensor's bytes exceed INT64_MAX. On an error `tensor`
+ * is untouched. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_tensor_init(attn_tensor *tensor, void *data,
                                                       int32_t dtype, int32_t rank,
@@ -85,8 +103,8 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_tensor_init_strided(attn_tensor *tenso
 
 /*
  * The number of elements, the product of the shape, into *count (1 for rank 0). Errors:
- * ATTN_ERROR_NULL; ATTN_ERROR_VALUE, ATTN_ERROR_DTYPE, ATTN_ERROR_OVERFLOW for an invalid view.
- * Since 0.1.
+ * ATTN_ERROR_NULL; ATTN_ERROR_VALUE, ATTN_ERROR_DTYPE, ATTN_ERROR_UNSUPPORTED, ATTN_ERROR_OVERFLOW
+ * for an invalid view. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_tensor_count(const attn_tensor *tensor, int64_t *count);
 
@@ -117,6 +135,13 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_tensor_transpose(const attn_tensor *te
 ATTN_API ATTN_MUST_CHECK attn_status attn_tensor_slice(const attn_tensor *tensor, int32_t axis,
                                                        int64_t start, int64_t length, int64_t step,
                                                        attn_tensor *view);
+
+/*
+ * Keeps position `index`, 0 to the axis's length - 1, and drops the axis: the result's rank is one
+ * less. Example: with axis -3, head `index` of (N, H, L, E) as (N, L, E). Since 0.1.
+ */
+ATTN_API ATTN_MUST_CHECK attn_status attn_tensor_select(const attn_tensor *tensor, int32_t axis,
+                                                        int64_t index, attn_tensor *view);
 
 /*
  * (..., L, num_heads * head_dim) -> (..., num_heads, L, head_dim): head h is features h * head_dim

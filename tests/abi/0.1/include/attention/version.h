@@ -3,10 +3,10 @@
  * version.h: which version this is, at compile time (the constants) and at run time (the
  * functions).
  *
- * ABI promise. The shared library's soname is libattention.so.0 for all of 0.x. From 1.0 on a
- * program built against release 1.a runs with every release 1.b, b >= a; until then a release may
- * change the ABI and says so under the ABI heading of CHANGELOG.md. Functions are never removed
- * from a release line, structs grow at their end only, values of constants never change.
+ * ABI promise. The shared library's soname is libattention.so.0 for all of 0.x: a program built
+ * against release 0.a runs with every release 0.b, b >= a. Functions are never removed, structs grow
+ * at their end only, values of constants never change; what is added stands under the ABI heading
+ * of CHANGELOG.md. A release that breaks this has another soname.
  */
 #ifndef ATTENTION_VERSION_H
 #define ATTENTION_VERSION_H
@@ -17,12 +17,15 @@
 
 ATTN_BEGIN_DECLS
 
-/* The version of the headers a program was compiled with. Compare with attn_version() of the
- * library it runs with. */
+/* The version of the headers a program was compiled with. Compare ATTN_VERSION with attn_version()
+ * of the library it runs with. */
 enum attn_version_constants {
     ATTN_VERSION_MAJOR = 0,
     ATTN_VERSION_MINOR = 1,
-    ATTN_VERSION_PATCH = 0
+    ATTN_VERSION_PATCH = 0,
+
+    /* in attn_version()'s form */
+    ATTN_VERSION = ATTN_VERSION_MAJOR * 1000000 + ATTN_VERSION_MINOR * 1000 + ATTN_VERSION_PATCH
 };
 
 /*
