@@ -50,7 +50,7 @@ difference=$(diff <("$CMAKE" -N -L "$work/without" | grep -v WITH_ATTENTION) \
     <("$CMAKE" -N -L "$work/with" | grep -vE '^ATTENTION_(BLAS|BUILD|COVERAGE|FUZZ|INSTALL|SANITIZE|WERROR)|WITH_ATTENTION|CMAKE_EXPORT|CMAKE_INSTALL_LIBDIR')) ||
     fail "the engine's cache (<: without the library, >: with it): $difference"
 compiled=$(grep -F -- " -c $SOURCE_DIR/src/" "$work/with/compile_commands.json")
-if grep -v 'include [^ ]*exact_arithmetic\.h' <<<"$compiled"; then
+if grep -v 'include [^ ]*exact_arithmetic\.h' <<<"$compiled" | grep -o ' -c [^"]*'; then
     fail "these sources are compiled without exact_arithmetic.h"
 fi
 
