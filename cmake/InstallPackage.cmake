@@ -13,8 +13,12 @@ endfunction()
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/attention ${PROJECT_BINARY_DIR}/include/attention
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
-install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/README.md
-        DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# An enclosing project that asked for the folders before has CMAKE_INSTALL_DOCDIR hold its own name.
+set(doc_dir ${CMAKE_INSTALL_DOCDIR})
+if(NOT PROJECT_IS_TOP_LEVEL)
+  set(doc_dir ${CMAKE_INSTALL_DATAROOTDIR}/doc/attention)
+endif()
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/README.md DESTINATION ${doc_dir})
 
 # Each library has an export set of its own, so that a program of the shared library never meets the
 # needs of the static one.

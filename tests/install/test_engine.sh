@@ -70,6 +70,7 @@ difference=$(diff <(echo "$expected") <(echo "$bits")) || fail "the bits of resu
 # ---- installed together ----
 
 quietly "$CMAKE" --install "$work/with" --prefix "$work/prefix"
+cmp "$SOURCE_DIR/tests/install/engine/README.md" "$work/prefix/share/doc/engine/README.md" || fail "the engine's README is not its own"
 quietly "$CMAKE" -S "$SOURCE_DIR/tests/install/engine_user" -B "$work/user" -DCMAKE_C_COMPILER="$CC" -DCMAKE_PREFIX_PATH="$work/prefix"
 quietly "$CMAKE" --build "$work/user"
 printed=$("$work/user/engine_user") || true
