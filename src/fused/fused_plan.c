@@ -19,6 +19,8 @@ enum {
     STREAM_KEYS = 1024,  /* of a tile of a few rows: streams long enough to be fetched ahead */
     CHUNK_KEYS = 2048,   /* about so many are summed from a fresh maximum: an item's worth */
     ENOUGH_SPLITS = 32,  /* items below which chunks are spread, so that many threads help */
+    MOST_PARTIALS = 10 << 20, /* bytes that spread chunks may put aside: where there are so many rows
+                                 that they would exceed it, there are several blocks of them */
     ENOUGH_ITEMS = 8,    /* below, blocks are made smaller to have work for several threads */
     EXP_WORK = 16,       /* multiply-adds that take as long as a score's exponential */
     ITEM_WORK = 1 << 14, /* multiply-adds that take as long as starting and ending an item */
@@ -183,7 +185,10 @@ static void choose_items(const attni_sdpa_problem *problem, int64_t groups, int6
     const int64_t panel_bytes = ATTNI_PANEL_VECTORS * lanes * row_bytes_of(problem, plan);
     plan->num_blocks = choose_blocks(groups, plan, panel_bytes);
     const int64_t items = groups * plan->num_blocks;
-    plan->spreads = plan->num_chunks > 1 && items < ENOUGH_SPLITS;
+    const double partial_bytes = (double)groups * (double)plan->num_chunks * (double)plan->rows *
+                                 (double)(plan->sum_stride + 2) * sizeof(float);
+    plan->spreads = plan->num_chunks > 1 && items < ENOUGH_SPLITS &&
+                    partial_bytes <= MOST_PARTIALS;
     plan->num_items = items * (plan->spreads ? plan->num_chunks : 1);
     plan->num_merges = plan->spreads ? items : 0;
 }

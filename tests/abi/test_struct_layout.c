@@ -22,19 +22,29 @@ typedef struct pinned_number {
     const char *what;
     size_t expected;
     size_t actual;
+    size_t bytes; /* of the struct or the field */
 } pinned_number;
 
 #define SIZE(type, bytes) \
-    { "sizeof(" #type ")", bytes, sizeof(type) }
+    { "sizeof(" #type ")", bytes, sizeof(type), sizeof(type) }
 #define OFFSET(type, field, bytes) \
-    { "offset of " #type "." #field, bytes, offsetof(type, field) }
+    { "offset of " #type "." #field, bytes, offsetof(type, field), sizeof(((type *)0)->field) }
 
+/* The struct's size, then its fields in order. Nothing lies between two fields or behind the last:
+ * hidden padding could not be told from an option. */
 static void assert_numbers(const pinned_number *numbers, size_t count) {
     size_t wrong = 0;
     for (size_t i = 0; i < count; i++) {
         if (numbers[i].actual != numbers[i].expected) {
             print_error("%s: expected %zu, got %zu\n", numbers[i].what, numbers[i].expected,
                         numbers[i].actual);
+            wrong++;
+        }
+        const size_t end = i == 0 ? 0 : numbers[i].actual + numbers[i].bytes;
+        const size_t next = i + 1 < count ? numbers[i + 1].actual : numbers[0].actual;
+        if (end != next) {
+            print_error("%s: ends at byte %zu, and what is next begins at %zu\n", numbers[i].what,
+                        end, next);
             wrong++;
         }
     }

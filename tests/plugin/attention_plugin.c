@@ -18,7 +18,7 @@ int plugin_compute(void) {
 
 /* A context of the plugin's own must be gone before its host unloads it. */
 int plugin_compute_with_own_context(void) {
-    const attn_context_params settings = {.struct_size = sizeof settings, .num_threads = 3};
+    const attn_context_config settings = {.struct_size = sizeof settings, .num_threads = 3};
     attn_context *context;
     if (attn_context_create(&settings, &context) != ATTN_OK) {
         return 3;

@@ -23,7 +23,7 @@ static void expect(bool holds, const char *what) {
 }
 
 static attn_context *create_context(void) {
-    const attn_context_params settings = {.struct_size = sizeof settings, .num_threads = 2};
+    const attn_context_config settings = {.struct_size = sizeof settings, .num_threads = 2};
     attn_context *context = NULL;
     expect(attn_context_create(&settings, &context) == ATTN_OK, "a context could not be made");
     return context;

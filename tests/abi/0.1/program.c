@@ -515,6 +515,8 @@ static void errors_name_the_argument_and_leave_the_output(void **state) {
     assert_memory_equal(attn_last_error(), "key: ", 5);
     char start[4];
     assert_int_equal(attn_last_error_copy(start, sizeof start), strlen(attn_last_error()) + 1);
+    assert_int_equal(attn_error_set(1001, "rank 3: failed"), 1001);
+    assert_string_equal(attn_last_error(), "rank 3: failed");
     assert_string_equal(start, "key");
 }
 

@@ -43,6 +43,14 @@
  * must not call the library, nor leave a call by longjmp. A thread must not be cancelled
  * (pthread_cancel) inside a call, which would leave locks taken and memory lost: disable
  * cancellation around calls where that may happen.
+ *
+ * The shared library stays in the process once it is loaded. A copy of the static library inside a
+ * plugin may be unloaded with it (dlclose) when no call is under way and every context that was
+ * made in it has been destroyed: one hook, the only function that runs by itself, then ends the
+ * default context's threads and gives back what else the copy holds, but for the error detail of
+ * each thread that has failed in it and lives on (512 bytes a thread). The hook runs at exit() too,
+ * waits for no call, and leaves a default context that is in use as it is; calls after it compute on
+ * the calling thread, or on threads that the context has already, and keep no error detail.
  */
 #ifndef ATTENTION_CONTEXT_H
 #define ATTENTION_CONTEXT_H
@@ -182,7 +190,7 @@ typedef struct attn_context_info {
 /*
  * Makes a context. config may be NULL: the defaults (the environment is not read: it belongs to the
  * default context). No thread is started yet. Free it with attn_context_destroy after the last call
- * that uses it has returned.
+ * that uses it has returned, and before a plugin with the static library inside is unloaded.
  *
  * Errors: ATTN_ERROR_NULL context; ATTN_ERROR_VALUE a number out of range, num_threads beside
  * parallel_for, parallel_for_width without it, one of allocate/deallocate without the other;

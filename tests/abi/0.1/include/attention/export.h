@@ -12,10 +12,10 @@
 #define ATTENTION_EXPORT_H
 
 /* Structs have no hidden padding, which could not be told from an option, where pointers have 8
- * bytes. */
+ * bytes. C99 cannot ask. */
 #if defined(__cplusplus)
 static_assert(sizeof(void *) == 8, "libattention needs 64-bit pointers");
-#else
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
 _Static_assert(sizeof(void *) == 8, "libattention needs 64-bit pointers");
 #endif
 

@@ -281,6 +281,7 @@ typedef struct attn_mha_params {
  *            bound. Attention is attn_sdpa's. BLAS takes part in the attention of float64 only, and
  *            where the context asks for ATTN_GEMM_BLAS. Padded key and value rows may hold
  *            anything, NaN included: they never reach an output. Empty rows give out_proj.bias.
+ * Bits       a sequence's are its own, as in attn_sdpa: the same alone and in any batch.
  * Errors     as attn_sdpa, options of the attention inside as "attention.<option>", and
  *            ATTN_ERROR_PARAMETER, naming it, if a parameter has not been set.
  * Threads    any number of calls on one layer and one context at once.

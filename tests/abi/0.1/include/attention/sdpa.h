@@ -211,6 +211,12 @@ typedef struct attn_sdpa_params {
  *            16 + m) u) sum w |v|, m the largest difference of two visible scores, where that
  *            factor is below 0.01 (its square is left out). NaN in a visible score makes its row
  *            NaN. E = 0 makes every score 0. Empty rows: see above.
+ * Bits       a sequence's are its own. Output, lse and weights of one batch index have the same bits
+ *            in a batch of any size, at any capacity (keys at or past key_lengths, however many),
+ *            in any layout and alignment, by any number of threads, and from call to call. They
+ *            depend on its own lengths and options, on whether weights are asked for, on the engine
+ *            and the kernels. Where BLAS computes, as it does for float64 by default
+ *            (attn_sdpa_report tells), this is for the BLAS to keep; ATTN_GEMM_NATIVE keeps it.
  * Errors     ATTN_ERROR_NULL a required tensor, or data of a tensor that is not empty;
  *            ATTN_ERROR_VALUE an option out of range, scale or window without its bit in set, mask
  *            without kind or kind without mask, sinks or lse without softmax, query_offset beside

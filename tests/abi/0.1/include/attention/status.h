@@ -22,7 +22,9 @@
 ATTN_BEGIN_DECLS
 
 /* A status is passed as int32_t, as every enum of the library is. The values are pinned: they never
- * change and are never reused. */
+ * change and are never reused. More statuses may be added: treat any other non-zero value as an
+ * error. The core library never uses values below 0 or from 1000 on, which are left to companion
+ * libraries and callers. */
 typedef int32_t attn_status;
 
 /* What a function returns. */
@@ -71,8 +73,8 @@ enum attn_status_code {
     ATTN_ERROR_SELFTEST = 13
 };
 
-/* The name of a status, "ATTN_ERROR_SHAPE"; "ATTN_ERROR_UNKNOWN" for any other number. Static
- * memory; never fails. Since 0.1. */
+/* The name of a status, "ATTN_ERROR_SHAPE"; "ATTN_ERROR_UNKNOWN" for any other number, those left to
+ * companion libraries included. Static memory; never fails. Since 0.1. */
 ATTN_API const char *attn_status_name(attn_status status);
 
 /* What a status means in a few words, "shape mismatch". Static memory; never fails. Since 0.1. */
@@ -85,8 +87,12 @@ ATTN_API const char *attn_status_text(attn_status status);
  * Every fallible function of the library clears it on entry, so it belongs to the last such call of
  * this thread. The memory belongs to the library and to this thread: it stays valid, and changes,
  * until the thread's next call of a fallible function. A language whose tasks move between threads
- * (Go) locks the thread around the call and this one, or uses attn_last_error_copy at once. Never
- * NULL; never fails. Since 0.1.
+ * (Go) locks the thread around the call and this one, or uses attn_last_error_copy at once.
+ *
+ * A thread's first failure allocates the memory, which is freed at the thread's end. Where there is
+ * none the detail is attn_status_text() of the failure; where the process has no key for
+ * thread-specific data left either, and while the library is being unloaded, it is "", and the
+ * status alone tells. Never NULL; never fails. Since 0.1.
  */
 ATTN_API const char *attn_last_error(void);
 
@@ -97,6 +103,15 @@ ATTN_API const char *attn_last_error(void);
  * fails. Since 0.1.
  */
 ATTN_API size_t attn_last_error_copy(char *buffer, size_t buffer_bytes);
+
+/*
+ * Sets the calling thread's detail as the library's own failures do, for companion libraries and
+ * bindings, and returns `status`, so that a failure is one statement. `detail` becomes one line of
+ * at most 511 bytes: what is longer is cut, control characters become '?'. NULL: the text of the
+ * status. ATTN_OK clears the detail, whatever `detail` is. `status` may be any number. It is the
+ * detail until the thread's next call of a fallible function. Any thread; never fails. Since 0.1.
+ */
+ATTN_API attn_status attn_error_set(attn_status status, const char *detail);
 
 ATTN_END_DECLS
 
