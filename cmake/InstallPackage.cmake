@@ -13,8 +13,12 @@ endfunction()
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/attention ${PROJECT_BINARY_DIR}/include/attention
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
-install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/README.md
-        DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# An enclosing project that asked for the folders before has CMAKE_INSTALL_DOCDIR hold its own name.
+set(doc_dir ${CMAKE_INSTALL_DOCDIR})
+if(NOT PROJECT_IS_TOP_LEVEL)
+  set(doc_dir ${CMAKE_INSTALL_DATAROOTDIR}/doc/attention)
+endif()
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/README.md DESTINATION ${doc_dir})
 
 # Each library has an export set of its own, so that a program of the shared library never meets the
 # needs of the static one.
@@ -24,7 +28,8 @@ install(TARGETS attention_common EXPORT attentionHeaders
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT attentionHeaders NAMESPACE attention:: DESTINATION ${package_dir})
 if(ATTENTION_BUILD_SHARED)
-  install(TARGETS attention EXPORT attentionShared)
+  set_target_properties(attention_shared PROPERTIES EXPORT_NAME attention)
+  install(TARGETS attention_shared EXPORT attentionShared)
   install(EXPORT attentionShared NAMESPACE attention:: DESTINATION ${package_dir})
 endif()
 if(ATTENTION_BUILD_STATIC)
@@ -33,7 +38,7 @@ if(ATTENTION_BUILD_STATIC)
 endif()
 
 # The attn program (cli/ installs it) finds the shared library from where it lies itself.
-if(TARGET attn AND TARGET attention)
+if(TARGET attn AND TARGET attention::attention)
   file(RELATIVE_PATH library_from_program "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}")
   set_target_properties(attn PROPERTIES INSTALL_RPATH "$ORIGIN/${library_from_program}")
 endif()

@@ -57,6 +57,10 @@ int mixed_calls_count(void) {
     return (int)(sizeof rows_of_calls / sizeof rows_of_calls[0]);
 }
 
+bool mixed_call_is_float32(int which) {
+    return rows_of_calls[which].dtype == ATTN_DTYPE_FLOAT32;
+}
+
 attn_context *mixed_context(int32_t num_threads, int32_t engine) {
     const attn_context_config settings = {.struct_size = sizeof settings,
                                           .num_threads = num_threads,

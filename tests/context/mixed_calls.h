@@ -24,6 +24,9 @@ typedef struct mixed_calls {
 /* The number of different calls. */
 int mixed_calls_count(void);
 
+/* Whether a call's tensors are of float32, not of float64. */
+bool mixed_call_is_float32(int which);
+
 /* Makes the layer, the inputs and every expected result. Ends the test on a failure. */
 void mixed_calls_create(mixed_calls *calls);
 void mixed_calls_destroy(mixed_calls *calls);

@@ -151,7 +151,7 @@ cmake_minimum_required(VERSION 3.25)
 project(larger LANGUAGES C)
 add_subdirectory("$SOURCE_DIR" attention)
 if(NOT TARGET attention::attention OR NOT TARGET attention::attention_static
-   OR ATTENTION_BUILD_TESTS OR ATTENTION_BUILD_CLI)
+   OR ATTENTION_BUILD_TESTS OR ATTENTION_BUILD_CLI OR ATTENTION_BUILD_EXAMPLES OR ATTENTION_BUILD_BENCH OR ATTENTION_INSTALL)
   message(FATAL_ERROR "as a subproject: wrong targets or options")
 endif()
 END
