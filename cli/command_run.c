@@ -40,6 +40,7 @@ void attention_run_free(attention_run *run) {
     free_input(&run->value);
     free_input(&run->key_padding_mask);
     free_input(&run->attn_mask);
+    free_input(&run->bias);
     owned_tensor_free(&run->key_lengths);
     owned_tensor_free(&run->is_padding);
     owned_tensor_free(&run->output);
