@@ -46,6 +46,20 @@ static void print_layer(const attention_run *run) {
            config->add_zero_attn ? ", add_zero_attn" : "");
 }
 
+static void print_ignored(const attention_run *run) {
+    const option_texts *ignore = &run->options->ignore;
+    if (run->num_ignored == 0) {
+        return;
+    }
+    printf("  ignored  %lld tensor%s of the layer:", (long long)run->num_ignored,
+           run->num_ignored == 1 ? "" : "s");
+    for (int i = 0; i < ignore->count; i++) {
+        printf(" ");
+        print_printable(ignore->items[i]);
+    }
+    printf("\n");
+}
+
 static void print_inputs(const attention_run *run) {
     printf("  input    query ");
     print_shape(run->query_view, activation_axes(run, run->query_view, 1));
@@ -277,6 +291,7 @@ void run_print_text(const attention_run *run) {
     print_printable(run->options->layer_path);
     printf(" on libattention %s\n", attn_version_string());
     print_layer(run);
+    print_ignored(run);
     print_inputs(run);
     print_masks(run);
     print_options(run);
