@@ -31,11 +31,12 @@
  * _bytes. Enums and booleans (0 or 1) travel as int32_t. A zeroed option is PyTorch's default. A
  * struct_size of 0, below the first release's or above 4096 is an error (ATTN_ERROR_VALUE). A
  * smaller struct than this version's leaves the newer options at their defaults. A larger one is
- * accepted if what this version does not know is zero, else ATTN_ERROR_UNSUPPORTED; in a struct that
- * the library fills it becomes zero. A bit, enum value, boolean, dtype or reserved field above what
- * this version knows is ATTN_ERROR_UNSUPPORTED too, so that a program built for a later release can
- * tell it from a mistake (negative values, contradictions: ATTN_ERROR_VALUE); attn_sdpa_explain and
- * attn_mha_explain ask without running. Memory the library returns is freed by attn_*_destroy only.
+ * accepted if what this version does not know is zero, else ATTN_ERROR_UNSUPPORTED; in a struct
+ * that the library fills it becomes zero. A bit, enum value, boolean, dtype or reserved field above
+ * what this version knows is ATTN_ERROR_UNSUPPORTED too, so that a program built for a later
+ * release can tell it from a mistake (negative values, contradictions: ATTN_ERROR_VALUE);
+ * attn_sdpa_explain and attn_mha_explain ask without running. Memory the library returns is freed
+ * by attn_*_destroy only.
  */
 #ifndef ATTENTION_ATTENTION_H
 #define ATTENTION_ATTENTION_H

@@ -17,8 +17,8 @@
  * its output row is out_proj.bias, in every path; is_causal is not a hint: it hides keys j > i by
  * itself and composes with every mask; the mask may be 4-D too; a wrongly shaped mask is always an
  * error; results never depend on whether query, key and value are the same tensor; a zeroed kdim or
- * vdim means embed_dim; weights are returned if asked for, and averaged over the heads or not by the
- * shape they are given. There is no dropout: this is the layer in evaluation mode.
+ * vdim means embed_dim; weights are returned if asked for, and averaged over the heads or not by
+ * the shape they are given. There is no dropout: this is the layer in evaluation mode.
  */
 #ifndef ATTENTION_MULTIHEAD_H
 #define ATTENTION_MULTIHEAD_H
@@ -212,11 +212,11 @@ typedef struct attn_mha_init_params {
  * out_proj.weight uniform(-1/sqrt(c), 1/sqrt(c)), c its columns; biases 0; bias_k and bias_v normal
  * with standard deviation sqrt(2 / (f + f)), f their features. Bound parameters are replaced, not
  * written. The same seed and config give the same values on every machine (bias_k and bias_v to
- * rounding); they are not PyTorch's random numbers. context NULL: the default one; params NULL: seed
- * 0. Errors: ATTN_ERROR_NULL layer; ATTN_ERROR_OVERFLOW a weight's bytes do not fit, its rows filled
- * up as for attn_mha_load_parameter; ATTN_ERROR_MEMORY; ATTN_ERROR_VALUE params->struct_size;
- * ATTN_ERROR_UNSUPPORTED a newer params struct; for a NULL context those of making the default one.
- * The layer keeps its old parameters on an error. Since 0.1.
+ * rounding); they are not PyTorch's random numbers. context NULL: the default one; params NULL:
+ * seed 0. Errors: ATTN_ERROR_NULL layer; ATTN_ERROR_OVERFLOW a weight's bytes do not fit, its rows
+ * filled up as for attn_mha_load_parameter; ATTN_ERROR_MEMORY; ATTN_ERROR_VALUE
+ * params->struct_size; ATTN_ERROR_UNSUPPORTED a newer params struct; for a NULL context those of
+ * making the default one. The layer keeps its old parameters on an error. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_init_parameters(attn_context *context,
                                                               attn_mha *layer,
@@ -267,14 +267,14 @@ typedef struct attn_mha_params {
  *            batch_first=0 (L, N, qdim)   (S, N, kdim)   (S, N, vdim)   (L, N, embed_dim)
  *            batch_first=1 (N, L, qdim)   (N, S, kdim)   (N, S, vdim)   (N, L, embed_dim)
  *            unbatched     (L, qdim)      (S, kdim)      (S, vdim)      (L, embed_dim)
- *            weights and lse are batch-major always. All of the layer's dtype. Extra columns (bias_kv, then zero) stand after the S source
- *            keys, are visible to every row whatever causality, window, lengths or masks say, and
- *            have no position (no ALiBi); scale and softcap apply. Masks and bias have S columns,
- *            returned weights T.
+ *            weights and lse are batch-major always. All of the layer's dtype. Extra columns
+ *            (bias_kv, then zero) stand after the S source keys, are visible to every row whatever
+ *            causality, window, lengths or masks say, and have no position (no ALiBi); scale and
+ *            softcap apply. Masks and bias have S columns, returned weights T.
  * Layout     any strides.
  * Aliasing   an output must not overlap itself, another output, an input or a parameter, nor may
- *            the bytes of workspace that are needed overlap any of them; what counts as overlap: see
- *            attn_sdpa. query, key and value may be one tensor.
+ *            the bytes of workspace that are needed overlap any of them; what counts as overlap:
+ *            see attn_sdpa. query, key and value may be one tensor.
  * Numerics   each element of a projection is one sum in the layer's dtype, from the bias on in the
  *            order of the features, so that its bits depend on nothing but its row, the parameters
  *            and the kernels: not on threads, other rows, or whether parameters are copied or

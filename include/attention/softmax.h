@@ -60,9 +60,9 @@ typedef struct attn_softmax_params {
      * at or past it are hidden and never read; 0 to S */
     const attn_tensor *lengths;
 
-    /* out: input's shape without its last axis, the score type (float64 where input is float64, else
-     * float32): natural logarithm of the sum of exponentials of the visible values; -inf for an
-     * empty row */
+    /* out: input's shape without its last axis, the score type (float64 where input is float64,
+     * else float32): natural logarithm of the sum of exponentials of the visible values; -inf for
+     * an empty row */
     const attn_tensor *lse;
 } attn_softmax_params;
 

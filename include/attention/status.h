@@ -73,8 +73,8 @@ enum attn_status_code {
     ATTN_ERROR_SELFTEST = 13
 };
 
-/* The name of a status, "ATTN_ERROR_SHAPE"; "ATTN_ERROR_UNKNOWN" for any other number, those left to
- * companion libraries included. Static memory; never fails. Since 0.1. */
+/* The name of a status, "ATTN_ERROR_SHAPE"; "ATTN_ERROR_UNKNOWN" for any other number, those left
+ * to companion libraries included. Static memory; never fails. Since 0.1. */
 ATTN_API const char *attn_status_name(attn_status status);
 
 /* What a status means in a few words, "shape mismatch". Static memory; never fails. Since 0.1. */

@@ -52,10 +52,10 @@ enum attn_dtype {
     ATTN_DTYPE_UINT8 = 9,
     ATTN_DTYPE_FLOAT8_E4M3 = 10,
     ATTN_DTYPE_FLOAT8_E5M2 = 11,
-    ATTN_DTYPE_INT4X2 = 12,  /* two values of 4 bits, the first in the low half */
-    ATTN_DTYPE_Q8_0 = 13,    /* ggml's block of 32 values: a float16 scale, then 32 int8; 34 bytes */
-    ATTN_DTYPE_Q4_0 = 14,    /* likewise with 16 bytes of 4-bit values; 18 bytes */
-    ATTN_DTYPE_UINT4X2 = 15  /* as INT4X2, without sign */
+    ATTN_DTYPE_INT4X2 = 12, /* two values of 4 bits, the first in the low half */
+    ATTN_DTYPE_Q8_0 = 13,   /* ggml's block of 32 values, 34 bytes: a float16 scale, then 32 int8 */
+    ATTN_DTYPE_Q4_0 = 14,   /* likewise with 16 bytes of 4-bit values; 18 bytes */
+    ATTN_DTYPE_UINT4X2 = 15 /* as INT4X2, without sign */
 };
 
 /* A view of memory that somebody else owns. */

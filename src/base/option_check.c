@@ -13,8 +13,9 @@ attn_status attni_check_choice(const char *prefix, const char *name, int32_t val
     if (value >= 0 && value <= highest) {
         return ATTN_OK;
     }
-    return attni_fail(status_of(value), "%s%s: expected a value of %s, 0 to %d in this version, got %d",
-                      prefix, name, what, (int)highest, (int)value);
+    return attni_fail(status_of(value),
+                      "%s%s: expected a value of %s, 0 to %d in this version, got %d", prefix, name,
+                      what, (int)highest, (int)value);
 }
 
 attn_status attni_check_switch(const char *prefix, const char *name, int32_t value) {
@@ -30,14 +31,14 @@ attn_status attni_check_bits(const char *prefix, const char *name, int32_t value
         return ATTN_OK;
     }
     return attni_fail(status_of(value),
-                      "%s%s: expected bits of %s, which add up to %d in this version, got %d", prefix,
-                      name, what, (int)known, (int)value);
+                      "%s%s: expected bits of %s, which add up to %d in this version, got %d",
+                      prefix, name, what, (int)known, (int)value);
 }
 
 attn_status attni_check_reserved(const char *prefix, int32_t value) {
     if (value == 0) {
         return ATTN_OK;
     }
-    return attni_fail(ATTN_ERROR_UNSUPPORTED, "%sreserved: expected 0 in this version, got %d", prefix,
-                      (int)value);
+    return attni_fail(ATTN_ERROR_UNSUPPORTED, "%sreserved: expected 0 in this version, got %d",
+                      prefix, (int)value);
 }

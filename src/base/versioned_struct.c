@@ -16,8 +16,8 @@ static uint64_t struct_size_of(const void *given) {
 static attn_status check_size(const char *name, uint64_t size, size_t first_bytes) {
     if (size < first_bytes) {
         return attni_fail(ATTN_ERROR_VALUE,
-                          "%s: expected struct_size %zu (sizeof the struct) or more, got %llu", name,
-                          first_bytes, (unsigned long long)size);
+                          "%s: expected struct_size %zu (sizeof the struct) or more, got %llu",
+                          name, first_bytes, (unsigned long long)size);
     }
     if (size > ATTNI_MOST_STRUCT_BYTES) {
         return attni_fail(ATTN_ERROR_VALUE,

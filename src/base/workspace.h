@@ -39,7 +39,8 @@ typedef struct attni_workspace {
 attn_status attni_workspace_check(const attni_layout *layout, const void *given,
                                   size_t given_bytes);
 
-/* Bytes from the start of the caller's block that a call may write, of a layout that was checked. */
+/* Bytes from the start of the caller's block that a call may write, of a layout that was checked.
+ * */
 size_t attni_workspace_reach(const attni_layout *layout);
 
 /* Takes the caller's block, already checked, or allocates one if it is NULL. Fails with

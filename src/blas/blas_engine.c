@@ -190,8 +190,8 @@ static void add_common_values(const attni_blas_engine *engine, attni_interval co
         .inner = common.end - common.begin,
         .alpha = 1,
         .beta = is_added ? 1 : 0,
-        .a = {.data = attni_scores_at(
-                  engine, 0, has_common ? common.begin - engine->block_keys.begin : 0),
+        .a = {.data = attni_scores_at(engine, 0,
+                                      has_common ? common.begin - engine->block_keys.begin : 0),
               .row_stride = engine->plan->score_cols,
               .col_stride = 1},
         .b = attni_rows_from(engine, engine->value,
@@ -204,8 +204,8 @@ static void add_common_values(const attni_blas_engine *engine, attni_interval co
     attni_gemm_run(&call, engine->gemm_scratch);
 }
 
-/* The block of output: weights * V, in the order of the keys, so that a row's sum does not depend on
- * the rows it shares a block with. */
+/* The block of output: weights * V, in the order of the keys, so that a row's sum does not depend
+ * on the rows it shares a block with. */
 static void weigh_values(attni_blas_engine *engine) {
     const attni_sdpa_problem *problem = engine->problem;
     const attni_interval common = attni_rows_common(&engine->visibility, engine->first_row,

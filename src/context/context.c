@@ -30,9 +30,9 @@ struct attn_context {
     int32_t num_threads; /* of the pool, the calling one included; 1 beside a parallel_for */
     int32_t num_slots;   /* items that may run at a time */
     int32_t engine;
-    int32_t gemm;            /* as set */
-    int32_t attention_gemm;  /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE */
-    int32_t projection_gemm; /* likewise */
+    int32_t gemm;                      /* as set */
+    int32_t attention_gemm;            /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE */
+    int32_t projection_gemm;           /* likewise */
     pid_t creator;                     /* in a forked child of it, the mutex is in any state */
     pthread_mutex_t pool_mutex;        /* held while the pool is made */
     _Atomic(attni_thread_pool *) pool; /* NULL until the first call that needs threads */

@@ -120,8 +120,8 @@ static void find_start(attni_fused_item *item, int64_t block, attni_interval *ke
     rows->end = attni_divide_up(rows->end, plan->group);
     *keys = attni_rows_union(&item->visibility, rows->begin, rows->end);
     keys->begin = attni_max(keys->begin, item->range.begin);
-    keys->end = attni_min(attni_fused_past_tile(plan, keys->begin),
-                          attni_min(keys->end, item->range.end));
+    keys->end =
+        attni_min(attni_fused_past_tile(plan, keys->begin), attni_min(keys->end, item->range.end));
     keys->end = attni_max(keys->end, keys->begin);
 }
 

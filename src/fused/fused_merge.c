@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * fused_merge.c: rows whose keys come in chunks. Each chunk has, for every row, the largest score m,
- * the sum l of exp(score - m) and the sums o of exp(score - m) * value; what it adds to (M, L, O),
- * that of the chunks before it, is
+ * fused_merge.c: rows whose keys come in chunks. Each chunk has, for every row, the largest score
+ * m, the sum l of exp(score - m) and the sums o of exp(score - m) * value; what it adds to (M, L,
+ * O), that of the chunks before it, is
  *
  *     M' = max(M, m)    L' = exp(M - M') L + exp(m - M') l    O' = exp(M - M') O + exp(m - M') o
  *
@@ -31,9 +31,9 @@ static partial partial_of(const attni_fused_item *item, const attni_panel *panel
     const int64_t row = panel->row[lane] * plan->group + panel->head[lane] - item->first_head;
     const int64_t matrix = item->batch * plan->num_groups + item->group;
     const int64_t floats = plan->sum_stride + 2;
-    float *at =
-        attni_floats_to(item->engine->scratch + plan->partials_offset,
-                        ((matrix * (plan->num_chunks + extra) + index) * plan->rows + row) * floats);
+    float *at = attni_floats_to(item->engine->scratch + plan->partials_offset,
+                                ((matrix * (plan->num_chunks + extra) + index) * plan->rows + row) *
+                                    floats);
     return (partial){at + plan->sum_stride, at + plan->sum_stride + 1, at};
 }
 
@@ -49,7 +49,8 @@ void attni_fused_put_aside(const attni_fused_item *item, const attni_panel *pane
     }
 }
 
-/* exp(max - top); 1 where sums are not relative to a maximum, and in a row of NaN, which has none. */
+/* exp(max - top); 1 where sums are not relative to a maximum, and in a row of NaN, which has none.
+ * */
 static double share_of(const attni_fused_engine *engine, float max, float top) {
     const bool is_relative = engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX &&
                              top != -(float)INFINITY && max != top;

@@ -15,11 +15,12 @@ enum {
     MAX_PANELS = 16,
     MAX_KEYS = 256, /* of a tile, which should stay close to the first-level cache */
     MIN_KEYS = 96,
-    KEY_GRANULE = 8,     /* blocks of keys are multiples of it */
-    STREAM_KEYS = 1024,  /* of a tile of a few rows: streams long enough to be fetched ahead */
-    CHUNK_KEYS = 2048,   /* about so many are summed from a fresh maximum: an item's worth */
-    ENOUGH_SPLITS = 32,  /* items below which chunks are spread, so that many threads help */
-    MOST_PARTIALS = 10 << 20, /* bytes that spread chunks may put aside: where there are so many rows
+    KEY_GRANULE = 8,    /* blocks of keys are multiples of it */
+    STREAM_KEYS = 1024, /* of a tile of a few rows: streams long enough to be fetched ahead */
+    CHUNK_KEYS = 2048,  /* about so many are summed from a fresh maximum: an item's worth */
+    ENOUGH_SPLITS = 32, /* items below which chunks are spread, so that many threads help */
+    MOST_PARTIALS =
+        10 << 20,        /* bytes that spread chunks may put aside: where there are so many rows
                                  that they would exceed it, there are several blocks of them */
     ENOUGH_ITEMS = 8,    /* below, blocks are made smaller to have work for several threads */
     EXP_WORK = 16,       /* multiply-adds that take as long as a score's exponential */
@@ -61,11 +62,10 @@ static int64_t last_stride(const attni_sdpa_problem *problem, const attni_operan
 static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
                           attni_fused_plan *plan) {
     plan->packs_key = last_stride(problem, &problem->key) != 1 && problem->head_dim > 1;
-    plan->packs_value =
-        (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
-        (!plan->by_rows &&
-         (problem->value_dim % tiles->lanes != 0 ||
-          plan->num_vectors >= plan->num_blocks * PACKING_PANELS * ATTNI_PANEL_VECTORS));
+    plan->packs_value = (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
+                        (!plan->by_rows && (problem->value_dim % tiles->lanes != 0 ||
+                                            plan->num_vectors >= plan->num_blocks * PACKING_PANELS *
+                                                                     ATTNI_PANEL_VECTORS));
     plan->stages_output = plan->by_rows || plan->spreads ||
                           (last_stride(problem, &problem->output) != 1 && problem->value_dim > 1);
     plan->stages_weights =
@@ -77,10 +77,10 @@ static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_ke
     }
 }
 
-/* As many keys as fit in the cache. Where tiles begin decides in which order a row's keys are summed,
- * so it follows from the size of a key alone, and a sequence has the same bits in every batch and at
- * every capacity. Weights can be stored only once a row's sum is known, so a panel that has weights
- * to store has all keys in one tile. */
+/* As many keys as fit in the cache. Where tiles begin decides in which order a row's keys are
+ * summed, so it follows from the size of a key alone, and a sequence has the same bits in every
+ * batch and at every capacity. Weights can be stored only once a row's sum is known, so a panel
+ * that has weights to store has all keys in one tile. */
 static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_bytes,
                                 bool by_rows) {
     if (problem->weights.is_present) {
@@ -98,8 +98,8 @@ static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_b
 static void choose_chunks(const attni_sdpa_problem *problem, attni_fused_plan *plan) {
     const bool is_whole = problem->weights.is_present;
     plan->tile_keys = attni_min(plan->key_block, attni_max(1, problem->src_len));
-    plan->chunk_keys = is_whole ? plan->key_block
-                                : attni_divide_up(CHUNK_KEYS, plan->key_block) * plan->key_block;
+    plan->chunk_keys =
+        is_whole ? plan->key_block : attni_divide_up(CHUNK_KEYS, plan->key_block) * plan->key_block;
     plan->num_chunks = attni_max(1, attni_divide_up(problem->src_len, plan->chunk_keys));
     plan->folds = plan->num_chunks > 1 || (problem->extra_cols > 0 && !is_whole);
 }
@@ -187,8 +187,7 @@ static void choose_items(const attni_sdpa_problem *problem, int64_t groups, int6
     const int64_t items = groups * plan->num_blocks;
     const double partial_bytes = (double)groups * (double)plan->num_chunks * (double)plan->rows *
                                  (double)(plan->sum_stride + 2) * sizeof(float);
-    plan->spreads = plan->num_chunks > 1 && items < ENOUGH_SPLITS &&
-                    partial_bytes <= MOST_PARTIALS;
+    plan->spreads = plan->num_chunks > 1 && items < ENOUGH_SPLITS && partial_bytes <= MOST_PARTIALS;
     plan->num_items = items * (plan->spreads ? plan->num_chunks : 1);
     plan->num_merges = plan->spreads ? items : 0;
 }

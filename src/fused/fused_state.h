@@ -54,8 +54,8 @@ typedef struct attni_fused_plan {
     bool stages_masks;      /* columns of some mask are not side by side */
     int64_t sum_stride;     /* value_dim in whole chunks */
     size_t partials_offset; /* in the call's scratch memory: what spread chunks put aside, for each
-                               (batch and group, chunk, row) a max, a sum and sum_stride sums; behind
-                               the chunks are the extra columns */
+                               (batch and group, chunk, row) a max, a sum and sum_stride sums;
+                               behind the chunks are the extra columns */
     size_t slots_offset;    /* likewise: scratch memory of the slots */
     size_t slot_bytes;      /* of which the offsets below are */
     size_t panels_offset;   /* attni_panel[max_panels] */
@@ -148,7 +148,7 @@ struct attni_fused_item {
     int64_t index;
     int64_t batch;
     int64_t group;
-    int64_t first_head; /* of the group */
+    int64_t first_head;   /* of the group */
     int64_t split;        /* of engine->num_splits */
     attni_interval range; /* of the keys: those of the split */
     attni_visibility visibility;

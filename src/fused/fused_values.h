@@ -10,8 +10,8 @@
 /* The keys of a tile that all rows of a panel see. */
 attni_interval attni_fused_common_keys(const attni_panel *panel, const attni_tile_keys *keys);
 
-/* Adds to the sums of one row the values of the keys in `part` that it sees. `weights` is the lane's
- * for the tile's first key, the others are weight_stride apart. */
+/* Adds to the sums of one row the values of the keys in `part` that it sees. `weights` is the
+ * lane's for the tile's first key, the others are weight_stride apart. */
 void attni_fused_add_own_values(const attni_fused_item *item, const attni_panel *panel,
                                 const attni_tile_keys *keys, attni_interval part, int32_t lane,
                                 const float *weights, int64_t weight_stride);

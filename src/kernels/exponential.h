@@ -21,8 +21,8 @@ enum { MOST_AT_ONCE = 4 };
  * = x - n ln 2. n ln 2 is taken off in two parts, of which the first is exact, so that it does not
  * matter whether the compiler fuses products and sums. n = -127 has exponent bits 0, so that the
  * power of 2 is 0, as is exp(-inf). x is bounded below where n is -127, or -128 where the host
- * rounds downward, which is bounded in turn; a little more, and upward n would be -126. The steps go
- * over all vectors at a time, since each waits for the one before. */
+ * rounds downward, which is bounded in turn; a little more, and upward n would be -126. The steps
+ * go over all vectors at a time, since each waits for the one before. */
 INLINE void exponentiate(vector *x, const int count) {
     vector shifted[MOST_AT_ONCE];
     vector series[MOST_AT_ONCE];

@@ -41,7 +41,7 @@ typedef int32_t integer;
 #define LN2_HIGH 0x1.62e4p-1F   /* 15 bits of ln 2, so that n * LN2_HIGH is exact for |n| < 2^8 */
 #define LN2_LOW 0x1.7f7d1cp-20F /* ln 2 - LN2_HIGH */
 #define LOWEST_ARGUMENT \
-    (-0x1.5d58ap6F)    /* about ln(2^-126): exp below it is no normal number and becomes 0 */
+    (-0x1.5d58ap6F) /* about ln(2^-126): exp below it is no normal number and becomes 0 */
 #define LARGEST FLT_MAX
 #define TAYLOR_TERMS 8 /* r^9/9! < 2^-29 relative for |r| <= ln(2)/2 */
 #else
@@ -56,7 +56,7 @@ typedef int64_t integer;
 #define LN2_LOW 0x1.473de6af278edp-34
 #define LOWEST_ARGUMENT (-0x1.6232bdd7abcd2p9) /* ln(2^-1022) */
 #define LARGEST DBL_MAX
-#define TAYLOR_TERMS 14                        /* r^15/15! < 2^-62 relative */
+#define TAYLOR_TERMS 14 /* r^15/15! < 2^-62 relative */
 #endif
 
 #define LOG2_E ((real)0x1.71547652b82fep0)

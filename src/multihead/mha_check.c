@@ -164,8 +164,8 @@ static attn_status check_attn_mask_shape(const char *name, const attn_tensor *ma
     return ATTN_OK;
 }
 
-/* The attention's mask in the shapes that a layer takes; the attention inside sees it over (N, H, L,
- * S). */
+/* The attention's mask in the shapes that a layer takes; the attention inside sees it over (N, H,
+ * L, S). */
 static attn_status check_attn_mask(attni_mha_problem *problem) {
     static const char name[] = "attention.mask";
     attn_sdpa_params *attention = &problem->attention;
@@ -216,8 +216,8 @@ static void list_tensors(const attni_mha_problem *problem, attni_argument tensor
     memcpy(tensors, arguments, sizeof arguments);
     for (int32_t slot = 0; slot < ATTNI_NUM_SLOTS; ++slot) {
         const attn_tensor *view = &problem->layer->slots[slot].view;
-        tensors[NUM_ARGUMENTS + slot] = (attni_argument){
-            attni_mha_slot_name(problem->layer, slot), view->rank > 0 ? view : NULL};
+        tensors[NUM_ARGUMENTS + slot] = (attni_argument){attni_mha_slot_name(problem->layer, slot),
+                                                         view->rank > 0 ? view : NULL};
     }
 }
 

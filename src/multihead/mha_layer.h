@@ -82,7 +82,7 @@ typedef struct attni_mha_problem {
     attni_mask key_padding_mask; /* strides over (N, H, L, S) */
     attn_mha_params params;      /* today's */
     attn_sdpa_params attention;  /* today's; its mask, if any, is attn_mask */
-    attn_tensor attn_mask;       /* over (N, H, L, S) or its last axes, as the attention broadcasts */
+    attn_tensor attn_mask; /* over (N, H, L, S) or its last axes, as the attention broadcasts */
     attni_data_rule data_rule;
 } attni_mha_problem;
 
@@ -148,8 +148,8 @@ attn_status attni_projection_run(attn_context *context, const attn_mha *layer, a
 attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,
                                 attni_mha_plan *plan);
 
-/* mha_plan.c: what the attention inside a checked call is asked, without its output's data; the views
- * are where its tensors point to. */
+/* mha_plan.c: what the attention inside a checked call is asked, without its output's data; the
+ * views are where its tensors point to. */
 typedef struct attni_mha_attention {
     attn_tensor views[4]; /* query, key, value, output */
     attni_sdpa_request request;

@@ -223,8 +223,7 @@ static attn_status allocate_slots(const attn_mha *layer, int32_t first, int32_t 
 }
 
 attn_status attn_mha_load_parameter(attn_context *context, attn_mha *layer, const char *name,
-                                    const attn_tensor *values,
-                                    const attn_mha_load_params *params) {
+                                    const attn_tensor *values, const attn_mha_load_params *params) {
     attni_error_clear();
     attn_mha_load_params known;
     ATTNI_TRY(attni_struct_read("params", params,

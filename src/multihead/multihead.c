@@ -39,8 +39,7 @@ attn_status attn_mha_forward(attn_context *context, const attn_mha *layer, const
     attni_mha_plan plan;
     ATTNI_TRY(prepare(&context, &arguments, ATTNI_DATA_REQUIRED, &problem, &plan));
     ATTNI_TRY(attni_workspace_check(&plan.layout, workspace, workspace_bytes));
-    ATTNI_TRY(
-        attni_mha_check_overlap(&problem, workspace, attni_workspace_reach(&plan.layout)));
+    ATTNI_TRY(attni_mha_check_overlap(&problem, workspace, attni_workspace_reach(&plan.layout)));
     attni_workspace scratch;
     ATTNI_TRY(attni_workspace_acquire(&plan.layout, attni_context_allocator(context), workspace,
                                       &scratch));

@@ -184,7 +184,7 @@ attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_probl
 attn_status attni_sdpa_describe_output(const attni_sdpa_request *request, attn_tensor *output) {
     attni_sdpa_problem problem;
     ATTNI_TRY(check_inputs(request, &problem));
-    attni_axis axes[ATTN_MAX_RANK];
+    attni_axis axes[ATTN_MAX_RANK] = {{0}};
     *output = (attn_tensor){.dtype = problem.dtype, .rank = output_axes(&problem, axes)};
     for (int32_t axis = 0; axis < output->rank; ++axis) {
         output->shape[axis] = axes[axis].length;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * source_rows.h: where rows lie. An engine asks for the rows of a batch and head, and learns nothing
- * of axes that repeat, are missing or are shared by a group of heads.
+ * source_rows.h: where rows lie. An engine asks for the rows of a batch and head, and learns
+ * nothing of axes that repeat, are missing or are shared by a group of heads.
  */
 #ifndef ATTNI_PROBLEM_SOURCE_ROWS_H
 #define ATTNI_PROBLEM_SOURCE_ROWS_H

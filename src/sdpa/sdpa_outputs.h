@@ -7,8 +7,8 @@
 
 #include "problem/sdpa_request.h"
 
-/* The outputs that belong to a request without any: its own output, and those in its params, are not
- * looked at. Fails with the errors of everything else. */
+/* The outputs that belong to a request without any: its own output, and those in its params, are
+ * not looked at. Fails with the errors of everything else. */
 attn_status attni_sdpa_describe_outputs(const attni_sdpa_request *request,
                                         attn_sdpa_outputs *outputs);
 

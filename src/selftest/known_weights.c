@@ -132,10 +132,8 @@ static attn_status check_attention(attn_context *context, int32_t dtype, int64_t
     attni_workspace memory;
     ATTNI_TRY(attni_selftest_place(context, shapes, ATTENTION_TENSORS, tensors, &memory));
     fill_attention(tensors);
-    const attn_sdpa_params params = {.struct_size = sizeof params,
-                                     .set = ATTN_SDPA_SET_SCALE,
-                                     .scale = 1,
-                                     .lse = &tensors[LSE]};
+    const attn_sdpa_params params = {
+        .struct_size = sizeof params, .set = ATTN_SDPA_SET_SCALE, .scale = 1, .lse = &tensors[LSE]};
     attn_status status = attn_sdpa(context, &tensors[QUERY], &tensors[KEY], &tensors[VALUE],
                                    &params, &tensors[OUTPUT], NULL, 0);
     if (status == ATTN_OK) {

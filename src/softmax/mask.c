@@ -14,7 +14,8 @@
 
 attn_status attni_mask_check_kind(const char *name, const attn_tensor *mask, int32_t kind,
                                   int32_t score_dtype) {
-    ATTNI_TRY(attni_check_choice(name, "_kind", kind, ATTN_MASK_BOOL_EXCLUDE, "enum attn_mask_kind"));
+    ATTNI_TRY(
+        attni_check_choice(name, "_kind", kind, ATTN_MASK_BOOL_EXCLUDE, "enum attn_mask_kind"));
     if (mask == NULL) {
         return kind == ATTN_MASK_NONE
                    ? ATTN_OK

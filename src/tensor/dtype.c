@@ -53,8 +53,9 @@ int32_t attni_score_dtype(int32_t dtype) {
 attn_status attni_fail_dtype(const char *name, int32_t dtype, const char *expected) {
     const bool is_of_later = dtype > 0 && !find_dtype(dtype)->is_computed;
     if (dtype >= NUM_DTYPES) {
-        return attni_fail(ATTN_ERROR_UNSUPPORTED, "%s: expected %s, got %d, unknown to this version",
-                          name, expected, (int)dtype);
+        return attni_fail(ATTN_ERROR_UNSUPPORTED,
+                          "%s: expected %s, got %d, unknown to this version", name, expected,
+                          (int)dtype);
     }
     return attni_fail(is_of_later ? ATTN_ERROR_UNSUPPORTED : ATTN_ERROR_DTYPE,
                       "%s: expected %s, got %s%s", name, expected, attni_dtype_name(dtype),

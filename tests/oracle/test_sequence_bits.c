@@ -87,7 +87,8 @@ static int is_affordable(int factor_a, int level_a, int factor_b, int level_b) {
            !(is_tall && is_long);
 }
 
-#define FACTOR(name, names) {name, (int)(sizeof names / sizeof names[0]), names, 0}
+#define FACTOR(name, names) \
+    { name, (int)(sizeof names / sizeof names[0]), names, 0 }
 
 static factor_set sequence_factors(void) {
     const factor layout = {"layout", LAYOUT_UNALIGNED, tensor_layout_names, 0};
@@ -155,8 +156,7 @@ static attn_tensor *add_rows(sequence_pair *pair, int64_t heads, int64_t rows, i
                              int64_t features, int layout, attn_tensor **alone) {
     const int64_t shape[] = {pair->batch, heads, rows, features};
     const int64_t own_shape[] = {1, heads, own_rows, features};
-    attn_tensor *all =
-        pool_input(&pair->pool, pair->dtype, 4, shape, (enum tensor_layout)layout);
+    attn_tensor *all = pool_input(&pair->pool, pair->dtype, 4, shape, (enum tensor_layout)layout);
     random_fill(all, &pair->random, -1, 1, 0);
     *alone = pool_input(&pair->pool, pair->dtype, 4, own_shape, LAYOUT_CONTIGUOUS);
     return all;
@@ -196,8 +196,7 @@ static void set_positions(sequence_pair *pair) {
     }
     pair->alone.params = *params;
     if (positions == CAUSAL_OFFSETS || positions == CAUSAL_WINDOW) {
-        attn_tensor *own =
-            pool_input(&pair->pool, ATTN_DTYPE_INT64, 0, NULL, LAYOUT_CONTIGUOUS);
+        attn_tensor *own = pool_input(&pair->pool, ATTN_DTYPE_INT64, 0, NULL, LAYOUT_CONTIGUOUS);
         params->query_offset =
             add_integers(pair, ATTN_DTYPE_INT64, pair->length - rows - 9, pair->length);
         oracle_store_integer(own, NULL, oracle_integer(params->query_offset, &pair->looked_at));
@@ -271,8 +270,8 @@ static void set_outputs(sequence_pair *pair) {
     const int64_t weights[] = {pair->batch, heads, rows, pair->capacity};
     const int64_t averaged[] = {pair->batch, rows, pair->capacity};
     attn_tensor *own;
-    pair->all.output = add_output(pair, 4, output, level(pair, OUTPUT_LAYOUT), features,
-                                  &pair->alone.output);
+    pair->all.output =
+        add_output(pair, 4, output, level(pair, OUTPUT_LAYOUT), features, &pair->alone.output);
     if (level(pair, OUTPUTS) == LSE && pair->all.params.normalizer == ATTN_NORMALIZER_SOFTMAX) {
         pair->all.params.lse = add_output(pair, 3, lse, LAYOUT_CONTIGUOUS, rows, &own);
         pair->alone.params.lse = own;
@@ -290,8 +289,7 @@ static void pair_create(sequence_pair *pair, const factor_case *chosen, uint64_t
     const int64_t *features = features_of[chosen->level[FEATURES]];
     const int64_t rows = rows_of[chosen->level[ROWS]];
     *pair = (sequence_pair){.chosen = chosen, .random = random_seeded(seed)};
-    pair->dtype =
-        chosen->level[ENGINE] == NATIVE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
+    pair->dtype = chosen->level[ENGINE] == NATIVE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
     pair->batch = batch_of[chosen->level[BATCH]];
     pair->looked_at = random_between(&pair->random, 0, pair->batch - 1);
     pair->length = keys_of[chosen->level[KEYS]];
@@ -301,8 +299,8 @@ static void pair_create(sequence_pair *pair, const factor_case *chosen, uint64_t
     attn_tensor *lengths = add_integers(pair, ATTN_DTYPE_INT32, 0, pair->capacity);
     oracle_store_integer(lengths, &pair->looked_at, pair->length);
     pair->all.params.key_lengths = lengths;
-    pair->all.query = add_rows(pair, heads[0], rows, rows, features[0],
-                               chosen->level[QUERY_LAYOUT], &pair->alone.query);
+    pair->all.query = add_rows(pair, heads[0], rows, rows, features[0], chosen->level[QUERY_LAYOUT],
+                               &pair->alone.query);
     pair->all.key = add_rows(pair, heads[1], pair->capacity, pair->length, features[0],
                              chosen->level[KEY_LAYOUT], &pair->alone.key);
     pair->all.value = add_rows(pair, heads[1], pair->capacity, pair->length, features[1],

@@ -12,7 +12,7 @@
  * Environment, read at the default context's first use, and not again once its values were good; a
  * bad one is read again by every call with the default context, which fails with ATTN_ERROR_VALUE
  * (or ATTN_ERROR_UNSUPPORTED for kernels this CPU lacks) until it is corrected:
- *   ATTN_NUM_THREADS   threads of the default context, 1 to 1024; unset or empty: as num_threads = 0
+ *   ATTN_NUM_THREADS   threads of the default context, 1 to 1024; unset or empty: as num_threads 0
  *                      below
  *   ATTN_KERNELS       kernels of the default context by name; unset or empty: the best the CPU has
  *
@@ -22,17 +22,17 @@
  * the attention of float64; a context with ATTN_GEMM_NATIVE calls no BLAS at all.
  *
  * BLAS is entered by at most 64 calls at once, and by one at a time if it is an OpenBLAS without
- * threads of its own (openblas_get_parallel() is 0 at run time) or a library that does not tell; the
- * others wait for their turn. BLAS allocates buffers of its own in its first calls, which the
+ * threads of its own (openblas_get_parallel() is 0 at run time) or a library that does not tell;
+ * the others wait for their turn. BLAS allocates buffers of its own in its first calls, which the
  * library cannot see fail: OpenBLAS 0.3.21 ends the process, or waits for ever, where there is no
  * memory for them. A first small call at start-up has them allocated while there is.
  *
  * After fork() the child computes on its calling thread only, with every context of its parent
  * (attn_selftest's own threads aside); a context it makes itself has threads of its own. fork()
  * waits until no product is inside BLAS (a pthread_atfork handler, from the first such product on).
- * In the child BLAS is called if it is an OpenBLAS with POSIX threads or without threads; beside any
- * other, which may wait for threads that only the parent has, products are the library's own, and
- * the last bits of float64 may differ from the parent's.
+ * In the child BLAS is called if it is an OpenBLAS with POSIX threads or without threads; beside
+ * any other, which may wait for threads that only the parent has, products are the library's own,
+ * and the last bits of float64 may differ from the parent's.
  *
  * Calls compute with the caller's rounding mode and flush-to-zero settings, on every thread, and
  * leave both as they were. Where the mode is not to nearest, u in the bounds under Numerics is 8
@@ -49,8 +49,8 @@
  * made in it has been destroyed: one hook, the only function that runs by itself, then ends the
  * default context's threads and gives back what else the copy holds, but for the error detail of
  * each thread that has failed in it and lives on (512 bytes a thread). The hook runs at exit() too,
- * waits for no call, and leaves a default context that is in use as it is; calls after it compute on
- * the calling thread, or on threads that the context has already, and keep no error detail.
+ * waits for no call, and leaves a default context that is in use as it is; calls after it compute
+ * on the calling thread, or on threads that the context has already, and keep no error detail.
  */
 #ifndef ATTENTION_CONTEXT_H
 #define ATTENTION_CONTEXT_H
@@ -111,8 +111,8 @@ typedef int32_t (*attn_parallel_for_fn)(void *state, int64_t count, attn_task_fn
  * NULL; may be called from any thread. */
 typedef void *(*attn_allocate_fn)(void *state, size_t bytes, size_t alignment);
 
-/* Its other half: gets what attn_allocate_fn returned, never NULL, with the same size and alignment,
- * as C++'s sized operator delete and Rust's dealloc want them. */
+/* Its other half: gets what attn_allocate_fn returned, never NULL, with the same size and
+ * alignment, as C++'s sized operator delete and Rust's dealloc want them. */
 typedef void (*attn_deallocate_fn)(void *state, void *memory, size_t bytes, size_t alignment);
 
 /* Settings of a context. All zero after struct_size: the defaults. */

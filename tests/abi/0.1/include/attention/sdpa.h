@@ -203,15 +203,17 @@ typedef struct attn_sdpa_params {
  * Aliasing   an output must not overlap itself, another output or any input, nor may the bytes of
  *            workspace that are needed overlap any tensor. Two tensors count as apart if their
  *            address ranges are, or if within one stride of the output they are (column slices of
- *            one buffer); rarer interleavings are refused although no element is shared. An output's
- *            axes must nest: by ascending stride, each steps over all that the smaller ones reach.
+ *            one buffer); rarer interleavings are refused although no element is shared. An
+ *            output's axes must nest: by ascending stride, each steps over all that the smaller
+ *            ones reach.
  * Numerics   let u = 2^-24 (float32) or 2^-53 (float64), w the exact weights of a row and T the
  *            keys it sees. A score is off by at most d = (E + 8) u (|scale| sum |q k| + |slope (p -
  *            j)| + |bias| + |mask|), the largest over the row, and softmax's output by (2 d + (T +
  *            16 + m) u) sum w |v|, m the largest difference of two visible scores, where that
  *            factor is below 0.01 (its square is left out). NaN in a visible score makes its row
  *            NaN. E = 0 makes every score 0. Empty rows: see above.
- * Bits       a sequence's are its own. Output, lse and weights of one batch index have the same bits
+ * Bits       a sequence's are its own. Output, lse and weights of one batch index have the same
+ * bits
  *            in a batch of any size, at any capacity (keys at or past key_lengths, however many),
  *            in any layout and alignment, by any number of threads, and from call to call. They
  *            depend on its own lengths and options, on whether weights are asked for, on the engine
