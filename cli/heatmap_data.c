@@ -331,8 +331,8 @@ static int read_source(weights_source *source) {
         return program_fail(EXIT_BAD_FILE, "%s: %s", source->request->path, error);
     }
     source->padding = usable_padding(source->file);
-    int exit_code = check_not_empty(source);
-    exit_code = exit_code == EXIT_DONE ? check_axes(source) : exit_code;
+    int exit_code = check_axes(source);
+    exit_code = exit_code == EXIT_DONE ? check_not_empty(source) : exit_code;
     return exit_code == EXIT_DONE ? find_keys(source) : exit_code;
 }
 

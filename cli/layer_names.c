@@ -243,9 +243,9 @@ static int begins_with(const char *text, const char *begin) {
     return strncmp(text, begin, strlen(begin)) == 0;
 }
 
-/* Inputs and results of a layer in one file with it. Under a prefix, in a model, such names would be
- * buffers that the model computes with. */
-static int is_input_or_result(const char *name) {
+/* Inputs and results of a layer in one file with it, and flags: truths with too few axes for a mask
+ * of queries and keys. Under a prefix, in a model, they would be buffers that it computes with. */
+static int is_input_or_result(const char *name, const safetensors_entry *entry) {
     static const char *const names[] = {"query",           "key",          "value",
                                         "hidden_states",   "attn_mask",    "key_padding_mask",
                                         "attn_output",     "attn_weights", "attn_output.f64",
@@ -255,7 +255,7 @@ static int is_input_or_result(const char *name) {
             return 1;
         }
     }
-    return 0;
+    return strcmp(entry->dtype, "BOOL") == 0 && (entry->rank == 0 || entry->rank == 1);
 }
 
 int layer_names_leave_over(const layer_names *found, const safetensors_entry *entry) {
@@ -271,5 +271,5 @@ int layer_names_leave_over(const layer_names *found, const safetensors_entry *en
     }
     const char *name = entry->name + prefix_bytes;
     return !(next_module != NULL && begins_with(name, next_module)) &&
-           !(prefix_bytes == 0 && is_input_or_result(name));
+           !(prefix_bytes == 0 && is_input_or_result(name, entry));
 }

@@ -59,7 +59,8 @@ size_t layer_names_prefix_bytes(const layer_names *found);
 /*
  * 1 if a tensor of the file stands under the layer's prefix and is nothing that is known: no
  * parameter, not of the naming's next module, and, in a file of one layer without a prefix, none of
- * the inputs and results that are kept beside it. What the layer computes may depend on it.
+ * the inputs and results that are kept beside it, nor flags. What the layer computes may depend on
+ * it.
  */
 int layer_names_leave_over(const layer_names *found, const safetensors_entry *entry);
 

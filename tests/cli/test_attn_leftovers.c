@@ -148,6 +148,53 @@ static void inputs_and_results_beside_the_layer_are_accepted(void **state) {
     assert_refused(state, "--prefix model.", "model.attn_mask: under");
 }
 
+/* The tiny layer and a tensor of three bools before it, so that all others are unaligned. */
+static void write_flagged_layer(void **state, const char *flag_shape, size_t flag_bytes) {
+    char path[SCRATCH_PATH_BYTES];
+    char header[800];
+    unsigned char file[1000] = {0};
+    const float values[9] = {1, 1, 4, 1, 0, 2, 0.5F, 1, 0};
+    int used = snprintf(header, sizeof header,
+                        "{\"flag\":{\"dtype\":\"BOOL\",\"shape\":%s,\"data_offsets\":[0,%zu]},"
+                        "\"__metadata__\":{\"num_heads\":\"1\"}",
+                        flag_shape, flag_bytes);
+    static const struct {
+        const char *name, *shape;
+        size_t count;
+    } parameters[] = {{"in_proj_weight", "[3,1]", 3},
+                      {"in_proj_bias", "[3]", 3},
+                      {"out_proj.weight", "[1,1]", 1},
+                      {"out_proj.bias", "[1]", 1}};
+    size_t begin = flag_bytes;
+    for (size_t i = 0; i < 4; i++) {
+        used += snprintf(header + used, sizeof header - (size_t)used,
+                         ",\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
+                         parameters[i].name, parameters[i].shape, begin,
+                         begin + 4 * parameters[i].count);
+        begin += 4 * parameters[i].count;
+    }
+    (void)snprintf(header + used, sizeof header - (size_t)used, "}");
+    size_t header_bytes = strlen(header);
+    file[0] = (unsigned char)(header_bytes & 0xff);
+    file[1] = (unsigned char)(header_bytes >> 8);
+    memcpy(file + 8, header, header_bytes);
+    memset(file + 8 + header_bytes, 1, flag_bytes);
+    memcpy(file + 8 + header_bytes + flag_bytes, values, 32);
+    scratch_write(scratch_path(state, "layer.safetensors", path), file, 8 + header_bytes + begin);
+}
+
+static void flags_beside_a_layer_are_accepted_but_no_mask(void **state) {
+    static const char *const extras[] = {"flag", NULL};
+    write_flagged_layer(state, "[3]", 3);
+    assert_computed(state, "", "attn_output (L=2, E=1)");
+    write_flagged_layer(state, "[]", 1);
+    assert_computed(state, "", "attn_output (L=2, E=1)");
+    write_flagged_layer(state, "[3,1]", 3);
+    assert_refused(state, "", "layer.safetensors: flag: under");
+    write_layer(state, "", TINY_TORCH_PACKED, extras); /* a number */
+    assert_refused(state, "", "layer.safetensors: flag: under");
+}
+
 static void input_of_the_command_line_is_accepted_from_its_file_alone(void **state) {
     char path[SCRATCH_PATH_BYTES];
     static const char *const extras[] = {"shift", NULL};
@@ -178,6 +225,7 @@ int main(int argc, char **argv) {
         TINY_TEST(unknown_tensor_under_a_prefix_is_refused_by_its_whole_name),
         TINY_TEST(norm_behind_the_attention_of_bert_is_accepted),
         TINY_TEST(inputs_and_results_beside_the_layer_are_accepted),
+        TINY_TEST(flags_beside_a_layer_are_accepted_but_no_mask),
         TINY_TEST(input_of_the_command_line_is_accepted_from_its_file_alone),
         TINY_TEST(ignoring_what_is_not_left_out_is_refused),
     };

@@ -111,13 +111,26 @@ static void inputs_without_elements_take_no_memory_for_their_lengths(void **stat
 }
 
 static void weights_without_elements_take_no_memory_for_their_lengths(void **state) {
-    static const char *const shapes[] = {"[0,300000000,300000000]", "[1,0,300000000,300000000]",
-                                         "[300000000,0]", "[9007199254740992,0,3]",
-                                         "[9007199254740992,3,0]"};
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        write_empty(state, "weights.safetensors", "attn_weights", shapes[i]);
-        assert_within_limits(state, "heatmap %D/weights.safetensors --output %D/weights.png", 4,
-                             "attn_weights: nothing to draw: its shape is (");
+    static const struct {
+        const char *shape;
+        const char *axes;
+        int exit_code;
+        const char *error;
+    } cases[] = {
+        {"[0,300000000,300000000]", "HLT", 4, "nothing to draw: its shape is (0, 300000000, "},
+        {"[0,300000000,300000000]", "auto", 2, "--sequence: attn_weights has 0 sequences"},
+        {"[1,0,300000000,300000000]", "auto", 4, "nothing to draw: its shape is (1, 0, 3"},
+        {"[300000000,0]", "auto", 4, "nothing to draw: its shape is (300000000, 0)"},
+        {"[9007199254740992,0,3]", "auto", 4, "nothing to draw: its shape is (9007199254740992, "},
+        {"[9007199254740992,3,0]", "HLT", 4, "nothing to draw: its shape is (9007199254740992, "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char command_line[200];
+        write_empty(state, "weights.safetensors", "attn_weights", cases[i].shape);
+        (void)snprintf(command_line, sizeof command_line,
+                       "heatmap %%D/weights.safetensors --output %%D/weights.png --axes %s",
+                       cases[i].axes);
+        assert_within_limits(state, command_line, cases[i].exit_code, cases[i].error);
     }
 }
 
