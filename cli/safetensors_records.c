@@ -60,7 +60,8 @@ static int read_dtype(json_text *text, tensor_record *record, const open_report 
     if (json_text_string(text, &dtype) != 0) {
         return open_fail(report, "%.200s: dtype: expected a string", record->entry.name);
     }
-    if (dtype_bits(dtype) == 0) {
+    record->element_bits = dtype_bits(dtype);
+    if (record->element_bits == 0) {
         return open_fail(report, "%.200s: dtype: the format has none named '%.20s'",
                          record->entry.name, dtype);
     }
@@ -162,7 +163,7 @@ static int check_bytes(const tensor_record *record, uint64_t data_bytes,
                          record->entry.name, (unsigned long long)record->begin,
                          (unsigned long long)record->end, (unsigned long long)data_bytes);
     }
-    if (__builtin_mul_overflow(record->elements, dtype_bits(record->entry.dtype), &total_bits)) {
+    if (__builtin_mul_overflow(record->elements, record->element_bits, &total_bits)) {
         return open_fail(report, "%.200s: shape: the number of bytes overflows",
                          record->entry.name);
     }

@@ -10,10 +10,11 @@
 
 #include "safetensors_read.h"
 
-/* An entry, how many elements its shape means, and the range of the data it covers, [begin, end)
- * bytes after the header. */
+/* An entry, the bits of an element, how many elements its shape means, and the range of the data it
+ * covers, [begin, end) bytes after the header. */
 typedef struct tensor_record {
     safetensors_entry entry;
+    uint64_t element_bits;
     uint64_t elements;
     uint64_t begin;
     uint64_t end;
