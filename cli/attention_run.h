@@ -3,15 +3,16 @@
  * attention_run.h: what "attn run" works on, and its stages in their order. Each stage returns
  * EXIT_DONE, or another exit code after an error line.
  *
- *     run_open_context   threads and kernels
- *     layer_load         the layer
- *     run_load_inputs    query, key, value, masks, bias
- *     run_load_words     the words of their metadata
- *     run_forward        computes, and repeats for the clock
- *     run_compare        against --expect
- *     run_find_links     strongest word-to-word links
- *     run_save           the output file
- *     run_print_*        says it all
+ *     run_open_context     threads and kernels
+ *     layer_load           the layer
+ *     run_load_inputs      query, key, value, masks, bias
+ *     run_check_leftovers  tensors of the layer that attn does not know
+ *     run_load_words       the words of their metadata
+ *     run_forward          computes, and repeats for the clock
+ *     run_compare          against --expect
+ *     run_find_links       strongest word-to-word links
+ *     run_save             the output file
+ *     run_print_*          says it all
  *
  * Letters for lengths: N sequences, L queries, S keys, H heads, T = S + extra columns.
  */
@@ -55,6 +56,7 @@ typedef struct attention_run {
     attn_context *context;
     attn_context_info context_info;
     loaded_layer layer;
+    int64_t num_ignored; /* tensors of the layer that --ignore left out */
 
     run_input query, key, value, key_padding_mask, attn_mask, bias;
     const attn_tensor *query_view; /* an absent input's view is the one it defaults to */
@@ -85,6 +87,7 @@ typedef struct attention_run {
 
 int run_open_context(attention_run *run);
 int run_load_inputs(attention_run *run);
+int run_check_leftovers(attention_run *run);
 int run_load_words(attention_run *run);
 int run_forward(attention_run *run);
 int run_compare(attention_run *run);

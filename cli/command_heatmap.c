@@ -86,9 +86,9 @@ static int draw_outputs(const heatmap_options *options, const heatmap_data *data
         if (heatmap_draw(data, title, options->outputs.items[i], error, sizeof error) != 0) {
             exit_code = program_fail(EXIT_COMPUTATION, "%s", error);
         } else {
-            printf("%s: heads %lld, rows %lld, columns %lld\n", options->outputs.items[i],
-                   (long long)data->num_heads, (long long)data->rows.count,
-                   (long long)data->columns.count);
+            print_printable(options->outputs.items[i]);
+            printf(": heads %lld, rows %lld, columns %lld\n", (long long)data->num_heads,
+                   (long long)data->rows.count, (long long)data->columns.count);
         }
     }
     free(title);

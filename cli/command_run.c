@@ -53,9 +53,17 @@ void attention_run_free(attention_run *run) {
 }
 
 int command_run(int count, char *const *arguments) {
-    static int (*const stages[])(attention_run *) = {
-        run_open_context, load_layer, run_load_inputs, run_load_words, run_forward, run_compare,
-        run_find_links,   save,       print,           judge};
+    static int (*const stages[])(attention_run *) = {run_open_context,
+                                                     load_layer,
+                                                     run_load_inputs,
+                                                     run_check_leftovers,
+                                                     run_load_words,
+                                                     run_forward,
+                                                     run_compare,
+                                                     run_find_links,
+                                                     save,
+                                                     print,
+                                                     judge};
     run_options options;
     int exit_code = run_options_parse(count, arguments, &options);
     if (exit_code != EXIT_DONE) {

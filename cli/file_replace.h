@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * file_replace.h: output files appear whole or not at all: they are written under another name
- * beside their place and renamed.
+ * beside their place, one that cannot be foreseen, and renamed. A new file's mode is the umask's; one
+ * that is replaced hands on its mode, and its owner and group where the process may give them.
  */
 #ifndef ATTN_CLI_FILE_REPLACE_H
 #define ATTN_CLI_FILE_REPLACE_H

@@ -59,6 +59,20 @@ static const char *guess_axes(const weights_source *source) {
                : axes_names[HEATMAP_AXES_HLT];
 }
 
+/* A tensor without elements may claim any lengths, and no memory must be taken for them. */
+static int check_not_empty(const weights_source *source) {
+    char shape[200];
+    const safetensors_entry *entry = source->entry;
+    for (int32_t axis = 0; axis < entry->rank; axis++) {
+        if (entry->shape[axis] == 0) {
+            return program_fail(EXIT_BAD_FILE, "%s: %s: nothing to draw: its shape is %s",
+                                source->request->path, entry->name,
+                                shape_text(entry->shape, entry->rank, shape, sizeof shape));
+        }
+    }
+    return EXIT_DONE;
+}
+
 static int check_axes(weights_source *source) {
     int axes = source->request->axes;
     const safetensors_entry *entry = source->entry;
@@ -318,6 +332,7 @@ static int read_source(weights_source *source) {
     }
     source->padding = usable_padding(source->file);
     int exit_code = check_axes(source);
+    exit_code = exit_code == EXIT_DONE ? check_not_empty(source) : exit_code;
     return exit_code == EXIT_DONE ? find_keys(source) : exit_code;
 }
 

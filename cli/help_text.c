@@ -81,10 +81,16 @@ const char *const help_run[] = {
     "BART, Llama",
     "(q_proj.weight, o_proj.weight), DistilBERT, timm (qkv.weight, proj.weight) or Phi-3. float16 "
     "and bfloat16",
-    "are widened. Missing biases beside present ones are zero. Rotary and relative positions are "
-    "not applied.",
+    "are widened. Missing biases beside present ones are zero. Rotary positions are not applied. "
+    "A tensor under",
+    "the prefix that attn does not know (norms of queries and keys, sinks, relative positions, "
+    "adapters, scales)",
+    "is an error: without it the numbers would not be the model's.",
     "  --prefix P            take the layer whose tensors are named P + name: "
     "encoder.layer.0.attention.",
+    "  --ignore NAME         compute without that tensor; NAME. with a dot at its end: all that "
+    "begin so; may be",
+    "                        repeated",
     "  --num-heads H         query heads; may be left out if the file's metadata has num_heads",
     "  --num-kv-heads K      key and value heads    \\  otherwise derived from the weights' "
     "shapes;",

@@ -7,7 +7,8 @@
 
 #include <cjson/cJSON.h>
 
-/* Prints the object as one line, unless making it failed, and deletes it. Returns EXIT_DONE, or
+/* Prints the object as one line of valid UTF-8 without control characters, unless making it failed,
+ * and deletes it. Returns EXIT_DONE, or
  * EXIT_COMPUTATION after an error line: all that can fail is memory. */
 int print_json_line(cJSON *root, int failed);
 

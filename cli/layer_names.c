@@ -15,7 +15,8 @@ static const layer_naming namings[] = {
       [ROLE_IN_BIAS] = "in_proj_bias",
       [ROLE_OUT_BIAS] = "out_proj.bias",
       [ROLE_BIAS_K] = "bias_k",
-      [ROLE_BIAS_V] = "bias_v"}},
+      [ROLE_BIAS_V] = "bias_v"},
+     NULL},
     {"torch.nn.MultiheadAttention, separate projections",
      {[ROLE_Q_WEIGHT] = "q_proj_weight",
       [ROLE_K_WEIGHT] = "k_proj_weight",
@@ -24,7 +25,8 @@ static const layer_naming namings[] = {
       [ROLE_IN_BIAS] = "in_proj_bias",
       [ROLE_OUT_BIAS] = "out_proj.bias",
       [ROLE_BIAS_K] = "bias_k",
-      [ROLE_BIAS_V] = "bias_v"}},
+      [ROLE_BIAS_V] = "bias_v"},
+     NULL},
     {"BERT style",
      {[ROLE_Q_WEIGHT] = "self.query.weight",
       [ROLE_K_WEIGHT] = "self.key.weight",
@@ -33,7 +35,8 @@ static const layer_naming namings[] = {
       [ROLE_Q_BIAS] = "self.query.bias",
       [ROLE_K_BIAS] = "self.key.bias",
       [ROLE_V_BIAS] = "self.value.bias",
-      [ROLE_OUT_BIAS] = "output.dense.bias"}},
+      [ROLE_OUT_BIAS] = "output.dense.bias"},
+     "output.LayerNorm."},
     {"ViT style",
      {[ROLE_Q_WEIGHT] = "attention.query.weight",
       [ROLE_K_WEIGHT] = "attention.key.weight",
@@ -42,7 +45,8 @@ static const layer_naming namings[] = {
       [ROLE_Q_BIAS] = "attention.query.bias",
       [ROLE_K_BIAS] = "attention.key.bias",
       [ROLE_V_BIAS] = "attention.value.bias",
-      [ROLE_OUT_BIAS] = "output.dense.bias"}},
+      [ROLE_OUT_BIAS] = "output.dense.bias"},
+     NULL},
     {"BART style",
      {[ROLE_Q_WEIGHT] = "q_proj.weight",
       [ROLE_K_WEIGHT] = "k_proj.weight",
@@ -51,7 +55,8 @@ static const layer_naming namings[] = {
       [ROLE_Q_BIAS] = "q_proj.bias",
       [ROLE_K_BIAS] = "k_proj.bias",
       [ROLE_V_BIAS] = "v_proj.bias",
-      [ROLE_OUT_BIAS] = "out_proj.bias"}},
+      [ROLE_OUT_BIAS] = "out_proj.bias"},
+     NULL},
     {"Llama style",
      {[ROLE_Q_WEIGHT] = "q_proj.weight",
       [ROLE_K_WEIGHT] = "k_proj.weight",
@@ -60,7 +65,8 @@ static const layer_naming namings[] = {
       [ROLE_Q_BIAS] = "q_proj.bias",
       [ROLE_K_BIAS] = "k_proj.bias",
       [ROLE_V_BIAS] = "v_proj.bias",
-      [ROLE_OUT_BIAS] = "o_proj.bias"}},
+      [ROLE_OUT_BIAS] = "o_proj.bias"},
+     NULL},
     {"DistilBERT style",
      {[ROLE_Q_WEIGHT] = "q_lin.weight",
       [ROLE_K_WEIGHT] = "k_lin.weight",
@@ -69,17 +75,20 @@ static const layer_naming namings[] = {
       [ROLE_Q_BIAS] = "q_lin.bias",
       [ROLE_K_BIAS] = "k_lin.bias",
       [ROLE_V_BIAS] = "v_lin.bias",
-      [ROLE_OUT_BIAS] = "out_lin.bias"}},
+      [ROLE_OUT_BIAS] = "out_lin.bias"},
+     NULL},
     {"timm style, packed",
      {[ROLE_IN_WEIGHT] = "qkv.weight",
       [ROLE_OUT_WEIGHT] = "proj.weight",
       [ROLE_IN_BIAS] = "qkv.bias",
-      [ROLE_OUT_BIAS] = "proj.bias"}},
+      [ROLE_OUT_BIAS] = "proj.bias"},
+     NULL},
     {"Phi-3 style, packed",
      {[ROLE_IN_WEIGHT] = "qkv_proj.weight",
       [ROLE_OUT_WEIGHT] = "o_proj.weight",
       [ROLE_IN_BIAS] = "qkv_proj.bias",
-      [ROLE_OUT_BIAS] = "o_proj.bias"}},
+      [ROLE_OUT_BIAS] = "o_proj.bias"},
+     NULL},
 };
 
 enum { NAMING_COUNT = sizeof namings / sizeof namings[0], PREFIX_BYTES = 400, LISTED_PREFIXES = 4 };
@@ -223,4 +232,44 @@ int layer_names_recognise(const safetensors_file *file, const char *prefix, laye
                        "no attention layer under prefix '%s'; layers found under %s", prefix, list);
     }
     return -1;
+}
+
+size_t layer_names_prefix_bytes(const layer_names *found) {
+    return strlen(found->entries[ROLE_OUT_WEIGHT]->name) -
+           strlen(found->naming->names[ROLE_OUT_WEIGHT]);
+}
+
+static int begins_with(const char *text, const char *begin) {
+    return strncmp(text, begin, strlen(begin)) == 0;
+}
+
+/* Inputs and results of a layer in one file with it, and flags: truths with too few axes for a mask
+ * of queries and keys. Under a prefix, in a model, they would be buffers that it computes with. */
+static int is_input_or_result(const char *name, const safetensors_entry *entry) {
+    static const char *const names[] = {"query",           "key",          "value",
+                                        "hidden_states",   "attn_mask",    "key_padding_mask",
+                                        "attn_output",     "attn_weights", "attn_output.f64",
+                                        "attn_weights.f64"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(names[i], name) == 0) {
+            return 1;
+        }
+    }
+    return strcmp(entry->dtype, "BOOL") == 0 && (entry->rank == 0 || entry->rank == 1);
+}
+
+int layer_names_leave_over(const layer_names *found, const safetensors_entry *entry) {
+    const char *next_module = found->naming->next_module;
+    size_t prefix_bytes = layer_names_prefix_bytes(found);
+    if (strncmp(entry->name, found->entries[ROLE_OUT_WEIGHT]->name, prefix_bytes) != 0) {
+        return 0;
+    }
+    for (int role = 0; role < LAYER_ROLE_COUNT; role++) {
+        if (found->entries[role] == entry) {
+            return 0;
+        }
+    }
+    const char *name = entry->name + prefix_bytes;
+    return !(next_module != NULL && begins_with(name, next_module)) &&
+           !(prefix_bytes == 0 && is_input_or_result(name, entry));
 }

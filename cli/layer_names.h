@@ -32,6 +32,8 @@ enum layer_role {
 typedef struct layer_naming {
     const char *title; /* for people */
     const char *names[LAYER_ROLE_COUNT];
+    const char *next_module; /* what stands among these names and computes with the layer's output,
+                                not in it: such names begin so; or NULL */
 } layer_naming;
 
 /* The layer found in a file. The entries belong to the file. */
@@ -50,5 +52,16 @@ const char *layer_role_parameter(int role);
  */
 int layer_names_recognise(const safetensors_file *file, const char *prefix, layer_names *found,
                           char *error, size_t error_bytes);
+
+/* The bytes of the prefix before the layer's names, with the '.' that was added. */
+size_t layer_names_prefix_bytes(const layer_names *found);
+
+/*
+ * 1 if a tensor of the file stands under the layer's prefix and is nothing that is known: no
+ * parameter, not of the naming's next module, and, in a file of one layer without a prefix, none of
+ * the inputs and results that are kept beside it, nor flags. What the layer computes may depend on
+ * it.
+ */
+int layer_names_leave_over(const layer_names *found, const safetensors_entry *entry);
 
 #endif

@@ -5,6 +5,9 @@
  */
 #include "printable_text.h"
 
+#include <stdio.h>
+#include <string.h>
+
 /* The rows of the table: a range of first bytes, how many bytes follow, and the range of the second
  * byte; the third and fourth are always 80 to BF. */
 static const struct {
@@ -27,9 +30,8 @@ static size_t find_sequence(unsigned char first) {
     return row;
 }
 
-/* Bytes of the well-formed character at `text`, of which `available` bytes exist; 0 if there is
- * none. */
-static size_t well_formed_bytes(const unsigned char *text, size_t available) {
+size_t utf8_well_formed_bytes(const char *character, size_t available) {
+    const unsigned char *text = (const unsigned char *)character;
     size_t row = find_sequence(text[0]);
     if (row == SEQUENCE_COUNT || sequences[row].following >= available) {
         return 0;
@@ -48,14 +50,13 @@ static size_t well_formed_bytes(const unsigned char *text, size_t available) {
 }
 
 int utf8_is_valid(const char *text, size_t bytes) {
-    const unsigned char *position = (const unsigned char *)text;
-    const unsigned char *end = position + bytes;
-    while (position < end) {
-        size_t length = well_formed_bytes(position, (size_t)(end - position));
+    const char *end = text + bytes;
+    while (text < end) {
+        size_t length = utf8_well_formed_bytes(text, (size_t)(end - text));
         if (length == 0) {
             return 0;
         }
-        position += length;
+        text += length;
     }
     return 1;
 }
@@ -65,16 +66,41 @@ size_t utf8_character_bytes(char first) {
     return byte < 0xc0 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
 }
 
+size_t utf8_whole_bytes(const char *text, size_t limit) {
+    size_t bytes = 0;
+    while (text[bytes] != '\0' && bytes + utf8_character_bytes(text[bytes]) <= limit) {
+        bytes += utf8_character_bytes(text[bytes]);
+    }
+    return bytes;
+}
+
+int utf8_is_control(const char *character) {
+    unsigned char first = (unsigned char)character[0];
+    return first < 0x20 || first == 0x7f || (first == 0xc2 && (unsigned char)character[1] < 0xa0);
+}
+
+/* Bytes of what can be printed at text[0, bytes), 0 if there must be a '?' for *skipped bytes. */
+static size_t printable_bytes(const char *text, size_t bytes, size_t *skipped) {
+    size_t length = utf8_well_formed_bytes(text, bytes);
+    *skipped = length == 0 ? 1 : length;
+    return length == 0 || utf8_is_control(text) ? 0 : length;
+}
+
 void make_printable(char *text) {
-    for (char *byte = text; *byte != '\0'; byte++) {
-        int is_control = (unsigned char)*byte < 0x20 || *byte == 0x7f;
-        int is_c1_control = (unsigned char)byte[0] == 0xc2 && (unsigned char)byte[1] >= 0x80 &&
-                            (unsigned char)byte[1] <= 0x9f;
-        if (is_control || is_c1_control) {
-            *byte = '?';
+    size_t bytes = strlen(text);
+    size_t skipped = 0;
+    for (; bytes > 0; text += skipped, bytes -= skipped) {
+        if (printable_bytes(text, bytes, &skipped) == 0) {
+            memset(text, '?', skipped);
         }
-        if (is_c1_control) {
-            byte[1] = '?';
-        }
+    }
+}
+
+void print_printable(const char *text) {
+    size_t bytes = strlen(text);
+    size_t skipped = 0;
+    for (; bytes > 0; text += skipped, bytes -= skipped) {
+        const char *printed = printable_bytes(text, bytes, &skipped) == 0 ? "??" : text;
+        printf("%.*s", (int)skipped, printed);
     }
 }

@@ -121,6 +121,14 @@ static void find_lengths(attention_run *run) {
         run->key_length + run->layer.config.add_bias_kv + run->layer.config.add_zero_attn;
 }
 
+/* Before anything is allocated for the lengths: a tensor without elements may claim any. */
+static int check_activations(const attention_run *run) {
+    attn_mha_outputs outputs = {.struct_size = sizeof outputs};
+    attn_status status = attn_mha_describe_outputs(run->layer.layer, run->query_view, run->key_view,
+                                                   run->value_view, NULL, &outputs);
+    return status == ATTN_OK ? EXIT_DONE : program_fail_library("forward", status);
+}
+
 /* ---- masks, bias and lengths ---- */
 
 static int load_mask(attention_run *run, const char *reference, const char *role,
@@ -153,11 +161,29 @@ static int load_bias(attention_run *run) {
     return exit_code == EXIT_DONE ? load_values(run->layer.config.dtype, input) : exit_code;
 }
 
+static int fail_key_lengths(const attention_run *run) {
+    return program_fail(
+        EXIT_USAGE,
+        "--key-lengths: expected %lld integers separated by commas, one per sequence, got '%s'",
+        (long long)run->num_sequences, run->options->key_lengths);
+}
+
+static int64_t count_commas(const char *text) {
+    int64_t count = 0;
+    for (; *text != '\0'; text++) {
+        count += *text == ',';
+    }
+    return count;
+}
+
 static int parse_key_lengths(attention_run *run) {
     char error[400];
     const char *text = run->options->key_lengths;
     if (text == NULL) {
         return EXIT_DONE;
+    }
+    if (count_commas(text) + 1 != run->num_sequences) {
+        return fail_key_lengths(run);
     }
     /* One sequence without a batch axis has one length without an axis. */
     if (owned_tensor_allocate(&run->key_lengths, ATTN_DTYPE_INT64, run->is_batched,
@@ -166,10 +192,7 @@ static int parse_key_lengths(attention_run *run) {
     }
     int64_t *lengths = run->key_lengths.memory;
     if (parse_integers(text, run->num_sequences, lengths) != 0) {
-        return program_fail(
-            EXIT_USAGE,
-            "--key-lengths: expected %lld integers separated by commas, one per sequence, got '%s'",
-            (long long)run->num_sequences, text);
+        return fail_key_lengths(run);
     }
     for (int64_t n = 0; n < run->num_sequences; n++) {
         if (lengths[n] < 0 || lengths[n] > run->key_length) {
@@ -263,6 +286,10 @@ int run_load_inputs(attention_run *run) {
         return exit_code;
     }
     find_lengths(run);
+    exit_code = check_activations(run);
+    if (exit_code != EXIT_DONE) {
+        return exit_code;
+    }
     exit_code =
         load_mask(run, options->key_padding_mask, "key_padding_mask", &run->key_padding_mask);
     exit_code = exit_code != EXIT_DONE

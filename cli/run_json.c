@@ -49,7 +49,8 @@ static int add_layer(cJSON *root, const attention_run *run) {
                  add_truth(layer, "bias", !config->no_bias) |
                  add_truth(layer, "add_bias_kv", config->add_bias_kv) |
                  add_truth(layer, "add_zero_attn", config->add_zero_attn) |
-                 add_truth(layer, "batch_first", config->batch_first);
+                 add_truth(layer, "batch_first", config->batch_first) |
+                 add_number(layer, "num_ignored", (double)run->num_ignored);
     return failed;
 }
 

@@ -18,6 +18,7 @@ static const char *const weights_names[] = {"none", "average", "heads", NULL};
 static int parse_table(int count, char *const *arguments, run_options *o) {
     const option_spec specs[] = {
         {"--prefix", OPTION_TEXT, &o->prefix, 0, 0, NULL},
+        {"--ignore", OPTION_TEXTS, &o->ignore, 0, 0, NULL},
         {"--num-heads", OPTION_INTEGER, &o->num_heads, 1, INT64_MAX, NULL},
         {"--num-kv-heads", OPTION_INTEGER, &o->num_kv_heads, 1, INT64_MAX, NULL},
         {"--head-dim", OPTION_INTEGER, &o->head_dim, 1, INT64_MAX, NULL},

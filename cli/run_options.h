@@ -17,6 +17,7 @@ enum run_dtype { RUN_DTYPE_AUTO, RUN_DTYPE_FLOAT32, RUN_DTYPE_FLOAT64 };
 typedef struct run_options {
     const char *layer_path;
     const char *prefix; /* "" by default */
+    option_texts ignore;
     option_integer num_heads;
     option_integer num_kv_heads;
     option_integer head_dim;

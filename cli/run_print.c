@@ -8,7 +8,7 @@
 #include "attention_run.h"
 #include "printable_text.h"
 
-enum { LINK_BYTES = 320, LINE_COLUMNS = 112 };
+enum { LINK_BYTES = 320, WORD_BYTES = 60, LINE_COLUMNS = 112 };
 
 /* Prints the shape with a letter before every length: axes "NLE" and shape (3, 14, 384) give (N=3,
  * L=14, E=384). */
@@ -46,6 +46,20 @@ static void print_layer(const attention_run *run) {
            config->add_zero_attn ? ", add_zero_attn" : "");
 }
 
+static void print_ignored(const attention_run *run) {
+    const option_texts *ignore = &run->options->ignore;
+    if (run->num_ignored == 0) {
+        return;
+    }
+    printf("  ignored  %lld tensor%s of the layer:", (long long)run->num_ignored,
+           run->num_ignored == 1 ? "" : "s");
+    for (int i = 0; i < ignore->count; i++) {
+        printf(" ");
+        print_printable(ignore->items[i]);
+    }
+    printf("\n");
+}
+
 static void print_inputs(const attention_run *run) {
     printf("  input    query ");
     print_shape(run->query_view, activation_axes(run, run->query_view, 1));
@@ -63,11 +77,10 @@ static void print_inputs(const attention_run *run) {
 }
 
 static int64_t count_padding(const attention_run *run) {
+    const uint8_t *is_padding = run->is_padding.memory;
     int64_t count = 0;
-    for (int64_t sequence = 0; sequence < run->num_sequences; sequence++) {
-        for (int64_t key = 0; key < run->key_length; key++) {
-            count += run_is_padding(run, sequence, key);
-        }
+    for (int64_t key = 0; key < run->num_sequences * run->key_length; key++) {
+        count += is_padding[key] != 0;
     }
     return count;
 }
@@ -87,6 +100,7 @@ static void print_mask(const char *name, const run_input *mask, int polarity) {
 static void print_masks(const attention_run *run) {
     print_mask("key_padding_mask", &run->key_padding_mask, run->options->mask_polarity);
     print_mask("attn_mask", &run->attn_mask, run->options->mask_polarity);
+    print_mask("bias", &run->bias, run->options->mask_polarity);
     if (run->is_padding.memory != NULL) {
         const int64_t num_keys = run->num_sequences * run->key_length;
         printf("  padding  %lld of %lld keys\n", (long long)count_padding(run),
@@ -96,10 +110,10 @@ static void print_masks(const attention_run *run) {
 
 /* Only what differs from a plain call; nothing for a plain call. */
 static void print_options(const attention_run *run) {
-    static const char *const normalizers[] = {"softmax", "sigmoid", "none"};
+    static const char *const normalizers[] = {"softmax", "sigmoid", "linear"};
     const run_options *options = run->options;
     if (!options->is_causal && options->window == NULL && !options->query_offset.given &&
-        !options->scale.given && !options->softcap.given &&
+        !options->align_end && !options->scale.given && !options->softcap.given &&
         options->normalizer == ATTN_NORMALIZER_SOFTMAX) {
         return;
     }
@@ -113,6 +127,9 @@ static void print_options(const attention_run *run) {
     }
     if (options->query_offset.given) {
         printf(", query offset %lld", (long long)options->query_offset.value);
+    }
+    if (options->align_end) {
+        printf(", aligned at the end");
     }
     if (options->scale.given) {
         printf(", scale %g", options->scale.value);
@@ -158,21 +175,14 @@ static void print_results(const attention_run *run) {
         print_shape(&run->weights.view, run_weights_axes(run));
     }
     if (options->output != NULL) {
-        printf(" -> %s", options->output);
+        printf(" -> ");
+        print_printable(options->output);
     }
     printf("\n");
     print_expect(run);
 }
 
 /* ---- links ---- */
-
-static int occurs_twice(const token_table *words, int64_t sequence, const char *word) {
-    int count = 0;
-    for (int64_t i = 0; sequence < words->count && i < words->lists[sequence].count; i++) {
-        count += strcmp(words->lists[sequence].words[i], word) == 0;
-    }
-    return count > 1;
-}
 
 /* A word in quotes, with its position where the word alone does not tell which; without words the
  * position. */
@@ -182,10 +192,12 @@ static void append_word(char *text, size_t bytes, const token_table *words, int6
     size_t used = strlen(text);
     if (word == NULL) {
         (void)snprintf(text + used, bytes - used, "%lld", (long long)position);
-    } else if (occurs_twice(words, sequence, word)) {
-        (void)snprintf(text + used, bytes - used, "\"%.60s\"@%lld", word, (long long)position);
-    } else {
-        (void)snprintf(text + used, bytes - used, "\"%.60s\"", word);
+        return;
+    }
+    used += (size_t)snprintf(text + used, bytes - used, "\"%.*s\"",
+                             (int)utf8_whole_bytes(word, WORD_BYTES), word);
+    if (token_is_repeated(words, sequence, position)) {
+        (void)snprintf(text + used, bytes - used, "@%lld", (long long)position);
     }
 }
 
@@ -276,8 +288,10 @@ static void print_links(const attention_run *run) {
 }
 
 void run_print_text(const attention_run *run) {
-    printf("%s on libattention %s\n", run->options->layer_path, attn_version_string());
+    print_printable(run->options->layer_path);
+    printf(" on libattention %s\n", attn_version_string());
     print_layer(run);
+    print_ignored(run);
     print_inputs(run);
     print_masks(run);
     print_options(run);

@@ -69,17 +69,16 @@ static int fill_metadata(const attention_run *run, output_metadata *metadata) {
     return EXIT_DONE;
 }
 
+/* The tensor's memory is there, so the number of its bytes is one. */
 static safetensors_entry describe(const char *name, const owned_tensor *tensor) {
-    int64_t count = 1;
     safetensors_entry entry = {.name = name, .rank = tensor->view.rank, .data = tensor->memory};
     for (int32_t axis = 0; axis < entry.rank; axis++) {
         entry.shape[axis] = tensor->view.shape[axis];
-        count *= entry.shape[axis];
     }
     entry.dtype = tensor->view.dtype == ATTN_DTYPE_BOOL      ? "BOOL"
                   : tensor->view.dtype == ATTN_DTYPE_FLOAT32 ? "F32"
                                                              : "F64";
-    entry.data_bytes = (size_t)count * attn_dtype_size_bytes(tensor->view.dtype);
+    entry.data_bytes = tensor->memory_bytes;
     return entry;
 }
 

@@ -13,8 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cjson/cJSON.h>
-
+#include "json_text.h"
 #include "printable_text.h"
 #include "safetensors_records.h"
 
@@ -24,10 +23,12 @@ enum { LENGTH_BYTES = 8 };
 static const uint64_t max_header_bytes = 100000000;
 
 struct safetensors_file {
+    dev_t device;
+    ino_t inode;
     void *mapping;
     size_t mapping_bytes;
     size_t data_begin; /* behind the header, whose length is read once: the file may change */
-    cJSON *header;     /* owns every name, dtype and metadata string */
+    char *header;      /* a copy, ended by a zero; holds every name, dtype and metadata string */
     tensor_records tensors;
 };
 
@@ -49,6 +50,8 @@ static int map_descriptor(safetensors_file *file, int descriptor, const open_rep
     if ((uint64_t)status.st_size > SIZE_MAX) {
         return open_fail(report, "too large for this machine's addresses");
     }
+    file->device = status.st_dev;
+    file->inode = status.st_ino;
     file->mapping_bytes = (size_t)status.st_size;
     file->mapping = mmap(NULL, file->mapping_bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
     if (file->mapping == MAP_FAILED) {
@@ -78,8 +81,7 @@ static uint64_t read_little_endian(const unsigned char *bytes) {
 
 /* ---- header text ---- */
 
-/* The parser would end a string at \u0000 and so give two names to one tensor; nothing legitimate
- * writes it. */
+/* A string would end at \u0000, and two tensors have one name; nothing legitimate writes it. */
 static int has_escaped_nul(const char *text) {
     const char *byte = text;
     while ((byte = strchr(byte, '\\')) != NULL) {
@@ -92,31 +94,29 @@ static int has_escaped_nul(const char *text) {
 }
 
 /* text: the header, terminated by a zero byte at text[bytes]. */
-static int parse_header_text(safetensors_file *file, const char *text, size_t bytes,
-                             const open_report *report) {
+static int check_header_text(char *text, size_t bytes, const open_report *report) {
+    json_text json = {text};
     if (strlen(text) != bytes || has_escaped_nul(text)) {
         return open_fail(report, "header: contains a zero byte");
     }
     if (!utf8_is_valid(text, bytes)) {
         return open_fail(report, "header: not valid UTF-8");
     }
-    if (bytes == 0 || text[0] != '{') {
+    if (text[0] != '{') {
         return open_fail(report, "header: does not begin with '{'");
     }
-    const char *end = NULL;
-    file->header = cJSON_ParseWithLengthOpts(text, bytes + 1, &end, 0);
-    if (file->header == NULL) {
+    if (json_text_skip(&json) != 0) {
         return open_fail(report, "header: JSON error at byte %lld",
-                         end == NULL ? 0LL : (long long)(end - text));
+                         (long long)(json.position - text));
     }
-    if (strspn(end, " \t\r\n") != strlen(end)) {
+    if (json_text_peek(&json) != '\0') {
         return open_fail(report, "header: text after the JSON object, at byte %lld",
-                         (long long)(end - text));
+                         (long long)(json.position - text));
     }
     return 0;
 }
 
-static int parse_header(safetensors_file *file, const open_report *report) {
+static int read_header(safetensors_file *file, const open_report *report) {
     const unsigned char *start = file->mapping;
     uint64_t bytes = read_little_endian(start);
     uint64_t available = file->mapping_bytes - LENGTH_BYTES;
@@ -131,16 +131,14 @@ static int parse_header(safetensors_file *file, const open_report *report) {
                          (unsigned long long)bytes, (unsigned long long)available);
     }
     file->data_begin = LENGTH_BYTES + (size_t)bytes;
-    /* A zero-terminated copy: the parser may look one byte past what it is given. */
     char *text = malloc((size_t)bytes + 1);
     if (text == NULL) {
         return open_fail(report, "header: out of memory");
     }
     memcpy(text, start + LENGTH_BYTES, (size_t)bytes);
     text[bytes] = '\0';
-    int result = parse_header_text(file, text, (size_t)bytes, report);
-    free(text);
-    return result;
+    file->header = text;
+    return check_header_text(text, (size_t)bytes, report);
 }
 
 /* ---- public ---- */
@@ -152,7 +150,7 @@ int safetensors_open(const char *path, safetensors_file **file, char *error, siz
     if (opened == NULL) {
         return open_fail(&report, "out of memory");
     }
-    if (map_file(opened, &report) != 0 || parse_header(opened, &report) != 0) {
+    if (map_file(opened, &report) != 0 || read_header(opened, &report) != 0) {
         safetensors_close(opened);
         return -1;
     }
@@ -173,9 +171,13 @@ void safetensors_close(safetensors_file *file) {
     if (file->mapping != NULL) {
         munmap(file->mapping, file->mapping_bytes);
     }
-    cJSON_Delete(file->header);
+    free(file->header);
     tensor_records_free(&file->tensors);
     free(file);
+}
+
+int safetensors_is_same_file(const safetensors_file *left, const safetensors_file *right) {
+    return left->device == right->device && left->inode == right->inode;
 }
 
 int64_t safetensors_count(const safetensors_file *file) {
@@ -203,5 +205,17 @@ const safetensors_entry *safetensors_find(const safetensors_file *file, const ch
 }
 
 const char *safetensors_metadata(const safetensors_file *file, const char *key) {
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(file->tensors.metadata, key));
+    const metadata_record *metadata = file->tensors.metadata;
+    int64_t low = 0;
+    int64_t high = file->tensors.metadata_count;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        int order = strcmp(metadata[middle].key, key);
+        if (order == 0) {
+            return metadata[middle].value;
+        }
+        low = order < 0 ? middle + 1 : low;
+        high = order < 0 ? high : middle;
+    }
+    return NULL;
 }

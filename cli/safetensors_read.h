@@ -11,9 +11,11 @@
  *
  * Files come from anywhere, so safetensors_open checks everything it hands out: lengths and offsets
  * against the file, each tensor's bytes against its shape and dtype, names against one another, the
- * header's UTF-8. What it returns can be used without further checks of bounds. Data is mapped, not
- * read: opening a large model to use one layer of it is cheap. A file that somebody cuts short
- * while it is open is the one thing a mapping cannot survive.
+ * header's UTF-8. It refuses what the format's own reader refuses, and names that occur twice. What it
+ * returns can be used without further checks of bounds. Data is mapped, not read: opening a large
+ * model to use one layer of it is cheap. Opening takes time and memory for the header's bytes,
+ * whatever its numbers say. A file that somebody cuts short while it is open is the one thing a
+ * mapping cannot survive.
  *
  * A file handle is read-only after opening: any number of threads may use it.
  */
@@ -34,9 +36,7 @@ enum safetensors_constants {
 /* One tensor. Everything it points to lives until safetensors_close. */
 typedef struct safetensors_entry {
     const char *name;
-    const char *dtype; /* as in the file: "F32" "F64" "F16" "BF16" "BOOL" "I64" "I32" "U8" ...; one
-                          this reader does not know is kept, with data_bytes inside the file but
-                          unrelated to shape */
+    const char *dtype; /* as in the file: "F32" "F64" "F16" "BF16" "BOOL" "I64" "I32" "U8" ... */
     int32_t rank;      /* 0 to 8, or SAFETENSORS_RANK_TOO_HIGH */
     int64_t shape[8];  /* lengths, 0 and up, at most 2^53; last axis fastest */
     const void *data;  /* little endian; may be unaligned */
@@ -52,6 +52,9 @@ int safetensors_open(const char *path, safetensors_file **file, char *error, siz
 
 /* Closes the file and frees everything reached through it. NULL is allowed. */
 void safetensors_close(safetensors_file *file);
+
+/* 1 if both were opened from one file, whatever names led to it. */
+int safetensors_is_same_file(const safetensors_file *left, const safetensors_file *right);
 
 /* The number of tensors. */
 int64_t safetensors_count(const safetensors_file *file);

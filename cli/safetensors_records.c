@@ -9,10 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json_text.h"
 #include "printable_text.h"
-
-/* Every integer up to here is a double exactly, which is what the JSON parser stores numbers in. */
-static const double max_json_integer = 9007199254740992.0;
 
 #undef open_fail
 int open_fail(const open_report *report, const char *format, ...) {
@@ -29,32 +27,62 @@ int open_fail(const open_report *report, const char *format, ...) {
     return -1;
 }
 
-/* ---- one tensor's description ---- */
-
-static int read_integer(const cJSON *item, uint64_t *value) {
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0) ||
-        item->valuedouble > max_json_integer) {
-        return -1;
-    }
-    *value = (uint64_t)item->valuedouble;
-    return (double)*value == item->valuedouble ? 0 : -1;
+/* An array that has `count` items with room for one more: the array, or a longer one in its place.
+ * NULL if memory runs out, and the array stays. */
+static void *with_room(void *array, int64_t count, size_t item_bytes) {
+    int is_full = (count & (count - 1)) == 0; /* lengths are powers of two */
+    return is_full ? realloc(array, (count == 0 ? 1 : 2 * (size_t)count) * item_bytes) : array;
 }
 
-static int read_shape(safetensors_entry *entry, const cJSON *shape, uint64_t *elements,
-                      const open_report *report) {
-    if (!cJSON_IsArray(shape)) {
+/* ---- one tensor's description ---- */
+
+/* Bits of one element; 0 for a dtype the format does not have. */
+static uint64_t dtype_bits(const char *dtype) {
+    static const struct {
+        const char *name;
+        uint64_t bits;
+    } known[] = {{"F32", 32},        {"F64", 64},       {"F16", 16},    {"BF16", 16},
+                 {"BOOL", 8},        {"I64", 64},       {"I32", 32},    {"I16", 16},
+                 {"I8", 8},          {"U64", 64},       {"U32", 32},    {"U16", 16},
+                 {"U8", 8},          {"C64", 64},       {"F4", 4},      {"F8_E4M3", 8},
+                 {"F8_E5M2", 8},     {"F6_E2M3", 6},    {"F6_E3M2", 6}, {"F8_E8M0", 8},
+                 {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(dtype, known[i].name) == 0) {
+            return known[i].bits;
+        }
+    }
+    return 0;
+}
+
+static int read_dtype(json_text *text, tensor_record *record, const open_report *report) {
+    char *dtype = NULL;
+    if (json_text_string(text, &dtype) != 0) {
+        return open_fail(report, "%.200s: dtype: expected a string", record->entry.name);
+    }
+    record->element_bits = dtype_bits(dtype);
+    if (record->element_bits == 0) {
+        return open_fail(report, "%.200s: dtype: the format has none named '%.20s'",
+                         record->entry.name, dtype);
+    }
+    record->entry.dtype = dtype;
+    return 0;
+}
+
+static int read_shape(json_text *text, tensor_record *record, const open_report *report) {
+    safetensors_entry *entry = &record->entry;
+    if (json_text_peek(text) != '[') {
         return open_fail(report, "%.200s: shape: expected an array of integers", entry->name);
     }
-    *elements = 1;
+    record->elements = 1;
     int64_t rank = 0;
-    const cJSON *item = NULL;
-    cJSON_ArrayForEach(item, shape) {
+    while (json_text_next(text)) {
         uint64_t length = 0;
-        if (read_integer(item, &length) != 0) {
+        if (json_text_integer(text, &length) != 0) {
             return open_fail(report, "%.200s: shape: axis %lld is not an integer from 0 to 2^53",
                              entry->name, (long long)rank);
         }
-        if (__builtin_mul_overflow(*elements, length, elements)) {
+        if (__builtin_mul_overflow(record->elements, length, &record->elements)) {
             return open_fail(report, "%.200s: shape: the number of elements overflows",
                              entry->name);
         }
@@ -67,31 +95,75 @@ static int read_shape(safetensors_entry *entry, const cJSON *shape, uint64_t *el
     return 0;
 }
 
-/* Bits of one element; 0 for a dtype this reader does not know. */
-static uint64_t dtype_bits(const char *dtype) {
-    static const struct {
-        const char *name;
-        uint64_t bits;
-    } known[] = {{"F32", 32},    {"F64", 64},    {"F16", 16},    {"BF16", 16},   {"BOOL", 8},
-                 {"I64", 64},    {"I32", 32},    {"I16", 16},    {"I8", 8},      {"U64", 64},
-                 {"U32", 32},    {"U16", 16},    {"U8", 8},      {"C64", 64},    {"F4", 4},
-                 {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F8_E8M0", 8}};
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (strcmp(dtype, known[i].name) == 0) {
-            return known[i].bits;
+static int read_offsets(json_text *text, tensor_record *record, const open_report *report) {
+    if (json_text_peek(text) != '[' || !json_text_next(text) ||
+        json_text_integer(text, &record->begin) != 0 || !json_text_next(text) ||
+        json_text_integer(text, &record->end) != 0 || json_text_next(text)) {
+        return open_fail(report, "%.200s: data_offsets: expected two integers", record->entry.name);
+    }
+    return 0;
+}
+
+/* What every tensor must say, in the order of the checks. */
+static const struct tensor_field {
+    const char *key;
+    const char *expected;
+    int (*read)(json_text *text, tensor_record *record, const open_report *report);
+} fields[] = {{"dtype", "a string", read_dtype},
+              {"shape", "an array of integers", read_shape},
+              {"data_offsets", "two integers", read_offsets}};
+
+enum { FIELD_COUNT = sizeof fields / sizeof fields[0] };
+
+/* The field of that key, FIELD_COUNT if it is none. */
+static size_t find_field(const char *key) {
+    size_t field = 0;
+    while (field < FIELD_COUNT && strcmp(fields[field].key, key) != 0) {
+        field++;
+    }
+    return field;
+}
+
+/* Reads the object behind a tensor's name. Keys that the format does not define are stepped over,
+ * as its own reader does. */
+static int read_fields(json_text *text, tensor_record *record, const open_report *report) {
+    int is_there[FIELD_COUNT] = {0};
+    if (json_text_peek(text) != '{') {
+        return open_fail(report, "%.200s: expected an object with dtype, shape and data_offsets",
+                         record->entry.name);
+    }
+    while (json_text_next(text)) {
+        size_t field = find_field(json_text_name(text));
+        if (field == FIELD_COUNT) {
+            (void)json_text_skip(text);
+        } else if (is_there[field]) {
+            return open_fail(report, "%.200s: %s: the key occurs twice", record->entry.name,
+                             fields[field].key);
+        } else if (fields[field].read(text, record, report) != 0) {
+            return -1;
+        } else {
+            is_there[field] = 1;
+        }
+    }
+    for (size_t field = 0; field < FIELD_COUNT; field++) {
+        if (!is_there[field]) {
+            return open_fail(report, "%.200s: %s: expected %s", record->entry.name,
+                             fields[field].key, fields[field].expected);
         }
     }
     return 0;
 }
 
-static int check_tensor_bytes(const tensor_record *record, uint64_t elements,
-                              const open_report *report) {
-    uint64_t bits = dtype_bits(record->entry.dtype);
+static int check_bytes(const tensor_record *record, uint64_t data_bytes,
+                       const open_report *report) {
     uint64_t total_bits = 0;
-    if (bits == 0) {
-        return 0;
+    if (record->begin > record->end || record->end > data_bytes) {
+        return open_fail(report,
+                         "%.200s: data_offsets [%llu, %llu] lie outside the file's %llu data bytes",
+                         record->entry.name, (unsigned long long)record->begin,
+                         (unsigned long long)record->end, (unsigned long long)data_bytes);
     }
-    if (__builtin_mul_overflow(elements, bits, &total_bits)) {
+    if (__builtin_mul_overflow(record->elements, record->element_bits, &total_bits)) {
         return open_fail(report, "%.200s: shape: the number of bytes overflows",
                          record->entry.name);
     }
@@ -104,48 +176,68 @@ static int check_tensor_bytes(const tensor_record *record, uint64_t elements,
     return 0;
 }
 
-static int read_offsets(tensor_record *record, const cJSON *offsets, uint64_t data_bytes,
-                        const open_report *report) {
-    if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 ||
-        read_integer(offsets->child, &record->begin) != 0 ||
-        read_integer(offsets->child->next, &record->end) != 0) {
-        return open_fail(report, "%.200s: data_offsets: expected two integers", record->entry.name);
-    }
-    if (record->begin > record->end || record->end > data_bytes) {
-        return open_fail(report,
-                         "%.200s: data_offsets [%llu, %llu] lie outside the file's %llu data bytes",
-                         record->entry.name, (unsigned long long)record->begin,
-                         (unsigned long long)record->end, (unsigned long long)data_bytes);
-    }
-    return 0;
-}
+/* ---- the whole header ---- */
 
-/* data: the first byte after the header. */
-static int read_record(tensor_record *record, const cJSON *item, const char *data,
-                       uint64_t data_bytes, const open_report *report) {
-    record->entry.name = item->string;
-    if (!cJSON_IsObject(item)) {
-        return open_fail(report, "%.200s: expected an object with dtype, shape and data_offsets",
-                         item->string);
+/* Appends the tensor of that name. data: the first byte after the header. */
+static int read_record(json_text *text, const char *name, const char *data, uint64_t data_bytes,
+                       const open_report *report, tensor_records *records) {
+    tensor_record *grown = with_room(records->records, records->count, sizeof *grown);
+    if (grown == NULL) {
+        return open_fail(report, "header: out of memory");
     }
-    record->entry.dtype = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "dtype"));
-    if (record->entry.dtype == NULL) {
-        return open_fail(report, "%.200s: dtype: expected a string", item->string);
-    }
-    uint64_t elements = 0;
-    if (read_shape(&record->entry, cJSON_GetObjectItemCaseSensitive(item, "shape"), &elements,
-                   report) != 0 ||
-        read_offsets(record, cJSON_GetObjectItemCaseSensitive(item, "data_offsets"), data_bytes,
-                     report) != 0 ||
-        check_tensor_bytes(record, elements, report) != 0) {
+    records->records = grown;
+    tensor_record *record = &grown[records->count];
+    *record = (tensor_record){.entry = {.name = name}};
+    if (read_fields(text, record, report) != 0 || check_bytes(record, data_bytes, report) != 0) {
         return -1;
     }
     record->entry.data = data + record->begin;
     record->entry.data_bytes = (size_t)(record->end - record->begin);
+    records->count++;
     return 0;
 }
 
-/* ---- the whole header ---- */
+static int read_metadata(json_text *text, const open_report *report, tensor_records *records) {
+    if (json_text_peek(text) != '{') {
+        return open_fail(report, "__metadata__: expected an object");
+    }
+    while (json_text_next(text)) {
+        metadata_record *grown =
+            with_room(records->metadata, records->metadata_count, sizeof *grown);
+        if (grown == NULL) {
+            return open_fail(report, "header: out of memory");
+        }
+        records->metadata = grown;
+        char *value = NULL;
+        const char *key = json_text_name(text);
+        if (json_text_string(text, &value) != 0) {
+            return open_fail(report, "__metadata__: %.200s: expected a string", key);
+        }
+        grown[records->metadata_count++] = (metadata_record){key, value};
+    }
+    return 0;
+}
+
+static int read_header(json_text *text, const char *data, uint64_t data_bytes,
+                       const open_report *report, tensor_records *records) {
+    int has_metadata = 0;
+    while (json_text_next(text)) {
+        const char *name = json_text_name(text);
+        int is_metadata = strcmp(name, "__metadata__") == 0;
+        if (is_metadata && has_metadata) {
+            return open_fail(report, "header: __metadata__: the name occurs twice");
+        }
+        has_metadata |= is_metadata;
+        int result = is_metadata ? read_metadata(text, report, records)
+                                 : read_record(text, name, data, data_bytes, report, records);
+        if (result != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- order ---- */
 
 static int compare_offsets(const void *left, const void *right) {
     const tensor_record *a = left;
@@ -156,51 +248,51 @@ static int compare_offsets(const void *left, const void *right) {
     return (a->end > b->end) - (a->end < b->end);
 }
 
-static int compare_strings(const void *left, const void *right) {
-    return strcmp(*(const char *const *)left, *(const char *const *)right);
-}
-
 static int compare_entry_names(const void *left, const void *right) {
     return strcmp((*(const safetensors_entry *const *)left)->name,
                   (*(const safetensors_entry *const *)right)->name);
 }
 
-static int check_unique_keys(const cJSON *object, const open_report *report) {
-    size_t count = 0;
-    for (const cJSON *item = object->child; item != NULL; item = item->next) {
-        count++;
-    }
-    const char **keys = malloc((count + 1) * sizeof *keys);
-    if (keys == NULL) {
-        return open_fail(report, "header: out of memory");
-    }
-    size_t filled = 0;
-    for (const cJSON *item = object->child; item != NULL; item = item->next) {
-        keys[filled++] = item->string;
-    }
-    qsort(keys, count, sizeof *keys, compare_strings);
-    int result = 0;
-    for (size_t i = 1; i < count && result == 0; i++) {
-        if (strcmp(keys[i - 1], keys[i]) == 0) {
-            result = open_fail(report, "header: %.200s: the name occurs twice", keys[i]);
-        }
-    }
-    free(keys);
-    return result;
+static int compare_keys(const void *left, const void *right) {
+    return strcmp(((const metadata_record *)left)->key, ((const metadata_record *)right)->key);
 }
 
-static int read_metadata(tensor_records *records, const cJSON *metadata,
-                         const open_report *report) {
-    if (!cJSON_IsObject(metadata)) {
-        return open_fail(report, "__metadata__: expected an object");
+static int sort_records(tensor_records *records, const open_report *report) {
+    size_t count = (size_t)records->count;
+    records->by_name = calloc(count + 1, sizeof *records->by_name);
+    if (records->by_name == NULL) {
+        return open_fail(report, "header: out of memory");
     }
-    for (const cJSON *item = metadata->child; item != NULL; item = item->next) {
-        if (!cJSON_IsString(item)) {
-            return open_fail(report, "__metadata__: %.200s: expected a string", item->string);
+    if (count > 0) {
+        qsort(records->records, count, sizeof *records->records, compare_offsets);
+    }
+    for (size_t i = 0; i < count; i++) {
+        records->by_name[i] = &records->records[i].entry;
+    }
+    qsort(records->by_name, count, sizeof *records->by_name, compare_entry_names);
+    if (records->metadata_count > 0) {
+        qsort(records->metadata, (size_t)records->metadata_count, sizeof *records->metadata,
+              compare_keys);
+    }
+    return 0;
+}
+
+/* ---- checks of all together ---- */
+
+static int check_unique(const tensor_records *records, const open_report *report) {
+    for (int64_t i = 1; i < records->count; i++) {
+        if (strcmp(records->by_name[i - 1]->name, records->by_name[i]->name) == 0) {
+            return open_fail(report, "header: %.200s: the name occurs twice",
+                             records->by_name[i]->name);
         }
     }
-    records->metadata = metadata;
-    return check_unique_keys(metadata, report);
+    for (int64_t i = 1; i < records->metadata_count; i++) {
+        if (strcmp(records->metadata[i - 1].key, records->metadata[i].key) == 0) {
+            return open_fail(report, "__metadata__: %.200s: the name occurs twice",
+                             records->metadata[i].key);
+        }
+    }
+    return 0;
 }
 
 /* The format forbids holes and overlaps, so in the order of the data every tensor begins where the
@@ -226,50 +318,20 @@ static int check_coverage(const tensor_records *records, uint64_t data_bytes,
     return 0;
 }
 
-static int allocate_records(tensor_records *records, const cJSON *header,
-                            const open_report *report) {
-    size_t count = 0;
-    for (const cJSON *item = header->child; item != NULL; item = item->next) {
-        count++;
-    }
-    records->records = calloc(count + 1, sizeof *records->records);
-    records->by_name = calloc(count + 1, sizeof *records->by_name);
-    return records->records == NULL || records->by_name == NULL
-               ? open_fail(report, "header: out of memory")
-               : 0;
-}
-
-static void sort_records(tensor_records *records) {
-    qsort(records->records, (size_t)records->count, sizeof *records->records, compare_offsets);
-    for (int64_t i = 0; i < records->count; i++) {
-        records->by_name[i] = &records->records[i].entry;
-    }
-    qsort(records->by_name, (size_t)records->count, sizeof *records->by_name, compare_entry_names);
-}
-
-int tensor_records_read(const cJSON *header, const char *data, uint64_t data_bytes,
+int tensor_records_read(char *header, const char *data, uint64_t data_bytes,
                         const open_report *report, tensor_records *records) {
+    json_text text = {header};
     *records = (tensor_records){.count = 0};
-    if (check_unique_keys(header, report) != 0 || allocate_records(records, header, report) != 0) {
+    if (read_header(&text, data, data_bytes, report, records) != 0 ||
+        sort_records(records, report) != 0 || check_unique(records, report) != 0) {
         return -1;
     }
-    const cJSON *item = NULL;
-    cJSON_ArrayForEach(item, header) {
-        int is_metadata = strcmp(item->string, "__metadata__") == 0;
-        int result = is_metadata ? read_metadata(records, item, report)
-                                 : read_record(&records->records[records->count], item, data,
-                                               data_bytes, report);
-        if (result != 0) {
-            return -1;
-        }
-        records->count += !is_metadata;
-    }
-    sort_records(records);
     return check_coverage(records, data_bytes, report);
 }
 
 void tensor_records_free(tensor_records *records) {
     free(records->records);
     free(records->by_name);
+    free(records->metadata);
     *records = (tensor_records){.count = 0};
 }

@@ -37,6 +37,7 @@ int owned_tensor_allocate(owned_tensor *tensor, int32_t dtype, int32_t rank, con
         return -1;
     }
     memset(tensor->memory, 0, bytes);
+    tensor->memory_bytes = bytes;
     tensor->view.data = tensor->memory;
     return 0;
 }

@@ -16,6 +16,7 @@
 typedef struct owned_tensor {
     attn_tensor view;
     void *memory; /* view.data, NULL if there is none */
+    size_t memory_bytes;
 } owned_tensor;
 
 /* Frees the memory and makes it "none" again. */

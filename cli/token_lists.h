@@ -13,7 +13,9 @@
 
 /* The words of one sequence, printable UTF-8. */
 typedef struct token_list {
+    char *text; /* holds the words */
     char **words;
+    char *is_repeated; /* per word, 1 if the list has it more than once */
     int64_t count;
 } token_list;
 
@@ -36,6 +38,9 @@ void token_table_free(token_table *table);
 
 /* The word at a position of a sequence, NULL if the table has none there. */
 const char *token_word(const token_table *table, int64_t sequence, int64_t position);
+
+/* 1 if the sequence has the word at this position, which exists, more than once. */
+int token_is_repeated(const token_table *table, int64_t sequence, int64_t position);
 
 /* 1 if a word is one of the marks models put around sentences ([CLS] [SEP] [PAD] <s> </s> ...),
  * which are no words. */

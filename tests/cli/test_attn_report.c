@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cjson/cJSON.h>
 #include <cmocka.h>
@@ -154,6 +155,76 @@ static void run_json_has_every_fact(void **state) {
     cJSON_Delete(root);
 }
 
+/* ---- control characters ---- */
+
+/* No byte of standard output or error is, or begins, a control character but the line's end. */
+static void assert_no_controls(const char *text) {
+    for (const unsigned char *byte = (const unsigned char *)text; *byte != '\0'; byte++) {
+        int is_c1 = byte[0] == 0xc2 && byte[1] >= 0x80 && byte[1] < 0xa0;
+        int is_stray =
+            byte > (const unsigned char *)text && byte[-1] < 0x80 && (*byte & 0xc0) == 0x80;
+        if ((*byte < 0x20 && *byte != '\n') || *byte == 0x7f || is_c1 || is_stray) {
+            fail_msg("byte %d of the output is 0x%02x", (int)(byte - (const unsigned char *)text),
+                     *byte);
+        }
+    }
+}
+
+static void control_characters_of_files_reach_no_output(void **state) {
+    static const struct {
+        const char *command_line;
+        int exit_code;
+        const char *text;
+    } cases[] = {
+        {"run %D/l\x9b.safetensors --prefix m\x7f\xc2\x85. --num-heads 1 --query %D/x.safetensors "
+         "--json",
+         0, "\"output_weight\":\"m\\u007f\\u0085.out_proj.weight\""},
+        {"run %D/l\x9b.safetensors --prefix m\x7f\xc2\x85. --num-heads 1 --query %D/x.safetensors "
+         "--json",
+         0, "/l\\ufffd.safetensors\""},
+        {"run %D/l\x9b.safetensors --prefix m\x7f\xc2\x85. --num-heads 1 --query %D/x.safetensors "
+         "--output %D/o\xc2\x9b\x1b.safetensors",
+         0, "o???.safetensors\n"},
+        {"run %D/l\x9b.safetensors --query %D/x.safetensors", 4,
+         "l?.safetensors: no attention layer under prefix ''; layers found under 'm???.'"},
+        {"run %D/l\x9b.safetensors --prefix m\x7f\xc2\x85. --query %D/x.safetensors --ignore "
+         "\xc2\x9b\x80",
+         2, "l?.safetensors does not say it in its metadata"},
+        {"heatmap %D/o\xc2\x9b\x1b.safetensors --tensor attn_output --axes LT --output "
+         "%D/p\xc2\x9b\x7f.svg",
+         0, "p???.svg: heads 1, rows 2, columns 1\n"},
+    };
+    char path[SCRATCH_PATH_BYTES];
+    tiny_layer_write(scratch_path(state, "l\x9b.safetensors", path), "m\x7f\xc2\x85.",
+                     TINY_TORCH_PACKED, "F32", NULL, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_program(state, cases[i].command_line, cases[i].exit_code, cases[i].text);
+        program_result result = program_run(state, cases[i].command_line);
+        assert_no_controls(result.output);
+        assert_no_controls(result.error);
+        program_result_free(&result);
+    }
+}
+
+static void long_words_are_cut_between_characters(void **state) {
+    char path[SCRATCH_PATH_BYTES];
+    char list[200];
+    char expected[200];
+    /* "w" and 20 characters of 3 bytes are 61 bytes, one more than is shown. */
+    static const char euros[] = "\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac"
+                                "\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac"
+                                "\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac"
+                                "\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac";
+    (void)snprintf(list, sizeof list, "[\"w%s\",\"b\"]", euros);
+    (void)snprintf(expected, sizeof expected, "\"w%.57s\" -> \"b\" 0.73", euros);
+    const safetensors_text words = {"tokens.0", list};
+    tiny_tensor_write(scratch_path(state, "long.safetensors", path), "x", 2,
+                      (const int64_t[]){2, 1}, (const float[]){0, 1}, &words, 1);
+    assert_program(state,
+                   "run %D/layer.safetensors --query %D/long.safetensors --weights heads --links 3",
+                   0, expected);
+}
+
 static void info_tells_version_kernels_and_threads(void **state) {
     assert_program(state, "info", 0, "libattention ");
     assert_program(state, "info", 0, "(in use)");
@@ -198,6 +269,8 @@ int main(int argc, char **argv) {
         TINY_TEST(run_expect_compares_the_weights_too),
         TINY_TEST(run_links_name_the_words),
         TINY_TEST(run_json_has_every_fact),
+        TINY_TEST(control_characters_of_files_reach_no_output),
+        TINY_TEST(long_words_are_cut_between_characters),
         TINY_TEST(info_tells_version_kernels_and_threads),
         TINY_TEST(selftest_lists_every_check_and_passes),
     };

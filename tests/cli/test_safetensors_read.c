@@ -89,10 +89,12 @@ static void reader_every_dtype_has_its_size(void **state) {
     static const struct {
         const char *dtype;
         size_t bytes_of_eight;
-    } cases[] = {{"BOOL", 8},    {"U8", 8},   {"I8", 8},    {"F8_E4M3", 8}, {"F8_E5M2", 8},
-                 {"F8_E8M0", 8}, {"F16", 16}, {"BF16", 16}, {"I16", 16},    {"U16", 16},
-                 {"I32", 32},    {"U32", 32}, {"F32", 32},  {"F64", 64},    {"I64", 64},
-                 {"U64", 64},    {"C64", 64}, {"F4", 4},    {"F6_E2M3", 6}, {"F6_E3M2", 6}};
+    } cases[] = {{"BOOL", 8},        {"U8", 8},         {"I8", 8},      {"F8_E4M3", 8},
+                 {"F8_E5M2", 8},     {"F8_E8M0", 8},    {"F16", 16},    {"BF16", 16},
+                 {"I16", 16},        {"U16", 16},       {"I32", 32},    {"U32", 32},
+                 {"F32", 32},        {"F64", 64},       {"I64", 64},    {"U64", 64},
+                 {"C64", 64},        {"F4", 4},         {"F6_E2M3", 6}, {"F6_E3M2", 6},
+                 {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char header[200];
         char error[1000] = "";
@@ -108,15 +110,30 @@ static void reader_every_dtype_has_its_size(void **state) {
     }
 }
 
-static void reader_unknown_dtype_is_kept_beside_usable_tensors(void **state) {
+/* As the format's own reader does. */
+static void reader_unknown_keys_of_a_tensor_are_stepped_over(void **state) {
+    safetensors_file *file = open_good(
+        state,
+        "{\"t\":{\"new\":{\"dtype\":[1.5,{\"shape\":null}]},\"dtype\":\"U8\",\"x\":\"]}\","
+        "\"shape\":[2],\"data_offsets\":[0,2],\"y\":-1e3}}",
+        2);
+    assert_int_equal(safetensors_count(file), 1);
+    assert_string_equal(safetensors_find(file, "t")->dtype, "U8");
+    assert_int_equal(safetensors_find(file, "t")->data_bytes, 2);
+    safetensors_close(file);
+}
+
+static void reader_names_and_metadata_are_decoded(void **state) {
     safetensors_file *file =
         open_good(state,
-                  "{\"new\":{\"dtype\":\"Q3_K\",\"shape\":[5],\"data_offsets\":[0,3]},"
-                  "\"old\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[3,5]}}",
-                  5);
-    assert_string_equal(safetensors_find(file, "new")->dtype, "Q3_K");
-    assert_int_equal(safetensors_find(file, "new")->data_bytes, 3);
-    assert_int_equal(safetensors_find(file, "old")->data_bytes, 2);
+                  "{\"__metadata__\":{\"b\":\"2\",\"a\\n\":\"\\u00e9\\ud834\\udd1e\",\"c\":\"3\"},"
+                  "\"\\u0061/\\/\\\"\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+                  1);
+    assert_non_null(safetensors_find(file, "a//\""));
+    assert_string_equal(safetensors_metadata(file, "a\n"), "\xc3\xa9\xf0\x9d\x84\x9e");
+    assert_string_equal(safetensors_metadata(file, "b"), "2");
+    assert_string_equal(safetensors_metadata(file, "c"), "3");
+    assert_null(safetensors_metadata(file, "a"));
     safetensors_close(file);
 }
 
@@ -251,7 +268,8 @@ int main(void) {
         SCRATCH_TEST(reader_no_tensors_is_accepted),
         SCRATCH_TEST(reader_rank_zero_and_empty_tensors_are_accepted),
         SCRATCH_TEST(reader_every_dtype_has_its_size),
-        SCRATCH_TEST(reader_unknown_dtype_is_kept_beside_usable_tensors),
+        SCRATCH_TEST(reader_unknown_keys_of_a_tensor_are_stepped_over),
+        SCRATCH_TEST(reader_names_and_metadata_are_decoded),
         SCRATCH_TEST(reader_rank_nine_is_marked_and_others_are_usable),
         SCRATCH_TEST(reader_many_tensors_are_all_found),
         SCRATCH_TEST(reader_escaped_backslash_before_u0000_is_text),

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "file_replace.h"
 #include "safetensors_read.h"
@@ -140,6 +141,117 @@ static void writer_directory_in_the_way_is_an_error_and_stays(void **state) {
     assert_int_equal(scratch_count(state), 1);
 }
 
+static mode_t mode_of(const char *path) {
+    struct stat status;
+    assert_int_equal(stat(path, &status), 0);
+    return status.st_mode & (mode_t)07777;
+}
+
+static void writer_new_file_has_the_mode_of_the_umask(void **state) {
+    char path[SCRATCH_PATH_BYTES];
+    mode_t before = umask(0027);
+    save(scratch_path(state, "out.safetensors", path), NULL, 0, NULL, 0);
+    (void)umask(0077);
+    save(scratch_path(state, "own.safetensors", path), NULL, 0, NULL, 0);
+    (void)umask(before);
+    assert_int_equal(mode_of(path), 0600);
+    assert_int_equal(mode_of(scratch_path(state, "out.safetensors", path)), 0640);
+}
+
+static void writer_replaced_file_hands_on_its_mode_and_owner(void **state) {
+    static const mode_t modes[] = {0600, 0400, 0640, 0664, 0666, 0755};
+    char path[SCRATCH_PATH_BYTES];
+    struct stat status;
+    mode_t before = umask(0022);
+    scratch_path(state, "out.safetensors", path);
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        (void)unlink(path);
+        scratch_write(path, "old", 3);
+        assert_int_equal(chmod(path, modes[i]), 0);
+        if (geteuid() == 0) {
+            assert_int_equal(chown(path, 12345, 23456), 0);
+        }
+        save(path, NULL, 0, NULL, 0);
+        safetensors_close(reopen(path));
+        assert_int_equal(mode_of(path), modes[i]);
+        assert_int_equal(stat(path, &status), 0);
+        assert_int_equal(status.st_uid, geteuid() == 0 ? 12345 : geteuid());
+        assert_int_equal(status.st_gid, geteuid() == 0 ? 23456 : getegid());
+    }
+    (void)umask(before);
+}
+
+/* Another than root may not give a file away: what its group could do, everybody must be able to. */
+static void writer_file_of_another_group_is_not_opened_to_ours(void **state) {
+    char path[SCRATCH_PATH_BYTES];
+    struct stat status;
+    if (geteuid() != 0) {
+        print_message("left out: only root can make a file of another group\n");
+        skip();
+    }
+    scratch_write(scratch_path(state, "out.safetensors", path), "old", 3);
+    assert_int_equal(chown(path, 12345, 23456), 0);
+    assert_int_equal(chmod(path, 06674), 0);
+    assert_int_equal(chmod(*state, 0777), 0);
+    assert_int_equal(setegid(34567), 0);
+    assert_int_equal(seteuid(34567), 0);
+    char error[500] = "";
+    int result = safetensors_save(path, NULL, 0, NULL, 0, error, sizeof error);
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(setegid(0), 0);
+    assert_int_equal(result, 0);
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_uid, 34567);
+    assert_int_equal(status.st_gid, 34567);
+    assert_int_equal(mode_of(path), 0644);
+}
+
+static void replacement_takes_no_name_that_can_be_foreseen(void **state) {
+    char path[SCRATCH_PATH_BYTES];
+    char error[500] = "";
+    struct stat status;
+    file_replacement first;
+    file_replacement second;
+    scratch_path(state, "out", path);
+    assert_int_equal(file_replace_begin(&first, path, error, sizeof error), 0);
+    assert_int_equal(file_replace_begin(&second, path, error, sizeof error), 0);
+    assert_string_not_equal(first.temporary_path, second.temporary_path);
+    assert_memory_equal(first.temporary_path, *state, strlen(*state));
+    assert_int_equal(lstat(first.temporary_path, &status), 0);
+    assert_int_equal(file_replace_write(&first, "first", 5), 0);
+    assert_int_equal(file_replace_commit(&first, error, sizeof error), 0);
+    file_replace_abandon(&second);
+    assert_int_equal(scratch_count(state), 1);
+}
+
+/* The name that was taken before: somebody else's link there led the writer to the link's target. */
+static void replacement_leaves_links_of_its_old_name_alone(void **state) {
+    char path[SCRATCH_PATH_BYTES];
+    char target[SCRATCH_PATH_BYTES];
+    char link_path[SCRATCH_PATH_BYTES];
+    char name[40];
+    size_t bytes = 0;
+    scratch_write(scratch_path(state, "target", target), "kept", 4);
+    (void)snprintf(name, sizeof name, "out.%ld.part", (long)getpid());
+    assert_int_equal(link(target, scratch_path(state, name, link_path)), 0);
+    save(scratch_path(state, "out", path), NULL, 0, NULL, 0);
+    char *kept = scratch_read(target, &bytes);
+    assert_string_equal(kept, "kept");
+    free(kept);
+}
+
+/* A name as long as a file's may be leaves no room for more behind it. */
+static void replacement_of_the_longest_name_succeeds(void **state) {
+    char path[600];
+    char name[256];
+    memset(name, 'n', 255);
+    name[255] = '\0';
+    (void)snprintf(path, sizeof path, "%s/%s", (const char *)*state, name);
+    save(path, NULL, 0, NULL, 0);
+    safetensors_close(reopen(path));
+    assert_int_equal(unlink(path), 0);
+}
+
 static void replacement_abandoned_leaves_the_old_file(void **state) {
     char path[SCRATCH_PATH_BYTES];
     char error[500] = "";
@@ -188,6 +300,12 @@ int main(void) {
         SCRATCH_TEST(writer_existing_file_is_replaced_whole),
         SCRATCH_TEST(writer_missing_directory_is_an_error_that_names_the_path),
         SCRATCH_TEST(writer_directory_in_the_way_is_an_error_and_stays),
+        SCRATCH_TEST(writer_new_file_has_the_mode_of_the_umask),
+        SCRATCH_TEST(writer_replaced_file_hands_on_its_mode_and_owner),
+        SCRATCH_TEST(writer_file_of_another_group_is_not_opened_to_ours),
+        SCRATCH_TEST(replacement_takes_no_name_that_can_be_foreseen),
+        SCRATCH_TEST(replacement_leaves_links_of_its_old_name_alone),
+        SCRATCH_TEST(replacement_of_the_longest_name_succeeds),
         SCRATCH_TEST(replacement_abandoned_leaves_the_old_file),
         SCRATCH_TEST(replacement_failed_write_is_reported_by_commit),
     };

@@ -58,8 +58,18 @@ static void tokens_absent_is_an_empty_table(void **state) {
 }
 
 static void tokens_that_are_no_list_of_strings_are_refused(void **state) {
-    static const char *const broken[] = {
-        "", "[", "{}", "1", "[1]", "[\\\"a\\\",null]", "[\\\"\\\\ud800\\\"]"};
+    static const char *const broken[] = {"",
+                                         "[",
+                                         "{}",
+                                         "1",
+                                         "[1]",
+                                         "[]x",
+                                         "[\\\"a\\\",]",
+                                         "[\\\"a\\\" \\\"b\\\"]",
+                                         "[\\\"a\\nb\\\"]",
+                                         "[\\\"\\\\u0000\\\"]",
+                                         "[\\\"a\\\",null]",
+                                         "[\\\"\\\\ud800\\\"]"};
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
         char metadata[200];
         char error[300] = "";
@@ -80,6 +90,23 @@ static void tokens_with_control_characters_become_printable(void **state) {
         make_file(state, "\"tokens.0\":\"[\\\"a\\\\nb\\\\u001b\\\\u0085\\\"]\"");
     assert_int_equal(token_table_read(file, "tokens", &table, error, sizeof error), 0);
     assert_string_equal(token_word(&table, 0, 0), "a?b???");
+    token_table_free(&table);
+    safetensors_close(file);
+}
+
+static void tokens_that_occur_twice_are_told(void **state) {
+    char error[300] = "";
+    token_table table;
+    safetensors_file *file =
+        make_file(state, "\"tokens.0\":\"[\\\"b\\\",\\\"a\\\",\\\"c\\\",\\\"b\\\",\\\"\\\"]\","
+                         "\"tokens.1\":\"[\\\"a\\\",\\\"b\\\"]\"");
+    assert_int_equal(token_table_read(file, "tokens", &table, error, sizeof error), 0);
+    static const int expected[5] = {1, 0, 0, 1, 0};
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(token_is_repeated(&table, 0, i), expected[i]);
+    }
+    assert_int_equal(token_is_repeated(&table, 1, 0), 0);
+    assert_int_equal(token_is_repeated(&table, 1, 1), 0);
     token_table_free(&table);
     safetensors_close(file);
 }
@@ -137,6 +164,40 @@ static void utf8_ill_formed_is_refused(void **state) {
     }
 }
 
+static void controls_and_stray_bytes_become_printable(void **state) {
+    static const struct {
+        const char *text;
+        const char *printable;
+    } cases[] = {
+        {"", ""},
+        {"a b~", "a b~"},
+        {"\x01\t\n\x1b[31m\x1f", "????[31m?"},
+        {"a\x7f\x62", "a?b"},
+        {"\xc2\x80\xc2\x85\xc2\x9b\xc2\x9f", "????????"},
+        {"\xc2\xa0\xc3\xa9\xe2\x82\xac", "\xc2\xa0\xc3\xa9\xe2\x82\xac"},
+        {"\x9b\x33\x31m", "?31m"},
+        {"a\xc2", "a?"},
+        {"\xe2\x82", "??"},
+        {"\xc2\x1b", "??"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[40];
+        (void)snprintf(text, sizeof text, "%s", cases[i].text);
+        make_printable(text);
+        assert_string_equal(text, cases[i].printable);
+    }
+}
+
+static void utf8_is_cut_between_characters(void **state) {
+    (void)state;
+    assert_int_equal(utf8_whole_bytes("abc", 2), 2);
+    assert_int_equal(utf8_whole_bytes("abc", 9), 3);
+    assert_int_equal(utf8_whole_bytes("a\xc3\xa9", 2), 1);
+    assert_int_equal(utf8_whole_bytes("a\xc3\xa9", 3), 3);
+    assert_int_equal(utf8_whole_bytes("\xf0\x9d\x84\x9e", 3), 0);
+}
+
 int main(void) {
 #define SCRATCH_TEST(test) cmocka_unit_test_setup_teardown(test, scratch_setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
@@ -144,7 +205,10 @@ int main(void) {
         SCRATCH_TEST(tokens_absent_is_an_empty_table),
         SCRATCH_TEST(tokens_that_are_no_list_of_strings_are_refused),
         SCRATCH_TEST(tokens_with_control_characters_become_printable),
+        SCRATCH_TEST(tokens_that_occur_twice_are_told),
         cmocka_unit_test(special_marks_are_told_from_words),
+        cmocka_unit_test(controls_and_stray_bytes_become_printable),
+        cmocka_unit_test(utf8_is_cut_between_characters),
         cmocka_unit_test(utf8_well_formed_is_accepted),
         cmocka_unit_test(utf8_ill_formed_is_refused),
     };

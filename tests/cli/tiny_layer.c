@@ -17,7 +17,7 @@
 #include "scratch_files.h"
 #include "tiny_layer.h"
 
-enum { MAX_TENSORS = 8 };
+enum { MAX_TENSORS = 8, MAX_EXTRAS = 8 };
 
 typedef struct tiny_parameter {
     const char *name;
@@ -107,9 +107,30 @@ static void save(const char *path, const safetensors_entry *tensors, int64_t cou
     }
 }
 
+/* Appends tensors of one float32 each, with their whole names; NULL or NULL at the end: no more. */
+static int64_t add_extras(safetensors_entry *tensors, int64_t count, const char *const *names) {
+    static const float value[1] = {3};
+    for (int i = 0; names != NULL && names[i] != NULL; i++) {
+        assert_true(i < MAX_EXTRAS);
+        tensors[count++] = (safetensors_entry){.name = names[i],
+                                               .dtype = "F32",
+                                               .rank = 1,
+                                               .shape = {1},
+                                               .data = value,
+                                               .data_bytes = sizeof value};
+    }
+    return count;
+}
+
 void tiny_layer_write(const char *path, const char *prefix, int naming, const char *dtype,
                       const safetensors_text *texts, int64_t text_count) {
-    safetensors_entry tensors[MAX_TENSORS];
+    tiny_layer_write_beside(path, prefix, naming, dtype, NULL, texts, text_count);
+}
+
+void tiny_layer_write_beside(const char *path, const char *prefix, int naming, const char *dtype,
+                             const char *const *extras, const safetensors_text *texts,
+                             int64_t text_count) {
+    safetensors_entry tensors[MAX_TENSORS + MAX_EXTRAS];
     char names[MAX_TENSORS][200];
     unsigned char data[MAX_TENSORS][24];
     int64_t count = 0;
@@ -126,6 +147,7 @@ void tiny_layer_write(const char *path, const char *prefix, int naming, const ch
                 store(data[count] + tensors[count].data_bytes, parameter->values[row], dtype);
         }
     }
+    count = add_extras(tensors, count, extras);
     save(path, tensors, count, texts, text_count);
 }
 

@@ -26,6 +26,12 @@ enum tiny_naming {
 void tiny_layer_write(const char *path, const char *prefix, int naming, const char *dtype,
                       const safetensors_text *texts, int64_t text_count);
 
+/* The same, and beside the layer a tensor of one number for each of these whole names, at most 8;
+ * NULL ends the list. */
+void tiny_layer_write_beside(const char *path, const char *prefix, int naming, const char *dtype,
+                             const char *const *extras, const safetensors_text *texts,
+                             int64_t text_count);
+
 /* Writes one F32 tensor. */
 void tiny_tensor_write(const char *path, const char *name, int32_t rank, const int64_t *shape,
                        const float *values, const safetensors_text *texts, int64_t text_count);
