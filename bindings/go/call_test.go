@@ -307,7 +307,7 @@ func TestClosedObjectsAreRefused(t *testing.T) {
 	_, err = forward(layer, nil)
 	requireError(t, err, attention.ErrValue, "layer: expected an open one, got one that is closed")
 	err = layer.LoadParameter("bias_k", attention.NewView(numbers(1), 1))
-	requireError(t, err, attention.ErrNull, "layer: expected a layer, got NULL")
+	requireError(t, err, attention.ErrValue, "layer: expected an open one, got one that is closed")
 }
 
 func TestRefusedNamesSayWhatWasWrong(t *testing.T) {

@@ -8,6 +8,7 @@ import "C"
 
 import (
 	"strings"
+	"sync"
 	"unsafe"
 )
 
@@ -41,7 +42,8 @@ type ContextConfig struct {
 // A Context is the threads, engine and kernels of calls. Those with a nil one use the process's
 // default context. Any number of goroutines may use one at once.
 type Context struct {
-	c *C.attn_context
+	mutex sync.RWMutex
+	c     *C.attn_context // nil: closed
 }
 
 // NewContext makes a context; no thread is started yet. Close it after the last call that uses it.
@@ -67,8 +69,11 @@ func NewContext(config ContextConfig) (*Context, error) {
 	return context, nil
 }
 
-// Close stops the context's threads and frees it. No call may be using it.
+// Close waits for the calls that are using the context, stops its threads and frees it. Later calls
+// are refused.
 func (context *Context) Close() {
+	context.mutex.Lock()
+	defer context.mutex.Unlock()
 	C.attn_context_destroy(context.c)
 	context.c = nil
 }
@@ -87,12 +92,10 @@ type ContextInfo struct {
 
 // Info tells what a context runs with; a nil one is the default context.
 func (context *Context) Info() (*ContextInfo, error) {
-	pointer, err := context.pointer()
-	if err != nil {
-		return nil, err
-	}
 	info := C.attn_context_info{struct_size: C.sizeof_attn_context_info}
-	err = call(func() C.attn_status { return C.attn_context_describe(pointer, &info) })
+	err := use(context, nil, shared, func(context *C.attn_context, _ *C.attn_mha) C.attn_status {
+		return C.attn_context_describe(context, &info)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -110,20 +113,7 @@ func (context *Context) Info() (*ContextInfo, error) {
 
 // Start starts the context's threads now, which the first large call would do.
 func (context *Context) Start() error {
-	pointer, err := context.pointer()
-	if err != nil {
-		return err
-	}
-	return call(func() C.attn_status { return C.attn_context_start(pointer) })
-}
-
-// pointer is NULL, the default context, for nil, but not for one that is closed.
-func (context *Context) pointer() (*C.attn_context, error) {
-	if context == nil {
-		return nil, nil
-	}
-	if context.c == nil {
-		return nil, failure(ErrValue, "context: expected an open one, got one that is closed")
-	}
-	return context.c, nil
+	return use(context, nil, shared, func(context *C.attn_context, _ *C.attn_mha) C.attn_status {
+		return C.attn_context_start(context)
+	})
 }

@@ -5,6 +5,8 @@ package attention
 // #include "flat.h"
 import "C"
 
+import "sync"
+
 // A MultiheadConfig is what a layer is. With EmbedDim and NumHeads alone it is PyTorch's
 // MultiheadAttention(embed_dim, num_heads).
 type MultiheadConfig struct {
@@ -26,9 +28,11 @@ type MultiheadConfig struct {
 }
 
 // A MultiheadAttention is a layer: PyTorch's nn.MultiheadAttention in evaluation mode, and its
-// generalisations. Any number of goroutines may call Forward at once.
+// generalisations. Any number of goroutines may use one at once: what changes its parameters waits
+// for the calls under way, and calls wait for it.
 type MultiheadAttention struct {
-	c       *C.attn_mha
+	mutex   sync.RWMutex
+	c       *C.attn_mha // nil: closed
 	context *Context
 }
 
@@ -50,20 +54,20 @@ func NewMultiheadAttention(config MultiheadConfig) (*MultiheadAttention, error) 
 		add_zero_attn:  flag(config.AddZeroAttn),
 		batch_first:    flag(config.BatchFirst),
 	}
-	context, err := config.Context.pointer()
+	layer := &MultiheadAttention{context: config.Context}
+	err := use(config.Context, nil, shared, func(context *C.attn_context, _ *C.attn_mha) C.attn_status {
+		return C.attn_mha_create(context, &c, &layer.c)
+	})
 	if err != nil {
 		return nil, err
 	}
-	var layer *C.attn_mha
-	err = call(func() C.attn_status { return C.attn_mha_create(context, &c, &layer) })
-	if err != nil {
-		return nil, err
-	}
-	return &MultiheadAttention{layer, config.Context}, nil
+	return layer, nil
 }
 
-// Close frees the layer. No call may be using it.
+// Close waits for the calls that are using the layer and frees it. Later calls are refused.
 func (layer *MultiheadAttention) Close() {
+	layer.mutex.Lock()
+	defer layer.mutex.Unlock()
 	C.attn_mha_destroy(layer.c)
 	layer.c = nil
 }
@@ -71,7 +75,9 @@ func (layer *MultiheadAttention) Close() {
 // Config is what the layer is: zeros that stood for a size have become that size.
 func (layer *MultiheadAttention) Config() (MultiheadConfig, error) {
 	c := C.attn_mha_config{struct_size: C.sizeof_attn_mha_config}
-	err := call(func() C.attn_status { return C.attn_mha_describe(layer.c, &c) })
+	err := use(nil, layer, shared, func(_ *C.attn_context, layer *C.attn_mha) C.attn_status {
+		return C.attn_mha_describe(layer, &c)
+	})
 	if err != nil {
 		return MultiheadConfig{}, err
 	}
@@ -106,49 +112,35 @@ type ForwardOptions struct {
 // Forward attends. Shapes: query (L, N, qdim), key (S, N, kdim), value (S, N, vdim), output (L, N,
 // EmbedDim); with BatchFirst the batch N comes first; unbatched without N. options may be nil.
 func (layer *MultiheadAttention) Forward(query, key, value, output *View, options *ForwardOptions) error {
-	views, request, err := layer.operands(query, key, value, output, options)
-	if err != nil {
-		return err
-	}
-	return views.attend(layer.contextOf(options), request)
+	views, request := layer.operands(query, key, value, output, options)
+	return views.attend(layer.contextOf(options), layer, request)
 }
 
 // DescribeOutputs tells the shapes of Forward's outputs. LSE and Weights of the options do not
 // matter.
 func (layer *MultiheadAttention) DescribeOutputs(query, key, value *View, options *ForwardOptions) (*OutputShapes, error) {
-	views, request, err := layer.operands(query, key, value, nil, options)
-	if err != nil {
-		return nil, err
-	}
-	return views.describeOutputs(request)
+	views, request := layer.operands(query, key, value, nil, options)
+	return views.describeOutputs(layer, request)
 }
 
 // Explain tells what Forward would run for the same arguments, and why.
 func (layer *MultiheadAttention) Explain(query, key, value, output *View, options *ForwardOptions) (*MultiheadReport, error) {
-	views, request, err := layer.operands(query, key, value, output, options)
-	if err != nil {
-		return nil, err
-	}
-	return views.explain(layer.contextOf(options), request)
+	views, request := layer.operands(query, key, value, output, options)
+	return views.explain(layer.contextOf(options), layer, request)
 }
 
 // operands are the tensors of a call, and the call without them.
-func (layer *MultiheadAttention) operands(query, key, value, output *View, options *ForwardOptions) (operands, C.flat_call, error) {
-	if layer.c == nil {
-		return operands{}, C.flat_call{},
-			failure(ErrValue, "layer: expected an open one, got one that is closed")
-	}
+func (layer *MultiheadAttention) operands(query, key, value, output *View, options *ForwardOptions) (operands, C.flat_call) {
 	if options == nil {
 		options = &ForwardOptions{}
 	}
 	views, request := options.Attention.operands(query, key, value, output)
 	views[C.FLAT_KEY_PADDING_MASK] = options.KeyPaddingMask.view
-	request.layer = layer.c
 	request.forward = C.attn_mha_params{
 		struct_size:           C.sizeof_attn_mha_params,
 		key_padding_mask_kind: options.KeyPaddingMask.kind,
 	}
-	return views, request, nil
+	return views, request
 }
 
 func (layer *MultiheadAttention) contextOf(options *ForwardOptions) *Context {

@@ -24,16 +24,15 @@ var operandNames = [C.FLAT_TENSORS]string{
 	C.FLAT_WEIGHTS:          "weights",
 }
 
-// attend checks the views and makes the call that request describes.
-func (views *operands) attend(context *Context, request C.flat_call) error {
+// attend checks the views and makes the call that request describes; without a layer, nil, it is one
+// of attention alone.
+func (views *operands) attend(context *Context, layer *MultiheadAttention, request C.flat_call) error {
 	layouts, err := views.layouts()
 	if err != nil {
 		return err
 	}
-	if request.context, err = context.pointer(); err != nil {
-		return err
-	}
-	return call(func() C.attn_status {
+	return use(context, layer, shared, func(context *C.attn_context, layer *C.attn_mha) C.attn_status {
+		request.context, request.layer = context, layer
 		return C.flat_attend(&request, &layouts[0],
 			views.data(C.FLAT_QUERY), views.data(C.FLAT_KEY), views.data(C.FLAT_VALUE),
 			views.data(C.FLAT_OUTPUT), views.data(C.FLAT_MASK), views.data(C.FLAT_BIAS),

@@ -20,54 +20,52 @@ type Parameter struct {
 // Parameters are those of the layer, in PyTorch's order.
 func (layer *MultiheadAttention) Parameters() ([]Parameter, error) {
 	var count C.int64_t
-	err := call(func() C.attn_status { return C.attn_mha_parameter_count(layer.c, &count) })
+	err := use(nil, layer, shared, func(_ *C.attn_context, layer *C.attn_mha) C.attn_status {
+		return C.attn_mha_parameter_count(layer, &count)
+	})
 	parameters := make([]Parameter, int(count))
 	for i := 0; i < len(parameters) && err == nil; i++ {
 		var name *C.char
 		var shape C.attn_tensor
-		err = call(func() C.attn_status {
-			return C.attn_mha_parameter_describe(layer.c, C.int64_t(i), &name, &shape)
+		err = use(nil, layer, shared, func(_ *C.attn_context, layer *C.attn_mha) C.attn_status {
+			return C.attn_mha_parameter_describe(layer, C.int64_t(i), &name, &shape)
 		})
 		parameters[i] = Parameter{C.GoString(name), shapeOf(&shape)}
 	}
 	return parameters, err
 }
 
-// LoadParameter copies a parameter into the layer, by its name in PyTorch's state_dict. No other
-// call may be using the layer.
+// LoadParameter copies a parameter into the layer, by its name in PyTorch's state_dict.
 func (layer *MultiheadAttention) LoadParameter(name string, values *View) error {
-	return layer.move(name, values, func(context *C.attn_context, name *C.char) C.attn_status {
-		return C.flat_mha_load_parameter(context, layer.c, name, &values.layout,
+	return layer.move(alone, name, values, func(context *C.attn_context, layer *C.attn_mha, name *C.char) C.attn_status {
+		return C.flat_mha_load_parameter(context, layer, name, &values.layout,
 			(*C.flat_data)(values.data))
 	})
 }
 
 // ReadParameter copies a parameter out of the layer into values, of its shape and the layer's type.
 func (layer *MultiheadAttention) ReadParameter(name string, values *View) error {
-	return layer.move(name, values, func(context *C.attn_context, name *C.char) C.attn_status {
-		return C.flat_mha_read_parameter(context, layer.c, name, &values.layout,
+	return layer.move(shared, name, values, func(context *C.attn_context, layer *C.attn_mha, name *C.char) C.attn_status {
+		return C.flat_mha_read_parameter(context, layer, name, &values.layout,
 			(*C.flat_data)(values.data))
 	})
 }
 
 // InitParameters gives every parameter fresh random values, distributed as PyTorch's constructor
-// does. No other call may be using the layer.
+// does.
 func (layer *MultiheadAttention) InitParameters(seed uint64) error {
-	context, err := layer.context.pointer()
-	if err != nil {
-		return err
-	}
 	params := C.attn_mha_init_params{
 		struct_size: C.sizeof_attn_mha_init_params,
 		seed:        C.uint64_t(seed),
 	}
-	return call(func() C.attn_status {
-		return C.attn_mha_init_parameters(context, layer.c, &params)
+	return use(layer.context, layer, alone, func(context *C.attn_context, layer *C.attn_mha) C.attn_status {
+		return C.attn_mha_init_parameters(context, layer, &params)
 	})
 }
 
 // move checks what both ways have and copies.
-func (layer *MultiheadAttention) move(name string, values *View, transfer func(*C.attn_context, *C.char) C.attn_status) error {
+func (layer *MultiheadAttention) move(hold access, name string, values *View,
+	transfer func(*C.attn_context, *C.attn_mha, *C.char) C.attn_status) error {
 	if strings.ContainsRune(name, 0) {
 		return failure(ErrParameter, "name: expected no NUL, got %q", name)
 	}
@@ -77,11 +75,9 @@ func (layer *MultiheadAttention) move(name string, values *View, transfer func(*
 	if err := values.check(name); err != nil {
 		return err
 	}
-	context, err := layer.context.pointer()
-	if err != nil {
-		return err
-	}
 	cName := C.CString(name)
 	defer C.free(unsafe.Pointer(cName))
-	return call(func() C.attn_status { return transfer(context, cName) })
+	return use(layer.context, layer, hold, func(context *C.attn_context, layer *C.attn_mha) C.attn_status {
+		return transfer(context, layer, cName)
+	})
 }

@@ -46,13 +46,14 @@ const (
 )
 
 // describeOutputs looks at no data, and at none of the outputs that the views have already.
-func (views *operands) describeOutputs(request C.flat_call) (*OutputShapes, error) {
+func (views *operands) describeOutputs(layer *MultiheadAttention, request C.flat_call) (*OutputShapes, error) {
 	layouts, err := views.layouts()
 	if err != nil {
 		return nil, err
 	}
 	outputs := C.attn_sdpa_outputs{struct_size: C.sizeof_attn_sdpa_outputs}
-	err = call(func() C.attn_status {
+	err = use(nil, layer, shared, func(_ *C.attn_context, layer *C.attn_mha) C.attn_status {
+		request.layer = layer
 		return C.flat_describe_outputs(&request, &layouts[0], &outputs)
 	})
 	if err != nil {
@@ -69,28 +70,26 @@ func (views *operands) describeOutputs(request C.flat_call) (*OutputShapes, erro
 	return shapes, nil
 }
 
-// explain fills the report of attention alone if the request has no layer.
-func (views *operands) explain(context *Context, request C.flat_call) (*MultiheadReport, error) {
+// explain fills the report of attention alone if the layer is nil.
+func (views *operands) explain(context *Context, layer *MultiheadAttention, request C.flat_call) (*MultiheadReport, error) {
 	layouts, err := views.layouts()
 	if err != nil {
 		return nil, err
 	}
-	if request.context, err = context.pointer(); err != nil {
-		return nil, err
-	}
 	attention := C.attn_sdpa_report{struct_size: C.sizeof_attn_sdpa_report}
-	layer := C.attn_mha_report{struct_size: C.sizeof_attn_mha_report}
-	err = call(func() C.attn_status {
-		return C.flat_explain(&request, &layouts[0], &attention, &layer)
+	around := C.attn_mha_report{struct_size: C.sizeof_attn_mha_report}
+	err = use(context, layer, shared, func(context *C.attn_context, layer *C.attn_mha) C.attn_status {
+		request.context, request.layer = context, layer
+		return C.flat_explain(&request, &layouts[0], &attention, &around)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &MultiheadReport{
-		ProjectionGemm:       Gemm(layer.projection_gemm),
-		DependsOnBlasThreads: layer.depends_on_blas_threads != 0,
-		WorkspaceBytes:       uint64(layer.workspace_bytes),
-		Kernels:              C.GoString(layer.kernels),
+		ProjectionGemm:       Gemm(around.projection_gemm),
+		DependsOnBlasThreads: around.depends_on_blas_threads != 0,
+		WorkspaceBytes:       uint64(around.workspace_bytes),
+		Kernels:              C.GoString(around.kernels),
 		Attention: SDPAReport{
 			Engine:               Engine(attention.engine),
 			Gemm:                 Gemm(attention.gemm),

@@ -51,19 +51,19 @@ type SDPAOptions struct {
 // Ev), of ranks 2 to 8, all float32 or all float64, any strides. options may be nil.
 func SDPA(query, key, value, output *View, options *SDPAOptions) error {
 	views, request := options.operands(query, key, value, output)
-	return views.attend(options.context(), request)
+	return views.attend(options.context(), nil, request)
 }
 
 // DescribeOutputs tells the shapes of SDPA's outputs. LSE and Weights of the options do not matter.
 func DescribeOutputs(query, key, value *View, options *SDPAOptions) (*OutputShapes, error) {
 	views, request := options.operands(query, key, value, nil)
-	return views.describeOutputs(request)
+	return views.describeOutputs(nil, request)
 }
 
 // Explain tells what SDPA would run for the same arguments, and why.
 func Explain(query, key, value, output *View, options *SDPAOptions) (*SDPAReport, error) {
 	views, request := options.operands(query, key, value, output)
-	report, err := views.explain(options.context(), request)
+	report, err := views.explain(options.context(), nil, request)
 	if err != nil {
 		return nil, err
 	}

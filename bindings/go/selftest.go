@@ -7,42 +7,38 @@ import "C"
 
 import "runtime/cgo"
 
-// A visitor is what attention_tell finds behind a handle.
-type visitor struct {
-	visit    func(check string, err error)
-	panicked any
+// A finding is what attention_tell was told of one check.
+type finding struct {
+	check string
+	err   error
 }
 
 // Selftest computes what has a known result, under a context or, if it is nil, the default one, and
-// compares. visit, which may be nil, is told of each check. The error is that of the first check
-// that found something wrong.
+// compares. visit, which may be nil, is told of each check when all are done. The error is that of the
+// first check that found something wrong.
 func Selftest(context *Context, visit func(check string, err error)) error {
-	pointer, err := context.pointer()
-	if err != nil {
-		return err
-	}
-	told := &visitor{visit: visit}
-	handle := cgo.NewHandle(told)
+	var findings []finding
+	handle := cgo.NewHandle(&findings)
 	defer handle.Delete()
-	err = call(func() C.attn_status { return C.flat_selftest(pointer, C.uintptr_t(handle)) })
-	if told.panicked != nil {
-		panic(told.panicked)
+	err := use(context, nil, shared, func(context *C.attn_context, _ *C.attn_mha) C.attn_status {
+		return C.flat_selftest(context, C.uintptr_t(handle))
+	})
+	for _, found := range findings {
+		if visit != nil {
+			visit(found.check, found.err)
+		}
 	}
 	return err
 }
 
-// attention_tell tells the visitor; a panic of its waits until the library has returned.
+// attention_tell only writes down: the caller's code may close the context, which waits for this call.
 //
 //export attention_tell
 func attention_tell(handle C.uintptr_t, check *C.char, status C.attn_status, detail *C.char) {
-	told := cgo.Handle(handle).Value().(*visitor)
-	if told.visit == nil || told.panicked != nil {
-		return
-	}
-	defer func() { told.panicked = recover() }()
+	findings := cgo.Handle(handle).Value().(*[]finding)
 	var err error
 	if status != C.ATTN_OK {
 		err = &Error{Code(status), C.GoString(detail)}
 	}
-	told.visit(C.GoString(check), err)
+	*findings = append(*findings, finding{C.GoString(check), err})
 }

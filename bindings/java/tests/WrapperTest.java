@@ -7,11 +7,24 @@ import attention.Multihead;
 import attention.Outputs;
 import attention.SdpaOptions;
 import attention.Tensor;
+import java.io.IOException;
+import java.nio.Buffer;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Map;
 
 /** What the cases do not show: views, contexts, closing, mistakes. */
 final class WrapperTest {
+    private static final Map<Tensor.Dtype, Integer> WIDTHS =
+            Map.of(
+                    Tensor.Dtype.FLOAT32, 4, Tensor.Dtype.FLOAT64, 8, Tensor.Dtype.BOOL, 1,
+                    Tensor.Dtype.INT64, 8, Tensor.Dtype.INT32, 4);
+
     private static void check(boolean isRight, String what) {
         if (!isRight) {
             throw new AssertionError(what);
@@ -155,8 +168,107 @@ final class WrapperTest {
         refuses(IllegalStateException.class, "closed", () -> attend(one, one, one, closed));
     }
 
-    public static void main(String[] arguments) {
+    private static ByteBuffer direct(int bytes) {
+        return ByteBuffer.allocateDirect(bytes).order(ByteOrder.nativeOrder());
+    }
+
+    private static Buffer[] allKinds(ByteBuffer bytes) {
+        return new Buffer[] {
+            bytes, bytes.asCharBuffer(), bytes.asShortBuffer(), bytes.asIntBuffer(), bytes.asFloatBuffer(),
+            bytes.asLongBuffer(), bytes.asDoubleBuffer()
+        };
+    }
+
+    /** A buffer of 48 bytes of each kind, as each dtype: all of it is seen and nothing behind it. */
+    private static void viewsStayInsideTheirBuffers() {
+        for (final Buffer buffer : allKinds(direct(48))) {
+            for (final Tensor.Dtype dtype : Tensor.Dtype.values()) {
+                final long fitting = 48 / WIDTHS.get(dtype);
+                check(Tensor.view(dtype, buffer, fitting).toDoubles().length == fitting, "all of it");
+                check(Tensor.view(dtype, buffer, 2, 0, fitting).count() == 0, "an empty view");
+                refusesView(dtype, buffer, 0, fitting + 1, 1);
+                refusesView(dtype, buffer, 1, fitting, 1);
+                refusesView(dtype, buffer, fitting - 2, fitting, -1);
+                refusesView(dtype, buffer, 0, fitting / 2 + 1, 2);
+                refusesView(dtype, buffer, -1, 1, 1);
+                refusesView(dtype, buffer, Long.MAX_VALUE, 2, 2);
+                refusesView(dtype, buffer, 0, 3, Long.MAX_VALUE);
+                refusesView(dtype, buffer, fitting + 1, 0, 1);
+                Tensor.strided(dtype, buffer, fitting - 1, new long[] {fitting}, new long[] {-1});
+                Tensor.strided(dtype, buffer, 1, new long[] {fitting / 2}, new long[] {2});
+            }
+        }
+    }
+
+    private static void refusesView(Tensor.Dtype dtype, Buffer buffer, long offset, long length, long stride) {
+        refuses(IndexOutOfBoundsException.class, "buffer: the view reaches beyond it", () ->
+                Tensor.strided(dtype, buffer, offset, new long[] {length}, new long[] {stride}));
+    }
+
+    /** Where the view begins is where Java's buffer does, of slices and of other widths too. */
+    private static void viewsReadWhatJavaWrote() {
+        final ByteBuffer bytes = direct(48);
+        bytes.putDouble(16, 1.5).putLong(24, -7).putInt(32, 5).putFloat(36, 0.25f).put(40, (byte) 1);
+        final ByteBuffer tail = bytes.slice(16, 32).order(ByteOrder.nativeOrder());
+        check(valueAt(Tensor.Dtype.FLOAT64, tail.asFloatBuffer(), 0) == 1.5, "float64 of a FloatBuffer");
+        check(valueAt(Tensor.Dtype.INT64, tail.asIntBuffer(), 1) == -7, "int64 of an IntBuffer");
+        check(valueAt(Tensor.Dtype.INT32, tail.asDoubleBuffer(), 4) == 5, "int32 of a DoubleBuffer");
+        check(valueAt(Tensor.Dtype.FLOAT32, tail.asLongBuffer(), 5) == 0.25, "float32 of a LongBuffer");
+        check(valueAt(Tensor.Dtype.BOOL, tail.asShortBuffer(), 24) == 1, "bool of a ShortBuffer");
+        final ByteOrder other =
+                ByteOrder.nativeOrder() == ByteOrder.BIG_ENDIAN ? ByteOrder.LITTLE_ENDIAN : ByteOrder.BIG_ENDIAN;
+        for (final Buffer swapped : allKinds(direct(48).order(other))) {
+            if (!(swapped instanceof ByteBuffer)) {
+                refuses(IllegalArgumentException.class, "buffer: expected one in the machine's byte order", () ->
+                        Tensor.view(Tensor.Dtype.FLOAT32, swapped, 2));
+            }
+        }
+    }
+
+    private static double valueAt(Tensor.Dtype dtype, Buffer buffer, long offset) {
+        return Tensor.strided(dtype, buffer, offset, new long[] {1}, new long[] {1}).toDoubles()[0];
+    }
+
+    /** A file that is mapped to be read, so that a write would end the process. */
+    private static void readOnlyBuffersAreNeverWritten() throws IOException {
+        final Path file = Files.createTempFile("attention", ".floats");
+        try (FileChannel channel = FileChannel.open(file)) {
+            Files.write(file, new byte[36 * Float.BYTES]);
+            final Buffer mapped = channel.map(FileChannel.MapMode.READ_ONLY, 0, 36 * Float.BYTES);
+            final Tensor input = Tensor.view(Tensor.Dtype.FLOAT32, mapped, 6, 6);
+            final Tensor room = Tensor.zeros(Tensor.Dtype.FLOAT32, 6, 6);
+            Attention.sdpa(input, input, input, room, new SdpaOptions());
+            refuses(AttentionException.class, "output: expected memory that may be written", () ->
+                    Attention.sdpa(room, room, room, input, new SdpaOptions()));
+            refuses(AttentionException.class, "lse: expected", () -> new SdpaOptions().lse(input));
+            refuses(AttentionException.class, "weights: expected", () -> new SdpaOptions().weights(input));
+            try (Multihead layer = new Multihead(new Multihead.Config(6, 2))) {
+                layer.initialize(1);
+                layer.load("out_proj.weight", input);
+                layer.forward(input, input, input, room, new Multihead.Options());
+                refuses(AttentionException.class, "output: expected", () ->
+                        layer.forward(room, room, room, input, new Multihead.Options()));
+                refuses(AttentionException.class, "values: expected", () ->
+                        layer.read("out_proj.weight", input));
+            }
+        } finally {
+            Files.delete(file);
+        }
+        final Buffer readOnly = Tensor.directFloats(6).asReadOnlyBuffer();
+        refuses(AttentionException.class, "output: expected", () ->
+                attendInto(Tensor.view(Tensor.Dtype.FLOAT32, readOnly, 2, 3)));
+    }
+
+    private static void attendInto(Tensor output) {
+        final Tensor one = Tensor.zeros(Tensor.Dtype.FLOAT32, 2, 3);
+        Attention.sdpa(one, one, one, output, new SdpaOptions());
+    }
+
+    public static void main(String[] arguments) throws IOException {
         stridedViewsAreTheSame();
+        viewsStayInsideTheirBuffers();
+        viewsReadWhatJavaWrote();
+        readOnlyBuffersAreNeverWritten();
         optionsBeyondPytorchCompose();
         weightsArePerHeadOrAveraged();
         layersTellWhatTheyAre();

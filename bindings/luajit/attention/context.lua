@@ -26,7 +26,9 @@ function context.new(settings)
   config.kernels = settings.kernels
   local created = ffi.new("attn_context *[1]")
   failure.check(library.attn_context_create(config, created))
-  return setmetatable({object = ffi.gc(created[0], library.attn_context_destroy)}, Context)
+  -- The name is used to the end: config alone does not keep the string.
+  local object = ffi.gc(created[0], library.attn_context_destroy)
+  return setmetatable({object = object, kernels = settings.kernels}, Context)
 end
 
 -- The C object of a context, nil for none.

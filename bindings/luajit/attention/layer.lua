@@ -132,7 +132,7 @@ local function prepare(self, query, key, value, given, make)
   local bool_kind = library.ATTN_MASK_BOOL_EXCLUDE
   local arguments, described = sdpa.make_arguments(given, bool_kind), options.sized("attn_mha_outputs")
   local layer_params = options.sized("attn_mha_params")
-  arguments.layer_params = layer_params
+  arguments.layer_params, arguments.described = layer_params, described
   arguments.key_padding_mask = tensor.wrap(given.key_padding_mask)
   layer_params.key_padding_mask = tensor.pointer(arguments.key_padding_mask)
   layer_params.key_padding_mask_kind = tensor.mask_kind(arguments.key_padding_mask, bool_kind)

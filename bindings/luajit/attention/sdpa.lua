@@ -64,8 +64,8 @@ local function set_numbers(params, given)
 end
 
 -- A table with the C struct of the given options, and the tensors it points to: the collector does
--- not follow C pointers, so the table must be in use until the call has returned. bool_kind is what
--- a bool mask means.
+-- not follow C pointers, nor from a field of a struct to the struct, so whatever a call sees is in the
+-- table, which must be in use until the call has returned. bool_kind is what a bool mask means.
 function sdpa.make_arguments(given, bool_kind)
   local arguments = {params = options.sized("attn_sdpa_params")}
   local params = arguments.params
@@ -96,6 +96,7 @@ local function prepare(query, key, value, given, make)
   options.check_names(given, call_options)
   local arguments = sdpa.make_arguments(given, library.ATTN_MASK_BOOL_INCLUDE)
   local described, weights_field = options.sized("attn_sdpa_outputs"), nil
+  arguments.described = described
   arguments.query, arguments.key, arguments.value = tensor.wrap(query), tensor.wrap(key), tensor.wrap(value)
   check(library.attn_sdpa_describe_outputs(arguments.query.view, arguments.key.view, arguments.value.view,
                                            arguments.params, described))
@@ -103,7 +104,7 @@ local function prepare(query, key, value, given, make)
     local wanted = given.return_weights == true and "per_head" or given.return_weights
     weights_field = options.choose("return_weights", weights_fields, wanted)
   end
-  arguments.output = given.out or make(described.output)
+  arguments.output = given.out and tensor.writable("out", given.out) or make(described.output)
   sdpa.add_outputs(arguments, described, make, given.return_lse, weights_field)
   return arguments
 end

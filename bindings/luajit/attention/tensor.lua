@@ -29,23 +29,57 @@ Tensor.__index = Tensor
 
 local tensor = {dtypes = dtypes}
 
--- A Lua object for a C view; `owner` is what keeps the view's memory alive.
-local function from_view(view, owner)
+-- A Lua object for a C view; `owner` is what keeps the view's memory alive, is_const whether it is an
+-- input alone.
+local function from_view(view, owner, is_const)
   local shape, strides = {}, {}
   for axis = 1, view.rank do
     shape[axis] = tonumber(view.shape[axis - 1])
     strides[axis] = tonumber(view.strides[axis - 1])
   end
-  local fields = {view = view, owner = owner, dtype = dtype_names[view.dtype], shape = shape, strides = strides}
-  return setmetatable(fields, Tensor)
+  return setmetatable({
+    view = view,
+    owner = owner,
+    is_const = is_const,
+    dtype = dtype_names[view.dtype],
+    shape = shape,
+    strides = strides,
+  }, Tensor)
 end
 
 local function int64_array(numbers)
   return ffi.new("int64_t[?]", #numbers, numbers)
 end
 
+-- The ffi's name of what data is: "float [4]", "const float *"; "" for a number or nil.
+local function type_name(data)
+  if type(data) == "string" then
+    failure.raise(failure.codes.VALUE, "data: expected an ffi array or pointer, got a string, which from_bytes copies")
+  end
+  return type(data) == "cdata" and tostring(ffi.typeof(data)):match("^ctype<(.*)>$") or ""
+end
+
+-- Raises unless the view, from the beginning of an array on, stays inside.
+local function check_inside(view, dtype, array)
+  local lowest, highest = 0, 0
+  for axis = 0, view.rank - 1 do
+    local reach = (tonumber(view.shape[axis]) - 1) * tonumber(view.strides[axis])
+    if view.shape[axis] == 0 then
+      return
+    end
+    lowest, highest = lowest + math.min(0, reach), highest + math.max(0, reach)
+  end
+  local expected, found = (highest + 1) * ffi.sizeof(element_types[dtype]), ffi.sizeof(array)
+  if lowest < 0 or expected > found then
+    failure.raise(failure.codes.SHAPE,
+                  ("data: expected a view inside the array of %d bytes, got one of elements %d to %d"):format(
+                    found, lowest, highest))
+  end
+end
+
 -- A view of an ffi array or pointer, C order unless strides (in elements) are given.
 function tensor.view(data, dtype, shape, strides)
+  local name = type_name(data)
   local code = options.choose("dtype", dtypes, dtype)
   local view, pointer = ffi.new("attn_tensor"), ffi.cast("void *", data)
   if strides == nil then
@@ -55,7 +89,10 @@ function tensor.view(data, dtype, shape, strides)
   else
     check(library.attn_tensor_init_strided(view, pointer, code, #shape, int64_array(shape), int64_array(strides)))
   end
-  return from_view(view, data)
+  if name:find("%]$") then
+    check_inside(view, dtype, data)
+  end
+  return from_view(view, data, name:find("const", 1, true) ~= nil)
 end
 
 local function count_elements(shape)
@@ -140,6 +177,14 @@ function tensor.wrap(values, dtype)
   return tensor.new(values, dtype)
 end
 
+-- The tensor, which a call is to fill as the argument of this name.
+function tensor.writable(name, output)
+  if output.is_const then
+    failure.raise(failure.codes.VALUE, name .. ": expected memory that may be written, got const data")
+  end
+  return output
+end
+
 -- The C view of a tensor, or NULL.
 function tensor.pointer(values)
   return values and values.view
@@ -153,7 +198,7 @@ function tensor.mask_kind(mask, bool_kind)
   return mask.dtype == "bool" and bool_kind or library.ATTN_MASK_ADDITIVE
 end
 
--- The address of element (0, ..., 0) as a typed pointer.
+-- The address of element (0, ..., 0) as a typed pointer, good as long as the tensor is.
 function Tensor:data()
   return ffi.cast(pointer_types[self.dtype], self.view.data)
 end
@@ -185,7 +230,7 @@ local function derive(values, make, ...)
   local arguments = {...}
   arguments[#arguments + 1] = view
   check(make(values.view, unpack(arguments)))
-  return from_view(view, values.owner)
+  return from_view(view, values.owner, values.is_const)
 end
 
 function Tensor:transpose(axis_a, axis_b)

@@ -3,6 +3,7 @@
 
 local ffi = require "ffi"
 local attention = require "attention"
+local checks = require "checks"
 
 local tests = {}
 
@@ -10,22 +11,7 @@ local query = {{1, 0, 0, 0}, {0, 4, 0, 0}}
 local key = {{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}
 local value = {{10}, {20}, {30}}
 
-local function assert_equal(expected, actual)
-  assert(expected == actual, ("expected %s, got %s"):format(tostring(expected), tostring(actual)))
-end
-
-local function assert_close(expected, actual)
-  assert(math.abs(expected - actual) < 1e-5, ("expected %g, got %g"):format(expected, actual))
-end
-
-local function assert_fails(code, message, call, ...)
-  local succeeded, failure = pcall(call, ...)
-  assert(not succeeded, "expected an error")
-  assert(attention.is_error(failure), failure)
-  assert_equal(code, failure.code)
-  assert(failure.message:find(message, 1, true), failure.message)
-  return failure
-end
+local assert_equal, assert_close, assert_fails = checks.equal, checks.close, checks.fails
 
 function tests.nested_tables_become_tensors()
   local floats = attention.tensor {{1, 2, 3}, {4, 5, 6}}
@@ -73,20 +59,6 @@ function tests.heads_split_and_merge()
   local heads = packed:split_heads(2)
   assert_equal(7, heads:totable()[2][2][1])
   assert_equal(7, heads:merge_heads():totable()[2][3])
-end
-
-function tests.view_keeps_its_memory_alive()
-  local function make()
-    return attention.tensor({{1, 2}, {3, 4}}):transpose(0, 1):slice(0, 1, 1)
-  end
-  local views = {}
-  for i = 1, 1000 do
-    views[i] = make()
-    collectgarbage("step", 100)
-  end
-  for _, view in ipairs(views) do
-    assert_equal(4, view:totable()[1][2])
-  end
 end
 
 function tests.sdpa_returns_what_is_asked_for()
@@ -332,19 +304,4 @@ function tests.collected_layers_free_their_parameters()
   assert(growth < 16 * 1024, ("64 layers of 1 MiB left %d KiB"):format(growth))
 end
 
-local failures, names = 0, {}
-for name in pairs(tests) do
-  names[#names + 1] = name
-end
-table.sort(names)
-for _, name in ipairs(names) do
-  local succeeded, reason = xpcall(tests[name], function(reason)
-    return debug.traceback(tostring(reason))
-  end)
-  if not succeeded then
-    failures = failures + 1
-    print(("%s: %s"):format(name, reason))
-  end
-end
-print(("%d tests of the wrapper, %d failures"):format(#names, failures))
-os.exit(failures == 0)
+checks.run(tests)

@@ -26,7 +26,7 @@ module Attention
 
   # Raises an Error unless what has a known result is computed so.
   def self.selftest(context: nil)
-    Error.check(ABI.attn_selftest(context, nil))
+    Call.make(:attn_selftest, context, nil)
   end
 
   # The version of the library that runs.

@@ -66,6 +66,26 @@ class TensorTest < Minitest::Test
     assert_raises(ArgumentError) { Tensor.from_pointer(memory, shape: [3, 2], strides: [1]) }
   end
 
+  def test_view_leaves_no_memory_of_known_size
+    memory = Fiddle::Pointer.malloc(24, Fiddle::RUBY_FREE)
+    { float32: 6, float64: 3, int64: 3, int32: 6, bool: 24 }.each do |dtype, count|
+      assert_equal [count], Tensor.from_pointer(memory, shape: [count], dtype:).shape
+      assert_equal [2, 0], Tensor.from_pointer(memory, shape: [2, 0], dtype:).shape
+      error = assert_raises(ArgumentError) { Tensor.from_pointer(memory, shape: [count + 1], dtype:) }
+      assert_match(/\Apointer: expected \d+ bytes for the shape, got 24\z/, error.message)
+    end
+    assert_raises(ArgumentError) { Tensor.from_pointer(memory + 4, shape: [2], strides: [5]) }
+    assert_equal [2], Tensor.from_pointer(memory + 20, shape: [2], strides: [-5]).shape
+    assert_raises(TypeError) { Tensor.from_pointer('12345678', shape: [2]) }
+  end
+
+  def test_pointer_to_data_keeps_the_memory
+    pointers = Array.new(1000) { |index| Tensor[1, index].data }
+    GC.start
+    Array.new(1000) { Tensor[-1, -1] }
+    pointers.each_with_index { |pointer, index| assert_equal [1, index], pointer[0, 8].unpack('ff') }
+  end
+
   def test_heads_split_and_merge
     packed = Tensor[[1, 2, 3, 4], [5, 6, 7, 8]]
     heads = packed.split_heads(2)
@@ -224,6 +244,13 @@ class ContextTest < Minitest::Test
     Attention::Context.open(kernels: 'baseline') { |context| assert_equal 'baseline', context.describe[:kernels] }
     error = assert_raises(Attention::Error) { Attention::Context.new(kernels: 'abacus') }
     assert_equal Attention::Error::UNSUPPORTED, error.code
+  end
+
+  def test_context_is_no_address
+    error = assert_raises(TypeError) { Attention.sdpa(QUERY, KEY, VALUE, context: 4096) }
+    assert_equal 'context: expected an Attention::Context, got 4096', error.message
+    assert_raises(TypeError) { Attention::Layer.new(embed_dim: 2, num_heads: 1, context: 'fused') }
+    assert_raises(TypeError) { Attention::Layer.new(embed_dim: 2, num_heads: 1).bind('bias_k', 'bytes') }
   end
 
   def test_unknown_engine_is_an_error

@@ -2,17 +2,27 @@
 package attention;
 
 import com.sun.jna.Library;
-import com.sun.jna.Native;
 import com.sun.jna.Pointer;
 import com.sun.jna.Structure;
 import com.sun.jna.Structure.FieldOrder;
 import com.sun.jna.ptr.PointerByReference;
+import java.lang.annotation.Retention;
+import java.lang.annotation.RetentionPolicy;
 
-/** libattention's C interface, as far as this package uses it; names and order are the headers'. */
+/**
+ * libattention's C interface, as far as this package uses it; names and order are the headers'. The
+ * objects of the package are passed themselves, not their addresses, so that {@link NativeCall} sees
+ * everything that a call uses.
+ */
 interface Abi extends Library {
-    Abi LIBRARY = Native.load(System.getProperty("attention.library", "attention"), Abi.class);
+    Abi LIBRARY = NativeCall.open(System.getProperty("attention.library", "attention"));
+
+    /** A function that changes the layer it is given, and so needs it alone. */
+    @Retention(RetentionPolicy.RUNTIME)
+    @interface ChangesLayer {}
 
     int OK = 0;
+    int ERROR_VALUE = 2;
     int MAX_RANK = 8;
     int MASK_ADDITIVE = 1;
     int MASK_BOOL_INCLUDE = 2;
@@ -182,77 +192,79 @@ interface Abi extends Library {
 
     int attn_context_create(ContextConfig config, PointerByReference context);
 
-    int attn_context_start(Pointer context);
+    int attn_context_start(Context context);
 
-    int attn_context_describe(Pointer context, ContextInfo info);
+    int attn_context_describe(Context context, ContextInfo info);
 
     void attn_context_destroy(Pointer context);
 
     int attn_sdpa(
-            Pointer context,
-            TensorView query,
-            TensorView key,
-            TensorView value,
-            SdpaParams params,
-            TensorView output,
+            Context context,
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            SdpaOptions params,
+            Tensor output,
             Pointer workspace,
             long workspaceBytes);
 
     int attn_sdpa_explain(
-            Pointer context,
-            TensorView query,
-            TensorView key,
-            TensorView value,
-            SdpaParams params,
-            TensorView output,
+            Context context,
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            SdpaOptions params,
+            Tensor output,
             SdpaReport report);
 
     int attn_sdpa_describe_outputs(
-            TensorView query, TensorView key, TensorView value, SdpaParams params, Outputs outputs);
+            Tensor query, Tensor key, Tensor value, SdpaOptions params, Outputs outputs);
 
-    int attn_mha_create(Pointer context, MhaConfig config, PointerByReference layer);
+    int attn_mha_create(Context context, MhaConfig config, PointerByReference layer);
 
-    int attn_mha_describe(Pointer layer, MhaConfig config);
+    int attn_mha_describe(Multihead layer, MhaConfig config);
 
     void attn_mha_destroy(Pointer layer);
 
+    @ChangesLayer
     int attn_mha_load_parameter(
-            Pointer context, Pointer layer, String name, TensorView values, Pointer params);
+            Context context, Multihead layer, String name, Tensor values, Pointer params);
 
-    int attn_mha_read_parameter(Pointer context, Pointer layer, String name, TensorView values);
+    int attn_mha_read_parameter(Context context, Multihead layer, String name, Tensor values);
 
-    int attn_mha_init_parameters(Pointer context, Pointer layer, MhaInitParams params);
+    @ChangesLayer
+    int attn_mha_init_parameters(Context context, Multihead layer, MhaInitParams params);
 
     int attn_mha_forward(
-            Pointer context,
-            Pointer layer,
-            TensorView query,
-            TensorView key,
-            TensorView value,
-            MhaParams params,
-            TensorView output,
+            Context context,
+            Multihead layer,
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            Multihead.Options params,
+            Tensor output,
             Pointer workspace,
             long workspaceBytes);
 
     int attn_mha_explain(
-            Pointer context,
-            Pointer layer,
-            TensorView query,
-            TensorView key,
-            TensorView value,
-            MhaParams params,
-            TensorView output,
+            Context context,
+            Multihead layer,
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            Multihead.Options params,
+            Tensor output,
             MhaReport report);
 
     int attn_mha_describe_outputs(
-            Pointer layer,
-            TensorView query,
-            TensorView key,
-            TensorView value,
-            MhaParams params,
+            Multihead layer,
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            Multihead.Options params,
             Outputs outputs);
 
-    int attn_selftest(Pointer context, Pointer params);
+    int attn_selftest(Context context, Pointer params);
 
     /**
      * Throws unless the status is OK. The detail belongs to the native thread, so this is to be

@@ -14,12 +14,12 @@ public final class Attention {
             Tensor query, Tensor key, Tensor value, Tensor output, SdpaOptions options, Context context) {
         Abi.check(
                 Abi.LIBRARY.attn_sdpa(
-                        Context.handleOf(context),
-                        query.view,
-                        key.view,
-                        value.view,
-                        options.params(),
-                        output.view,
+                        context,
+                        query,
+                        key,
+                        value,
+                        options,
+                        Tensor.written("output", output),
                         null,
                         0));
     }
@@ -34,7 +34,7 @@ public final class Attention {
         final Abi.Outputs described = new Abi.Outputs();
         Abi.check(
                 Abi.LIBRARY.attn_sdpa_describe_outputs(
-                        query.view, key.view, value.view, options.params(), described));
+                        query, key, value, options, described));
         return new Outputs(described);
     }
 
@@ -44,19 +44,19 @@ public final class Attention {
         final Abi.SdpaReport report = new Abi.SdpaReport();
         Abi.check(
                 Abi.LIBRARY.attn_sdpa_explain(
-                        Context.handleOf(context),
-                        query.view,
-                        key.view,
-                        value.view,
-                        options.params(),
-                        output.view,
+                        context,
+                        query,
+                        key,
+                        value,
+                        options,
+                        output,
                         report));
         return SdpaReport.of(report);
     }
 
     /** Throws unless this machine computes what has a known result. */
     public static void selftest(Context context) {
-        Abi.check(Abi.LIBRARY.attn_selftest(Context.handleOf(context), null));
+        Abi.check(Abi.LIBRARY.attn_selftest(context, null));
     }
 
     /** The library's version. */

@@ -3,7 +3,6 @@ package attention;
 
 import com.sun.jna.Pointer;
 import com.sun.jna.ptr.PointerByReference;
-import java.lang.ref.Reference;
 
 /** Threads and kernels of the calls it is given to. Any number of threads may use one at once. */
 public final class Context extends NativeHandle {
@@ -70,20 +69,21 @@ public final class Context extends NativeHandle {
 
     private static Pointer create(Config config) {
         final PointerByReference made = new PointerByReference();
-        Abi.check(Abi.LIBRARY.attn_context_create(config.config, made));
+        // The struct has memory of the kernels' name, which another thread with the same config renews.
+        synchronized (config) {
+            Abi.check(Abi.LIBRARY.attn_context_create(config.config, made));
+        }
         return made.getValue();
     }
 
     /** Starts the threads now, which the first large call would do. */
     public void start() {
-        Abi.check(Abi.LIBRARY.attn_context_start(handle()));
-        Reference.reachabilityFence(this);
+        Abi.check(Abi.LIBRARY.attn_context_start(this));
     }
 
     public Info info() {
         final Abi.ContextInfo info = new Abi.ContextInfo();
-        Abi.check(Abi.LIBRARY.attn_context_describe(handle(), info));
-        Reference.reachabilityFence(this);
+        Abi.check(Abi.LIBRARY.attn_context_describe(this, info));
         return new Info(
                 info.num_threads,
                 Engine.values()[info.engine],
@@ -93,9 +93,5 @@ public final class Context extends NativeHandle {
                 info.blas_is_serial == 1,
                 info.kernels,
                 info.blas);
-    }
-
-    static Pointer handleOf(Context context) {
-        return context == null ? null : context.handle();
     }
 }

@@ -3,9 +3,11 @@ package attention;
 
 import com.sun.jna.Pointer;
 import com.sun.jna.ptr.PointerByReference;
-import java.lang.ref.Reference;
 
-/** torch.nn.MultiheadAttention in evaluation mode, and its generalisations. */
+/**
+ * torch.nn.MultiheadAttention in evaluation mode, and its generalisations. Any number of threads may
+ * use one at once; loading and initialising wait for calls under way, and calls for them.
+ */
 public final class Multihead extends NativeHandle {
     /** What a layer is; sizes that are not set are PyTorch's defaults. Each method returns this. */
     public static final class Config {
@@ -81,7 +83,7 @@ public final class Multihead extends NativeHandle {
             boolean batchFirst) {}
 
     /** Options of {@link #forward}. Each method returns this. */
-    public static final class Options {
+    public static final class Options extends Argument {
         private final Abi.MhaParams params = new Abi.MhaParams();
         private Mask keyPaddingMask;
         private SdpaOptions attention = new SdpaOptions();
@@ -101,13 +103,13 @@ public final class Multihead extends NativeHandle {
             return this;
         }
 
-        private Abi.MhaParams params() {
-            final Abi.SdpaParams inside = attention.params();
-            inside.write();
-            params.attention = inside.getPointer();
+        @Override
+        Pointer pointer() {
+            params.attention = attention == null ? null : attention.pointer();
             params.key_padding_mask = keyPaddingMask == null ? null : Tensor.pointerOf(keyPaddingMask.tensor);
             params.key_padding_mask_kind = keyPaddingMask == null ? 0 : keyPaddingMask.kind;
-            return params;
+            params.write();
+            return params.getPointer();
         }
     }
 
@@ -131,8 +133,7 @@ public final class Multihead extends NativeHandle {
 
     public Description describe() {
         final Abi.MhaConfig made = new Abi.MhaConfig();
-        Abi.check(Abi.LIBRARY.attn_mha_describe(handle(), made));
-        Reference.reachabilityFence(this);
+        Abi.check(Abi.LIBRARY.attn_mha_describe(this, made));
         return new Description(
                 made.embed_dim,
                 made.num_heads,
@@ -156,23 +157,19 @@ public final class Multihead extends NativeHandle {
 
     /** As above, on a context's threads. */
     public void load(String name, Tensor values, Context context) {
-        final Pointer threads = Context.handleOf(context);
-        Abi.check(Abi.LIBRARY.attn_mha_load_parameter(threads, handle(), name, values.view, null));
-        Reference.reachabilityFence(this);
+        Abi.check(Abi.LIBRARY.attn_mha_load_parameter(context, this, name, values, null));
     }
 
     /** Copies a parameter out into a tensor of its shape. */
     public void read(String name, Tensor values) {
-        Abi.check(Abi.LIBRARY.attn_mha_read_parameter(null, handle(), name, values.view));
-        Reference.reachabilityFence(this);
+        Abi.check(Abi.LIBRARY.attn_mha_read_parameter(null, this, name, Tensor.written("values", values)));
     }
 
     /** Fresh random parameters. */
     public void initialize(long seed) {
         final Abi.MhaInitParams params = new Abi.MhaInitParams();
         params.seed = seed;
-        Abi.check(Abi.LIBRARY.attn_mha_init_parameters(null, handle(), params));
-        Reference.reachabilityFence(this);
+        Abi.check(Abi.LIBRARY.attn_mha_init_parameters(null, this, params));
     }
 
     /** query (L, N, qdim), with batchFirst (N, L, qdim), unbatched (L, qdim); the others likewise. */
@@ -180,16 +177,15 @@ public final class Multihead extends NativeHandle {
             Tensor query, Tensor key, Tensor value, Tensor output, Options options, Context context) {
         Abi.check(
                 Abi.LIBRARY.attn_mha_forward(
-                        Context.handleOf(context),
-                        handle(),
-                        query.view,
-                        key.view,
-                        value.view,
-                        options.params(),
-                        output.view,
+                        context,
+                        this,
+                        query,
+                        key,
+                        value,
+                        options,
+                        Tensor.written("output", output),
                         null,
                         0));
-        Reference.reachabilityFence(this);
     }
 
     /** As above, with the default context. */
@@ -202,8 +198,7 @@ public final class Multihead extends NativeHandle {
         final Abi.Outputs described = new Abi.Outputs();
         Abi.check(
                 Abi.LIBRARY.attn_mha_describe_outputs(
-                        handle(), query.view, key.view, value.view, options.params(), described));
-        Reference.reachabilityFence(this);
+                        this, query, key, value, options, described));
         return new Outputs(described);
     }
 
@@ -216,15 +211,14 @@ public final class Multihead extends NativeHandle {
         report.attention = attention.getPointer();
         Abi.check(
                 Abi.LIBRARY.attn_mha_explain(
-                        Context.handleOf(context),
-                        handle(),
-                        query.view,
-                        key.view,
-                        value.view,
-                        options.params(),
-                        output.view,
+                        context,
+                        this,
+                        query,
+                        key,
+                        value,
+                        options,
+                        output,
                         report));
-        Reference.reachabilityFence(this);
         attention.read();
         return new Report(
                 Context.Gemm.values()[report.projection_gemm],

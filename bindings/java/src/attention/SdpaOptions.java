@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 package attention;
 
+import com.sun.jna.Pointer;
+
 /**
  * Options of {@link Attention#sdpa} and of the attention inside a {@link Multihead}; new ones are
  * PyTorch's defaults. Each method returns this.
  */
-public final class SdpaOptions {
+public final class SdpaOptions extends Argument {
     /** What makes weights of scores. */
     public enum Normalizer {
         SOFTMAX,
@@ -14,7 +16,7 @@ public final class SdpaOptions {
     }
 
     private final Abi.SdpaParams params = new Abi.SdpaParams();
-    // What the struct points at lives as long as it.
+    // What the struct points at lives as long as these options.
     private Mask mask;
     private Tensor bias;
     private Tensor queryOffset;
@@ -102,17 +104,18 @@ public final class SdpaOptions {
 
     /** Out: (..., Hq, L). */
     public SdpaOptions lse(Tensor output) {
-        lse = output;
+        lse = Tensor.written("lse", output);
         return this;
     }
 
     /** Out: (..., Hq, L, S), or without Hq: the mean over the heads. */
     public SdpaOptions weights(Tensor output) {
-        weights = output;
+        weights = Tensor.written("weights", output);
         return this;
     }
 
-    Abi.SdpaParams params() {
+    @Override
+    Pointer pointer() {
         params.mask = mask == null ? null : Tensor.pointerOf(mask.tensor);
         params.bias = Tensor.pointerOf(bias);
         params.mask_kind = mask == null ? 0 : mask.kind;
@@ -122,6 +125,7 @@ public final class SdpaOptions {
         params.sinks = Tensor.pointerOf(sinks);
         params.lse = Tensor.pointerOf(lse);
         params.weights = Tensor.pointerOf(weights);
-        return params;
+        params.write();
+        return params.getPointer();
     }
 }

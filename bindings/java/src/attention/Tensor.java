@@ -2,22 +2,18 @@
 package attention;
 
 import com.sun.jna.Memory;
-import com.sun.jna.Native;
 import com.sun.jna.Pointer;
+import java.lang.ref.Reference;
 import java.nio.Buffer;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.nio.CharBuffer;
-import java.nio.DoubleBuffer;
-import java.nio.LongBuffer;
-import java.nio.ShortBuffer;
 import java.util.Arrays;
 
 /**
  * A view of native memory: an address, a shape, strides in elements. Made of a direct buffer, which
  * it keeps, or with memory of its own, which is freed with it.
  */
-public final class Tensor {
+public final class Tensor extends Argument {
     /** Element types. */
     public enum Dtype {
         FLOAT32(1, 4),
@@ -39,17 +35,20 @@ public final class Tensor {
         }
     }
 
-    final Abi.TensorView view = new Abi.TensorView();
+    private final Abi.TensorView view = new Abi.TensorView();
     private final Dtype dtype;
+    /** What the memory is freed with. */
     private final Object owner;
+    private final boolean isWritable;
 
-    private Tensor(Dtype dtype, Object owner, Pointer data, long[] shape, long[] strides) {
+    private Tensor(
+            Dtype dtype, Object owner, boolean isWritable, Pointer data, long[] shape, long[] strides) {
         this.dtype = dtype;
         this.owner = owner;
+        this.isWritable = isWritable;
         Abi.check(
                 Abi.LIBRARY.attn_tensor_init_strided(
                         view, data, dtype.number, shape.length, shape, strides));
-        view.write();
     }
 
     /** New memory, all zero. */
@@ -57,7 +56,7 @@ public final class Tensor {
         final long count = Arrays.stream(shape).reduce(1, Math::multiplyExact);
         final Memory memory = new Memory(Math.max(1, Math.multiplyExact(count, dtype.bytes)));
         memory.clear();
-        return new Tensor(dtype, memory, memory, shape, contiguous(shape));
+        return new Tensor(dtype, memory, true, memory, shape, contiguous(shape));
     }
 
     /** A copy of an array, last axis fastest. */
@@ -102,45 +101,14 @@ public final class Tensor {
         return strided(dtype, buffer, 0, shape, contiguous(shape));
     }
 
-    /** A view of any layout; offset and strides count elements. */
+    /**
+     * A view of any layout; offset and strides count elements of the dtype. One of a read-only buffer
+     * is an input.
+     */
     public static Tensor strided(
             Dtype dtype, Buffer buffer, long offset, long[] shape, long[] strides) {
-        if (!buffer.isDirect()) {
-            throw new IllegalArgumentException("buffer: expected a direct one; of(...) copies arrays");
-        }
-        if (shape.length != strides.length) {
-            throw new IllegalArgumentException("strides: expected as many as the shape has axes");
-        }
-        checkInside(dtype, (long) buffer.capacity() * elementBytes(buffer), offset, shape, strides);
-        final Pointer start = Native.getDirectBufferPointer(buffer);
-        return new Tensor(dtype, buffer, start.share(offset * dtype.bytes), shape, strides);
-    }
-
-    private static int elementBytes(Buffer buffer) {
-        if (buffer instanceof ByteBuffer) {
-            return Byte.BYTES;
-        }
-        if (buffer instanceof ShortBuffer || buffer instanceof CharBuffer) {
-            return Short.BYTES;
-        }
-        return buffer instanceof LongBuffer || buffer instanceof DoubleBuffer ? Long.BYTES : Integer.BYTES;
-    }
-
-    private static void checkInside(
-            Dtype dtype, long bytes, long offset, long[] shape, long[] strides) {
-        long lowest = offset;
-        long highest = offset;
-        for (int axis = 0; axis < shape.length; axis++) {
-            if (shape[axis] <= 0) {
-                return;
-            }
-            final long reach = Math.multiplyExact(shape[axis] - 1, strides[axis]);
-            lowest += Math.min(0, reach);
-            highest += Math.max(0, reach);
-        }
-        if (lowest < 0 || Math.multiplyExact(highest + 1, dtype.bytes) > bytes) {
-            throw new IndexOutOfBoundsException("buffer: the view reaches beyond it");
-        }
+        final Pointer start = DirectBuffer.addressOf(dtype, buffer, offset, shape, strides);
+        return new Tensor(dtype, buffer, !buffer.isReadOnly(), start, shape, strides);
     }
 
     private static Tensor sized(Dtype dtype, long length, long[] shape) {
@@ -179,17 +147,27 @@ public final class Tensor {
         return Arrays.stream(shape()).reduce(1, Math::multiplyExact);
     }
 
-    /** The elements in the order of the last axis fastest, whatever the strides; float32 or float64. */
+    /** The elements in the order of the last axis fastest, whatever the strides; true is 1. */
     public double[] toDoubles() {
         final double[] values = new double[Math.toIntExact(count())];
         for (int i = 0; i < values.length; i++) {
-            final long at = elementAt(i) * dtype.bytes;
-            values[i] = dtype == Dtype.FLOAT32 ? memory().getFloat(at) : memory().getDouble(at);
+            values[i] = elementAt(placeOf(i) * dtype.bytes);
         }
+        Reference.reachabilityFence(this);
         return values;
     }
 
-    private long elementAt(long flat) {
+    private double elementAt(long position) {
+        return switch (dtype) {
+            case FLOAT32 -> memory().getFloat(position);
+            case FLOAT64 -> memory().getDouble(position);
+            case BOOL -> memory().getByte(position);
+            case INT64 -> memory().getLong(position);
+            case INT32 -> memory().getInt(position);
+        };
+    }
+
+    private long placeOf(long flat) {
         long at = 0;
         for (int axis = view.rank - 1; axis >= 0; axis--) {
             at += flat % view.shape[axis] * view.strides[axis];
@@ -203,8 +181,22 @@ public final class Tensor {
         return ByteBuffer.allocateDirect(count * Float.BYTES).order(ByteOrder.nativeOrder()).asFloatBuffer();
     }
 
+    @Override
+    Pointer pointer() {
+        return view.getPointer();
+    }
+
     static Pointer pointerOf(Tensor tensor) {
-        return tensor == null ? null : tensor.view.getPointer();
+        return tensor == null ? null : tensor.pointer();
+    }
+
+    /** The tensor, which a call is to fill as the argument of this name; null is the call's to judge. */
+    static Tensor written(String name, Tensor output) {
+        if (output != null && !output.isWritable) {
+            throw new AttentionException(
+                    Abi.ERROR_VALUE, name + ": expected memory that may be written, got a read-only buffer");
+        }
+        return output;
     }
 
     @Override

@@ -271,6 +271,15 @@ module Attention
     DECLARATIONS.scan(/(ATTN_\w+) = (\d+)/) { |name, value| const_set(name, value.to_i) }
     DECLARATIONS.scan(/^[a-z][\w *]+ \*?attn_\w+\([^;]*\)/) { |prototype| extern prototype }
 
+    # The names of the functions that take such an argument.
+    def self.functions_with(argument)
+      DECLARATIONS.scan(/^attn_status (\w+)\([^;]*#{argument}/).flatten.map(&:to_sym)
+    end
+
+    WITH_CONTEXT = functions_with(/\battn_context \*context/).freeze
+    # A layer that is not const is changed.
+    CHANGE_THEIR_LAYER = functions_with(/(?<!const )attn_mha \*layer/).freeze
+
     FIELDS = DECLARATIONS.scan(/^typedef struct (\w+) {(.*?)}/m).to_h do |name, fields|
       [name.to_sym, fields.split(';').map(&:strip).reject(&:empty?)]
     end.freeze

@@ -2,8 +2,8 @@
 
 # SPDX-License-Identifier: BSD-3-Clause
 
+require 'attention/call'
 require 'attention/choice'
-require 'attention/handle'
 require 'attention/report'
 
 module Attention
@@ -22,13 +22,13 @@ module Attention
 
     # Starts the threads now, which the first large call would do.
     def start
-      Error.check(ABI.attn_context_start(self))
+      Call.make(:attn_context_start, self)
     end
 
     # What the context runs with.
     def describe
       info = ABI.make(:attn_context_info)
-      Error.check(ABI.attn_context_describe(self, info))
+      Call.make(:attn_context_describe, self, info)
       {
         num_threads: info.num_threads,
         engine: Report::ENGINES.key(info.engine),

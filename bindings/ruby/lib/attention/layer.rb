@@ -2,11 +2,13 @@
 
 # SPDX-License-Identifier: BSD-3-Clause
 
-require 'attention/handle'
+require 'attention/call'
 require 'attention/multihead_call'
 
 module Attention
   # Multi-head attention: torch.nn.MultiheadAttention in evaluation mode, parameter names included.
+  # Threads may share a layer: loading, binding and initialising wait for calls under way, and calls for
+  # them.
   class Layer < Handle
     Parameter = Struct.new(:name, :shape)
 
@@ -23,14 +25,14 @@ module Attention
       @dtype = dtype
       @bound = {}
       made = make_config(dtype: Tensor.code(dtype), **config)
-      created = ABI.pointer_from { |cell| Error.check(ABI.attn_mha_create(context, made, cell)) }
+      created = ABI.pointer_from { |cell| Call.make(:attn_mha_create, context, made, cell) }
       super(created, 'attn_mha_destroy')
     end
 
     # What the layer is: keywords that make the same, with every size.
     def describe
       config = ABI.make(:attn_mha_config)
-      Error.check(ABI.attn_mha_describe(self, config))
+      Call.make(:attn_mha_describe, self, config)
       {
         **SIZES.to_h { |name| [name, config[name.to_s]] },
         **FLAGS.to_h { |name| [name, config[name.to_s] == 1] },
@@ -41,20 +43,20 @@ module Attention
     # The parameters of PyTorch's state_dict, in its order.
     def parameters
       count = Tensor.zeros(dtype: :int64)
-      Error.check(ABI.attn_mha_parameter_count(self, count.data))
+      Call.make(:attn_mha_parameter_count, self, count.data)
       Array.new(count.to_a) { |index| describe_parameter(index) }
     end
 
     # Copies a parameter into the layer, on the threads of a context.
     def load(name, values, context: nil)
-      Error.check(ABI.attn_mha_load_parameter(context, self, name, Tensor.wrap(values, dtype:), nil))
-      @bound.delete(name)
+      Call.make(:attn_mha_load_parameter, context, self, name, Tensor.wrap(values, dtype:), nil) { @bound.delete(name) }
     end
 
     # Uses a tensor's memory as a parameter, without a copy.
     def bind(name, tensor)
-      Error.check(ABI.attn_mha_bind_parameter(self, name, tensor))
-      @bound[name] = tensor
+      raise TypeError, "tensor: expected an #{Tensor}, got #{tensor.inspect}" unless tensor.is_a?(Tensor)
+
+      Call.make(:attn_mha_bind_parameter, self, name, tensor) { @bound[name] = tensor }
     end
 
     def load_state_dict(parameters, context: nil)
@@ -65,7 +67,7 @@ module Attention
     def state_dict(context: nil)
       parameters.to_h do |parameter|
         values = Tensor.zeros(*parameter.shape, dtype:)
-        Error.check(ABI.attn_mha_read_parameter(context, self, parameter.name, values))
+        Call.make(:attn_mha_read_parameter, context, self, parameter.name, values)
         [parameter.name, values]
       end
     end
@@ -73,8 +75,7 @@ module Attention
     # Fresh values, distributed as PyTorch's; the same for the same seed.
     def init_parameters(seed = 0, context: nil)
       params = ABI.make(:attn_mha_init_params, seed:)
-      Error.check(ABI.attn_mha_init_parameters(context, self, params))
-      @bound.clear
+      Call.make(:attn_mha_init_parameters, context, self, params) { @bound.clear }
     end
 
     # Returns attn_output and attn_weights, nil with need_weights: false; with return_lse: true also the
@@ -105,7 +106,7 @@ module Attention
     def describe_parameter(index)
       view = ABI.make(:attn_tensor)
       name = ABI.pointer_from do |cell|
-        Error.check(ABI.attn_mha_parameter_describe(self, index, cell, view))
+        Call.make(:attn_mha_parameter_describe, self, index, cell, view)
       end
       Parameter.new(name.to_s, view.shape.first(view.rank))
     end

@@ -2,6 +2,7 @@
 
 # SPDX-License-Identifier: BSD-3-Clause
 
+require 'attention/call'
 require 'attention/outputs'
 require 'attention/report'
 require 'attention/sdpa_options'
@@ -25,7 +26,7 @@ module Attention
 
     def run
       outputs = make_outputs(:room_for)
-      Error.check(ABI.attn_mha_forward(@context, @layer, *@inputs, @params, outputs.output, nil, 0))
+      Call.make(:attn_mha_forward, @context, @layer, *@inputs, @params, outputs.output, nil, 0)
       [outputs.output, outputs.weights] + [outputs.lse].compact
     end
 
@@ -33,7 +34,7 @@ module Attention
       outputs = make_outputs(:described)
       attention = ABI.make(:attn_sdpa_report)
       report = ABI.make(:attn_mha_report, attention:)
-      Error.check(ABI.attn_mha_explain(@context, @layer, *@inputs, @params, outputs.output, report))
+      Call.make(:attn_mha_explain, @context, @layer, *@inputs, @params, outputs.output, report)
       Report.of_layer(report, attention)
     end
 
@@ -41,7 +42,7 @@ module Attention
 
     def make_outputs(make)
       described = ABI.make(:attn_mha_outputs)
-      Error.check(ABI.attn_mha_describe_outputs(@layer, *@inputs, @params, described))
+      Call.make(:attn_mha_describe_outputs, @layer, *@inputs, @params, described)
       outputs = Outputs.new(described, make, **@asked)
       @attention.write_to(outputs.lse, outputs.weights)
       outputs

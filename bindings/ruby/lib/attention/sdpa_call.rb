@@ -2,6 +2,7 @@
 
 # SPDX-License-Identifier: BSD-3-Clause
 
+require 'attention/call'
 require 'attention/outputs'
 require 'attention/report'
 require 'attention/sdpa_options'
@@ -18,7 +19,7 @@ module Attention
 
     def run
       outputs = make_outputs(:room_for)
-      Error.check(ABI.attn_sdpa(@context, *@inputs, @options, outputs.output, nil, 0))
+      Call.make(:attn_sdpa, @context, *@inputs, @options, outputs.output, nil, 0)
       extras = [outputs.lse, outputs.weights].compact
       extras.empty? ? outputs.output : [outputs.output, *extras]
     end
@@ -26,7 +27,7 @@ module Attention
     def explain
       outputs = make_outputs(:described)
       report = ABI.make(:attn_sdpa_report)
-      Error.check(ABI.attn_sdpa_explain(@context, *@inputs, @options, outputs.output, report))
+      Call.make(:attn_sdpa_explain, @context, *@inputs, @options, outputs.output, report)
       Report.of_attention(report)
     end
 

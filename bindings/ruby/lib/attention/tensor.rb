@@ -58,11 +58,15 @@ module Attention
 
       # A view of memory that stays the caller's, in C order unless strides (in elements) are given.
       def from_pointer(pointer, shape:, dtype: :float32, strides: nil)
+        raise TypeError, 'pointer: got a String, which from_string views' if pointer.is_a?(String)
+
         if strides && strides.size != shape.size
           raise ArgumentError, "strides: expected #{shape.size}, one for each axis, got #{strides.size}"
         end
 
-        new(make_view(pointer, dtype, shape, strides), pointer)
+        view = make_view(pointer, dtype, shape, strides)
+        check_inside(pointer, view, element(dtype).bytes)
+        new(view, pointer)
       end
 
       # New memory.
@@ -105,6 +109,19 @@ module Attention
         shape.inject(element(dtype).bytes, :*)
       end
 
+      # Only of memory that Fiddle allocated, or knows for another reason, is there a size.
+      def check_inside(pointer, view, element_bytes)
+        size = pointer.is_a?(Fiddle::Pointer) ? pointer.size : 0
+        lengths = view.shape.first(view.rank)
+        return if size <= 0 || lengths.include?(0)
+
+        last = lengths.zip(view.strides).sum { |length, stride| [(length - 1) * stride, 0].max }
+        expected = (last + 1) * element_bytes
+        return if expected <= size
+
+        raise ArgumentError, "pointer: expected #{expected} bytes for the shape, got #{size}"
+      end
+
       def make_view(pointer, dtype, shape, strides = nil)
         view = ABI.make(:attn_tensor)
         arguments = [view, pointer, code(dtype), shape.size, shape.pack('q*')]
@@ -142,9 +159,9 @@ module Attention
       @view.to_ptr
     end
 
-    # Element (0, ..., 0).
+    # Element (0, ..., 0): a pointer that keeps the memory, but not when it is moved (`data + 4`).
     def data
-      @view.data
+      @view.data.tap { |pointer| pointer.instance_variable_set(:@tensor, self) }
     end
 
     def inspect

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: BSD-3-Clause
+import attention.Attention;
+import attention.Context;
+import attention.Mask;
+import attention.Multihead;
+import attention.SdpaOptions;
+import attention.Tensor;
+import java.nio.FloatBuffer;
+import java.util.Arrays;
+
+/**
+ * Objects that only a call knows: the garbage collector, which another thread runs without pause,
+ * must leave them alone until the call has returned. A third thread takes what is freed and fills it
+ * with NaN. Compiled code forgets a reference after its last use, so `test` has everything here
+ * compiled at once.
+ */
+final class CollectorTest {
+    private static final int CALLS = 150;
+    private static final int HEADS = 4;
+    private static final int ROWS = 256;
+    private static final int FEATURES = 64;
+    private static final int EMBED_DIM = HEADS * FEATURES;
+
+    private static float[] numbers(int count) {
+        final float[] made = new float[count];
+        for (int i = 0; i < count; i++) {
+            made[i] = (i * 37 + 11) % 64 / 32f - 1;
+        }
+        return made;
+    }
+
+    private static Tensor copied(long... shape) {
+        return Tensor.of(numbers((int) Arrays.stream(shape).reduce(1, Math::multiplyExact)), shape);
+    }
+
+    private static Tensor viewed(long... shape) {
+        final int count = (int) Arrays.stream(shape).reduce(1, Math::multiplyExact);
+        final FloatBuffer memory = Tensor.directFloats(count);
+        memory.put(numbers(count));
+        return Tensor.view(Tensor.Dtype.FLOAT32, memory, shape);
+    }
+
+    private static SdpaOptions options() {
+        final boolean[] visible = new boolean[ROWS * ROWS];
+        Arrays.fill(visible, true);
+        return new SdpaOptions()
+                .mask(Mask.include(Tensor.of(visible, ROWS, ROWS)))
+                .bias(viewed(HEADS, ROWS, ROWS))
+                .lse(Tensor.zeros(Tensor.Dtype.FLOAT32, HEADS, ROWS))
+                .weights(Tensor.zeros(Tensor.Dtype.FLOAT32, HEADS, ROWS, ROWS));
+    }
+
+    private static Context context() {
+        return new Context(new Context.Config().numThreads(2));
+    }
+
+    private static double[] attend() {
+        final Tensor output = Tensor.zeros(Tensor.Dtype.FLOAT32, HEADS, ROWS, FEATURES);
+        Attention.sdpa(
+                copied(HEADS, ROWS, FEATURES),
+                viewed(HEADS, ROWS, FEATURES),
+                copied(HEADS, ROWS, FEATURES),
+                output,
+                options(),
+                context());
+        return output.toDoubles();
+    }
+
+    private static Multihead layer() {
+        final Multihead made = new Multihead(new Multihead.Config(EMBED_DIM, HEADS));
+        made.initialize(1);
+        made.load("out_proj.weight", copied(EMBED_DIM, EMBED_DIM), context());
+        return made;
+    }
+
+    private static double[] forward() {
+        final Tensor output = Tensor.zeros(Tensor.Dtype.FLOAT32, ROWS, EMBED_DIM);
+        layer().forward(
+                copied(ROWS, EMBED_DIM),
+                viewed(ROWS, EMBED_DIM),
+                copied(ROWS, EMBED_DIM),
+                output,
+                new Multihead.Options()
+                        .keyPaddingMask(Mask.additive(copied(ROWS)))
+                        .attention(new SdpaOptions().bias(copied(ROWS, ROWS))),
+                context());
+        return output.toDoubles();
+    }
+
+    /** Where a parameter is read to, and the layer it is of, are known to the call alone. */
+    private static double[] read() {
+        final Tensor weight = Tensor.zeros(Tensor.Dtype.FLOAT32, EMBED_DIM, EMBED_DIM);
+        layer().read("out_proj.weight", weight);
+        return weight.toDoubles();
+    }
+
+    private static void inBackground(Runnable step) {
+        final Thread thread = new Thread(() -> {
+            while (true) {
+                step.run();
+            }
+        });
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    private static void takeWhatIsFreed() {
+        final float[] poison = new float[ROWS * ROWS];
+        Arrays.fill(poison, Float.NaN);
+        for (int count = 1024; count <= poison.length; count *= 2) {
+            Tensor.of(Arrays.copyOf(poison, count), count);
+        }
+    }
+
+    private static void requireSame(double[] expected, double[] found, String call) {
+        if (!Arrays.equals(expected, found)) {
+            throw new AssertionError(call + ": its numbers changed while the collector ran");
+        }
+    }
+
+    public static void main(String[] arguments) {
+        final double[] attended = attend();
+        final double[] forwarded = forward();
+        final double[] weight = read();
+        if (weight[0] != numbers(1)[0] || Double.isNaN(attended[0] + forwarded[0])) {
+            throw new AssertionError("expected numbers");
+        }
+        inBackground(System::gc);
+        inBackground(CollectorTest::takeWhatIsFreed);
+        for (int call = 0; call < CALLS; call++) {
+            requireSame(attended, attend(), "sdpa");
+            requireSame(forwarded, forward(), "forward");
+            requireSame(weight, read(), "read");
+        }
+        System.out.println("collector: passed, " + 3 * CALLS + " calls");
+    }
+}
