@@ -48,9 +48,7 @@ def test_halves_are_read_as_float32(tmp_path, theirs, dtype):
         np.testing.assert_allclose(ours(x, x, x)[0], expected, **NEAR)
         for name, values in ours.state_dict().items():
             np.testing.assert_array_equal(values, state[name].float().numpy())
-    wide = MultiheadAttention.from_safetensors(
-        path, num_heads=2, batch_first=True, dtype="float64"
-    )
+    wide = MultiheadAttention.from_safetensors(path, num_heads=2, batch_first=True, dtype="float64")
     np.testing.assert_allclose(wide(*[x.double()] * 3)[0], expected, **NEAR)
 
 
@@ -96,7 +94,9 @@ def test_parameters_of_other_types_are_refused(tmp_path, theirs):
     state = theirs.state_dict()
     path = tmp_path / "layer.safetensors"
     save_file({**state, "in_proj_bias": torch.zeros(24, dtype=torch.int8)}, path)
-    with pytest.raises(libattention.Error, match="in_proj_bias: expected one of F64, F32, F16, BF16, "):
+    with pytest.raises(
+        libattention.Error, match="in_proj_bias: expected one of F64, F32, F16, BF16, "
+    ):
         MultiheadAttention.from_safetensors(path, num_heads=2)
     save_file({**state, "q_norm.weight": torch.ones(4)}, path)
     with pytest.raises(libattention.Error) as caught:
@@ -133,7 +133,8 @@ MALFORMED = {
     "a number": b'{"a": 1}',
     "twice": b'{"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]},'
     b' "a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}',
-    "twice inside": b'{"a": {"dtype": "F32", "dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}',
+    "twice inside": b'{"a": {"dtype": "F32", "dtype": "F32",'
+    b' "shape": [0], "data_offsets": [0, 0]}}',
     "wrong size": {"a": entry(shape=(2,))},
     "overflow": {"a": entry(shape=(2**62, 2**62), offsets=(0, 4))},
     "negative": {"a": entry(shape=(-1,), offsets=(0, 4))},

@@ -204,7 +204,9 @@ def test_lse_is_that_of_the_weights(rng, batch_first, need_weights):
     assert lse.shape == (3, 2, 3)
     np.testing.assert_allclose(lse, np.log(np.exp(scores).sum(axis=-1)), rtol=1e-12)
     single = x[0] if batch_first else x[:, 0]
-    np.testing.assert_allclose(layer(single, single, single, return_lse=True)[2], lse[0], rtol=1e-12)
+    np.testing.assert_allclose(
+        layer(single, single, single, return_lse=True)[2], lse[0], rtol=1e-12
+    )
 
 
 def test_lse_of_torch_tensors_and_where_there_is_none(rng):

@@ -21,9 +21,11 @@ def refusal(call):
 def advised(text):
     """The expressions between "pass " and what follows, as a list."""
     advice = text.partition("; pass ")[2].replace(", in which True takes part", "")
-    return advice.replace(", in which True is left out, or ", "|").removesuffix(
-        " if 1 takes part"
-    ).split("|")
+    return (
+        advice.replace(", in which True is left out, or ", "|")
+        .removesuffix(" if 1 takes part")
+        .split("|")
+    )
 
 
 # ---- masks ----
@@ -95,7 +97,9 @@ def test_lengths_of_other_types_are_told_what_to_become(qkv, name, dtype):
 def test_torch_lengths_of_other_types(qkv):
     for dtype in (torch.int16, torch.float32):
         lengths = torch.tensor([3, 4], dtype=dtype)
-        text = refusal(lambda lengths=lengths: scaled_dot_product_attention(*qkv, key_lengths=lengths))
+        text = refusal(
+            lambda lengths=lengths: scaled_dot_product_attention(*qkv, key_lengths=lengths)
+        )
         assert "key_lengths.to(torch.int64)" in text
 
 

@@ -195,6 +195,7 @@ def _metadata_number(checkpoint: Checkpoint, name: str, path: str | Path) -> int
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise Error(
-            lib.ATTN_ERROR_VALUE, f"{name}: expected an integer in the metadata of {path}, got {text!r}"
+            lib.ATTN_ERROR_VALUE,
+            f"{name}: expected an integer in the metadata of {path}, got {text!r}",
         )
     return int(text)

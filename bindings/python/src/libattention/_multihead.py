@@ -277,7 +277,9 @@ class MultiheadAttention:
         views.finish()
         arguments = (layer, *inputs, params.layer, output_view, ffi.NULL, 0)
         check(lib.attn_mha_forward(handle_of(context), *arguments))
-        found = [None if one is None else kind.finished(one, query) for one in (output, weights, lse)]
+        found = [
+            None if one is None else kind.finished(one, query) for one in (output, weights, lse)
+        ]
         return tuple(found if return_lse else found[:2])
 
     def explain(
