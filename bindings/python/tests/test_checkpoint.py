@@ -86,7 +86,7 @@ def test_options_stand_above_what_the_file_says(tmp_path, theirs):
     assert (other.num_heads, other.batch_first, other.dropout) == (4, False, 0.5)
     with pytest.raises(TypeError, match="heads"):
         MultiheadAttention.from_safetensors(path, heads=2)
-    with pytest.raises(libattention.Error, match=r"in_proj_weight: |lacks"):
+    with pytest.raises(libattention.Error, match=r"expected shape \(48\), got \(24\)"):
         MultiheadAttention.from_safetensors(path, embed_dim=16)
 
 
@@ -159,8 +159,8 @@ def test_malformed_files_are_refused_as_the_reference_reader_does(tmp_path, name
         write(path, content, b"" if isinstance(content, bytes) else bytes(4))
     with pytest.raises(libattention.Error, match=f"path: {path}: "):
         MultiheadAttention.from_safetensors(path, num_heads=2)
-    # It takes no notice of a tensor's name that comes again, the last of which counts.
-    if name != "twice":
+    # It takes the last of two tensors of one name; the format asks for '{' first.
+    if name not in ("twice", "a space before"):
         with pytest.raises(SafetensorError), safe_open(path, framework="numpy"):
             pass
 

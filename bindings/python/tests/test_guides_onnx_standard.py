@@ -2,13 +2,13 @@
 """The guide's table of ONNX's operator Attention: all node tests of the onnx package, computed as
 its rows say, and no row without which they would be the same."""
 
+import importlib
 import warnings
 from collections import namedtuple
 
 import guide_tables
 import numpy as np
 import pytest
-import reference
 from guide_tables import merged, split
 
 import libattention
@@ -16,7 +16,8 @@ import libattention
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import onnx
-    from onnx.backend.test.case.node import collect_testcases
+    from onnx.backend.test.case import node as onnx_tests
+    from onnx.reference import ReferenceEvaluator
 
 (ROWS,) = [
     rows
@@ -237,7 +238,12 @@ TESTS = {
 def node_tests():
     """{name: Node} of those the operator itself has, not its expansion into others."""
     found = {}
-    for case in collect_testcases("Attention"):
+    # As collect_testcases does, which makes those of all operators first.
+    onnx_tests._TargetOpType = "Attention"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("onnx.backend.test.case.node.attention")
+    for case in onnx_tests._NodeTestCases:
         (first, *others) = case.model.graph.node
         if first.op_type != "Attention" or others:
             continue
@@ -259,26 +265,46 @@ def node_tests():
 NODES = node_tests()
 
 
-def window_node():
-    """Where the package has no node test of windows: over a cache, rows at the ends of two
-    sequences."""
+def made(attributes, num_outputs=1, **inputs):
+    """What the package has no node test of, computed by its reference."""
     random = np.random.default_rng(3)
-    query, key, value = (
-        random.normal(size=(2, 3, length, 8)).astype("float32") for length in (2, 6, 6)
-    )
-    lengths = np.array([6, 4])
-    position = lengths[:, None, None, None] - 2 + np.arange(2)[:, None]
-    keys = np.arange(6)
-    hidden = (keys < position - 2) | (keys > position + 1) | (keys >= lengths[:, None, None, None])
-    expected = reference.attention(query, key, value, hidden=hidden)[0]
-    return Node(
-        {"left_window_size": 2, "right_window_size": 1},
-        {"Q": query, "K": key, "V": value, "nonpad_kv_seqlen": lengths},
-        [expected],
-    )
+    inputs = {
+        **{
+            name: random.normal(size=(2, 3, rows, 8)).astype("float32")
+            for name, rows in (("Q", 3), ("K", 6), ("V", 6))
+        },
+        **inputs,
+    }
+    names = [name if name in inputs else "" for name in INPUTS]
+    while not names[-1]:
+        names.pop()
+    outputs = ["Y"] if num_outputs == 1 else ["Y", "", "", "scores"]
+    node = onnx.helper.make_node("Attention", names, outputs, **attributes)
+    found = ReferenceEvaluator(node).run(None, inputs)
+    return Node(attributes, inputs, [found[0], None, None, found[-1]][: len(outputs)])
 
 
-MADE = {"window": window_node()}
+LENGTHS = np.array([6, 4])
+# Of all rows: the reference gives those of a mask with one row the causality of the first.
+HALF_HIDDEN = np.tile([True, False, True, True, False, True], (3, 1))
+WINDOW = {"left_window_size": 2, "right_window_size": 1}
+MADE = {
+    "window": made(WINDOW),
+    "window over a cache": made(WINDOW, nonpad_kv_seqlen=LENGTHS),
+    "window and causality": made({**WINDOW, "is_causal": 1}, nonpad_kv_seqlen=LENGTHS),
+    "causality over a cache": made({"is_causal": 1}, nonpad_kv_seqlen=LENGTHS),
+    "short mask": made({}, attn_mask=HALF_HIDDEN[:, :5]),
+    "short mask over a cache": made(
+        {"is_causal": 1}, attn_mask=HALF_HIDDEN[:, :5], nonpad_kv_seqlen=LENGTHS
+    ),
+    "mode 0": made({"qk_matmul_output_mode": 0}, 2, attn_mask=HALF_HIDDEN),
+    "mode 1": made({"qk_matmul_output_mode": 1, "softcap": 0.5}, 2, attn_mask=HALF_HIDDEN),
+    "mode 2": made(
+        {"qk_matmul_output_mode": 2, "softcap": 0.5, "is_causal": 1}, 2, attn_mask=HALF_HIDDEN
+    ),
+    "mode 3": made({"qk_matmul_output_mode": 3}, 2, attn_mask=HALF_HIDDEN),
+    "precision": made({"softmax_precision": int(onnx.TensorProto.DOUBLE)}),
+}
 
 
 def is_half(array):
@@ -331,9 +357,9 @@ def test_rows_and_tests_are_the_same():
     assert len(NODES) >= 50
 
 
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("name", [*NODES, *MADE])
 def test_node(name):
-    assert is_computed(NODES[name])
+    assert is_computed({**NODES, **MADE}[name])
 
 
 @pytest.mark.parametrize("first", TESTS)

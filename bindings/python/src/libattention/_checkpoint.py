@@ -120,7 +120,8 @@ def _refuse_word(word: str) -> Any:
 def _check_tensor(path: Path, name: str, entry: Any, data_begin: int, size: int) -> StoredTensor:
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
         raise ValueError(f"{name}: expected dtype, shape and data_offsets")
-    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    shape: Any = entry.get("shape")
+    offsets: Any = entry.get("data_offsets")
     if not _are_lengths(shape) or not _are_lengths(offsets) or len(offsets) != 2:
         raise ValueError(f"{name}: expected lists of integers as shape and data_offsets")
     if len(shape) > MAX_RANK and entry["dtype"] in STORED_AS:
