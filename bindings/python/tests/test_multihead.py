@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -186,6 +189,110 @@ def test_averaged_weights_are_the_mean_of_those_per_head(rng):
     assert averaged.shape == (2, 6, 7)
     np.testing.assert_allclose(averaged, per_head.mean(axis=1, dtype="float64"), **NEAR)
     assert np.abs(per_head[:, 0] - averaged).max() > 1e-2
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_lse_is_that_of_the_weights(rng, batch_first, need_weights):
+    layer = MultiheadAttention(8, 2, batch_first=batch_first, dtype="float64")
+    x = rng.normal(size=(3, 3, 8))
+    output, weights, lse = layer(x, x, x, need_weights=need_weights, return_lse=True)
+    np.testing.assert_array_equal(output, layer(x, x, x)[0])
+    assert (weights is not None) == need_weights
+    # Scores are weights' logarithms and lse: of the same scores without a sum.
+    scores = layer(x, x, x, average_attn_weights=False, normalizer="linear")[1]
+    assert lse.shape == (3, 2, 3)
+    np.testing.assert_allclose(lse, np.log(np.exp(scores).sum(axis=-1)), rtol=1e-12)
+    single = x[0] if batch_first else x[:, 0]
+    np.testing.assert_allclose(
+        layer(single, single, single, return_lse=True)[2], lse[0], rtol=1e-12
+    )
+
+
+def test_lse_of_torch_tensors_and_where_there_is_none(rng):
+    layer = MultiheadAttention(8, 2)
+    x = torch.randn(3, 1, 8)
+    found = layer(x, x, x, return_lse=True)
+    assert [type(one) for one in found] == [torch.Tensor] * 3
+    with pytest.raises(libattention.Error, match="return_lse: ") as caught:
+        layer(x, x, x, return_lse=True, normalizer="sigmoid")
+    assert caught.value.name == "ATTN_ERROR_VALUE"
+
+
+def test_a_layer_takes_all_options_at_once(rng):
+    layer = MultiheadAttention(8, 2, batch_first=True)
+    x = rng.normal(size=(2, 4, 8)).astype("float32")
+    output, weights, lse = layer(
+        x,
+        x,
+        x,
+        key_padding_mask=np.zeros((2, 4), bool),
+        attn_mask=np.zeros((4, 4), bool),
+        bias=np.zeros((4, 4), "float32"),
+        query_offset=[0, 0],
+        key_lengths=[4, 4],
+        sinks=[-np.inf, -np.inf],
+        alibi_slopes=[0.0, 0.0],
+        return_lse=True,
+    )
+    for one, other in zip((output, weights, lse), layer(x, x, x, return_lse=True)):
+        np.testing.assert_allclose(one, other, **NEAR)
+
+
+# ---- copies ----
+
+
+class Named(MultiheadAttention):
+    """Somebody's own, with an attribute."""
+
+    name = "nobody"
+
+
+@pytest.mark.parametrize(
+    "again", [lambda layer: pickle.loads(pickle.dumps(layer)), copy.deepcopy, copy.copy]
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bias": False, "batch_first": True, "dtype": "float64"},
+        {"qdim": 8, "kdim": 7, "vdim": 3, "head_dim": 2, "value_head_dim": 9, "num_kv_heads": 2},
+        {"add_bias_kv": True, "add_zero_attn": True, "dropout": 0.5},
+    ],
+)
+def test_layers_can_be_pickled_and_copied(rng, again, options):
+    layer = Named(8, 4, **options)
+    layer.name = "mine"
+    twin = again(layer)
+    assert type(twin) is Named
+    assert (twin.name, twin.dropout, repr(twin)) == ("mine", layer.dropout, repr(layer))
+    arrays = [
+        rng.normal(size=(4, 2, width)).astype(layer.dtype) for width in (8, layer.kdim, layer.vdim)
+    ]
+    expected = layer(*arrays)
+    for one, other in zip(twin(*arrays), expected):
+        np.testing.assert_array_equal(one, other)
+    twin.init_parameters(1)
+    np.testing.assert_array_equal(layer(*arrays)[0], expected[0])
+    assert (twin(*arrays)[0] != expected[0]).any()
+
+
+@pytest.mark.parametrize("again", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy])
+def test_contexts_are_copied_by_their_settings(again):
+    context = libattention.Context(3, engine="blas", kernels="baseline", gemm="native")
+    assert again(context).info() == context.info()
+    assert again(context) is not context
+
+
+def test_a_load_that_fails_changes_nothing():
+    layer = MultiheadAttention(8, 2)
+    before = layer.state_dict()
+    other = {name: np.zeros_like(values) for name, values in before.items()}
+    for wrong in (np.zeros(9, "float32"), np.zeros(8, "int64")):
+        with pytest.raises(libattention.Error):
+            layer.load_state_dict({**other, "out_proj.bias": wrong})
+        for name, values in layer.state_dict().items():
+            np.testing.assert_array_equal(values, before[name])
 
 
 def test_new_layers_differ_and_a_seed_repeats():

@@ -19,8 +19,8 @@ def test_a_small_call():
     array = np.ones((1, 1, 1, 2), dtype="float32")
     views = Views(4)
     inputs = [views.add_array(array, "input") for _ in range(3)]
-    output, view = NUMPY.empty(array.shape, 1, array)
-    arguments = [ffi.NULL, *inputs, ffi.NULL, views.add(view, output, "output"), ffi.NULL, 0]
+    output, view = NUMPY.empty(array.shape, 1)
+    arguments = [ffi.NULL, *inputs, ffi.NULL, views.add(view, "output"), ffi.NULL, 0]
     views.finish()
     assert lib.attn_sdpa(*arguments) == 0
     np.testing.assert_array_equal(output, array)

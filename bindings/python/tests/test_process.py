@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 import libattention
-from libattention import Context, scaled_dot_product_attention
+from libattention import Context, MultiheadAttention, scaled_dot_product_attention
 
 
 def arrays(rows=512):
@@ -59,6 +59,44 @@ def test_many_threads_share_a_context_and_give_the_same_bits():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_layer_is_loaded_while_others_call_it():
+    """Every result is that of one state or the other as a whole, and the memory of the one before
+    is not given back to whoever still computes with it."""
+    layer = MultiheadAttention(128, 4, batch_first=True)
+    x = np.random.default_rng(3).normal(size=(1, 64, 128)).astype("float32")
+    states, expected = [], []
+    for seed in range(2):
+        layer.init_parameters(seed)
+        states.append(layer.state_dict())
+        expected.append(layer(x, x, x)[0])
+    end = time.monotonic() + 1.5
+    seen = {0: 0, 1: 0, "neither": 0}
+
+    def load():
+        turn = 0
+        while time.monotonic() < end:
+            layer.load_state_dict(states[turn % 2])
+            turn += 1
+        layer.init_parameters(1)
+
+    def call():
+        context = Context(num_threads=1)
+        while time.monotonic() < end:
+            found = layer(x, x, x, context=context)[0]
+            matches = [index for index in range(2) if np.array_equal(found, expected[index])]
+            seen[matches[0] if matches else "neither"] += 1
+
+    threads = [threading.Thread(target=load)] + [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(f"calls beside loads: {seen}")
+    assert seen["neither"] == 0
+    assert seen[0] > 5
+    assert seen[1] > 5
 
 
 def test_a_forked_child_computes():
@@ -148,6 +186,27 @@ def test_threads_start_when_told():
     assert threads() == before + 3
     del context
     assert threads() == before
+
+
+def test_the_default_threads_start_when_told():
+    """In a child, where nothing has started them yet."""
+    program = """
+        import os, libattention
+        def threads():
+            return len(os.listdir("/proc/self/task"))
+        before = threads()
+        libattention.start()
+        libattention.start()
+        print(threads() - before, libattention.info()["threads"] - 1)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "ATTN_NUM_THREADS": "3"},
+    )
+    assert done.stdout == "2 2\n"
 
 
 def test_info_command():

@@ -2,6 +2,7 @@
 """What kinds of arrays are taken, and what is said of others."""
 
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -50,6 +51,70 @@ def test_other_dlpack_producers(qkv):
     np.testing.assert_array_equal(found, scaled_dot_product_attention(*qkv))
     first = scaled_dot_product_attention(Exported(query), key, value)
     np.testing.assert_array_equal(first, found)
+
+
+class Watched(np.ndarray):
+    """An array that something else may wait for the end of."""
+
+
+class Lent:
+    """A DLPack producer that lends a copy, and writes over it once nobody holds it."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        copy = self.array.copy()
+        lent = copy.view(Watched)
+        weakref.finalize(lent, copy.fill, np.nan)
+        return lent.__dlpack__()
+
+    def __dlpack_device__(self):
+        return (1, 0)
+
+
+def test_memory_that_is_lent_is_kept_until_the_call_has_read_it(qkv, rng):
+    expected = scaled_dot_product_attention(*qkv)
+    np.testing.assert_array_equal(scaled_dot_product_attention(*map(Lent, qkv)), expected)
+    bias = rng.normal(size=(5, 7)).astype("float32")
+    found = scaled_dot_product_attention(*qkv, bias=Lent(bias))
+    np.testing.assert_array_equal(found, scaled_dot_product_attention(*qkv, bias=bias))
+    layer = libattention.MultiheadAttention(8, 2)
+    state = layer.state_dict()
+    layer.load_state_dict({name: Lent(values) for name, values in state.items()})
+    for name, values in layer.state_dict().items():
+        np.testing.assert_array_equal(values, state[name])
+    x = rng.normal(size=(3, 1, 8)).astype("float32")
+    output, weights = layer(Lent(x), x, x)
+    np.testing.assert_array_equal(output, layer(x, x, x)[0])
+    np.testing.assert_array_equal(weights, layer(x, x, x)[1])
+
+
+class CopyingNamespace:
+    """A library that copies what it imports."""
+
+    @staticmethod
+    def from_dlpack(array):
+        return np.from_dlpack(array).copy()
+
+
+class OfCopyingNamespace(Exported):
+    def __array_namespace__(self):
+        return CopyingNamespace
+
+
+def test_results_are_whole_where_a_library_copies_what_it_imports(qkv, rng):
+    query, key, value = qkv
+    found = scaled_dot_product_attention(
+        OfCopyingNamespace(query), key, value, return_lse=True, return_weights=True
+    )
+    expected = scaled_dot_product_attention(*qkv, return_lse=True, return_weights=True)
+    for one, other in zip(found, expected):
+        np.testing.assert_array_equal(one, other)
+    layer = libattention.MultiheadAttention(8, 2)
+    x = rng.normal(size=(3, 1, 8)).astype("float32")
+    for one, other in zip(layer(OfCopyingNamespace(x), x, x), layer(x, x, x)):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_out_may_be_of_another_kind(qkv):

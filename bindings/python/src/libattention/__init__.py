@@ -12,7 +12,7 @@ is part of this package.
 """
 
 from libattention._attention import explain, scaled_dot_product_attention
-from libattention._context import Context
+from libattention._context import Context, start
 from libattention._heatmap import plot_heatmap
 from libattention._info import info, selftest
 from libattention._library import Error
@@ -27,5 +27,6 @@ __all__ = [
     "plot_heatmap",
     "scaled_dot_product_attention",
     "selftest",
+    "start",
 ]
 __version__ = "0.1.0"

@@ -122,21 +122,22 @@ def scaled_dot_product_attention(
     if return_lse or return_weights or not all(map(is_, options, NO_OPTIONS)):
         params = make_params(Options._make(options), views, BOOL_MASK)
     if out is None:
-        output, output_view = views.add_new(outputs.output, kind, query, "out")
+        output, output_view = views.add_new(outputs.output, kind, "out")
     else:
-        output, output_view = out, views.add_array(out, "out", True)
+        output, output_view = out, views.add_array(out, "out", writable=True)
     results = [output]
     if return_lse:
-        lse, params.lse = views.add_new(outputs.lse, kind, query, "return_lse")
+        lse, params.lse = views.add_new(outputs.lse, kind, "return_lse")
         results.append(lse)
     if return_weights:
-        weights, params.weights = views.add_new(outputs.weights, kind, query, "return_weights")
+        weights, params.weights = views.add_new(outputs.weights, kind, "return_weights")
         results.append(weights)
     views.finish()
     status = lib.attn_sdpa(handle_of(context), *inputs, params, output_view, ffi.NULL, 0)
     if status:
         raise_last_error(status, NAMES)
-    return output if len(results) == 1 else tuple(results)
+    found = [one if one is out else kind.finished(one, query) for one in results]
+    return found[0] if len(found) == 1 else tuple(found)
 
 
 def explain(

@@ -54,6 +54,11 @@ class Context:
         if status:
             raise_last_error(status, {})
         self._handle = ffi.gc(made[0], lib.attn_context_destroy)
+        self._arguments = (num_threads, engine, kernels, gemm)
+
+    def __reduce__(self) -> tuple[type[Context], tuple[Any, ...]]:
+        """Copies are contexts of their own with the same settings."""
+        return type(self), self._arguments
 
     def __repr__(self) -> str:
         found = self.info()
@@ -62,9 +67,7 @@ class Context:
 
     def start(self) -> None:
         """Starts the threads now, which the first large call would do."""
-        status = lib.attn_context_start(self._handle)
-        if status:
-            raise_last_error(status, {})
+        start(self)
 
     def info(self) -> dict[str, Any]:
         """What calls run with.
@@ -80,6 +83,14 @@ class Context:
 def handle_of(context: Context | None) -> Any:
     """The C context; NULL is the default one."""
     return ffi.NULL if context is None else context._handle
+
+
+def start(context: Context | None = None) -> None:
+    """Starts the threads of a context, of the default one without, now, which the first large call
+    would do."""
+    status = lib.attn_context_start(handle_of(context))
+    if status:
+        raise_last_error(status, {})
 
 
 def described_context(handle: Any) -> dict[str, Any]:

@@ -48,3 +48,12 @@ def raise_last_error(status: int, names: Mapping[str, str]) -> NoReturn:
 def unsupported(text: str) -> Error:
     """What the library does not offer, or not yet."""
     return Error(lib.ATTN_ERROR_UNSUPPORTED, text)
+
+
+def assign(struct: Any, field: str, value: Any, name: str, expected: str) -> None:
+    """struct->field = value, for a value of whoever called, who calls it `name`."""
+    try:
+        setattr(struct, field, value)
+    except (TypeError, ValueError, OverflowError) as error:
+        text = f"{name}: expected {expected}, got {value!r:.100}"
+        raise Error(lib.ATTN_ERROR_VALUE, text) from error

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, TypedDict
 
-import numpy as np
-
 from libattention._abi import ffi
 from libattention._context import number_of
-from libattention._library import lib
-from libattention._tensors import BOOL, Views, described, integers
+from libattention._dtypes import BIAS, BOOL, DATA, INTEGERS, MASK_OF_HIDDEN, MASK_OF_SEEN
+from libattention._library import Error, assign, lib
+from libattention._tensors import Views, described, floats, integers
 
 Normalizer = Literal["softmax", "sigmoid", "linear"]
 NORMALIZERS = {
@@ -64,36 +63,52 @@ def make_params(options: Options, views: Views, bool_mask: int) -> Any:
     attn_mask_kind."""
     params = ffi.new("attn_sdpa_params *")
     params.struct_size = ffi.sizeof("attn_sdpa_params")
-    params.is_causal = options.is_causal
-    params.enable_gqa = options.enable_gqa
-    params.align_end = options.align_end
-    params.softcap = options.softcap
+    for name in ("is_causal", "enable_gqa", "align_end"):
+        assign(params, name, getattr(options, name), name, "True or False")
+    assign(params, "softcap", options.softcap, "softcap", "a number")
     params.normalizer = number_of("normalizer", options.normalizer, NORMALIZERS)
     if options.scale is not None:
         params.set |= lib.ATTN_SDPA_SET_SCALE
-        params.scale = options.scale
-    if tuple(options.window) != EVERY_KEY:
-        params.set |= lib.ATTN_SDPA_SET_WINDOW
-        params.window_left, params.window_right = options.window
+        assign(params, "scale", options.scale, "scale", "a number or None")
+    if options.window is not EVERY_KEY:
+        _set_window(params, options.window)
     if options.attn_mask is not None:
         params.mask, params.mask_kind = add_mask(views, options.attn_mask, "attn_mask", bool_mask)
     if options.bias is not None:
-        params.bias = views.add_array(options.bias, "bias")
+        params.bias = views.add_array(options.bias, "bias", BIAS)
     for name in ("query_offset", "key_lengths"):
         values = getattr(options, name)
         if values is not None:
-            setattr(params, name, views.add_array(integers(values), name))
+            setattr(params, name, views.add_array(integers(values, name), name, INTEGERS))
     for name in ("sinks", "alibi_slopes"):
         values = getattr(options, name)
         if values is not None:
-            if isinstance(values, (list, tuple)):
-                values = np.asarray(values, dtype=np.float32)
-            setattr(params, name, views.add_array(values, name))
+            setattr(params, name, views.add_array(floats(values, name), name, DATA))
     return params
+
+
+def _set_window(params: Any, window: Any) -> None:
+    try:
+        before, after = window
+    except (TypeError, ValueError) as error:
+        text = (
+            "window: expected how many keys before and after its position a row sees, "
+            f"(before, after), -1 for all; got {window!r}"
+        )
+        if isinstance(window, int):
+            text += f"; that is ({window}, 0) without keys after, ({window}, {window}) with as many"
+        raise Error(lib.ATTN_ERROR_VALUE, text) from error
+    assign(params, "window_left", before, "window", "a pair of integers")
+    assign(params, "window_right", after, "window", "a pair of integers")
+    if (before, after) != EVERY_KEY:
+        params.set |= lib.ATTN_SDPA_SET_WINDOW
+    else:
+        params.window_left = params.window_right = 0
 
 
 def add_mask(views: Views, mask: Any, name: str, bool_mask: int) -> tuple[Any, int]:
     """A view of the mask, and its attn_mask_kind: that of bool ones is given, others are added."""
-    view = described(mask, name)
+    is_of_seen = bool_mask == lib.ATTN_MASK_BOOL_INCLUDE
+    view = described(mask, name, MASK_OF_SEEN if is_of_seen else MASK_OF_HIDDEN)
     kind = bool_mask if view.dtype == BOOL else lib.ATTN_MASK_ADDITIVE
-    return views.add(view, mask, name), kind
+    return views.add(view, name), kind

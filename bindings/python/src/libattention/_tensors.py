@@ -16,23 +16,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from libattention._abi import ffi
+from libattention._dtypes import DATA, DTYPE_NAMES, Role, wrong_dtype
 from libattention._library import Error, lib, unsupported
 
-FLOAT32: int = lib.ATTN_DTYPE_FLOAT32
-FLOAT64: int = lib.ATTN_DTYPE_FLOAT64
-BOOL: int = lib.ATTN_DTYPE_BOOL
-INT64: int = lib.ATTN_DTYPE_INT64
-INT32: int = lib.ATTN_DTYPE_INT32
 MAX_RANK: int = lib.ATTN_MAX_RANK
-
-DTYPE_NAMES = {
-    FLOAT32: "float32",
-    FLOAT64: "float64",
-    BOOL: "bool",
-    INT64: "int64",
-    INT32: "int32",
-}
-ADVICE = "convert it to float32 or float64"
 CPU = 1  # DLPack's kDLCPU
 
 
@@ -43,6 +30,7 @@ class Described(NamedTuple):
     dtype: int
     shape: tuple[int, ...]
     layout: bytes  # what follows the address in an attn_tensor
+    owner: Any  # the elements stay where they are as long as this lives
 
 
 class Empty(NamedTuple):
@@ -81,27 +69,34 @@ def _describe(*parts: Any) -> Described:
 class Kind(Protocol):
     """One library's arrays."""
 
-    def describe(self, array: Any, name: str, writable: bool) -> Described:
+    def describe(self, array: Any, name: str, role: Role, writable: bool) -> Described:
         """Raises an Error that begins with `name` where the library cannot use the array."""
 
-    def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
-        """A new contiguous array; `like` is one of the call's arguments."""
+    def empty(self, shape: tuple[int, ...], dtype: int) -> tuple[Any, Described]:
+        """A new contiguous array that a call writes."""
+
+    def finished(self, array: Any, like: Any) -> Any:
+        """What `empty` made, once it is written; `like` is one of the call's arguments."""
 
 
 class NumPyKind:
     """numpy.ndarray."""
 
-    def describe(self, array: Any, name: str, writable: bool) -> Described:
+    def describe(self, array: Any, name: str, role: Role, writable: bool) -> Described:
         layout = _numpy_layout(array.dtype, array.shape, array.strides)
-        if layout is None:
-            raise _unusable_numpy(array, name)
+        if layout is None or layout[0] not in role.dtypes:
+            raise _unusable_numpy(array, name, role)
         if writable and not array.flags.writeable:
             raise Error(lib.ATTN_ERROR_VALUE, f"{name}: is read-only; pass an array of your own")
-        return _describe(_address_of(array), layout[0], array.shape, layout[1])
+        return _describe(_address_of(array), layout[0], array.shape, layout[1], array)
 
-    def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
+    def empty(self, shape: tuple[int, ...], dtype: int) -> tuple[Any, Described]:
         array = np.empty(shape, NUMPY_DTYPES[dtype])
-        return array, self.describe(array, "output", True)
+        layout = _layout(dtype, shape, tuple(stride // array.itemsize for stride in array.strides))
+        return array, _describe(_address_of(array), dtype, shape, layout, array)
+
+    def finished(self, array: Any, like: Any) -> Any:
+        return array
 
 
 NUMPY_DTYPES = {number: np.dtype(name) for number, name in DTYPE_NAMES.items()}
@@ -119,19 +114,24 @@ def _numpy_layout(
     return number, _layout(number, shape, tuple(stride // dtype.itemsize for stride in strides))
 
 
-def _unusable_numpy(array: Any, name: str) -> Error:
-    if array.dtype in _NUMPY_NUMBERS:
-        return unsupported(
-            f"{name}: strides {array.strides} are not multiples of {array.itemsize} bytes; "
-            f"pass {name}.copy()"
-        )
+def _unusable_numpy(array: Any, name: str, role: Role) -> Error:
     native = array.dtype.newbyteorder("=")
-    if native in (np.dtype("float32"), np.dtype("float64")):
+    number = _NUMPY_NUMBERS.get(native)
+    if number not in role.dtypes:
+        holds = {"b": "bool", "i": "integer", "u": "integer", "f": "float"}.get(array.dtype.kind)
+        if array.dtype.name == "bfloat16":  # an extension's, which NumPy calls void
+            holds = "float"
+        conversions = {one: f"{name}.astype({one!r})" for one in DTYPE_NAMES.values()}
+        return wrong_dtype(name, role, str(array.dtype), number is not None, holds, conversions)
+    if native != array.dtype:
         return unsupported(
             f"{name}: byte order of {array.dtype.str} is not this machine's; "
             f"pass {name}.astype({native.name!r})"
         )
-    return unsupported(f"{name}: dtype {array.dtype} is unsupported; {ADVICE}")
+    return unsupported(
+        f"{name}: strides {array.strides} are not multiples of {array.itemsize} bytes; "
+        f"pass {name}.copy()"
+    )
 
 
 def _address_of(array: Any) -> int:
@@ -150,7 +150,7 @@ class TorchKind:
         self._dtypes = {number: getattr(torch, name) for number, name in DTYPE_NAMES.items()}
         self._numbers = {dtype: number for number, dtype in self._dtypes.items()}
 
-    def describe(self, array: Any, name: str, writable: bool) -> Described:
+    def describe(self, array: Any, name: str, role: Role, writable: bool) -> Described:
         dtype = self._numbers.get(array.dtype)
         if array.requires_grad and self._torch.is_grad_enabled():
             raise unsupported(
@@ -161,37 +161,54 @@ class TorchKind:
             raise unsupported(f"{name}: is on {array.device}; pass {name}.cpu()")
         if array.layout is not self._torch.strided:
             raise unsupported(f"{name}: layout {array.layout} is unsupported; pass to_dense()")
-        if dtype is None:
-            raise unsupported(f"{name}: dtype {array.dtype} is unsupported; {ADVICE}")
+        if dtype not in role.dtypes:
+            raise self._wrong_dtype(array.dtype, name, role)
         if array.is_neg():
             raise unsupported(f"{name}: is negated lazily; pass {name}.resolve_neg()")
         shape = tuple(array.shape)
-        return _describe(array.data_ptr(), dtype, shape, _layout(dtype, shape, array.stride()))
+        layout = _layout(dtype, shape, array.stride())
+        return _describe(array.data_ptr(), dtype, shape, layout, array)
 
-    def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
+    def _wrong_dtype(self, dtype: Any, name: str, role: Role) -> Error:
+        holds = "float" if dtype.is_floating_point else None
+        if dtype == self._torch.bool:
+            holds = "bool"
+        elif not dtype.is_floating_point and not dtype.is_complex:
+            holds = "integer"
+        conversions = {one: f"{name}.to(torch.{one})" for one in DTYPE_NAMES.values()}
+        return wrong_dtype(name, role, str(dtype), dtype in self._numbers, holds, conversions)
+
+    def empty(self, shape: tuple[int, ...], dtype: int) -> tuple[Any, Described]:
         array = self._torch.empty(shape, dtype=self._dtypes[dtype])
         layout = _layout(dtype, shape, array.stride())
-        return array, _describe(array.data_ptr(), dtype, shape, layout)
+        return array, _describe(array.data_ptr(), dtype, shape, layout, array)
+
+    def finished(self, array: Any, like: Any) -> Any:
+        return array
 
 
 class DlpackKind:
     """Everything else that hands out its memory through DLPack."""
 
-    def describe(self, array: Any, name: str, writable: bool) -> Described:
+    def describe(self, array: Any, name: str, role: Role, writable: bool) -> Described:
         device, number = array.__dlpack_device__()
         if device != CPU:
             raise unsupported(
                 f"{name}: is on DLPack device ({int(device)}, {number}); pass a copy on the CPU"
             )
         try:
+            # It owns what was handed out, which may be a copy of the array's own memory.
             view = np.from_dlpack(array)
         except (BufferError, RuntimeError, TypeError) as error:
             raise unsupported(f"{name}: cannot be read through DLPack: {error}") from error
-        return NUMPY.describe(view, name, writable)
+        return NUMPY.describe(view, name, role, writable)
 
-    def empty(self, shape: tuple[int, ...], dtype: int, like: Any) -> tuple[Any, Described]:
-        result, described = NUMPY.empty(shape, dtype, like)
-        return _namespace_of(like).from_dlpack(result), described
+    def empty(self, shape: tuple[int, ...], dtype: int) -> tuple[Any, Described]:
+        return NUMPY.empty(shape, dtype)
+
+    def finished(self, array: Any, like: Any) -> Any:
+        # Only now: a library may copy what it imports.
+        return _namespace_of(like).from_dlpack(array)
 
 
 def _namespace_of(array: Any) -> Any:
@@ -211,6 +228,8 @@ def kind_of(array: Any, name: str) -> Kind:
     """Who knows the array."""
     global _torch_kind
     if isinstance(array, np.ndarray):
+        if isinstance(array, np.ma.MaskedArray):
+            raise _masked(array, name)
         return NUMPY
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
@@ -226,16 +245,43 @@ def kind_of(array: Any, name: str) -> Kind:
     )
 
 
-def described(array: Any, name: str, writable: bool = False) -> Described:
+def _masked(array: Any, name: str) -> Error:
+    return unsupported(
+        f"{name}: is a {type(array).__name__}, whose mask would be lost; pass {name}.filled(...), "
+        "and what is to be hidden as a mask of the call"
+    )
+
+
+def described(array: Any, name: str, role: Role, writable: bool = False) -> Described:
     """Where the array's elements lie."""
-    return kind_of(array, name).describe(array, name, writable)
+    return kind_of(array, name).describe(array, name, role, writable)
 
 
-def integers(values: Any) -> Any:
-    """Options of type int64 or int32, which may also be numbers."""
-    if isinstance(values, (int, np.integer, list, tuple)):
-        return np.asarray(values, dtype=np.int64)
-    return values
+def integers(values: Any, name: str) -> Any:
+    """Options of role INTEGERS, which may also be numbers and lists of numbers."""
+    return _array_of(values, name, "iu", np.int64, "integers")
+
+
+def floats(values: Any, name: str) -> Any:
+    """Options of role DATA, which may also be lists of numbers."""
+    return _array_of(values, name, "iuf", np.float32, "numbers")
+
+
+def _array_of(values: Any, name: str, kinds: str, dtype: Any, expected: str) -> Any:
+    """Python's and NumPy's numbers, and lists of them, as an array, none of them changed but for
+    rounding; everything else as it is."""
+    if not isinstance(values, (bool, int, float, np.generic, list, tuple)):
+        return values
+    try:
+        found = np.asarray(values)
+    except ValueError:  # lists of different lengths in one
+        found = np.asarray(None)
+    fits = found.size == 0 or found.dtype.kind in kinds
+    if fits and found.dtype == np.uint64 and dtype == np.int64:
+        fits = not (found > np.iinfo(np.int64).max).any()
+    if not fits:
+        raise Error(lib.ATTN_ERROR_VALUE, f"{name}: expected {expected}, got {values!r:.100}")
+    return found.astype(dtype)
 
 
 class Views:
@@ -244,17 +290,17 @@ class Views:
 
     __slots__ = ("_kept", "_parts", "_structs")
 
-    # query, key, value, what comes out of them, and every option
-    MOST = 12
+    # query, key, value, what comes out of them, and every option of a layer
+    MOST = 13
 
     def __init__(self, capacity: int = MOST) -> None:
         self._structs = ffi.new("attn_tensor[]", capacity)
         self._parts: list[bytes] = []
         self._kept: list[Any] = []
 
-    def add(self, view: Described, owner: Any, name: str) -> Any:
-        """A pointer to the struct of a view; `owner` lives as long as this object."""
-        address, _, shape, layout = view
+    def add(self, view: Described, name: str) -> Any:
+        """A pointer to the struct of a view, whose owner lives as long as this object."""
+        address, _, shape, layout, owner = view
         if len(shape) > MAX_RANK:
             raise Error(
                 lib.ATTN_ERROR_VALUE, f"{name}: expected at most {MAX_RANK} axes, got {len(shape)}"
@@ -265,13 +311,13 @@ class Views:
         kept.append(owner)
         return pointer
 
-    def add_array(self, array: Any, name: str, writable: bool = False) -> Any:
+    def add_array(self, array: Any, name: str, role: Role = DATA, writable: bool = False) -> Any:
         """As add, for an array of any kind."""
-        return self.add(described(array, name, writable), array, name)
+        return self.add(described(array, name, role, writable), name)
 
     def add_layout(self, layout: bytes) -> Any:
         """As add, for a view without memory, of which only the layout counts."""
-        return self.add(_describe(0, 0, (), layout), None, "")
+        return self.add(_describe(0, 0, (), layout, None), "")
 
     def add_inputs(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
         """As add_array, for the three of every call."""
@@ -281,10 +327,10 @@ class Views:
             self.add_array(value, "value"),
         )
 
-    def add_new(self, made: Empty, kind: Kind, like: Any, name: str) -> tuple[Any, Any]:
-        """A new array for an output, and as add a pointer."""
-        array, view = kind.empty(made.shape, made.dtype, like)
-        return array, self.add(view, array, name)
+    def add_new(self, made: Empty, kind: Kind, name: str) -> tuple[Any, Any]:
+        """A new array for an output, which is to be finished by its kind, and as add a pointer."""
+        array, view = kind.empty(made.shape, made.dtype)
+        return array, self.add(view, name)
 
     def layouts(self) -> list[bytes]:
         """What is known of the views added so far without their addresses."""

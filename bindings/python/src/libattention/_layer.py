@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The layer of the C library: made, filled with parameters, read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from libattention._abi import ffi
+from libattention._dtypes import DTYPE_NAMES, FLOAT32, FLOAT64
+from libattention._library import Error, assign, lib, raise_last_error, string, unsupported
+from libattention._options import OPTION_NAMES
+from libattention._tensors import NUMPY, Views
+
+DTYPES = {"float32": FLOAT32, "float64": FLOAT64}
+SIZES = (
+    "embed_dim",
+    "num_heads",
+    "kdim",
+    "vdim",
+    "qdim",
+    "head_dim",
+    "value_head_dim",
+    "num_kv_heads",
+)
+SWITCHES = ("add_bias_kv", "add_zero_attn", "batch_first")
+# What C calls otherwise.
+NAMES = {
+    **OPTION_NAMES,
+    "lse": "return_lse",
+    "weights": "need_weights",
+    "config": "MultiheadAttention",
+}
+
+
+def check(status: int) -> None:
+    """Raises what a call of the layer's functions failed with."""
+    if status:
+        raise_last_error(status, NAMES)
+
+
+def new_layer(arguments: Mapping[str, Any]) -> Any:
+    """A layer without parameters, from the arguments of MultiheadAttention."""
+    dtype = arguments.get("dtype", "float32")
+    if dtype not in DTYPES:
+        raise unsupported(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
+    unknown = set(arguments) - {*SIZES, *SWITCHES, "bias", "dtype"}
+    if unknown:
+        raise TypeError(f"MultiheadAttention has no argument {min(unknown)!r}")
+    config = ffi.new("attn_mha_config *", {"struct_size": ffi.sizeof("attn_mha_config")})
+    config.dtype = DTYPES[dtype]
+    assign(config, "no_bias", not arguments.get("bias", True), "bias", "True or False")
+    for name in SIZES:
+        assign(config, name, arguments.get(name) or 0, name, "an integer")
+    for name in SWITCHES:
+        assign(config, name, arguments.get(name, False), name, "True or False")
+    made = ffi.new("attn_mha **")
+    check(lib.attn_mha_create(ffi.NULL, config, made))
+    return ffi.gc(made[0], lib.attn_mha_destroy)
+
+
+def arguments_of(layer: Any) -> dict[str, Any]:
+    """Arguments that make the same layer, each with its value."""
+    found = ffi.new("attn_mha_config *", {"struct_size": ffi.sizeof("attn_mha_config")})
+    check(lib.attn_mha_describe(layer, found))
+    return {
+        **{name: getattr(found, name) for name in SIZES},
+        "bias": not found.no_bias,
+        **{name: bool(getattr(found, name)) for name in SWITCHES},
+        "dtype": DTYPE_NAMES[found.dtype],
+    }
+
+
+def init_parameters(layer: Any, seed: int) -> None:
+    """Fresh random parameters."""
+    params = ffi.new("attn_mha_init_params *")
+    params.struct_size = ffi.sizeof("attn_mha_init_params")
+    assign(params, "seed", seed, "seed", "an integer from 0 to 2**64 - 1")
+    check(lib.attn_mha_init_parameters(ffi.NULL, layer, params))
+
+
+def read_parameters(layer: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Copies of the parameters, in PyTorch's order."""
+    found = {}
+    for name, dtype, shape in _parameters(layer):
+        array, view = NUMPY.empty(shape, dtype)
+        views = Views(1)
+        target = views.add(view, name)
+        views.finish()
+        check(lib.attn_mha_read_parameter(ffi.NULL, layer, name.encode(), target))
+        found[name] = array
+    return found
+
+
+def load_parameters(
+    layer: Any, names: Collection[str], read: Callable[[str], Any], source: str
+) -> None:
+    """Copies parameters in, all of the layer's and no others; `source` is where they come from,
+    which is asked for one at a time, and for none unless all are there."""
+    missing = [name for name, _, _ in _parameters(layer) if not _is_given(name, names)]
+    if missing:
+        raise Error(lib.ATTN_ERROR_PARAMETER, f"{source}: lacks {', '.join(missing)}")
+    for name in names:
+        views = Views(1)
+        values = views.add_array(_wide(_detached(read(name))), name)
+        views.finish()
+        check(lib.attn_mha_load_parameter(ffi.NULL, layer, name.encode(), values, ffi.NULL))
+
+
+def _parameters(layer: Any) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+    """Names, dtypes and shapes, in PyTorch's order."""
+    count = ffi.new("int64_t *")
+    check(lib.attn_mha_parameter_count(layer, count))
+    name, shape = ffi.new("char const **"), ffi.new("attn_tensor *")
+    for index in range(count[0]):
+        check(lib.attn_mha_parameter_describe(layer, index, name, shape))
+        yield string(name[0]), shape.dtype, tuple(ffi.unpack(shape.shape, shape.rank))
+
+
+def _detached(array: Any) -> Any:
+    """Parameters are copied, so that they may require gradients."""
+    return array.detach() if hasattr(array, "detach") else array
+
+
+def _wide(array: Any) -> Any:
+    """float16 and bfloat16 as float32, which holds all their numbers; everything else as it is."""
+    name = str(getattr(array, "dtype", "")).removeprefix("torch.")
+    if name not in ("float16", "bfloat16"):
+        return array
+    return array.float() if hasattr(array, "float") else array.astype("float32")
+
+
+def _is_given(name: str, names: Collection[str]) -> bool:
+    """Under its own name, or in three parts."""
+    if name in names:
+        return True
+    part = name.removeprefix("in_")
+    return name.startswith("in_proj_") and all(f"{which}_{part}" in names for which in "qkv")
