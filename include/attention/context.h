@@ -48,9 +48,10 @@
  * raised is afterwards as it was before. Threads of a BLAS's own trap as they were started.
  *
  * Stack: a call needs at most 32 KiB of its thread's where it computes float32 with the default
- * engine and without ATTN_GEMM_BLAS, and at most 128 KiB elsewhere: float64 (beside OpenBLAS 0.3.21;
- * another BLAS may take more for itself), other engines, attn_selftest. A caller's allocator and
- * parallel_for come on top. The library's own threads have the size that the system gives threads.
+ * engine and without ATTN_GEMM_BLAS, and at most 128 KiB elsewhere: float64 (beside OpenBLAS
+ * 0.3.21; another BLAS may take more for itself), other engines, attn_selftest. A caller's
+ * allocator and parallel_for come on top. The library's own threads have the size that the system
+ * gives threads.
  *
  * The library installs no signal handlers, and its threads block every signal, so that handlers run
  * on the caller's threads. A handler that returns changes nothing for the call it interrupts; it

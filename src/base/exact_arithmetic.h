@@ -7,9 +7,10 @@
 #ifndef ATTNI_BASE_EXACT_ARITHMETIC_H
 #define ATTNI_BASE_EXACT_ARITHMETIC_H
 
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) ||                    \
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || \
     defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
-#error "libattention computes wrong numbers with -ffast-math, -Ofast and the like: compile it with -fno-fast-math"
+#error \
+    "libattention computes wrong numbers with -ffast-math, -Ofast and the like: compile it with -fno-fast-math"
 #endif
 
 #endif

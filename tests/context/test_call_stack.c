@@ -66,7 +66,8 @@ static bool run_others(attn_context *context) {
     const bool passed = refused == ATTN_ERROR_NULL && attn_last_error()[0] != '\0' &&
                         attn_tensor_init(&view, results, ATTN_DTYPE_FLOAT32, 2, shape) == ATTN_OK &&
                         attn_context_describe(context, &info) == ATTN_OK &&
-                        attn_context_create(NULL, &other) == ATTN_OK && attn_context_start(other) == ATTN_OK &&
+                        attn_context_create(NULL, &other) == ATTN_OK &&
+                        attn_context_start(other) == ATTN_OK &&
                         attn_mha_init_parameters(context, calls.layer, NULL) == ATTN_OK;
     attn_context_destroy(other);
     return passed;
@@ -154,7 +155,8 @@ static size_t depth_with_any_kernels(bool (*run)(attn_context *), int32_t gemm, 
     return depth;
 }
 
-static void expect_depth(const char *what, bool (*run)(attn_context *), int32_t gemm, size_t bytes) {
+static void expect_depth(const char *what, bool (*run)(attn_context *), int32_t gemm,
+                         size_t bytes) {
     const size_t depth = depth_with_any_kernels(run, gemm, bytes);
     printf("stack of %s: %zu bytes of %zu\n", what, depth, bytes);
     assert_in_range(depth, 1, bytes);

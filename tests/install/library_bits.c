@@ -35,7 +35,8 @@ static size_t size_of(int32_t dtype) {
 
 static void set_bits(void *data, int32_t dtype, int64_t index, uint64_t bits) {
     const uint32_t low = (uint32_t)bits;
-    const void *const element = dtype == ATTN_DTYPE_FLOAT32 ? (const void *)&low : (const void *)&bits;
+    const void *const element =
+        dtype == ATTN_DTYPE_FLOAT32 ? (const void *)&low : (const void *)&bits;
     memcpy((char *)data + (size_t)index * size_of(dtype), element, size_of(dtype));
 }
 
@@ -98,7 +99,8 @@ static void fill_inputs(int32_t dtype, int unusual) {
     }
 }
 
-static void print_attention(attn_context *context, const char *kernels, int32_t dtype, int unusual) {
+static void print_attention(attn_context *context, const char *kernels, int32_t dtype,
+                            int unusual) {
     const int64_t rows = ROWS;
     attn_tensor lse_view;
     fill_inputs(dtype, unusual);
@@ -114,9 +116,11 @@ static void print_attention(attn_context *context, const char *kernels, int32_t 
                                      .mask_kind = ATTN_MASK_ADDITIVE,
                                      .weights = &weights_view,
                                      .lse = &lse_view};
-    expect_ok(attn_sdpa(context, &query_view, &key_view, &value_view, &params, &output_view, NULL, 0));
-    printf("%s float%d, %s: output %016llx weights %016llx lse %016llx\n", kernels, (int)size_of(dtype) * 8,
-           case_names[unusual], (unsigned long long)hash_of(output, dtype, ROWS * WIDTH),
+    expect_ok(
+        attn_sdpa(context, &query_view, &key_view, &value_view, &params, &output_view, NULL, 0));
+    printf("%s float%d, %s: output %016llx weights %016llx lse %016llx\n", kernels,
+           (int)size_of(dtype) * 8, case_names[unusual],
+           (unsigned long long)hash_of(output, dtype, ROWS * WIDTH),
            (unsigned long long)hash_of(weights, dtype, ROWS * KEYS),
            (unsigned long long)hash_of(lse, dtype, ROWS));
 }
@@ -132,7 +136,8 @@ static void print_layer(attn_context *context, const char *kernels, int32_t dtyp
                       key_view = view_of(key, dtype, KEYS, WIDTH),
                       value_view = view_of(value, dtype, KEYS, WIDTH),
                       output_view = view_of(output, dtype, ROWS, WIDTH);
-    expect_ok(attn_mha_forward(context, layer, &query_view, &key_view, &value_view, NULL, &output_view, NULL, 0));
+    expect_ok(attn_mha_forward(context, layer, &query_view, &key_view, &value_view, NULL,
+                               &output_view, NULL, 0));
     printf("%s float%d, layer: %016llx\n", kernels, (int)size_of(dtype) * 8,
            (unsigned long long)hash_of(output, dtype, ROWS * WIDTH));
     attn_mha_destroy(layer);
@@ -153,12 +158,14 @@ static int settings_are_initial(void) {
 
 int main(void) {
     if (!settings_are_initial()) {
-        puts("loading the library changed how the process rounds, traps or treats subnormal numbers");
+        puts("loading the library changed how the process rounds, traps or treats subnormal "
+             "numbers");
         return 1;
     }
     for (int32_t index = 0; attn_kernels_name(index) != NULL; ++index) {
         const char *const kernels = attn_kernels_name(index);
-        const attn_context_config config = {.struct_size = sizeof config, .num_threads = 1, .kernels = kernels};
+        const attn_context_config config = {
+            .struct_size = sizeof config, .num_threads = 1, .kernels = kernels};
         attn_context *context;
         expect_ok(attn_context_create(&config, &context));
         for (int32_t dtype = ATTN_DTYPE_FLOAT32; dtype <= ATTN_DTYPE_FLOAT64; ++dtype) {

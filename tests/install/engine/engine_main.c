@@ -17,6 +17,7 @@ int main(void) {
 #else
     const char *const fast = "off";
 #endif
-    printf("assertions %s, fast arithmetic %s, attention %d\n", assertions, fast, engine_attention());
+    printf("assertions %s, fast arithmetic %s, attention %d\n", assertions, fast,
+           engine_attention());
     return 0;
 }

@@ -27,16 +27,31 @@
  * library cannot see fail: OpenBLAS 0.3.21 ends the process, or waits for ever, where there is no
  * memory for them. A first small call at start-up has them allocated while there is.
  *
+ * The library's threads run on the CPUs that the thread which started them might use, and on others
+ * once somebody gives them others; for the moment of its waking a thread may be kept off the CPU of
+ * the caller that wakes it.
+ *
  * After fork() the child computes on its calling thread only, with every context of its parent
  * (attn_selftest's own threads aside); a context it makes itself has threads of its own. fork()
  * waits until no product is inside BLAS (a pthread_atfork handler, from the first such product on).
+ * A child is known by forks being counted (another handler, from the first context on), so that it
+ * may have its parent's process number, as in a process namespace of its own.
  * In the child BLAS is called if it is an OpenBLAS with POSIX threads or without threads; beside
  * any other, which may wait for threads that only the parent has, products are the library's own,
  * and the last bits of float64 may differ from the parent's.
  *
  * Calls compute with the caller's rounding mode and flush-to-zero settings, on every thread, and
  * leave both as they were. Where the mode is not to nearest, u in the bounds under Numerics is 8
- * times as large; where subnormal numbers are flushed they count as 0.
+ * times as large; where subnormal numbers are flushed they count as 0. Where the caller, or a
+ * thread of its parallel_for, lets floating-point exceptions trap (feenableexcept), none does
+ * inside a call, nor in an allocator or a visit that it calls; what traps and which flags are
+ * raised is afterwards as it was before. Threads of a BLAS's own trap as they were started.
+ *
+ * Stack: a call needs at most 32 KiB of its thread's where it computes float32 with the default
+ * engine and without ATTN_GEMM_BLAS, and at most 128 KiB elsewhere: float64 (beside OpenBLAS
+ * 0.3.21; another BLAS may take more for itself), other engines, attn_selftest. A caller's
+ * allocator and parallel_for come on top. The library's own threads have the size that the system
+ * gives threads.
  *
  * The library installs no signal handlers, and its threads block every signal, so that handlers run
  * on the caller's threads. A handler that returns changes nothing for the call it interrupts; it
@@ -121,7 +136,8 @@ typedef struct attn_context_config {
     uint64_t struct_size;
 
     /* 1 to 1024, the calling one included; 0: the CPUs of the affinity mask, within the cgroup's
-     * quota. With parallel_for there are no threads of the library's: 0 */
+     * quota, or as many threads as can be started when they are first needed, if only the calling
+     * one. With parallel_for there are no threads of the library's: 0 */
     int32_t num_threads;
 
     /* with parallel_for, 1 to 1024: how many of its tasks may have work of the fused engine at a
@@ -161,8 +177,9 @@ typedef struct attn_context_info {
     /* in: sizeof(attn_context_info) */
     uint64_t struct_size;
 
-    /* how many pieces of work are under way at a time: threads, the calling one included, or the
-     * width of the caller's parallel_for */
+    /* how many pieces of work are under way at a time: threads, the calling one included (those
+     * that were started, once they were; 1 in a forked child of who made the context), or the width
+     * of the caller's parallel_for */
     int32_t num_threads;
 
     /* enum attn_engine, as set */
@@ -203,8 +220,10 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_context_create(const attn_context_conf
 
 /*
  * Starts the threads of a context (NULL: the default one) now, which the first large call would do:
- * after it, calls with a workspace allocate nothing, and none fails for want of a thread. Does
- * nothing where they run already, where there is one thread or a parallel_for, and in a forked
+ * after it, calls with a workspace allocate nothing, and none fails for want of a thread. Where the
+ * number was left to the library (num_threads 0, no ATTN_NUM_THREADS) and the system grants fewer,
+ * the context goes on with those, for as long as it lives: attn_context_describe tells how many.
+ * Does nothing where they run already, where there is one thread or a parallel_for, and in a forked
  * child. Thread-safe. Errors: ATTN_ERROR_THREAD, ATTN_ERROR_MEMORY; for NULL those of making the
  * default context. Since 0.1.
  */

@@ -261,7 +261,8 @@ typedef struct attn_mha_params {
  * Multi-head attention, forward.
  *
  * Arguments  context, params, output, workspace as in attn_sdpa, the workspace's bytes from
- *            attn_mha_workspace_bytes.
+ *            attn_mha_workspace_bytes. With N or L = 0 there is nothing to write, and keys and
+ *            values are not projected.
  * Shapes     N batch, L queries, S keys, T = S + add_bias_kv + add_zero_attn.
  *                          query          key            value          output
  *            batch_first=0 (L, N, qdim)   (S, N, kdim)   (S, N, vdim)   (L, N, embed_dim)

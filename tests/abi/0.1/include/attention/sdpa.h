@@ -197,7 +197,9 @@ typedef struct attn_sdpa_params {
  *            outputs are described by views and written through their data pointers. workspace
  *            NULL: the call makes one allocation; else at least attn_sdpa_workspace_bytes bytes at
  *            any alignment, and the library allocates nothing once the context's threads run
- *            (attn_context_start; else the first large call starts them).
+ *            (attn_context_start; else the first large call starts them). A call without an element
+ *            to write in output, lse and weights returns at once and wants no workspace, however
+ *            long its other axes are; keys are then not read.
  * Shapes     see the top of this file. All of query, key, value, output: float32, or all float64.
  * Layout     any strides, negative and (inputs) zero ones too.
  * Aliasing   an output must not overlap itself, another output or any input, nor may the bytes of
@@ -229,7 +231,8 @@ typedef struct attn_sdpa_params {
  *            Outputs are untouched after an error, but for ATTN_ERROR_THREAD of a parallel_for that
  *            refused, after which they are unspecified.
  * Threads    any number of calls at once, on one context too, while no thread writes the tensors of
- *            another's call.
+ *            another's call. One that writes key_lengths or query_offset all the same makes numbers
+ *            wrong, or a call fail with ATTN_ERROR_VALUE; none leaves its tensors' memory for it.
  * Since 0.1. Defined by torch.nn.functional.scaled_dot_product_attention (2.13); differences: mask
  * and is_causal compose; a wrongly shaped mask is always an error; the options that PyTorch does
  * not have.

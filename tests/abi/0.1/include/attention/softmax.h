@@ -74,7 +74,8 @@ typedef struct attn_softmax_params {
  * Shapes     input (..., S), rank 1 to 8; output the same shape. float32 or float64, the same for
  *            both.
  * Layout     any strides. workspace: see attn_softmax_workspace_bytes; NULL makes the library
- *            allocate it for the call.
+ *            allocate it for the call. A call without an element to write returns at once and
+ *            wants none.
  * Aliasing   output may be exactly input (same data and strides). Any other overlap of an output
  *            with itself, the other output or an input is an error, and so is that of the bytes of
  *            workspace that are needed with any tensor. What counts as overlap: see attn_sdpa.
@@ -89,7 +90,9 @@ typedef struct attn_softmax_params {
  *            ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW; ATTN_ERROR_WORKSPACE;
  *            ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a dtype, mask kind or
  *            reserved field of a later version, or a newer params struct.
- * Threads    safe while no other thread writes the tensors.
+ * Threads    safe while no other thread writes the tensors. One that writes lengths all the same
+ *            makes numbers wrong, or the call fail with ATTN_ERROR_VALUE; it does not leave its
+ *            tensors' memory for it.
  * Since 0.1. Defined by torch.softmax and, for empty rows, by the safe softmax of torch
  * scaled_dot_product_attention.
  */

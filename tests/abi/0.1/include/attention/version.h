@@ -4,9 +4,9 @@
  * functions).
  *
  * ABI promise. The shared library's soname is libattention.so.0 for all of 0.x: a program built
- * against release 0.a runs with every release 0.b, b >= a. Functions are never removed, structs grow
- * at their end only, values of constants never change; what is added stands under the ABI heading
- * of CHANGELOG.md. A release that breaks this has another soname.
+ * against release 0.a runs with every release 0.b, b >= a. Functions are never removed, structs
+ * grow at their end only, values of constants never change; what is added stands under the ABI
+ * heading of CHANGELOG.md. A release that breaks this has another soname.
  */
 #ifndef ATTENTION_VERSION_H
 #define ATTENTION_VERSION_H
