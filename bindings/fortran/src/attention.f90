@@ -74,17 +74,45 @@ module attention
     final :: multihead_finalize
   end type multihead
 
+  ! A view of an array or a section. It lives no longer than the array, so the compiler takes nothing
+  ! that is gone after the statement: the argument is a pointer, or a target that one could point to.
+  interface tensor_of
+    procedure :: tensor_of_float, tensor_of_double, tensor_of_int64, tensor_of_int32, tensor_of_bool
+  end interface tensor_of
+
 contains
 
   ! ---- views ----
 
-  ! A view of an array: real(c_float), real(c_double), integer(c_int64_t), integer(c_int32_t) or
-  ! logical(c_bool). The array must live, and be a target, as long as the view is used.
-  function tensor_of(array) result(view)
-    type(*), dimension(..), intent(in), target :: array
+  function tensor_of_float(array) result(view)
+    real(c_float), dimension(..), pointer, intent(in) :: array
     type(attn_tensor) :: view
     call attention_view(array, view)
-  end function tensor_of
+  end function tensor_of_float
+
+  function tensor_of_double(array) result(view)
+    real(c_double), dimension(..), pointer, intent(in) :: array
+    type(attn_tensor) :: view
+    call attention_view(array, view)
+  end function tensor_of_double
+
+  function tensor_of_int64(array) result(view)
+    integer(c_int64_t), dimension(..), pointer, intent(in) :: array
+    type(attn_tensor) :: view
+    call attention_view(array, view)
+  end function tensor_of_int64
+
+  function tensor_of_int32(array) result(view)
+    integer(c_int32_t), dimension(..), pointer, intent(in) :: array
+    type(attn_tensor) :: view
+    call attention_view(array, view)
+  end function tensor_of_int32
+
+  function tensor_of_bool(array) result(view)
+    logical(c_bool), dimension(..), pointer, intent(in) :: array
+    type(attn_tensor) :: view
+    call attention_view(array, view)
+  end function tensor_of_bool
 
   ! A view of contiguous memory, with the shape as C has it.
   function tensor_at(address, dtype, shape, stat, errmsg) result(view)

@@ -90,9 +90,11 @@ public final class Tensor extends Argument {
     /** A copy of an array, last axis fastest. */
     public static Tensor of(boolean[] values, long... shape) {
         final Tensor made = sized(Dtype.BOOL, values.length, shape);
+        final byte[] flags = new byte[values.length];
         for (int i = 0; i < values.length; i++) {
-            made.memory().setByte(i, (byte) (values[i] ? 1 : 0));
+            flags[i] = (byte) (values[i] ? 1 : 0);
         }
+        made.memory().write(0, flags, 0, flags.length);
         return made;
     }
 
