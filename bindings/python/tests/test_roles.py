@@ -183,6 +183,12 @@ def test_options_of_a_wrong_type_are_named(qkv, options, text):
         assert refusal(call).startswith(text)
 
 
+@pytest.mark.parametrize("value", [None, [], {}, "yes"])
+def test_grouping_of_a_wrong_type_is_named(qkv, value):
+    text = refusal(lambda: scaled_dot_product_attention(*qkv, enable_gqa=value))
+    assert text == f"enable_gqa: expected True or False, got {value!r}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -215,6 +221,15 @@ def test_masked_arrays_are_refused_because_their_mask_would_be_lost(qkv, place):
     text = refusal(lambda: scaled_dot_product_attention(*arguments, **options))
     assert text.startswith(f"{name}: is a MaskedArray, whose mask would be lost; ")
     assert f"pass {name}.filled(...)" in text
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors")
+def test_masked_tensors_of_torch_are_refused(qkv):
+    query, key, value = map(torch.from_numpy, qkv)
+    masked = torch.masked.masked_tensor(key, key > 0)
+    text = refusal(lambda: scaled_dot_product_attention(query, masked, value))
+    assert text.startswith("key: is a MaskedTensor, whose mask would be lost; ")
+    assert "pass key.to_tensor(0)" in text
 
 
 def test_masked_parameters_are_refused_too():

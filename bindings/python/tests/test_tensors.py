@@ -95,7 +95,7 @@ class CopyingNamespace:
 
     @staticmethod
     def from_dlpack(array):
-        return np.from_dlpack(array).copy()
+        return np.from_dlpack(array).copy().view(Watched)
 
 
 class OfCopyingNamespace(Exported):
@@ -109,6 +109,7 @@ def test_results_are_whole_where_a_library_copies_what_it_imports(qkv, rng):
         OfCopyingNamespace(query), key, value, return_lse=True, return_weights=True
     )
     expected = scaled_dot_product_attention(*qkv, return_lse=True, return_weights=True)
+    assert [type(one) for one in found] == [Watched] * 3
     for one, other in zip(found, expected):
         np.testing.assert_array_equal(one, other)
     layer = libattention.MultiheadAttention(8, 2)

@@ -116,7 +116,9 @@ def scaled_dot_product_attention(
     views = Views()
     kind = kind_of(query, "query")
     inputs = views.add_inputs(query, key, value)
-    outputs = _outputs_of(enable_gqa, *views.layouts())
+    # What is refused need not be hashable.
+    outputs_of = _outputs_of if isinstance(enable_gqa, bool) else _outputs_of.__wrapped__
+    outputs = outputs_of(enable_gqa, *views.layouts())
     params = ffi.NULL
     # Compared by identity: what is merely equal to a default only costs time.
     if return_lse or return_weights or not all(map(is_, options, NO_OPTIONS)):

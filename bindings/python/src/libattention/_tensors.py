@@ -229,12 +229,14 @@ def kind_of(array: Any, name: str) -> Kind:
     global _torch_kind
     if isinstance(array, np.ndarray):
         if isinstance(array, np.ma.MaskedArray):
-            raise _masked(array, name)
+            raise _masked(array, f"{name}.filled(...)", name)
         return NUMPY
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
         if _torch_kind is None:
             _torch_kind = TorchKind(torch)
+        if type(array).__name__ == "MaskedTensor":
+            raise _masked(array, f"{name}.to_tensor(0)", name)
         return _torch_kind
     if hasattr(array, "__dlpack__"):
         return _DLPACK
@@ -245,9 +247,9 @@ def kind_of(array: Any, name: str) -> Kind:
     )
 
 
-def _masked(array: Any, name: str) -> Error:
+def _masked(array: Any, without: str, name: str) -> Error:
     return unsupported(
-        f"{name}: is a {type(array).__name__}, whose mask would be lost; pass {name}.filled(...), "
+        f"{name}: is a {type(array).__name__}, whose mask would be lost; pass {without}, "
         "and what is to be hidden as a mask of the call"
     )
 
