@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +22,19 @@
 #include "scratch_files.h"
 
 static const float values[6] = {1, -2, 3.5F, 0, -0.0F, 1e-40F};
+
+/* How many of the next random numbers are the same one. */
+static int same_numbers;
+
+/* In the C library's place. */
+int getentropy(void *buffer, size_t bytes) {
+    if (same_numbers > 0) {
+        same_numbers--;
+        memset(buffer, 0x5a, bytes);
+        return 0;
+    }
+    return getrandom(buffer, bytes, 0) == (ssize_t)bytes ? 0 : -1;
+}
 
 static void save(const char *path, const safetensors_entry *tensors, int64_t count,
                  const safetensors_text *texts, int64_t text_count) {
@@ -224,6 +238,41 @@ static void replacement_takes_no_name_that_can_be_foreseen(void **state) {
     assert_int_equal(scratch_count(state), 1);
 }
 
+static void replacement_opens_nothing_that_is_there(void **state) {
+    char path[SCRATCH_PATH_BYTES];
+    char target[SCRATCH_PATH_BYTES];
+    char error[500] = "";
+    size_t bytes = 0;
+    file_replacement replacement;
+    scratch_write(scratch_path(state, "target", target), "kept", 4);
+    scratch_path(state, "out", path);
+    same_numbers = 1;
+    assert_int_equal(file_replace_begin(&replacement, path, error, sizeof error), 0);
+    char *foreseen = strdup(replacement.temporary_path);
+    file_replace_abandon(&replacement);
+    assert_non_null(foreseen);
+    assert_int_equal(symlink(target, foreseen), 0);
+
+    same_numbers = 3;
+    assert_int_equal(file_replace_begin(&replacement, path, error, sizeof error), 0);
+    assert_string_not_equal(replacement.temporary_path, foreseen);
+    assert_int_equal(same_numbers, 0);
+    assert_int_equal(file_replace_write(&replacement, "new", 3), 0);
+    assert_int_equal(file_replace_commit(&replacement, error, sizeof error), 0);
+
+    same_numbers = INT32_MAX;
+    assert_int_equal(file_replace_begin(&replacement, path, error, sizeof error), -1);
+    same_numbers = 0;
+    assert_memory_equal(error, path, strlen(path));
+    assert_non_null(strstr(error, ": File exists"));
+    char *kept = scratch_read(target, &bytes);
+    assert_string_equal(kept, "kept");
+    free(kept);
+    assert_int_equal(unlink(foreseen), 0);
+    free(foreseen);
+    assert_int_equal(scratch_count(state), 2);
+}
+
 /* The name that was taken before: somebody else's link there led the writer to the link's target. */
 static void replacement_leaves_links_of_its_old_name_alone(void **state) {
     char path[SCRATCH_PATH_BYTES];
@@ -304,6 +353,7 @@ int main(void) {
         SCRATCH_TEST(writer_replaced_file_hands_on_its_mode_and_owner),
         SCRATCH_TEST(writer_file_of_another_group_is_not_opened_to_ours),
         SCRATCH_TEST(replacement_takes_no_name_that_can_be_foreseen),
+        SCRATCH_TEST(replacement_opens_nothing_that_is_there),
         SCRATCH_TEST(replacement_leaves_links_of_its_old_name_alone),
         SCRATCH_TEST(replacement_of_the_longest_name_succeeds),
         SCRATCH_TEST(replacement_abandoned_leaves_the_old_file),
