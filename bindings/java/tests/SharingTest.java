@@ -9,6 +9,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /** Layers and contexts that are loaded, initialised and closed while other threads call them. */
@@ -43,19 +44,22 @@ final class SharingTest {
         return output.toDoubles();
     }
 
-    /** Runs `call` in several threads until `change` has returned. */
+    /** Runs `call` in several threads until `change` has returned, which begins when all may be in a call. */
     private static void whileCalling(Runnable call, Runnable change) {
         final ExecutorService callers = Executors.newFixedThreadPool(CALLERS);
         final AtomicBoolean isOver = new AtomicBoolean();
+        final Semaphore called = new Semaphore(0);
         final List<Future<?>> results = new ArrayList<>();
         for (int i = 0; i < CALLERS; i++) {
             results.add(callers.submit(() -> {
                 do {
                     call.run();
+                    called.release();
                 } while (!isOver.get());
             }));
         }
         try {
+            called.acquire(CALLERS);
             change.run();
             isOver.set(true);
             for (final Future<?> result : results) {

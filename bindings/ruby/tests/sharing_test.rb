@@ -11,6 +11,7 @@ require 'timeout'
 # Every call here runs without the global lock, beside those of the other threads.
 class SharingTest < Minitest::Test
   EMBED_DIM = 256
+  ROWS = 256
   CALLERS = 3
   LOADS = 150
   WEIGHT = 'out_proj.weight'
@@ -93,7 +94,7 @@ class SharingTest < Minitest::Test
   private
 
   def tokens
-    Attention::Tensor.from_string([0.5].pack('f') * (32 * EMBED_DIM), shape: [32, EMBED_DIM])
+    Attention::Tensor.from_string([0.5].pack('f') * (ROWS * EMBED_DIM), shape: [ROWS, EMBED_DIM])
   end
 
   def scaled_identity(factor)
@@ -113,7 +114,7 @@ class SharingTest < Minitest::Test
   def forward(layer, context: nil)
     given = tokens
     output, = layer.forward(given, given, given, need_weights: false, context:)
-    output.data[0, 32 * EMBED_DIM * 4]
+    output.data[0, ROWS * EMBED_DIM * 4]
   end
 
   def forward_unowned
@@ -126,12 +127,16 @@ class SharingTest < Minitest::Test
     [once, forward(layer)]
   end
 
-  # Other threads call until the block has returned.
+  # Other threads call until the block has returned, which begins when all of them may be in a call.
   def while_calling(call)
     over = false
+    called = Queue.new
     callers = Array.new(CALLERS) do
-      Thread.new { call.call until over }
+      Thread.new do
+        called << call.call until over
+      end
     end
+    CALLERS.times { called.pop }
     yield
   ensure
     over = true

@@ -61,7 +61,8 @@ template <class T> struct forward_params {
 
 } // namespace detail
 
-/* nn.MultiheadAttention in evaluation mode, T its type. Forward calls may run at once. */
+/* nn.MultiheadAttention in evaluation mode, T its type. What is const may run at once; what is not
+ * needs the layer alone. */
 template <class T> class multihead {
     static_assert(is_one_of<T, float, double>, "a layer is of float or double");
 

@@ -64,7 +64,7 @@ template <class T> constexpr std::int32_t dtype_of() {
 
 using sizes = std::vector<std::int64_t>;
 
-/* A view: address, shape, strides in elements. Copying one copies no element. */
+/* A view: address, shape, strides in elements. Copying one copies no element; none keeps the memory. */
 template <class T> class tensor {
   public:
     /* Contiguous memory, last axis fastest. */
