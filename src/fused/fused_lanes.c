@@ -76,7 +76,7 @@ static void weigh_keys(const attni_fused_item *item, attni_panel *panel,
                                                            item->value_key_stride);
     for (int64_t first = 0; first < keys->count; first += VALUE_KEYS) {
         const int64_t count = attni_min(VALUE_KEYS, keys->count - first);
-        part->values = values + first * item->value_key_stride;
+        part->values = attni_floats_at(values, first * item->value_key_stride);
         part->outputs = first + count == keys->count ? outputs : NULL;
         weigh_part(item, panel, part, first, count, keys->keys.begin + first);
     }
