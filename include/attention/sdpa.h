@@ -95,15 +95,16 @@ typedef struct attn_sdpa_report {
 
     /* enum attn_sdpa_pack, added: tensors whose layout is not one the engine reads or writes in
      * place, and in the fused engine query always, value where many rows share the copy, output
-     * where rows are gathered from few at a time or from splits of the keys */
+     * where rows are gathered from few at a time or from chunks of the keys */
     int32_t packs;
 
     /* query rows handled together; of a group of heads that share key and value, in the fused
      * engine */
     int64_t row_block;
 
-    /* pieces of work: blocks of rows over all batches and heads, and in the fused engine also over
-     * splits of the keys; 0 when there is nothing to compute */
+    /* pieces of work: blocks of rows over all batches and heads, and in the fused engine, where
+     * these are few, also over chunks of the keys: before the call all of them, after it those that
+     * some row sees; 0 when there is nothing to compute */
     int64_t num_blocks;
 
     /* as attn_sdpa_workspace_bytes */

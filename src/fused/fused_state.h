@@ -49,7 +49,7 @@ typedef struct attni_fused_plan {
     bool looks_ahead;       /* items are long enough to ask for the next one's keys and values */
     bool packs_key;         /* columns of key are not side by side */
     bool packs_value;       /* also: not whole vectors, or enough panels share the copy */
-    bool stages_output;     /* also: a few rows, or splits */
+    bool stages_output;     /* also: a few rows, or spread chunks */
     bool stages_weights;    /* columns of weights are not side by side */
     bool stages_masks;      /* columns of some mask are not side by side */
     int64_t sum_stride;     /* value_dim in whole chunks */

@@ -191,8 +191,31 @@ static void float64_by_the_fused_engine_is_a_clear_error(void **state) {
                         "ATTN_ENGINE_FUSED computes, got float64; use ATTN_ENGINE_AUTO");
 }
 
+/* One row over a cache of ten thousand keys is planned as work for each of its chunks; of a cache in
+ * which 16 are used, one piece is done. */
+static void parts_of_a_cache_that_no_row_sees_are_not_worked_on(void **state) {
+    (void)state;
+    enum { CAPACITY = 10000, USED = 16 };
+    static float query[FEATURES], cache[CAPACITY * FEATURES], out[FEATURES];
+    const int64_t row_shape[] = {1, 1, FEATURES}, cache_shape[] = {1, CAPACITY, FEATURES};
+    int32_t used = USED;
+    attn_tensor q, kv, o, lengths;
+    assert_int_equal(attn_tensor_init(&q, query, ATTN_DTYPE_FLOAT32, 3, row_shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&kv, cache, ATTN_DTYPE_FLOAT32, 3, cache_shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&o, out, ATTN_DTYPE_FLOAT32, 3, row_shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&lengths, &used, ATTN_DTYPE_INT32, 0, NULL), ATTN_OK);
+    attn_sdpa_report told = {.struct_size = sizeof told}, ran = {.struct_size = sizeof ran};
+    const attn_sdpa_params params = {
+        .struct_size = sizeof params, .key_lengths = &lengths, .report = &ran};
+    assert_int_equal(attn_sdpa_explain(NULL, &q, &kv, &kv, &params, &o, &told), ATTN_OK);
+    assert_int_equal(attn_sdpa(NULL, &q, &kv, &kv, &params, &o, NULL, 0), ATTN_OK);
+    assert_true(told.num_blocks > 1);
+    assert_int_equal(ran.num_blocks, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parts_of_a_cache_that_no_row_sees_are_not_worked_on),
         cmocka_unit_test(explain_every_layout_and_context_agrees_with_the_run),
         cmocka_unit_test(explain_names_kernels_and_products_of_its_context),
         cmocka_unit_test(explain_without_queries_plans_no_blocks_and_no_memory),
