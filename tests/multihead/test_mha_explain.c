@@ -13,6 +13,8 @@
 
 #include <attention/attention.h>
 
+#include "support/same_report.h"
+
 enum { N = 2, L = 5, S = 9, E = 12, H = 3, MOST = N * S * E };
 
 /* A call of a layer with random parameters, self-contained. */
@@ -58,18 +60,6 @@ static void run(attn_context *context, const layer_call *call) {
     assert_int_equal(attn_mha_forward(context, call->layer, &call->query_view, &call->key_view,
                                       &call->key_view, &call->params, &call->output_view, NULL, 0),
                      ATTN_OK);
-}
-
-static void assert_same_report(const attn_sdpa_report *told, const attn_sdpa_report *ran) {
-    assert_int_equal(told->engine, ran->engine);
-    assert_int_equal(told->gemm, ran->gemm);
-    assert_int_equal(told->depends_on_blas_threads, ran->depends_on_blas_threads);
-    assert_int_equal(told->packs, ran->packs);
-    assert_int_equal(told->row_block, ran->row_block);
-    assert_int_equal(told->num_blocks, ran->num_blocks);
-    assert_int_equal(told->workspace_bytes, ran->workspace_bytes);
-    assert_string_equal(told->kernels, ran->kernels);
-    assert_string_equal(told->reason, ran->reason);
 }
 
 /* Explains, runs, and compares what the attention was told to be with what it was. The layer's

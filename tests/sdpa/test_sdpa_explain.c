@@ -14,6 +14,8 @@
 
 #include <attention/attention.h>
 
+#include "support/same_report.h"
+
 enum { NUM_ENGINES = ATTN_ENGINE_FUSED + 1, NUM_GEMMS = ATTN_GEMM_NATIVE + 1 };
 enum { BATCH = 2, HEADS = 3, TGT = 37, SRC = 41, FEATURES = 8, ELEMENTS = 1 << 16 };
 
@@ -38,18 +40,6 @@ static attn_tensor make_view(float *storage, layout which, int64_t rows) {
     assert_int_equal(
         attn_tensor_init_strided(&view, storage, ATTN_DTYPE_FLOAT32, 4, shape, strides), ATTN_OK);
     return view;
-}
-
-static void assert_same_report(const attn_sdpa_report *told, const attn_sdpa_report *ran) {
-    assert_int_equal(told->engine, ran->engine);
-    assert_int_equal(told->gemm, ran->gemm);
-    assert_int_equal(told->depends_on_blas_threads, ran->depends_on_blas_threads);
-    assert_int_equal(told->packs, ran->packs);
-    assert_int_equal(told->row_block, ran->row_block);
-    assert_int_equal(told->num_blocks, ran->num_blocks);
-    assert_int_equal(told->workspace_bytes, ran->workspace_bytes);
-    assert_string_equal(told->kernels, ran->kernels);
-    assert_string_equal(told->reason, ran->reason);
 }
 
 static void explain_agrees(attn_context *context, const attn_tensor views[4], int32_t is_causal) {
