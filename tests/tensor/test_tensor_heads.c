@@ -13,18 +13,13 @@
 
 #include <attention/status.h>
 
+#include "refused_view.h"
 #include "view_elements.h"
 
 static char memory[65536];
 
 static void *middle(void) {
     return memory + sizeof memory / 2;
-}
-
-static attn_tensor poison(void) {
-    attn_tensor view;
-    memset(&view, 0x55, sizeof view);
-    return view;
 }
 
 /* heads(..., h, l, d) is features(..., l, h * head_dim + d). */
