@@ -15,6 +15,27 @@ static double head_option(const attni_blas_engine *engine, const attni_operand *
     return attni_read_real(operand->data, offset, operand->dtype);
 }
 
+/* to += share * weights. Averages that lie apart are gathered for it, so that one kernel rounds
+ * the sum in every layout. */
+static void add_share(const attni_blas_engine *engine, attni_matrix to, const char *weights,
+                      int64_t count) {
+    enum { GATHERED = 64 };
+    double gathered[GATHERED];
+    const double share = 1.0 / (double)engine->problem->num_heads;
+    if (to.col_stride == 1) {
+        engine->kernels->accumulate(to.data, weights, 1, count, share);
+        return;
+    }
+    for (int64_t first = 0; first < count; first += GATHERED) {
+        const int64_t cols = attni_min(GATHERED, count - first);
+        const attni_matrix apart = attni_moved(engine, to, first * to.col_stride);
+        const attni_strided_matrix dense = {(char *)gathered, cols, 1};
+        attni_copy_matrix(dense, attni_matrix_layout(&apart), 1, cols, (size_t)engine->element);
+        engine->kernels->accumulate(gathered, weights + first * engine->element, 1, cols, share);
+        attni_copy_matrix(attni_matrix_layout(&apart), dense, 1, cols, (size_t)engine->element);
+    }
+}
+
 /* Weights go to columns [first_col, first_col + count) of row `row` of the weights output. */
 static void write_weights(const attni_blas_engine *engine, int64_t row, int64_t first_col,
                           const char *weights, int64_t count) {
@@ -22,22 +43,12 @@ static void write_weights(const attni_blas_engine *engine, int64_t row, int64_t 
     const attni_matrix matrix = attni_operand_matrix(engine, &problem->weights, engine->head);
     const attni_matrix target =
         attni_moved(engine, matrix, row * matrix.row_stride + first_col * matrix.col_stride);
-    if (!problem->average_weights) {
-        const attni_strided_matrix from = {(char *)(uintptr_t)weights, 0, 1};
-        attni_copy_matrix(attni_matrix_layout(&target), from, 1, count, (size_t)engine->element);
+    if (problem->average_weights) {
+        add_share(engine, target, weights, count);
         return;
     }
-    const double share = 1.0 / (double)problem->num_heads;
-    if (target.col_stride == 1) {
-        engine->kernels->accumulate(target.data, weights, 1, count, share);
-        return;
-    }
-    for (int64_t col = 0; col < count; ++col) {
-        const int64_t offset = col * target.col_stride;
-        const double sum = attni_read_real(target.data, offset, problem->dtype) +
-                           share * attni_read_real(weights, col, problem->dtype);
-        attni_write_real(target.data, offset, problem->dtype, sum);
-    }
+    const attni_strided_matrix from = {(char *)(uintptr_t)weights, 0, 1};
+    attni_copy_matrix(attni_matrix_layout(&target), from, 1, count, (size_t)engine->element);
 }
 
 /* The dense masks on the scores of one row's keys. */

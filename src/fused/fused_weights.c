@@ -8,6 +8,7 @@
 
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
+#include "tensor/strided_copy.h"
 
 static char *weights_row(const attni_fused_item *item, const attni_panel *panel, int32_t lane) {
     const attni_sdpa_problem *problem = item->engine->problem;
@@ -46,31 +47,37 @@ static void clear_unseen(const attni_fused_item *item, const attni_panel *panel)
     }
 }
 
+static attni_strided_matrix columns_of(char *first, int64_t stride) {
+    return (attni_strided_matrix){first, 0, stride};
+}
+
 /* Columns [first_col, first_col + count) of the weights output from the tile's rows from `first`
- * on. */
+ * on. Where columns lie apart the rows are staged, and averages before they are added to, so that
+ * sums are rounded alike in every layout. */
 static void store_columns(const attni_fused_item *item, const attni_panel *panel, int64_t first,
                           int64_t count, int64_t first_col, const float *factor) {
     const attni_fused_engine *engine = item->engine;
     const bool is_added = engine->problem->average_weights;
     const int64_t stride = engine->problem->weights.strides[engine->problem->batch_rank + 2];
     const int32_t num_rows = panel->count;
-    char *targets[ATTNI_PANEL_LANES];
+    attni_strided_matrix targets[ATTNI_PANEL_LANES];
     float *rows[ATTNI_PANEL_LANES] = {0};
     const bool is_staged = engine->plan->stages_weights;
     for (int32_t lane = 0; lane < num_rows; ++lane) {
-        targets[lane] = attni_advance(weights_row(item, panel, lane),
-                                      first_col * stride * (int64_t)sizeof(float));
+        char *target = attni_advance(weights_row(item, panel, lane),
+                                     first_col * stride * (int64_t)sizeof(float));
+        targets[lane] = columns_of(target, stride);
         rows[lane] = is_staged ? attni_floats_to(item->staging, lane * count)
-                               : attni_floats_to(targets[lane], 0);
-    }
-    engine->steps->store_weights(item, panel, rows, first, count, factor, is_added && !is_staged);
-    for (int32_t lane = 0; is_staged && lane < num_rows; ++lane) {
-        for (int64_t j = 0; j < count; ++j) {
-            const double before =
-                is_added ? attni_read_real(targets[lane], j * stride, ATTN_DTYPE_FLOAT32) : 0;
-            attni_write_real(targets[lane], j * stride, ATTN_DTYPE_FLOAT32,
-                             before + (double)rows[lane][j]);
+                               : attni_floats_to(target, 0);
+        if (is_staged && is_added) {
+            attni_copy_matrix(columns_of((char *)rows[lane], 1), targets[lane], 1, count,
+                              sizeof(float));
         }
+    }
+    engine->steps->store_weights(item, panel, rows, first, count, factor, is_added);
+    for (int32_t lane = 0; is_staged && lane < num_rows; ++lane) {
+        attni_copy_matrix(targets[lane], columns_of((char *)rows[lane], 1), 1, count,
+                          sizeof(float));
     }
 }
 

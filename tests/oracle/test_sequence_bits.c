@@ -41,6 +41,8 @@ enum sequence_factor {
     KEY_LAYOUT,
     VALUE_LAYOUT,
     OUTPUT_LAYOUT,
+    MASK_LAYOUT,
+    WEIGHTS_LAYOUT,
     THREADS,
     SEQUENCE_FACTORS
 };
@@ -91,7 +93,8 @@ static int is_affordable(int factor_a, int level_a, int factor_b, int level_b) {
     { name, (int)(sizeof names / sizeof names[0]), names, 0 }
 
 static factor_set sequence_factors(void) {
-    const factor layout = {"layout", LAYOUT_UNALIGNED, tensor_layout_names, 0};
+    static const char *const layouts_of[] = {"query",  "key",  "value",
+                                             "output", "mask", "weights"};
     factor_set set = {.factors = {[ENGINE] = FACTOR("engine", engine_names),
                                   [ROWS] = FACTOR("L", row_names),
                                   [KEYS] = FACTOR("S", key_names),
@@ -108,8 +111,9 @@ static factor_set sequence_factors(void) {
                                   [THREADS] = FACTOR("threads", thread_names)},
                       .count = SEQUENCE_FACTORS,
                       .is_allowed = is_affordable};
-    for (int f = QUERY_LAYOUT; f <= OUTPUT_LAYOUT; ++f) {
-        set.factors[f] = layout;
+    for (int f = QUERY_LAYOUT; f <= WEIGHTS_LAYOUT; ++f) {
+        set.factors[f] = (factor){layouts_of[f - QUERY_LAYOUT], LAYOUT_UNALIGNED,
+                                  tensor_layout_names, 0};
     }
     return set;
 }
@@ -209,7 +213,7 @@ static const attn_tensor *add_dense(sequence_pair *pair, int32_t dtype, int64_t 
     const int64_t rows = rows_of[level(pair, ROWS)];
     const int64_t shape[] = {pair->batch, heads, rows, pair->capacity};
     const int64_t own_shape[] = {1, heads, rows, pair->length};
-    attn_tensor *all = pool_input(&pair->pool, dtype, 4, shape, LAYOUT_CONTIGUOUS);
+    attn_tensor *all = pool_input(&pair->pool, dtype, 4, shape, (enum tensor_layout)level(pair, MASK_LAYOUT));
     attn_tensor *own = pool_input(&pair->pool, dtype, 4, own_shape, LAYOUT_CONTIGUOUS);
     if (dtype == ATTN_DTYPE_BOOL) {
         random_fill_bool(all, &pair->random, 0.3);
@@ -273,13 +277,13 @@ static void set_outputs(sequence_pair *pair) {
     pair->all.output =
         add_output(pair, 4, output, level(pair, OUTPUT_LAYOUT), features, &pair->alone.output);
     if (level(pair, OUTPUTS) == LSE && pair->all.params.normalizer == ATTN_NORMALIZER_SOFTMAX) {
-        pair->all.params.lse = add_output(pair, 3, lse, LAYOUT_CONTIGUOUS, rows, &own);
+        pair->all.params.lse = add_output(pair, 3, lse, level(pair, WEIGHTS_LAYOUT), rows, &own);
         pair->alone.params.lse = own;
     } else if (level(pair, OUTPUTS) >= WEIGHTS) {
         const int is_averaged = level(pair, OUTPUTS) == AVERAGED;
         pair->all.params.weights =
             add_output(pair, is_averaged ? 3 : 4, is_averaged ? averaged : weights,
-                       LAYOUT_CONTIGUOUS, pair->length, &own);
+                       level(pair, WEIGHTS_LAYOUT), pair->length, &own);
         pair->alone.params.weights = own;
     }
 }

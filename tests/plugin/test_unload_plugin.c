@@ -46,7 +46,8 @@ static long heap_bytes(void) {
     long bytes = 0;
 #ifdef __GLIBC__
 #if __GLIBC_PREREQ(2, 33)
-    bytes = (long)mallinfo2().uordblks;
+    const struct mallinfo2 heap = mallinfo2();
+    bytes = (long)(heap.uordblks + heap.hblkhd);
 #endif
 #endif
     return bytes;
