@@ -5,14 +5,32 @@
 #include "blas_threads.h"
 
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
+#include <attention/context.h>
+
+/* libattention loads its BLAS for itself alone: it is found by the names that libraries have. */
+static void *find_address(const char *name) {
+    static const char *const libraries[] = {"libopenblas.so.0", "libblas.so.3", "libblis.so.4",
+                                            "libcblas.so.3"};
+    attn_context_info info = {.struct_size = sizeof info};
+    /* Which loads it. Where that fails there is none to find. */
+    const bool is_loaded = attn_context_describe(NULL, &info) == ATTN_OK;
+    void *address = is_loaded ? dlsym(RTLD_DEFAULT, name) : NULL;
+    for (size_t i = 0; address == NULL && i < sizeof libraries / sizeof libraries[0]; ++i) {
+        void *library = dlopen(libraries[i], RTLD_LAZY | RTLD_NOLOAD);
+        address = library != NULL ? dlsym(library, name) : NULL;
+    }
+    return address;
+}
+
 /* A data pointer is no function pointer in C; POSIX says that their bytes are the same. */
 #define FIND_FUNCTION(function, name)                  \
     do {                                               \
-        void *address = dlsym(RTLD_DEFAULT, name);     \
+        void *address = find_address(name);            \
         memcpy(&(function), &address, sizeof address); \
     } while (0)
 

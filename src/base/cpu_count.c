@@ -184,7 +184,7 @@ int32_t attni_cpu_quota(const char *root) {
 
 /* ---- affinity ---- */
 
-static int32_t affinity_count(void) {
+int32_t attni_cpu_affinity_count(void) {
     cpu_set_t cpus[MAX_LISTED_CPUS / CPU_SETSIZE];
     if (sched_getaffinity(0, sizeof cpus, cpus) == 0) {
         return CPU_COUNT_S(sizeof cpus, cpus);
@@ -194,5 +194,5 @@ static int32_t affinity_count(void) {
 }
 
 int32_t attni_cpu_count(void) {
-    return smaller(smaller(affinity_count(), attni_cpu_quota("")), ATTNI_CPU_COUNT_MAX);
+    return smaller(smaller(attni_cpu_affinity_count(), attni_cpu_quota("")), ATTNI_CPU_COUNT_MAX);
 }

@@ -15,6 +15,9 @@ enum { ATTNI_CPU_COUNT_MAX = 1024 };
  * Allocates nothing, never fails. */
 int32_t attni_cpu_count(void);
 
+/* CPUs the calling thread may run on, whatever the quota; at least 1. */
+int32_t attni_cpu_affinity_count(void);
+
 /* The smallest quota among the process's cgroups (version 1 or 2) and all their parents, in CPUs,
  * rounded up. `root` stands before /proc and /sys: "" but in tests. What cannot be read or
  * understood does not limit. */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/blas_library.h"
+#include "blas_library/blas_library.h"
 #include "base/checked_size.h"
 #include "base/cpu_count.h"
 #include "base/float_traps.h"
@@ -31,9 +31,7 @@ struct attn_context {
     bool takes_fewer;    /* threads than that where no more are to be had */
     int32_t num_slots;   /* items that may run at a time */
     int32_t engine;
-    int32_t gemm;                      /* as set */
-    int32_t attention_gemm;            /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE */
-    int32_t projection_gemm;           /* likewise */
+    int32_t gemm;
     uint64_t creator;                  /* in a forked child of it, the mutex is in any state */
     pthread_mutex_t pool_mutex;        /* held while the pool is made */
     _Atomic(attni_thread_pool *) pool; /* NULL until the first call that needs threads */
@@ -93,19 +91,6 @@ static attn_status find_kernels(const char *argument, const char *name,
     return ATTN_OK;
 }
 
-/* Products of attention in blocks of rows are faster by BLAS. A layer's projections were as fast or
- * faster by the library's own product for float32, much faster for few rows of either type and
- * little slower for many of float64, and they share the attention's threads, which those of a BLAS
- * would compete with. */
-static void choose_gemm(attn_context *context, int32_t wanted) {
-    const bool is_chosen = wanted != ATTN_GEMM_AUTO;
-    context->gemm = wanted;
-    context->attention_gemm = is_chosen              ? wanted
-                              : attni_blas_present() ? ATTN_GEMM_BLAS
-                                                     : ATTN_GEMM_NATIVE;
-    context->projection_gemm = is_chosen ? wanted : ATTN_GEMM_NATIVE;
-}
-
 static void set_up(attn_context *context, const attn_context_config *config,
                    const attni_kernel_set *kernels) {
     const int32_t width =
@@ -122,7 +107,7 @@ static void set_up(attn_context *context, const attn_context_config *config,
     context->num_threads = config->parallel_for != NULL ? 1 : context->num_slots;
     context->takes_fewer = width == 0;
     context->engine = config->engine;
-    choose_gemm(context, config->gemm);
+    context->gemm = config->gemm;
     context->creator = attni_process_identity();
     atomic_init(&context->pool, NULL);
     atomic_init(&context->num_users, 0);
@@ -269,9 +254,9 @@ attn_status attn_context_describe(attn_context *context, attn_context_info *info
         .num_threads = width_in_force(resolved),
         .engine = resolved->engine,
         .gemm = resolved->gemm,
-        .attention_gemm = resolved->attention_gemm,
-        .projection_gemm = resolved->projection_gemm,
-        .blas_is_serial = attni_blas_present() && attni_blas_max_callers() == 1,
+        .attention_gemm = attni_context_attention_gemm(resolved),
+        .projection_gemm = attni_context_projection_gemm(resolved),
+        .blas_is_serial = attni_blas_can_be_called() && attni_blas_max_callers() == 1,
         .kernels = resolved->kernels->name,
         .blas = attni_blas_description(),
     };
@@ -291,12 +276,19 @@ int32_t attni_context_engine(const attn_context *context) {
     return context->engine;
 }
 
+/* Products of attention in blocks of rows are faster by BLAS. */
 int32_t attni_context_attention_gemm(const attn_context *context) {
-    return context->attention_gemm;
+    if (context->gemm != ATTN_GEMM_AUTO) {
+        return context->gemm;
+    }
+    return attni_blas_can_be_called() ? ATTN_GEMM_BLAS : ATTN_GEMM_NATIVE;
 }
 
+/* A layer's projections were as fast or faster by the library's own product for float32, much
+ * faster for few rows of either type and little slower for many of float64, and they share the
+ * attention's threads, which those of a BLAS would compete with. */
 int32_t attni_context_projection_gemm(const attn_context *context) {
-    return context->projection_gemm;
+    return context->gemm != ATTN_GEMM_AUTO ? context->gemm : ATTN_GEMM_NATIVE;
 }
 
 int32_t attni_context_slots(const attn_context *context, int64_t count) {

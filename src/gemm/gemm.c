@@ -8,7 +8,7 @@
 #include <attention/context.h>
 #include <attention/tensor.h>
 
-#include "base/blas_library.h"
+#include "blas_library/blas_library.h"
 #include "base/checked_size.h"
 #include "tensor/element.h"
 #include "tensor/strided_copy.h"

@@ -96,11 +96,11 @@ typedef struct attni_blas_layout {
 
 attni_blas_layout attni_blas_layout_of(const attni_matrix *matrix, int64_t rows, int64_t cols);
 
-/* gemm_blas.c or gemm_no_blas.c: whether BLAS may be called in this process: not in a forked child
+/* gemm_blas.c: whether BLAS may be called in this process: it is there, and this is no forked child
  * whose BLAS may wait for threads that its parent had. */
 bool attni_gemm_blas_is_usable(void);
 
-/* gemm_blas.c or gemm_no_blas.c: one product (no batch) of readable views, C not transposed, sizes
+/* gemm_blas.c: one product by a usable BLAS (no batch) of readable views, C not transposed, sizes
  * 1 to INT32_MAX. */
 void attni_gemm_blas(const attni_gemm_call *call);
 

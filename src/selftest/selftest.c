@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "base/blas_library.h"
+#include "blas_library/blas_library.h"
 #include "base/float_traps.h"
 #include "base/versioned_struct.h"
 #include "context/thread_pool.h"

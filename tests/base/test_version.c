@@ -13,7 +13,7 @@
 
 #include <attention/attention.h>
 
-#include "base/blas_library.h"
+#include "blas_library/blas_library.h"
 
 static void version_number_is_that_of_the_headers(void **state) {
     (void)state;

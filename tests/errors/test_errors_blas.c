@@ -3,17 +3,23 @@
  * test_errors_blas.c: contexts and calls beside a BLAS that is not there or cannot be used. Linked
  * so that what the library believes of its BLAS comes from this file.
  */
-#include "base/blas_library.h"
+#include "blas_library/blas_library.h"
 #include "mha_fixture.h"
 #include "sdpa_fixture.h"
 
 static bool is_present;
+static bool is_callable;
 static int max_callers;
 static const char *problem;
 
 bool __wrap_attni_blas_present(void);
 bool __wrap_attni_blas_present(void) {
     return is_present;
+}
+
+bool __wrap_attni_blas_can_be_called(void);
+bool __wrap_attni_blas_can_be_called(void) {
+    return is_callable;
 }
 
 int __wrap_attni_blas_max_callers(void);
@@ -28,6 +34,7 @@ const char *__wrap_attni_blas_problem(void) {
 
 static void believe(bool present, int callers, const char *whats_wrong) {
     is_present = present;
+    is_callable = present;
     max_callers = callers;
     problem = whats_wrong;
 }

@@ -3,10 +3,11 @@
  * blas_callers.c: a program for scripts/blas-matrix, which runs it with BLAS builds that this
  * machine does not have installed.
  *
- * Usage: blas_callers library   4 threads call libattention, whose products BLAS computes: first all
- *                               in float32, then all in float64
- *        blas_callers bare      4 threads call the same BLAS themselves, without a lock
- *        blas_callers refused   BLAS cannot be used: the calls that need it must say so, in a line
+ * Usage: blas_callers library      4 threads call libattention, whose products BLAS computes: first
+ *                                  all in float32, then all in float64
+ *        blas_callers bare <BLAS>  4 threads call that BLAS themselves, without a lock
+ *        blas_callers refused      BLAS cannot be used: the calls that need it must say so, in a
+ *                                  line
  * The last line is "<kind>: N threads, N calls, N mismatches", or the line of the refusal. Ends
  * with 0 if there was no mismatch, or a proper refusal.
  */
@@ -125,13 +126,14 @@ static int expect_refusal(void) {
 }
 
 int main(int argc, char **argv) {
-    const char *kind = argc == 2 ? argv[1] : "";
+    const char *kind = argc >= 2 ? argv[1] : "";
     for (int i = 0; i < VALUES; ++i) {
         input[i] = sinf(0.37F * (float)i);
         wide_input[i] = input[i];
     }
-    if (strcmp(kind, "bare") == 0) {
-        void *address = dlsym(RTLD_DEFAULT, "cblas_sgemm");
+    if (strcmp(kind, "bare") == 0 && argc == 3) {
+        void *blas = dlopen(argv[2], RTLD_NOW);
+        void *address = blas != NULL ? dlsym(blas, "cblas_sgemm") : NULL;
         memcpy(&sgemm, &address, sizeof sgemm);
         return address != NULL ? run_threads(kind) : 2;
     }

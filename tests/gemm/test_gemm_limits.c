@@ -14,7 +14,7 @@
 #include <attention/context.h>
 #include <attention/tensor.h>
 
-#include "base/blas_library.h"
+#include "blas_library/blas_library.h"
 #include "placed_matrix.h"
 
 static const int64_t limits[] = {1, 2, 3, 7};

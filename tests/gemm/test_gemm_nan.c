@@ -15,7 +15,7 @@
 #include <attention/context.h>
 #include <attention/tensor.h>
 
-#include "base/blas_library.h"
+#include "blas_library/blas_library.h"
 #include "gemm/gemm.h"
 #include "kernels/kernel_select.h"
 #include "tensor/element.h"

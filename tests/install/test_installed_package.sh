@@ -76,6 +76,13 @@ difference=$(diff <(headers_in "$SOURCE_DIR/include/attention") <(headers_in "$m
 for path in "$LIBDIR/libattention.so" "$LIBDIR/libattention.so.${VERSION%%.*}" "$LIBDIR/libattention.a"; do
     [[ -e $moved/$path ]] || fail "$path was not installed"
 done
+if [[ $BLAS != reference ]]; then
+    module=$LIBDIR/attention-${VERSION%%.*}/blas.so
+    [[ -e $moved/$module ]] || fail "$module was not installed"
+    if "$READELF" -d "$moved/$module" | grep -E 'R(UN)?PATH'; then
+        fail "the installed module has a run path"
+    fi
+fi
 find "$moved" -name LICENSE | grep -q . || fail "LICENSE was not installed"
 find "$moved" -name README.md | grep -q . || fail "README.md was not installed"
 if grep -rIlF -e "$SOURCE_DIR" -e "$BUILD_DIR" -e "$work" "$moved"; then
@@ -143,6 +150,8 @@ fi
 # The program finds the library beside it without help.
 if [[ -x $moved/$BINDIR/attn ]]; then
     quietly env -u LD_LIBRARY_PATH "$moved/$BINDIR/attn" --version || fail "the moved attn program does not start"
+    described=$(env -u LD_LIBRARY_PATH "$moved/$BINDIR/attn" info | grep '^  blas ')
+    [[ $described != *"cannot be loaded"* ]] || fail "the moved library does not find its BLAS: $described"
 fi
 
 # In a larger project the library brings neither tests nor programs nor an installation.

@@ -21,6 +21,14 @@
  * depend on it (attn_sdpa_report and attn_mha_report say so for a call). By default BLAS is left to
  * the attention of float64; a context with ATTN_GEMM_NATIVE calls no BLAS at all.
  *
+ * The shared library loads its BLAS when a call first needs it (or attn_context_describe, which
+ * asks it), and keeps it: from a module beside the library, attention-0/blas.so. An OpenBLAS then
+ * starts as many threads as the calling thread has CPUs, in the default floating-point environment
+ * and with every signal blocked. Where that cannot be (the module or the BLAS is missing; a thread
+ * is refused, for which OpenBLAS would end the process) there is none for the life of the process:
+ * ATTN_GEMM_AUTO takes the library's own product, ATTN_GEMM_BLAS fails with ATTN_ERROR_BLAS. The
+ * static library has the BLAS that it is linked with.
+ *
  * BLAS is entered by at most 64 calls at once, and by one at a time if it is an OpenBLAS without
  * threads of its own (openblas_get_parallel() is 0 at run time) or a library that does not tell;
  * the others wait for their turn. BLAS allocates buffers of its own in its first calls, which the
@@ -98,8 +106,8 @@ enum attn_engine {
 
 /* Who computes matrix products. */
 enum attn_gemm {
-    /* the faster one: native for the projections of multi-head attention; BLAS, where the library
-     * was built with one, for the products of ATTN_ENGINE_BLAS */
+    /* the faster one: native for the projections of multi-head attention; BLAS, where there is one,
+     * for the products of ATTN_ENGINE_BLAS */
     ATTN_GEMM_AUTO = 0,
 
     /* BLAS for all of them; a layer's copied weights are then put in order anew in each call. A
@@ -200,7 +208,8 @@ typedef struct attn_context_info {
     /* name of the kernels in use */
     const char *kernels;
 
-    /* what the BLAS says of itself, "none" without one */
+    /* what the BLAS says of itself; "none" in a build without one, and "none, for it cannot be
+     * loaded" */
     const char *blas;
 } attn_context_info;
 

@@ -1,41 +1,44 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * blas_library.c: asks the BLAS through functions that only some libraries have. They are weak
- * references, which the dynamic linker leaves NULL where the library does not have them.
+ * blas_library.c: asks the BLAS through functions that only some libraries have.
  */
-#include "base/blas_library.h"
+#include "blas_library/blas_library.h"
 
 #include <stddef.h>
 #include <string.h>
 
-#define JOIN_WORDS(prefix, name, suffix) prefix##name##suffix
-#define BLAS_SYMBOL_EXPANDED(prefix, name, suffix) JOIN_WORDS(prefix, name, suffix)
-#define BLAS_SYMBOL(name) BLAS_SYMBOL_EXPANDED(ATTNI_BLAS_PREFIX, name, ATTNI_BLAS_SUFFIX)
+#include "blas_library/blas_functions.h"
 
 enum { CONCURRENT_CALLERS = 64 };
 
 /* What openblas_get_parallel says, if it is there. */
 enum { OPENBLAS_IS_SILENT = -1, OPENBLAS_SERIAL = 0, OPENBLAS_POSIX_THREADS = 1 };
 
-char *BLAS_SYMBOL(openblas_get_config)(void) __attribute__((weak));
-int BLAS_SYMBOL(openblas_get_parallel)(void) __attribute__((weak));
-char *bli_info_get_version_str(void) __attribute__((weak));
-
 bool attni_blas_present(void) {
     return strcmp(ATTNI_BUILD_BLAS, "reference") != 0;
 }
 
+bool attni_blas_can_be_called(void) {
+    return attni_blas_functions_get(NULL) != NULL;
+}
+
 static bool is_openblas(void) {
-    return attni_blas_present() && BLAS_SYMBOL(openblas_get_config) != NULL;
+    const attni_blas_functions *blas = attni_blas_functions_get(NULL);
+    return blas != NULL && blas->openblas_get_config != NULL;
 }
 
 static bool is_blis(void) {
-    return attni_blas_present() && bli_info_get_version_str != NULL;
+    const attni_blas_functions *blas = attni_blas_functions_get(NULL);
+    return blas != NULL && blas->bli_info_get_version_str != NULL;
 }
 
 static int openblas_threads(void) {
-    return BLAS_SYMBOL(openblas_get_parallel) != NULL ? BLAS_SYMBOL(openblas_get_parallel)()
-                                                      : OPENBLAS_IS_SILENT;
+    const attni_blas_functions *blas = attni_blas_functions_get(NULL);
+    return blas->openblas_get_parallel != NULL ? blas->openblas_get_parallel() : OPENBLAS_IS_SILENT;
+}
+
+static const char *openblas_config(void) {
+    return attni_blas_functions_get(NULL)->openblas_get_config();
 }
 
 int attni_blas_max_callers(void) {
@@ -65,14 +68,21 @@ const char *attni_blas_description(void) {
     if (!attni_blas_present()) {
         return "none";
     }
+    if (!attni_blas_can_be_called()) {
+        return "none, for it cannot be loaded";
+    }
     if (is_openblas()) {
-        return BLAS_SYMBOL(openblas_get_config)();
+        return openblas_config();
     }
     return is_blis() ? "BLIS" : "a BLAS that does not tell its name";
 }
 
 const char *attni_blas_problem(void) {
-    if (is_openblas() && strstr(BLAS_SYMBOL(openblas_get_config)(), "USE64BITINT") != NULL) {
+    const char *problem = NULL;
+    if (attni_blas_present() && attni_blas_functions_get(&problem) == NULL) {
+        return problem;
+    }
+    if (is_openblas() && strstr(openblas_config(), "USE64BITINT") != NULL) {
         return "it is an ILP64 build (64-bit integers); an LP64 build is needed";
     }
     return NULL;

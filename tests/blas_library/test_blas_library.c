@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "base/blas_library.h"
+#include "blas_library/blas_library.h"
 
 /* dlsym returns an object pointer for functions too. */
 static void look_up(const char *name, void *function_pointer) {

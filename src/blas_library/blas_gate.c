@@ -2,7 +2,7 @@
  *
  * blas_gate.c: see blas_gate.h.
  */
-#include "gemm/blas_gate.h"
+#include "blas_library/blas_gate.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

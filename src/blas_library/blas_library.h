@@ -2,15 +2,19 @@
  *
  * blas_library.h: what the BLAS found at run time says of itself. It may be another one than at
  * build time: Debian's alternatives swap OpenBLAS's builds, BLIS and the reference BLAS behind one
- * name.
+ * name. The shared library loads it for the first of these questions but attni_blas_present; where
+ * it cannot, the answers are those of an unknown library.
  */
-#ifndef ATTNI_BASE_BLAS_LIBRARY_H
-#define ATTNI_BASE_BLAS_LIBRARY_H
+#ifndef ATTNI_BLAS_LIBRARY_BLAS_LIBRARY_H
+#define ATTNI_BLAS_LIBRARY_BLAS_LIBRARY_H
 
 #include <stdbool.h>
 
 /* Whether this build has a BLAS at all. */
 bool attni_blas_present(void);
+
+/* Whether it has one and that can be had in this process. */
+bool attni_blas_can_be_called(void);
 
 /* Callers the BLAS may have at once: 1 for a build without threads of its own, which OpenBLAS does
  * not protect against concurrent callers (wrong results, measured), and for an unknown library;
@@ -34,7 +38,8 @@ bool attni_blas_may_miss_its_threads(void);
 /* What it is, in its own words; static memory. */
 const char *attni_blas_description(void);
 
-/* Why it cannot be used (an ILP64 build, whose integers are not int), or NULL. Static memory. */
+/* Why it cannot be used (it cannot be loaded; an ILP64 build, whose integers are not int), or NULL.
+ * Static memory. */
 const char *attni_blas_problem(void);
 
 #endif

@@ -3,8 +3,8 @@
  * blas_gate.h: who may be inside BLAS: no more callers at once than the library found at run time
  * can take, nobody while the process forks, and in some forked children nobody at all.
  */
-#ifndef ATTNI_GEMM_BLAS_GATE_H
-#define ATTNI_GEMM_BLAS_GATE_H
+#ifndef ATTNI_BLAS_LIBRARY_BLAS_GATE_H
+#define ATTNI_BLAS_LIBRARY_BLAS_GATE_H
 
 #include <stdbool.h>
 
