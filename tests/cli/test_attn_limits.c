@@ -31,9 +31,16 @@
 #define HAS_SANITIZER 0
 #endif
 
+/* Not optimised, and counting what runs. */
+#if defined(ATTENTION_COVERAGE)
+#define IS_COUNTED 1
+#else
+#define IS_COUNTED 0
+#endif
+
 enum {
     MEMORY_BYTES = 512 << 20, /* of addresses: libraries and one stack take a part of it */
-    CPU_SECONDS = HAS_SANITIZER ? 60 : 5
+    CPU_SECONDS = HAS_SANITIZER || IS_COUNTED ? 60 : 5
 };
 
 /* Sets the soft limit, which programs that are started inherit, and returns the one before. */
