@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -93,6 +94,10 @@ def scaled_dot_product_attention(
 
     A row that sees nothing is 0 (lse -inf). The GIL is released while computing.
 
+    PyTorch tensors that require grad, or only stand for numbers (torch.compile, export, trace,
+    vmap, fake tensors), go through the operator torch.ops.libattention.sdpa: gradients are
+    PyTorch's, from the formula computed anew.
+
     Raises:
         Error: the first argument that does not fit, by name.
     """
@@ -113,9 +118,36 @@ def scaled_dot_product_attention(
         alibi_slopes,
         normalizer,
     )
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(query, torch.Tensor):
+        from libattention._torch_ordinary import reason_to_ask_pytorch
+
+        reason = reason_to_ask_pytorch((query, key, value, *options))
+        if reason is not None:
+            if out is not None:
+                raise unsupported(f"out: cannot be given where a tensor {reason}")
+            from libattention._torch_operators import attend
+
+            wanted = return_lse, return_weights
+            return attend(query, key, value, Options._make(options), *wanted, context)
+    return attend_at_once(query, key, value, options, out, return_lse, return_weights, context)
+
+
+def attend_at_once(
+    query: Any,
+    key: Any,
+    value: Any,
+    options: tuple[Any, ...],
+    out: Any = None,
+    return_lse: bool = False,
+    return_weights: bool = False,
+    context: Context | None = None,
+) -> Any:
+    """scaled_dot_product_attention of arrays that hold their numbers; options as in Options."""
     views = Views()
     kind = kind_of(query, "query")
     inputs = views.add_inputs(query, key, value)
+    enable_gqa = options[3]
     # What is refused need not be hashable.
     outputs_of = _outputs_of if isinstance(enable_gqa, bool) else _outputs_of.__wrapped__
     outputs = outputs_of(enable_gqa, *views.layouts())

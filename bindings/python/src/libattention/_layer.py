@@ -26,6 +26,18 @@ SIZES = (
     "num_kv_heads",
 )
 SWITCHES = ("add_bias_kv", "add_zero_attn", "batch_first")
+# PyTorch's; a layer has those that its config asks for.
+PARAMETER_NAMES = (
+    "in_proj_weight",
+    "q_proj_weight",
+    "k_proj_weight",
+    "v_proj_weight",
+    "in_proj_bias",
+    "bias_k",
+    "bias_v",
+    "out_proj.weight",
+    "out_proj.bias",
+)
 # What C calls otherwise.
 NAMES = {
     **OPTION_NAMES,

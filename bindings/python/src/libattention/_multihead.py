@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from libattention._layer import check
 from libattention._library import Error, lib
 from libattention._options import FurtherOptions, Options, add_mask, make_params
 from libattention._reports import attention_report, layer_report, new_report
-from libattention._tensors import Views, empty_from, kind_of
+from libattention._tensors import Views, empty_from, kind_of, refuse_stand_ins
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -156,8 +157,13 @@ class MultiheadAttention:
     @classmethod
     def from_torch(cls, module: Any) -> MultiheadAttention:
         """A layer with the sizes and copies of the parameters of a torch.nn.MultiheadAttention; of
-        one in float16 or bfloat16 in float32."""
-        state = {name: array.detach().cpu() for name, array in module.state_dict().items()}
+        one in float16 or bfloat16 in float32.
+
+        They are what the module computes with now: of a pruned or parametrized one the weights that
+        come of it, which its state_dict does not have.
+        """
+        found = {name: attrgetter(name)(module) for name in _layer.PARAMETER_NAMES}
+        state = {name: one.detach().cpu() for name, one in found.items() if one is not None}
         dtype = str(module.out_proj.weight.dtype).removeprefix("torch.")
         layer = _layer.new_layer(
             {
@@ -258,6 +264,7 @@ class MultiheadAttention:
             (N, L, T) or (N, H, L, T), without N where unbatched, or None; with return_lse also lse
             (N, H, L). T counts the keys of add_bias_kv and add_zero_attn, too.
         """
+        refuse_stand_ins(query, key, value, key_padding_mask, attn_mask)
         views = Views()
         kind = kind_of(query, "query")
         inputs = views.add_inputs(query, key, value)
@@ -316,6 +323,7 @@ class MultiheadAttention:
             projection_gemm, kernels, workspace_bytes and depends_on_blas_threads of the layer, and
             as attention what libattention.explain tells of the attention inside.
         """
+        refuse_stand_ins(query, key, value, key_padding_mask, attn_mask)
         views = Views()
         inputs = views.add_inputs(query, key, value)
         attention = Options(attn_mask, is_causal, scale, **options)

@@ -247,6 +247,22 @@ def kind_of(array: Any, name: str) -> Kind:
     )
 
 
+def refuse_stand_ins(*arrays: Any) -> None:
+    """Refuses PyTorch tensors that only stand for numbers, where no operator takes them."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(arrays[0], torch.Tensor):
+        return
+    from libattention._torch_ordinary import reason_there_are_no_numbers
+
+    reason = reason_there_are_no_numbers(arrays)
+    if reason is not None:
+        raise unsupported(
+            f"query, key, value or a mask {reason}, where there are no numbers to compute with; "
+            "call outside of that, or use torch.nn.MultiheadAttention with "
+            "libattention.integrations.torch.accelerate"
+        )
+
+
 def _masked(array: Any, without: str, name: str) -> Error:
     return unsupported(
         f"{name}: is a {type(array).__name__}, whose mask would be lost; pass {without}, "

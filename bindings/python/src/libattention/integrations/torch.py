@@ -3,33 +3,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from libattention._multihead import MultiheadAttention
+from libattention._torch_ordinary import reason_to_ask_pytorch
+from libattention.integrations._torch_layer import Masks, attend, masks_of
 
 Model = TypeVar("Model", bound=nn.Module)
 
 SUPPORTED = (torch.float32, torch.float64)
 
-# The layer of a module, and which parameters it has copies of.
-_layers: weakref.WeakKeyDictionary[nn.Module, tuple[Any, MultiheadAttention]] = (
-    weakref.WeakKeyDictionary()
-)
+
+class Survey(NamedTuple):
+    """What of a model's attention libattention computes.
+
+    Attributes:
+        taken: names of modules that accelerate has taken over
+        left: names of modules that compute as before, each with the reason
+        computed: how many calls of each module taken libattention has computed
+        handed_back: how many of them PyTorch has, by reason
+    """
+
+    taken: list[str]
+    left: dict[str, str]
+    computed: dict[str, int]
+    handed_back: dict[str, dict[str, int]]
 
 
 def accelerate(model: Model) -> Model:
     """Makes every torch.nn.MultiheadAttention of a model compute by libattention in inference.
 
-    Inference is evaluation mode without gradients: under torch.no_grad() or
-    torch.inference_mode(), or where neither inputs nor parameters require them. In training, on
-    other devices and with other dtypes than float32 and float64 the module computes as before.
-    Parameters may change: they are copied anew when they have. A row that sees nothing gives
-    out_proj.bias where PyTorch gives NaN.
+    Inference is evaluation mode on ordinary float32 or float64 tensors of the CPU of which no
+    gradient is wanted. Everything else (training, tracing, compiling, autocast, other dtypes and
+    devices, rows that see nothing) is computed by the module as before, with PyTorch's numbers.
+    Parameters are read where they lie in every call, so that they may change in any way.
+
+    Taken over are modules whose forward is nn.MultiheadAttention's own: not subclasses with
+    another one, nor instances that were patched. The class of a module is replaced, by a subclass
+    of its own: copies, pickles and replicas are taken over too. nn.TransformerEncoderLayer calls
+    its attention then, which its own fused inference goes past.
 
     Args:
         model: changed in place; its state_dict stays as it is
@@ -38,78 +56,246 @@ def accelerate(model: Model) -> Model:
         The model.
     """
     for module in model.modules():
-        if isinstance(module, nn.MultiheadAttention) and not is_accelerated(module):
-            # Not a method: copied or pickled with the model, it belongs to the copy.
-            module.forward = partial(_forward, module)  # type: ignore[method-assign]
-            # nn.TransformerEncoderLayer goes past its attention's forward unless there are hooks.
+        if not is_accelerated(module) and reason_to_leave(module) is None:
+            original: Any = type(module)
+            module.__class__ = _accelerated_class(original)
             module.register_forward_pre_hook(_pass_on)
     return model
 
 
 def restore(model: Model) -> Model:
-    """Undoes accelerate."""
+    """Undoes accelerate: classes and hooks are those of before. What others have changed since
+    stays."""
     for module in model.modules():
         if is_accelerated(module):
-            del module.forward
+            module.__class__ = _without_acceleration(type(module))
             hooks = module._forward_pre_hooks
             for number in [number for number, hook in hooks.items() if hook is _pass_on]:
                 del hooks[number]
-            _layers.pop(module, None)
+            _calls.pop(module, None)
     return model
 
 
 def is_accelerated(module: nn.Module) -> bool:
     """Whether accelerate has changed the module."""
-    return getattr(vars(module).get("forward"), "func", None) is _forward
+    return isinstance(module, _Accelerated)
 
 
-def _pass_on(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-    """Change nothing."""
+def survey(model: nn.Module) -> Survey:
+    """What accelerate has taken over of a model, what not and why, and who computed since.
 
+    Args:
+        model: accelerated or not
 
-def _forward(
-    self: nn.MultiheadAttention,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    key_padding_mask: torch.Tensor | None = None,
-    need_weights: bool = True,
-    attn_mask: torch.Tensor | None = None,
-    average_attn_weights: bool = True,
-    is_causal: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """PyTorch's signature. is_causal only repeats what attn_mask says, so that it is left out."""
-    options = (key_padding_mask, need_weights, attn_mask, average_attn_weights)
-    hint_without_mask = is_causal and attn_mask is None
-    if hint_without_mask or not _is_inference(self, query, key, value):
-        return type(self).forward(self, query, key, value, *options, is_causal)
-    with torch.no_grad():
-        found: tuple[torch.Tensor, torch.Tensor | None] = _layer_of(self)(
-            query, key, value, *options
-        )
+    Returns:
+        Names as in model.named_modules().
+    """
+    found = Survey([], {}, {}, {})
+    for name, module in model.named_modules():
+        if is_accelerated(module):
+            found.taken.append(name)
+            counts = dict(_calls.get(module, {}))
+            found.computed[name] = counts.pop(_COMPUTED, 0)
+            found.handed_back[name] = counts
+        elif isinstance(module, nn.MultiheadAttention):
+            found.left[name] = reason_to_leave(module) or "accelerate was not called"
     return found
 
 
-def _is_inference(module: nn.MultiheadAttention, *inputs: torch.Tensor) -> bool:
-    tensors = (*inputs, *module.parameters())
-    return (
-        not module.training
-        and not (torch.is_grad_enabled() and any(one.requires_grad for one in tensors))
-        and all(
-            one.device.type == "cpu" and one.dtype in SUPPORTED and not one.is_nested
-            for one in tensors
+def reason_to_leave(module: nn.Module) -> str | None:
+    """Why accelerate does not take a module over; None where it does."""
+    if not isinstance(module, nn.MultiheadAttention):
+        return "is no torch.nn.MultiheadAttention"
+    if type(module).forward is not nn.MultiheadAttention.forward:
+        return f"{type(module).__name__} has a forward of its own"
+    if "forward" in vars(module):
+        return "its forward was replaced"
+    return None
+
+
+@contextlib.contextmanager
+def attention_maps(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """Collects the attention weights of every accelerated module of a model.
+
+    Args:
+        model: accelerated; for example an nn.TransformerEncoder, whose layers ask for no weights
+
+    Yields:
+        By the module's name the weights (N, H, L, S) of each of its calls, (H, L, S) unbatched.
+    """
+    maps: dict[str, list[Tensor]] = {}
+    modules = {name: one for name, one in model.named_modules() if is_accelerated(one)}
+    for name, module in modules.items():
+        _recorded[module] = maps[name] = []
+    try:
+        yield maps
+    finally:
+        for module in modules.values():
+            _recorded.pop(module, None)
+
+
+# Weights asked for by attention_maps, and who computed the calls of a module.
+_recorded: weakref.WeakKeyDictionary[nn.Module, list[Tensor]] = weakref.WeakKeyDictionary()
+_calls: weakref.WeakKeyDictionary[nn.Module, dict[str, int]] = weakref.WeakKeyDictionary()
+_COMPUTED = "computed"
+
+
+def _pass_on(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    """Changes nothing. nn.TransformerEncoderLayer goes past its attention's forward unless there
+    are hooks."""
+
+
+class _Accelerated(nn.Module):
+    """What the class of an accelerated module derives from, before the class it had."""
+
+    _original: type[nn.MultiheadAttention]
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """PyTorch's signature."""
+        arguments = (query, key, value, key_padding_mask, need_weights, attn_mask)
+        # Whoever kept this function, before restore gave the class back, calls what it has now.
+        if torch.compiler.is_compiling() or not is_accelerated(self):
+            theirs: Any = nn.MultiheadAttention.forward
+            found: tuple[Tensor, Tensor | None] = theirs(
+                self, *arguments, average_attn_weights, is_causal
+            )
+            return found
+        return _forward(self, *arguments, average_attn_weights, is_causal)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A class made here has no name that pickle would find."""
+        reduced: tuple[Any, ...] = tuple(super().__reduce_ex__(protocol))
+        return (_new_accelerated, (self._original,), *reduced[2:])
+
+
+@cache
+def _accelerated_class(original: Any) -> Any:
+    """It has the name of the original one, by which other libraries know it."""
+    named = {"_original": original, "__module__": original.__module__, "__doc__": original.__doc__}
+    made = type(original.__name__, (_Accelerated, original), named)
+    made.__qualname__ = original.__qualname__
+    return made
+
+
+def _new_accelerated(original: Any) -> Any:
+    cls = _accelerated_class(original)
+    return cls.__new__(cls)
+
+
+def _without_acceleration(cls: type) -> type:
+    """The class as it was; one that others have derived from ours (parametrizations do) is made
+    anew on the original."""
+    if "_original" in vars(cls):
+        return cls._original  # type: ignore[attr-defined, no-any-return]
+    bases = tuple(
+        _without_acceleration(base) if issubclass(base, _Accelerated) else base
+        for base in cls.__bases__
+    )
+    own = {name: one for name, one in vars(cls).items() if name not in ("__dict__", "__weakref__")}
+    return type(cls.__name__, bases, own)
+
+
+def _forward(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None,
+    need_weights: bool,
+    attn_mask: Tensor | None,
+    average_attn_weights: bool,
+    is_causal: bool,
+) -> tuple[Tensor, Tensor | None]:
+    recorder = _recorded.get(module)
+    wants_weights = need_weights or recorder is not None
+    layer = _layer_of(module)
+    reason = _reason_to_hand_back(module, layer, (query, key, value, key_padding_mask, attn_mask))
+    found = None
+    if reason is None:
+        given = (query, key, value, key_padding_mask, attn_mask)
+        masks = masks_of(layer, *given, is_causal, wants_weights)
+        reason = masks if isinstance(masks, str) else None
+        if isinstance(masks, Masks):
+            found = attend(layer, query, key, value, masks, wants_weights)
+            reason = None if found is not None else "a row sees nothing"
+    _count(module, reason or _COMPUTED)
+    if found is None:
+        found = module._original.forward(
+            module,
+            query,
+            key,
+            value,
+            key_padding_mask,
+            wants_weights,
+            attn_mask,
+            average_attn_weights and recorder is None,
+            is_causal,
         )
+    output, weights = found
+    if recorder is not None and weights is not None:
+        recorder.append(weights)
+    if not need_weights or weights is None:
+        return output, None
+    is_averaged = average_attn_weights and (reason is None or recorder is not None)
+    return output, weights.mean(dim=-3) if is_averaged else weights
+
+
+def _count(module: nn.Module, what: str) -> None:
+    counts = _calls.setdefault(module, {})
+    counts[what] = counts.get(what, 0) + 1
+
+
+class Layer(NamedTuple):
+    """What a module computes with, now."""
+
+    num_heads: int
+    batch_first: bool
+    weights: tuple[Any, Any, Any]
+    in_proj_bias: Tensor | None
+    out_weight: Any
+    out_bias: Tensor | None
+
+
+def _layer_of(module: Any) -> Layer:
+    """Its attributes, as its own forward reads them."""
+    if module._qkv_same_embed_dim:
+        packed = module.in_proj_weight
+        weights: Any = packed.chunk(3) if isinstance(packed, Tensor) else (None, None, None)
+    else:
+        weights = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+    out = module.out_proj
+    return Layer(
+        module.num_heads,
+        module.batch_first,
+        weights,
+        module.in_proj_bias,
+        out.weight,
+        out.bias,
     )
 
 
-def _layer_of(module: nn.MultiheadAttention) -> MultiheadAttention:
-    """Parameters that were written have another version, those that were replaced another
-    address.
-    """
-    seen = tuple((one.data_ptr(), one._version) for one in module.parameters())
-    known = _layers.get(module)
-    if known is not None and known[0] == seen:
-        return known[1]
-    layer = MultiheadAttention.from_torch(module)
-    _layers[module] = (seen, layer)
-    return layer
+def _reason_to_hand_back(module: Any, layer: Layer, given: tuple[Any, ...]) -> str | None:
+    """Why PyTorch computes a call; None where libattention may."""
+    if module.training:
+        return "training"
+    if module.bias_k is not None or module.bias_v is not None or module.add_zero_attn:
+        return "add_bias_kv or add_zero_attn"
+    parameters = (*layer.weights, layer.out_weight, layer.in_proj_bias, layer.out_bias)
+    reason = reason_to_ask_pytorch((*given, *parameters))
+    if reason is not None:
+        return f"a tensor {reason}"
+    dtype = given[0].dtype
+    for one in (*given[:3], *parameters):
+        if one is not None and (one.dtype != dtype or one.device.type != "cpu"):
+            return "dtypes or devices differ"
+    return None if dtype in SUPPORTED else f"{dtype}"

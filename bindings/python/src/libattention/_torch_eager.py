@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The formula of attention in PyTorch's operators, with every option: what gradients are computed
+by, and what the library's own results are compared with."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class TorchOptions(NamedTuple):
+    """The options of libattention::sdpa, in the order of its schema."""
+
+    attn_mask: Tensor | None = None
+    bias: Tensor | None = None
+    query_offset: Tensor | None = None
+    key_lengths: Tensor | None = None
+    sinks: Tensor | None = None
+    alibi_slopes: Tensor | None = None
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+    align_end: bool = False
+    window_left: int = -1
+    window_right: int = -1
+    softcap: float = 0.0
+    normalizer: str = "softmax"
+
+
+class Results(NamedTuple):
+    """Of a call: lse is None where the weights are no softmax."""
+
+    output: Tensor
+    lse: Tensor | None
+    weights: Tensor
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> Results:
+    """Attention (..., Hq, L, E) over (..., Hk, S, E) and (..., Hv, S, Ev), stored whole: L x S.
+
+    Args:
+        query: of the rows
+        key: of the columns
+        value: of the columns
+        options: see libattention.scaled_dot_product_attention
+
+    Returns:
+        Output, log-sum-exp and weights.
+    """
+    rows, keys = query.shape[-2], key.shape[-2]
+    visible = _visible(rows, keys, options)
+    if options.key_lengths is not None:
+        # What lies behind a sequence may be anything, and 0 times NaN is NaN.
+        exists = _per_batch(options.key_lengths) > torch.arange(keys)
+        key = torch.where(exists.mT, key, 0)
+        value = torch.where(exists.mT, value, 0)
+    if options.enable_gqa:
+        heads = query.shape[-3]
+        key = key.repeat_interleave(heads // key.shape[-3], dim=-3)
+        value = value.repeat_interleave(heads // value.shape[-3], dim=-3)
+    scale = query.shape[-1] ** -0.5 if options.scale is None else options.scale
+    scores = _with_options(scale * (query @ key.mT), options)
+    weights, lse = _normalized(scores, visible, options)
+    return Results(weights @ value, lse, weights)
+
+
+def _per_batch(values: Tensor) -> Tensor:
+    """Numbers over the batch axes, or one for all, beside axes of heads, rows and columns."""
+    return values[..., None, None, None] if values.dim() else values[None, None]
+
+
+def _positions(rows: int, keys: int, options: TorchOptions) -> Tensor:
+    """Where each row stands among the keys: (L, 1), or (..., 1, L, 1) by batch."""
+    position = torch.arange(rows)[:, None]
+    if options.align_end:
+        lengths = options.key_lengths
+        end = torch.tensor(keys) if lengths is None else lengths
+        return position + _per_batch(end - rows)
+    if options.query_offset is not None:
+        return position + _per_batch(options.query_offset)
+    return position
+
+
+def _visible(rows: int, keys: int, options: TorchOptions) -> Tensor | None:
+    """Which columns a row sees by position; None: all."""
+    conditions = []
+    column = torch.arange(keys)
+    position = _positions(rows, keys, options)
+    if options.key_lengths is not None:
+        conditions.append(column < _per_batch(options.key_lengths))
+    if options.is_causal:
+        conditions.append(column <= position)
+    if options.window_left >= 0:
+        conditions.append(column >= position - options.window_left)
+    if options.window_right >= 0:
+        conditions.append(column <= position + options.window_right)
+    if options.attn_mask is not None and options.attn_mask.dtype == torch.bool:
+        conditions.append(options.attn_mask)
+    for added in (options.attn_mask, options.bias):
+        if added is not None and added.dtype != torch.bool:
+            conditions.append(added != -torch.inf)
+    visible = None
+    for condition in conditions:
+        visible = condition if visible is None else visible & condition
+    return visible
+
+
+def _with_options(scores: Tensor, options: TorchOptions) -> Tensor:
+    """Softcap, ALiBi, bias and an additive mask, in this order."""
+    if options.softcap:
+        scores = options.softcap * torch.tanh(scores / options.softcap)
+    if options.alibi_slopes is not None:
+        rows, keys = scores.shape[-2:]
+        distance = (_positions(rows, keys, options) - torch.arange(keys)).abs()
+        scores = scores - options.alibi_slopes[:, None, None] * distance
+    for added in (options.bias, options.attn_mask):
+        if added is not None and added.dtype != torch.bool:
+            scores = scores + torch.where(added == -torch.inf, 0, added)
+    return scores
+
+
+def _normalized(
+    scores: Tensor, visible: Tensor | None, options: TorchOptions
+) -> tuple[Tensor, Tensor | None]:
+    """Weights, 0 where a row does not see, and the softmax's log-sum-exp."""
+    hidden: Any = None if visible is None else ~visible
+    if options.normalizer != "softmax":
+        weights = torch.sigmoid(scores) if options.normalizer == "sigmoid" else scores
+        return (weights if hidden is None else torch.where(hidden, 0, weights)), None
+    if hidden is not None:
+        scores = torch.where(hidden, -torch.inf, scores)
+    terms = scores
+    if options.sinks is not None:
+        sink = options.sinks[:, None, None].expand(*scores.shape[:-1], 1)
+        terms = torch.cat([scores, sink.to(scores.dtype)], dim=-1)
+    if terms.shape[-1] == 0:
+        return scores, scores.new_full(scores.shape[:-1], -torch.inf)
+    lse = torch.logsumexp(terms, dim=-1)
+    # A row that sees nothing has no gradient, not one of NaN.
+    is_empty = torch.isneginf(lse)
+    weights = torch.exp(scores - torch.where(is_empty, 0, lse)[..., None])
+    return weights, lse

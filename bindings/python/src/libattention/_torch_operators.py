@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Attention as operators of PyTorch's: libattention::sdpa and libattention::multihead.
+
+So compile, export, trace, vmap, autocast and gradients work by PyTorch's own rules, and a tensor
+that only stands for numbers never reaches the library. Results are the library's; gradients are
+computed by PyTorch, from the formula anew.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from libattention._context import Context
+from libattention._library import unsupported
+from libattention._options import Options
+from libattention._tensors import kind_of
+from libattention._torch_eager import TorchOptions
+from libattention._torch_eager import attend as attend_in_pytorch
+
+_LIBRARY = torch.library.Library("libattention", "DEF")
+_SDPA = "libattention::sdpa"
+# In the order of TorchOptions. lse and weights are empty where they are not wanted or not defined.
+_LIBRARY.define(
+    "sdpa(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, Tensor? bias=None, "
+    "Tensor? query_offset=None, Tensor? key_lengths=None, Tensor? sinks=None, "
+    "Tensor? alibi_slopes=None, bool is_causal=False, float? scale=None, bool enable_gqa=False, "
+    "bool align_end=False, SymInt window_left=-1, SymInt window_right=-1, float softcap=0.0, "
+    "str normalizer='softmax', *, bool return_weights=False, int context=0) "
+    "-> (Tensor output, Tensor lse, Tensor weights)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+NUM_TENSORS = 9
+_peek_transform = torch._C._functorch.peek_interpreter_stack
+_contexts: weakref.WeakValueDictionary[int, Context] = weakref.WeakValueDictionary()
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    options: Options,
+    return_lse: bool,
+    return_weights: bool,
+    context: Context | None,
+) -> Any:
+    """scaled_dot_product_attention by the operator, for tensors that have to go through PyTorch."""
+    for name, one in (("query", query), ("key", key), ("value", value)):
+        kind_of(one, name)  # masked tensors are refused
+    number = 0
+    if context is not None:
+        number = id(context)
+        _contexts[number] = context
+    before, after = options.window
+    arguments = (
+        query,
+        key,
+        value,
+        options.attn_mask,
+        options.bias,
+        _tensor(options.query_offset, torch.int64),
+        _tensor(options.key_lengths, torch.int64),
+        _tensor(options.sinks, query.dtype),
+        _tensor(options.alibi_slopes, query.dtype),
+        options.is_causal,
+        options.scale,
+        options.enable_gqa,
+        options.align_end,
+        before,
+        after,
+        options.softcap,
+        options.normalizer,
+        return_weights,
+        number,
+    )
+    # torch.func takes a Function where it does not take an operator's gradients.
+    is_transformed = not torch.compiler.is_compiling() and _peek_transform() is not None
+    if is_transformed and forward_ad._current_level >= 0:
+        output, lse, weights = _by_formula(arguments[:-2], return_weights)
+    else:
+        output, lse, weights = (_Sdpa.apply if is_transformed else _of_row)(*arguments)
+    found = (output, *([lse] if return_lse else []), *([weights] if return_weights else []))
+    return found[0] if len(found) == 1 else found
+
+
+def _of_row(*arguments: Any) -> Any:
+    return _call(arguments)
+
+
+def _tensor(values: Any, dtype: torch.dtype) -> Tensor | None:
+    if values is None or isinstance(values, Tensor):
+        return values
+    return torch.full((), values, dtype=dtype) if _is_number(values) else torch.as_tensor(values)
+
+
+def _is_number(values: Any) -> bool:
+    return isinstance(values, (int, float, torch.SymInt))
+
+
+# ---- computing ----
+
+
+def _compute(*arguments: Any, return_weights: bool = False, context: int = 0) -> tuple[Tensor, ...]:
+    """On ordinary tensors, below autograd."""
+    from libattention._attention import attend_at_once
+
+    given: list[Any] = [one.detach() if isinstance(one, Tensor) else one for one in arguments]
+    query, key, value, *given = given
+    options = TorchOptions(*given)
+    is_softmax = options.normalizer == "softmax"
+    found = attend_at_once(
+        query,
+        key,
+        value,
+        Options(
+            **{name: getattr(options, name) for name in _SHARED},
+            window=(options.window_left, options.window_right),
+        ),
+        return_lse=is_softmax,
+        return_weights=return_weights,
+        context=_context_of(context),
+    )
+    nothing = query.new_empty(0)
+    output, *others = found if isinstance(found, tuple) else (found,)
+    lse = others.pop(0) if is_softmax else nothing
+    return output, lse, others[0] if return_weights else nothing.clone()
+
+
+_SHARED = [name for name in TorchOptions._fields if not name.startswith("window")]
+
+
+def _context_of(number: int) -> Context | None:
+    if number == 0:
+        return None
+    found = _contexts.get(number)
+    if found is None:
+        raise unsupported("context: the context that this program was made with is gone; keep it")
+    return found
+
+
+_LIBRARY.impl("sdpa", _compute, "CPU")
+
+
+def _describe(
+    query: Tensor, key: Tensor, value: Tensor, *arguments: Any, **further: Any
+) -> tuple[Tensor, ...]:
+    """Shapes: batch and head axes broadcast."""
+    options = TorchOptions(*arguments)
+    leading: list[Any] = [one.shape[:-2] for one in (query, key, value)]
+    if options.enable_gqa:
+        leading[1:] = [(*one[:-1], query.shape[-3]) for one in leading[1:]]
+    shape = torch.broadcast_shapes(*leading)
+    rows = query.shape[-2]
+    output = query.new_empty(*shape, rows, value.shape[-1])
+    is_softmax = options.normalizer == "softmax"
+    lse = query.new_empty((*shape, rows) if is_softmax else (0,))
+    has_weights = further.get("return_weights", False)
+    return output, lse, query.new_empty((*shape, rows, key.shape[-2]) if has_weights else (0,))
+
+
+torch.library.register_fake(_SDPA, _describe, lib=_LIBRARY)
+
+# ---- gradients ----
+
+
+class _Sdpa(torch.autograd.Function):
+    """The operator with its gradients; its arguments are those of the schema, all of them."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return _call(arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*(one for one in inputs[:NUM_TENSORS] if one is not None))
+        ctx.is_given = [one is not None for one in inputs[:NUM_TENSORS]]
+        ctx.further = inputs[NUM_TENSORS:]
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        """Of the results computed anew by PyTorch, so that gradients of gradients are right too."""
+        saved = iter(ctx.saved_tensors)
+        tensors = [next(saved) if given else None for given in ctx.is_given]
+        wanted = [index for index in range(NUM_TENSORS) if ctx.needs_input_grad[index]]
+        given = [
+            index
+            for index, one in enumerate(gradients)
+            if one is not None and (index == 0 or one.numel() > 0)
+        ]
+        found: list[Tensor | None] = [None] * (NUM_TENSORS + len(ctx.further))
+        if not given:
+            return tuple(found)
+
+        def results(*changing: Tensor) -> tuple[Tensor | None, ...]:
+            for index, one in zip(wanted, changing):
+                tensors[index] = one
+            computed = _recompute(tensors, ctx.further[:-2], given)
+            return tuple(computed[index] for index in given)
+
+        pulled: Any = torch.func.vjp(results, *(tensors[index] for index in wanted))
+        computed = pulled[1](tuple(gradients[index] for index in given))
+        for index, gradient in zip(wanted, computed):
+            found[index] = gradient
+        return tuple(found)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+        return _map(info, in_dims, *arguments[:-2], **_keywords(arguments))
+
+
+def _keywords(arguments: tuple[Any, ...]) -> dict[str, Any]:
+    return {"return_weights": arguments[-2], "context": arguments[-1]}
+
+
+def _call(arguments: tuple[Any, ...]) -> Any:
+    """The operator, by arguments in one row."""
+    return torch.ops.libattention.sdpa(*arguments[:-2], **_keywords(arguments))
+
+
+def _differentiable(
+    *arguments: Any, return_weights: bool = False, context: int = 0
+) -> tuple[Tensor, ...]:
+    """What PyTorch calls before it computes: remembers for gradients. A tangent is carried on by
+    the formula in PyTorch's operators, which knows how."""
+    arguments = (*arguments, *_DEFAULTS[len(arguments) :])
+    tensors = [one for one in arguments[:NUM_TENSORS] if one is not None]
+    if forward_ad._current_level >= 0 and any(map(_has_tangent, tensors)):
+        return _by_formula(arguments, return_weights)
+    if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
+        apply: Any = _Sdpa.apply
+        found: tuple[Tensor, ...] = apply(*arguments, return_weights, context)
+        return found
+    with torch._C._AutoDispatchBelowAutograd():
+        below: tuple[Tensor, ...] = _call((*arguments, return_weights, context))
+        return below
+
+
+# Of the schema, by which PyTorch leaves arguments out that are like them.
+_DEFAULTS = (None, None, None, *TorchOptions())
+
+
+def _has_tangent(one: Tensor) -> bool:
+    return forward_ad.unpack_dual(one).tangent is not None
+
+
+def _by_formula(arguments: tuple[Any, ...], return_weights: bool) -> tuple[Tensor, ...]:
+    query, key, value, *options = arguments
+    found = attend_in_pytorch(query, key, value, TorchOptions(*options))
+    nothing = query.new_empty(0)
+    lse = nothing if found.lse is None else found.lse
+    return found.output, lse, found.weights if return_weights else nothing.clone()
+
+
+_LIBRARY.impl("sdpa", _differentiable, "Autograd")
+
+
+def _recompute(tensors: list[Any], further: Any, wanted: list[int]) -> tuple[Tensor | None, ...]:
+    """Through PyTorch's fused attention where it has the options, else through the formula."""
+    query, key, value, *_ = tensors
+    options = TorchOptions(*tensors[3:], *further)
+    plain = TorchOptions(
+        options.attn_mask,
+        is_causal=options.is_causal,
+        scale=options.scale,
+        enable_gqa=options.enable_gqa,
+    )
+    is_plain = _equals(options, plain)
+    has_one_mask = options.attn_mask is None or not options.is_causal
+    if is_plain and has_one_mask and wanted == [0]:
+        output = torch.nn.functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            options.attn_mask,
+            is_causal=options.is_causal,
+            scale=options.scale,
+            enable_gqa=options.enable_gqa,
+        )
+        return output, None, None
+    return attend_in_pytorch(query, key, value, options)
+
+
+def _equals(options: TorchOptions, other: TorchOptions) -> bool:
+    """Tensors by identity."""
+    return all(one is another or _same(one, another) for one, another in zip(options, other))
+
+
+def _same(one: Any, another: Any) -> bool:
+    return not isinstance(one, Tensor) and not isinstance(another, Tensor) and one == another
+
+
+# ---- vmap ----
+
+
+def _map(info: Any, in_dims: tuple[Any, ...], *arguments: Any, **further: Any) -> Any:
+    """One more batch axis before the others, and an axis of heads where there was none."""
+    arguments = (*arguments, *_DEFAULTS[len(arguments) :])
+    in_dims = (*in_dims, *(None,) * (len(arguments) - len(in_dims)))
+    tensors = [
+        one if one is None or axis is None else one.movedim(axis, 0)
+        for one, axis in zip(arguments[:NUM_TENSORS], in_dims)
+    ]
+    is_mapped = [axis is not None for axis in in_dims[:NUM_TENSORS]]
+    if is_mapped[7] or is_mapped[8]:
+        raise unsupported("sinks, alibi_slopes: cannot be mapped over by vmap; call in a loop")
+    ranks = [one.dim() - mapped for one, mapped in zip(tensors[:3], is_mapped)]
+    rank = max(3, *ranks)
+    for index, one in enumerate(tensors[:5]):
+        if one is not None:
+            tensors[index] = _with_batch(one, is_mapped[index], rank, info.batch_size, index < 3)
+    for index in (5, 6):
+        one = tensors[index]
+        if one is not None and is_mapped[index]:
+            tensors[index] = one.reshape(
+                one.shape[:1] + (1,) * (rank - 2 - one.dim()) + one.shape[1:]
+            )
+    output, lse, weights = torch.ops.libattention.sdpa(
+        *tensors, *arguments[NUM_TENSORS:], **further
+    )
+    if max(ranks) < 3:
+        output, lse, weights = (_without_heads(one) for one in (output, lse, weights))
+    is_there = [one.dim() > 1 for one in (output, lse, weights)]
+    return (output, lse, weights), tuple(0 if there else None for there in is_there)
+
+
+torch.library.register_vmap(_SDPA, _map, lib=_LIBRARY)
+
+
+def _with_batch(one: Tensor, is_mapped: bool, rank: int, size: int, is_input: bool) -> Tensor:
+    """(batch, axes of rank `rank`); what is not mapped over is shared."""
+    shape = one.shape[1:] if is_mapped else one.shape
+    padded = one.reshape((one.shape[0] if is_mapped else 1, *(1,) * (rank - len(shape)), *shape))
+    return padded.expand(size, *padded.shape[1:]) if is_input else padded
+
+
+def _without_heads(one: Tensor) -> Tensor:
+    return one.squeeze(1) if one.dim() > 1 else one
+
+
+# ---- autocast ----
+
+# Among the functions that PyTorch computes in float32 there.
+torch.library.register_autocast(_SDPA, "cpu", torch.float32, lib=_LIBRARY)
+
+
+# ---- multi-head ----
+
+_LIBRARY.define(
+    "multihead(Tensor query, Tensor key, Tensor value, int num_heads, Tensor q_proj_weight, "
+    "Tensor k_proj_weight, Tensor v_proj_weight, Tensor? in_proj_bias, Tensor out_proj_weight, "
+    "Tensor? out_proj_bias, Tensor? attn_mask=None, Tensor? bias=None, "
+    "Tensor? key_lengths=None, bool is_causal=False, *, bool return_weights=False) "
+    "-> (Tensor output, Tensor lse, Tensor weights)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+def _multihead(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    num_heads: int,
+    q_proj_weight: Tensor,
+    k_proj_weight: Tensor,
+    v_proj_weight: Tensor,
+    in_proj_bias: Tensor | None,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    attn_mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    key_lengths: Tensor | None = None,
+    is_causal: bool = False,
+    *,
+    return_weights: bool = False,
+) -> tuple[Tensor, ...]:
+    """Of (N, L, E) and (N, S, ...): projections by PyTorch, with the parameters where they lie.
+
+    Masks are those of sdpa: True takes part. It is made of differentiable operators.
+    """
+    biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
+    weights = (q_proj_weight, k_proj_weight, v_proj_weight)
+    heads = [
+        torch.nn.functional.linear(one, weight, added)
+        .unflatten(-1, (num_heads, -1))
+        .transpose(-3, -2)
+        for one, weight, added in zip((query, key, value), weights, biases)
+    ]
+    masks = (attn_mask, bias, None, key_lengths, None, None, is_causal)
+    found = torch.ops.libattention.sdpa(*heads, *masks, return_weights=return_weights)
+    joined = found[0].transpose(-3, -2).flatten(-2)
+    return torch.nn.functional.linear(joined, out_proj_weight, out_proj_bias), found[1], found[2]
+
+
+_LIBRARY.impl("multihead", _multihead, "CompositeImplicitAutograd")
