@@ -13,7 +13,30 @@ import torch
 from torch import Tensor, nn
 
 from libattention._torch_ordinary import reason_to_ask_pytorch
+from libattention.integrations._install import (
+    Installation,
+    Report,
+    install,
+    report,
+    uninstall,
+    watch,
+)
 from libattention.integrations._torch_layer import Masks, attend, masks_of
+
+__all__ = [
+    "Installation",
+    "Report",
+    "Survey",
+    "accelerate",
+    "attention_maps",
+    "install",
+    "is_accelerated",
+    "report",
+    "restore",
+    "survey",
+    "uninstall",
+    "watch",
+]
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""PyTorch's own scaled dot-product attention on CPUs, answered by libattention.
+
+F.scaled_dot_product_attention arrives, eager and compiled, at one operator of PyTorch, whose kernel
+for CPUs is replaced. Above it everything is PyTorch's: the choice of a path, autograd, autocast,
+vmap, tracing. Below it the backward, which goes on from the output and the logarithms of the rows'
+sums that the operator returns.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from libattention._context import Context, handle_of
+from libattention._library import lib, string
+from libattention.integrations._lean_sdpa import plan_of
+
+OPERATOR = "_scaled_dot_product_flash_attention_for_cpu"
+MOST_THREADS = 1024
+
+# Attention that never comes to the operator, by the operators that PyTorch runs for it.
+ELSEWHERE = {
+    "aten::_native_multi_head_attention": "the fast path of nn.MultiheadAttention",
+    "aten::_transformer_encoder_layer_fwd": "the fast path of nn.TransformerEncoderLayer",
+    "aten::_safe_softmax": "the math path of F.scaled_dot_product_attention",
+    "aten::_softmax": "a softmax on its own, which may be attention written out",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of PyTorch's attention on CPUs.
+
+    Attributes:
+        answered: calls that libattention computed
+        handed_back: calls that PyTorch's kernel computed, by reason
+        elsewhere: of what ran under watch(), calls of operators that go other ways
+    """
+
+    answered: int
+    handed_back: dict[str, int]
+    elsewhere: dict[str, int]
+
+    def __str__(self) -> str:
+        lines = [f"answered by libattention: {self.answered}"]
+        lines += [f"handed back to PyTorch: {n} ({why})" for why, n in self.handed_back.items()]
+        lines += [f"elsewhere: {n} ({where})" for where, n in self.elsewhere.items()]
+        return "\n".join(lines)
+
+
+class Installation:
+    """What install returns; leaving it as a context manager uninstalls it."""
+
+    def __init__(self, context: Context | None) -> None:
+        self.context = context
+
+    def __enter__(self) -> Installation:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.uninstall()
+
+    def uninstall(self) -> None:
+        """Undoes this call of install and no other; without effect the second time."""
+        with _changes:
+            _apply([one for one in _installations if one is not self])
+
+
+def install(context: Context | None = None) -> Installation:
+    """Makes libattention answer PyTorch's F.scaled_dot_product_attention on CPUs, in this process.
+
+    Models stay as they are: in inference and training, eager and compiled. What is answered is
+    float32 and float64 without dropout, with every mask, is_causal, scale and enable_gqa; what is
+    not, and calls too small to gain, PyTorch computes as before. Backward is PyTorch's. What
+    PyTorch itself sends other ways never arrives: nested tensors, dropout, masks that require grad,
+    unbatched inputs, Ev != E, the fast paths of torch.nn in evaluation mode (see watch; accelerate
+    is for these), and code that was compiled to C++ (AOTInductor, cpp_wrapper).
+
+    A score that is NaN makes its row NaN, where PyTorch's kernel may give 0.
+
+    Installations nest: the last one's context counts, and PyTorch's kernel returns when all are
+    undone. Once installed, any number of threads may compute; the first install and the last
+    uninstall are for a moment when none does, as PyTorch replaces kernels without a lock.
+
+    Args:
+        context: threads, engine and kernels; None: as many threads as torch.get_num_threads()
+            says at each call
+
+    Returns:
+        A context manager that undoes it.
+
+    Raises:
+        RuntimeError: PyTorch has no torch.library.get_kernel.
+    """
+    installation = Installation(context)
+    with _changes:
+        _apply([*_installations, installation])
+    return installation
+
+
+def uninstall() -> None:
+    """Undoes every install: PyTorch's kernel, and with it the old bits, are back."""
+    with _changes:
+        _apply([])
+
+
+def report() -> Report:
+    """What became of the calls since libattention was installed, by then or still."""
+    return _tally.report()
+
+
+class watch(TorchDispatchMode):  # type: ignore[no-untyped-call] # noqa: N801
+    """Counts, in this thread, the attention that goes other ways, for report().
+
+    Every operator of PyTorch becomes slower meanwhile, and torch.compile compiles nothing anew.
+    Code that was compiled to C++ does not show.
+    """
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """PyTorch's protocol."""
+        where = ELSEWHERE.get(func._schema.name)
+        if where is not None:
+            _tally.count(_tally.elsewhere, where)
+        return func(*args, **(kwargs or {}))
+
+
+class _Tally:
+    """Counts of all threads. A signal's handler may compute attention, too, so that the lock lets
+    its own thread in.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._answered = 0
+        self.handed_back: Counter[str] = Counter()
+        self.elsewhere: Counter[str] = Counter()
+
+    def answer(self) -> None:
+        with self._lock:
+            self._answered += 1
+
+    def count(self, counter: Counter[str], what: str) -> None:
+        with self._lock:
+            counter[what] += 1
+
+    def report(self) -> Report:
+        with self._lock:
+            return Report(self._answered, dict(self.handed_back), dict(self.elsewhere))
+
+
+class _Registration:
+    """PyTorch's kernel replaced, until destroyed."""
+
+    def __init__(self) -> None:
+        if not hasattr(torch.library, "get_kernel"):
+            raise RuntimeError(
+                f"install: PyTorch {torch.__version__} cannot hand calls back, "
+                "it has no torch.library.get_kernel"
+            )
+        self.context: Context | None = None
+        self._contexts: dict[int, Context] = {}
+        # What is here now, PyTorch's or a third party's.
+        self._original = torch.library.get_kernel(f"aten::{OPERATOR}", "CPU").call_boxed
+        library: Any = torch.library  # without type hints
+        self._library = library.Library("aten", "IMPL")
+        with warnings.catch_warnings():
+            # PyTorch tells once in a process that a kernel was replaced, which is what was asked.
+            warnings.filterwarnings("ignore", "Warning only once for all operators", UserWarning)
+            self._library.impl(OPERATOR, self._compute, "CPU", with_keyset=True)
+
+    def destroy(self) -> None:
+        self._library._destroy()
+
+    def _compute(
+        self,
+        keyset: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        attn_mask: torch.Tensor | None = None,
+        scale: float | None = None,
+    ) -> Any:
+        """The operator."""
+        found = self._answer(query, key, value, dropout_p, is_causal, attn_mask, scale)
+        if not isinstance(found, str):
+            _tally.answer()
+            return found
+        _tally.count(_tally.handed_back, found)
+        options = {"attn_mask": attn_mask, "scale": scale}
+        return self._original(keyset, query, key, value, dropout_p, is_causal, **options)
+
+    def _answer(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        dropout_p: float,
+        is_causal: bool,
+        mask: torch.Tensor | None,
+        scale: float | None,
+    ) -> tuple[torch.Tensor, torch.Tensor] | str:
+        """The operator's results, or why PyTorch is to compute them."""
+        if dropout_p != 0:
+            return "dropout"
+        dtype = query.dtype
+        if key.dtype is not dtype or value.dtype is not dtype:
+            return "dtypes differ"
+        plan = plan_of(
+            dtype,
+            query.shape,
+            query.stride(),
+            key.shape,
+            key.stride(),
+            value.shape,
+            value.stride(),
+            is_causal,
+            scale,
+            None if mask is None else (mask.dtype, mask.shape, mask.stride()),
+        )
+        if isinstance(plan, str):
+            return plan
+        context = self.context or self._context()
+        found = plan.run(handle_of(context), query, key, value, mask)
+        return _refused(found) if isinstance(found, int) else found
+
+    def _context(self) -> Context:
+        """Of as many threads as PyTorch has now."""
+        count = min(torch.get_num_threads(), MOST_THREADS)
+        known = self._contexts.get(count)
+        return known or self._contexts.setdefault(count, Context(count))
+
+
+def _refused(status: int) -> str:
+    return f"the library's {string(lib.attn_status_name(status))}"
+
+
+def _apply(installations: list[Installation]) -> None:
+    """Makes these the ones in force. The caller holds _changes."""
+    global _installations, _registration, _tally
+    if installations and _registration is None:
+        _registration = _Registration()
+        _tally = _Tally()
+    elif not installations and _registration is not None:
+        _registration.destroy()
+        _registration = None
+    if _registration is not None:
+        _registration.context = installations[-1].context
+    _installations = installations
+
+
+_changes = threading.Lock()
+_installations: list[Installation] = []
+_registration: _Registration | None = None
+_tally = _Tally()
