@@ -242,10 +242,10 @@ class _Registration:
         return _refused(found) if isinstance(found, int) else found
 
     def _context(self) -> Context:
-        """Of as many threads as PyTorch has now."""
+        """Of as many threads as PyTorch has now, and no more: a BLAS would bring its own."""
         count = min(torch.get_num_threads(), MOST_THREADS)
         known = self._contexts.get(count)
-        return known or self._contexts.setdefault(count, Context(count))
+        return known or self._contexts.setdefault(count, Context(count, gemm="native"))
 
 
 def _refused(status: int) -> str:

@@ -18,9 +18,10 @@ from libattention._library import lib
 
 DTYPES = {torch.float32: lib.ATTN_DTYPE_FLOAT32, torch.float64: lib.ATTN_DTYPE_FLOAT64}
 
-# Multiplications of a call, N * H * L * S * E, below which handing it back is as fast: Python's
-# part of an answer, some microseconds, is what there is to win.
-SMALLEST_WORK = 1 << 20
+# Multiplications of a call's scores, N * H * L * S * E, below which PyTorch's kernel is as fast or
+# faster, by one thread or two (AVX-512): Python's part of an answer is some microseconds, and
+# float64, which is at par where calls are large, goes to several threads later.
+SMALLEST_WORK = {torch.float32: 1 << 21, torch.float64: 1 << 24}
 
 _NAMES = ("query", "key", "value", "output", "lse", "mask")
 _WORDS = ffi.sizeof("attn_tensor") // 8
@@ -37,21 +38,23 @@ class Frame:
 
     __slots__ = ("_structs", "addresses", "inputs", "output", "params")
 
-    def __init__(self, layouts: list[Layout], options: dict[str, Any]) -> None:
+    def __init__(self, layouts: dict[str, Layout], options: dict[str, Any]) -> None:
         structs = ffi.new("attn_tensor[]", len(_NAMES))
-        for struct, (dtype, shape, strides) in zip(structs, layouts):
+        pointers = {name: structs + i for i, name in enumerate(_NAMES)}
+        for name, (dtype, shape, strides) in layouts.items():
+            struct = pointers[name]
             struct.dtype, struct.rank = dtype, len(shape)
             struct.shape[0 : len(shape)] = shape
             struct.strides[0 : len(shape)] = strides
         self._structs = structs
         # The address of tensor i is word i * _WORDS.
         self.addresses = ffi.cast("uint64_t *", structs)
-        self.inputs = (structs + 0, structs + 1, structs + 2)
-        self.output = structs + 3
-        self.params = ffi.new("attn_sdpa_params *", {"lse": structs + 4, **options})
+        self.inputs = (pointers["query"], pointers["key"], pointers["value"])
+        self.output = pointers["output"]
+        self.params = ffi.new("attn_sdpa_params *", {"lse": pointers["lse"], **options})
         self.params.struct_size = ffi.sizeof("attn_sdpa_params")
-        if len(layouts) == len(_NAMES):
-            self.params.mask = structs + 5
+        if "mask" in layouts:
+            self.params.mask = pointers["mask"]
             self.params.mask_kind = lib.ATTN_MASK_ADDITIVE
 
 
@@ -60,10 +63,11 @@ class Plan:
 
     __slots__ = ("_idle", "_layouts", "_lse", "_options")
 
-    def __init__(self, layouts: list[Layout], options: dict[str, Any]) -> None:
+    def __init__(self, layouts: dict[str, Layout], options: dict[str, Any]) -> None:
+        """The layouts are those of all tensors but the output."""
         self._layouts = layouts
         self._options = options
-        self._lse = layouts[4][1:]
+        self._lse = layouts["lse"][1:]
         self._idle: list[Frame] = []
 
     def run(self, handle: Any, query: Any, key: Any, value: Any, mask: Any) -> Any:
@@ -72,13 +76,14 @@ class Plan:
         Returns:
             (output, lse) in PyTorch's layouts, or the library's status where it is not ATTN_OK.
         """
+        # As PyTorch's own kernel makes them: the query's layout without gaps, and (N, L, H).
         output = torch.empty_like(query)
         lse = query.new_empty_strided(*self._lse)
         # Of a list, pop and append are atomic: no frame is in two hands.
         try:
             frame = self._idle.pop()
         except IndexError:
-            frame = Frame(self._layouts, self._options)
+            frame = self._frame(output.stride())
         addresses = frame.addresses
         addresses[0] = query.data_ptr()
         addresses[KEY] = key.data_ptr()
@@ -95,6 +100,11 @@ class Plan:
             # PyTorch's of a row that sees nothing, by which its backward gives 0, not NaN.
             lse.nan_to_num_(nan=float("nan"), posinf=float("inf"), neginf=0.0)
         return output, lse
+
+    def _frame(self, output_strides: Lengths) -> Frame:
+        """One more, for as many calls as there are at once."""
+        dtype, shape, _ = self._layouts["query"]
+        return Frame({**self._layouts, "output": (dtype, shape, output_strides)}, self._options)
 
 
 @lru_cache(maxsize=1024)
@@ -131,19 +141,15 @@ def plan_of(
     if refusal:
         return refusal
     batches, heads, rows, _ = shape
-    # PyTorch's layouts: the output's is the query's without gaps, the other's is (N, L, H).
-    output = torch.empty_like(torch.empty_strided(shape, strides, device="meta"))
-    lse_strides = (rows * heads, 1, heads)
     number = DTYPES[dtype]
-    layouts: list[Layout] = [
-        (number, shape, strides),
-        (number, key, key_strides),
-        (number, value, value_strides),
-        (number, shape, output.stride()),
-        (number, (batches, heads, rows), lse_strides),
-    ]
+    layouts: dict[str, Layout] = {
+        "query": (number, shape, strides),
+        "key": (number, key, key_strides),
+        "value": (number, value, value_strides),
+        "lse": (number, (batches, heads, rows), (rows * heads, 1, heads)),
+    }
     if mask is not None:
-        layouts.append((DTYPES[mask[0]], *mask[1:]))
+        layouts["mask"] = (DTYPES[mask[0]], *mask[1:])
     options: dict[str, Any] = {"is_causal": is_causal, "enable_gqa": key[1] != heads}
     if scale is not None:
         options.update(set=lib.ATTN_SDPA_SET_SCALE, scale=scale)
@@ -164,7 +170,7 @@ def _refusal(
         return "shapes"
     if mask is not None and not _fits_mask(mask, dtype, (*query[:3], key[2])):
         return "mask"
-    if prod(query) * key[2] < SMALLEST_WORK:
+    if prod(query) * key[2] < SMALLEST_WORK[dtype]:
         return "too small"
     return ""
 
