@@ -15,3 +15,35 @@ def qkv(rng):
     """(2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 6)."""
     shapes = [(2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 6)]
     return [rng.normal(size=shape).astype("float32") for shape in shapes]
+
+
+@pytest.fixture
+def pytorchs_kernel():
+    """Where PyTorch has the kernel from that install replaces, and who has replaced it: a function.
+    After the test it has to be as before.
+    """
+    import torch
+
+    from libattention.integrations import _install
+
+    def origin():
+        table = torch._C._dispatch_dump(f"aten::{_install.OPERATOR}").splitlines()
+        replaced = [one for one in torch.library._impls if _install.OPERATOR + "/CPU" in one]
+        return [line for line in table if line.startswith("CPU")], replaced
+
+    before = origin()
+    yield origin
+    _install.uninstall()
+    assert origin() == before
+
+
+@pytest.fixture
+def every_size(monkeypatch):
+    """install() answers small calls, too."""
+    from libattention.integrations import _lean_sdpa
+
+    dtypes = _lean_sdpa.SMALLEST_WORK
+    monkeypatch.setattr(_lean_sdpa, "SMALLEST_WORK", dict.fromkeys(dtypes, 0))
+    _lean_sdpa.plan_of.cache_clear()
+    yield
+    _lean_sdpa.plan_of.cache_clear()

@@ -1,14 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""PyTorch's F.scaled_dot_product_attention with and without libattention behind it.
-
-Random calls are computed three times: by PyTorch, by libattention, and by PyTorch in float64 or,
-for what is float64 already, by the math path. Both errors are measured relative to the largest
-magnitude of the exact tensor. float32 has 6e-8 of it at best, float64 1e-16; an output is three
-sums one after the other, a gradient four, of a few dozen terms: a hundred times as much is allowed.
+"""PyTorch's F.scaled_dot_product_attention answered by libattention: models and ways to run them,
+what install changes of the process, threads, counts. Numbers: test_differential_install.py.
 """
 
-import os
-import random
 import subprocess
 import sys
 import threading
@@ -23,217 +17,19 @@ import torch.utils.checkpoint
 from torch import nn
 
 import libattention
+from libattention._library import lib
 from libattention.integrations import _install, _lean_sdpa
 from libattention.integrations import torch as integration
 
-CALLS = int(os.environ.get("ATTENTION_DIFFERENTIAL", "300"))
-COMPILED = 12
-LIMITS = {torch.float32: 1e-5, torch.float64: 2e-14}
+pytestmark = pytest.mark.usefixtures("pytorchs_kernel")
+
 OPERATOR = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-INFINITY = float("inf")
-
-
-@pytest.fixture(autouse=True)
-def _pytorch_is_left_as_it_was():
-    before = kernel()
-    yield
-    integration.uninstall()
-    assert kernel() == before
-
-
-def kernel():
-    """Where PyTorch has the operator's kernel for CPUs from, and who has replaced it."""
-    table = torch._C._dispatch_dump(f"aten::{_install.OPERATOR}").splitlines()
-    replaced = [one for one in torch.library._impls if _install.OPERATOR + "/CPU" in one]
-    return [line for line in table if line.startswith("CPU")], replaced
-
-
-@pytest.fixture
-def every_size(monkeypatch):
-    """Small calls are answered, too."""
-    monkeypatch.setattr(_lean_sdpa, "SMALLEST_WORK", dict.fromkeys(LIMITS, 0))
-    _lean_sdpa.plan_of.cache_clear()
-    yield
-    _lean_sdpa.plan_of.cache_clear()
 
 
 def large(dtype=torch.float32, **options):
     """Query, key and value of a call that is answered."""
     torch.manual_seed(1)
     return [torch.randn(2, 4, 97, 32, dtype=dtype, **options) for _ in range(3)]
-
-
-# ---- random calls ----
-
-
-class Case:
-    """A random call of F.scaled_dot_product_attention."""
-
-    def __init__(self, seed):
-        draw = random.Random(seed)
-        torch.manual_seed(seed)
-        self.dtype = draw.choice([torch.float32] * 4 + [torch.float64] * 2 + [torch.bfloat16])
-        batches, width = draw.choice([1, 1, 2, 3]), draw.choice([1, 3, 8, 17, 32, 64])
-        key_heads = draw.choice([1, 2, 3])
-        heads = key_heads * draw.choice([1, 1, 2, 3])
-        rows = draw.choice([0, 1, 2, 7, 16, 31, 64, 97])
-        keys = rows if draw.random() < 0.4 else draw.choice([0, 1, 2, 5, 13, 32, 61, 130])
-        self.tensors = [
-            laid_out(draw, (batches, heads, rows, width), self.dtype),
-            laid_out(draw, (batches, key_heads, keys, width), self.dtype),
-            laid_out(draw, (batches, key_heads, keys, width), self.dtype),
-        ]
-        self.options = {"enable_gqa": heads != key_heads}
-        kind = draw.choice(["none", "causal", "bool", "float"])
-        if draw.random() < 0.3:
-            # PyTorch's kernel multiplies is_causal's -inf, too: 0 and less make NaN of it.
-            self.options["scale"] = draw.choice([0.2, 1] if kind == "causal" else [0.0, -0.5, 0.2])
-        if kind == "causal":
-            self.options["is_causal"] = True
-        elif kind != "none":
-            self.options["attn_mask"] = mask(draw, (batches, heads, rows, keys), kind, self.dtype)
-        self.text = f"seed {seed}: {self.dtype}, " + ", ".join(
-            f"{name} {tuple(one.shape)} {one.stride()}"
-            for name, one in zip(("query", "key", "value", kind), self.all_tensors())
-        )
-
-    def all_tensors(self):
-        return [*self.tensors, *[one for one in [self.options.get("attn_mask")] if one is not None]]
-
-    def run(self, function=F.scaled_dot_product_attention, convert=lambda tensor: tensor):
-        """The output, and the gradients of query, key and value."""
-        leaves = [convert(one).detach().requires_grad_() for one in self.tensors]
-        options = dict(self.options)
-        found = options.get("attn_mask")
-        if found is not None and found.dtype != torch.bool:
-            options["attn_mask"] = convert(found)
-        output = function(*leaves, **options)
-        torch.manual_seed(0)
-        weights = torch.randn(output.shape, dtype=torch.float64).to(output.dtype)
-        (output * weights).sum().backward()
-        return [output.detach(), *(one.grad for one in leaves)]
-
-
-def laid_out(draw, shape, dtype):
-    """Random numbers in a layout that models have."""
-    n, h, length, e = shape
-    kind = draw.choice(["plain", "heads inside", "of a projection", "rows apart", "one for all"])
-    if kind == "heads inside":
-        return torch.randn(n, length, h, e, dtype=dtype).transpose(1, 2)
-    if kind == "of a projection":
-        return torch.randn(n, length, 3, h, e, dtype=dtype)[:, :, 1].transpose(1, 2)
-    if kind == "rows apart":
-        return torch.randn(n, h, 2 * length, e, dtype=dtype)[:, :, ::2]
-    if kind == "one for all":
-        return torch.randn(1, 1, length, e, dtype=dtype).expand(shape)
-    return torch.randn(shape, dtype=dtype)
-
-
-def mask(draw, scores, kind, dtype):
-    """Broadcastable to the scores' shape; some rows of it see nothing."""
-    batches, heads, rows, keys = scores
-    shape = draw.choice(
-        [(rows, keys), (1, keys), scores, (batches, 1, 1, keys), (1, heads, rows, keys)]
-    )
-    seen = torch.rand(shape) < draw.choice([0.3, 0.7, 0.95])
-    seen[..., torch.rand(shape[-2]) < 0.1, :] = False
-    if kind == "bool":
-        return seen
-    return torch.randn(shape, dtype=dtype).masked_fill(~seen, -INFINITY)
-
-
-def exact(case):
-    """By the math path in float64, which gives 0 to rows that see nothing."""
-    with nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH):
-        return case.run(convert=lambda tensor: tensor.double())
-
-
-def error(found, expected):
-    """The largest one, relative to the largest number expected, or to 1: the size of the terms
-    where they cancel.
-    """
-    if expected.numel() == 0:
-        return 0.0
-    assert torch.isfinite(found).all()
-    return ((found.double() - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
-
-
-def compare(case, installed, worst):
-    """Installed and plain PyTorch, beside the exact numbers."""
-    plain = case.run()
-    for ours, theirs, true in zip(installed, plain, exact(case)):
-        assert ours.dtype == theirs.dtype, case.text
-        assert (ours.shape, ours.stride()) == (theirs.shape, theirs.stride()), case.text
-        if case.dtype not in LIMITS:
-            assert torch.equal(ours, theirs), case.text
-            continue
-        errors = error(ours, true), error(theirs, true)
-        assert errors[0] <= LIMITS[case.dtype], f"{case.text}: {errors}"
-        worst[case.dtype] = [max(pair) for pair in zip(worst[case.dtype], errors)]
-
-
-@pytest.mark.usefixtures("every_size")
-def test_random_calls():
-    worst = {dtype: [0.0, 0.0] for dtype in LIMITS}
-    answered = 0
-    for seed in range(CALLS):
-        case = Case(seed)
-        with integration.install():
-            installed = case.run()
-            answered += integration.report().answered
-        compare(case, installed, worst)
-    assert answered > CALLS / 2
-    for dtype, (ours, theirs) in worst.items():
-        print(
-            f"{CALLS} calls, {answered} answered, {dtype}: worst {ours:.1e}, PyTorch {theirs:.1e}"
-        )
-
-
-@pytest.mark.usefixtures("every_size")
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_random_compiled_calls(backend):
-    torch._dynamo.reset()
-    worst = {dtype: [0.0, 0.0] for dtype in LIMITS}
-    answered = 0
-    for seed in range(1000, 1000 + COMPILED):
-        case = Case(seed)
-        torch._dynamo.reset()
-        with integration.install():
-            function = torch.compile(
-                lambda *tensors, **options: F.scaled_dot_product_attention(*tensors, **options),
-                backend=backend,
-                fullgraph=True,
-                dynamic=False,
-            )
-            installed = case.run(function)
-            answered += integration.report().answered
-        compare(case, installed, worst)
-    assert answered > COMPILED / 3
-
-
-# ---- what the operator returns ----
-
-
-@pytest.mark.usefixtures("every_size")
-@pytest.mark.parametrize("dtype", LIMITS)
-@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3), (2, 1, 0, 3)])
-def test_the_logarithms_and_the_layouts_are_pytorchs(dtype, order):
-    shape = (2, 3, 7, 8)
-    stored = torch.randn([shape[axis] for axis in order], dtype=dtype)
-    query = stored.permute([order.index(axis) for axis in range(4)])
-    key = torch.randn(2, 3, 5, 8, dtype=dtype)
-    mask = torch.randn(7, 5, dtype=dtype)
-    mask[2] = -INFINITY
-    mask[4, 1:] = -INFINITY
-    for options in ({}, {"is_causal": True}, {"attn_mask": mask}, {"attn_mask": mask[:, :1]}):
-        expected = OPERATOR(query, key, key, **options)
-        with integration.install():
-            found = OPERATOR(query, key, key, **options)
-            assert integration.report().answered == 1
-        for ours, theirs in zip(found, expected):
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=LIMITS[dtype])
-            assert ours.stride() == theirs.stride()
-    assert (found[1][:, :, 2] == 0).all()
 
 
 # ---- models ----
@@ -355,9 +151,9 @@ def test_uninstalling_brings_the_old_bits_back():
     integration.uninstall()
 
 
-def test_installations_nest():
+def test_installations_nest(pytorchs_kernel):
     tensors = large()
-    before = kernel()
+    before = pytorchs_kernel()
     outer = integration.install()
     with integration.install() as inner:
         F.scaled_dot_product_attention(*tensors)
@@ -367,17 +163,17 @@ def test_installations_nest():
     outer.uninstall()
     F.scaled_dot_product_attention(*tensors)
     assert integration.report().answered == 2
-    assert kernel() == before
+    assert pytorchs_kernel() == before
 
 
-def test_an_error_inside_uninstalls():
-    before = kernel()
+def test_an_error_inside_uninstalls(pytorchs_kernel):
+    before = pytorchs_kernel()
     with pytest.raises(KeyError), integration.install():
         raise KeyError
-    assert kernel() == before
+    assert pytorchs_kernel() == before
 
 
-IN_A_NEW_PROCESS = """
+QUIETLY = """
 import warnings
 import torch
 before = list(warnings.filters)
@@ -389,11 +185,16 @@ print("quiet")
 """
 
 
+def in_a_new_process(code):
+    """What it prints; a warning is an error."""
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return run.stdout, run.stderr
+
+
 def test_the_warning_of_a_replaced_kernel_does_not_escape():
     """PyTorch gives it once in a process, so that this is a new one."""
-    command = [sys.executable, "-W", "error::UserWarning", "-c", IN_A_NEW_PROCESS]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert (run.stdout, run.stderr) == ("quiet\n", "")
+    assert in_a_new_process(QUIETLY) == ("quiet\n", "")
 
 
 def test_a_pytorch_that_cannot_hand_back_is_refused(monkeypatch):
@@ -456,6 +257,38 @@ def test_four_threads_at_once():
     assert not failures
 
 
+FORKED = """
+import os, threading
+import torch
+from libattention.integrations import _install
+from libattention.integrations.torch import install
+tensors = [torch.randn(2, 4, 97, 32) for _ in range(3)]
+installation, held, done = install(), threading.Event(), threading.Event()
+
+def hold():
+    with _install._tally._lock, _install._changes:
+        held.set()
+        done.wait()
+
+expected = torch.nn.functional.scaled_dot_product_attention(*tensors)
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    found = torch.nn.functional.scaled_dot_product_attention(*tensors)
+    installation.uninstall()
+    os._exit(not torch.equal(found, expected))
+done.set()
+thread.join()
+print(os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_forked_child_does_not_wait_for_locks_of_its_parents_threads():
+    assert in_a_new_process(FORKED) == ("0\n", "")
+
+
 # ---- the report ----
 
 
@@ -478,9 +311,7 @@ def test_calls_are_counted_by_reason():
 
 
 def test_what_the_library_refuses_is_handed_back(monkeypatch):
-    refuse = SimpleNamespace(
-        attn_sdpa=lambda *arguments: libattention._library.lib.ATTN_ERROR_MEMORY
-    )
+    refuse = SimpleNamespace(attn_sdpa=lambda *arguments: lib.ATTN_ERROR_MEMORY)
     tensors = large()
     expected = F.scaled_dot_product_attention(*tensors)
     with integration.install():

@@ -9,6 +9,7 @@ sums that the operator returns.
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections import Counter
@@ -89,7 +90,8 @@ def install(context: Context | None = None) -> Installation:
     unbatched inputs, Ev != E, the fast paths of torch.nn in evaluation mode (see watch; accelerate
     is for these), and code that was compiled to C++ (AOTInductor, cpp_wrapper).
 
-    A score that is NaN makes its row NaN, where PyTorch's kernel may give 0.
+    A score that is NaN makes its row NaN, where PyTorch's kernel may give 0; is_causal with a scale
+    of 0 or less is computed, where PyTorch's kernel gives NaN.
 
     Installations nest: the last one's context counts, and PyTorch's kernel returns when all are
     undone. Once installed, any number of threads may compute; the first install and the last
@@ -145,10 +147,13 @@ class _Tally:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self.renew_lock()
         self._answered = 0
         self.handed_back: Counter[str] = Counter()
         self.elsewhere: Counter[str] = Counter()
+
+    def renew_lock(self) -> None:
+        self._lock = threading.RLock()
 
     def answer(self) -> None:
         with self._lock:
@@ -185,6 +190,7 @@ class _Registration:
 
     def destroy(self) -> None:
         self._library._destroy()
+        plan_of.cache_clear()
 
     def _compute(
         self,
@@ -266,7 +272,15 @@ def _apply(installations: list[Installation]) -> None:
     _installations = installations
 
 
+def _renew_locks() -> None:
+    """In a forked child, where the thread that held them does not exist."""
+    global _changes
+    _changes = threading.Lock()
+    _tally.renew_lock()
+
+
 _changes = threading.Lock()
 _installations: list[Installation] = []
 _registration: _Registration | None = None
 _tally = _Tally()
+os.register_at_fork(after_in_child=_renew_locks)
