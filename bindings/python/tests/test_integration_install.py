@@ -3,6 +3,7 @@
 what install changes of the process, threads, counts. Numbers: test_differential_install.py.
 """
 
+import copy
 import subprocess
 import sys
 import threading
@@ -48,15 +49,11 @@ class Block(nn.Module):
         return x + self.out(mixed.transpose(1, 2).flatten(2))
 
 
-def model():
-    torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(48, 3, 80, dropout=0.0, batch_first=True)
-    return nn.Sequential(Block(), layer, Block())
-
-
 def losses():
     """Of three steps of training."""
-    trained = model().train()
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(48, 3, 80, dropout=0.0, batch_first=True)
+    trained = nn.Sequential(Block(), layer, Block())
     optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
     torch.manual_seed(1)
     batches, found = torch.randn(3, 4, 149, 48), []
@@ -82,9 +79,9 @@ def test_training_gives_the_same_losses():
 def several(tensor):
     """Ways in which models are run: a name, and a function of the tensor."""
     attend = Block().eval()
-    exported = torch.export.export(attend, (tensor,)).module()
     return {
-        "export": exported,
+        "export": torch.export.export(attend, (tensor,)).module(),
+        "deep copy": copy.deepcopy(attend),
         "inference mode": torch.inference_mode()(attend),
         "vmap": lambda x: torch.vmap(attend, in_dims=0)(x[None])[0],
         "grad": torch.func.grad(lambda x: attend(x).square().sum()),
@@ -258,7 +255,7 @@ def test_four_threads_at_once():
 
 
 FORKED = """
-import os, threading
+import os, signal, threading
 import torch
 from libattention.integrations import _install
 from libattention.integrations.torch import install
@@ -276,6 +273,7 @@ thread.start()
 held.wait()
 child = os.fork()
 if child == 0:
+    signal.alarm(60)
     found = torch.nn.functional.scaled_dot_product_attention(*tensors)
     installation.uninstall()
     os._exit(not torch.equal(found, expected))

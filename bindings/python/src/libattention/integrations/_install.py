@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from libattention._context import Context, handle_of
 from libattention._library import lib, string
-from libattention.integrations._lean_sdpa import plan_of
+from libattention.integrations._lean_sdpa import DTYPES, plan_of
 
 OPERATOR = "_scaled_dot_product_flash_attention_for_cpu"
 MOST_THREADS = 1024
@@ -227,6 +227,8 @@ class _Registration:
         if dropout_p != 0:
             return "dropout"
         dtype = query.dtype
+        if dtype not in DTYPES:
+            return str(dtype)
         if key.dtype is not dtype or value.dtype is not dtype:
             return "dtypes differ"
         plan = plan_of(

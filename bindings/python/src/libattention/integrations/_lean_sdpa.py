@@ -123,7 +123,7 @@ def plan_of(
     """The plan of calls with query, key and value of this dtype.
 
     Args:
-        dtype: of query; key and value have the same
+        dtype: of query, one of DTYPES; key and value have the same
         shape: of query
         strides: of query
         key: its shape
@@ -164,8 +164,6 @@ def _refusal(
     mask: tuple[torch.dtype, Lengths, Lengths] | None,
 ) -> str:
     """Why PyTorch is to compute, of what it accepts and what it does not; "" if it need not."""
-    if dtype not in DTYPES:
-        return str(dtype)
     if len(query) != 4 or key != value or not _fit(query, key):
         return "shapes"
     if mask is not None and not _fits_mask(mask, dtype, (*query[:3], key[2])):
