@@ -396,3 +396,15 @@ def test_time_beside_pytorchs():
         installed = best()
         assert integration.report().answered == 10
     print(f"8 heads of 256 x 256 x 64: PyTorch {plain:.2f} ms, installed {installed:.2f} ms")
+
+
+def test_what_pytorch_gets_wrong_stays_wrong():
+    """Causal rows with a scale that is not above 0 are NaN there."""
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 4, 96, 64) for _ in range(3)]
+    expected = F.scaled_dot_product_attention(*tensors, is_causal=True, scale=-1.0)
+    with integration.install():
+        found = F.scaled_dot_product_attention(*tensors, is_causal=True, scale=-1.0)
+        reasons = integration.report().handed_back
+    assert torch.equal(found.nan_to_num(7), expected.nan_to_num(7))
+    assert reasons == {"is_causal with a scale of 0 or less": 1}

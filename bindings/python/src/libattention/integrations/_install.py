@@ -90,8 +90,7 @@ def install(context: Context | None = None) -> Installation:
     unbatched inputs, Ev != E, the fast paths of torch.nn in evaluation mode (see watch; accelerate
     is for these), and code that was compiled to C++ (AOTInductor, cpp_wrapper).
 
-    A score that is NaN makes its row NaN, where PyTorch's kernel may give 0; is_causal with a scale
-    of 0 or less is computed, where PyTorch's kernel gives NaN.
+    A score that is NaN makes its row NaN, where PyTorch's kernel may give 0.
 
     Installations nest: the last one's context counts, and PyTorch's kernel returns when all are
     undone. Once installed, any number of threads may compute; the first install and the last
@@ -124,7 +123,7 @@ def report() -> Report:
     return _tally.report()
 
 
-class watch(TorchDispatchMode):  # type: ignore[no-untyped-call] # noqa: N801
+class watch(TorchDispatchMode):  # noqa: N801
     """Counts, in this thread, the attention that goes other ways, for report().
 
     Every operator of PyTorch becomes slower meanwhile, and torch.compile compiles nothing anew.

@@ -138,6 +138,8 @@ def plan_of(
         Where PyTorch is to compute, why, in a few words.
     """
     refusal = _refusal(dtype, shape, key, value, mask)
+    if is_causal and scale is not None and scale <= 0:
+        refusal = "is_causal with a scale of 0 or less"  # of which PyTorch's kernel makes NaN
     if refusal:
         return refusal
     batches, heads, rows, _ = shape
