@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import libattention
+from libattention.integrations import torch as integration
 
 CONFIGURATIONS = 2000
 LIMIT = 2e-6
@@ -247,6 +248,48 @@ def test_multihead_attention():
     print(f"multi-head: {worst}")
     assert worst.calls == CONFIGURATIONS
     assert worst.empty_rows > 100
+
+
+def compare_accelerated(seed, worst):
+    """A module with and without accelerate: NaN in the same places, and as near to float64."""
+    draw, config, module = multihead_case(seed)
+    inputs, attn_mask, key_padding_mask, _ = multihead_inputs(draw, config)
+    narrow = [wide.float() for _, wide in inputs]
+    options = {
+        "key_padding_mask": None
+        if key_padding_mask is None
+        else torch.from_numpy(key_padding_mask),
+        "attn_mask": None if attn_mask is None else torch.from_numpy(attn_mask),
+        "average_attn_weights": draw.random() < 0.5,
+        "need_weights": draw.random() < 0.5,
+    }
+    theirs = module(*narrow, **options)
+    found = integration.accelerate(module)(*narrow, **options)
+    worst.calls += sum(integration.survey(module).computed.values())
+    integration.restore(module).double()
+    wide = {name: one.double() if is_float(one) else one for name, one in options.items()}
+    expected = module(*(values for _, values in inputs), **wide)
+    term = largest_output_term(module, inputs[2][1])
+    for ours, host, exact, most in zip(found, theirs, expected, (term, 1.0)):
+        assert (ours is None) == (host is None)
+        if ours is not None:
+            assert torch.equal(ours.isnan(), host.isnan())
+            is_number = ~host.isnan()
+            near = exact[is_number].numpy()
+            worst.note(as_numpy(ours[is_number]), near, most, f"accelerated, seed {seed}")
+
+
+def is_float(one):
+    return isinstance(one, torch.Tensor) and one.is_floating_point()
+
+
+@torch.no_grad()
+def test_accelerated_modules():
+    worst = Worst()
+    for seed in range(CONFIGURATIONS):
+        compare_accelerated(seed, worst)
+    print(f"accelerated: {worst}")
+    assert worst.calls > CONFIGURATIONS // 4
 
 
 # ---- scaled dot-product attention ----
