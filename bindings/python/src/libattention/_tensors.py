@@ -54,11 +54,19 @@ if ffi.sizeof("attn_tensor") != _TENSOR_BYTES:
 
 
 @lru_cache(maxsize=4096)
-def _layout(dtype: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bytes:
+def layout_of(dtype: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bytes:
     """Strides count elements. More axes than a view has are left out: Views.add refuses them."""
     rank = len(shape)
     padding = (0,) * (MAX_RANK - rank)
     return _LAYOUT.pack(dtype, rank, *shape[:MAX_RANK], *padding, *strides[:MAX_RANK], *padding)
+
+
+def contiguous_layout(made: Empty) -> bytes:
+    """Of a new array."""
+    strides = [1]
+    for length in reversed(made.shape[1:]):
+        strides.append(strides[-1] * length)
+    return layout_of(made.dtype, made.shape, tuple(reversed(strides[: len(made.shape)])))
 
 
 def _describe(*parts: Any) -> Described:
@@ -83,7 +91,7 @@ class NumPyKind:
     """numpy.ndarray."""
 
     def describe(self, array: Any, name: str, role: Role, writable: bool) -> Described:
-        layout = _numpy_layout(array.dtype, array.shape, array.strides)
+        layout = numpy_layout(array.dtype, array.shape, array.strides)
         if layout is None or layout[0] not in role.dtypes:
             raise _unusable_numpy(array, name, role)
         if writable and not array.flags.writeable:
@@ -92,7 +100,9 @@ class NumPyKind:
 
     def empty(self, shape: tuple[int, ...], dtype: int) -> tuple[Any, Described]:
         array = np.empty(shape, NUMPY_DTYPES[dtype])
-        layout = _layout(dtype, shape, tuple(stride // array.itemsize for stride in array.strides))
+        layout = layout_of(
+            dtype, shape, tuple(stride // array.itemsize for stride in array.strides)
+        )
         return array, _describe(_address_of(array), dtype, shape, layout, array)
 
     def finished(self, array: Any, like: Any) -> Any:
@@ -104,14 +114,14 @@ _NUMPY_NUMBERS = {dtype: number for number, dtype in NUMPY_DTYPES.items()}
 
 
 @lru_cache(maxsize=4096)
-def _numpy_layout(
+def numpy_layout(
     dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> tuple[int, bytes] | None:
     """The library's number of the dtype, and the layout; None where it has none of either."""
     number = _NUMPY_NUMBERS.get(dtype)
     if number is None or any(stride % dtype.itemsize for stride in strides):
         return None
-    return number, _layout(number, shape, tuple(stride // dtype.itemsize for stride in strides))
+    return number, layout_of(number, shape, tuple(stride // dtype.itemsize for stride in strides))
 
 
 def _unusable_numpy(array: Any, name: str, role: Role) -> Error:
@@ -166,7 +176,7 @@ class TorchKind:
         if array.is_neg():
             raise unsupported(f"{name}: is negated lazily; pass {name}.resolve_neg()")
         shape = tuple(array.shape)
-        layout = _layout(dtype, shape, array.stride())
+        layout = layout_of(dtype, shape, array.stride())
         return _describe(array.data_ptr(), dtype, shape, layout, array)
 
     def _wrong_dtype(self, dtype: Any, name: str, role: Role) -> Error:
@@ -180,7 +190,7 @@ class TorchKind:
 
     def empty(self, shape: tuple[int, ...], dtype: int) -> tuple[Any, Described]:
         array = self._torch.empty(shape, dtype=self._dtypes[dtype])
-        layout = _layout(dtype, shape, array.stride())
+        layout = layout_of(dtype, shape, array.stride())
         return array, _describe(array.data_ptr(), dtype, shape, layout, array)
 
     def finished(self, array: Any, like: Any) -> Any:
