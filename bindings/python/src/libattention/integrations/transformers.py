@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hugging Face transformers with attn_implementation="libattention"."""
+"""Hugging Face transformers with attn_implementation="libattention".
+
+The numbers are those of the model without it, or an Error says what is refused.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,69 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.utils import output_capturing
 
 from libattention._attention import scaled_dot_product_attention
+from libattention._library import unsupported
+from libattention.integrations import _hf_architectures as architectures
+from libattention.integrations._hf_calls import (
+    Call,
+    computed,
+    computed_by_sdpa,
+    computed_eagerly,
+    is_known_to_sdpa,
+    reason_against,
+)
+from libattention.integrations._hf_counts import Count, count, report
+from libattention.integrations._hf_formulas import agrees, own_attention, parameters_of
+from libattention.integrations._hf_masks import attention_mask, is_omitted_as_causal
+
+__all__ = ["NAME", "Count", "attention_forward", "attention_mask", "register", "report"]
 
 NAME = "libattention"
+
+# What layers hand over for other implementations, or on the way to somewhere else: eager attention
+# has the same numbers with it and without, since a mask says what it says.
+WITHOUT_EFFECT = frozenset(
+    {
+        "cache_position",
+        "cu_seq_lens_k",
+        "cu_seq_lens_q",
+        "deterministic",
+        "max_length_k",
+        "max_length_q",
+        "num_items_in_batch",
+        "output_hidden_states",
+        "output_router_logits",
+        "position_ids",
+        "return_dict",
+        "sliding_window",
+        "use_cache",
+    }
+)
 
 
 def register(name: str = NAME) -> str:
     """Offers libattention to every model: from_pretrained(..., attn_implementation="libattention").
 
-    In training (gradients or dropout) transformers' "sdpa" computes instead. Models must be on the
-    CPU, in float32 or float64.
+    Architectures whose attention does not go through transformers' attention interface are loaded
+    with "eager", and a warning names them. In training (gradients or dropout), in other dtypes than
+    float32 and float64, off the CPU, and while a model is traced or compiled, transformers' own
+    attention computes. `report` tells what was computed by whom.
 
     Args:
         name: another one, if that is taken
 
     Returns:
         The name.
+
+    Raises:
+        Error: this version of transformers has no place where a name is checked.
     """
+    architectures.install_guard()
+    architectures.names.add(name)
     AttentionInterface.register(name, attention_forward)
-    AttentionMaskInterface.register(name, sdpa_mask)
+    AttentionMaskInterface.register(name, attention_mask)
     return name
 
 
@@ -44,7 +88,7 @@ def attention_forward(
     position_bias: torch.Tensor | None = None,
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
-    output_attentions: bool = False,
+    output_attentions: bool | None = False,
     **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What transformers calls for each layer.
@@ -55,57 +99,68 @@ def attention_forward(
         key: (N, Hk, S, E)
         value: (N, Hk, S, Ev)
         attention_mask: (N, 1, L, S), bool (True takes part) or added; None: causal or everything
-        dropout: 0 but in training
+        dropout: counts in training
         scaling: of the scores
         is_causal: None: the module's
         position_bias: (N or 1, H, L, S), added to the scores
         softcap: of the scores
         s_aux: (H), sinks
-        output_attentions: also return the weights
+        output_attentions: also return the weights, as is done where the model is to return them
         options: of other implementations
 
     Returns:
         The output (N, L, H, Ev), and the weights (N, H, L, S) or None.
+
+    Raises:
+        Error: an option that is not known, by name.
     """
-    if dropout > 0 or (torch.is_grad_enabled() and query.requires_grad):
-        found: tuple[torch.Tensor, torch.Tensor | None] = sdpa_attention_forward(
-            module,
-            query,
-            key,
-            value,
-            attention_mask,
-            dropout=dropout,
-            scaling=scaling,
-            is_causal=is_causal,
-            position_bias=position_bias,
-            **options,
-        )
-        return found
-    rows, keys = query.shape[2], key.shape[2]
-    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    with torch.no_grad():
-        results = scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            _combined(attention_mask, position_bias),
-            is_causal=bool(causal) and attention_mask is None,
-            # Without a mask rows begin at the first key, but a single one is the last of a cache.
-            query_offset=keys - 1 if rows == 1 else 0,
-            scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
-            softcap=softcap or 0.0,
-            sinks=s_aux,
-            return_weights=output_attentions,
-        )
-    output, weights = results if output_attentions else (results, None)
-    return output.transpose(1, 2).contiguous(), weights
+    own = own_attention(type(module))
+    call = Call(
+        module,
+        query,
+        key,
+        value,
+        attention_mask,
+        dropout if module.training else 0.0,
+        scaling,
+        attention_mask is None and is_omitted_as_causal(module, is_causal),
+        position_bias,
+        softcap,
+        s_aux,
+        bool(output_attentions) or _are_attentions_recorded(),
+        _known_options(module, own, options),
+    )
+    reason = reason_against(call)
+    if reason is None and own is not None and (call.options or not agrees(call, own)):
+        count(module, "an attention formula of its own")
+        return computed_eagerly(call, own)
+    count(module, reason)
+    if reason is None:
+        return computed(call, scaled_dot_product_attention)
+    if not call.options and is_known_to_sdpa(call):
+        return computed_by_sdpa(call)
+    return computed_eagerly(call, own)
 
 
-def _combined(mask: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor | None:
-    """One mask of both."""
-    if bias is None or mask is None:
-        return mask if bias is None else bias
-    if mask.dtype == torch.bool:
-        return torch.where(mask, bias, float("-inf"))
-    return mask + bias
+def _known_options(module: torch.nn.Module, own: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Those with an effect that only the layer's own eager attention knows."""
+    given = {
+        name: option
+        for name, option in options.items()
+        if option is not None and name not in WITHOUT_EFFECT
+    }
+    for name in given:
+        if own is None or name not in parameters_of(own):
+            raise unsupported(
+                f"{name}: is an option of {type(module).__name__} that libattention does not know; "
+                'load the model with attn_implementation="eager"'
+            )
+    return given
+
+
+def _are_attentions_recorded() -> bool:
+    """Whether the model that is running was asked for attentions. Most models do not hand the wish
+    on to their layers: they collect what layers return anyway in "eager".
+    """
+    recorded = output_capturing._active_collector.get()
+    return recorded is not None and any(name.endswith("attentions") for name in recorded)
