@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Which of transformers' architectures may be given a registered attention, and with which masks.
 
-transformers asks no model whether it can use a registered name, as it does for its own. Many cannot:
-their attention is code of their own, which adds whatever mask it gets, or a table of classes without
-our name. What a class can do is read from the source of its module.
+transformers asks no model whether it can use a registered name, as it does for its own. Many
+cannot: their attention is code of their own, which adds whatever mask it gets, or a table of
+classes without our name. What a class can do is read from the source of its module.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from libattention._library import unsupported
 
 
 class Use(IntEnum):
-    """How an architecture uses a registered attention; the larger, the more careful one has to be."""
+    """How an architecture uses a registered attention; the larger, the more careful one is."""
 
     # As "sdpa", which transformers tests: masks are bool, and left out where they say nothing new.
     AS_SDPA = 0
@@ -61,8 +61,8 @@ def install_guard() -> None:
     original = getattr(PreTrainedModel, "get_correct_attn_implementation", None)
     if original is None:
         raise unsupported(
-            "transformers: PreTrainedModel.get_correct_attn_implementation, where a name is checked, "
-            "is not there; install a version of transformers that this package was tested with"
+            "transformers: PreTrainedModel.get_correct_attn_implementation, where a name is "
+            "checked, is not there; install a version that this package was tested with, 5.24.0"
         )
     if hasattr(original, "libattention"):
         return
@@ -74,7 +74,7 @@ def install_guard() -> None:
         return original(self, requested_attention, *arguments, **options)
 
     guarded.libattention = True  # type: ignore[attr-defined]
-    PreTrainedModel.get_correct_attn_implementation = guarded
+    PreTrainedModel.get_correct_attn_implementation = guarded  # type: ignore[method-assign]
 
 
 def use_of(config: Any) -> Use | None:
@@ -88,8 +88,8 @@ def handed_back() -> dict[str, str]:
 
 
 def _settle(model: PreTrainedModel) -> Use:
-    """Judges the model's class, remembers it for its configuration, and tells of what is refused."""
-    kind = type(model)
+    """Judges the model's class, remembers it for its configuration, and tells what is refused."""
+    kind: Any = type(model)  # which mypy does not take for hashable
     found = judge(kind)
     config = type(model.config)
     _uses[config] = max(found.use, _uses.get(config, Use.AS_SDPA))
@@ -103,8 +103,8 @@ def _settle(model: PreTrainedModel) -> Use:
     return found.use
 
 
-@lru_cache(maxsize=None)
-def judge(kind: type[PreTrainedModel]) -> Finding:
+@lru_cache(maxsize=4096)
+def judge(kind: type[Any]) -> Finding:
     """The worst that is found in the modules of a class and those it inherits from."""
     modules = {
         base.__module__
@@ -117,7 +117,7 @@ def judge(kind: type[PreTrainedModel]) -> Finding:
     return worst
 
 
-@lru_cache(maxsize=None)
+@lru_cache(maxsize=4096)
 def _judge_module(name: str) -> Finding:
     try:
         source = inspect.getsource(sys.modules[name])

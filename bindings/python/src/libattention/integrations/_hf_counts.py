@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How often libattention computed a layer's attention, and how often it was handed back, and why."""
+"""How often libattention computed a layer's attention, and why it was handed back how often."""
 
 from __future__ import annotations
 

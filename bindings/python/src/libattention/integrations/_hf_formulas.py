@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any, Callable
 
 import torch
-from torch import nn
 
 from libattention._attention import scaled_dot_product_attention
 from libattention.integrations._hf_calls import Call, computed, computed_eagerly
@@ -26,8 +25,8 @@ TOLERANCE = 1e-4
 _agreements: dict[tuple[Any, ...], bool] = {}
 
 
-@lru_cache(maxsize=None)
-def own_attention(kind: type[nn.Module]) -> Attention | None:
+@lru_cache(maxsize=4096)
+def own_attention(kind: type[Any]) -> Attention | None:
     """The eager attention that a layer's class hands to transformers' interface as its default."""
     for base in kind.__mro__:
         for member in vars(base).values():
@@ -41,7 +40,7 @@ def own_attention(kind: type[nn.Module]) -> Attention | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@lru_cache(maxsize=4096)
 def parameters_of(own: Attention) -> frozenset[str]:
     """The options that an eager attention has a name for."""
     return frozenset(inspect.signature(own).parameters)
@@ -98,7 +97,8 @@ def _compare(call: Call, own: Attention) -> bool:
         found = computed(call, scaled_dot_product_attention)
     pairs = list(zip(found, expected))[: 2 if call.weights else 1]
     return all(
-        two is not None
+        one is not None
+        and two is not None
         and one.shape == two.shape
         and torch.allclose(one, two.to(one.dtype), rtol=TOLERANCE, atol=TOLERANCE)
         for one, two in pairs

@@ -114,7 +114,8 @@ def attention_forward(
     Raises:
         Error: an option that is not known, by name.
     """
-    own = own_attention(type(module))
+    kind: Any = type(module)  # which mypy does not take for hashable
+    own = own_attention(kind)
     call = Call(
         module,
         query,
@@ -162,5 +163,6 @@ def _are_attentions_recorded() -> bool:
     """Whether the model that is running was asked for attentions. Most models do not hand the wish
     on to their layers: they collect what layers return anyway in "eager".
     """
-    recorded = output_capturing._active_collector.get()
+    collector: Any = output_capturing._active_collector
+    recorded = collector.get()
     return recorded is not None and any(name.endswith("attentions") for name in recorded)
