@@ -47,3 +47,10 @@ def every_size(monkeypatch):
     _lean_sdpa.plan_of.cache_clear()
     yield
     _lean_sdpa.plan_of.cache_clear()
+def pytest_addoption(parser):
+    parser.addoption(
+        "--zoo",
+        choices=("tenth", "all"),
+        default="tenth",
+        help="how many of transformers' architectures test_zoo.py walks",
+    )

@@ -25,9 +25,9 @@ from libattention._library import unsupported
 class Use(IntEnum):
     """How an architecture uses a registered attention; the larger, the more careful one is."""
 
-    # As "sdpa", which transformers tests: masks are bool, and left out where they say nothing new.
+    # As "sdpa", which transformers tests: masks are bool.
     AS_SDPA = 0
-    # As "eager": masks are added and never left out, since other code may read them, too.
+    # As "eager": masks are added, since other code may read them, too.
     AS_EAGER = 1
     # Not at all: the model is loaded with "eager".
     NEVER = 2

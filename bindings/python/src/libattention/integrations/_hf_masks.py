@@ -10,10 +10,14 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 
 from libattention.integrations._hf_architectures import Use, use_of
 
+# An attribute of masks that say nothing but causality from the first key on. "sdpa" leaves such
+# masks out and relies on layers to know that they are causal; some do not, and see everything.
+_CAUSAL = "libattention_is_causal"
+
 
 def attention_mask(*arguments: Any, config: Any = None, **options: Any) -> torch.Tensor | None:
-    """A bool mask, or none where it would say nothing but causality, for models all of whose
-    attention is known to read those; for all others the mask that is added, and is always there.
+    """A bool mask for models all of whose attention is known to read those; for all others the mask
+    that is added. Both are left out only where everything is seen.
 
     Args:
         arguments: transformers', as they are
@@ -23,8 +27,15 @@ def attention_mask(*arguments: Any, config: Any = None, **options: Any) -> torch
     Returns:
         (N, 1, L, S), or None.
     """
-    make = sdpa_mask if _reads_bool(config) else eager_mask
-    found: torch.Tensor | None = make(*arguments, config=config, **options)
+    options["config"] = config
+    if torch.compiler.is_compiling() or not _reads_bool(config):
+        found: torch.Tensor | None = eager_mask(*arguments, **options)
+        return found
+    found = sdpa_mask(*arguments, **options)
+    if found is None:
+        found = sdpa_mask(*arguments, **{**options, "allow_is_causal_skip": False})
+        if found is not None:
+            setattr(found, _CAUSAL, True)
     return found
 
 
@@ -39,14 +50,13 @@ def _reads_bool(config: Any) -> bool:
     )  # fmt: skip
 
 
-def is_omitted_as_causal(module: torch.nn.Module, is_causal: bool | None) -> bool:
-    """Whether a layer without a mask is causal: as "sdpa" understands it where masks may be left
-    out, never where "eager" is the model, which has no such option.
+def is_causal_alone(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor) -> bool:
+    """Whether a mask is one of those for which causality may stand. What was cut from one is not,
+    and a single row is no work with its mask.
     """
-    config = getattr(module, "config", None)
-    if config is not None and use_of(config) != Use.AS_SDPA:
+    if query.shape[-2] == 1 or not getattr(mask, _CAUSAL, False):
         return False
-    return bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    return mask.shape[-2:] == (query.shape[-2], key.shape[-2])
 
 
 def explicit_mask(
