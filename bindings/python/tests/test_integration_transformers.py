@@ -269,7 +269,8 @@ def test_whatever_requires_gradients_gets_them(trained, calls):
 def test_dropout_and_other_numbers_are_left_to_transformers(calls):
     _, ours = llama()
     tokens = torch.randint(0, 100, (2, 5))
-    sdpa = transformers.LlamaForCausalLM._from_config(ours.config, attn_implementation="sdpa")
+    config = copy.deepcopy(ours.config)
+    sdpa = transformers.LlamaForCausalLM._from_config(config, attn_implementation="sdpa")
     sdpa.load_state_dict(ours.state_dict())
     with torch.no_grad():
         found = ours.bfloat16()(tokens).logits

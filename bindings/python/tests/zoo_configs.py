@@ -16,7 +16,7 @@ LAYERS = 2
 WIDTH, HEADS, GROUPS = 32, 4, 2
 VOCABULARY = 128
 IMAGE, PATCH = 32, 8
-MOST_PARAMETERS = 40_000_000
+MOST_PARAMETERS = 20_000_000
 
 # The first that matches a name says what becomes of a whole number above it.
 SIZES = [
@@ -133,6 +133,11 @@ MISSING = {
     "autoformer": {"prediction_length": 4},
     "informer": {"prediction_length": 4},
     "time_series_transformer": {"prediction_length": 4},
+    "codegen": {"rotary_dim": 4},
+    "gptj": {"rotary_dim": 4},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "bamba": {"attn_layer_indices": [1]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
     "gemma4_assistant": {"hidden_size_per_layer_input": 0},
 }
 
@@ -239,6 +244,7 @@ def inputs_of(model):
         return torch.randn(*shape, generator=generator)
 
     main = model.main_input_name
+    main = main if isinstance(main, str) else main[0]
     images = [{"pixel_values": noise(*shape)} for shape in _image_shapes(model.config)]
     sounds = [{main: noise(*shape)} for shape in _sound_shapes(model.config)]
     if main == "input_ids":
@@ -249,7 +255,8 @@ def inputs_of(model):
         return [*found, *({**text, "input_features": one[main]} for one in sounds)]
     if main == "pixel_values":
         return [{**one, **text} for one in images] + images
-    return [{**one, **target} for one in sounds] + sounds
+    spoken = [{**one, **target} for one in sounds]
+    return [*spoken, *sounds] if model.config.is_encoder_decoder else [*sounds, *spoken]
 
 
 def _parts(config):

@@ -54,6 +54,8 @@ names: set[str] = set()
 # configuration, and one class may serve models of several modules.
 _uses: dict[type, Use] = {}
 _handed_back: dict[str, str] = {}
+# What models that use us take. Some pass it on to their layers, with all they were given.
+inputs: set[str] = set()
 
 
 def install_guard() -> None:
@@ -93,6 +95,7 @@ def _settle(model: PreTrainedModel) -> Use:
     found = judge(kind)
     config = type(model.config)
     _uses[config] = max(found.use, _uses.get(config, Use.AS_SDPA))
+    inputs.update(inspect.signature(kind.forward).parameters)
     if found.use == Use.NEVER and kind.__name__ not in _handed_back:
         _handed_back[kind.__name__] = found.reason
         warnings.warn(

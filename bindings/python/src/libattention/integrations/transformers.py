@@ -156,8 +156,12 @@ def _known_options(module: torch.nn.Module, own: Any, options: dict[str, Any]) -
         for name, option in options.items()
         if option is not None and name not in WITHOUT_EFFECT
     }
-    for name in given:
-        if own is None or name not in parameters_of(own):
+    for name in list(given):
+        if own is not None and name in parameters_of(own):
+            continue
+        if name in architectures.inputs:
+            del given[name]
+        else:
             raise unsupported(
                 f"{name}: is an option of {type(module).__name__} that libattention does not know; "
                 'load the model with attn_implementation="eager"'
