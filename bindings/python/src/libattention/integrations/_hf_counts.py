@@ -31,7 +31,16 @@ def count(module: nn.Module, reason: str | None) -> None:
 
 
 def report(model: nn.Module | None = None) -> dict[str, Count]:
-    """See libattention.integrations.transformers.report."""
+    """How often libattention computed, and how often calls were handed back, and why.
+
+    Args:
+        model: whose layers to tell of; None: everything since the process began that still lives
+
+    Returns:
+        A Count by the layer's name in the model; without a model by the class's name, with the
+        classes of models that were loaded with "eager" instead, of which no call is counted. A
+        layer that is missing never came here.
+    """
     found: dict[str, Counter[str | None]] = {}
     if model is None:
         for module, counter in list(_counters.items()):
