@@ -49,12 +49,12 @@ class DiffersError(Exception):
     """Two models do not give the same numbers."""
 
 
-def walk(kind, class_name):
-    """Compares one architecture."""
+def walk(kind, class_names):
+    """Compares one architecture, by the first class of it that can be built."""
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(SECONDS)
     try:
-        return _compare(kind, class_name)
+        return _compare(kind, class_names)
     except TimeoutError:
         return Found(kind, UNBUILT, f"not done in {SECONDS} seconds")
     finally:
@@ -65,9 +65,9 @@ def _give_up(*_):
     raise TimeoutError
 
 
-def _compare(kind, class_name):
+def _compare(kind, class_names):
     try:
-        reference, inputs, is_gentle = _working_reference(kind, class_name)
+        reference, inputs, is_gentle = _working_reference(kind, class_names)
     except CannotBeBuiltError as error:
         return Found(kind, UNBUILT, str(error))
     try:
@@ -81,17 +81,17 @@ def _compare(kind, class_name):
     return _walk_steps(kind, reference, model, inputs, is_gentle)
 
 
-def _working_reference(kind, class_name):
+def _working_reference(kind, class_names):
     """A tiny model, or one of few layers, whatever runs."""
-    try:
-        reference = tiny_reference(kind, class_name, False)
-        return reference, _working_inputs(reference), False
-    except CannotBeBuiltError as first:
-        try:
-            reference = tiny_reference(kind, class_name, True)
-            return reference, _working_inputs(reference), True
-        except CannotBeBuiltError as second:
-            raise CannotBeBuiltError(f"{first}; with few layers: {second}") from second
+    reasons = []
+    for class_name in class_names:
+        for is_gentle in (False, True):
+            try:
+                reference = tiny_reference(kind, class_name, is_gentle)
+                return reference, _working_inputs(reference), is_gentle
+            except CannotBeBuiltError as error:
+                reasons.append(str(error))
+    raise CannotBeBuiltError("; ".join(dict.fromkeys(reasons)))
 
 
 def _walk_steps(kind, reference, model, inputs, is_gentle):

@@ -16,7 +16,7 @@ LAYERS = 2
 WIDTH, HEADS, GROUPS = 32, 4, 2
 VOCABULARY = 128
 IMAGE, PATCH = 32, 8
-MOST_PARAMETERS = 20_000_000
+MOST_PARAMETERS = 30_000_000
 
 # The first that matches a name says what becomes of a whole number above it.
 SIZES = [
@@ -59,12 +59,13 @@ class CannotBeBuiltError(Exception):
 
 
 def architectures():
-    """{type: name of the class}, of everything that transformers' automatic classes know."""
+    """{type: names of classes, the best first}, of all that the automatic classes know."""
     found = {}
     for kind in sorted(configuration_auto.CONFIG_MAPPING_NAMES):
-        names = next((names[kind] for names in CLASSES if kind in names), None)
-        if names is not None:
-            found[kind] = names if isinstance(names, str) else names[0]
+        names = [names[kind] for names in CLASSES if kind in names]
+        if names:
+            known = [one if isinstance(one, str) else one[0] for one in names]
+            found[kind] = tuple(dict.fromkeys(known))
     return found
 
 
@@ -133,6 +134,7 @@ MISSING = {
     "autoformer": {"prediction_length": 4},
     "informer": {"prediction_length": 4},
     "time_series_transformer": {"prediction_length": 4},
+    "nemotron": {"num_key_value_heads": 2},
     "codegen": {"rotary_dim": 4},
     "gptj": {"rotary_dim": 4},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
@@ -269,14 +271,15 @@ def _parts(config):
 
 def _image_shapes(config):
     sizes = [getattr(one, "image_size", None) for one in _parts(config)]
-    sides = [one[0] if isinstance(one, (list, tuple)) and one else one for one in sizes]
-    sides = [one for one in sides if isinstance(one, int)] + [IMAGE, 64, 224]
+    sizes = [(one, one) if isinstance(one, int) else one for one in sizes]
+    sides = [tuple(one) for one in sizes if isinstance(one, (list, tuple)) and len(one) == 2]
+    sides += [(IMAGE, IMAGE), (64, 64), (224, 224)]
     counts = [getattr(one, "num_channels", None) for one in _parts(config)]
     channels = next((one for one in counts if isinstance(one, int)), 3)
     sides = list(dict.fromkeys(sides))
     frames = getattr(config, "num_frames", 2)
-    shapes = [(2, channels, side, side) for side in sides]
-    return shapes + [(2, frames, channels, side, side) for side in sides[:2]]
+    shapes = [(2, channels, *side) for side in sides]
+    return shapes + [(2, frames, channels, *side) for side in sides[:2]]
 
 
 def _sound_shapes(config):
@@ -290,4 +293,5 @@ def _sound_shapes(config):
         (2, 1, 4000),
         (2, 64, WIDTH),
         (2, 64, 128),
+        (2, 32, 1),
     ]
