@@ -203,7 +203,7 @@ def test_a_formula_of_its_own_is_noticed_and_left_to_the_layer(calls):
     found, _ = layer(query, query, query, mask, scaling=0.3)
     torch.testing.assert_close(found, expected)
     assert not calls
-    seen, _ = layer(query, query, query, None, scaling=0.3)
+    seen, _ = layer(query, query, query, None, scaling=0.3, is_causal=False)
     torch.testing.assert_close(seen, expected)
     assert len(calls) == 1
     count = integration.report(layer)[""]

@@ -59,6 +59,14 @@ def is_causal_alone(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor) 
     return mask.shape[-2:] == (query.shape[-2], key.shape[-2])
 
 
+def is_causal_without_mask(module: torch.nn.Module, is_causal: bool | None) -> bool:
+    """Never in a model, whose masks are not left out; elsewhere as "sdpa" has it."""
+    config = getattr(module, "config", None)
+    if use_of(config) is not None:
+        return False
+    return bool(getattr(module, "is_causal", config is None) if is_causal is None else is_causal)
+
+
 def explicit_mask(
     query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, is_causal: bool
 ) -> torch.Tensor | None:

@@ -25,7 +25,11 @@ from libattention.integrations._hf_calls import (
 )
 from libattention.integrations._hf_counts import Count, count, report
 from libattention.integrations._hf_formulas import agrees, own_attention, parameters_of
-from libattention.integrations._hf_masks import attention_mask, is_causal_alone
+from libattention.integrations._hf_masks import (
+    attention_mask,
+    is_causal_alone,
+    is_causal_without_mask,
+)
 
 __all__ = ["NAME", "Count", "attention_forward", "attention_mask", "register", "report"]
 
@@ -98,11 +102,11 @@ def attention_forward(
         query: (N, H, L, E)
         key: (N, Hk, S, E)
         value: (N, Hk, S, Ev)
-        attention_mask: (N, 1, L, S), bool (True takes part) or added; None: everything takes part
+        attention_mask: (N, 1, L, S), bool (True takes part) or added; None: see is_causal
         dropout: counts in training
         scaling: of the scores
-        is_causal: counts without a mask, for a module that is no part of a loaded model, whose
-            masks say it; None: the module's
+        is_causal: whether a call without a mask is causal; None: the module's. In models that
+            were loaded so it has no effect, as in "eager": their masks say it
         position_bias: (N or 1, H, L, S), added to the scores
         softcap: of the scores
         s_aux: (H), sinks
@@ -118,10 +122,9 @@ def attention_forward(
     kind: Any = type(module)  # which mypy does not take for hashable
     own = own_attention(kind)
     if attention_mask is not None:
-        # As in "eager", where is_causal has no effect: the mask says it.
         is_causal = is_causal_alone(query, key, attention_mask)
-    elif architectures.use_of(getattr(module, "config", None)) is not None:
-        is_causal = False
+    else:
+        is_causal = is_causal_without_mask(module, is_causal)
     call = Call(
         module,
         query,
@@ -130,7 +133,7 @@ def attention_forward(
         None if is_causal else attention_mask,
         dropout if module.training else 0.0,
         scaling,
-        bool(getattr(module, "is_causal", False) if is_causal is None else is_causal),
+        is_causal,
         position_bias,
         softcap,
         s_aux,
