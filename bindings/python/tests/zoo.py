@@ -29,7 +29,7 @@ RIGHT, REFUSED, WRONG = "right", "refused in words", "wrong"
 UNREACHED, UNBUILT = "never reaches the interface", "not built"
 OUTCOMES = (RIGHT, REFUSED, WRONG, UNREACHED, UNBUILT)
 TOLERANCE = 3e-4
-SECONDS = 20
+SECONDS = 12
 # Parameters of which keys or values are made.
 KEYS_OR_VALUES = re.compile(
     r"(^|[._])(k|v|kv|qkv|key|value|k_proj|v_proj|c_attn|query_key_value)[._]"
@@ -310,8 +310,8 @@ def table(results):
         f"Written by `bindings/python/tests/zoo.py` with transformers {transformers.__version__}: "
         'tiny random models with "eager" and with "libattention", in a forward call with padding, '
         "with attentions, in decoding over a cache, greedy generation, and training of all "
-        "parameters and of those of keys and values alone. What begins with `eager:` is loaded with "
-        "transformers' eager attention, with a warning.",
+        "parameters and of those of keys and values alone. What begins with `eager:` is loaded "
+        "with transformers' eager attention, with a warning.",
         "",
         f"**{numbers}.**",
     ]
