@@ -47,6 +47,8 @@ def every_size(monkeypatch):
     _lean_sdpa.plan_of.cache_clear()
     yield
     _lean_sdpa.plan_of.cache_clear()
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--zoo",
