@@ -44,9 +44,9 @@ def every_size(monkeypatch):
 
     dtypes = _lean_sdpa.SMALLEST_WORK
     monkeypatch.setattr(_lean_sdpa, "SMALLEST_WORK", dict.fromkeys(dtypes, 0))
-    _lean_sdpa.plan_of.cache_clear()
+    _lean_sdpa.kind_of_call.cache_clear()
     yield
-    _lean_sdpa.plan_of.cache_clear()
+    _lean_sdpa.kind_of_call.cache_clear()
 
 
 def pytest_addoption(parser):

@@ -18,6 +18,7 @@ import torch.utils.checkpoint
 from torch import nn
 
 import libattention
+from libattention import _plans
 from libattention._library import lib
 from libattention.integrations import _install, _lean_sdpa
 from libattention.integrations import torch as integration
@@ -221,9 +222,9 @@ def test_threads_follow_pytorch(monkeypatch):
 
 def test_a_context_of_the_callers(monkeypatch):
     used = []
-    run = _lean_sdpa.Plan.run
+    run = _lean_sdpa.Kind.run
     monkeypatch.setattr(
-        _lean_sdpa.Plan,
+        _lean_sdpa.Kind,
         "run",
         lambda self, handle, *a: used.append(handle) or run(self, handle, *a),
     )
@@ -313,7 +314,7 @@ def test_what_the_library_refuses_is_handed_back(monkeypatch):
     tensors = large()
     expected = F.scaled_dot_product_attention(*tensors)
     with integration.install():
-        monkeypatch.setattr(_lean_sdpa, "lib", refuse)
+        monkeypatch.setattr(_plans, "lib", refuse)
         found = F.scaled_dot_product_attention(*tensors)
     assert torch.equal(found, expected)
     assert integration.report().handed_back == {"the library's ATTN_ERROR_MEMORY": 1}

@@ -215,7 +215,7 @@ def _attend_again(
     context: Context | None,
 ) -> Any:
     """Attention of NumPy's arrays by a plan; None where it has to be looked at more closely."""
-    plan = _plan_of(
+    known = _plan_of(
         query.dtype,
         query.shape,
         query.strides,
@@ -229,9 +229,10 @@ def _attend_again(
         scale,
         enable_gqa,
     )
-    if plan is None:
+    if known is None:
         return None
-    output = np.empty(plan.output.shape, query.dtype)
+    plan, shape = known
+    output = np.empty(shape, query.dtype)
     frame = plan.take()
     try:
         frame.query.data = _from_buffer(query)
@@ -250,9 +251,9 @@ _from_buffer = ffi.from_buffer
 
 
 @lru_cache(maxsize=1024)
-def _plan_of(*kind: Any) -> Plan | None:
-    """The plan of calls of a kind: dtype, shape and strides of query, key and value, and
-    options."""
+def _plan_of(*kind: Any) -> tuple[Plan, tuple[int, ...]] | None:
+    """The plan of calls of a kind, and the output's shape. A kind is dtype, shape and strides of
+    query, key and value, and options."""
     layouts = [numpy_layout(*kind[i : i + 3]) for i in (0, 3, 6)]
     return make_plan(layouts, kind[1:9:3], *kind[9:])
 
@@ -263,8 +264,9 @@ def make_plan(
     is_causal: bool,
     scale: float | None,
     enable_gqa: bool,
-) -> Plan | None:
-    """The plan of calls with query, key and value of these dtypes and layouts.
+) -> tuple[Plan, tuple[int, ...]] | None:
+    """The plan of calls with query, key and value of these dtypes and layouts, and the output's
+    shape.
 
     Args:
         layouts: of the three; None where the library has none
@@ -287,7 +289,7 @@ def make_plan(
     if is_causal or scale is not None or enable_gqa:
         options = Options(is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
         params = make_params(options, Views(), BOOL_MASK)
-    return Plan(inputs, contiguous_layout(output), output, params)
+    return Plan([*inputs, contiguous_layout(output)], lambda _: params), output.shape
 
 
 def explain(

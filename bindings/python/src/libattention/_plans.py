@@ -1,60 +1,66 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Calls whose kind was seen before, with as little Python around the C call as possible.
 
-What attention without arrays among its options needs but for addresses follows from types, shapes
-and strides. It is written into the C structs once and kept: a later call of the same kind writes
-addresses alone.
+What a call of attention needs but for addresses follows from types, shapes, strides and options. It
+is written into the C structs once and kept: a later call of the same kind writes addresses alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from libattention._abi import ffi
 from libattention._library import lib
-from libattention._tensors import Empty
 
 _TENSOR_WORDS = ffi.sizeof("attn_tensor") // 8
 if ffi.offsetof("attn_tensor", "data") != 0 or ffi.sizeof("attn_tensor") % 8 != 0:
     raise ImportError("libattention: attn_tensor is not as this package expects it")
-# Where the addresses of query, key, value and the output stand, in words.
-KEY, VALUE, OUTPUT = (_TENSOR_WORDS * i for i in (1, 2, 3))
+# Where a frame has the addresses of the tensors behind query, in words.
+KEY, VALUE, OUTPUT, LSE, MASK = (_TENSOR_WORDS * i for i in range(1, 6))
 _NO_ADDRESS = bytes(8)
 
 
 class Frame(NamedTuple):
-    """The structs of one call at a time: query, key, value, output."""
+    """The structs of one call at a time."""
 
     query: Any
     key: Any
     value: Any
     output: Any
-    addresses: Any  # the same memory as numbers
+    params: Any
+    addresses: Any  # the structs' memory as numbers: query's is the first
     memory: Any
 
 
 class Plan:
-    """Calls of one kind. Any number of threads may compute by one plan."""
+    """Calls of one kind. Any number of threads may compute by one plan.
 
-    __slots__ = ("_bytes", "_idle", "output", "params")
+    Args:
+        layouts: of query, key, value and output, and of what else the params refer to, in the
+            order of the constants above
+        make_params: the params of a call whose attn_tensor structs are these
+    """
 
-    def __init__(self, layouts: Sequence[bytes], output_layout: bytes, output: Empty, params: Any):
-        """The params live as long as the plan, and are only read."""
-        self._bytes = b"".join(_NO_ADDRESS + one for one in (*layouts, output_layout))
+    __slots__ = ("_bytes", "_count", "_idle", "_make_params")
+
+    def __init__(self, layouts: Sequence[bytes], make_params: Callable[[list[Any]], Any]) -> None:
+        self._bytes = b"".join(_NO_ADDRESS + one for one in layouts)
+        self._count = len(layouts)
+        self._make_params = make_params
         self._idle: list[Frame] = []
-        self.output = output
-        self.params = params
 
     def take(self) -> Frame:
         """A frame that no other call has in hand. Of a list, pop and append are atomic."""
         try:
             return self._idle.pop()
         except IndexError:
-            structs = ffi.new("attn_tensor[]", 4)
+            structs = ffi.new("attn_tensor[]", self._count)
             ffi.memmove(structs, self._bytes, len(self._bytes))
-            query, key, value, output = (structs + i for i in range(4))
-            return Frame(query, key, value, output, ffi.cast("uint64_t *", structs), structs)
+            views = [structs + i for i in range(self._count)]
+            query, key, value, output, *_ = views
+            addresses = ffi.cast("uint64_t *", structs)
+            return Frame(query, key, value, output, self._make_params(views), addresses, structs)
 
     def run(self, frame: Frame, handle: Any) -> int:
         """Computes, and gives the frame back.
@@ -62,6 +68,8 @@ class Plan:
         Returns:
             The library's status.
         """
-        status: int = lib.attn_sdpa(handle, *frame[:3], self.params, frame.output, ffi.NULL, 0)
+        status: int = lib.attn_sdpa(
+            handle, frame.query, frame.key, frame.value, frame.params, frame.output, ffi.NULL, 0
+        )
         self._idle.append(frame)
         return status

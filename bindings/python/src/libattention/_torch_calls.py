@@ -74,7 +74,7 @@ def _attend_again(
     for one in (query, key, value):
         if not one.is_cpu or one.layout is not torch.strided or one.is_nested or one.is_neg():
             return None
-    plan = _plan_of(
+    known = _plan_of(
         query.dtype,
         query.shape,
         query.stride(),
@@ -88,9 +88,10 @@ def _attend_again(
         scale,
         enable_gqa,
     )
-    if plan is None:
+    if known is None:
         return None
-    output = torch.empty(plan.output.shape, dtype=query.dtype)
+    plan, shape = known
+    output = torch.empty(shape, dtype=query.dtype)
     frame = plan.take()
     addresses = frame.addresses
     addresses[0] = query.data_ptr()
@@ -104,9 +105,9 @@ def _attend_again(
 
 
 @lru_cache(maxsize=1024)
-def _plan_of(*kind: Any) -> Plan | None:
-    """The plan of calls of a kind: dtype, shape and strides of query, key and value, and
-    options."""
+def _plan_of(*kind: Any) -> tuple[Plan, tuple[int, ...]] | None:
+    """The plan of calls of a kind, and the output's shape. A kind is dtype, shape and strides of
+    query, key and value, and options."""
     layouts = []
     for i in (0, 3, 6):
         number = _NUMBERS.get(kind[i])

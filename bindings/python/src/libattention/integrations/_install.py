@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from libattention._context import Context, handle_of
 from libattention._library import lib, string
-from libattention.integrations._lean_sdpa import DTYPES, plan_of
+from libattention.integrations._lean_sdpa import DTYPES, kind_of_call
 
 OPERATOR = "_scaled_dot_product_flash_attention_for_cpu"
 MOST_THREADS = 1024
@@ -189,7 +189,7 @@ class _Registration:
 
     def destroy(self) -> None:
         self._library._destroy()
-        plan_of.cache_clear()
+        kind_of_call.cache_clear()
 
     def _compute(
         self,
@@ -230,7 +230,7 @@ class _Registration:
             return str(dtype)
         if key.dtype is not dtype or value.dtype is not dtype:
             return "dtypes differ"
-        plan = plan_of(
+        kind = kind_of_call(
             dtype,
             query.shape,
             query.stride(),
@@ -242,10 +242,10 @@ class _Registration:
             scale,
             None if mask is None else (mask.dtype, mask.shape, mask.stride()),
         )
-        if isinstance(plan, str):
-            return plan
+        if isinstance(kind, str):
+            return kind
         context = self.context or self._context()
-        found = plan.run(handle_of(context), query, key, value, mask)
+        found = kind.run(handle_of(context), query, key, value, mask)
         return _refused(found) if isinstance(found, int) else found
 
     def _context(self) -> Context:

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Attention of PyTorch's CPU tensors with as little Python around the C call as possible.
-
-What a call needs but for its addresses follows from dtypes, shapes, strides and options. It is
-written into the C structs once and kept: a later call of the same kind writes addresses alone.
-"""
+"""The calls of PyTorch's operator for attention on CPUs, as plans: what is answered, and how its
+results lie in memory."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
@@ -15,6 +12,8 @@ import torch
 
 from libattention._abi import ffi
 from libattention._library import lib
+from libattention._plans import KEY, LSE, MASK, OUTPUT, VALUE, Plan
+from libattention._tensors import layout_of
 
 DTYPES = {torch.float32: lib.ATTN_DTYPE_FLOAT32, torch.float64: lib.ATTN_DTYPE_FLOAT64}
 
@@ -23,52 +22,18 @@ DTYPES = {torch.float32: lib.ATTN_DTYPE_FLOAT32, torch.float64: lib.ATTN_DTYPE_F
 # float64, which is at par where calls are large, goes to several threads later.
 SMALLEST_WORK = {torch.float32: 1 << 21, torch.float64: 1 << 24}
 
-_NAMES = ("query", "key", "value", "output", "lse", "mask")
-_WORDS = ffi.sizeof("attn_tensor") // 8
-if ffi.offsetof("attn_tensor", "data") != 0 or ffi.sizeof("attn_tensor") % 8 != 0:
-    raise ImportError("libattention: attn_tensor is not as this package expects it")
-KEY, VALUE, OUTPUT, LSE, MASK = (_WORDS * _NAMES.index(name) for name in _NAMES[1:])
-
 Lengths = tuple[int, ...]
-Layout = tuple[int, Lengths, Lengths]  # dtype, shape, strides
 
 
-class Frame:
-    """The structs of one call at a time."""
+class Kind:
+    """Calls of one kind. Any number of threads may compute by one."""
 
-    __slots__ = ("_structs", "addresses", "inputs", "output", "params")
+    __slots__ = ("_lse", "_plan")
 
-    def __init__(self, layouts: dict[str, Layout], options: dict[str, Any]) -> None:
-        structs = ffi.new("attn_tensor[]", len(_NAMES))
-        pointers = {name: structs + i for i, name in enumerate(_NAMES)}
-        for name, (dtype, shape, strides) in layouts.items():
-            struct = pointers[name]
-            struct.dtype, struct.rank = dtype, len(shape)
-            struct.shape[0 : len(shape)] = shape
-            struct.strides[0 : len(shape)] = strides
-        self._structs = structs
-        # The address of tensor i is word i * _WORDS.
-        self.addresses = ffi.cast("uint64_t *", structs)
-        self.inputs = (pointers["query"], pointers["key"], pointers["value"])
-        self.output = pointers["output"]
-        self.params = ffi.new("attn_sdpa_params *", {"lse": pointers["lse"], **options})
-        self.params.struct_size = ffi.sizeof("attn_sdpa_params")
-        if "mask" in layouts:
-            self.params.mask = pointers["mask"]
-            self.params.mask_kind = lib.ATTN_MASK_ADDITIVE
-
-
-class Plan:
-    """Calls of one kind. Any number of threads may compute by one plan."""
-
-    __slots__ = ("_idle", "_layouts", "_lse", "_options")
-
-    def __init__(self, layouts: dict[str, Layout], options: dict[str, Any]) -> None:
-        """The layouts are those of all tensors but the output."""
-        self._layouts = layouts
-        self._options = options
-        self._lse = layouts["lse"][1:]
-        self._idle: list[Frame] = []
+    def __init__(self, plan: Plan, lse: tuple[Lengths, Lengths]) -> None:
+        """The shape and strides are those of lse."""
+        self._plan = plan
+        self._lse = lse
 
     def run(self, handle: Any, query: Any, key: Any, value: Any, mask: Any) -> Any:
         """Computes by the context of this handle.
@@ -79,11 +44,7 @@ class Plan:
         # As PyTorch's own kernel makes them: the query's layout without gaps, and (N, L, H).
         output = torch.empty_like(query)
         lse = query.new_empty_strided(*self._lse)
-        # Of a list, pop and append are atomic: no frame is in two hands.
-        try:
-            frame = self._idle.pop()
-        except IndexError:
-            frame = self._frame(output.stride())
+        frame = self._plan.take()
         addresses = frame.addresses
         addresses[0] = query.data_ptr()
         addresses[KEY] = key.data_ptr()
@@ -92,8 +53,7 @@ class Plan:
         addresses[LSE] = lse.data_ptr()
         if mask is not None:
             addresses[MASK] = mask.data_ptr()
-        status = lib.attn_sdpa(handle, *frame.inputs, frame.params, frame.output, ffi.NULL, 0)
-        self._idle.append(frame)
+        status = self._plan.run(frame, handle)
         if status:
             return status
         if mask is not None:
@@ -101,14 +61,9 @@ class Plan:
             lse.nan_to_num_(nan=float("nan"), posinf=float("inf"), neginf=0.0)
         return output, lse
 
-    def _frame(self, output_strides: Lengths) -> Frame:
-        """One more, for as many calls as there are at once."""
-        dtype, shape, _ = self._layouts["query"]
-        return Frame({**self._layouts, "output": (dtype, shape, output_strides)}, self._options)
-
 
 @lru_cache(maxsize=1024)
-def plan_of(
+def kind_of_call(
     dtype: torch.dtype,
     shape: Lengths,
     strides: Lengths,
@@ -119,8 +74,8 @@ def plan_of(
     is_causal: bool,
     scale: float | None,
     mask: tuple[torch.dtype, Lengths, Lengths] | None,
-) -> Plan | str:
-    """The plan of calls with query, key and value of this dtype.
+) -> Kind | str:
+    """The kind of calls with query, key and value of this dtype.
 
     Args:
         dtype: of query, one of DTYPES; key and value have the same
@@ -144,18 +99,35 @@ def plan_of(
         return refusal
     batches, heads, rows, _ = shape
     number = DTYPES[dtype]
-    layouts: dict[str, Layout] = {
-        "query": (number, shape, strides),
-        "key": (number, key, key_strides),
-        "value": (number, value, value_strides),
-        "lse": (number, (batches, heads, rows), (rows * heads, 1, heads)),
-    }
+    lse = ((batches, heads, rows), (rows * heads, 1, heads))
+    layouts = [
+        layout_of(number, tuple(shape), strides),
+        layout_of(number, tuple(key), key_strides),
+        layout_of(number, tuple(value), value_strides),
+        layout_of(number, tuple(shape), _strides_of_output(dtype, shape, strides)),
+        layout_of(number, *lse),
+    ]
     if mask is not None:
-        layouts["mask"] = (DTYPES[mask[0]], *mask[1:])
+        layouts.append(layout_of(DTYPES[mask[0]], tuple(mask[1]), mask[2]))
     options: dict[str, Any] = {"is_causal": is_causal, "enable_gqa": key[1] != heads}
     if scale is not None:
         options.update(set=lib.ATTN_SDPA_SET_SCALE, scale=scale)
-    return Plan(layouts, options)
+    return Kind(Plan(layouts, partial(_params_of, options)), lse)
+
+
+def _strides_of_output(dtype: torch.dtype, shape: Lengths, strides: Lengths) -> Lengths:
+    """Of torch.empty_like(query), without memory."""
+    query = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+    return torch.empty_like(query).stride()
+
+
+def _params_of(options: dict[str, Any], views: list[Any]) -> Any:
+    params = ffi.new("attn_sdpa_params *", {"lse": views[4], **options})
+    params.struct_size = ffi.sizeof("attn_sdpa_params")
+    if len(views) > 5:
+        params.mask = views[5]
+        params.mask_kind = lib.ATTN_MASK_ADDITIVE
+    return params
 
 
 def _refusal(
