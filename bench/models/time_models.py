@@ -17,7 +17,7 @@ import torch
 import transformers
 from torch.profiler import ProfilerActivity, profile
 
-from models.zoo import CASES, Case, Contestant
+from timed_models import CASES, Case, Contestant
 
 COLUMNS = ("eager", "sdpa", "install()", "libattention")
 NEAR = 1e-3
