@@ -57,16 +57,29 @@ static void start_process(void) {
 
 /* ---- loading ---- */
 
-/* The module's path: beside the file that this code is in. Returns whether it is known. */
+/* A folder that glibc's loader puts for the one that this code was loaded from. */
+#ifdef __GLIBC__
+#define OWN_FOLDER "$ORIGIN/"
+#else
+#define OWN_FOLDER NULL
+#endif
+
+/* The module's path: beside the file that this code is in. Where that was found by a path that
+ * depends on the working folder, another folder may be that by now, with somebody else's files in
+ * it: the loader remembers which one it was. Returns whether it is known. */
 static bool find_module(char path[MOST_PATH_BYTES]) {
     Dl_info here;
     if (dladdr(&loaded, &here) == 0 || here.dli_fname == NULL) {
         return false;
     }
-    const char *slash = strrchr(here.dli_fname, '/');
-    const int folder_bytes = slash == NULL ? 0 : (int)(slash - here.dli_fname + 1);
-    const int bytes = snprintf(path, MOST_PATH_BYTES, "%.*s%s", folder_bytes, here.dli_fname,
-                               ATTNI_BLAS_MODULE);
+    const bool is_absolute = here.dli_fname[0] == '/';
+    const char *folder = is_absolute ? here.dli_fname : OWN_FOLDER;
+    if (folder == NULL) {
+        return false;
+    }
+    const int folder_bytes = (int)(strrchr(folder, '/') - folder + 1);
+    const int bytes =
+        snprintf(path, MOST_PATH_BYTES, "%.*s%s", folder_bytes, folder, ATTNI_BLAS_MODULE);
     return bytes > 0 && bytes < MOST_PATH_BYTES;
 }
 
