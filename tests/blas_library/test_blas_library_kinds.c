@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_blas_library_kinds.c: blas_library.c beside made-up libraries. The program is built once for
- * each kind: an OpenBLAS whose answers the test chooses, one too old to say whether it has threads, a
- * BLIS, a library that has no function to ask, and a build that has no BLAS.
+ * each kind: an OpenBLAS whose answers the test chooses, one too old to say whether it has threads,
+ * a BLIS, a library that has no function to ask, and a build that has no BLAS.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_blas_loaded.c: what the loader of the BLAS says where something is missing; it loads once,
- * and what the BLAS's threads inherit is not the caller's. Linked so that the dynamic linker's answers come from this file.
+ * and what the BLAS's threads inherit is not the caller's. Linked so that the dynamic linker's
+ * answers come from this file.
  */
 #include <dlfcn.h>
 #include <fenv.h>
