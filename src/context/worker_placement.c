@@ -21,6 +21,7 @@ void attni_placement_keep_away(attni_worker_placement *placement, pthread_t work
 static bool was_moved(const attni_worker_placement *placement) {
     cpu_set_t left = placement->allowed;
     cpu_set_t now;
+    CPU_ZERO(&now); /* the memory sanitizer does not see that it is filled */
     CPU_CLR((size_t)placement->cpu, &left);
     return pthread_getaffinity_np(pthread_self(), sizeof now, &now) == 0 && !CPU_EQUAL(&now, &left);
 }
