@@ -312,6 +312,9 @@ def test_what_pytorch_refuses_it_still_refuses():
         ((x, x[:, :1], x), {}),
         ((x, x[:3], x), {}),
         ((x[..., :8], x, x), {}),
+        ((x, x, x), {"attn_mask": torch.zeros(3, 3, dtype=torch.int64)}),
+        ((x, x, x), {"key_padding_mask": torch.zeros(2, 5, dtype=torch.int64)}),
+        ((x, x, x), {"attn_mask": torch.zeros(5, 5, dtype=torch.float64)}),
     ):
         with torch.no_grad():
             with pytest.raises((RuntimeError, AssertionError)) as theirs:
@@ -332,6 +335,34 @@ def test_nested_tensors_are_computed():
         found = integration.accelerate(model)(x, src_key_padding_mask=padding)
         torch.testing.assert_close(found, expected, **NEAR)
     assert computed(model) == 2
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_but_of_self_attention_are_pytorchs():
+    module = integration.accelerate(nn.MultiheadAttention(16, 2, batch_first=True)).eval()
+    one = torch.nested.nested_tensor([torch.randn(3, 16), torch.randn(5, 16)])
+    other = torch.nested.nested_tensor([torch.randn(4, 16), torch.randn(2, 16)])
+    with torch.no_grad():
+        for inputs in ((one, other, other), (torch.randn(2, 5, 16), other, other)):
+            with pytest.raises(AssertionError, match="NestedTensor"):
+                module(*inputs)
+        weights = module(one, one, one)[1]
+        assert torch.equal(weights, nn.MultiheadAttention.forward(module, one, one, one)[1])
+        module(one, one, one, need_weights=False)
+    assert computed(module) == 1
+
+
+def test_the_default_device_is_not_asked():
+    module = nn.MultiheadAttention(16, 2).eval()
+    x, hidden = torch.randn(3, 2, 16), torch.tensor([[False, True, False]] * 2)
+    pairs = torch.triu(torch.ones(3, 3, dtype=torch.bool), 1)
+    with torch.no_grad():
+        expected = module(x, x, x, key_padding_mask=hidden, attn_mask=pairs)
+        integration.accelerate(module)
+        with torch.device("meta"):
+            found = module(x, x, x, key_padding_mask=hidden, attn_mask=pairs)
+    torch.testing.assert_close(found, expected, **NEAR)
+    assert computed(module) == 1
 
 
 def test_attention_maps_of_a_whole_encoder():

@@ -290,6 +290,58 @@ def test_refusals_name_the_argument():
         sdpa(*[one.bfloat16() for one in (query, key, value)])
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"window": 3}, r"^window: expected how many keys"),
+        ({"window": (1, "a")}, r"^window: expected a pair of integers"),
+        ({"is_causal": "x"}, r"^is_causal: expected True or False"),
+        ({"softcap": "x"}, r"^softcap: expected a number"),
+        ({"scale": "x"}, r"^scale: expected a number"),
+        ({"normalizer": "x"}, r"^normalizer: expected one of"),
+        ({"key_lengths": True}, r"^key_lengths: expected integers"),
+        ({"sinks": ["x"]}, r"^sinks: expected numbers"),
+    ],
+)
+def test_options_are_refused_in_the_same_words_on_either_way(options, line):
+    given = inputs()
+    for wants_gradients in (False, True):
+        given[0].requires_grad_(wants_gradients)
+        with pytest.raises(Error, match=line):
+            sdpa(*given, **options)
+
+
+def test_arrays_of_other_kinds_and_lists():
+    query, key, value = inputs()
+    options = {"sinks": [0.5, 1, 2, 3], "key_lengths": [7, 5]}
+    mask = (double(ROWS, KEYS) > -0.5).numpy()
+    expected = sdpa(query, key, value, mask, **options)
+    query.requires_grad_()
+    torch.testing.assert_close(sdpa(query, key.numpy(), value, mask, **options), expected)
+
+
+def test_the_default_device_is_not_asked():
+    given = inputs()
+    options = {"window": (2, 0), "key_lengths": 6, "softcap": 2.0}
+    expected = sdpa(*given), sdpa(*given, **options)
+    with torch.device("meta"):
+        assert torch.equal(sdpa(*given), expected[0])
+        assert torch.equal(sdpa(*given, **options), expected[1])
+        given[0].requires_grad_()
+        found = sdpa(*given, **options)
+        (gradient,) = torch.autograd.grad(found.sum(), given[0])
+    assert torch.equal(found, expected[1])
+    (again,) = torch.autograd.grad(sdpa(*given, **options).sum(), given[0])
+    torch.testing.assert_close(gradient, again)
+
+
+def test_lengths_that_vmap_shares():
+    query, key, value = inputs()
+    lengths = torch.tensor([7, 3])
+    found = torch.vmap(lambda one: sdpa(one, key, value, key_lengths=lengths))(query[None])
+    torch.testing.assert_close(found[0], sdpa(query, key, value, key_lengths=lengths))
+
+
 def test_the_operators_keep_pytorchs_rules():
     query, key, value = (one.requires_grad_() for one in inputs(dtype=torch.float32))
     outcome = torch.library.opcheck(torch.ops.libattention.sdpa.default, (query, key, value))

@@ -189,7 +189,7 @@ class TorchKind:
         return wrong_dtype(name, role, str(dtype), dtype in self._numbers, holds, conversions)
 
     def empty(self, shape: tuple[int, ...], dtype: int) -> tuple[Any, Described]:
-        array = self._torch.empty(shape, dtype=self._dtypes[dtype])
+        array = self._torch.empty(shape, dtype=self._dtypes[dtype], device="cpu")
         layout = layout_of(dtype, shape, array.stride())
         return array, _describe(array.data_ptr(), dtype, shape, layout, array)
 

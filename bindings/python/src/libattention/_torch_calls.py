@@ -91,7 +91,7 @@ def _attend_again(
     if known is None:
         return None
     plan, shape = known
-    output = torch.empty(shape, dtype=query.dtype)
+    output = query.new_empty(shape)
     frame = plan.take()
     addresses = frame.addresses
     addresses[0] = query.data_ptr()

@@ -53,7 +53,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
     visible = _visible(rows, keys, options)
     if options.key_lengths is not None:
         # What lies behind a sequence may be anything, and 0 times NaN is NaN.
-        exists = _per_batch(options.key_lengths) > torch.arange(keys)
+        exists = _per_batch(options.key_lengths) > _range(keys)
         key = torch.where(exists.mT, key, 0)
         value = torch.where(exists.mT, value, 0)
     if options.enable_gqa:
@@ -66,6 +66,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
     return Results(weights @ value, lse, weights)
 
 
+def _range(length: int) -> Tensor:
+    """Positions, whatever the default device."""
+    return torch.arange(length, device="cpu")
+
+
 def _per_batch(values: Tensor) -> Tensor:
     """Numbers over the batch axes, or one for all, beside axes of heads, rows and columns."""
     return values[..., None, None, None] if values.dim() else values[None, None]
@@ -73,11 +78,10 @@ def _per_batch(values: Tensor) -> Tensor:
 
 def _positions(rows: int, keys: int, options: TorchOptions) -> Tensor:
     """Where each row stands among the keys: (L, 1), or (..., 1, L, 1) by batch."""
-    position = torch.arange(rows)[:, None]
+    position = _range(rows)[:, None]
     if options.align_end:
         lengths = options.key_lengths
-        end = torch.tensor(keys) if lengths is None else lengths
-        return position + _per_batch(end - rows)
+        return position + (keys - rows if lengths is None else _per_batch(lengths - rows))
     if options.query_offset is not None:
         return position + _per_batch(options.query_offset)
     return position
@@ -86,7 +90,7 @@ def _positions(rows: int, keys: int, options: TorchOptions) -> Tensor:
 def _visible(rows: int, keys: int, options: TorchOptions) -> Tensor | None:
     """Which columns a row sees by position; None: all."""
     conditions = []
-    column = torch.arange(keys)
+    column = _range(keys)
     position = _positions(rows, keys, options)
     if options.key_lengths is not None:
         conditions.append(column < _per_batch(options.key_lengths))
@@ -113,7 +117,7 @@ def _with_options(scores: Tensor, options: TorchOptions) -> Tensor:
         scores = options.softcap * torch.tanh(scores / options.softcap)
     if options.alibi_slopes is not None:
         rows, keys = scores.shape[-2:]
-        distance = (_positions(rows, keys, options) - torch.arange(keys)).abs()
+        distance = (_positions(rows, keys, options) - _range(keys)).abs()
         scores = scores - options.alibi_slopes[:, None, None] * distance
     for added in (options.bias, options.attn_mask):
         if added is not None and added.dtype != torch.bool:

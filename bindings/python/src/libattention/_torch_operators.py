@@ -9,16 +9,19 @@ computed by PyTorch, from the formula anew.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils.dlpack import from_dlpack
 
+from libattention._attention import BOOL_MASK, attend_at_once
 from libattention._context import Context
 from libattention._library import unsupported
-from libattention._options import Options
-from libattention._tensors import kind_of
+from libattention._options import Options, make_params
+from libattention._tensors import Views, floats, integers, kind_of
 from libattention._torch_eager import TorchOptions
 from libattention._torch_eager import attend as attend_in_pytorch
 
@@ -49,8 +52,9 @@ def attend(
     context: Context | None,
 ) -> Any:
     """scaled_dot_product_attention by the operator, for tensors that have to go through PyTorch."""
-    for name, one in (("query", query), ("key", key), ("value", value)):
-        kind_of(one, name)  # masked tensors are refused
+    if not torch.compiler.is_compiling():
+        # What is no tensor is refused in the library's words, not in those of a schema.
+        make_params(options._replace(**_NO_ARRAYS), Views(), BOOL_MASK)
     number = 0
     if context is not None:
         number = id(context)
@@ -58,14 +62,14 @@ def attend(
     before, after = options.window
     arguments = (
         query,
-        key,
-        value,
-        options.attn_mask,
-        options.bias,
-        _tensor(options.query_offset, torch.int64),
-        _tensor(options.key_lengths, torch.int64),
-        _tensor(options.sinks, query.dtype),
-        _tensor(options.alibi_slopes, query.dtype),
+        _tensor(key, "key"),
+        _tensor(value, "value"),
+        _tensor(options.attn_mask, "attn_mask"),
+        _tensor(options.bias, "bias"),
+        _numbers(options.query_offset, "query_offset", integers),
+        _numbers(options.key_lengths, "key_lengths", integers),
+        _numbers(options.sinks, "sinks", floats),
+        _numbers(options.alibi_slopes, "alibi_slopes", floats),
         options.is_causal,
         options.scale,
         options.enable_gqa,
@@ -91,14 +95,25 @@ def _of_row(*arguments: Any) -> Any:
     return _call(arguments)
 
 
-def _tensor(values: Any, dtype: torch.dtype) -> Tensor | None:
-    if values is None or isinstance(values, Tensor):
-        return values
-    return torch.full((), values, dtype=dtype) if _is_number(values) else torch.as_tensor(values)
+# Options that are arrays, left out.
+_NO_ARRAYS: dict[str, Any] = dict.fromkeys(
+    ("attn_mask", "bias", "query_offset", "key_lengths", "sinks", "alibi_slopes")
+)
 
 
-def _is_number(values: Any) -> bool:
-    return isinstance(values, (int, float, torch.SymInt))
+def _tensor(array: Any, name: str) -> Tensor | None:
+    """An array of any kind, in the memory that it has; masked ones are refused."""
+    if array is None:
+        return None
+    kind_of(array, name)
+    return array if isinstance(array, Tensor) else from_dlpack(array)
+
+
+def _numbers(values: Any, name: str, as_array: Callable[[Any, str], Any]) -> Tensor | None:
+    """Options that may also be numbers and lists of numbers."""
+    if torch.compiler.is_compiling() and isinstance(values, int):
+        return torch.full((), values, dtype=torch.int64, device="cpu")
+    return _tensor(as_array(values, name), name)
 
 
 # ---- computing ----
@@ -106,8 +121,6 @@ def _is_number(values: Any) -> bool:
 
 def _compute(*arguments: Any, return_weights: bool = False, context: int = 0) -> tuple[Tensor, ...]:
     """On ordinary tensors, below autograd."""
-    from libattention._attention import attend_at_once
-
     given: list[Any] = [one.detach() if isinstance(one, Tensor) else one for one in arguments]
     query, key, value, *given = given
     options = TorchOptions(*given)

@@ -8,9 +8,9 @@ from typing import Any, Callable, NamedTuple, Optional
 
 import torch
 from torch import nn
-from torch.autograd import forward_ad
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from libattention._torch_ordinary import reason_to_ask_pytorch
 from libattention.integrations._hf_architectures import Use, use_of
 from libattention.integrations._hf_masks import explicit_mask
 
@@ -43,30 +43,15 @@ class Call(NamedTuple):
 
 def reason_against(call: Call) -> str | None:
     """Why libattention cannot compute a call whose formula it knows; None: it can."""
-    if _is_transformed():
-        return "tracing, compiling, transforming or autocast"
     if call.dropout > 0:
         return "dropout"
     tensors = tuple(call.tensors())
-    if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
-        return "gradients"
-    if not all(type(one) in (torch.Tensor, nn.Parameter) for one in tensors):
-        return "a tensor of a class of its own"
+    reason = reason_to_ask_pytorch(tensors)
+    if reason is not None:
+        return f"a tensor {reason}"
     if not all(one.device.type == "cpu" and one.layout == torch.strided for one in tensors):
         return "a tensor that is not in the CPU's memory"
     return _reason_of_numbers(call)
-
-
-def _is_transformed() -> bool:
-    """Whether tensors are more, or less, than their memory now."""
-    return bool(
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch.is_autocast_enabled("cpu")
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or forward_ad._current_level >= 0
-    )
 
 
 def _reason_of_numbers(call: Call) -> str | None:

@@ -42,16 +42,22 @@ def masks_of(
     """
     if is_causal and attn_mask is None:
         return "is_causal without attn_mask"
-    if query.is_nested:
-        return "masks beside nested tensors" if _any(key_padding_mask, attn_mask) else Masks()
+    if query.is_nested or key.is_nested or value.is_nested:
+        is_known = query is key is value and layer.batch_first and not wants_weights
+        if not is_known or key_padding_mask is not None or attn_mask is not None:
+            return "nested tensors but one for self-attention alone"
+        return Masks()
     rank = query.dim()
     axis = 1 if layer.batch_first else 0
     if not _fits(layer, query, key, value, axis):
         return "shapes that PyTorch refuses"
     rows, keys = (one.shape[axis] if rank == 3 else one.shape[0] for one in (query, key))
     batch = query.shape[1 - axis] if rank == 3 else None
+    dtypes = {one.dtype for one in (key_padding_mask, attn_mask) if one is not None}
     padding = _padding(key_padding_mask, batch, keys)
     pairs = _pairs(attn_mask, batch, layer.num_heads, rows, keys)
+    if not dtypes <= {torch.bool, query.dtype}:
+        return "masks of other dtypes"
     if isinstance(padding, str) or isinstance(pairs, str):
         return "masks that PyTorch refuses"
     if is_causal and padding is None and not wants_weights:
@@ -77,10 +83,6 @@ def _fits(layer: Layer, query: Tensor, key: Tensor, value: Tensor, axis: int) ->
     )
 
 
-def _any(*masks: Tensor | None) -> bool:
-    return any(one is not None for one in masks)
-
-
 def _padding(mask: Tensor | None, batch: int | None, keys: int) -> Tensor | str | None:
     """(N, 1, 1, S), or (1, 1, S) unbatched; True is left out, or added."""
     if mask is None:
@@ -101,7 +103,7 @@ def _pairs(
         return mask
     if tuple(mask.shape) != (heads * (1 if batch is None else batch), rows, keys):
         return "shape"
-    return mask if batch is None else mask.view(batch, heads, rows, keys)
+    return mask if batch is None else mask.unflatten(0, (batch, heads))
 
 
 def _inverted(mask: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ def _inverted(mask: Tensor) -> Tensor:
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     if mask.dtype != torch.bool:
         return mask
-    return torch.zeros(mask.shape, dtype=dtype).masked_fill_(mask, -torch.inf)
+    return torch.zeros(mask.shape, dtype=dtype, device="cpu").masked_fill_(mask, -torch.inf)
 
 
 def attend(
@@ -125,7 +127,7 @@ def attend(
     """
     with torch.no_grad():
         if query.is_nested:
-            return _attend_nested(layer, query, key, value)
+            return _attend_nested(layer, query)
         is_batched = query.dim() == 3
         inputs = (query, key, value)
         if is_batched and not layer.batch_first:
@@ -172,14 +174,13 @@ def _project(layer: Layer, query: Tensor, key: Tensor, value: Tensor) -> list[Te
     return [one.unflatten(-1, (layer.num_heads, -1)).transpose(-3, -2) for one in projected]
 
 
-def _attend_nested(
-    layer: Layer, query: Tensor, key: Tensor, value: Tensor
-) -> tuple[Tensor, Tensor | None] | None:
-    """Sequences of different lengths, as nn.TransformerEncoder makes them of padding."""
-    lengths = torch.tensor([len(one) for one in query.unbind()])
-    padded = query.to_padded_tensor(0.0)
+def _attend_nested(layer: Layer, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+    """Self-attention of sequences of different lengths, as nn.TransformerEncoder makes them of
+    padding."""
+    lengths = torch.tensor([len(one) for one in x.unbind()], device="cpu")
+    padded = x.to_padded_tensor(0.0)
     found = _attend(layer, (padded,) * 3, Masks(), lengths, False)
     if found is None:
         return None
-    exists = torch.arange(padded.shape[1]) < lengths[:, None]
+    exists = torch.arange(padded.shape[1], device="cpu") < lengths[:, None]
     return torch._nested_tensor_from_mask(found[0], exists, mask_check=False), None

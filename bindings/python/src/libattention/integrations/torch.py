@@ -313,12 +313,16 @@ def _reason_to_hand_back(module: Any, layer: Layer, given: tuple[Any, ...]) -> s
         return "training"
     if module.bias_k is not None or module.bias_v is not None or module.add_zero_attn:
         return "add_bias_kv or add_zero_attn"
-    parameters = (*layer.weights, layer.out_weight, layer.in_proj_bias, layer.out_bias)
+    needed = (*layer.weights, layer.out_weight)
+    parameters = (*needed, layer.in_proj_bias, layer.out_bias)
+    if not all(isinstance(one, Tensor) for one in needed):
+        return "parameters that are no tensors"
     reason = reason_to_ask_pytorch((*given, *parameters))
     if reason is not None:
         return f"a tensor {reason}"
     dtype = given[0].dtype
-    for one in (*given[:3], *parameters):
-        if one is not None and (one.dtype != dtype or one.device.type != "cpu"):
-            return "dtypes or devices differ"
+    if any(one is not None and one.device.type != "cpu" for one in (*given, *parameters)):
+        return "devices"
+    if any(one is not None and one.dtype != dtype for one in (*given[:3], *parameters)):
+        return "dtypes differ"
     return None if dtype in SUPPORTED else f"{dtype}"
