@@ -345,6 +345,29 @@ def test_attentions_reach_whoever_asks_the_model(config, calls):
     assert not calls[-1]["return_weights"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (transformers.BertModel, small(transformers.BertConfig)),
+        (transformers.LlamaModel, small(transformers.LlamaConfig)),
+        (transformers.T5EncoderModel, small(transformers.T5Config)),
+    ],
+)
+def test_a_compiled_model_is_one_graph_with_transformers_own_attention(kind, config, calls):
+    torch.manual_seed(0)
+    sdpa = kind._from_config(copy.deepcopy(config), attn_implementation="sdpa").eval()
+    ours = kind._from_config(config, attn_implementation=NAME).eval()
+    ours.load_state_dict(sdpa.state_dict())
+    tokens, mask = padded_batch()
+    torch.compiler.reset()
+    compiled = torch.compile(ours, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        expected = sdpa(tokens, attention_mask=mask).last_hidden_state
+        found = compiled(tokens, attention_mask=mask).last_hidden_state
+    assert calls == []
+    torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], rtol=1e-5, atol=1e-5)
+
+
 def test_training_is_left_alone(calls):
     _, ours = llama()
     tokens = torch.randint(0, 100, (2, 5))

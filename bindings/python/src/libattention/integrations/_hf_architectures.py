@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel
 
 from libattention._library import unsupported
+from libattention.integrations._hf_own import look_at_module
 
 
 class Use(IntEnum):
@@ -96,6 +97,8 @@ def _settle(model: PreTrainedModel) -> Use:
     config = type(model.config)
     _uses[config] = max(found.use, _uses.get(config, Use.AS_SDPA))
     inputs.update(inspect.signature(kind.forward).parameters)
+    for name in _modules_of(kind):
+        look_at_module(name)
     if found.use == Use.NEVER and kind.__name__ not in _handed_back:
         _handed_back[kind.__name__] = found.reason
         warnings.warn(
@@ -106,15 +109,16 @@ def _settle(model: PreTrainedModel) -> Use:
     return found.use
 
 
+def _modules_of(kind: type[Any]) -> list[str]:
+    """Of a model's class and those it inherits from, by name."""
+    bases = (base for base in kind.__mro__ if issubclass(base, PreTrainedModel))
+    return sorted({base.__module__ for base in bases if base is not PreTrainedModel})
+
+
 @lru_cache(maxsize=4096)
 def judge(kind: type[Any]) -> Finding:
     """The worst that is found in the modules of a class and those it inherits from."""
-    modules = {
-        base.__module__
-        for base in kind.__mro__
-        if issubclass(base, PreTrainedModel) and base is not PreTrainedModel
-    }
-    worst = max(map(_judge_module, sorted(modules)), key=lambda found: found.use, default=_FINE)
+    worst = max(map(_judge_module, _modules_of(kind)), key=lambda found: found.use, default=_FINE)
     if worst.use == Use.AS_SDPA and not kind._supports_sdpa:
         return Finding(Use.AS_EAGER, 'transformers does not offer "sdpa" for it')
     return worst

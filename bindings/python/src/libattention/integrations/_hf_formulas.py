@@ -7,16 +7,13 @@ mask, or have another scale. A layer's first call compares the two on a few smal
 
 from __future__ import annotations
 
-import inspect
-from functools import lru_cache
-from typing import Any, Callable
+from typing import Any
 
 import torch
 
 from libattention._attention import scaled_dot_product_attention
 from libattention.integrations._hf_calls import Call, computed, computed_eagerly
-
-Attention = Callable[..., Any]
+from libattention.integrations._hf_own import Attention
 
 ROWS = 3
 # Single precision, in which eager attentions take their softmax, and some more.
@@ -25,27 +22,7 @@ TOLERANCE = 1e-4
 _agreements: dict[tuple[Any, ...], bool] = {}
 
 
-@lru_cache(maxsize=4096)
-def own_attention(kind: type[Any]) -> Attention | None:
-    """The eager attention that a layer's class hands to transformers' interface as its default."""
-    for base in kind.__mro__:
-        for member in vars(base).values():
-            function = inspect.unwrap(member) if callable(member) else None
-            if not inspect.isfunction(function):
-                continue
-            for name in function.__code__.co_names:
-                if name.endswith("eager_attention_forward") and name in function.__globals__:
-                    found: Attention = function.__globals__[name]
-                    return found
-    return None
-
-
-@lru_cache(maxsize=4096)
-def parameters_of(own: Attention) -> frozenset[str]:
-    """The options that an eager attention has a name for."""
-    return frozenset(inspect.signature(own).parameters)
-
-
+# Of a class, so that what is compiled may take the answer for a constant.
 def agrees(call: Call, own: Attention) -> bool:
     """Whether the layer's own eager attention gives what libattention does, with these options."""
     key = (

@@ -24,12 +24,13 @@ from libattention.integrations._hf_calls import (
     reason_against,
 )
 from libattention.integrations._hf_counts import Count, count, report
-from libattention.integrations._hf_formulas import agrees, own_attention, parameters_of
+from libattention.integrations._hf_formulas import agrees
 from libattention.integrations._hf_masks import (
     attention_mask,
     is_causal_alone,
     is_causal_without_mask,
 )
+from libattention.integrations._hf_own import own_attention, parameters_of
 
 __all__ = ["NAME", "Count", "attention_forward", "attention_mask", "register", "report"]
 
