@@ -59,8 +59,7 @@ static PyObject *bind_library(PyObject *module, PyObject *const *arguments, Py_s
     }
     struct library *library = &state_of(module)->library;
     library->sdpa = (__typeof__(library->sdpa))(uintptr_t)sdpa;
-    library->describe_outputs =
-        (__typeof__(library->describe_outputs))(uintptr_t)describe_outputs;
+    library->describe_outputs = (__typeof__(library->describe_outputs))(uintptr_t)describe_outputs;
     return Py_NewRef(Py_None);
 }
 
@@ -157,14 +156,12 @@ static void release(void *module) {
 }
 
 /* Python's table has functions of one type, whatever their flags say that they take. */
-#define FASTCALL(name) {#name, (PyCFunction)(void (*)(void))(name), METH_FASTCALL, NULL}
+#define FASTCALL(name) \
+    { #name, (PyCFunction)(void (*)(void))(name), METH_FASTCALL, NULL }
 
 static PyMethodDef methods[] = {
-    FASTCALL(bind_library),
-    FASTCALL(bind_numpy),
-    FASTCALL(bind_torch),
-    FASTCALL(sdpa),
-    {NULL, NULL, 0, NULL},
+    FASTCALL(bind_library), FASTCALL(bind_numpy),  FASTCALL(bind_torch),
+    FASTCALL(sdpa),         {NULL, NULL, 0, NULL},
 };
 
 /* Nothing is done when it is loaded; that there are slots lets every interpreter have its own. */

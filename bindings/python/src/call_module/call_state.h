@@ -13,8 +13,8 @@
 
 /* How a step of a call went. */
 enum outcome {
-    OUTCOME_RAISED = -1,  /* a Python exception is set */
-    OUTCOME_PYTHON = 0,   /* the call is one for the package's Python, which also words refusals */
+    OUTCOME_RAISED = -1, /* a Python exception is set */
+    OUTCOME_PYTHON = 0,  /* the call is one for the package's Python, which also words refusals */
     OUTCOME_DONE = 1
 };
 
@@ -40,9 +40,9 @@ struct numpy {
 
 /* Of PyTorch. Likewise. */
 struct torch {
-    PyObject *tensor_type;     /* torch.Tensor */
-    PyObject *parameter_type;  /* torch.nn.Parameter */
-    PyObject *questions;       /* a tuple of pairs: what to call, and its answer in ordinary times */
+    PyObject *tensor_type;    /* torch.Tensor */
+    PyObject *parameter_type; /* torch.nn.Parameter */
+    PyObject *questions;      /* a tuple of pairs: what to call, and its answer in ordinary times */
     PyObject *is_grad_enabled; /* torch.is_grad_enabled */
     PyObject *is_neg;          /* torch.Tensor.is_neg */
     PyObject *new_empty;       /* torch.Tensor.new_empty */

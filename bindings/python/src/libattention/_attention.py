@@ -122,7 +122,7 @@ def scaled_dot_product_attention(
         and out is None
         and not return_weights
     )
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     is_tensor = torch is not None and isinstance(query, torch.Tensor)
     # What is being compiled is to see the operator, not the module.
     if has_usual_options and not (is_tensor and torch.compiler.is_compiling()):

@@ -61,14 +61,6 @@ def layout_of(dtype: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> b
     return _LAYOUT.pack(dtype, rank, *shape[:MAX_RANK], *padding, *strides[:MAX_RANK], *padding)
 
 
-def contiguous_layout(made: Empty) -> bytes:
-    """Of a new array."""
-    strides = [1]
-    for length in reversed(made.shape[1:]):
-        strides.append(strides[-1] * length)
-    return layout_of(made.dtype, made.shape, tuple(reversed(strides[: len(made.shape)])))
-
-
 def _describe(*parts: Any) -> Described:
     """As Described(...), in half the time: this is done for every tensor of every call."""
     return tuple.__new__(Described, parts)
@@ -91,7 +83,7 @@ class NumPyKind:
     """numpy.ndarray."""
 
     def describe(self, array: Any, name: str, role: Role, writable: bool) -> Described:
-        layout = numpy_layout(array.dtype, array.shape, array.strides)
+        layout = _numpy_layout(array.dtype, array.shape, array.strides)
         if layout is None or layout[0] not in role.dtypes:
             raise _unusable_numpy(array, name, role)
         if writable and not array.flags.writeable:
@@ -114,7 +106,7 @@ _NUMPY_NUMBERS = {dtype: number for number, dtype in NUMPY_DTYPES.items()}
 
 
 @lru_cache(maxsize=4096)
-def numpy_layout(
+def _numpy_layout(
     dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> tuple[int, bytes] | None:
     """The library's number of the dtype, and the layout; None where it has none of either."""

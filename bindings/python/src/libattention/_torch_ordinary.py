@@ -71,6 +71,7 @@ def reason_to_ask_pytorch(tensors: tuple[Any, ...]) -> str | None:
 def _is_dual_level() -> bool:
     return forward_ad._current_level >= 0
 
+
 # The compiled module asks the same but for the first, which comes before it: the compiler must not
 # see the module. It leaves tensors to this one that may have tangents, or be under autocast.
 bind_torch(
