@@ -41,8 +41,8 @@ def _has_limited_api() -> bool:
 
 
 def _with_api(config_settings):
-    """The wheel is one for CPython's limited API, which has CMake build the module, or one for every
-    Python, without it."""
+    """A wheel is for CPython's limited API, which has CMake build the module, or for every Python,
+    without it."""
     settings = dict(config_settings or {})
     settings.setdefault("wheel.py-api", "cp311" if _has_limited_api() else "py3")
     return settings

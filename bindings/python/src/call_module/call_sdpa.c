@@ -2,8 +2,6 @@
  *
  * call_sdpa.c: a call of scaled dot-product attention, from arrays to arrays.
  */
-#include <string.h>
-
 #include "call_state.h"
 
 /* What _call.sdpa is given, in order. */
@@ -21,6 +19,9 @@ enum argument {
 
 /* Its arrays, the first four in the order of the arguments. */
 enum array { QUERY, KEY, VALUE, MASK, OUTPUT, LSE, NUM_ARRAYS };
+
+/* No output overflows whose batches, rows and width are each fewer. */
+enum { MOST_PLAIN = 1 << 19 };
 
 struct call {
     const struct call_state *state;
@@ -91,15 +92,15 @@ static enum outcome find_kind(struct call *call, PyObject *query) {
 }
 
 static enum outcome describe(struct call *call, enum array which, PyObject *array) {
+    if (!call->kind->owns(call->state, array)) {
+        return OUTCOME_PYTHON;
+    }
     return call->kind->describe(call->state, array, &call->views[which]);
 }
 
 static enum outcome describe_input(struct call *call, enum array which, PyObject *array) {
-    if (!call->kind->owns(call->state, array)) {
-        return OUTCOME_PYTHON;
-    }
-    enum outcome outcome = call->kind->may_read(call->state, array);
-    return outcome == OUTCOME_DONE ? describe(call, which, array) : outcome;
+    enum outcome outcome = describe(call, which, array);
+    return outcome == OUTCOME_DONE ? call->kind->may_read(call->state, array) : outcome;
 }
 
 /* A bool mask says what takes part, as in PyTorch's function. */
@@ -149,18 +150,27 @@ static enum outcome make_output(struct call *call, enum array which, PyObject *q
     return *made == NULL ? OUTCOME_RAISED : describe(call, which, *made);
 }
 
-/* What attn_sdpa_describe_outputs would say, in less time, where it takes no rule to tell: all three
- * have the same axes before their last two. Returns 0 elsewhere. */
+/* Whether the tensors have the same lengths but for their last two axes, and few in all. */
+static int have_same_batch(const attn_tensor *one, const attn_tensor *other) {
+    int64_t most = MOST_PLAIN; /* of what the axes that follow may come to */
+    int same = one->rank == other->rank;
+    for (int axis = 0; same && axis < one->rank - 2; axis++) {
+        const int64_t length = one->shape[axis];
+        same = length == other->shape[axis] && length <= most;
+        most = length > 1 ? most / length : most;
+    }
+    return same;
+}
+
+/* What attn_sdpa_describe_outputs would say, in less time, where it takes no rule to tell. Returns
+ * 0 elsewhere. What does not fit is left for attn_sdpa to find. */
 static int describe_plain_outputs(const struct call *call, attn_sdpa_outputs *outputs) {
     const attn_tensor *query = &call->views[QUERY].tensor;
     const attn_tensor *value = &call->views[VALUE].tensor;
     int32_t rank = query->rank;
-    for (int which = KEY; which <= VALUE; which++) {
-        const attn_tensor *other = &call->views[which].tensor;
-        if (rank < 2 || other->rank != rank ||
-            memcmp(other->shape, query->shape, (size_t)(rank - 2) * sizeof(int64_t)) != 0) {
-            return 0;
-        }
+    if (rank < 2 || query->shape[rank - 2] > MOST_PLAIN || value->shape[rank - 1] > MOST_PLAIN ||
+        !have_same_batch(query, &call->views[KEY].tensor) || !have_same_batch(query, value)) {
+        return 0;
     }
     outputs->output = *query;
     outputs->output.shape[rank - 1] = value->shape[rank - 1];
@@ -173,12 +183,10 @@ static enum outcome make_outputs(struct call *call, PyObject *query) {
     struct view *views = call->views;
     attn_sdpa_outputs outputs;
     outputs.struct_size = sizeof(outputs);
-    attn_status status =
-        describe_plain_outputs(call, &outputs)
-            ? ATTN_OK
-            : call->state->library.describe_outputs(&views[QUERY].tensor, &views[KEY].tensor,
-                                                    &views[VALUE].tensor, &call->params, &outputs);
-    if (status != ATTN_OK) {
+    if (!describe_plain_outputs(call, &outputs) &&
+        call->state->library.describe_outputs(&views[QUERY].tensor, &views[KEY].tensor,
+                                              &views[VALUE].tensor, &call->params,
+                                              &outputs) != ATTN_OK) {
         return OUTCOME_PYTHON;
     }
     enum outcome outcome = make_output(call, OUTPUT, query, &outputs.output, &call->output);
