@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from itertools import repeat
-from operator import is_
 from typing import Any
 
 import torch
@@ -154,12 +152,15 @@ def _compute_small(
 ) -> tuple[Tensor, ...] | None:
     """By the compiled module, past what else PyTorch would do with ordinary tensors of which no
     gradient is wanted: None if they are not, or have options that the module does not know."""
-    if return_weights or context != 0 or torch.compiler.is_compiling():
+    if len(arguments) > _NUM_USUAL or return_weights or context != 0:
         return None
-    arguments = (*arguments, *_DEFAULTS[len(arguments) :])
-    query, key, value, mask, *arrays = arguments[:NUM_TENSORS]
-    is_causal, scale, enable_gqa, *further = arguments[NUM_TENSORS:]
-    if not all(map(is_, arrays, repeat(None))) or further != _NO_FURTHER_OPTIONS:
+    query, key, value, mask, bias, offset, lengths, sinks, slopes, is_causal, scale, enable_gqa = (
+        arguments + _DEFAULTS[len(arguments) : _NUM_USUAL]
+    )
+    has_no_arrays = (
+        bias is None and offset is None and lengths is None and sinks is None and slopes is None
+    )
+    if not has_no_arrays or torch.compiler.is_compiling():
         return None
     found = attend_small(query, key, value, mask, is_causal, scale, enable_gqa, True, None)
     if found is NotImplemented:
@@ -283,8 +284,8 @@ def _differentiable(
 
 # Of the schema, by which PyTorch leaves arguments out that are like them.
 _DEFAULTS = (None, None, None, *TorchOptions())
-# Those of them that the compiled module does not know, arrays aside.
-_NO_FURTHER_OPTIONS = list(TorchOptions()[TorchOptions._fields.index("align_end") :])
+# Those before what the compiled module does not know, arrays aside: query to enable_gqa.
+_NUM_USUAL = NUM_TENSORS + 3
 
 
 def _has_tangent(one: Tensor) -> bool:
