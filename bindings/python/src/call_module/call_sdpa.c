@@ -20,7 +20,7 @@ enum argument {
 /* Its arrays, the first four in the order of the arguments. */
 enum array { QUERY, KEY, VALUE, MASK, OUTPUT, LSE, NUM_ARRAYS };
 
-/* No output overflows whose batches, rows and width are each fewer. */
+/* No output overflows whose batches, rows and width are each this many at most. */
 enum { MOST_PLAIN = 1 << 19 };
 
 struct call {

@@ -126,7 +126,7 @@ def scaled_dot_product_attention(
     is_tensor = torch is not None and isinstance(query, torch.Tensor)
     # What is being compiled is to see the operator, not the module.
     if has_usual_options and not (is_tensor and torch.compiler.is_compiling()):
-        address = None if context is None else context.address
+        address = None if context is None else context._address
         found = attend_small(
             query, key, value, attn_mask, is_causal, scale, enable_gqa, return_lse, address
         )
