@@ -18,7 +18,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from libattention import Context, Error, _attention, _small_calls
+from libattention import Context, Error, _attention, _planned_calls, _small_calls, _torch_calls
 from libattention import scaled_dot_product_attention as sdpa
 
 needs_module = pytest.mark.skipif(
@@ -100,11 +100,16 @@ def arrays(shapes, dtype="float32", layout="plain", halve=False):
 
 @pytest.fixture
 def by_python(monkeypatch):
-    """A call without the module."""
+    """A call without the module, and without plans."""
 
     def call(*arguments, **options):
         with monkeypatch.context() as patch:
-            patch.setattr(_attention, "attend_small", lambda *_: NotImplemented)
+            for module, name in (
+                (_attention, "attend_small"),
+                (_attention, "attend_by_plan"),
+                (_torch_calls, "attend_by_plan"),
+            ):
+                patch.setattr(module, name, lambda *_: NotImplemented)
             return sdpa(*arguments, **options)
 
     return call
@@ -184,6 +189,47 @@ def test_every_input_may_have_a_layout_of_its_own(by_python):
         plain = arrays(SHAPES["usual"])
         inputs = [LAYOUTS[layout](one) for layout, one in zip(layouts, plain)]
         compare(inputs, OPTIONS["causal"], by_python)
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_call_by_a_plan_is_the_call(layout, dtype, by_python):
+    """What small calls go by where there is no module."""
+    options = [OPTIONS[one] for one in ("none", "causal", "scale", "negative scale", "grouped")]
+    given = {"is_causal": False, "scale": None, "enable_gqa": False}
+    shapes = [*SHAPES.values(), *EDGES.values()] if layout == "plain" else SHAPES.values()
+    for some, further in itertools.product(shapes, options):
+        if "enable_gqa" in further and some not in SHAPES.values():
+            continue
+        inputs = arrays(some, dtype, layout, "enable_gqa" in further)
+        tensors = [tensor(one) for one in inputs]
+        usual = ({**given, **further}).values()
+        for _ in range(2):  # the first makes the plan
+            found = _planned_calls.attend(*inputs, *usual, None)
+            assert_same(found, by_python(*inputs, **further))
+            found = _planned_calls.attend(
+                *tensors, *usual, None, _planned_calls.torch_arrays(torch)
+            )
+            assert_same(found, by_python(*tensors, **further))
+
+
+def test_plans_leave_what_is_not_usual():
+    def is_left(*inputs, is_causal=False, scale=None):
+        kinds = (_planned_calls._NUMPY, _planned_calls.torch_arrays(torch))
+        usual = (is_causal, scale, False, None)
+        found = [_planned_calls.attend(*inputs, *usual, kind) for kind in kinds]
+        return all(one is NotImplemented for one in found)
+
+    array = np.ones((2, 3, 4), dtype="float32")
+    plain = torch.from_numpy(array)
+    imaginary = torch.randn(2, 3, 4, dtype=torch.complex64).conj().imag
+    for one in (array.astype(">f4"), array.astype("float16"), np.ma.array(array), plain, None):
+        assert is_left(array, one, array)
+    for one in (plain.to("meta"), plain.half(), imaginary, torch.eye(3).to_sparse(), array, None):
+        assert is_left(plain, one, plain)
+    assert is_left(array, array, array, is_causal=1)
+    assert is_left(plain, plain, plain, scale=1)
 
 
 REFUSED = {

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
 from operator import is_
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from libattention._abi import ffi
 from libattention._context import Context, handle_of
@@ -15,28 +14,23 @@ from libattention._options import (
     EVERY_KEY,
     NO_OPTIONS,
     NO_SOFTCAP,
-    OPTION_NAMES,
     FurtherOptions,
     Normalizer,
     Options,
     make_params,
 )
+from libattention._outputs import BOOL_MASK, NAMES, describe_outputs, outputs_of
+from libattention._planned_calls import attend as attend_by_plan
 from libattention._reports import attention_report, new_report
+from libattention._small_calls import IS_COMPILED
 from libattention._small_calls import attend as attend_small
 from libattention._tensors import (
-    Empty,
     Views,
-    empty_from,
     kind_of,
 )
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-# What C calls otherwise.
-NAMES = {**OPTION_NAMES, "output": "out", "lse": "return_lse", "weights": "return_weights"}
-# PyTorch's polarity for this function: a bool mask says what takes part.
-BOOL_MASK: int = lib.ATTN_MASK_BOOL_INCLUDE
 
 
 def scaled_dot_product_attention(
@@ -132,6 +126,11 @@ def scaled_dot_product_attention(
         )
         if found is not NotImplemented:
             return found
+    may_have_plan = has_usual_options and attn_mask is None and return_lse is False
+    if may_have_plan and not IS_COMPILED and not is_tensor:
+        found = attend_by_plan(query, key, value, is_causal, scale, enable_gqa, context)
+        if found is not NotImplemented:
+            return found
     options = (
         attn_mask,
         is_causal,
@@ -151,7 +150,7 @@ def scaled_dot_product_attention(
         from libattention._torch_calls import attend_tensors
 
         results = (out, return_lse, return_weights)
-        found = attend_tensors(query, key, value, options, results, context)
+        found = attend_tensors(query, key, value, options, may_have_plan, results, context)
         if found is not None:
             return found
     return attend_at_once(query, key, value, options, out, return_lse, return_weights, context)
@@ -173,8 +172,8 @@ def attend_at_once(
     inputs = views.add_inputs(query, key, value)
     enable_gqa = options[3]
     # What is refused need not be hashable.
-    outputs_of = _outputs_of if isinstance(enable_gqa, bool) else _outputs_of.__wrapped__
-    outputs = outputs_of(enable_gqa, *views.layouts())
+    find = outputs_of if isinstance(enable_gqa, bool) else outputs_of.__wrapped__
+    outputs = find(enable_gqa, *views.layouts())
     params = ffi.NULL
     # Compared by identity: what is merely equal to a default only costs time.
     if return_lse or return_weights or not all(map(is_, options, NO_OPTIONS)):
@@ -238,7 +237,7 @@ def explain(
         Options(attn_mask, is_causal, scale, enable_gqa, **options), views, BOOL_MASK
     )
     views.finish()
-    outputs = _describe_outputs(inputs, params)
+    outputs = describe_outputs(inputs, params)
     report = new_report("attn_sdpa_report")
     output = ffi.addressof(outputs, "output")
     status = lib.attn_sdpa_explain(handle_of(context), *inputs, params, output, report)
@@ -249,31 +248,3 @@ def explain(
 
 def _refuse_dropout() -> NoReturn:
     raise unsupported("dropout_p: expected 0, there is no dropout: this is inference")
-
-
-class _Outputs(NamedTuple):
-    """What comes out of a call."""
-
-    output: Empty
-    lse: Empty
-    weights: Empty
-
-
-@lru_cache(maxsize=1024)
-def _outputs_of(enable_gqa: bool, *layouts: bytes) -> _Outputs:
-    """Of inputs of these layouts. No other option has a part in it."""
-    views = Views()
-    inputs = tuple(map(views.add_layout, layouts))
-    views.finish()
-    found = _describe_outputs(inputs, make_params(Options(enable_gqa=enable_gqa), views, BOOL_MASK))
-    return _Outputs(*map(empty_from, (found.output, found.lse, found.weights)))
-
-
-def _describe_outputs(inputs: tuple[Any, ...], params: Any) -> Any:
-    """An attn_sdpa_outputs."""
-    outputs = ffi.new("attn_sdpa_outputs *")
-    outputs.struct_size = ffi.sizeof("attn_sdpa_outputs")
-    status = lib.attn_sdpa_describe_outputs(*inputs, params, outputs)
-    if status:
-        raise_last_error(status, NAMES)
-    return outputs

@@ -3,7 +3,7 @@
 microseconds.
 
 There is none where Python has no limited API (PyPy, free-threaded, older than 3.11) or had no
-headers when the package was built. Everything then goes the way of all other calls.
+headers when the package was built. Plans then do what they can (_planned_calls).
 """
 
 from __future__ import annotations
@@ -38,22 +38,26 @@ else:
     _module.bind_numpy(np.ndarray, np.empty, np.dtype("float32"), np.dtype("float64"))
 
 
-def bind_torch(torch: Any, questions: tuple[tuple[Callable[[], Any], Any], ...]) -> None:
+def bind_torch(torch: Any, questions: tuple[tuple[Callable[[], Any], Any], ...]) -> bool:
     """Lets attend take PyTorch's tensors.
 
     Args:
         torch: the module
         questions: each with its answer where ordinary tensors hold numbers, now
+
+    Returns:
+        Whether it does.
     """
     # DLPack's functions in C, which PyTorch has since 2.10.
     exchange_api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
-    if IS_COMPILED and exchange_api is not None:
-        _module.bind_torch(
-            exchange_api,
-            torch.Tensor,
-            torch.nn.Parameter,
-            questions,
-            torch.is_grad_enabled,
-            torch.Tensor.is_neg,
-            torch.Tensor.new_empty,
-        )
+    if not IS_COMPILED or exchange_api is None:
+        return False
+    return _module.bind_torch(
+        exchange_api,
+        torch.Tensor,
+        torch.nn.Parameter,
+        questions,
+        torch.is_grad_enabled,
+        torch.Tensor.is_neg,
+        torch.Tensor.new_empty,
+    )

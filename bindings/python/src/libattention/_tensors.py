@@ -61,6 +61,14 @@ def layout_of(dtype: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> b
     return _LAYOUT.pack(dtype, rank, *shape[:MAX_RANK], *padding, *strides[:MAX_RANK], *padding)
 
 
+def contiguous_layout(made: Empty) -> bytes:
+    """Of a new array."""
+    strides = [1]
+    for length in reversed(made.shape[1:]):
+        strides.append(strides[-1] * length)
+    return layout_of(made.dtype, made.shape, tuple(reversed(strides[: len(made.shape)])))
+
+
 def _describe(*parts: Any) -> Described:
     """As Described(...), in half the time: this is done for every tensor of every call."""
     return tuple.__new__(Described, parts)
@@ -83,19 +91,19 @@ class NumPyKind:
     """numpy.ndarray."""
 
     def describe(self, array: Any, name: str, role: Role, writable: bool) -> Described:
-        layout = _numpy_layout(array.dtype, array.shape, array.strides)
+        layout = numpy_layout(array.dtype, array.shape, array.strides)
         if layout is None or layout[0] not in role.dtypes:
             raise _unusable_numpy(array, name, role)
         if writable and not array.flags.writeable:
             raise Error(lib.ATTN_ERROR_VALUE, f"{name}: is read-only; pass an array of your own")
-        return _describe(_address_of(array), layout[0], array.shape, layout[1], array)
+        return _describe(address_of(array), layout[0], array.shape, layout[1], array)
 
     def empty(self, shape: tuple[int, ...], dtype: int) -> tuple[Any, Described]:
         array = np.empty(shape, NUMPY_DTYPES[dtype])
         layout = layout_of(
             dtype, shape, tuple(stride // array.itemsize for stride in array.strides)
         )
-        return array, _describe(_address_of(array), dtype, shape, layout, array)
+        return array, _describe(address_of(array), dtype, shape, layout, array)
 
     def finished(self, array: Any, like: Any) -> Any:
         return array
@@ -106,7 +114,7 @@ _NUMPY_NUMBERS = {dtype: number for number, dtype in NUMPY_DTYPES.items()}
 
 
 @lru_cache(maxsize=4096)
-def _numpy_layout(
+def numpy_layout(
     dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> tuple[int, bytes] | None:
     """The library's number of the dtype, and the layout; None where it has none of either."""
@@ -136,7 +144,7 @@ def _unusable_numpy(array: Any, name: str, role: Role) -> Error:
     )
 
 
-def _address_of(array: Any) -> int:
+def address_of(array: Any) -> int:
     """Of the first element. The short way is open to contiguous memory only."""
     if array.flags.c_contiguous:
         return int(ffi.cast("uintptr_t", ffi.from_buffer(array)))

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which way the attention of PyTorch tensors goes: by an operator of PyTorch's, or as that of all
-arrays."""
+"""Which way the attention of PyTorch tensors goes: by an operator of PyTorch's, by a plan, or as
+that of all arrays."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from libattention._context import Context
 from libattention._library import unsupported
 from libattention._options import Options
-from libattention._torch_ordinary import reason_to_ask_pytorch
+from libattention._planned_calls import attend as attend_by_plan
+from libattention._planned_calls import torch_arrays
+from libattention._torch_ordinary import KNOWS_TENSORS, reason_to_ask_pytorch
 
 
 def attend_tensors(
@@ -17,6 +21,7 @@ def attend_tensors(
     key: Any,
     value: Any,
     options: tuple[Any, ...],
+    may_have_plan: bool,
     results: tuple[Any, bool, bool],
     context: Context | None,
 ) -> Any:
@@ -27,13 +32,20 @@ def attend_tensors(
         key: as there
         value: as there
         options: as in Options
+        may_have_plan: none but is_causal, scale and enable_gqa is given, and no results are
         results: out, return_lse and return_weights
         context: as there
 
     Returns:
-        What it returns; None where they are ordinary tensors, now, and PyTorch has no part in it.
+        What it returns; None where they are ordinary tensors, now, and have to be looked at more
+        closely.
     """
     reason = reason_to_ask_pytorch((query, key, value, *options))
+    if reason is None and may_have_plan and not KNOWS_TENSORS:
+        _, is_causal, scale, enable_gqa, *_ = options
+        usual = (query, key, value, is_causal, scale, enable_gqa, context)
+        found = attend_by_plan(*usual, torch_arrays(torch))
+        return None if found is NotImplemented else found
     if reason is None:
         return None
     out, return_lse, return_weights = results

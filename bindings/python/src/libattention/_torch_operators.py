@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.dlpack import from_dlpack
 
-from libattention._attention import BOOL_MASK, attend_at_once
+from libattention._attention import attend_at_once
 from libattention._context import Context
 from libattention._library import unsupported
 from libattention._options import Options, make_params
+from libattention._outputs import BOOL_MASK
 from libattention._small_calls import attend as attend_small
 from libattention._tensors import Views, floats, integers, kind_of
 from libattention._torch_eager import TorchOptions

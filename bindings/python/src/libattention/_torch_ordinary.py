@@ -74,7 +74,7 @@ def _is_dual_level() -> bool:
 
 # The compiled module asks the same but for the first, which comes before it: the compiler must not
 # see the module. It leaves tensors to this one that may have tangents, or be under autocast.
-bind_torch(
+KNOWS_TENSORS = bind_torch(
     torch,
     (
         *((ask, ordinary) for ask, ordinary, _ in _QUESTIONS[1:]),
