@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * call_torch.c: PyTorch's tensors, by the C functions that DLPack 1.2 and later has every library
- * hand out (https://dmlc.github.io/dlpack), so that the module is linked with nothing of PyTorch's.
+ * call_torch.c: PyTorch's tensors, by the C functions that DLPack has a library hand out
+ * (https://dmlc.github.io/dlpack), so that the module is linked with nothing of PyTorch's.
  *
  * Which tensors are ordinary, and when, libattention/_torch_ordinary.py decides. Here only what is
  * ordinary beyond doubt is computed; the rest goes there.

@@ -48,7 +48,7 @@ def bind_torch(torch: Any, questions: tuple[tuple[Callable[[], Any], Any], ...])
     Returns:
         Whether it does.
     """
-    # DLPack's functions in C, which PyTorch has since 2.10.
+    # DLPack's functions in C, which older releases of PyTorch do not have.
     exchange_api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
     if not IS_COMPILED or exchange_api is None:
         return False

@@ -8,6 +8,7 @@ grad, in subclasses that keep their elements elsewhere. Their address is none, o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,6 +73,10 @@ def _is_dual_level() -> bool:
     return forward_ad._current_level >= 0
 
 
+# Of any device, which is answered sooner, where PyTorch can tell.
+_is_maybe_autocast = getattr(
+    torch._C, "_is_any_autocast_enabled", partial(torch.is_autocast_enabled, "cpu")
+)
 # The compiled module asks the same but for the first, which comes before it: the compiler must not
 # see the module. It leaves tensors to this one that may have tangents, or be under autocast.
 KNOWS_TENSORS = bind_torch(
@@ -79,6 +84,6 @@ KNOWS_TENSORS = bind_torch(
     (
         *((ask, ordinary) for ask, ordinary, _ in _QUESTIONS[1:]),
         (_is_dual_level, False),
-        (torch._C._is_any_autocast_enabled, False),
+        (_is_maybe_autocast, False),
     ),
 )
