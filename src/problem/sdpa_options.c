@@ -20,8 +20,12 @@ attn_status attni_sdpa_read_params(const char *name, const attn_sdpa_params *giv
                              sizeof *params, params);
 }
 
-/* An option's full name, such as "attention.sinks". */
+/* An option's full name, such as "attention.sinks", in `text` if it has to be put together: printing
+ * takes longer than checking. */
 static const char *option_name(const attni_sdpa_request *request, const char *option, char *text) {
+    if (request->option_prefix[0] == '\0') {
+        return option;
+    }
     (void)snprintf(text, NAME_BYTES, "%s%s", request->option_prefix, option);
     return text;
 }
@@ -84,8 +88,8 @@ static attn_status check_batch_option(const attni_sdpa_request *request, const c
     if (tensor == NULL) {
         return ATTN_OK;
     }
-    char name[NAME_BYTES];
-    option_name(request, option, name);
+    char text[NAME_BYTES];
+    const char *name = option_name(request, option, text);
     attni_axis axes[ATTNI_MAX_BATCH_AXES];
     for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
         axes[axis] = (attni_axis){NULL, problem->batch_shape[axis]};
@@ -106,8 +110,8 @@ static attn_status check_head_option(const attni_sdpa_request *request, const ch
     if (tensor == NULL) {
         return ATTN_OK;
     }
-    char name[NAME_BYTES];
-    option_name(request, option, name);
+    char text[NAME_BYTES];
+    const char *name = option_name(request, option, text);
     const attni_axis axis = {"Hq", problem->num_heads};
     ATTNI_TRY(attni_check_tensor(name, tensor, request->option_data));
     ATTNI_TRY(attni_check_float_option(name, tensor, problem->dtype));
@@ -133,8 +137,8 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
     if (tensor == NULL) {
         return ATTN_OK;
     }
-    char name[NAME_BYTES];
-    option_name(request, option, name);
+    char text[NAME_BYTES];
+    const char *name = option_name(request, option, text);
     attni_axis axes[ATTN_MAX_RANK];
     int32_t canonical[ATTN_MAX_RANK];
     int32_t count = 0;

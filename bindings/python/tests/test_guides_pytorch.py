@@ -14,9 +14,9 @@ from torch.nn.functional import scaled_dot_product_attention as torch_attention
 
 import libattention
 from libattention import MultiheadAttention, scaled_dot_product_attention
-from libattention._attention import BOOL_MASK
 from libattention._library import ffi, lib
 from libattention._options import NO_OPTIONS, Options, make_params
+from libattention._outputs import BOOL_MASK
 from libattention._tensors import Views
 
 N, H, L, S, E, EV = 2, 4, 5, 7, 8, 6

@@ -4,46 +4,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from functools import lru_cache
 from operator import is_
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from libattention._abi import ffi
 from libattention._context import Context, handle_of
-from libattention._dtypes import FLOAT32, FLOAT64
 from libattention._library import lib, raise_last_error, unsupported
 from libattention._options import (
     EVERY_KEY,
     NO_OPTIONS,
     NO_SOFTCAP,
-    OPTION_NAMES,
     FurtherOptions,
     Normalizer,
     Options,
     make_params,
 )
-from libattention._plans import Plan
+from libattention._outputs import BOOL_MASK, NAMES, describe_outputs, outputs_of
+from libattention._planned_calls import attend as attend_by_plan
 from libattention._reports import attention_report, new_report
+from libattention._small_calls import IS_COMPILED
+from libattention._small_calls import attend as attend_small
 from libattention._tensors import (
-    MAX_RANK,
-    Empty,
     Views,
-    contiguous_layout,
-    empty_from,
     kind_of,
-    numpy_layout,
 )
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-# What C calls otherwise.
-NAMES = {**OPTION_NAMES, "output": "out", "lse": "return_lse", "weights": "return_weights"}
-# PyTorch's polarity for this function: a bool mask says what takes part.
-BOOL_MASK: int = lib.ATTN_MASK_BOOL_INCLUDE
 
 
 def scaled_dot_product_attention(
@@ -116,9 +103,8 @@ def scaled_dot_product_attention(
     """
     if dropout_p != 0:
         _refuse_dropout()
-    is_simple = (
-        attn_mask is None
-        and bias is None
+    has_usual_options = (
+        bias is None
         and query_offset is None
         and key_lengths is None
         and align_end is False
@@ -128,15 +114,22 @@ def scaled_dot_product_attention(
         and alibi_slopes is None
         and normalizer == "softmax"
         and out is None
-        and not return_lse
         and not return_weights
-        and (is_causal is True or is_causal is False)
-        and (enable_gqa is True or enable_gqa is False)
-        and (scale is None or type(scale) is float)
     )
-    if is_simple and type(query) is type(key) is type(value) is np.ndarray:
-        found = _attend_again(query, key, value, is_causal, scale, enable_gqa, context)
-        if found is not None:
+    torch: Any = sys.modules.get("torch")
+    is_tensor = torch is not None and isinstance(query, torch.Tensor)
+    # What is being compiled is to see the operator, not the module.
+    if has_usual_options and not (is_tensor and torch.compiler.is_compiling()):
+        address = None if context is None else context._address
+        found = attend_small(
+            query, key, value, attn_mask, is_causal, scale, enable_gqa, return_lse, address
+        )
+        if found is not NotImplemented:
+            return found
+    may_have_plan = has_usual_options and attn_mask is None and return_lse is False
+    if may_have_plan and not IS_COMPILED and not is_tensor:
+        found = attend_by_plan(query, key, value, is_causal, scale, enable_gqa, context)
+        if found is not NotImplemented:
             return found
     options = (
         attn_mask,
@@ -153,12 +146,11 @@ def scaled_dot_product_attention(
         alibi_slopes,
         normalizer,
     )
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(query, torch.Tensor):
+    if is_tensor:
         from libattention._torch_calls import attend_tensors
 
         results = (out, return_lse, return_weights)
-        found = attend_tensors(query, key, value, options, is_simple, results, context)
+        found = attend_tensors(query, key, value, options, may_have_plan, results, context)
         if found is not None:
             return found
     return attend_at_once(query, key, value, options, out, return_lse, return_weights, context)
@@ -180,8 +172,8 @@ def attend_at_once(
     inputs = views.add_inputs(query, key, value)
     enable_gqa = options[3]
     # What is refused need not be hashable.
-    outputs_of = _outputs_of if isinstance(enable_gqa, bool) else _outputs_of.__wrapped__
-    outputs = outputs_of(enable_gqa, *views.layouts())
+    find = outputs_of if isinstance(enable_gqa, bool) else outputs_of.__wrapped__
+    outputs = find(enable_gqa, *views.layouts())
     params = ffi.NULL
     # Compared by identity: what is merely equal to a default only costs time.
     if return_lse or return_weights or not all(map(is_, options, NO_OPTIONS)):
@@ -203,93 +195,6 @@ def attend_at_once(
         raise_last_error(status, NAMES)
     found = [one if one is out else kind.finished(one, query) for one in results]
     return found[0] if len(found) == 1 else tuple(found)
-
-
-def _attend_again(
-    query: np.ndarray[Any, Any],
-    key: np.ndarray[Any, Any],
-    value: np.ndarray[Any, Any],
-    is_causal: bool,
-    scale: float | None,
-    enable_gqa: bool,
-    context: Context | None,
-) -> Any:
-    """Attention of NumPy's arrays by a plan; None where it has to be looked at more closely."""
-    known = _plan_of(
-        query.dtype,
-        query.shape,
-        query.strides,
-        key.dtype,
-        key.shape,
-        key.strides,
-        value.dtype,
-        value.shape,
-        value.strides,
-        is_causal,
-        scale,
-        enable_gqa,
-    )
-    if known is None:
-        return None
-    plan, shape = known
-    output = np.empty(shape, query.dtype)
-    frame = plan.take()
-    try:
-        frame.query.data = _from_buffer(query)
-        frame.key.data = _from_buffer(key)
-        frame.value.data = _from_buffer(value)
-        frame.output.data = _from_buffer(output)
-    except (BufferError, TypeError, ValueError):  # memory with gaps has no buffer
-        return None
-    status = plan.run(frame, handle_of(context))
-    if status:
-        raise_last_error(status, NAMES)
-    return output
-
-
-_from_buffer = ffi.from_buffer
-
-
-@lru_cache(maxsize=1024)
-def _plan_of(*kind: Any) -> tuple[Plan, tuple[int, ...]] | None:
-    """The plan of calls of a kind, and the output's shape. A kind is dtype, shape and strides of
-    query, key and value, and options."""
-    layouts = [numpy_layout(*kind[i : i + 3]) for i in (0, 3, 6)]
-    return make_plan(layouts, kind[1:9:3], *kind[9:])
-
-
-def make_plan(
-    layouts: Sequence[tuple[int, bytes] | None],
-    shapes: Sequence[tuple[int, ...]],
-    is_causal: bool,
-    scale: float | None,
-    enable_gqa: bool,
-) -> tuple[Plan, tuple[int, ...]] | None:
-    """The plan of calls with query, key and value of these dtypes and layouts, and the output's
-    shape.
-
-    Args:
-        layouts: of the three; None where the library has none
-        shapes: of the three
-        is_causal: as in scaled_dot_product_attention
-        scale: as there
-        enable_gqa: as there
-
-    Returns:
-        None where the arrays have to be looked at more closely.
-    """
-    known = [one for one in layouts if one is not None]
-    dtypes = {dtype for dtype, _ in known}
-    are_usual = len(known) == len(layouts) and max(map(len, shapes)) <= MAX_RANK
-    if not are_usual or len(dtypes) != 1 or not dtypes <= {FLOAT32, FLOAT64}:
-        return None
-    inputs = [layout for _, layout in known]
-    output = _outputs_of(enable_gqa, *inputs).output
-    params = ffi.NULL
-    if is_causal or scale is not None or enable_gqa:
-        options = Options(is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
-        params = make_params(options, Views(), BOOL_MASK)
-    return Plan([*inputs, contiguous_layout(output)], lambda _: params), output.shape
 
 
 def explain(
@@ -332,7 +237,7 @@ def explain(
         Options(attn_mask, is_causal, scale, enable_gqa, **options), views, BOOL_MASK
     )
     views.finish()
-    outputs = _describe_outputs(inputs, params)
+    outputs = describe_outputs(inputs, params)
     report = new_report("attn_sdpa_report")
     output = ffi.addressof(outputs, "output")
     status = lib.attn_sdpa_explain(handle_of(context), *inputs, params, output, report)
@@ -343,31 +248,3 @@ def explain(
 
 def _refuse_dropout() -> NoReturn:
     raise unsupported("dropout_p: expected 0, there is no dropout: this is inference")
-
-
-class _Outputs(NamedTuple):
-    """What comes out of a call."""
-
-    output: Empty
-    lse: Empty
-    weights: Empty
-
-
-@lru_cache(maxsize=1024)
-def _outputs_of(enable_gqa: bool, *layouts: bytes) -> _Outputs:
-    """Of inputs of these layouts. No other option has a part in it."""
-    views = Views()
-    inputs = tuple(map(views.add_layout, layouts))
-    views.finish()
-    found = _describe_outputs(inputs, make_params(Options(enable_gqa=enable_gqa), views, BOOL_MASK))
-    return _Outputs(*map(empty_from, (found.output, found.lse, found.weights)))
-
-
-def _describe_outputs(inputs: tuple[Any, ...], params: Any) -> Any:
-    """An attn_sdpa_outputs."""
-    outputs = ffi.new("attn_sdpa_outputs *")
-    outputs.struct_size = ffi.sizeof("attn_sdpa_outputs")
-    status = lib.attn_sdpa_describe_outputs(*inputs, params, outputs)
-    if status:
-        raise_last_error(status, NAMES)
-    return outputs

@@ -54,6 +54,7 @@ class Context:
         if status:
             raise_last_error(status, {})
         self._handle = ffi.gc(made[0], lib.attn_context_destroy)
+        self._address = int(ffi.cast("uintptr_t", made[0]))
         self._arguments = (num_threads, engine, kernels, gemm)
 
     def __reduce__(self) -> tuple[type[Context], tuple[Any, ...]]:

@@ -96,14 +96,14 @@ class NumPyKind:
             raise _unusable_numpy(array, name, role)
         if writable and not array.flags.writeable:
             raise Error(lib.ATTN_ERROR_VALUE, f"{name}: is read-only; pass an array of your own")
-        return _describe(_address_of(array), layout[0], array.shape, layout[1], array)
+        return _describe(address_of(array), layout[0], array.shape, layout[1], array)
 
     def empty(self, shape: tuple[int, ...], dtype: int) -> tuple[Any, Described]:
         array = np.empty(shape, NUMPY_DTYPES[dtype])
         layout = layout_of(
             dtype, shape, tuple(stride // array.itemsize for stride in array.strides)
         )
-        return array, _describe(_address_of(array), dtype, shape, layout, array)
+        return array, _describe(address_of(array), dtype, shape, layout, array)
 
     def finished(self, array: Any, like: Any) -> Any:
         return array
@@ -144,7 +144,7 @@ def _unusable_numpy(array: Any, name: str, role: Role) -> Error:
     )
 
 
-def _address_of(array: Any) -> int:
+def address_of(array: Any) -> int:
     """Of the first element. The short way is open to contiguous memory only."""
     if array.flags.c_contiguous:
         return int(ffi.cast("uintptr_t", ffi.from_buffer(array)))

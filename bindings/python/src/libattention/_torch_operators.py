@@ -17,10 +17,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.dlpack import from_dlpack
 
-from libattention._attention import BOOL_MASK, attend_at_once
+from libattention._attention import attend_at_once
 from libattention._context import Context
 from libattention._library import unsupported
 from libattention._options import Options, make_params
+from libattention._outputs import BOOL_MASK
+from libattention._small_calls import attend as attend_small
 from libattention._tensors import Views, floats, integers, kind_of
 from libattention._torch_eager import TorchOptions
 from libattention._torch_eager import attend as attend_in_pytorch
@@ -121,6 +123,9 @@ def _numbers(values: Any, name: str, as_array: Callable[[Any, str], Any]) -> Ten
 
 def _compute(*arguments: Any, return_weights: bool = False, context: int = 0) -> tuple[Tensor, ...]:
     """On ordinary tensors, below autograd."""
+    small = _compute_small(arguments, return_weights, context)
+    if small is not None:
+        return small
     given: list[Any] = [one.detach() if isinstance(one, Tensor) else one for one in arguments]
     query, key, value, *given = given
     options = TorchOptions(*given)
@@ -141,6 +146,28 @@ def _compute(*arguments: Any, return_weights: bool = False, context: int = 0) ->
     output, *others = found if isinstance(found, tuple) else (found,)
     lse = others.pop(0) if is_softmax else nothing
     return output, lse, others[0] if return_weights else nothing.clone()
+
+
+def _compute_small(
+    arguments: tuple[Any, ...], return_weights: bool, context: int
+) -> tuple[Tensor, ...] | None:
+    """By the compiled module, past what else PyTorch would do with ordinary tensors of which no
+    gradient is wanted: None if they are not, or have options that the module does not know."""
+    if len(arguments) > _NUM_USUAL or return_weights or context != 0:
+        return None
+    query, key, value, mask, bias, offset, lengths, sinks, slopes, is_causal, scale, enable_gqa = (
+        arguments + _DEFAULTS[len(arguments) : _NUM_USUAL]
+    )
+    has_no_arrays = (
+        bias is None and offset is None and lengths is None and sinks is None and slopes is None
+    )
+    if not has_no_arrays or torch.compiler.is_compiling():
+        return None
+    found = attend_small(query, key, value, mask, is_causal, scale, enable_gqa, True, None)
+    if found is NotImplemented:
+        return None
+    output, lse = found
+    return output, lse, query.new_empty(0)
 
 
 _SHARED = [name for name in TorchOptions._fields if not name.startswith("window")]
@@ -240,6 +267,9 @@ def _differentiable(
 ) -> tuple[Tensor, ...]:
     """What PyTorch calls before it computes: remembers for gradients. A tangent is carried on by
     the formula in PyTorch's operators, which knows how."""
+    small = _compute_small(arguments, return_weights, context)
+    if small is not None:
+        return small
     arguments = (*arguments, *_DEFAULTS[len(arguments) :])
     tensors = [one for one in arguments[:NUM_TENSORS] if one is not None]
     if forward_ad._current_level >= 0 and any(map(_has_tangent, tensors)):
@@ -255,6 +285,8 @@ def _differentiable(
 
 # Of the schema, by which PyTorch leaves arguments out that are like them.
 _DEFAULTS = (None, None, None, *TorchOptions())
+# Those before what the compiled module does not know, arrays aside: query to enable_gqa.
+_NUM_USUAL = NUM_TENSORS + 3
 
 
 def _has_tangent(one: Tensor) -> bool:

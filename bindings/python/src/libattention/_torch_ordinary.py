@@ -8,13 +8,22 @@ grad, in subclasses that keep their elements elsewhere. Their address is none, o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch.autograd import forward_ad
 
+from libattention._small_calls import bind_torch
+
 _PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
-_peek_transform = torch._C._functorch.peek_interpreter_stack
+# What to ask PyTorch, the answer in ordinary times, and what another one means.
+_QUESTIONS = (
+    (torch.compiler.is_compiling, False, "is being compiled"),
+    (torch._C._get_tracing_state, None, "is being traced"),
+    (torch._C._len_torch_dispatch_stack, 0, "is watched by a dispatch mode"),
+    (torch._C._functorch.peek_interpreter_stack, None, "is being transformed by torch.func"),
+)
 
 
 def reason_there_are_no_numbers(tensors: Iterable[Any]) -> str | None:
@@ -26,15 +35,10 @@ def reason_there_are_no_numbers(tensors: Iterable[Any]) -> str | None:
     Returns:
         The reason, to be put behind "a tensor"; None where all are ordinary tensors, now.
     """
-    if torch.compiler.is_compiling():
-        return "is being compiled"
-    if torch._C._get_tracing_state() is not None:
-        return "is being traced"
-    if torch._C._len_torch_dispatch_stack() > 0:
-        return "is watched by a dispatch mode"
-    if _peek_transform() is not None:
-        return "is being transformed by torch.func"
-    may_be_dual = forward_ad._current_level >= 0
+    for ask, ordinary, reason in _QUESTIONS:
+        if ask() != ordinary:
+            return reason
+    may_be_dual = _is_dual_level()
     for one in tensors:
         if isinstance(one, torch.Tensor):
             if type(one) not in _PLAIN_TYPES:
@@ -63,3 +67,23 @@ def reason_to_ask_pytorch(tensors: tuple[Any, ...]) -> str | None:
             if isinstance(one, torch.Tensor) and one.requires_grad:
                 return "requires grad"
     return reason_there_are_no_numbers(tensors)
+
+
+def _is_dual_level() -> bool:
+    return forward_ad._current_level >= 0
+
+
+# Of any device, which is answered sooner, where PyTorch can tell.
+_is_maybe_autocast = getattr(
+    torch._C, "_is_any_autocast_enabled", partial(torch.is_autocast_enabled, "cpu")
+)
+# The compiled module asks the same but for the first, which comes before it: the compiler must not
+# see the module. It leaves tensors to this one that may have tangents, or be under autocast.
+KNOWS_TENSORS = bind_torch(
+    torch,
+    (
+        *((ask, ordinary) for ask, ordinary, _ in _QUESTIONS[1:]),
+        (_is_dual_level, False),
+        (_is_maybe_autocast, False),
+    ),
+)

@@ -1,0 +1,544 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Calls by the compiled module are the calls that Python makes, bit for bit, with the same
+refusals; what the module leaves, Python gets."""
+
+import gc
+import importlib
+import importlib.util
+import itertools
+import subprocess
+import sys
+import sysconfig
+import threading
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from libattention import Context, Error, _attention, _planned_calls, _small_calls, _torch_calls
+from libattention import scaled_dot_product_attention as sdpa
+
+needs_module = pytest.mark.skipif(
+    not _small_calls.IS_COMPILED, reason="the package was built without the compiled module"
+)
+DTYPES = ("float32", "float64")
+LAYOUTS = {
+    "plain": lambda one: one,
+    "transposed": lambda one: np.ascontiguousarray(one.swapaxes(1, 2)).swapaxes(1, 2),
+    "every second": lambda one: np.repeat(one, 2, axis=-1)[..., ::2],
+    "reversed": lambda one: np.ascontiguousarray(one[..., ::-1])[..., ::-1],
+    "repeated": lambda one: np.broadcast_to(one[:, :1], one.shape),
+    "read-only": lambda one: read_only(one),
+    "unaligned": lambda one: unaligned(one),
+}
+MASK = np.random.default_rng(2).random((5, 7)) < 0.7
+OPTIONS = {
+    "none": {},
+    "causal": {"is_causal": True},
+    "scale": {"scale": 0.3},
+    "negative scale": {"scale": -1.5},
+    "grouped": {"enable_gqa": True},
+    "bool mask": {"attn_mask": MASK},
+    "float mask": {"attn_mask": np.where(MASK, 0, -np.inf).astype("float32")},
+    "lse": {"return_lse": True},
+    "all": {
+        "attn_mask": MASK,
+        "is_causal": True,
+        "scale": 2.0,
+        "enable_gqa": True,
+        "return_lse": True,
+    },
+}
+SHAPES = {  # of query, key and value; the heads of the last two are halved where they are grouped
+    "usual": ((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 6)),
+    "broadcast": ((2, 4, 5, 8), (1, 4, 7, 8), (2, 4, 7, 6)),
+    "of other ranks": ((3, 2, 4, 5, 8), (2, 4, 7, 8), (4, 7, 6)),
+}
+EDGES = {
+    "one head": ((5, 8), (7, 8), (7, 6)),
+    "one of everything": ((1, 1, 1, 1),) * 3,
+    "nobody": ((0, 4, 5, 8), (0, 4, 7, 8), (0, 4, 7, 6)),
+    "no rows": ((2, 4, 0, 8), (2, 4, 7, 8), (2, 4, 7, 6)),
+    "no keys": ((2, 4, 5, 8), (2, 4, 0, 8), (2, 4, 0, 6)),
+    "no width": ((2, 4, 5, 0), (2, 4, 7, 0), (2, 4, 7, 6)),
+    "nothing to add": ((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 0)),
+    "eight axes": ((1, 1, 1, 1, 2, 4, 5, 8),) * 3,
+}
+
+
+def read_only(array):
+    found = array.copy()
+    found.flags.writeable = False
+    return found
+
+
+def unaligned(array):
+    memory = np.zeros(array.nbytes + 1, dtype="uint8")[1:]
+    found = memory.view(array.dtype).reshape(array.shape)
+    found[...] = array
+    return found
+
+
+def tensor(array):
+    """With the strides of the array, where PyTorch has them."""
+    try:
+        return torch.from_numpy(array)
+    except (TypeError, ValueError):
+        return torch.from_numpy(array.copy())
+
+
+def arrays(shapes, dtype="float32", layout="plain", halve=False):
+    numbers = np.random.default_rng(0)
+    query, *others = shapes
+    if halve:
+        others = [(*one[:-3], one[-3] // 2, *one[-2:]) for one in others]
+    return [LAYOUTS[layout](numbers.normal(size=one).astype(dtype)) for one in (query, *others)]
+
+
+@pytest.fixture
+def by_python(monkeypatch):
+    """A call without the module, and without plans."""
+
+    def call(*arguments, **options):
+        with monkeypatch.context() as patch:
+            for module, name in (
+                (_attention, "attend_small"),
+                (_attention, "attend_by_plan"),
+                (_torch_calls, "attend_by_plan"),
+            ):
+                patch.setattr(module, name, lambda *_: NotImplemented)
+            return sdpa(*arguments, **options)
+
+    return call
+
+
+def by_module(query, key, value, **options):
+    given = {
+        "attn_mask": None,
+        "is_causal": False,
+        "scale": None,
+        "enable_gqa": False,
+        "return_lse": False,
+        **options,
+    }
+    return _small_calls.attend(query, key, value, *given.values(), None)
+
+
+def in_row(results):
+    return results if isinstance(results, tuple) else (results,)
+
+
+def assert_same(found, expected):
+    assert type(found) is type(expected)
+    for one, another in zip(in_row(found), in_row(expected)):
+        assert type(one) is type(another)
+        assert (one.dtype, one.shape) == (another.dtype, another.shape)
+        strides = (
+            (x.stride() if isinstance(x, torch.Tensor) else x.strides) for x in (one, another)
+        )
+        assert len(set(strides)) == 1
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(another))
+
+
+def compare(inputs, options, by_python, must_compute=True):
+    """NumPy's arrays and PyTorch's tensors."""
+    mask = options.get("attn_mask")
+    as_tensors = options if mask is None else {**options, "attn_mask": torch.from_numpy(mask)}
+    sdpa(*map(tensor, inputs), **as_tensors)  # PyTorch is known from now on
+    for given, further in ((inputs, options), ([tensor(one) for one in inputs], as_tensors)):
+        expected = by_python(*given, **further)
+        assert_same(sdpa(*given, **further), expected)
+        if must_compute:
+            assert_same(by_module(*given, **further), expected)
+
+
+def test_there_is_a_module_where_there_can_be_one():
+    can_be = (
+        sys.implementation.name == "cpython"
+        and sys.version_info >= (3, 11)
+        and not sysconfig.get_config_var("Py_GIL_DISABLED")
+        and Path(sysconfig.get_path("include"), "Python.h").exists()
+    )
+    assert _small_calls.IS_COMPILED or not can_be
+
+
+@needs_module
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_call_by_the_module_is_the_call(layout, dtype, by_python):
+    for shapes, options in itertools.product(SHAPES.values(), OPTIONS.values()):
+        inputs = arrays(shapes, dtype, layout, options.get("enable_gqa", False))
+        compare(inputs, options, by_python, must_compute=layout != "unaligned")
+
+
+@needs_module
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shapes", EDGES)
+def test_a_call_of_any_size_is_the_call(shapes, dtype, by_python):
+    for options in ({}, {"is_causal": True}, {"return_lse": True}):
+        compare(arrays(EDGES[shapes], dtype), options, by_python)
+
+
+@needs_module
+def test_every_input_may_have_a_layout_of_its_own(by_python):
+    for layouts in itertools.product(("plain", "transposed", "reversed", "repeated"), repeat=3):
+        plain = arrays(SHAPES["usual"])
+        inputs = [LAYOUTS[layout](one) for layout, one in zip(layouts, plain)]
+        compare(inputs, OPTIONS["causal"], by_python)
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_call_by_a_plan_is_the_call(layout, dtype, by_python):
+    """What small calls go by where there is no module."""
+    options = [OPTIONS[one] for one in ("none", "causal", "scale", "negative scale", "grouped")]
+    given = {"is_causal": False, "scale": None, "enable_gqa": False}
+    shapes = [*SHAPES.values(), *EDGES.values()] if layout == "plain" else SHAPES.values()
+    for some, further in itertools.product(shapes, options):
+        if "enable_gqa" in further and some not in SHAPES.values():
+            continue
+        inputs = arrays(some, dtype, layout, "enable_gqa" in further)
+        tensors = [tensor(one) for one in inputs]
+        usual = ({**given, **further}).values()
+        for _ in range(2):  # the first makes the plan
+            found = _planned_calls.attend(*inputs, *usual, None)
+            assert_same(found, by_python(*inputs, **further))
+            found = _planned_calls.attend(
+                *tensors, *usual, None, _planned_calls.torch_arrays(torch)
+            )
+            assert_same(found, by_python(*tensors, **further))
+
+
+def test_plans_leave_what_is_not_usual():
+    def is_left(*inputs, is_causal=False, scale=None):
+        kinds = (_planned_calls._NUMPY, _planned_calls.torch_arrays(torch))
+        usual = (is_causal, scale, False, None)
+        found = [_planned_calls.attend(*inputs, *usual, kind) for kind in kinds]
+        return all(one is NotImplemented for one in found)
+
+    array = np.ones((2, 3, 4), dtype="float32")
+    plain = torch.from_numpy(array)
+    imaginary = torch.randn(2, 3, 4, dtype=torch.complex64).conj().imag
+    for one in (array.astype(">f4"), array.astype("float16"), np.ma.array(array), plain, None):
+        assert is_left(array, one, array)
+    for one in (plain.to("meta"), plain.half(), imaginary, torch.eye(3).to_sparse(), array, None):
+        assert is_left(plain, one, plain)
+    assert is_left(array, array, array, is_causal=1)
+    assert is_left(plain, plain, plain, scale=1)
+
+
+REFUSED = {
+    "widths": (((2, 3), (2, 4), (2, 3)), {}, r"^key: expected shape"),
+    "batches": (((2, 4, 5, 8), (3, 4, 5, 8), (2, 4, 5, 8)), {}, r"^key: "),
+    "ranks": (((3,), (2, 3), (2, 3)), {}, r"^query: expected"),
+    "axes": (((1,) * 9,) * 3, {}, r"^query: expected at most 8 axes"),
+    "mask": (SHAPES["usual"], {"attn_mask": MASK[:3]}, r"^attn_mask: "),
+    "integer mask": (SHAPES["usual"], {"attn_mask": MASK.astype("int64")}, r"^attn_mask: .*bool"),
+    "scale": (SHAPES["usual"], {"scale": float("nan")}, r"^scale: "),
+    "no number": (SHAPES["usual"], {"scale": "1"}, r"^scale: expected a number or None"),
+    "no flag": (SHAPES["usual"], {"is_causal": 7}, r"^is_causal: "),
+    "neither": (SHAPES["usual"], {"enable_gqa": None}, r"^enable_gqa: "),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refusals_are_the_same_again_and_again(what, by_python):
+    shapes, options, line = REFUSED[what]
+    inputs = arrays(shapes)
+    for given in (inputs, [torch.from_numpy(one) for one in inputs]):
+        for _ in range(2):
+            with pytest.raises(Error, match=line) as found:
+                sdpa(*given, **options)
+            with pytest.raises(Error) as expected:
+                by_python(*given, **options)
+            assert str(found.value) == str(expected.value)
+            assert found.value.status == expected.value.status
+
+
+def test_other_types_are_refused_after_calls_that_were_computed():
+    array = np.ones((2, 3, 4), dtype="float32")
+    sdpa(array, array, array)
+    for other in ("float16", "int64", "bool", ">f4"):
+        with pytest.raises(Error, match=r"^key: "):
+            sdpa(array, array.astype(other), array)
+    with pytest.raises(Error, match=r"^value: expected dtype float32, got float64"):
+        sdpa(array, array, array.astype("float64"))
+
+
+def test_outputs_too_large_for_any_memory_are_refused_by_name():
+    shapes = ((1 << 20, 1 << 20, 1), (1 << 20, 1, 1), (1 << 20, 1, 1 << 22))
+    inputs = [np.broadcast_to(np.float32(1), one) for one in shapes]
+    with pytest.raises(Error) as found:
+        sdpa(*inputs)
+    assert found.value.name == "ATTN_ERROR_OVERFLOW"
+    with pytest.raises(MemoryError):
+        sdpa(*(one[: 1 << 19, : 1 << 19, : 1 << 19] for one in inputs))
+
+
+class Watching(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+class Subclass(torch.Tensor):
+    pass
+
+
+@needs_module
+@pytest.mark.filterwarnings("ignore:.*(Sparse CSR|nested tensors)", "ignore:.*torch.jit")
+def test_what_is_not_ordinary_is_left_to_python():
+    plain = torch.randn(2, 3, 4)
+    sdpa(plain, plain, plain)
+    assert by_module(plain, plain, plain) is not NotImplemented
+
+    def is_left(*inputs, **options):
+        return by_module(*inputs, **options) is NotImplemented
+
+    imaginary = torch.randn(2, 3, 4, dtype=torch.complex64).conj().imag
+    others = [
+        plain.clone().requires_grad_(),
+        torch.nn.Parameter(plain),
+        plain.as_subclass(Subclass),
+        plain.to("meta"),
+        plain.half(),
+        plain.numpy(),
+        imaginary,
+        torch._efficientzerotensor((2, 3, 4)),
+        torch.eye(3).to_sparse(),
+        torch.eye(3).to_sparse_csr(),
+        plain.to_mkldnn(),
+        torch.nested.nested_tensor([plain[0], plain[1]]),
+        None,
+        7,
+    ]
+    for one in others:
+        for inputs in ((one, plain, plain), (plain, one, plain), (plain, plain, one)):
+            assert is_left(*inputs)
+        if one is not None:
+            assert is_left(plain, plain, plain, attn_mask=one)
+    with torch.no_grad():
+        assert not is_left(others[0], others[1], plain)
+    with Watching():
+        assert is_left(plain, plain, plain)
+    with torch.autocast("cpu"):
+        assert is_left(plain, plain, plain)
+    with forward_ad.dual_level():
+        assert is_left(plain, plain, plain)
+    left = []
+    torch.vmap(lambda one: (left.append(is_left(one, one, one)), one)[1])(plain)
+    torch.jit.trace(
+        lambda one: (left.append(is_left(one, one, one)), one + 0)[1], (plain,), check_trace=False
+    )
+    assert left == [True, True]
+    array = plain.numpy()
+    for one in (array.view(np.recarray), np.ma.array(array), array.astype(">f4"), None):
+        assert is_left(one, array, array)
+        assert is_left(array, array, one)
+    assert is_left(array, array, array, scale=np.float32(1))
+    assert is_left(array, array, array, scale=1)
+    assert is_left(array, array, array, is_causal=1)
+
+
+def test_outputs_of_tensors_are_ordinary_tensors():
+    plain = torch.randn(2, 3, 4)
+    sdpa(plain, plain, plain)
+    try:
+        torch.set_default_device("meta")
+        found = sdpa(plain, plain, plain)
+    finally:
+        torch.set_default_device(None)
+    assert found.device.type == "cpu"
+    assert found.is_contiguous()
+    assert not found.requires_grad
+    assert not found.is_inference()
+    found.resize_(5, 6).fill_(1)
+    found.requires_grad_().sum().backward()
+    with torch.inference_mode():
+        assert sdpa(plain, plain, plain).is_inference()
+
+
+@needs_module
+def test_what_pytorch_makes_instead_of_a_tensor_is_never_written():
+    """A mode sees the output being made, and may hand over anything."""
+    plain = torch.randn(2, 3, 4)
+    sdpa(plain, plain, plain)
+
+    class Other(torch.overrides.TorchFunctionMode):
+        def __init__(self, made):
+            super().__init__()
+            self.made = made
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            is_new = func is torch.Tensor.new_empty
+            return self.made if is_new else func(*args, **(kwargs or {}))
+
+    kept = plain.clone()
+    for made in (None, 7, plain.numpy(), plain, torch.zeros(1), torch.zeros(2, 3, 4).double()):
+        with Other(made):
+            assert by_module(plain, plain, plain) is NotImplemented
+    torch.testing.assert_close(plain, kept, rtol=0, atol=0)
+
+
+def test_empty_arrays():
+    query = np.ones((2, 0, 4), dtype="float32")
+    for _ in range(2):
+        assert sdpa(query, query, query).shape == (2, 0, 4)
+        rows = np.ones((2, 3, 4), dtype="float32")
+        np.testing.assert_array_equal(sdpa(rows, query, query), np.zeros((2, 3, 4)))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_threads(kind):
+    numbers = np.random.default_rng(1)
+    context = Context(num_threads=1)
+    inputs = [kind(numbers.normal(size=(4, 40, 32)).astype("float32")) for _ in range(8)]
+    expected = [sdpa(one, one, one, return_weights=True)[0] for one in inputs]
+    wrong = []
+
+    def compute(one, result):
+        for _ in range(200):
+            if not np.array_equal(sdpa(one, one, one, context=context), result):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=compute, args=pair) for pair in zip(inputs, expected)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@needs_module
+def test_other_threads_run_meanwhile():
+    """Where Python makes nobody give its lock away, another thread runs during a call alone."""
+    large = np.ones((1, 8, 512, 64), dtype="float32")
+    may_go, ran = threading.Event(), []
+    other = threading.Thread(target=lambda: (may_go.wait(), ran.append(1)))
+    interval = sys.getswitchinterval()
+    other.start()
+    try:
+        sys.setswitchinterval(100)
+        may_go.set()
+        before = len(ran)
+        for _ in range(1000):  # until the system wakes it
+            by_module(large, large, large)
+            if ran:
+                break
+        after = len(ran)
+    finally:
+        sys.setswitchinterval(interval)
+        other.join()
+    assert (before, after) == (0, 1)
+
+
+@needs_module
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_nothing_is_kept(kind):
+    inputs = [kind(one) for one in arrays(SHAPES["usual"])]
+    sdpa(*inputs)
+    mask = kind(MASK)
+    calls = [
+        lambda: by_module(*inputs, return_lse=True, attn_mask=mask),
+        lambda: by_module(*inputs, scale=0.5, is_causal=True),
+        lambda: by_module(inputs[0], inputs[1], None),
+        lambda: by_module(inputs[0], inputs[0], inputs[1], scale=float("nan")),
+        lambda: by_module(inputs[0], inputs[1][..., :3], inputs[2]),
+    ]
+
+    def run(times):
+        for call in calls:
+            for _ in range(times):
+                call()
+        gc.collect()
+
+    watched = (*inputs, mask, None, NotImplemented, np.dtype("float32"), torch.Tensor)
+    tracemalloc.start()
+    try:
+        run(100)
+        counts = [sys.getrefcount(one) for one in watched]
+        memory, _ = tracemalloc.get_traced_memory()
+        run(20_000)
+        assert tracemalloc.get_traced_memory()[0] - memory < 20_000
+    finally:
+        tracemalloc.stop()
+    assert max(abs(sys.getrefcount(one) - was) for one, was in zip(watched, counts)) < 100
+
+
+def another_module():
+    """The module once more, which nothing was handed to yet."""
+    file = sys.modules["libattention._call"].__file__
+    spec = importlib.util.spec_from_file_location("libattention._call", file)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+@needs_module
+def test_modules_share_nothing():
+    array = np.ones((2, 3), dtype="float32")
+    usual = (array, array, array, None, False, None, False, False, None)
+    other = another_module()
+    assert other is not sys.modules["libattention._call"]
+    assert other.sdpa(*usual) is NotImplemented
+    assert sys.modules["libattention._call"].sdpa(*usual) is not NotImplemented
+    with pytest.raises(ValueError, match="addresses"):
+        other.bind_library(0, 0)
+    with pytest.raises(TypeError, match="9 arguments"):
+        other.sdpa(array)
+    with pytest.raises(TypeError, match="tuple of pairs"):
+        other.bind_torch(*range(7))
+    with pytest.raises(ValueError, match="PyCapsule"):
+        other.bind_torch(1, 2, 3, (), 4, 5, 6)
+
+
+@needs_module
+def test_a_subinterpreter_has_a_module_of_its_own():
+    """In a process of its own: PyTorch's autograd does not bear there having been another
+    interpreter, after which Python no longer tells who holds its lock."""
+    name = "_xxsubinterpreters" if sys.version_info < (3, 13) else "_interpreters"
+    pytest.importorskip(name, reason="this Python has no interpreters to make")
+    load = f"""
+import importlib.util
+spec = importlib.util.spec_from_file_location(
+    "libattention._call", {sys.modules["libattention._call"].__file__!r}
+)
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+assert module.sdpa(*range(9)) is NotImplemented
+"""
+    program = f"""
+import {name} as interpreters
+import numpy, libattention
+array = numpy.ones((2, 3), dtype="float32")
+for _ in range(3):
+    made = interpreters.create()
+    assert interpreters.run_string(made, {load!r}) is None
+    interpreters.destroy(made)
+    assert (libattention.scaled_dot_product_attention(array, array, array) == 1).all()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=600)
+
+
+def test_operator_is_the_call(by_python):
+    """Past the rest of PyTorch, and through it."""
+    importlib.import_module("libattention._torch_operators")
+    query, key, value = map(torch.from_numpy, arrays(SHAPES["usual"]))
+    mask = torch.from_numpy(MASK)
+    operator = torch.ops.libattention.sdpa
+    expected = by_python(query, key, value, mask, is_causal=True, scale=0.3, return_lse=True)
+    found = operator(query, key, value, mask, is_causal=True, scale=0.3)
+    assert_same(found[:2], expected)
+    assert found[2].shape == (0,)
+    with torch.inference_mode():
+        assert_same(operator(query, key, value, mask, is_causal=True, scale=0.3)[:2], expected)
+    with Watching():
+        assert_same(operator(query, key, value, mask, is_causal=True, scale=0.3)[:2], expected)
+    wanted = operator(query.clone().requires_grad_(), key, value, mask, is_causal=True, scale=0.3)
+    assert wanted[0].requires_grad
+    assert_same((wanted[0].detach(), wanted[1].detach()), expected)
