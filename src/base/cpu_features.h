@@ -12,8 +12,8 @@
 typedef enum attni_isa {
     ATTNI_ISA_BASELINE, /* what the compiler's default target has; every CPU */
     ATTNI_ISA_NEON,     /* aarch64: every CPU */
-    ATTNI_ISA_AVX2,     /* AVX2 and FMA */
-    ATTNI_ISA_AVX512    /* AVX-512 F, DQ, BW, VL, and FMA */
+    ATTNI_ISA_AVX2,     /* AVX2, FMA and F16C */
+    ATTNI_ISA_AVX512    /* AVX-512 F, DQ, BW, VL, and those of AVX2 */
 } attni_isa;
 
 bool attni_cpu_has(attni_isa isa);

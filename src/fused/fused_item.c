@@ -48,5 +48,6 @@ attni_fused_item attni_fused_item_in(const attni_fused_engine *engine, int32_t s
         .sums = attni_floats_to(slot + plan->sums_offset, 0),
         .folded = attni_floats_to(slot + plan->folded_offset, 0),
         .staging = slot + plan->staging_offset,
+        .averages = attni_floats_to(slot + plan->averages_offset, 0),
     };
 }

@@ -23,10 +23,9 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     const attni_tile_kernels *tiles = item->engine->kernels->tiles;
     const int64_t head_dim = item->engine->problem->head_dim;
     memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
-    tiles->score(
-        item->tile, panel->vectors, panel->queries, head_dim,
-        attni_floats_at(item->key, (keys->keys.begin - item->block.begin) * item->key_stride),
-        item->key_stride, keys->count, panel->state.max, attni_fused_ahead(item));
+    tiles->score(item->tile, panel->vectors, panel->queries, head_dim,
+                 attni_fused_key_at(item, keys->keys.begin), item->key_stride, keys->count,
+                 panel->state.max, attni_fused_ahead(item));
     if (keys->extra > 0) {
         tiles->score(item->tile + keys->count * panel->width, panel->vectors, panel->queries,
                      head_dim, item->extra_key, item->key_stride, keys->extra, panel->state.max,
@@ -72,11 +71,9 @@ static void weigh_part(const attni_fused_item *item, attni_panel *panel, attni_v
 /* The source keys of a tile; outputs are stored with the last of them if `outputs` is not NULL. */
 static void weigh_keys(const attni_fused_item *item, attni_panel *panel,
                        const attni_tile_keys *keys, attni_value_tile *part, float *const *outputs) {
-    const float *values = attni_floats_at(item->value, (keys->keys.begin - item->block.begin) *
-                                                           item->value_key_stride);
     for (int64_t first = 0; first < keys->count; first += VALUE_KEYS) {
         const int64_t count = attni_min(VALUE_KEYS, keys->count - first);
-        part->values = attni_floats_at(values, first * item->value_key_stride);
+        part->values = attni_fused_value_at(item, keys->keys.begin + first);
         part->outputs = first + count == keys->count ? outputs : NULL;
         weigh_part(item, panel, part, first, count, keys->keys.begin + first);
     }
@@ -87,9 +84,9 @@ static bool are_finite(const attni_fused_item *item, attni_interval keys) {
         return true;
     }
     const attni_source_rows values = attni_fused_values_from(item, keys.begin);
-    return item->engine->kernels->tiles->are_finite(values.data, values.row_stride,
-                                                    values.col_stride, keys.end - keys.begin,
-                                                    item->engine->problem->value_dim);
+    return item->engine->value_storage->are_finite(values.data, values.row_stride,
+                                                   values.col_stride, keys.end - keys.begin,
+                                                   item->engine->problem->value_dim);
 }
 
 /* Whether a weight of 0 keeps every value of the tile out of the rows that must not see it: those
@@ -119,8 +116,7 @@ static void weigh_keys_apart(const attni_fused_item *item, attni_panel *panel,
                              const attni_tile_keys *keys, attni_value_tile *part) {
     const attni_interval common = attni_fused_common_keys(panel, keys);
     const int64_t skipped = common.begin < common.end ? common.begin - keys->keys.begin : 0;
-    part->values = attni_floats_at(item->value, (keys->keys.begin + skipped - item->block.begin) *
-                                                    item->value_key_stride);
+    part->values = attni_fused_value_at(item, keys->keys.begin + skipped);
     part->outputs = NULL;
     weigh_part(item, panel, part, 0, 0, ATTNI_NO_KEY); /* brings the sums to the new maximum */
     weigh_own_keys(item, panel, keys, attni_fused_keys_before(keys, common));

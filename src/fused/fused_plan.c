@@ -59,21 +59,40 @@ static int64_t last_stride(const attni_sdpa_problem *problem, const attni_operan
     return operand->strides[problem->batch_rank + 2];
 }
 
-static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
-                          attni_fused_plan *plan) {
-    plan->packs_key = last_stride(problem, &problem->key) != 1 && problem->head_dim > 1;
+static bool is_float32(const attni_operand *operand) {
+    return operand->dtype == ATTN_DTYPE_FLOAT32;
+}
+
+/* Rows in lanes meet float32 alone, so that what is stored otherwise is widened a block at a time;
+ * a few rows read keys and values as they are stored. */
+static void choose_input_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
+                                attni_fused_plan *plan) {
+    plan->packs_key = (last_stride(problem, &problem->key) != 1 && problem->head_dim > 1) ||
+                      (!plan->by_rows && !is_float32(&problem->key));
     plan->packs_value = (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
                         (!plan->by_rows && (problem->value_dim % tiles->lanes != 0 ||
+                                            !is_float32(&problem->value) ||
                                             plan->num_vectors >= plan->num_blocks * PACKING_PANELS *
                                                                      ATTNI_PANEL_VECTORS));
-    plan->stages_output = plan->by_rows || plan->spreads ||
+    plan->key_bytes = plan->by_rows ? problem->key.element_bytes : (int64_t)sizeof(float);
+    plan->value_bytes = plan->by_rows ? problem->value.element_bytes : (int64_t)sizeof(float);
+}
+
+static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
+                          attni_fused_plan *plan) {
+    const bool has_weights = problem->weights.is_present;
+    choose_input_copies(problem, tiles, plan);
+    plan->stages_output = plan->by_rows || plan->spreads || !is_float32(&problem->output) ||
                           (last_stride(problem, &problem->output) != 1 && problem->value_dim > 1);
+    plan->sums_averages = plan->averages && !is_float32(&problem->weights);
     plan->stages_weights =
-        problem->weights.is_present && last_stride(problem, &problem->weights) != 1;
+        has_weights && !plan->sums_averages &&
+        (last_stride(problem, &problem->weights) != 1 || !is_float32(&problem->weights));
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
         const attni_mask *mask = &problem->masks[i];
         plan->stages_masks |=
-            mask->kind != ATTN_MASK_NONE && mask->strides[problem->batch_rank + 2] != 1;
+            mask->kind != ATTN_MASK_NONE && (mask->strides[problem->batch_rank + 2] != 1 ||
+                                             attni_mask_is_narrow(mask));
     }
 }
 
@@ -150,6 +169,8 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     plan->value_offset = add_floats(slot, plan->packs_value ? keys : 0, plan->sum_stride);
     const bool is_staging = plan->stages_weights || plan->stages_masks;
     plan->staging_offset = add_floats(slot, is_staging ? keys : 0, width);
+    plan->averages_offset =
+        add_floats(slot, plan->sums_averages ? block_rows : 0, problem->src_len + problem->extra_cols);
 }
 
 /* ---- the steps of a plan ---- */

@@ -47,11 +47,14 @@ typedef struct attni_fused_plan {
     bool by_rows;           /* too few rows for lanes: see kernels/stream_kernels.h */
     bool averages;          /* an item covers all groups */
     bool looks_ahead;       /* items are long enough to ask for the next one's keys and values */
-    bool packs_key;         /* columns of key are not side by side */
+    bool packs_key;         /* columns of key are not side by side, or not float32 in lanes */
     bool packs_value;       /* also: not whole vectors, or enough panels share the copy */
+    int64_t key_bytes;      /* of an element that kernels read: in lanes float32 always */
+    int64_t value_bytes;
     bool stages_output;     /* also: a few rows, or spread chunks */
     bool stages_weights;    /* columns of weights are not side by side */
-    bool stages_masks;      /* columns of some mask are not side by side */
+    bool sums_averages;     /* averaged weights are narrower than float32: they are summed apart */
+    bool stages_masks;      /* columns of some mask are not side by side, or of 16 bits */
     int64_t sum_stride;     /* value_dim in whole chunks */
     size_t partials_offset; /* in the call's scratch memory: what spread chunks put aside, for each
                                (batch and group, chunk, row) a max, a sum and sum_stride sums;
@@ -66,6 +69,7 @@ typedef struct attni_fused_plan {
     size_t key_offset;      /* packed: (key_block + extra, head_dim) */
     size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
     size_t staging_offset;  /* rows of masks or weights, (lanes, key_block) */
+    size_t averages_offset; /* sums of the weights of a block's rows, (rows, S + extra) */
 } attni_fused_plan;
 
 enum { ATTNI_NUM_AHEAD = 3 }; /* keys, values, queries */
@@ -111,6 +115,13 @@ typedef struct attni_fused_engine {
     const attni_fused_plan *plan;
     const attni_kernel_set *kernels;
     const attni_tile_steps *steps;
+    const attni_storage_kernels *query_storage;
+    const attni_storage_kernels *key_storage;
+    const attni_storage_kernels *value_storage;
+    const attni_storage_kernels *output_storage;
+    const attni_storage_kernels *weights_storage;
+    const attni_stream_kernels *key_streams;
+    const attni_stream_kernels *value_streams;
     char *scratch;
     attni_interval chunks; /* those in which some row sees a key: no others are visited */
     int64_t num_splits;    /* items into which they are spread: one for each, or 1 for all */
@@ -159,17 +170,18 @@ struct attni_fused_item {
     float *sums;
     float *folded;
     char *staging;
+    float *averages;
 
     /* the keys at hand: [block.begin, block.end), and the extra columns in the last block */
     attni_interval block;
-    const float *key; /* of block.begin */
+    const void *key; /* of block.begin; elements of plan->key_bytes */
     int64_t key_stride;
-    const float *value;
+    const void *value;
     int64_t value_key_stride;
     int64_t value_chunk_stride;
     attni_ahead ahead[ATTNI_NUM_AHEAD]; /* what is needed next, in this order */
-    const float *extra_key;
-    const float *extra_value;
+    const void *extra_key;
+    const void *extra_value;
     int64_t extra_value_stride; /* between chunks */
 };
 

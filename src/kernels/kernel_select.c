@@ -18,16 +18,19 @@ typedef struct compiled_set {
     attni_kernel_set set;
 } compiled_set;
 
-/* One row: everything compiled for an instruction set, but for the stream kernels, which may be
- * another's: those of AVX2 are faster than the same text for AVX-512, since rows in a caller's
- * memory start anywhere and nearly every load of 64 bytes would touch two cache lines. */
+/* One row: everything compiled for an instruction set, but for the stream kernels of float32, which
+ * may be another's: those of AVX2 are faster than the same text for AVX-512, since rows in a
+ * caller's memory start anywhere and nearly every load of 64 bytes would touch two cache lines. */
 /* clang-format off */
 #define COMPILED_SET(isa, name, stream_name)                                                       \
     {isa,                                                                                          \
      {#name, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,             \
       &attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_float64,            \
       &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32,                  \
-      &attni_stream_kernels_##stream_name##_float32}}
+      {&attni_storage_kernels_##name##_float32, &attni_storage_kernels_##name##_bfloat16,          \
+       &attni_storage_kernels_##name##_float16},                                                   \
+      {&attni_stream_kernels_##stream_name##_float32, &attni_stream_kernels_##name##_bfloat16,     \
+       &attni_stream_kernels_##name##_float16}}}
 /* clang-format on */
 
 static const compiled_set compiled_sets[] = {
@@ -67,6 +70,25 @@ const attni_kernel_set *attni_kernel_set_find(const char *name) {
 
 const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t dtype) {
     return dtype == ATTN_DTYPE_FLOAT64 ? set->float64 : set->float32;
+}
+
+static attni_storage storage_of(int32_t dtype) {
+    switch (dtype) {
+    case ATTN_DTYPE_BFLOAT16:
+        return ATTNI_STORED_BFLOAT16;
+    case ATTN_DTYPE_FLOAT16:
+        return ATTNI_STORED_FLOAT16;
+    default:
+        return ATTNI_STORED_FLOAT32;
+    }
+}
+
+const attni_storage_kernels *attni_storage_kernels_of(const attni_kernel_set *set, int32_t dtype) {
+    return set->storage[storage_of(dtype)];
+}
+
+const attni_stream_kernels *attni_stream_kernels_of(const attni_kernel_set *set, int32_t dtype) {
+    return set->streams[storage_of(dtype)];
 }
 
 const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *set, int32_t dtype) {

@@ -10,8 +10,17 @@
 #include "kernels/lane_kernels.h"
 #include "kernels/product_kernels.h"
 #include "kernels/row_kernels.h"
+#include "kernels/storage_kernels.h"
 #include "kernels/stream_kernels.h"
 #include "kernels/tile_kernels.h"
+
+/* The types in which the fused engine's numbers may be stored; it computes in float32. */
+typedef enum attni_storage {
+    ATTNI_STORED_FLOAT32,
+    ATTNI_STORED_BFLOAT16,
+    ATTNI_STORED_FLOAT16,
+    ATTNI_NUM_STORAGES
+} attni_storage;
 
 /* A named set: the kernels of one instruction set; those without an element type are float32's. */
 typedef struct attni_kernel_set {
@@ -22,7 +31,8 @@ typedef struct attni_kernel_set {
     const attni_product_kernels *product_float64;
     const attni_tile_kernels *tiles;
     const attni_lane_kernels *lanes;
-    const attni_stream_kernels *streams;
+    const attni_storage_kernels *storage[ATTNI_NUM_STORAGES];
+    const attni_stream_kernels *streams[ATTNI_NUM_STORAGES];
 } attni_kernel_set;
 
 /* The set of a name, the best one this CPU runs for NULL; NULL if there is no such set or this CPU
@@ -37,5 +47,10 @@ const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t d
 
 /* The product kernels of such a type. */
 const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *set, int32_t dtype);
+
+/* The kernels of a storage type, enum attn_dtype float32, bfloat16 or float16. */
+const attni_storage_kernels *attni_storage_kernels_of(const attni_kernel_set *set, int32_t dtype);
+const attni_stream_kernels *attni_stream_kernels_of(const attni_kernel_set *set, int32_t dtype);
+
 
 #endif

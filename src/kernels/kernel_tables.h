@@ -9,6 +9,7 @@
 #include "kernels/lane_kernels.h"
 #include "kernels/product_kernels.h"
 #include "kernels/row_kernels.h"
+#include "kernels/storage_kernels.h"
 #include "kernels/stream_kernels.h"
 #include "kernels/tile_kernels.h"
 
@@ -38,8 +39,19 @@ extern const attni_lane_kernels attni_lane_kernels_baseline_float32;
 extern const attni_lane_kernels attni_lane_kernels_neon_float32;
 extern const attni_lane_kernels attni_lane_kernels_avx2_float32;
 extern const attni_lane_kernels attni_lane_kernels_avx512_float32;
-extern const attni_stream_kernels attni_stream_kernels_baseline_float32;
-extern const attni_stream_kernels attni_stream_kernels_neon_float32;
-extern const attni_stream_kernels attni_stream_kernels_avx2_float32;
+
+/* Those of an instruction set that are others for each storage type. */
+#define DECLARE_STORED(isa)                                                                        \
+    extern const attni_storage_kernels attni_storage_kernels_##isa##_float32;                      \
+    extern const attni_storage_kernels attni_storage_kernels_##isa##_bfloat16;                     \
+    extern const attni_storage_kernels attni_storage_kernels_##isa##_float16;                      \
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_float32;                        \
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_bfloat16;                       \
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_float16
+
+DECLARE_STORED(baseline);
+DECLARE_STORED(neon);
+DECLARE_STORED(avx2);
+DECLARE_STORED(avx512);
 
 #endif

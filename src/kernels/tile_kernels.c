@@ -172,27 +172,6 @@ static void tile_add_magnitudes(const float *tile, int32_t vectors, int64_t num_
 
 /* ---- weighted values ---- */
 
-static void tile_pack_values(float *packed, int64_t chunk_stride, const float *values,
-                             int64_t key_stride, int64_t col_stride, int64_t num_keys,
-                             int64_t value_dim) {
-    for (int64_t first = 0; first < value_dim; first += CHUNK_COLUMNS) {
-        float *chunk = packed + first / CHUNK_COLUMNS * chunk_stride;
-        const int64_t left = value_dim - first;
-        const int64_t cols = left < CHUNK_COLUMNS ? left : CHUNK_COLUMNS;
-        for (int64_t j = 0; j < num_keys; ++j) {
-            const float *from = values + j * key_stride + first * col_stride;
-            float *to = chunk + j * CHUNK_COLUMNS;
-            if (col_stride == 1 && cols == CHUNK_COLUMNS) {
-                memcpy(to, from, CHUNK_COLUMNS * sizeof(float));
-                continue;
-            }
-            for (int64_t i = 0; i < CHUNK_COLUMNS; ++i) {
-                to[i] = i < cols ? load_scalar(from + i * col_stride) : 0;
-            }
-        }
-    }
-}
-
 INLINE void start_sums(const attni_value_tile *tile, int row, const int rows, int64_t col,
                        const int vectors, vector sums[ROWS][CHUNK_VECTORS]) {
     if (!tile->is_added) {
@@ -310,27 +289,6 @@ static void tile_weigh_values(const attni_value_tile *tile) {
     }
 }
 
-/* x * 0 is 0 for finite x only, and a NaN stays in the sum. */
-static bool tile_are_finite(const float *values, int64_t key_stride, int64_t col_stride,
-                            int64_t num_keys, int64_t value_dim) {
-    vector zeros = {0};
-    float last_zeros = 0;
-    for (int64_t j = 0; j < num_keys; ++j) {
-        const float *row = values + j * key_stride;
-        int64_t c = 0;
-        for (; col_stride == 1 && c + LANES <= value_dim; c += LANES) {
-            zeros += load(row + c) * 0;
-        }
-        for (; c < value_dim; ++c) {
-            last_zeros += load_scalar(row + c * col_stride) * 0;
-        }
-    }
-    for (int i = 0; i < LANES; ++i) {
-        last_zeros += zeros[i];
-    }
-    return last_zeros == 0;
-}
-
 const attni_tile_kernels TABLE_NAME(tile_kernels) = {
     .lanes = LANES,
     .value_columns = CHUNK_COLUMNS,
@@ -338,7 +296,5 @@ const attni_tile_kernels TABLE_NAME(tile_kernels) = {
     .find_max = tile_find_max,
     .exponentiate = tile_exponentiate,
     .add_magnitudes = tile_add_magnitudes,
-    .pack_values = tile_pack_values,
     .weigh_values = tile_weigh_values,
-    .are_finite = tile_are_finite,
 };
