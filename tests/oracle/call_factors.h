@@ -52,7 +52,14 @@ enum shared_factor {
     NUM_SHARED_FACTORS
 };
 
-enum dtype_level { DTYPE_OF_FLOAT, DTYPE_OF_DOUBLE };
+enum dtype_level {
+    DTYPE_OF_FLOAT,
+    DTYPE_OF_DOUBLE,
+    DTYPE_OF_BFLOAT16,
+    DTYPE_OF_FLOAT16,
+    NUM_DTYPE_LEVELS,
+    NUM_LAYER_DTYPES = DTYPE_OF_BFLOAT16 /* of multi-head layers */
+};
 enum options_level { OPTIONS_PRESENT, OPTIONS_ABSENT /* the params pointer is NULL */ };
 enum scale_level { SCALE_DEFAULT, SCALE_ZERO, SCALE_NEGATIVE, SCALE_POSITIVE };
 enum offset_level {

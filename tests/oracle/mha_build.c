@@ -147,7 +147,7 @@ static void build_options(const factor_case *chosen, const call_sizes *sizes, ra
     build_masks(chosen, sizes, random, call);
     if (chosen->level[FACTOR_WEIGHTS] != WEIGHTS_NONE) {
         call->attention.weights =
-            build_weights(&shape, chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED,
+            build_weights(&shape, shape.dtype, chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED,
                           sizes->keys + sizes->layer.extra_keys,
                           chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     }

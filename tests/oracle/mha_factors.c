@@ -66,6 +66,7 @@ static int mha_rule(int factor_a, int level_a, int factor_b, int level_b) {
 factor_set mha_factor_set(void) {
     factor_set set = {.is_allowed = mha_rule, .can_compute = can_see_keys};
     add_shared_factors(&set);
+    set.factors[FACTOR_DTYPE].num_levels = NUM_LAYER_DTYPES;
     add_factor(&set, MHA_FORM, "form", 3, form_names, 0);
     add_factor(&set, MHA_BATCH, "N", 4, batch_names, 1u << 3);
     add_factor(&set, MHA_SIZES, "sizes", 8, sizes_names, 0);

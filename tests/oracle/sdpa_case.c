@@ -48,7 +48,8 @@ static int check_description(const sdpa_call *call, call_outcome *outcome) {
     const attn_tensor *output = call->output;
     const described_outputs described = {outputs.output, outputs.lse, outputs.weights,
                                          outputs.averaged_weights};
-    described_sizes sizes = {.dtype = output->dtype,
+    described_sizes sizes = {.dtype = query.dtype,
+                             .score_dtype = score_dtype(query.dtype),
                              .lead_rank = output->rank - 2,
                              .rows = output->shape[output->rank - 2],
                              .columns = key.shape[key.rank - 2],

@@ -21,8 +21,16 @@ enum sdpa_factor {
     SDPA_VALUE_FEATURES, /* Ev */
     SDPA_MASK_SHAPE,     /* enum scores_shape */
     SDPA_HIDDEN,
+    SDPA_KEY_TYPE, /* enum stored_level */
+    SDPA_VALUE_TYPE,
+    SDPA_OUTPUT_TYPE, /* enum result_level */
+    SDPA_WEIGHTS_TYPE,
     NUM_SDPA_FACTORS
 };
+
+/* The type of a key or value: query's, or one by its name; of a result: query's or the scores'. */
+enum stored_level { STORED_AS_QUERY, STORED_FLOAT32, STORED_BFLOAT16, STORED_FLOAT16 };
+enum result_level { RESULT_AS_QUERY, RESULT_AS_SCORES };
 
 /* One call with its tensors; sdpa_case_build makes it, sdpa_call_destroy frees it. */
 typedef struct sdpa_call {
