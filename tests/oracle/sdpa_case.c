@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "attention_options.h"
 #include "described_outputs.h"
 #include "support/oracle_sdpa.h"
 
