@@ -91,7 +91,7 @@ typedef struct attn_context attn_context;
 
 /* How the attention core is computed. */
 enum attn_engine {
-    /* the library chooses: fused for float32, BLAS for float64 */
+    /* the library chooses: fused, but BLAS for float64 */
     ATTN_ENGINE_AUTO = 0,
 
     /* blocks of rows: scores by a matrix product, row softmax, weighted values by a matrix
