@@ -27,14 +27,14 @@ foreach(type IN ITEMS float32 bfloat16 float16)
   set(ATTENTION_KERNEL_DEFINITIONS_stored_${type} ATTNI_REAL_IS_float=1 ATTNI_STORED_IS_${type}=1)
 endforeach()
 
-# attention_isa_kernels(<out-variable> BOTH <source>... FLOAT <source>... STORED <source>...): object libraries of every
-# source for every ISA, of those after BOTH for both element types, of those after FLOAT for float32, of those after STORED
-# for every storage type; the generator expressions of their objects are put into the variable.
+# attention_isa_kernels(<out-variable> BOTH|DOUBLE|FLOAT|STORED <source>...): object libraries of every source for every
+# ISA, of those after BOTH for both element types, of those after DOUBLE or FLOAT for float64 or float32, of those after
+# STORED for every storage type of float32; the generator expressions of their objects are put into the variable.
 function(attention_isa_kernels out)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "BOTH;FLOAT;STORED")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "BOTH;DOUBLE;FLOAT;STORED")
   set(objects "")
   set(sources_float ${arg_BOTH} ${arg_FLOAT})
-  set(sources_double ${arg_BOTH})
+  set(sources_double ${arg_BOTH} ${arg_DOUBLE})
   foreach(type IN ITEMS float32 bfloat16 float16)
     set(sources_stored_${type} ${arg_STORED})
   endforeach()

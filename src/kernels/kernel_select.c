@@ -25,7 +25,9 @@ typedef struct compiled_set {
 #define COMPILED_SET(isa, name, stream_name)                                                       \
     {isa,                                                                                          \
      {#name, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,             \
-      &attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_float64,            \
+      &attni_product_kernels_##name##_float64,                                                     \
+      {&attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_bfloat16,          \
+       &attni_product_kernels_##name##_float16},                                                   \
       &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32,                  \
       {&attni_storage_kernels_##name##_float32, &attni_storage_kernels_##name##_bfloat16,          \
        &attni_storage_kernels_##name##_float16},                                                   \
@@ -92,7 +94,7 @@ const attni_stream_kernels *attni_stream_kernels_of(const attni_kernel_set *set,
 }
 
 const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *set, int32_t dtype) {
-    return dtype == ATTN_DTYPE_FLOAT64 ? set->product_float64 : set->product_float32;
+    return dtype == ATTN_DTYPE_FLOAT64 ? set->product_float64 : set->products[storage_of(dtype)];
 }
 
 const char *attn_kernels_name(int32_t index) {

@@ -27,8 +27,8 @@ typedef struct attni_kernel_set {
     const char *name;
     const attni_row_kernels *float32;
     const attni_row_kernels *float64;
-    const attni_product_kernels *product_float32;
     const attni_product_kernels *product_float64;
+    const attni_product_kernels *products[ATTNI_NUM_STORAGES]; /* of float32, by w's storage */
     const attni_tile_kernels *tiles;
     const attni_lane_kernels *lanes;
     const attni_storage_kernels *storage[ATTNI_NUM_STORAGES];
@@ -45,7 +45,7 @@ const attni_kernel_set *attni_kernel_set_at(int32_t index);
 /* The row kernels of an element type, enum attn_dtype float32 or float64. */
 const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t dtype);
 
-/* The product kernels of such a type. */
+/* The product kernels of float64, or of float32 with a right matrix that is stored as `dtype`. */
 const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *set, int32_t dtype);
 
 /* The kernels of a storage type, enum attn_dtype float32, bfloat16 or float16. */

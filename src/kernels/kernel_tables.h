@@ -22,13 +22,9 @@ extern const attni_row_kernels attni_row_kernels_avx2_float64;
 extern const attni_row_kernels attni_row_kernels_avx512_float32;
 extern const attni_row_kernels attni_row_kernels_avx512_float64;
 
-extern const attni_product_kernels attni_product_kernels_baseline_float32;
 extern const attni_product_kernels attni_product_kernels_baseline_float64;
-extern const attni_product_kernels attni_product_kernels_neon_float32;
 extern const attni_product_kernels attni_product_kernels_neon_float64;
-extern const attni_product_kernels attni_product_kernels_avx2_float32;
 extern const attni_product_kernels attni_product_kernels_avx2_float64;
-extern const attni_product_kernels attni_product_kernels_avx512_float32;
 extern const attni_product_kernels attni_product_kernels_avx512_float64;
 
 extern const attni_tile_kernels attni_tile_kernels_baseline_float32;
@@ -42,6 +38,9 @@ extern const attni_lane_kernels attni_lane_kernels_avx512_float32;
 
 /* Those of an instruction set that are others for each storage type. */
 #define DECLARE_STORED(isa)                                                                        \
+    extern const attni_product_kernels attni_product_kernels_##isa##_float32;                      \
+    extern const attni_product_kernels attni_product_kernels_##isa##_bfloat16;                     \
+    extern const attni_product_kernels attni_product_kernels_##isa##_float16;                      \
     extern const attni_storage_kernels attni_storage_kernels_##isa##_float32;                      \
     extern const attni_storage_kernels attni_storage_kernels_##isa##_bfloat16;                     \
     extern const attni_storage_kernels attni_storage_kernels_##isa##_float16;                      \

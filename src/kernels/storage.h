@@ -2,7 +2,7 @@
  *
  * storage.h: how elements of a storage type become a vector of float32, and back. For sources that
  * the build compiles for each instruction set and each storage type: ATTNI_STORED_IS_float32,
- * ATTNI_STORED_IS_bfloat16 or ATTNI_STORED_IS_float16.
+ * ATTNI_STORED_IS_bfloat16 or ATTNI_STORED_IS_float16; float64 is stored as it is.
  *
  * Widening is exact for every number of a type, subnormal ones included, and quiets a NaN at most.
  * Narrowing rounds to nearest, ties to even; what is beyond the largest number becomes infinite and
@@ -17,9 +17,10 @@
 #include <arm_neon.h>
 #endif
 
-#if defined(ATTNI_STORED_IS_float32)
-typedef float stored;
-#define STORED_NAME float32
+#if defined(ATTNI_STORED_IS_float32) || defined(ATTNI_REAL_IS_double)
+#define STORED_IS_REAL
+typedef real stored;
+#define STORED_NAME REAL_NAME
 #else
 typedef uint16_t stored;
 #if defined(ATTNI_STORED_IS_bfloat16)
@@ -39,7 +40,7 @@ INLINE void put_stored(stored *to, stored x) {
     *(stored_in_memory *)to = x;
 }
 
-#if defined(ATTNI_STORED_IS_float32)
+#if defined(STORED_IS_REAL)
 
 INLINE vector load_stored(const stored *from) {
     return load(from);
@@ -49,11 +50,7 @@ INLINE void store_stored(stored *to, vector x) {
     store(to, x);
 }
 
-INLINE float widened(stored x) {
-    return x;
-}
-
-INLINE stored narrowed(float x) {
+INLINE real widened(stored x) {
     return x;
 }
 
@@ -178,15 +175,9 @@ INLINE void store_stored(stored *to, vector x) {
 #endif
 
 /* Single numbers go the way of vectors, so that they are the same. */
-INLINE float widened(stored x) {
+INLINE real widened(stored x) {
     stored lanes[LANES] = {x};
     return load_stored(lanes)[0];
-}
-
-INLINE stored narrowed(float x) {
-    stored lanes[LANES];
-    store_stored(lanes, broadcast(x));
-    return lanes[0];
 }
 
 #endif

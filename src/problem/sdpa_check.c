@@ -130,10 +130,11 @@ static attn_status check_inputs(const attni_sdpa_request *request, attni_sdpa_pr
         ATTNI_TRY(check_input(names[i], inputs[i], request->tensor_data));
         rank = (int32_t)attni_max(rank, inputs[i]->rank);
     }
-    problem->dtype = request->query->dtype;
-    problem->score_dtype = attni_score_dtype(problem->dtype);
-    ATTNI_TRY(attni_check_beside("key", request->key, problem->dtype));
-    ATTNI_TRY(attni_check_beside("value", request->value, problem->dtype));
+    const int32_t query_dtype = request->query->dtype;
+    problem->dtype = request->dtype != 0 ? request->dtype : query_dtype;
+    problem->score_dtype = attni_score_dtype(query_dtype);
+    ATTNI_TRY(attni_check_beside("key", request->key, query_dtype));
+    ATTNI_TRY(attni_check_beside("value", request->value, query_dtype));
     ATTNI_TRY(check_sizes(request, problem));
     const int32_t canonical_rank = (int32_t)attni_max(rank, 3);
     problem->has_heads = rank > 2;

@@ -34,7 +34,7 @@ typedef struct attni_operand {
 
 /* A checked call. L = tgt_len, S = src_len, T = S + extra_cols, E = head_dim, Ev = value_dim. */
 typedef struct attni_sdpa_problem {
-    int32_t dtype;       /* query's */
+    int32_t dtype;       /* of options and results, beside the score type: query's, or a layer's */
     int32_t score_dtype; /* of scores, sums and lse: float64 for float64, else float32 */
     bool has_heads; /* else no tensor of the call has a head axis, nor have its options */
     int32_t batch_rank;

@@ -20,6 +20,17 @@ int32_t score_dtype(int32_t dtype) {
     return dtype == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
 }
 
+int32_t stored_dtype(int level, int32_t own) {
+    const int32_t dtypes[NUM_STORED_LEVELS] = {own, ATTN_DTYPE_FLOAT32, ATTN_DTYPE_BFLOAT16,
+                                               ATTN_DTYPE_FLOAT16};
+    return dtypes[level];
+}
+
+int32_t result_dtype(const factor_case *chosen, int number) {
+    const int32_t dtype = dtype_of_case(chosen);
+    return chosen->level[number] == RESULT_AS_QUERY ? dtype : score_dtype(dtype);
+}
+
 static void set_scale(int level, attn_sdpa_params *params) {
     const double scales[] = {0, 0, -0.7, 0.3};
     if (level != SCALE_DEFAULT) {

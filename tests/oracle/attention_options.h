@@ -56,4 +56,10 @@ int32_t dtype_of_case(const factor_case *chosen);
 /* The type of the scores of a query of `dtype`. */
 int32_t score_dtype(int32_t dtype);
 
+/* Of a level of enum stored_level; `own` is query's. */
+int32_t stored_dtype(int level, int32_t own);
+
+/* Of a result whose factor has levels of enum result_level. */
+int32_t result_dtype(const factor_case *chosen, int number);
+
 #endif

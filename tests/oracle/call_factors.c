@@ -15,6 +15,8 @@
 const char *const length_names[NUM_LENGTH_LEVELS] = {"0", "1", "2", "7", "33", "66"};
 
 static const char *const dtype_names[] = {"float32", "float64", "bfloat16", "float16"};
+const char *const stored_names[NUM_STORED_LEVELS] = {"query's", "float32", "bfloat16", "float16"};
+const char *const result_names[NUM_RESULT_LEVELS] = {"query's", "scores'"};
 static const char *const options_names[] = {"present", "absent"};
 static const char *const scale_names[] = {"default", "0", "-0.7", "0.3"};
 static const char *const switch_names[] = {"off", "on"};

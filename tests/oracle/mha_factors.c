@@ -60,13 +60,15 @@ static int mha_rule(int factor_a, int level_a, int factor_b, int level_b) {
     if (factor_a == MHA_NAMES && level_a == NAMES_SEPARATE && factor_b == MHA_NO_BIAS) {
         return level_b == 0;
     }
+    if (factor_a == FACTOR_DTYPE && level_a == DTYPE_OF_DOUBLE && factor_b == MHA_PARAMETER_TYPE) {
+        return level_b == STORED_AS_QUERY;
+    }
     return shared_rule(factor_a, level_a, factor_b, level_b);
 }
 
 factor_set mha_factor_set(void) {
     factor_set set = {.is_allowed = mha_rule, .can_compute = can_see_keys};
     add_shared_factors(&set);
-    set.factors[FACTOR_DTYPE].num_levels = NUM_LAYER_DTYPES;
     add_factor(&set, MHA_FORM, "form", 3, form_names, 0);
     add_factor(&set, MHA_BATCH, "N", 4, batch_names, 1u << 3);
     add_factor(&set, MHA_SIZES, "sizes", 8, sizes_names, 0);
@@ -84,5 +86,8 @@ factor_set mha_factor_set(void) {
     add_factor(&set, MHA_STORAGE, "parameters", 8, storage_names, 0);
     add_factor(&set, MHA_NAMES, "names", 3, names_names, 0);
     add_factor(&set, MHA_HIDDEN, "hidden_rows", NUM_HIDDEN_LEVELS, hidden_names, 0);
+    add_factor(&set, MHA_PARAMETER_TYPE, "parameter_type", NUM_STORED_LEVELS, stored_names, 0);
+    add_factor(&set, MHA_OUTPUT_TYPE, "output_type", NUM_RESULT_LEVELS, result_names, 0);
+    add_factor(&set, MHA_WEIGHTS_TYPE, "weights_type", NUM_RESULT_LEVELS, result_names, 0);
     return set;
 }

@@ -28,10 +28,6 @@ enum sdpa_factor {
     NUM_SDPA_FACTORS
 };
 
-/* The type of a key or value: query's, or one by its name; of a result: query's or the scores'. */
-enum stored_level { STORED_AS_QUERY, STORED_FLOAT32, STORED_BFLOAT16, STORED_FLOAT16 };
-enum result_level { RESULT_AS_QUERY, RESULT_AS_SCORES };
-
 /* One call with its tensors; sdpa_case_build makes it, sdpa_call_destroy frees it. */
 typedef struct sdpa_call {
     tensor_pool pool;

@@ -30,9 +30,6 @@ enum broadcast_level {
     BROADCAST_CROSSED
 };
 
-static const char *const stored_names[] = {"query's", "float32", "bfloat16", "float16"};
-static const char *const result_names[] = {"query's", "scores'"};
-
 typedef struct heads_level {
     int64_t query, key, value;
     int is_grouped;
@@ -110,10 +107,10 @@ factor_set sdpa_factor_set(void) {
     add_factor(&set, SDPA_VALUE_FEATURES, "Ev", 6, value_features_names, 1u << FEATURES_ZERO);
     add_factor(&set, SDPA_MASK_SHAPE, "mask_shape", NUM_SCORES_SHAPES, scores_shape_names, 0);
     add_factor(&set, SDPA_HIDDEN, "hidden_rows", NUM_HIDDEN_LEVELS, hidden_names, 0);
-    add_factor(&set, SDPA_KEY_TYPE, "key_type", 4, stored_names, 0);
-    add_factor(&set, SDPA_VALUE_TYPE, "value_type", 4, stored_names, 0);
-    add_factor(&set, SDPA_OUTPUT_TYPE, "output_type", 2, result_names, 0);
-    add_factor(&set, SDPA_WEIGHTS_TYPE, "weights_type", 2, result_names, 0);
+    add_factor(&set, SDPA_KEY_TYPE, "key_type", NUM_STORED_LEVELS, stored_names, 0);
+    add_factor(&set, SDPA_VALUE_TYPE, "value_type", NUM_STORED_LEVELS, stored_names, 0);
+    add_factor(&set, SDPA_OUTPUT_TYPE, "output_type", NUM_RESULT_LEVELS, result_names, 0);
+    add_factor(&set, SDPA_WEIGHTS_TYPE, "weights_type", NUM_RESULT_LEVELS, result_names, 0);
     return set;
 }
 
@@ -142,16 +139,9 @@ typedef struct operand_sizes {
 } operand_sizes;
 
 static int32_t operand_dtype(const factor_case *chosen, enum operand operand) {
-    static const int32_t dtypes[] = {0, ATTN_DTYPE_FLOAT32, ATTN_DTYPE_BFLOAT16,
-                                     ATTN_DTYPE_FLOAT16};
     const int factors[] = {SDPA_RANKS, SDPA_KEY_TYPE, SDPA_VALUE_TYPE};
     const int level = operand == OPERAND_QUERY ? STORED_AS_QUERY : chosen->level[factors[operand]];
-    return level == STORED_AS_QUERY ? dtype_of_case(chosen) : dtypes[level];
-}
-
-static int32_t result_dtype(const factor_case *chosen, int number) {
-    const int32_t dtype = dtype_of_case(chosen);
-    return chosen->level[number] == RESULT_AS_QUERY ? dtype : score_dtype(dtype);
+    return stored_dtype(level, dtype_of_case(chosen));
 }
 
 static attn_tensor *build_operand(const factor_case *chosen, enum operand operand,

@@ -166,7 +166,7 @@ void __wrap_attni_gemm_blas(const attni_gemm_call *call) {
 static const attni_kernel_set *right;
 
 static void product_float32(const attni_product_block *block) {
-    right->product_float32->multiply(block);
+    right->products[ATTNI_STORED_FLOAT32]->multiply(block);
     *(float *)block->y += 1;
 }
 
@@ -260,7 +260,7 @@ static void make_kernels_right(void) {
     right = attni_kernel_set_find(NULL);
     rows_float32 = *right->float32;
     rows_float64 = *right->float64;
-    products_float32 = *right->product_float32;
+    products_float32 = *right->products[ATTNI_STORED_FLOAT32];
     products_float64 = *right->product_float64;
     tiles = *right->tiles;
     lanes = *right->lanes;
@@ -268,7 +268,7 @@ static void make_kernels_right(void) {
     kernels = *right;
     kernels.float32 = &rows_float32;
     kernels.float64 = &rows_float64;
-    kernels.product_float32 = &products_float32;
+    kernels.products[ATTNI_STORED_FLOAT32] = &products_float32;
     kernels.product_float64 = &products_float64;
     kernels.tiles = &tiles;
     kernels.lanes = &lanes;

@@ -130,6 +130,13 @@ void oracle_store(const attn_tensor *tensor, const int64_t *index, double value)
     }
 }
 
+double oracle_rounded(int32_t dtype, double value) {
+    double memory = 0;
+    const attn_tensor one = {.data = &memory, .dtype = dtype};
+    oracle_store(&one, NULL, value);
+    return oracle_element(&one, NULL);
+}
+
 void oracle_store_integer(const attn_tensor *tensor, const int64_t *index, int64_t value) {
     const int32_t narrow = (int32_t)value;
     if (tensor->dtype == ATTN_DTYPE_INT32) {
