@@ -46,6 +46,8 @@ void sdpa_setup_create(sdpa_setup *setup, const sdpa_sizes *sizes, uint64_t seed
     *setup = (sdpa_setup){.sizes = *sizes,
                           .random = random_seeded(seed),
                           .params = {.struct_size = sizeof setup->params}};
+    const int32_t lse_dtype =
+        sizes->dtype == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
     setup->query = random_input(&setup->pool, sizes->dtype, 4,
                                 (const int64_t[]){n, h, l, sizes->features}, &setup->random);
     setup->key =
@@ -58,7 +60,7 @@ void sdpa_setup_create(sdpa_setup *setup, const sdpa_sizes *sizes, uint64_t seed
         pool_output(&setup->pool, sizes->dtype, 4,
                     (const int64_t[]){n, h, l, sizes->value_features}, LAYOUT_CONTIGUOUS);
     setup->lse =
-        pool_output(&setup->pool, sizes->dtype, 3, (const int64_t[]){n, h, l}, LAYOUT_CONTIGUOUS);
+        pool_output(&setup->pool, lse_dtype, 3, (const int64_t[]){n, h, l}, LAYOUT_CONTIGUOUS);
     setup->weights = pool_output(&setup->pool, sizes->dtype, 4, (const int64_t[]){n, h, l, s},
                                  LAYOUT_CONTIGUOUS);
     setup->params.enable_gqa = sizes->kv_heads != sizes->heads;
