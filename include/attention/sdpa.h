@@ -219,10 +219,13 @@ typedef struct attn_sdpa_params {
  *            j)| + |bias| + |mask|), the largest over the row, and softmax's output by (2 d + (T +
  *            16 + m) u) sum w |v|, m the largest difference of two visible scores, where that
  *            factor is below 0.01 (its square is left out). Storing a result of 16 bits adds half a
- *            step between neighbours of its type: 2^-9 of a bfloat16, 2^-12 of a float16 that is at
- *            least 2^-14, 2^-25 below; beyond the largest number, 65504 of float16, it is infinite.
- *            The exact result is that of the numbers the inputs hold. No subnormal number is
- *            flushed that is read; a weight below 2^-126 may be. NaN in a visible score makes its row
+ *            step between neighbours of its type: at most 2^-8 of a bfloat16, 2^-11 of a float16 that
+ *            is 2^-14 or more, 2^-25 below; beyond the largest number, 65504 of float16, it is
+ *            infinite. The exact result is that of the numbers the inputs hold. Kernels whose name
+ *            ends with _bf16 multiply pairs of bfloat16: where query, key and value all have that
+ *            type, more than 4 query rows (of all heads that share a key head) round each weight to
+ *            it, which adds at most 2^-8 sum w |v|, and count numbers and products below 2^-126 as
+ *            0; attn_context_config.float32_weights asks them not to. NaN in a visible score makes its row
  *            NaN. E = 0 makes every score 0. Empty rows: see above.
  * Bits       a sequence's are its own. Output, lse and weights of one batch index have the same
  *            bits in a batch of any size, at any capacity (keys at or past key_lengths, however many),

@@ -20,6 +20,7 @@
 #include "fused/fused_keys.h"
 #include "fused/fused_lanes.h"
 #include "fused/fused_merge.h"
+#include "fused/fused_pairs.h"
 #include "fused/fused_panel.h"
 #include "fused/fused_rows.h"
 #include "fused/fused_weights.h"
@@ -193,7 +194,10 @@ attn_status attni_fused_run(attn_context *context, const attni_sdpa_problem *pro
         .problem = problem,
         .plan = plan,
         .kernels = kernels,
-        .steps = plan->by_rows ? &attni_steps_by_rows : &attni_steps_in_lanes,
+        .steps = plan->by_rows    ? &attni_steps_by_rows
+                 : plan->by_pairs ? &attni_steps_by_pairs
+                                  : &attni_steps_in_lanes,
+        .pairs = kernels->pairs,
         .query_storage = attni_storage_kernels_of(kernels, problem->query.dtype),
         .key_storage = attni_storage_kernels_of(kernels, problem->key.dtype),
         .value_storage = attni_storage_kernels_of(kernels, problem->value.dtype),

@@ -46,6 +46,12 @@ static inline const void *attni_fused_value_at(const attni_fused_item *item, int
                          item->engine->plan->value_bytes);
 }
 
+/* The pair, of those at hand, that has the value of source key `key`. */
+static inline const void *attni_fused_value_pair_at(const attni_fused_item *item, int64_t key) {
+    return attni_element(item->value, (key / 2 - item->block.begin / 2) * item->value_key_stride,
+                         (int64_t)sizeof(uint32_t));
+}
+
 /* The first key behind the tile that `key` is in. */
 static inline int64_t attni_fused_past_tile(const attni_fused_plan *plan, int64_t key) {
     return (key / plan->key_block + 1) * plan->key_block;

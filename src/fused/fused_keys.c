@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/checked_size.h"
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
 #include "tensor/strided_copy.h"
@@ -44,9 +45,23 @@ static const void *pack_rows(const attni_source_rows *rows, const attni_storage_
     return packed;
 }
 
+/* As they are stored, each with a 0 behind it. */
+static const void *pack_odd_pairs(const attni_fused_item *item, const attni_source_rows *keys,
+                                  int64_t count, char *packed) {
+    const attni_fused_plan *plan = item->engine->plan;
+    const attni_strided_matrix from = {keys->data, keys->row_stride, keys->col_stride};
+    const attni_strided_matrix to = {packed, plan->key_stride, 1};
+    memset(packed, 0, (size_t)(count * plan->key_stride * plan->key_bytes));
+    attni_copy_matrix(to, from, count, item->engine->problem->head_dim, (size_t)plan->key_bytes);
+    return packed;
+}
+
 static const void *pack_keys(const attni_fused_item *item, const attni_source_rows *keys,
                              int64_t count, char *packed) {
     const attni_fused_engine *engine = item->engine;
+    if (engine->plan->key_stride != engine->problem->head_dim) {
+        return pack_odd_pairs(item, keys, count, packed);
+    }
     return pack_rows(keys, engine->key_storage, count, engine->problem->head_dim,
                      engine->plan->key_bytes, packed);
 }
@@ -82,6 +97,22 @@ static void take_extra_columns(attni_fused_item *item, bool packs_value, int64_t
     item->extra_value_stride = packs_value ? extra * columns : columns;
 }
 
+/* The values of a block in pairs of keys, an even one and the next; what a pair has of another block
+ * is 0. */
+static void take_value_pairs(attni_fused_item *item, const attni_source_rows *values) {
+    const attni_fused_engine *engine = item->engine;
+    const int64_t columns = engine->kernels->tiles->value_columns;
+    const int64_t pairs = attni_divide_up(item->block.end, 2) - item->block.begin / 2;
+    uint32_t *packed = (uint32_t *)(void *)(item->slot + engine->plan->value_offset);
+    item->value = packed;
+    item->value_key_stride = columns;
+    item->value_chunk_stride = pairs * columns;
+    engine->pairs->pack_values(packed, item->value_chunk_stride, columns, values->data,
+                               values->row_stride, values->col_stride,
+                               item->block.end - item->block.begin, (int32_t)(item->block.begin % 2),
+                               engine->problem->value_dim);
+}
+
 void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     const attni_fused_plan *plan = item->engine->plan;
     const attni_sdpa_problem *problem = item->engine->problem;
@@ -93,7 +124,11 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     item->block = block;
     item->key = plan->packs_key ? pack_keys(item, &keys, count, item->slot + plan->key_offset)
                                 : keys.data;
-    item->key_stride = plan->packs_key ? problem->head_dim : keys.row_stride;
+    item->key_stride = plan->packs_key ? plan->key_stride : keys.row_stride;
+    if (plan->by_pairs) {
+        take_value_pairs(item, &values);
+        return;
+    }
     item->value = packs_value ? pack_values(item, &values, count, item->slot + plan->value_offset)
                               : values.data;
     item->value_key_stride = !packs_value    ? values.row_stride

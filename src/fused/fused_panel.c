@@ -75,6 +75,11 @@ static void pack_panel(const attni_fused_item *item, const attni_panel *panel) {
             first + panel->head[lane] * strides[0] + panel->row[lane] * strides[1];
         rows[lane] = attni_element(problem->query.data, offset, problem->query.element_bytes);
     }
+    if (engine->plan->by_pairs) {
+        engine->pairs->pack_rows((uint32_t *)(void *)panel->queries, panel->vectors, rows,
+                                 strides[2], problem->head_dim);
+        return;
+    }
     if (!engine->plan->by_rows) {
         engine->query_storage->pack_rows(panel->queries, panel->vectors, rows, strides[2],
                                          problem->head_dim, (float)problem->scale);

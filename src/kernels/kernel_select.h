@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kernels/lane_kernels.h"
+#include "kernels/pair_kernels.h"
 #include "kernels/product_kernels.h"
 #include "kernels/row_kernels.h"
 #include "kernels/storage_kernels.h"
@@ -33,6 +34,7 @@ typedef struct attni_kernel_set {
     const attni_lane_kernels *lanes;
     const attni_storage_kernels *storage[ATTNI_NUM_STORAGES];
     const attni_stream_kernels *streams[ATTNI_NUM_STORAGES];
+    const attni_pair_kernels *pairs; /* of bfloat16, or NULL */
 } attni_kernel_set;
 
 /* The set of a name, the best one this CPU runs for NULL; NULL if there is no such set or this CPU

@@ -7,6 +7,7 @@
 #define ATTNI_KERNELS_KERNEL_TABLES_H
 
 #include "kernels/lane_kernels.h"
+#include "kernels/pair_kernels.h"
 #include "kernels/product_kernels.h"
 #include "kernels/row_kernels.h"
 #include "kernels/storage_kernels.h"
@@ -47,6 +48,11 @@ extern const attni_lane_kernels attni_lane_kernels_avx512_float32;
     extern const attni_stream_kernels attni_stream_kernels_##isa##_float32;                        \
     extern const attni_stream_kernels attni_stream_kernels_##isa##_bfloat16;                       \
     extern const attni_stream_kernels attni_stream_kernels_##isa##_float16
+
+/* Only of what multiplies pairs of bfloat16, and of baseline in tests. */
+extern const attni_pair_kernels attni_pair_kernels_baseline_bfloat16;
+extern const attni_pair_kernels attni_pair_kernels_neon_bfloat16;
+extern const attni_pair_kernels attni_pair_kernels_avx512_bfloat16;
 
 DECLARE_STORED(baseline);
 DECLARE_STORED(neon);

@@ -103,11 +103,16 @@ INLINE vector load_stored(const stored *from) {
     return (vector)(bits_of(load_halves(from)) << SIGN_SHIFT);
 }
 
-INLINE void store_stored(stored *to, vector x) {
+/* The nearest bfloat16, in the upper half; the lower is left over. */
+INLINE vector_bits rounded_bfloat16(vector x) {
     const vector_bits bits = (vector_bits)x;
     const vector_bits is_nan = (vector_bits)((bits & ~SIGN_BIT) > INFINITE);
     const vector_bits rounded = bits + 0x7fffU + (bits >> SIGN_SHIFT & 1U);
-    store_halves(to, halves_of(choose_bits(is_nan, bits | 0x400000U, rounded) >> SIGN_SHIFT));
+    return choose_bits(is_nan, bits | 0x400000U, rounded);
+}
+
+INLINE void store_stored(stored *to, vector x) {
+    store_halves(to, halves_of(rounded_bfloat16(x) >> SIGN_SHIFT));
 }
 
 #elif VECTOR_BYTES == 64 && defined(__AVX512F__)

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "support/oracle_sdpa.h"
 #include "support/oracle_tensor.h"
 
 void assert_ok(attn_status status) {
@@ -78,7 +79,9 @@ void sdpa_setup_run(attn_context *context, const sdpa_setup *setup) {
 }
 
 oracle_result sdpa_setup_expect(const sdpa_setup *setup) {
-    return oracle_sdpa(setup->query, setup->key, setup->value, &setup->params);
+    const double weight_unit =
+        oracle_weight_unit(attn_kernels_name(0), setup->query, setup->key, setup->value);
+    return oracle_sdpa(setup->query, setup->key, setup->value, &setup->params, weight_unit);
 }
 
 void assert_sdpa_equals(const sdpa_setup *setup, const oracle_result *same) {

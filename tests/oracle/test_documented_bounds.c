@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "property_setup.h"
+#include "support/oracle_sdpa.h"
 #include "support/oracle_tensor.h"
 
 static double unit_of(int32_t dtype) {
@@ -115,6 +116,8 @@ static void use_documented_bound(const sdpa_setup *setup, oracle_result *expecte
     const sdpa_sizes *s = &setup->sizes;
     /* The oracle's own errors, of the same form, count in float64. */
     const double unit = bound_rounding_of(s->dtype).unit;
+    const double weight_unit =
+        oracle_weight_unit(attn_kernels_name(0), setup->query, setup->key, setup->value);
     double *queries = oracle_expand(setup->query, 4, setup->query->shape);
     double *keys = oracle_expand(setup->key, 4, setup->key->shape);
     double *values = oracle_expand(setup->value, 4, setup->value->shape);
@@ -136,7 +139,7 @@ static void use_documented_bound(const sdpa_setup *setup, oracle_result *expecte
                 sum += expected->weights.value[row * s->keys + j] *
                        fabs(values[(head * s->keys + j) * s->value_features + d]);
             }
-            expected->output.error[row * s->value_features + d] = relative * sum;
+            expected->output.error[row * s->value_features + d] = (relative + weight_unit) * sum;
         }
     }
     oracle_mask_destroy(&added);

@@ -177,6 +177,10 @@ typedef struct attn_context_config {
 
     /* handed to both; what it points to must outlive the context and every layer made with it */
     void *allocator_state;
+
+    /* 0: where query, key and value are bfloat16 and the kernels multiply pairs of them, the weights
+     * of many rows are rounded to it; 1: weights are float32 everywhere */
+    int32_t float32_weights;
 } attn_context_config;
 
 /* What a context runs with. The caller sets struct_size; fields this version does not know become
