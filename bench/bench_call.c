@@ -48,8 +48,8 @@ static int make_filled(bench_call *call, int role, int32_t dtype, int32_t rank,
     return exit_code;
 }
 
-static int32_t element_dtype(const bench_options *o) {
-    return o->dtype == 0 ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64;
+static int32_t score_dtype(const bench_options *o) {
+    return bench_element_dtype(o) == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
 }
 
 /* (B, heads, rows, features) as a view of memory in the layout that was asked for. */
@@ -59,7 +59,7 @@ static int make_heads(bench_call *call, int role, int64_t heads, int64_t rows, i
     const int64_t bhsd[] = {batch, heads, rows, features};
     const int64_t bshd[] = {batch, rows, heads, features};
     const int is_bhsd = o->layout == BENCH_LAYOUT_BHSD;
-    const int exit_code = make_filled(call, role, element_dtype(o), 4, is_bhsd ? bhsd : bshd);
+    const int exit_code = make_filled(call, role, bench_element_dtype(o), 4, is_bhsd ? bhsd : bshd);
     if (exit_code != EXIT_DONE || is_bhsd) {
         return exit_code;
     }
@@ -94,7 +94,7 @@ static int make_layer_tensors(bench_call *call) {
     const int64_t source_axes[] = {o->batch.value, o->keys.value};
     const int64_t shape[] = {axes[swaps], axes[1 - swaps], o->embed_dim.value};
     const int64_t source[] = {source_axes[swaps], source_axes[1 - swaps], o->embed_dim.value};
-    const int32_t dtype = element_dtype(o);
+    const int32_t dtype = bench_element_dtype(o);
     int exit_code = make_filled(call, ROLE_QUERY, dtype, 3, shape);
     if (exit_code == EXIT_DONE && o->keys.given) {
         exit_code = make_filled(call, ROLE_KEY, dtype, 3, source);
@@ -129,7 +129,7 @@ static int make_mask(bench_call *call) {
     const int32_t rank = is_padding || is_full ? 2 : 4;
     bench_tensor *mask = &call->tensors[ROLE_MASK];
     if (o->mask == BENCH_MASK_ADDITIVE && !is_keys) {
-        return make_filled(call, ROLE_MASK, element_dtype(o), rank, shape);
+        return make_filled(call, ROLE_MASK, bench_element_dtype(o), rank, shape);
     }
     const int is_bool = o->mask == BENCH_MASK_BOOL;
     const int exit_code =
@@ -151,7 +151,7 @@ static int make_bias(bench_call *call) {
     const int skipped = o->bias == BENCH_BIAS_FULL;
     return o->bias == BENCH_BIAS_NONE
                ? EXIT_DONE
-               : make_filled(call, ROLE_BIAS, element_dtype(o), 3 - skipped, shape + skipped);
+               : make_filled(call, ROLE_BIAS, bench_element_dtype(o), 3 - skipped, shape + skipped);
 }
 
 static int make_positions(bench_call *call) {
@@ -196,12 +196,12 @@ static int make_outputs(bench_call *call) {
     const int64_t average[] = {o->batch.value, o->queries.value, o->keys.value};
     int exit_code = EXIT_DONE;
     if (o->has_lse) {
-        exit_code = make_tensor(call, ROLE_LSE, element_dtype(o), 3, per_head);
+        exit_code = make_tensor(call, ROLE_LSE, score_dtype(o), 3, per_head);
     }
     if (exit_code == EXIT_DONE && o->weights == BENCH_WEIGHTS_HEADS) {
-        exit_code = make_tensor(call, ROLE_WEIGHTS, element_dtype(o), 4, per_head);
+        exit_code = make_tensor(call, ROLE_WEIGHTS, bench_element_dtype(o), 4, per_head);
     } else if (exit_code == EXIT_DONE && o->weights == BENCH_WEIGHTS_AVERAGE) {
-        exit_code = make_tensor(call, ROLE_WEIGHTS, element_dtype(o), 3, average);
+        exit_code = make_tensor(call, ROLE_WEIGHTS, bench_element_dtype(o), 3, average);
     }
     return exit_code;
 }

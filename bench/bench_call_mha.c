@@ -14,8 +14,7 @@ static int create_layer(bench_call *call) {
                                     .num_kv_heads = o->kv_heads.value,
                                     .head_dim = o->head_dim.value,
                                     .value_head_dim = o->value_dim.value,
-                                    .dtype =
-                                        o->dtype == 0 ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64,
+                                    .dtype = bench_element_dtype(o),
                                     .batch_first = !o->is_sequence_first};
     int status = attn_mha_create(call->context, &config, &call->layer);
     if (status == ATTN_OK) {

@@ -28,7 +28,7 @@ const char *const bench_help[] = {
     "  --kv-heads N      Hk, key and value heads (H); fewer than H: grouped queries",
     "  --queries N       L (512)                      --keys N       S (L)",
     "  --head-dim N      D, of queries and keys (64)  --value-dim N  Dv, of values (D)",
-    "  --dtype T         float32 (default) or float64",
+    "  --dtype T         float32 (default), float64, bfloat16 or float16",
     "  sdpa: --layout T  bhsd (default): rows of one head lie together; bshd: heads of one row do",
     "        --gqa       set the flag of grouped queries even where Hk = H",
     "  mha:  --embed-dim N     E (768); D is E / H unless given",

@@ -4,13 +4,21 @@
  */
 #include "bench_options.h"
 
+#include <attention/tensor.h>
+
 #include <stddef.h>
 #include <string.h>
 
 #include "program_exit.h"
 
 /* In the order of the library's enums, or of those in bench_options.h. */
-const char *const bench_dtypes[] = {"float32", "float64", NULL};
+const char *const bench_dtypes[] = {"float32", "float64", "bfloat16", "float16", NULL};
+
+int32_t bench_element_dtype(const bench_options *o) {
+    static const int32_t dtypes[] = {ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT64, ATTN_DTYPE_BFLOAT16,
+                                     ATTN_DTYPE_FLOAT16};
+    return dtypes[o->dtype];
+}
 const char *const bench_engines[] = {"auto", "blas", "fused", NULL};
 const char *const bench_gemms[] = {"auto", "blas", "native", NULL};
 const char *const bench_layouts[] = {"bhsd", "bshd", NULL};

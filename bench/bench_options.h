@@ -61,7 +61,7 @@ typedef struct bench_options {
     int has_lse;
 
     /* Storage. */
-    int dtype; /* 0 float32, 1 float64 */
+    int dtype; /* of bench_dtypes */
     int layout;
     int is_gqa;            /* given, though kv_heads says it too */
     int is_bound;          /* multi-head */
@@ -85,6 +85,9 @@ typedef struct bench_options {
 } bench_options;
 
 extern const char *const bench_dtypes[];
+
+/* The enum attn_dtype of the tensors. */
+int32_t bench_element_dtype(const bench_options *o);
 extern const char *const bench_engines[];
 extern const char *const bench_gemms[];
 extern const char *const bench_layouts[];

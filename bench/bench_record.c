@@ -113,7 +113,7 @@ static int add_times(cJSON *root, const bench_record *record, const bench_work *
 /* The peak of float64 is half of what was measured in float32. */
 static int add_limits(cJSON *root, const bench_record *record, const bench_work *work) {
     const bench_call *call = record->call;
-    const int is_wide = call->options.dtype != 0;
+    const int is_wide = bench_element_dtype(&call->options) == ATTN_DTYPE_FLOAT64;
     const int per_cycle = attn_limit_flops_per_cycle() / (is_wide ? 2 : 1);
     const int threads = call->info.num_threads;
     const double peak = is_wide ? record->limits.fma_flops / 2.0 : record->limits.fma_flops;

@@ -5,6 +5,7 @@
 #include "bench_tensor.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "program_exit.h"
 
@@ -54,11 +55,28 @@ static double nearly_normal(uint64_t bits) {
     return (sum / 65536.0 - 2.0 * 65535.0 / 65536.0) * 1.7320508075688772;
 }
 
+/* Rounded to nearest; what is too small for a normal number becomes 0. */
+static uint16_t to_half(int32_t dtype, float number) {
+    const uint32_t cut = dtype == ATTN_DTYPE_BFLOAT16 ? 16 : 13;
+    uint32_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    const uint32_t sign = bits >> 16 & 0x8000;
+    bits &= 0x7fffffff;
+    bits += (1U << (cut - 1)) - 1 + (bits >> cut & 1);
+    if (dtype == ATTN_DTYPE_BFLOAT16) {
+        return (uint16_t)(sign | bits >> cut);
+    }
+    const uint32_t rebias = 112U << 10;
+    return (uint16_t)(sign | (bits >> cut > rebias ? (bits >> cut) - rebias : 0));
+}
+
 void bench_tensor_fill(bench_tensor *tensor, uint64_t seed) {
     for (int64_t i = 0; i < tensor->count; i++) {
         const double number = nearly_normal(bench_random_bits(seed, (uint64_t)i));
         if (tensor->view.dtype == ATTN_DTYPE_FLOAT64) {
             ((double *)tensor->memory)[i] = number;
+        } else if (bench_tensor_bytes(tensor) == tensor->count * (int64_t)sizeof(uint16_t)) {
+            ((uint16_t *)tensor->memory)[i] = to_half(tensor->view.dtype, (float)number);
         } else {
             ((float *)tensor->memory)[i] = (float)number;
         }

@@ -74,7 +74,7 @@ static void add_layer(const bench_options *o, const head_features *f, double ele
 
 bench_work bench_work_of(const bench_options *options) {
     const bench_options *o = options;
-    const double element_bytes = o->dtype == 0 ? 4.0 : 8.0;
+    const double element_bytes = (double)attn_dtype_size_bytes(bench_element_dtype(o));
     const double heads = (double)o->heads.value;
     const double kv_heads = (double)o->kv_heads.value;
     const double head_dim = (double)o->head_dim.value;

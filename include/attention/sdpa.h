@@ -16,7 +16,12 @@
  * "Batch axes" below means the broadcast batch axes of query, key and value together, which are
  * output's.
  *
- * The score type, of lse and of all sums: float64 where query is float64, else float32.
+ * Types. query is float32, float64, bfloat16 or float16. A float64 query has float64 keys and
+ * values; beside the others key and value may each be float32, bfloat16 or float16, whatever query
+ * is. The score type, of lse and of all sums: float64 where query is float64, else float32. output
+ * and weights have query's dtype or the score type. An element of 16 bits means exactly the number
+ * it holds; computing is float32's, and a result of 16 bits is rounded once, to nearest, at the
+ * end.
  *
  * Visibility. Row i of the queries stands at position p(i) = i + query_offset among the keys. It
  * sees key j if all of these allow it:
@@ -129,8 +134,8 @@ typedef struct attn_sdpa_params {
     /* 0 or 1: row i sees no key past p(i) */
     int32_t is_causal;
 
-    /* with ATTN_SDPA_SET_SCALE: multiplier of q . k; any value but NaN, also 0 and negative; for
-     * float32 tensors it is rounded to float32 */
+    /* with ATTN_SDPA_SET_SCALE: multiplier of q . k; any value but NaN, also 0 and negative; it
+     * is rounded to the score type */
     double scale;
 
     /* > 0 and finite: scores are softcap * tanh(score / softcap); 0: none */
@@ -182,7 +187,7 @@ typedef struct attn_sdpa_params {
      * empty row without a sink; softmax only */
     const attn_tensor *lse;
 
-    /* out, query's dtype. Of output's rank: one matrix per head, (batch axes, Hq, L, S), without
+    /* out, query's dtype or the score type. Of output's rank: one matrix per head, (batch axes, Hq, L, S), without
      * Hq if output has no head axis. Of one less: their mean over the heads, (batch axes, L, S),
      * where output has a head axis */
     const attn_tensor *weights;
@@ -201,7 +206,7 @@ typedef struct attn_sdpa_params {
  *            (attn_context_start; else the first large call starts them). A call without an element
  *            to write in output, lse and weights returns at once and wants no workspace, however
  *            long its other axes are; keys are then not read.
- * Shapes     see the top of this file. All of query, key, value, output: float32, or all float64.
+ * Shapes     see the top of this file, and for types.
  * Layout     any strides, negative and (inputs) zero ones too.
  * Aliasing   an output must not overlap itself, another output or any input, nor may the bytes of
  *            workspace that are needed overlap any tensor. Two tensors count as apart if their
@@ -209,15 +214,21 @@ typedef struct attn_sdpa_params {
  *            one buffer); rarer interleavings are refused although no element is shared. An
  *            output's axes must nest: by ascending stride, each steps over all that the smaller
  *            ones reach.
- * Numerics   let u = 2^-24 (float32) or 2^-53 (float64), w the exact weights of a row and T the
+ * Numerics   let u = 2^-24, or 2^-53 where query is float64, w the exact weights of a row and T the
  *            keys it sees. A score is off by at most d = (E + 8) u (|scale| sum |q k| + |slope (p -
  *            j)| + |bias| + |mask|), the largest over the row, and softmax's output by (2 d + (T +
  *            16 + m) u) sum w |v|, m the largest difference of two visible scores, where that
- *            factor is below 0.01 (its square is left out). NaN in a visible score makes its row
+ *            factor is below 0.01 (its square is left out). Storing a result of 16 bits adds half a
+ *            step between neighbours of its type: at most 2^-8 of a bfloat16, 2^-11 of a float16 that
+ *            is 2^-14 or more, 2^-25 below; beyond the largest number, 65504 of float16, it is
+ *            infinite. The exact result is that of the numbers the inputs hold. Kernels whose name
+ *            ends with _bf16 multiply pairs of bfloat16: where query, key and value all have that
+ *            type, more than 4 query rows (of all heads that share a key head) round each weight to
+ *            it, which adds at most 2^-8 sum w |v|, and count numbers and products below 2^-126 as
+ *            0; attn_context_config.float32_weights asks them not to. NaN in a visible score makes its row
  *            NaN. E = 0 makes every score 0. Empty rows: see above.
  * Bits       a sequence's are its own. Output, lse and weights of one batch index have the same
- * bits
- *            in a batch of any size, at any capacity (keys at or past key_lengths, however many),
+ *            bits in a batch of any size, at any capacity (keys at or past key_lengths, however many),
  *            in any layout and alignment, by any number of threads, and from call to call. They
  *            depend on its own lengths and options, on whether weights are asked for, on the engine
  *            and the kernels. Where BLAS computes, as it does for float64 by default

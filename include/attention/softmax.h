@@ -71,17 +71,19 @@ typedef struct attn_softmax_params {
  * visible j of exp(input[..., j])), computed with the row's maximum subtracted, so that no finite
  * row overflows; hidden positions get 0.
  *
- * Shapes     input (..., S), rank 1 to 8; output the same shape. float32 or float64, the same for
- *            both.
+ * Shapes     input (..., S), rank 1 to 8, of float32, float64, bfloat16 or float16; output the same
+ *            shape, of input's dtype or the score type (float64 where input is float64, else
+ *            float32), in which the row is computed; a result of 16 bits is rounded once.
  * Layout     any strides. workspace: see attn_softmax_workspace_bytes; NULL makes the library
  *            allocate it for the call. A call without an element to write returns at once and
  *            wants none.
- * Aliasing   output may be exactly input (same data and strides). Any other overlap of an output
+ * Aliasing   output may be exactly input (same data, strides and dtype). Any other overlap of an output
  *            with itself, the other output or an input is an error, and so is that of the bytes of
  *            workspace that are needed with any tensor. What counts as overlap: see attn_sdpa.
  * Numerics   a weight w is off by at most (m - x + min(S, 512) + 32) u w, where x is its value, m
- *            the largest of its row, u = 2^-24 for float32 and 2^-53 for float64: the rounding of x
- *            - m and a few units more; with an additive mask u |x + mask| w is added to that.
+ *            the largest of its row, u = 2^-24, or 2^-53 for a float64 input: the rounding of x
+ *            - m and a few units more; with an additive mask u |x + mask| w is added to that;
+ *            so is half a step of output's type where that has 16 bits.
  *            Weights below the smallest normal number may become 0. A visible NaN or +inf makes its
  *            row NaN; a visible -inf weighs 0. Rows do not affect one another.
  * Errors     ATTN_ERROR_NULL input, output, data of either, data of an option; ATTN_ERROR_VALUE
@@ -103,7 +105,7 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_softmax(attn_context *context, const a
 
 /*
  * Bytes of workspace that attn_softmax needs for the same arguments, into *bytes. 0 unless output's
- * last axis is strided. Data pointers are not looked at and may be NULL. Errors: as attn_softmax
+ * last axis is strided or its type has 16 bits. Data pointers are not looked at and may be NULL. Errors: as attn_softmax
  * but for data, lengths and the overlap of tensors with each other; ATTN_ERROR_NULL bytes. Since
  * 0.1.
  */

@@ -23,14 +23,14 @@
 /* Rows normalised as one task; fixed, so that results cannot depend on the number of threads. */
 enum { TASK_ROWS = 8 };
 
-/* Splits a (S + extra, cols) operand into the keys that are seen and the extra rows, copied if BLAS
- * cannot read it. Heads that share their keys share the copy. */
-static void take_rows(const attni_blas_engine *engine, attni_matrix source, int64_t cols,
-                      char *packed, const char **packed_from, attni_matrix *rows,
-                      attni_matrix *extra) {
+/* Splits a (S + extra, cols) operand into the keys that are seen and the extra rows, copied if the
+ * products cannot read it. Heads that share their keys share the copy. */
+static void take_rows(const attni_blas_engine *engine, const attni_operand *operand,
+                      attni_matrix source, int64_t cols, char *packed, const char **packed_from,
+                      attni_matrix *rows, attni_matrix *extra) {
     const attni_sdpa_problem *problem = engine->problem;
-    *rows = attni_rows_from(engine, source, engine->seen.begin);
-    *extra = attni_rows_from(engine, source, problem->src_len);
+    *rows = attni_stored_rows(operand, source, engine->seen.begin);
+    *extra = attni_stored_rows(operand, source, problem->src_len);
     if (packed == NULL) {
         return;
     }
@@ -38,10 +38,8 @@ static void take_rows(const attni_blas_engine *engine, attni_matrix source, int6
     const attni_matrix dense = {.data = packed, .row_stride = cols, .col_stride = 1};
     const attni_matrix dense_extra = attni_rows_from(engine, dense, seen);
     if (*packed_from != source.data) {
-        attni_copy_matrix(attni_matrix_layout(&dense), attni_matrix_layout(rows), seen, cols,
-                          (size_t)engine->element);
-        attni_copy_matrix(attni_matrix_layout(&dense_extra), attni_matrix_layout(extra),
-                          problem->extra_cols, cols, (size_t)engine->element);
+        attni_widen_rows(engine, operand, *rows, seen, cols, dense.data);
+        attni_widen_rows(engine, operand, *extra, problem->extra_cols, cols, dense_extra.data);
         *packed_from = source.data;
     }
     *rows = dense;
@@ -62,10 +60,12 @@ static void start_head(attni_blas_engine *engine, int64_t head) {
     engine->head = head;
     engine->query = attni_operand_matrix(engine, &problem->query, head);
     engine->output = attni_operand_matrix(engine, &problem->output, head);
-    take_rows(engine, attni_matrix_of(attni_source_keys(problem, engine->batch, head, 0)),
+    take_rows(engine, &problem->key,
+              attni_matrix_of(attni_source_keys(problem, engine->batch, head, 0)),
               problem->head_dim, engine->packed_key, &engine->key_packed_from, &engine->key,
               &engine->extra_key);
-    take_rows(engine, attni_matrix_of(attni_source_values(problem, engine->batch, head, 0)),
+    take_rows(engine, &problem->value,
+              attni_matrix_of(attni_source_values(problem, engine->batch, head, 0)),
               problem->value_dim, engine->packed_value, &engine->value_packed_from, &engine->value,
               &engine->extra_value);
 }
@@ -76,7 +76,7 @@ static attni_matrix transposed(attni_matrix matrix) {
 }
 
 static const attni_product_kernels *product_kernels(const attni_blas_engine *engine) {
-    return attni_product_kernels_of(attni_context_kernels(engine->context), engine->problem->dtype);
+    return attni_product_kernels_of(engine->set, engine->problem->score_dtype);
 }
 
 /* scores[:, first_col ...] = scale * Q K^T for `count` rows of `keys`. */
@@ -85,7 +85,7 @@ static void score_columns(const attni_blas_engine *engine, attni_matrix keys, in
     const attni_sdpa_problem *problem = engine->problem;
     const attni_gemm_call call = {
         .backend = engine->plan->gemm,
-        .dtype = problem->dtype,
+        .dtype = problem->score_dtype,
         .batch = 1,
         .rows = engine->num_rows,
         .cols = count,
@@ -93,7 +93,7 @@ static void score_columns(const attni_blas_engine *engine, attni_matrix keys, in
         /* BLAS takes alpha = 0 as "do not read", and would lose a NaN: finish_scores does scale 0.
          */
         .alpha = problem->scale == 0 ? 1 : problem->scale,
-        .a = attni_rows_from(engine, engine->query, engine->first_row),
+        .a = engine->block_query,
         .b = transposed(keys),
         .c = {.data = attni_scores_at(engine, 0, first_col),
               .row_stride = engine->plan->score_cols,
@@ -131,7 +131,7 @@ static void add_values(const attni_blas_engine *engine, char *to, int64_t index,
         const char *weight = attni_scores_at(engine, index, key - engine->block_keys.begin);
         const attni_matrix value = attni_rows_from(engine, engine->value, key - engine->seen.begin);
         engine->kernels->accumulate(to, value.data, value.col_stride, problem->value_dim,
-                                    attni_read_real(weight, 0, problem->dtype));
+                                    attni_read_real(weight, 0, problem->score_dtype));
     }
 }
 
@@ -169,7 +169,7 @@ static void add_values_behind(const attni_blas_engine *engine, int64_t index,
         const char *weight = attni_scores_at(engine, index, attni_block_cols(engine) + extra);
         const attni_matrix value = attni_rows_from(engine, engine->extra_value, extra);
         engine->kernels->accumulate(to, value.data, value.col_stride, problem->value_dim,
-                                    attni_read_real(weight, 0, problem->dtype));
+                                    attni_read_real(weight, 0, problem->score_dtype));
     }
     if (engine->empty[index]) {
         memset(to, 0, (size_t)(problem->value_dim * engine->element));
@@ -183,7 +183,7 @@ static void add_common_values(const attni_blas_engine *engine, attni_interval co
     const bool has_common = common.begin < common.end;
     const attni_gemm_call call = {
         .backend = engine->plan->gemm,
-        .dtype = problem->dtype,
+        .dtype = problem->score_dtype,
         .batch = 1,
         .rows = engine->num_rows,
         .cols = problem->value_dim,
@@ -210,7 +210,8 @@ static void weigh_values(attni_blas_engine *engine) {
     const attni_sdpa_problem *problem = engine->problem;
     const attni_interval common = attni_rows_common(&engine->visibility, engine->first_row,
                                                     engine->first_row + engine->num_rows);
-    const attni_matrix target = attni_rows_from(engine, engine->output, engine->first_row);
+    const attni_matrix target =
+        attni_stored_rows(&problem->output, engine->output, engine->first_row);
     const bool is_staged = engine->output_block != NULL;
     engine->block_output = is_staged ? engine->output_block : target.data;
     engine->block_output_stride = is_staged ? problem->value_dim : target.row_stride;
@@ -219,9 +220,19 @@ static void weigh_values(attni_blas_engine *engine) {
         add_values_behind(engine, index, common);
     }
     if (is_staged) {
-        const attni_strided_matrix from = {engine->output_block, problem->value_dim, 1};
-        attni_copy_matrix(attni_matrix_layout(&target), from, engine->num_rows, problem->value_dim,
-                          (size_t)engine->element);
+        attni_narrow_rows(engine, &problem->output, target, engine->num_rows, problem->value_dim,
+                          engine->output_block);
+    }
+}
+
+static void take_query(attni_blas_engine *engine) {
+    const attni_sdpa_problem *problem = engine->problem;
+    engine->block_query = attni_stored_rows(&problem->query, engine->query, engine->first_row);
+    if (engine->packed_query != NULL) {
+        attni_widen_rows(engine, &problem->query, engine->block_query, engine->num_rows,
+                         problem->head_dim, engine->packed_query);
+        engine->block_query = (attni_matrix){
+            .data = engine->packed_query, .row_stride = problem->head_dim, .col_stride = 1};
     }
 }
 
@@ -231,6 +242,7 @@ static attn_status run_block(attni_blas_engine *engine, int64_t first_row) {
     engine->num_rows = attni_min(engine->plan->row_block, problem->tgt_len - first_row);
     engine->block_keys =
         attni_rows_union(&engine->visibility, first_row, first_row + engine->num_rows);
+    take_query(engine);
     const int64_t skipped =
         attni_block_cols(engine) > 0 ? engine->block_keys.begin - engine->seen.begin : 0;
     score_columns(engine, attni_rows_from(engine, engine->key, skipped), 0,
@@ -265,14 +277,17 @@ attn_status attni_blas_run(attn_context *context, const attni_sdpa_problem *prob
         .context = context,
         .problem = problem,
         .plan = plan,
-        .kernels = attni_kernels_of(attni_context_kernels(context), problem->dtype),
-        .element = problem->element_bytes,
+        .set = attni_context_kernels(context),
+        .kernels = attni_kernels_of(attni_context_kernels(context), problem->score_dtype),
+        .element = (int64_t)attn_dtype_size_bytes(problem->score_dtype),
+        .averages = piece(scratch, plan->sums_averages, plan->averages_offset),
     };
     const bool has_blocks = plan->num_blocks > 0;
     if (has_blocks) {
         engine.scores = scratch + plan->scores_offset;
         engine.empty = (unsigned char *)scratch + plan->empty_offset;
         engine.gemm_scratch = scratch + plan->gemm_offset;
+        engine.packed_query = piece(scratch, plan->widens_query, plan->query_offset);
         engine.packed_key = piece(scratch, (plan->packs & ATTNI_PACKS_KEY) != 0, plan->key_offset);
         engine.packed_value =
             piece(scratch, (plan->packs & ATTNI_PACKS_VALUE) != 0, plan->value_offset);
@@ -293,6 +308,9 @@ attn_status attni_blas_run(attn_context *context, const attni_sdpa_problem *prob
         }
         for (int64_t head = 0; has_blocks && head < problem->num_heads; ++head) {
             ATTNI_TRY(run_head(&engine, head, num_blocks));
+        }
+        if (clears && plan->sums_averages) {
+            attni_store_averages(&engine);
         }
     }
     return ATTN_OK;

@@ -37,6 +37,46 @@ static inline attni_strided_matrix attni_matrix_layout(const attni_matrix *matri
     return (attni_strided_matrix){matrix->data, matrix->row_stride, matrix->col_stride};
 }
 
+/* Row `row` of an operand's matrix, which may not be of the score type. */
+static inline attni_matrix attni_stored_rows(const attni_operand *operand, attni_matrix matrix,
+                                             int64_t row) {
+    matrix.data = attni_advance(matrix.data, row * matrix.row_stride * operand->element_bytes);
+    return matrix;
+}
+
+/* Rows of an operand as the score type, side by side. */
+static inline void attni_widen_rows(const attni_blas_engine *engine, const attni_operand *operand,
+                                    attni_matrix from, int64_t rows, int64_t cols, char *to) {
+    const attni_strided_matrix dense = {to, cols, 1};
+    if (operand->dtype == engine->problem->score_dtype) {
+        attni_copy_matrix(dense, attni_matrix_layout(&from), rows, cols, (size_t)engine->element);
+        return;
+    }
+    const attni_storage_kernels *storage = attni_storage_kernels_of(engine->set, operand->dtype);
+    for (int64_t row = 0; row < rows; ++row) {
+        const attni_matrix stored = attni_stored_rows(operand, from, row);
+        storage->widen((float *)(void *)(to + row * cols * engine->element), stored.data,
+                       stored.col_stride, cols);
+    }
+}
+
+/* The inverse: numbers of the score type, side by side, to rows of an operand. */
+static inline void attni_narrow_rows(const attni_blas_engine *engine, const attni_operand *operand,
+                                     attni_matrix to, int64_t rows, int64_t cols,
+                                     const char *from) {
+    const attni_strided_matrix dense = {(char *)(uintptr_t)from, cols, 1};
+    if (operand->dtype == engine->problem->score_dtype) {
+        attni_copy_matrix(attni_matrix_layout(&to), dense, rows, cols, (size_t)engine->element);
+        return;
+    }
+    const attni_storage_kernels *storage = attni_storage_kernels_of(engine->set, operand->dtype);
+    for (int64_t row = 0; row < rows; ++row) {
+        const attni_matrix stored = attni_stored_rows(operand, to, row);
+        storage->narrow(stored.data, stored.col_stride,
+                        (const float *)(const void *)(from + row * cols * engine->element), cols);
+    }
+}
+
 static inline int64_t attni_block_cols(const attni_blas_engine *engine) {
     return engine->block_keys.end - engine->block_keys.begin;
 }

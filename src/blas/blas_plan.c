@@ -22,7 +22,8 @@ static int64_t choose_row_block(const attni_sdpa_problem *problem) {
                      none */
     }
     const int64_t row_bytes =
-        (problem->src_len + problem->extra_cols) * (int64_t)attn_dtype_size_bytes(problem->dtype);
+        (problem->src_len + problem->extra_cols) *
+        (int64_t)attn_dtype_size_bytes(problem->score_dtype);
     const bool is_ragged =
         problem->is_causal || problem->window_left >= 0 || problem->window_right >= 0;
     const int64_t largest = is_ragged ? LARGEST_RAGGED_BLOCK : LARGEST_BLOCK;
@@ -36,7 +37,17 @@ static attni_matrix matrix_of(const attni_operand *operand, int32_t batch_rank) 
                           .col_stride = operand->strides[batch_rank + 2]};
 }
 
-static int32_t choose_packs(const attni_sdpa_problem *problem) {
+/* What is copied because the products know the score type alone. */
+static int32_t packs_of_types(const attni_sdpa_problem *problem) {
+    const int32_t type = problem->score_dtype;
+    return (problem->query.dtype != type ? ATTNI_PACKS_QUERY : 0) |
+           (problem->key.dtype != type ? ATTNI_PACKS_KEY : 0) |
+           (problem->value.dtype != type ? ATTNI_PACKS_VALUE : 0) |
+           (problem->output.dtype != type ? ATTNI_PACKS_OUTPUT : 0);
+}
+
+/* What is copied because BLAS cannot read it where it lies. */
+static int32_t packs_of_layouts(const attni_sdpa_problem *problem) {
     const int64_t src_rows = problem->src_len + problem->extra_cols;
     const attni_matrix query = matrix_of(&problem->query, problem->batch_rank);
     const attni_matrix key = matrix_of(&problem->key, problem->batch_rank);
@@ -67,7 +78,7 @@ static attni_gemm_call largest_call(const attni_sdpa_problem *problem, const att
                                     int64_t inner) {
     return (attni_gemm_call){
         .backend = plan->gemm,
-        .dtype = problem->dtype,
+        .dtype = problem->score_dtype,
         .batch = 1,
         .rows = plan->row_block,
         .cols = cols,
@@ -81,11 +92,13 @@ static attni_gemm_call largest_call(const attni_sdpa_problem *problem, const att
 /* The engine works on one block of rows of one head at a time. */
 static void lay_out(const attni_sdpa_problem *problem, attni_blas_plan *plan,
                     attni_layout *layout) {
-    const size_t element = attn_dtype_size_bytes(problem->dtype);
+    const size_t element = attn_dtype_size_bytes(problem->score_dtype);
     const int64_t src_rows = problem->src_len + problem->extra_cols;
     /* A row of scores is no longer than key has elements, so its bytes fit int64_t. */
     plan->scores_offset = attni_layout_add(layout, plan->row_block, (size_t)src_rows * element);
     plan->empty_offset = attni_layout_add(layout, plan->row_block, 1);
+    plan->query_offset = attni_layout_add(layout, plan->widens_query ? plan->row_block : 0,
+                                          (size_t)problem->head_dim * element);
     const bool packs_key = (plan->packs & ATTNI_PACKS_KEY) != 0;
     const bool packs_value = (plan->packs & ATTNI_PACKS_VALUE) != 0;
     const bool packs_output = (plan->packs & ATTNI_PACKS_OUTPUT) != 0;
@@ -96,7 +109,9 @@ static void lay_out(const attni_sdpa_problem *problem, attni_blas_plan *plan,
     plan->output_offset = attni_layout_add(layout, packs_output ? plan->row_block : 0,
                                            (size_t)problem->value_dim * element);
     const attni_matrix scores = {.row_stride = plan->score_cols, .col_stride = 1};
-    const attni_matrix query = matrix_of(&problem->query, problem->batch_rank);
+    const attni_matrix query = plan->widens_query
+                                   ? dense_rows(problem->head_dim)
+                                   : matrix_of(&problem->query, problem->batch_rank);
     const attni_matrix key =
         packs_key ? dense_rows(problem->head_dim) : matrix_of(&problem->key, problem->batch_rank);
     const attni_matrix value = packs_value ? dense_rows(problem->value_dim)
@@ -118,16 +133,23 @@ attn_status attni_blas_make_plan(const attn_context *context, const attni_sdpa_p
     plan->gemm = attni_context_attention_gemm(context);
     plan->score_cols = problem->src_len + problem->extra_cols;
     plan->row_block = choose_row_block(problem);
-    plan->packs = choose_packs(problem);
+    plan->packs = packs_of_layouts(problem);
     ATTNI_TRY(attni_gemm_check(plan->gemm));
     if (plan->gemm == ATTN_GEMM_NATIVE) {
         plan->packs &= ~ATTNI_PACKS_QUERY; /* the native product reads any layout; only what it
                                               reads many times is worth a copy */
     }
+    plan->packs |= packs_of_types(problem);
+    plan->widens_query = problem->query.dtype != problem->score_dtype;
+    plan->sums_averages = problem->weights.is_present && problem->average_weights &&
+                          problem->weights.dtype != problem->score_dtype;
     if (problem->rows_are_written) {
         plan->num_blocks = problem->num_batches * problem->num_heads *
                            attni_divide_up(problem->tgt_len, plan->row_block);
     }
+    const int64_t averages = plan->sums_averages ? problem->tgt_len : 0;
+    plan->averages_offset =
+        attni_layout_add(layout, averages, (size_t)plan->score_cols * sizeof(float));
     if (plan->num_blocks > 0) {
         plan->is_parallel = plan->score_cols >= PARALLEL_ELEMENTS / plan->row_block;
         lay_out(problem, plan, layout);

@@ -15,6 +15,22 @@ static double head_option(const attni_blas_engine *engine, const attni_operand *
     return attni_read_real(operand->data, offset, operand->dtype);
 }
 
+/* Where the weights of a head are written: to the output, or averages to their sums. */
+static attni_matrix weights_matrix(const attni_blas_engine *engine, int64_t head) {
+    if (engine->averages != NULL) {
+        return (attni_matrix){.data = engine->averages,
+                              .row_stride = engine->plan->score_cols,
+                              .col_stride = 1};
+    }
+    return attni_operand_matrix(engine, &engine->problem->weights, head);
+}
+
+void attni_store_averages(const attni_blas_engine *engine) {
+    const attni_sdpa_problem *problem = engine->problem;
+    attni_narrow_rows(engine, &problem->weights, attni_operand_matrix(engine, &problem->weights, 0),
+                      problem->tgt_len, engine->plan->score_cols, engine->averages);
+}
+
 /* to += share * weights. Averages that lie apart are gathered for it, so that one kernel rounds
  * the sum in every layout. */
 static void add_share(const attni_blas_engine *engine, attni_matrix to, const char *weights,
@@ -40,15 +56,16 @@ static void add_share(const attni_blas_engine *engine, attni_matrix to, const ch
 static void write_weights(const attni_blas_engine *engine, int64_t row, int64_t first_col,
                           const char *weights, int64_t count) {
     const attni_sdpa_problem *problem = engine->problem;
-    const attni_matrix matrix = attni_operand_matrix(engine, &problem->weights, engine->head);
-    const attni_matrix target =
-        attni_moved(engine, matrix, row * matrix.row_stride + first_col * matrix.col_stride);
+    attni_matrix target = weights_matrix(engine, engine->head);
+    const int64_t bytes =
+        engine->averages != NULL ? engine->element : problem->weights.element_bytes;
+    target.data = attni_advance(
+        target.data, (row * target.row_stride + first_col * target.col_stride) * bytes);
     if (problem->average_weights) {
         add_share(engine, target, weights, count);
         return;
     }
-    const attni_strided_matrix from = {(char *)(uintptr_t)weights, 0, 1};
-    attni_copy_matrix(attni_matrix_layout(&target), from, 1, count, (size_t)engine->element);
+    attni_narrow_rows(engine, &problem->weights, target, 1, count, weights);
 }
 
 /* The dense masks on the scores of one row's keys. */
@@ -115,7 +132,7 @@ void attni_weigh_row(const attni_blas_engine *engine, int64_t index) {
         const int64_t offset =
             attni_head_offset(problem, problem->lse.strides, engine->batch, engine->head) +
             row * problem->lse.strides[problem->batch_rank + 1];
-        attni_write_real(problem->lse.data, offset, problem->dtype, result.lse);
+        attni_write_real(problem->lse.data, offset, problem->lse.dtype, result.lse);
     }
     if (problem->weights.is_present) {
         write_weights(engine, row, keys.begin, scores.keys.scores, scores.keys.count);
@@ -125,16 +142,21 @@ void attni_weigh_row(const attni_blas_engine *engine, int64_t index) {
 
 void attni_clear_weights(const attni_blas_engine *engine, int64_t head) {
     const attni_sdpa_problem *problem = engine->problem;
-    const attni_matrix weights = attni_operand_matrix(engine, &problem->weights, head);
+    const attni_operand *operand = &problem->weights;
     const int64_t cols = problem->src_len + problem->extra_cols;
+    if (engine->averages != NULL) {
+        memset(engine->averages, 0, (size_t)(problem->tgt_len * cols * engine->element));
+        return;
+    }
+    const attni_matrix weights = attni_operand_matrix(engine, operand, head);
     for (int64_t row = 0; row < problem->tgt_len && cols > 0; ++row) {
-        const attni_matrix target = attni_rows_from(engine, weights, row);
+        const attni_matrix target = attni_stored_rows(operand, weights, row);
         if (weights.col_stride == 1) {
-            memset(target.data, 0, (size_t)(cols * engine->element));
+            memset(target.data, 0, (size_t)(cols * operand->element_bytes));
             continue;
         }
         for (int64_t col = 0; col < cols; ++col) {
-            attni_write_real(target.data, col * weights.col_stride, problem->dtype, 0);
+            attni_write_real(target.data, col * weights.col_stride, operand->dtype, 0);
         }
     }
 }

@@ -15,4 +15,7 @@ void attni_weigh_row(const attni_blas_engine *engine, int64_t index);
  * by head. */
 void attni_clear_weights(const attni_blas_engine *engine, int64_t head);
 
+/* Stores the averages of a batch, where they were summed apart. */
+void attni_store_averages(const attni_blas_engine *engine);
+
 #endif

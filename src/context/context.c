@@ -32,6 +32,7 @@ struct attn_context {
     int32_t num_slots;   /* items that may run at a time */
     int32_t engine;
     int32_t gemm;
+    bool float32_weights;
     uint64_t creator;                  /* in a forked child of it, the mutex is in any state */
     pthread_mutex_t pool_mutex;        /* held while the pool is made */
     _Atomic(attni_thread_pool *) pool; /* NULL until the first call that needs threads */
@@ -67,6 +68,7 @@ static attn_status check_config(const attn_context_config *config) {
     ATTNI_TRY(
         attni_check_choice("", "engine", config->engine, ATTN_ENGINE_FUSED, "enum attn_engine"));
     ATTNI_TRY(attni_check_choice("", "gemm", config->gemm, ATTN_GEMM_NATIVE, "enum attn_gemm"));
+    ATTNI_TRY(attni_check_switch("", "float32_weights", config->float32_weights));
     if (config->gemm == ATTN_GEMM_BLAS && !attni_blas_present()) {
         return attni_fail(ATTN_ERROR_UNSUPPORTED,
                           "gemm: ATTN_GEMM_BLAS was asked for, but this build has no BLAS");
@@ -108,6 +110,7 @@ static void set_up(attn_context *context, const attn_context_config *config,
     context->takes_fewer = width == 0;
     context->engine = config->engine;
     context->gemm = config->gemm;
+    context->float32_weights = config->float32_weights != 0;
     context->creator = attni_process_identity();
     atomic_init(&context->pool, NULL);
     atomic_init(&context->num_users, 0);
@@ -270,6 +273,10 @@ const attni_allocator *attni_context_allocator(const attn_context *context) {
 
 const attni_kernel_set *attni_context_kernels(const attn_context *context) {
     return context->kernels;
+}
+
+const attni_pair_kernels *attni_context_pairs(const attn_context *context) {
+    return context->float32_weights ? NULL : context->kernels->pairs;
 }
 
 int32_t attni_context_engine(const attn_context *context) {

@@ -20,6 +20,7 @@
 #include "fused/fused_keys.h"
 #include "fused/fused_lanes.h"
 #include "fused/fused_merge.h"
+#include "fused/fused_pairs.h"
 #include "fused/fused_panel.h"
 #include "fused/fused_rows.h"
 #include "fused/fused_weights.h"
@@ -157,6 +158,7 @@ static void run_item(void *data, int32_t slot, int64_t index) {
         attni_fused_go_to(&item, item.batch, group, 0);
         run_block(&item, block);
     }
+    attni_fused_store_averages(&item, block);
 }
 
 /* The chunks that some row sees keys of: those of a cache that is mostly empty cost nothing. */
@@ -187,11 +189,22 @@ static void deal_chunks(attni_fused_engine *engine) {
 
 attn_status attni_fused_run(attn_context *context, const attni_sdpa_problem *problem,
                             const attni_fused_plan *plan, char *scratch, int64_t *num_blocks) {
+    const attni_kernel_set *kernels = attni_context_kernels(context);
     attni_fused_engine engine = {
         .problem = problem,
         .plan = plan,
-        .kernels = attni_context_kernels(context),
-        .steps = plan->by_rows ? &attni_steps_by_rows : &attni_steps_in_lanes,
+        .kernels = kernels,
+        .steps = plan->by_rows    ? &attni_steps_by_rows
+                 : plan->by_pairs ? &attni_steps_by_pairs
+                                  : &attni_steps_in_lanes,
+        .pairs = kernels->pairs,
+        .query_storage = attni_storage_kernels_of(kernels, problem->query.dtype),
+        .key_storage = attni_storage_kernels_of(kernels, problem->key.dtype),
+        .value_storage = attni_storage_kernels_of(kernels, problem->value.dtype),
+        .output_storage = attni_storage_kernels_of(kernels, problem->output.dtype),
+        .weights_storage = attni_storage_kernels_of(kernels, problem->weights.dtype),
+        .key_streams = attni_stream_kernels_of(kernels, problem->key.dtype),
+        .value_streams = attni_stream_kernels_of(kernels, problem->value.dtype),
         .scratch = scratch,
     };
     *num_blocks = 0;

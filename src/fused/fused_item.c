@@ -44,9 +44,11 @@ attni_fused_item attni_fused_item_in(const attni_fused_engine *engine, int32_t s
         .slot = slot,
         .panels = (attni_panel *)(void *)(slot + plan->panels_offset),
         .tile = attni_floats_to(slot + plan->tile_offset, 0),
+        .pairs = (uint32_t *)(void *)(slot + plan->pairs_offset),
         .queries = attni_floats_to(slot + plan->queries_offset, 0),
         .sums = attni_floats_to(slot + plan->sums_offset, 0),
         .folded = attni_floats_to(slot + plan->folded_offset, 0),
         .staging = slot + plan->staging_offset,
+        .averages = attni_floats_to(slot + plan->averages_offset, 0),
     };
 }

@@ -10,13 +10,9 @@
 #include "problem/source_rows.h"
 #include "tensor/element.h"
 
-static inline const float *attni_floats(char *data, int64_t offset) {
-    return (const float *)(const void *)attni_advance(data, offset * (int64_t)sizeof(float));
-}
-
-/* The rows of an empty operand are NULL, and stay so. */
-static inline const float *attni_floats_at(const float *first, int64_t offset) {
-    return first == NULL ? NULL : first + offset;
+/* An element of `bytes` bytes, by its number; the rows of an empty operand are NULL, and stay so. */
+static inline const void *attni_element(const void *first, int64_t number, int64_t bytes) {
+    return attni_advance((char *)(uintptr_t)first, number * bytes);
 }
 
 static inline float *attni_floats_to(char *data, int64_t offset) {
@@ -37,6 +33,23 @@ static inline attni_source_rows attni_fused_keys_from(const attni_fused_item *it
 static inline attni_source_rows attni_fused_values_from(const attni_fused_item *item,
                                                         int64_t first) {
     return attni_source_values(item->engine->problem, item->batch, item->first_head, first);
+}
+
+/* The key at hand that is source key `key`, and its value. */
+static inline const void *attni_fused_key_at(const attni_fused_item *item, int64_t key) {
+    return attni_element(item->key, (key - item->block.begin) * item->key_stride,
+                         item->engine->plan->key_bytes);
+}
+
+static inline const void *attni_fused_value_at(const attni_fused_item *item, int64_t key) {
+    return attni_element(item->value, (key - item->block.begin) * item->value_key_stride,
+                         item->engine->plan->value_bytes);
+}
+
+/* The pair, of those at hand, that has the value of source key `key`. */
+static inline const void *attni_fused_value_pair_at(const attni_fused_item *item, int64_t key) {
+    return attni_element(item->value, (key / 2 - item->block.begin / 2) * item->value_key_stride,
+                         (int64_t)sizeof(uint32_t));
 }
 
 /* The first key behind the tile that `key` is in. */

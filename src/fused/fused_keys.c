@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/checked_size.h"
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
 #include "tensor/strided_copy.h"
@@ -20,42 +21,96 @@ enum { NEAR_ROWS = 128 /* elements */, CACHE_LINE = 64 /* bytes */ };
  */
 static bool lie_well(const attni_fused_engine *engine, const attni_source_rows *values) {
     const int64_t row_bytes = values->row_stride * (int64_t)sizeof(float);
-    return values->col_stride == 1 &&
+    return engine->problem->value.dtype == ATTN_DTYPE_FLOAT32 && values->col_stride == 1 &&
            engine->problem->value_dim % engine->kernels->tiles->lanes == 0 &&
            (uintptr_t)values->data % CACHE_LINE == 0 && row_bytes % CACHE_LINE == 0 &&
            values->row_stride > 0 && values->row_stride < NEAR_ROWS;
 }
 
-static const float *pack_rows(const attni_source_rows *rows, int64_t count, int64_t cols,
-                              float *packed) {
-    const attni_strided_matrix from = {rows->data, rows->row_stride, rows->col_stride};
-    const attni_strided_matrix to = {(char *)packed, cols, 1};
-    attni_copy_matrix(to, from, count, cols, sizeof(float));
+/* Rows side by side, as kernels read them: widened, or as they are where `bytes` of an element are
+ * those that are stored. */
+static const void *pack_rows(const attni_source_rows *rows, const attni_storage_kernels *storage,
+                             int64_t count, int64_t cols, int64_t bytes, char *packed) {
+    if (bytes == storage->element_bytes) {
+        const attni_strided_matrix from = {rows->data, rows->row_stride, rows->col_stride};
+        const attni_strided_matrix to = {packed, cols, 1};
+        attni_copy_matrix(to, from, count, cols, (size_t)bytes);
+        return packed;
+    }
+    for (int64_t r = 0; r < count; ++r) {
+        storage->widen(attni_floats_to(packed, r * cols),
+                       attni_element(rows->data, r * rows->row_stride, storage->element_bytes),
+                       rows->col_stride, cols);
+    }
     return packed;
+}
+
+/* As they are stored, each with a 0 behind it. */
+static const void *pack_odd_pairs(const attni_fused_item *item, const attni_source_rows *keys,
+                                  int64_t count, char *packed) {
+    const attni_fused_plan *plan = item->engine->plan;
+    const attni_strided_matrix from = {keys->data, keys->row_stride, keys->col_stride};
+    const attni_strided_matrix to = {packed, plan->key_stride, 1};
+    memset(packed, 0, (size_t)(count * plan->key_stride * plan->key_bytes));
+    attni_copy_matrix(to, from, count, item->engine->problem->head_dim, (size_t)plan->key_bytes);
+    return packed;
+}
+
+static const void *pack_keys(const attni_fused_item *item, const attni_source_rows *keys,
+                             int64_t count, char *packed) {
+    const attni_fused_engine *engine = item->engine;
+    if (engine->plan->key_stride != engine->problem->head_dim) {
+        return pack_odd_pairs(item, keys, count, packed);
+    }
+    return pack_rows(keys, engine->key_storage, count, engine->problem->head_dim,
+                     engine->plan->key_bytes, packed);
 }
 
 /* Stream kernels read rows; for the others chunks of columns are count * value_columns apart. */
-static const float *pack_values(const attni_fused_item *item, const attni_source_rows *values,
-                                int64_t count, float *packed) {
-    const attni_tile_kernels *tiles = item->engine->kernels->tiles;
-    if (item->engine->plan->by_rows) {
-        return pack_rows(values, count, item->engine->problem->value_dim, packed);
+static const void *pack_values(const attni_fused_item *item, const attni_source_rows *values,
+                               int64_t count, char *packed) {
+    const attni_fused_engine *engine = item->engine;
+    const int64_t columns = engine->kernels->tiles->value_columns;
+    if (engine->plan->by_rows) {
+        return pack_rows(values, engine->value_storage, count, engine->problem->value_dim,
+                         engine->plan->value_bytes, packed);
     }
-    tiles->pack_values(packed, count * tiles->value_columns, values->data, values->row_stride,
-                       values->col_stride, count, item->engine->problem->value_dim);
+    engine->value_storage->pack_values(attni_floats_to(packed, 0), count * columns, columns,
+                                       values->data, values->row_stride, values->col_stride, count,
+                                       engine->problem->value_dim);
     return packed;
 }
 
-/* Only a layer has extra columns, and its keys are dense. */
-static void take_extra_columns(attni_fused_item *item, bool packs_value, float *packed_value) {
+/* Behind the `count` keys at hand. Only a layer has extra columns, and its keys are dense. */
+static void take_extra_columns(attni_fused_item *item, bool packs_value, int64_t count) {
+    const attni_fused_plan *plan = item->engine->plan;
     const attni_sdpa_problem *problem = item->engine->problem;
-    const int64_t count = problem->extra_cols;
+    const int64_t extra = problem->extra_cols;
     const int32_t columns = item->engine->kernels->tiles->value_columns;
     const attni_source_rows keys = attni_fused_keys_from(item, problem->src_len);
     const attni_source_rows values = attni_fused_values_from(item, problem->src_len);
-    item->extra_key = keys.data;
-    item->extra_value = packs_value ? pack_values(item, &values, count, packed_value) : values.data;
-    item->extra_value_stride = packs_value ? count * columns : columns;
+    char *packed_key = item->slot + plan->key_offset + count * problem->head_dim * plan->key_bytes;
+    char *packed_value =
+        item->slot + plan->value_offset + count * plan->sum_stride * plan->value_bytes;
+    item->extra_key = plan->packs_key ? pack_keys(item, &keys, extra, packed_key) : keys.data;
+    item->extra_value = packs_value ? pack_values(item, &values, extra, packed_value) : values.data;
+    item->extra_value_stride = packs_value ? extra * columns : columns;
+}
+
+/* The values of a block in pairs of keys, an even one and the next; what a pair has of another block
+ * is 0. */
+static void take_value_pairs(attni_fused_item *item, const attni_source_rows *values) {
+    const attni_fused_engine *engine = item->engine;
+    const int64_t columns = engine->kernels->tiles->value_columns;
+    const int64_t pairs = attni_divide_up(item->block.end, 2) - item->block.begin / 2;
+    uint32_t *packed = (uint32_t *)(void *)(item->slot + engine->plan->value_offset);
+    item->value = packed;
+    item->value_key_stride = columns;
+    item->value_chunk_stride = pairs * columns;
+    engine->pairs->pack_values(packed, item->value_chunk_stride, columns, values->data,
+                               values->row_stride, values->col_stride,
+                               item->block.end - item->block.begin, (int32_t)(item->block.begin % 2),
+                               engine->problem->value_dim);
 }
 
 void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
@@ -66,29 +121,33 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     const attni_source_rows keys = attni_fused_keys_from(item, block.begin);
     const attni_source_rows values = attni_fused_values_from(item, block.begin);
     const bool packs_value = plan->packs_value && !lie_well(item->engine, &values);
-    float *packed_key = attni_floats_to(item->slot + plan->key_offset, 0);
-    float *packed_value = attni_floats_to(item->slot + plan->value_offset, 0);
     item->block = block;
-    item->key =
-        plan->packs_key ? pack_rows(&keys, count, problem->head_dim, packed_key) : keys.data;
-    item->key_stride = plan->packs_key ? problem->head_dim : keys.row_stride;
-    item->value = packs_value ? pack_values(item, &values, count, packed_value) : values.data;
+    item->key = plan->packs_key ? pack_keys(item, &keys, count, item->slot + plan->key_offset)
+                                : keys.data;
+    item->key_stride = plan->packs_key ? plan->key_stride : keys.row_stride;
+    if (plan->by_pairs) {
+        take_value_pairs(item, &values);
+        return;
+    }
+    item->value = packs_value ? pack_values(item, &values, count, item->slot + plan->value_offset)
+                              : values.data;
     item->value_key_stride = !packs_value    ? values.row_stride
                              : plan->by_rows ? problem->value_dim
                                              : columns;
     item->value_chunk_stride = packs_value ? count * columns : columns;
     if (problem->extra_cols > 0) {
-        take_extra_columns(item, packs_value, packed_value + count * plan->sum_stride);
+        take_extra_columns(item, packs_value, count);
     }
 }
 
 /* ---- what is needed next ---- */
 
-static attni_ahead all_of(const attni_source_rows *rows, int64_t count, int64_t cols) {
+static attni_ahead all_of(const attni_source_rows *rows, const attni_operand *operand,
+                          int64_t count, int64_t cols) {
     return (attni_ahead){
         .row = rows->data,
-        .stride = rows->row_stride * (int64_t)sizeof(float),
-        .bytes = cols * (int64_t)sizeof(float),
+        .stride = rows->row_stride * operand->element_bytes,
+        .bytes = cols * operand->element_bytes,
         .num_rows = rows->col_stride == 1 ? count : 0,
         .rows_at_once = 1,
     };
@@ -96,19 +155,21 @@ static attni_ahead all_of(const attni_source_rows *rows, int64_t count, int64_t 
 
 static attni_ahead keys_of(const attni_fused_item *item, attni_interval keys) {
     const attni_source_rows rows = attni_fused_keys_from(item, keys.begin);
-    return all_of(&rows, keys.end - keys.begin, item->engine->problem->head_dim);
+    return all_of(&rows, &item->engine->problem->key, keys.end - keys.begin,
+                  item->engine->problem->head_dim);
 }
 
 static attni_ahead values_of(const attni_fused_item *item, attni_interval keys) {
     const attni_source_rows rows = attni_fused_values_from(item, keys.begin);
-    return all_of(&rows, keys.end - keys.begin, item->engine->problem->value_dim);
+    return all_of(&rows, &item->engine->problem->value, keys.end - keys.begin,
+                  item->engine->problem->value_dim);
 }
 
 static attni_ahead queries_of(const attni_fused_item *item, attni_interval rows) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const attni_source_rows first =
         attni_operand_rows(problem, &problem->query, item->batch, item->first_head, rows.begin);
-    return all_of(&first, rows.end - rows.begin, problem->head_dim);
+    return all_of(&first, &problem->query, rows.end - rows.begin, problem->head_dim);
 }
 
 /* The first block of keys of an item, and the rows of its first head. */

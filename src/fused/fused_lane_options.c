@@ -39,32 +39,57 @@ static bool is_same_for_rows(const attni_fused_item *item, const int64_t *stride
     return strides[1] == 0 && (strides[0] == 0 || item->engine->plan->group == 1);
 }
 
-/* Copies mask elements that are not side by side to where they are. */
-static void stage_row(char *to, const char *from, int64_t stride, int64_t count, size_t bytes) {
+/* Copies mask elements to where they are side by side, additive ones as float32. */
+static void stage_row(const attni_fused_item *item, const attni_mask *mask, char *to,
+                      const char *from, int64_t stride, int64_t count) {
+    if (mask->kind == ATTN_MASK_ADDITIVE) {
+        const attni_storage_kernels *storage =
+            attni_storage_kernels_of(item->engine->kernels, mask->dtype);
+        storage->widen(attni_floats_to(to, 0), from, stride, count);
+        return;
+    }
     for (int64_t j = 0; j < count; ++j) {
-        memcpy(to + j * (int64_t)bytes, from + j * stride * (int64_t)bytes, bytes);
+        to[j] = from[j * stride];
     }
 }
 
-/* The panel's rows of a mask, from the tile's first key on, side by side along the keys. */
+/* The panel's rows of a mask, from the tile's first key on, as kernels read them: side by side
+ * along the keys. */
 static void find_mask_rows(const attni_fused_item *item, const attni_panel *panel,
                            const attni_tile_keys *keys, const attni_mask *mask,
                            const char *rows[ATTNI_PANEL_LANES]) {
     const int64_t *strides = &mask->strides[item->engine->problem->batch_rank];
     const size_t bytes = attn_dtype_size_bytes(mask->dtype);
+    const bool is_staged = (strides[2] != 1 && keys->count > 1) || attni_mask_is_narrow(mask);
     const int64_t first =
         attni_fused_offset(item, mask->strides, 0) + keys->keys.begin * strides[2];
     for (int32_t lane = 0; lane < panel->width; ++lane) {
         const int64_t offset =
             first + panel->head[lane] * strides[0] + panel->row[lane] * strides[1];
         rows[lane] = mask->data + offset * (int64_t)bytes;
-        if (strides[2] != 1 && keys->count > 1) {
+        if (is_staged) {
             char *staged =
                 item->staging + lane * item->engine->plan->tile_keys * (int64_t)sizeof(float);
-            stage_row(staged, rows[lane], strides[2], keys->count, bytes);
+            stage_row(item, mask, staged, rows[lane], strides[2], keys->count);
             rows[lane] = staged;
         }
     }
+}
+
+/* A mask that all rows of the panel share. */
+static void apply_shared_mask(const attni_fused_item *item, const attni_panel *panel,
+                              const attni_tile_keys *keys, const attni_mask *mask,
+                              const attni_mask_tile *tile) {
+    const int64_t stride = mask->strides[item->engine->problem->batch_rank + 2];
+    const int64_t offset =
+        attni_fused_offset(item, mask->strides, panel->head[0]) + keys->keys.begin * stride;
+    const char *first = mask->data + offset * (int64_t)attn_dtype_size_bytes(mask->dtype);
+    if (attni_mask_is_narrow(mask)) {
+        stage_row(item, mask, item->staging, first, stride, keys->count);
+        attni_mask_apply_keys(mask, item->staging, 1, tile);
+        return;
+    }
+    attni_mask_apply_keys(mask, first, stride, tile);
 }
 
 /* One mask; with is_added, an additive one is added, else it only excludes. */
@@ -81,9 +106,7 @@ static void apply_mask(const attni_fused_item *item, const attni_panel *panel,
                                   .is_added = is_added,
                                   .excluded = excluded};
     if (is_same_for_rows(item, strides)) {
-        const int64_t offset =
-            attni_fused_offset(item, mask->strides, panel->head[0]) + keys->keys.begin * strides[2];
-        attni_mask_apply_keys(mask, offset, strides[2], &tile);
+        apply_shared_mask(item, panel, keys, mask, &tile);
         return;
     }
     const char *rows[ATTNI_PANEL_LANES];

@@ -23,10 +23,9 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     const attni_tile_kernels *tiles = item->engine->kernels->tiles;
     const int64_t head_dim = item->engine->problem->head_dim;
     memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
-    tiles->score(
-        item->tile, panel->vectors, panel->queries, head_dim,
-        attni_floats_at(item->key, (keys->keys.begin - item->block.begin) * item->key_stride),
-        item->key_stride, keys->count, panel->state.max, attni_fused_ahead(item));
+    tiles->score(item->tile, panel->vectors, panel->queries, head_dim,
+                 attni_fused_key_at(item, keys->keys.begin), item->key_stride, keys->count,
+                 panel->state.max, attni_fused_ahead(item));
     if (keys->extra > 0) {
         tiles->score(item->tile + keys->count * panel->width, panel->vectors, panel->queries,
                      head_dim, item->extra_key, item->key_stride, keys->extra, panel->state.max,
@@ -34,7 +33,7 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     }
 }
 
-static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
+void attni_lanes_normalize(const attni_fused_item *item, attni_panel *panel,
                            const attni_tile_keys *keys) {
     const attni_fused_engine *engine = item->engine;
     const int64_t count = keys->count + keys->extra;
@@ -72,11 +71,9 @@ static void weigh_part(const attni_fused_item *item, attni_panel *panel, attni_v
 /* The source keys of a tile; outputs are stored with the last of them if `outputs` is not NULL. */
 static void weigh_keys(const attni_fused_item *item, attni_panel *panel,
                        const attni_tile_keys *keys, attni_value_tile *part, float *const *outputs) {
-    const float *values = attni_floats_at(item->value, (keys->keys.begin - item->block.begin) *
-                                                           item->value_key_stride);
     for (int64_t first = 0; first < keys->count; first += VALUE_KEYS) {
         const int64_t count = attni_min(VALUE_KEYS, keys->count - first);
-        part->values = attni_floats_at(values, first * item->value_key_stride);
+        part->values = attni_fused_value_at(item, keys->keys.begin + first);
         part->outputs = first + count == keys->count ? outputs : NULL;
         weigh_part(item, panel, part, first, count, keys->keys.begin + first);
     }
@@ -87,15 +84,13 @@ static bool are_finite(const attni_fused_item *item, attni_interval keys) {
         return true;
     }
     const attni_source_rows values = attni_fused_values_from(item, keys.begin);
-    return item->engine->kernels->tiles->are_finite(values.data, values.row_stride,
-                                                    values.col_stride, keys.end - keys.begin,
-                                                    item->engine->problem->value_dim);
+    return item->engine->value_storage->are_finite(values.data, values.row_stride,
+                                                   values.col_stride, keys.end - keys.begin,
+                                                   item->engine->problem->value_dim);
 }
 
-/* Whether a weight of 0 keeps every value of the tile out of the rows that must not see it: those
- * that not all rows see have to be finite. */
-static bool zeros_hide(const attni_fused_item *item, const attni_panel *panel,
-                       const attni_tile_keys *keys) {
+bool attni_lanes_zeros_hide(const attni_fused_item *item, const attni_panel *panel,
+                            const attni_tile_keys *keys) {
     const attni_interval all = keys->keys;
     const attni_interval common = panel->common;
     if (common.begin >= common.end) {
@@ -105,9 +100,8 @@ static bool zeros_hide(const attni_fused_item *item, const attni_panel *panel,
            are_finite(item, (attni_interval){attni_max(all.begin, common.end), all.end});
 }
 
-/* The part of a tile's keys that each row sees, row by row. */
-static void weigh_own_keys(const attni_fused_item *item, const attni_panel *panel,
-                           const attni_tile_keys *keys, attni_interval part) {
+void attni_lanes_weigh_own_keys(const attni_fused_item *item, const attni_panel *panel,
+                                const attni_tile_keys *keys, attni_interval part) {
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         attni_fused_add_own_values(item, panel, keys, part, lane, item->tile + lane, panel->width);
     }
@@ -119,18 +113,16 @@ static void weigh_keys_apart(const attni_fused_item *item, attni_panel *panel,
                              const attni_tile_keys *keys, attni_value_tile *part) {
     const attni_interval common = attni_fused_common_keys(panel, keys);
     const int64_t skipped = common.begin < common.end ? common.begin - keys->keys.begin : 0;
-    part->values = attni_floats_at(item->value, (keys->keys.begin + skipped - item->block.begin) *
-                                                    item->value_key_stride);
+    part->values = attni_fused_value_at(item, keys->keys.begin + skipped);
     part->outputs = NULL;
     weigh_part(item, panel, part, 0, 0, ATTNI_NO_KEY); /* brings the sums to the new maximum */
-    weigh_own_keys(item, panel, keys, attni_fused_keys_before(keys, common));
+    attni_lanes_weigh_own_keys(item, panel, keys, attni_fused_keys_before(keys, common));
     weigh_part(item, panel, part, skipped, common.end - common.begin, ATTNI_NO_KEY);
-    weigh_own_keys(item, panel, keys, attni_fused_keys_behind(keys, common));
+    attni_lanes_weigh_own_keys(item, panel, keys, attni_fused_keys_behind(keys, common));
 }
 
-/* Where the panel's rows of output go once they are complete. */
-static void find_outputs(const attni_fused_item *item, const attni_panel *panel,
-                         float *outputs[ATTNI_PANEL_LANES]) {
+void attni_lanes_find_outputs(const attni_fused_item *item, const attni_panel *panel,
+                              float *outputs[ATTNI_PANEL_LANES]) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const attni_operand *output = &problem->output;
     const int64_t first = attni_fused_offset(item, output->strides, 0);
@@ -148,7 +140,7 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     const attni_fused_engine *engine = item->engine;
     float *outputs[ATTNI_PANEL_LANES];
     if (factor != NULL) {
-        find_outputs(item, panel, outputs);
+        attni_lanes_find_outputs(item, panel, outputs);
     }
     attni_value_tile part = {
         .vectors = panel->vectors,
@@ -161,7 +153,7 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
         .sum_stride = engine->plan->sum_stride,
         .factor = factor,
     };
-    const bool is_apart = !zeros_hide(item, panel, keys);
+    const bool is_apart = !attni_lanes_zeros_hide(item, panel, keys);
     const bool ends_here = factor != NULL && !is_apart && keys->extra == 0;
     if (is_apart) {
         weigh_keys_apart(item, panel, keys, &part);
@@ -176,9 +168,9 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     }
 }
 
-static void store_weights(const attni_fused_item *item, const attni_panel *panel,
-                          float *const *rows, int64_t first, int64_t count, const float *factor,
-                          bool is_added) {
+void attni_lanes_store_weights(const attni_fused_item *item, const attni_panel *panel,
+                               float *const *rows, int64_t first, int64_t count,
+                               const float *factor, bool is_added) {
     item->engine->kernels->lanes->store_weights(rows, item->tile + first * panel->width,
                                                 panel->vectors, panel->count, count, factor,
                                                 is_added);
@@ -187,7 +179,7 @@ static void store_weights(const attni_fused_item *item, const attni_panel *panel
 const attni_tile_steps attni_steps_in_lanes = {
     .score = score_tile,
     .edit = attni_lanes_edit,
-    .normalize = normalize_tile,
+    .normalize = attni_lanes_normalize,
     .weigh = weigh_tile,
-    .store_weights = store_weights,
+    .store_weights = attni_lanes_store_weights,
 };

@@ -9,4 +9,24 @@
 
 extern const attni_tile_steps attni_steps_in_lanes;
 
+/* Two of them. */
+void attni_lanes_normalize(const attni_fused_item *item, attni_panel *panel,
+                           const attni_tile_keys *keys);
+void attni_lanes_store_weights(const attni_fused_item *item, const attni_panel *panel,
+                               float *const *rows, int64_t first, int64_t count,
+                               const float *factor, bool is_added);
+
+/* Whether a weight of 0 keeps every value of the tile out of the rows that must not see it: those
+ * that not all rows see have to be finite. */
+bool attni_lanes_zeros_hide(const attni_fused_item *item, const attni_panel *panel,
+                            const attni_tile_keys *keys);
+
+/* The part of a tile's keys that each row sees, row by row. */
+void attni_lanes_weigh_own_keys(const attni_fused_item *item, const attni_panel *panel,
+                                const attni_tile_keys *keys, attni_interval part);
+
+/* Where the panel's rows of output go once they are complete. */
+void attni_lanes_find_outputs(const attni_fused_item *item, const attni_panel *panel,
+                              float *outputs[ATTNI_PANEL_LANES]);
+
 #endif

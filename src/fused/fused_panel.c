@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "fused/fused_item.h"
-#include "tensor/strided_copy.h"
 
 const float attni_fused_ones[ATTNI_PANEL_LANES] = {
     1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
@@ -70,21 +69,25 @@ static void pack_panel(const attni_fused_item *item, const attni_panel *panel) {
     const attni_sdpa_problem *problem = engine->problem;
     const int64_t *strides = &problem->query.strides[problem->batch_rank];
     const int64_t first = attni_fused_offset(item, problem->query.strides, 0);
-    const float *rows[ATTNI_PANEL_LANES] = {0};
+    const void *rows[ATTNI_PANEL_LANES] = {0};
     for (int32_t lane = 0; lane < panel->width; ++lane) {
-        rows[lane] = attni_floats(problem->query.data, first + panel->head[lane] * strides[0] +
-                                                           panel->row[lane] * strides[1]);
+        const int64_t offset =
+            first + panel->head[lane] * strides[0] + panel->row[lane] * strides[1];
+        rows[lane] = attni_element(problem->query.data, offset, problem->query.element_bytes);
+    }
+    if (engine->plan->by_pairs) {
+        engine->pairs->pack_rows((uint32_t *)(void *)panel->queries, panel->vectors, rows,
+                                 strides[2], problem->head_dim);
+        return;
     }
     if (!engine->plan->by_rows) {
-        engine->kernels->lanes->pack_rows(panel->queries, panel->vectors, rows, strides[2],
-                                          problem->head_dim, (float)problem->scale);
+        engine->query_storage->pack_rows(panel->queries, panel->vectors, rows, strides[2],
+                                         problem->head_dim, (float)problem->scale);
         return;
     }
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         float *row = panel->queries + lane * problem->head_dim;
-        const attni_strided_matrix from = {(char *)(uintptr_t)rows[lane], 0, strides[2]};
-        const attni_strided_matrix to = {(char *)row, 0, 1};
-        attni_copy_matrix(to, from, 1, problem->head_dim, sizeof(float));
+        engine->query_storage->widen(row, rows[lane], strides[2], problem->head_dim);
         engine->kernels->float32->scale(row, problem->head_dim, problem->scale);
     }
 }
@@ -191,7 +194,7 @@ static void finish_softmax(const attni_fused_item *item, attni_panel *panel, int
     if (problem->lse.is_present) {
         const int64_t offset = attni_fused_offset(item, problem->lse.strides, panel->head[lane]) +
                                panel->row[lane] * problem->lse.strides[head_axis + 1];
-        attni_write_real(problem->lse.data, offset, problem->dtype,
+        attni_write_real(problem->lse.data, offset, problem->lse.dtype,
                          (top == -(double)INFINITY ? 0 : top) + log(sum));
     }
 }
@@ -223,9 +226,8 @@ void attni_fused_store_output(const attni_fused_item *item, const attni_panel *p
         }
         const int64_t offset =
             first + panel->head[lane] * strides[0] + panel->row[lane] * strides[1];
-        const attni_strided_matrix to = {
-            attni_advance(problem->output.data, offset * (int64_t)sizeof(float)), 0, strides[2]};
-        const attni_strided_matrix from = {(char *)row, 0, 1};
-        attni_copy_matrix(to, from, 1, problem->value_dim, sizeof(float));
+        item->engine->output_storage->narrow(
+            attni_advance(problem->output.data, offset * problem->output.element_bytes), strides[2],
+            row, problem->value_dim);
     }
 }

@@ -59,21 +59,43 @@ static int64_t last_stride(const attni_sdpa_problem *problem, const attni_operan
     return operand->strides[problem->batch_rank + 2];
 }
 
-static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
-                          attni_fused_plan *plan) {
-    plan->packs_key = last_stride(problem, &problem->key) != 1 && problem->head_dim > 1;
+static bool is_float32(const attni_operand *operand) {
+    return operand->dtype == ATTN_DTYPE_FLOAT32;
+}
+
+/* Rows in lanes meet float32 or pairs of bfloat16, so that what is stored otherwise is widened a
+ * block at a time; a few rows read keys and values as they are stored. */
+static void choose_input_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
+                                attni_fused_plan *plan) {
+    const bool by_floats = !plan->by_rows && !plan->by_pairs;
+    const bool has_odd_pair = plan->by_pairs && problem->head_dim % 2 != 0;
+    plan->key_stride = problem->head_dim + (has_odd_pair ? 1 : 0);
+    plan->packs_key = (last_stride(problem, &problem->key) != 1 && problem->head_dim > 1) ||
+                      has_odd_pair || (by_floats && !is_float32(&problem->key));
     plan->packs_value = (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
                         (!plan->by_rows && (problem->value_dim % tiles->lanes != 0 ||
+                                            !is_float32(&problem->value) ||
                                             plan->num_vectors >= plan->num_blocks * PACKING_PANELS *
                                                                      ATTNI_PANEL_VECTORS));
-    plan->stages_output = plan->by_rows || plan->spreads ||
+    plan->key_bytes = by_floats ? (int64_t)sizeof(float) : problem->key.element_bytes;
+    plan->value_bytes = plan->by_rows ? problem->value.element_bytes : (int64_t)sizeof(float);
+}
+
+static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
+                          attni_fused_plan *plan) {
+    const bool has_weights = problem->weights.is_present;
+    choose_input_copies(problem, tiles, plan);
+    plan->stages_output = plan->by_rows || plan->spreads || !is_float32(&problem->output) ||
                           (last_stride(problem, &problem->output) != 1 && problem->value_dim > 1);
+    plan->sums_averages = plan->averages && !is_float32(&problem->weights);
     plan->stages_weights =
-        problem->weights.is_present && last_stride(problem, &problem->weights) != 1;
+        has_weights && !plan->sums_averages &&
+        (last_stride(problem, &problem->weights) != 1 || !is_float32(&problem->weights));
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
         const attni_mask *mask = &problem->masks[i];
         plan->stages_masks |=
-            mask->kind != ATTN_MASK_NONE && mask->strides[problem->batch_rank + 2] != 1;
+            mask->kind != ATTN_MASK_NONE && (mask->strides[problem->batch_rank + 2] != 1 ||
+                                             attni_mask_is_narrow(mask));
     }
 }
 
@@ -146,23 +168,34 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     plan->sums_offset = add_floats(slot, block_rows, plan->sum_stride);
     plan->folded_offset = add_floats(slot, plan->folds ? block_rows : 0, plan->sum_stride);
     plan->tile_offset = add_floats(slot, keys, width);
+    plan->pairs_offset = add_floats(slot, plan->by_pairs ? keys / 2 + 1 : 0, width);
     plan->key_offset = add_floats(slot, plan->packs_key ? keys : 0, problem->head_dim);
     plan->value_offset = add_floats(slot, plan->packs_value ? keys : 0, plan->sum_stride);
     const bool is_staging = plan->stages_weights || plan->stages_masks;
     plan->staging_offset = add_floats(slot, is_staging ? keys : 0, width);
+    plan->averages_offset =
+        add_floats(slot, plan->sums_averages ? block_rows : 0, problem->src_len + problem->extra_cols);
 }
 
 /* ---- the steps of a plan ---- */
 
+/* Only a layer has extra columns, and its heads are float32. */
+static bool is_of_pairs(const attni_sdpa_problem *problem) {
+    return problem->query.dtype == ATTN_DTYPE_BFLOAT16 &&
+           problem->key.dtype == ATTN_DTYPE_BFLOAT16 &&
+           problem->value.dtype == ATTN_DTYPE_BFLOAT16 && problem->extra_cols == 0;
+}
+
 /* What is one row, one tile, one group. */
 static void choose_tile(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
-                        attni_fused_plan *plan) {
+                        bool has_pairs, attni_fused_plan *plan) {
     plan->averages = problem->weights.is_present && problem->average_weights;
     /* Heads of a group would meet in one row of averaged weights. */
     const int64_t shaped = plan->averages ? 1 : group_of_shapes(problem);
     /* Which kernels sum a row may depend on nothing but its sequence's shape. In lanes rows do not
      * meet, so that more of them may share keys wherever they lie. */
     plan->by_rows = shaped * problem->tgt_len <= ATTNI_STREAM_ROWS;
+    plan->by_pairs = has_pairs && !plan->by_rows && is_of_pairs(problem);
     plan->group = plan->by_rows || plan->averages ? shaped : group_of_strides(problem);
     plan->num_groups = problem->num_heads / plan->group;
     plan->rows = plan->group * problem->tgt_len; /* fits: they are rows of output */
@@ -213,7 +246,7 @@ static void lay_out(const attni_sdpa_problem *problem, int64_t groups, int64_t l
 attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
                                   attni_fused_plan *plan, attni_layout *layout) {
     const attni_tile_kernels *tiles = attni_context_kernels(context)->tiles;
-    choose_tile(problem, tiles, plan);
+    choose_tile(problem, tiles, attni_context_pairs(context) != NULL, plan);
     const int64_t groups = problem->num_batches * (plan->averages ? 1 : plan->num_groups);
     if (!problem->rows_are_written || plan->rows == 0 || groups == 0) {
         return ATTN_OK;

@@ -21,13 +21,11 @@ static float *tile_row(const attni_fused_item *item, int32_t row) {
 }
 
 static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
-    const attni_stream_kernels *streams = item->engine->kernels->streams;
+    const attni_stream_kernels *streams = item->engine->key_streams;
     const int64_t head_dim = item->engine->problem->head_dim;
     memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
-    streams->score(
-        item->tile, tile_stride(item), panel->count, panel->queries, head_dim,
-        attni_floats_at(item->key, (keys->keys.begin - item->block.begin) * item->key_stride),
-        item->key_stride, keys->count);
+    streams->score(item->tile, tile_stride(item), panel->count, panel->queries, head_dim,
+                   attni_fused_key_at(item, keys->keys.begin), item->key_stride, keys->count);
     if (keys->extra > 0) {
         streams->score(item->tile + keys->count, tile_stride(item), panel->count, panel->queries,
                        head_dim, item->extra_key, item->key_stride, keys->extra);
@@ -102,8 +100,8 @@ static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
     const attni_fused_engine *engine = item->engine;
     const int64_t count = keys->count + keys->extra;
     if (engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX) {
-        engine->kernels->streams->exponentiate(item->tile, tile_stride(item), panel->count, count,
-                                               &panel->state);
+        engine->key_streams->exponentiate(item->tile, tile_stride(item), panel->count, count,
+                                          &panel->state);
         return;
     }
     for (int32_t lane = 0; lane < panel->count; ++lane) {
@@ -120,11 +118,11 @@ static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
 
 /* Rows of values that all rows of the panel see whole. */
 static void weigh_common(const attni_fused_item *item, attni_panel *panel, const float *tile,
-                         const float *values, int64_t count, const float *rescale) {
+                         const void *values, int64_t count, const float *rescale) {
     const attni_fused_engine *engine = item->engine;
-    engine->kernels->streams->weigh(panel->sums, engine->plan->sum_stride, rescale, tile,
-                                    tile_stride(item), panel->count, values, item->value_key_stride,
-                                    count, engine->problem->value_dim);
+    engine->value_streams->weigh(panel->sums, engine->plan->sum_stride, rescale, tile,
+                                 tile_stride(item), panel->count, values, item->value_key_stride,
+                                 count, engine->problem->value_dim);
 }
 
 static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
@@ -138,9 +136,8 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
         panel->is_started = true;
     }
     weigh_common(item, panel, item->tile + skipped,
-                 attni_floats_at(item->value, (keys->keys.begin + skipped - item->block.begin) *
-                                                  item->value_key_stride),
-                 common.end - common.begin, panel->state.rescale);
+                 attni_fused_value_at(item, keys->keys.begin + skipped), common.end - common.begin,
+                 panel->state.rescale);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         attni_fused_add_own_values(item, panel, keys, attni_fused_keys_before(keys, common), lane,
                                    tile_row(item, lane), 1);

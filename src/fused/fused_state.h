@@ -5,6 +5,7 @@
  *   fused_engine                            items and the steps of a tile
  *   fused_merge, fused_weights              where results go
  *   fused_rows                              the steps for a few rows (kernels/stream_kernels.h)
+ *   fused_pairs                             those of pairs of bfloat16 (kernels/pair_kernels.h)
  *   fused_lanes, fused_lane_options         the steps for rows in lanes (kernels/tile_kernels.h)
  *   fused_values, fused_keys, fused_panel   blocks of values and keys, panels of rows
  *   fused_item, fused_plan                  where an item is and what it may use
@@ -45,13 +46,19 @@ typedef struct attni_fused_plan {
     int32_t packs;          /* ATTNI_PACKS_QUERY and so on */
     int64_t row_block;      /* rows of the largest block */
     bool by_rows;           /* too few rows for lanes: see kernels/stream_kernels.h */
+    bool by_pairs;          /* rows in lanes, of pairs of bfloat16: see kernels/pair_kernels.h */
     bool averages;          /* an item covers all groups */
     bool looks_ahead;       /* items are long enough to ask for the next one's keys and values */
-    bool packs_key;         /* columns of key are not side by side */
+    bool packs_key;         /* columns of key are not side by side, or not as the lanes' kernels
+                               read them */
     bool packs_value;       /* also: not whole vectors, or enough panels share the copy */
+    int64_t key_stride;     /* of packed keys: head_dim, or the next even number in pairs */
+    int64_t key_bytes;      /* of an element that kernels read: float32, or as stored */
+    int64_t value_bytes;
     bool stages_output;     /* also: a few rows, or spread chunks */
     bool stages_weights;    /* columns of weights are not side by side */
-    bool stages_masks;      /* columns of some mask are not side by side */
+    bool sums_averages;     /* averaged weights are narrower than float32: they are summed apart */
+    bool stages_masks;      /* columns of some mask are not side by side, or of 16 bits */
     int64_t sum_stride;     /* value_dim in whole chunks */
     size_t partials_offset; /* in the call's scratch memory: what spread chunks put aside, for each
                                (batch and group, chunk, row) a max, a sum and sum_stride sums;
@@ -63,9 +70,11 @@ typedef struct attni_fused_plan {
     size_t sums_offset;     /* the panels' sums, (lanes, sum_stride) each */
     size_t folded_offset;   /* likewise those of the chunks that are folded already */
     size_t tile_offset;     /* scores, then weights, of one panel */
+    size_t pairs_offset;    /* the weights of a tile in pairs of keys */
     size_t key_offset;      /* packed: (key_block + extra, head_dim) */
     size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
     size_t staging_offset;  /* rows of masks or weights, (lanes, key_block) */
+    size_t averages_offset; /* sums of the weights of a block's rows, (rows, S + extra) */
 } attni_fused_plan;
 
 enum { ATTNI_NUM_AHEAD = 3 }; /* keys, values, queries */
@@ -81,7 +90,7 @@ typedef struct attni_tile_keys {
     bool is_last;
 } attni_tile_keys;
 
-/* What happens to a tile; one table for rows in lanes, one for a few rows. */
+/* What happens to a tile; one table for rows in lanes, one for pairs, one for a few rows. */
 typedef struct attni_tile_steps {
     /* tile = scale * Q K^T; in lanes also the rows' maxima */
     void (*score)(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys);
@@ -111,6 +120,14 @@ typedef struct attni_fused_engine {
     const attni_fused_plan *plan;
     const attni_kernel_set *kernels;
     const attni_tile_steps *steps;
+    const attni_pair_kernels *pairs; /* by_pairs */
+    const attni_storage_kernels *query_storage;
+    const attni_storage_kernels *key_storage;
+    const attni_storage_kernels *value_storage;
+    const attni_storage_kernels *output_storage;
+    const attni_storage_kernels *weights_storage;
+    const attni_stream_kernels *key_streams;
+    const attni_stream_kernels *value_streams;
     char *scratch;
     attni_interval chunks; /* those in which some row sees a key: no others are visited */
     int64_t num_splits;    /* items into which they are spread: one for each, or 1 for all */
@@ -126,7 +143,8 @@ struct attni_panel {
     bool is_started;       /* sums hold something */
     bool is_finished;      /* output is stored */
     bool is_folded;        /* folded holds something */
-    float *queries;        /* times scale: (head_dim, width) in lanes, (count, head_dim) by rows */
+    float *queries;        /* times scale: (head_dim, width) in lanes, (count, head_dim) by rows; in
+                              pairs without it: (pairs of head_dim, width) */
     float *sums;           /* (width, sum_stride), of the chunk at hand */
     float *folded;         /* likewise of the chunks before it */
     attni_interval seen;   /* keys of the item's range that some row sees */
@@ -155,21 +173,23 @@ struct attni_fused_item {
     attni_panel *panels;
     int64_t num_panels;
     float *tile;
+    uint32_t *pairs;
     float *queries;
     float *sums;
     float *folded;
     char *staging;
+    float *averages;
 
     /* the keys at hand: [block.begin, block.end), and the extra columns in the last block */
     attni_interval block;
-    const float *key; /* of block.begin */
+    const void *key; /* of block.begin; elements of plan->key_bytes */
     int64_t key_stride;
-    const float *value;
+    const void *value;
     int64_t value_key_stride;
     int64_t value_chunk_stride;
     attni_ahead ahead[ATTNI_NUM_AHEAD]; /* what is needed next, in this order */
-    const float *extra_key;
-    const float *extra_value;
+    const void *extra_key;
+    const void *extra_value;
     int64_t extra_value_stride; /* between chunks */
 };
 

@@ -30,7 +30,7 @@ void attni_fused_add_own_values(const attni_fused_item *item, const attni_panel 
     for (int64_t key = attni_max(part.begin, panel->first_key[lane]); key < end; ++key) {
         const attni_source_rows value = attni_fused_values_from(item, key);
         const float weight = weights[(key - keys->keys.begin) * weight_stride];
-        item->engine->kernels->float32->accumulate(sums, value.data, value.col_stride,
-                                                   item->engine->problem->value_dim, weight);
+        item->engine->value_storage->accumulate(sums, value.data, value.col_stride,
+                                                item->engine->problem->value_dim, weight);
     }
 }

@@ -5,34 +5,61 @@
 #include "fused/fused_weights.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
-#include "tensor/strided_copy.h"
 
 static char *weights_row(const attni_fused_item *item, const attni_panel *panel, int32_t lane) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    const int64_t *strides = &problem->weights.strides[problem->batch_rank];
-    const int64_t offset = attni_fused_offset(item, problem->weights.strides, panel->head[lane]) +
+    const attni_operand *weights = &item->engine->problem->weights;
+    const int64_t *strides = &weights->strides[item->engine->problem->batch_rank];
+    const int64_t offset = attni_fused_offset(item, weights->strides, panel->head[lane]) +
                            panel->row[lane] * strides[1];
-    return attni_advance(problem->weights.data, offset * (int64_t)sizeof(float));
+    return attni_advance(weights->data, offset * weights->element_bytes);
 }
 
-static void clear_columns(char *row, int64_t stride, int64_t begin, int64_t end) {
+static void clear_columns(const attni_operand *weights, char *row, int64_t stride, int64_t begin,
+                          int64_t end) {
     for (int64_t col = begin; col < end; ++col) {
-        attni_write_real(row, col * stride, ATTN_DTYPE_FLOAT32, 0);
+        attni_write_real(row, col * stride, weights->dtype, 0);
     }
 }
 
-void attni_fused_clear_averages(const attni_fused_item *item, int64_t block) {
+static int64_t num_columns(const attni_fused_item *item) {
+    return item->engine->problem->src_len + item->engine->problem->extra_cols;
+}
+
+/* Row `row` of a block's averages in the output, and its columns' stride. */
+static char *averages_row(const attni_fused_item *item, int64_t row, int64_t *stride) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const int64_t *strides = &problem->weights.strides[problem->batch_rank];
-    const int64_t first = attni_fused_offset(item, problem->weights.strides, 0);
+    const int64_t offset =
+        attni_fused_offset(item, problem->weights.strides, 0) + row * strides[1];
+    *stride = strides[2];
+    return attni_advance(problem->weights.data, offset * problem->weights.element_bytes);
+}
+
+void attni_fused_clear_averages(const attni_fused_item *item, int64_t block) {
     const attni_interval rows = attni_fused_block_rows(item->engine, block);
+    if (item->engine->plan->sums_averages) {
+        memset(item->averages, 0,
+               (size_t)((rows.end - rows.begin) * num_columns(item)) * sizeof(float));
+        return;
+    }
     for (int64_t row = rows.begin; row < rows.end; ++row) {
-        clear_columns(attni_advance(problem->weights.data,
-                                    (first + row * strides[1]) * (int64_t)sizeof(float)),
-                      strides[2], 0, problem->src_len + problem->extra_cols);
+        int64_t stride;
+        char *to = averages_row(item, row, &stride);
+        clear_columns(&item->engine->problem->weights, to, stride, 0, num_columns(item));
+    }
+}
+
+void attni_fused_store_averages(const attni_fused_item *item, int64_t block) {
+    const attni_interval rows = attni_fused_block_rows(item->engine, block);
+    for (int64_t row = rows.begin; item->engine->plan->sums_averages && row < rows.end; ++row) {
+        int64_t stride;
+        char *to = averages_row(item, row, &stride);
+        item->engine->weights_storage->narrow(
+            to, stride, item->averages + (row - rows.begin) * num_columns(item), num_columns(item));
     }
 }
 
@@ -42,42 +69,51 @@ static void clear_unseen(const attni_fused_item *item, const attni_panel *panel)
     const int64_t stride = problem->weights.strides[problem->batch_rank + 2];
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         char *row = weights_row(item, panel, lane);
-        clear_columns(row, stride, 0, panel->seen.begin);
-        clear_columns(row, stride, panel->seen.end, problem->src_len);
+        clear_columns(&problem->weights, row, stride, 0, panel->seen.begin);
+        clear_columns(&problem->weights, row, stride, panel->seen.end, problem->src_len);
     }
 }
 
-static attni_strided_matrix columns_of(char *first, int64_t stride) {
-    return (attni_strided_matrix){first, 0, stride};
+/* Columns [first_col, first_col + count) of the sums of averages, from the tile's rows from `first`
+ * on. A block's rows are query rows, since heads are no group where weights are averaged. */
+static void add_to_averages(const attni_fused_item *item, const attni_panel *panel, int64_t first,
+                            int64_t count, int64_t first_col, const float *factor) {
+    float *rows[ATTNI_PANEL_LANES] = {0};
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        const int64_t row = panel->row[lane] - item->panels[0].row[0];
+        rows[lane] = item->averages + row * num_columns(item) + first_col;
+    }
+    item->engine->steps->store_weights(item, panel, rows, first, count, factor, true);
 }
 
 /* Columns [first_col, first_col + count) of the weights output from the tile's rows from `first`
- * on. Where columns lie apart the rows are staged, and averages before they are added to, so that
- * sums are rounded alike in every layout. */
+ * on. Where columns lie apart or are not float32 the rows are staged, and averages before they are
+ * added to, so that sums are rounded alike in every layout. */
 static void store_columns(const attni_fused_item *item, const attni_panel *panel, int64_t first,
                           int64_t count, int64_t first_col, const float *factor) {
     const attni_fused_engine *engine = item->engine;
+    const attni_operand *weights = &engine->problem->weights;
     const bool is_added = engine->problem->average_weights;
-    const int64_t stride = engine->problem->weights.strides[engine->problem->batch_rank + 2];
-    const int32_t num_rows = panel->count;
-    attni_strided_matrix targets[ATTNI_PANEL_LANES];
-    float *rows[ATTNI_PANEL_LANES] = {0};
+    const int64_t stride = weights->strides[engine->problem->batch_rank + 2];
     const bool is_staged = engine->plan->stages_weights;
-    for (int32_t lane = 0; lane < num_rows; ++lane) {
-        char *target = attni_advance(weights_row(item, panel, lane),
-                                     first_col * stride * (int64_t)sizeof(float));
-        targets[lane] = columns_of(target, stride);
-        rows[lane] = is_staged ? attni_floats_to(item->staging, lane * count)
-                               : attni_floats_to(target, 0);
+    char *targets[ATTNI_PANEL_LANES];
+    float *rows[ATTNI_PANEL_LANES] = {0};
+    if (engine->plan->sums_averages) {
+        add_to_averages(item, panel, first, count, first_col, factor);
+        return;
+    }
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        targets[lane] = attni_advance(weights_row(item, panel, lane),
+                                      first_col * stride * weights->element_bytes);
+        rows[lane] = attni_floats_to(is_staged ? item->staging : targets[lane],
+                                     is_staged ? lane * count : 0);
         if (is_staged && is_added) {
-            attni_copy_matrix(columns_of((char *)rows[lane], 1), targets[lane], 1, count,
-                              sizeof(float));
+            engine->weights_storage->widen(rows[lane], targets[lane], stride, count);
         }
     }
     engine->steps->store_weights(item, panel, rows, first, count, factor, is_added);
-    for (int32_t lane = 0; is_staged && lane < num_rows; ++lane) {
-        attni_copy_matrix(targets[lane], columns_of((char *)rows[lane], 1), 1, count,
-                          sizeof(float));
+    for (int32_t lane = 0; is_staged && lane < panel->count; ++lane) {
+        engine->weights_storage->narrow(targets[lane], stride, rows[lane], count);
     }
 }
 

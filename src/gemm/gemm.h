@@ -38,7 +38,9 @@ typedef struct attni_matrix {
  * written) or 1; only where alpha is 1 may beta be 1, or may there be a bias, and not both. */
 typedef struct attni_gemm_call {
     int32_t backend; /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE */
-    int32_t dtype;   /* float32 or float64 */
+    int32_t dtype;   /* float32 or float64: of A, C and every sum */
+    int32_t narrow_b; /* 0: B and its strips are of dtype; else their type, of 16 bits, beside
+                         float32 and in native products only */
     int64_t batch;
     int64_t rows;
     int64_t cols;
@@ -50,10 +52,15 @@ typedef struct attni_gemm_call {
     attni_matrix c;
     const char *bias; /* added to every row: cols elements bias_stride apart, or NULL */
     int64_t bias_stride;
-    const attni_product_kernels *kernels; /* of the native product, for dtype */
+    const attni_product_kernels *kernels; /* of the native product, for B's type */
     const char *strips;  /* NULL, or B for the native product as strips.h has it, all batches' */
     char *strips_memory; /* NULL, or room to put B into strips first; gemm_together.c only */
 } attni_gemm_call;
+
+/* The type of B and its strips. */
+static inline int32_t attni_gemm_b_dtype(const attni_gemm_call *call) {
+    return call->narrow_b != 0 ? call->narrow_b : call->dtype;
+}
 
 /* ATTN_ERROR_BLAS if `backend` is a BLAS that cannot be used. */
 attn_status attni_gemm_check(int32_t backend);

@@ -56,8 +56,8 @@ static void multiply(const attni_gemm_call *call, const attni_gemm_part *part, c
 /* A part of few columns, whose strips are copied first. */
 static void copy_and_multiply(const attni_gemm_call *call, const attni_gemm_part *part) {
     _Alignas(ATTNI_STRIP_BYTES) char buffer[COPIED_STRIPS * COPIED_STRIP_BYTES];
-    const int64_t element = (int64_t)attn_dtype_size_bytes(call->dtype);
-    const int64_t width = attni_strip_cols(call->dtype);
+    const int64_t element = (int64_t)attn_dtype_size_bytes(attni_gemm_b_dtype(call));
+    const int64_t width = attni_strip_cols(attni_gemm_b_dtype(call));
     int64_t first = 0;
     do {
         const int64_t depth = attni_min(DEPTH_BLOCK, call->inner - first);
@@ -73,8 +73,8 @@ static void copy_and_multiply(const attni_gemm_call *call, const attni_gemm_part
 }
 
 static void multiply_strips(const attni_gemm_call *call, const attni_gemm_part *part) {
-    const int64_t element = (int64_t)attn_dtype_size_bytes(call->dtype);
-    const int64_t width = attni_strip_cols(call->dtype);
+    const int64_t element = (int64_t)attn_dtype_size_bytes(attni_gemm_b_dtype(call));
+    const int64_t width = attni_strip_cols(attni_gemm_b_dtype(call));
     int64_t first = 0;
     do {
         const int64_t depth = attni_min(DEPTH_BLOCK, call->inner - first);
@@ -88,13 +88,15 @@ void attni_gemm_native_part(const attni_gemm_call *call, const attni_gemm_part *
     const int64_t element = (int64_t)attn_dtype_size_bytes(call->dtype);
     attni_gemm_call one = *call;
     one.a.data = attni_advance(call->a.data, part->batch * call->a.batch_stride * element);
-    one.b.data = attni_advance(call->b.data, part->batch * call->b.batch_stride * element);
+    one.b.data =
+        attni_advance(call->b.data, part->batch * call->b.batch_stride *
+                                        (int64_t)attn_dtype_size_bytes(attni_gemm_b_dtype(call)));
     one.c.data = attni_advance(call->c.data, part->batch * call->c.batch_stride * element);
     if (call->strips != NULL) {
         multiply_strips(&one, part);
         return;
     }
-    const int64_t step = COPIED_STRIPS * attni_strip_cols(call->dtype);
+    const int64_t step = COPIED_STRIPS * attni_strip_cols(attni_gemm_b_dtype(call));
     for (int64_t col = 0; col < part->cols; col += step) {
         attni_gemm_part few = *part;
         few.col += col;
@@ -137,7 +139,7 @@ attni_gemm_grid attni_gemm_cut(const attni_gemm_call *call) {
     attni_gemm_grid grid = {
         .row_block = even_block(call->rows, row_blocks, ATTNI_ROWS_AT_ONCE),
         .col_block =
-            even_block(call->cols, col_blocks, COL_GRANULE * attni_strip_cols(call->dtype)),
+            even_block(call->cols, col_blocks, COL_GRANULE * attni_strip_cols(attni_gemm_b_dtype(call))),
     };
     grid.row_blocks = attni_divide_up(call->rows, grid.row_block);
     grid.col_blocks = attni_divide_up(call->cols, grid.col_block);

@@ -44,8 +44,8 @@ int64_t attni_gemm_strips_bytes(const attni_gemm_call *call) {
         return 0;
     }
     int64_t bytes;
-    const int64_t cols = attni_strips_round_up(call->dtype, call->cols);
-    return attni_multiply(cols * (int64_t)attn_dtype_size_bytes(call->dtype), call->inner, &bytes)
+    const int64_t cols = attni_strips_round_up(attni_gemm_b_dtype(call), call->cols);
+    return attni_multiply(cols * (int64_t)attn_dtype_size_bytes(attni_gemm_b_dtype(call)), call->inner, &bytes)
                ? bytes
                : INT64_MAX;
 }
@@ -55,7 +55,7 @@ static bool wants_strips(const attni_gemm_call *call) {
 }
 
 static int64_t count_strips(const attni_gemm_call *call) {
-    return wants_strips(call) ? attni_divide_up(call->cols, attni_strip_cols(call->dtype)) : 0;
+    return wants_strips(call) ? attni_divide_up(call->cols, attni_strip_cols(attni_gemm_b_dtype(call))) : 0;
 }
 
 /* Strip `index` of those that all calls want. */
@@ -64,8 +64,8 @@ static void pack_strip(void *data, int64_t index) {
     for (; index >= count_strips(call); ++call) {
         index -= count_strips(call);
     }
-    const int64_t element = (int64_t)attn_dtype_size_bytes(call->dtype);
-    const int64_t width = attni_strip_cols(call->dtype);
+    const int64_t element = (int64_t)attn_dtype_size_bytes(attni_gemm_b_dtype(call));
+    const int64_t width = attni_strip_cols(attni_gemm_b_dtype(call));
     call->kernels->pack(call->strips_memory + index * width * call->inner * element,
                         call->b.data + index * width * call->b.col_stride * element,
                         call->b.row_stride, call->b.col_stride, call->inner,

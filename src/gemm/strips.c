@@ -9,9 +9,10 @@
 #include "base/checked_size.h"
 #include "kernels/product_kernels.h"
 #include "tensor/strided_copy.h"
+#include "tensor/tensor_check.h"
 
 int64_t attni_strip_cols(int32_t dtype) {
-    return ATTNI_STRIP_BYTES / (int64_t)attn_dtype_size_bytes(dtype);
+    return ATTNI_STRIP_BYTES / (int64_t)attn_dtype_size_bytes(attni_score_dtype(dtype));
 }
 
 int64_t attni_strips_round_up(int32_t dtype, int64_t cols) {
@@ -65,17 +66,17 @@ void attni_strips_pack(char *strips, int32_t dtype, const attn_tensor *matrix) {
         const attn_tensor rows = rows_of_strip(matrix, first, width);
         const attn_tensor strip = strip_view(strips, dtype, &rows, first);
         if (rows.shape[0] < width) {
-            memset(strip.data, 0, (size_t)(rows.shape[1] * ATTNI_STRIP_BYTES));
+            memset(strip.data, 0, (size_t)(rows.shape[1] * width) * attn_dtype_size_bytes(dtype));
         }
         copy(&strip, &rows);
     }
 }
 
-void attni_strips_unpack(const attn_tensor *matrix, const char *strips) {
-    const int64_t width = attni_strip_cols(matrix->dtype);
+void attni_strips_unpack(const attn_tensor *matrix, int32_t dtype, const char *strips) {
+    const int64_t width = attni_strip_cols(dtype);
     for (int64_t first = 0; first < matrix->shape[0]; first += width) {
         const attn_tensor rows = rows_of_strip(matrix, first, width);
-        const attn_tensor strip = strip_view(strips, matrix->dtype, &rows, first);
+        const attn_tensor strip = strip_view(strips, dtype, &rows, first);
         copy(&rows, &strip);
     }
 }

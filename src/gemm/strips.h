@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * strips.h: a right matrix kept in the order the native product reads it (product_kernels.h): strip
- * after strip of 64 bytes' worth of columns, each with all its k, the last one filled up with
- * zeroes. The order is the same for every set of kernels.
+ * after strip of 64 bytes' worth of the columns' sums, each with all its k, the last one filled up
+ * with zeroes. The order is the same for every set of kernels.
  */
 #ifndef ATTNI_GEMM_STRIPS_H
 #define ATTNI_GEMM_STRIPS_H
@@ -12,7 +12,7 @@
 
 #include <attention/tensor.h>
 
-/* Columns of a strip of float32 or float64. */
+/* Columns of a strip of a type: 16, or 8 of float64. */
 int64_t attni_strip_cols(int32_t dtype);
 
 /* Columns of whole strips that hold `cols` >= 0; not above INT64_MAX for cols that memory holds. */
@@ -21,11 +21,11 @@ int64_t attni_strips_round_up(int32_t dtype, int64_t cols);
 /* Where element (k, col) is, in elements, among strips of `inner` values of k. */
 int64_t attni_strips_offset(int32_t dtype, int64_t inner, int64_t k, int64_t col);
 
-/* The strips of the transpose of a (cols, inner) matrix of either float type, converted to dtype:
+/* The strips of the transpose of a (cols, inner) matrix of any float type, converted to dtype:
  * `strips`, aligned to ATTNI_STRIP_BYTES, has attni_strips_round_up(cols) * inner elements. */
 void attni_strips_pack(char *strips, int32_t dtype, const attn_tensor *matrix);
 
-/* And back: to a matrix of dtype, in any layout. */
-void attni_strips_unpack(const attn_tensor *matrix, const char *strips);
+/* And back, from strips of dtype: to a matrix of any float type and layout. */
+void attni_strips_unpack(const attn_tensor *matrix, int32_t dtype, const char *strips);
 
 #endif

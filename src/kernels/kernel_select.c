@@ -18,38 +18,72 @@ typedef struct compiled_set {
     attni_kernel_set set;
 } compiled_set;
 
-/* One row: everything compiled for an instruction set, but for the stream kernels, which may be
- * another's: those of AVX2 are faster than the same text for AVX-512, since rows in a caller's
- * memory start anywhere and nearly every load of 64 bytes would touch two cache lines. */
+/* One row: everything compiled for an instruction set, but for the stream kernels of float32, which
+ * may be another's: those of AVX2 are faster than the same text for AVX-512, since rows in a
+ * caller's memory start anywhere and nearly every load of 64 bytes would touch two cache lines. */
 /* clang-format off */
-#define COMPILED_SET(isa, name, stream_name)                                                       \
+#define COMPILED_SET(isa, label, name, stream_name, pairs)                                         \
     {isa,                                                                                          \
-     {#name, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,             \
-      &attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_float64,            \
+     {label, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,             \
+      &attni_product_kernels_##name##_float64,                                                     \
+      {&attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_bfloat16,          \
+       &attni_product_kernels_##name##_float16},                                                   \
       &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32,                  \
-      &attni_stream_kernels_##stream_name##_float32}}
+      {&attni_storage_kernels_##name##_float32, &attni_storage_kernels_##name##_bfloat16,          \
+       &attni_storage_kernels_##name##_float16},                                                   \
+      {&attni_stream_kernels_##stream_name##_float32, &attni_stream_kernels_##name##_bfloat16,     \
+       &attni_stream_kernels_##name##_float16}, pairs}}
 /* clang-format on */
 
+/* A name that ends so has pairs. */
+#if defined(ATTNI_HAVE_PAIRS_baseline)
+#define BASELINE_NAME "baseline_bf16"
+#define BASELINE_PAIRS &attni_pair_kernels_baseline_bfloat16
+#else
+#define BASELINE_NAME "baseline"
+#define BASELINE_PAIRS NULL
+#endif
+
 static const compiled_set compiled_sets[] = {
+#if defined(ATTNI_HAVE_PAIRS_avx512)
+    COMPILED_SET(ATTNI_ISA_AVX512_BF16, "avx512_bf16", avx512, avx2,
+                 &attni_pair_kernels_avx512_bfloat16),
+#endif
 #if defined(ATTNI_HAVE_ISA_avx512)
-    COMPILED_SET(ATTNI_ISA_AVX512, avx512, avx2),
+    COMPILED_SET(ATTNI_ISA_AVX512, "avx512", avx512, avx2, NULL),
 #endif
 #if defined(ATTNI_HAVE_ISA_avx2)
-    COMPILED_SET(ATTNI_ISA_AVX2, avx2, avx2),
+    COMPILED_SET(ATTNI_ISA_AVX2, "avx2", avx2, avx2, NULL),
+#endif
+#if defined(ATTNI_HAVE_PAIRS_neon)
+    COMPILED_SET(ATTNI_ISA_NEON_BF16, "neon_bf16", neon, neon, &attni_pair_kernels_neon_bfloat16),
 #endif
 #if defined(ATTNI_HAVE_ISA_neon)
-    COMPILED_SET(ATTNI_ISA_NEON, neon, neon),
+    COMPILED_SET(ATTNI_ISA_NEON, "neon", neon, neon, NULL),
 #endif
 #if defined(ATTNI_HAVE_ISA_baseline)
-    COMPILED_SET(ATTNI_ISA_BASELINE, baseline, baseline),
+    COMPILED_SET(ATTNI_ISA_BASELINE, BASELINE_NAME, baseline, baseline, BASELINE_PAIRS),
 #endif
 };
 
+enum { COMPILED = sizeof compiled_sets / sizeof compiled_sets[0] };
+
+/* The set at a place of the order in which they are preferred: pairs that are not fast stand behind
+ * the set that is the same without them. */
+static const compiled_set *preferred(size_t place) {
+    const bool has_pairs = COMPILED > 1 && compiled_sets[0].set.pairs != NULL;
+    if (has_pairs && place < 2 && !attni_cpu_pairs_fast()) {
+        return &compiled_sets[1 - place];
+    }
+    return &compiled_sets[place];
+}
+
 const attni_kernel_set *attni_kernel_set_at(int32_t index) {
     int32_t runnable = 0;
-    for (size_t i = 0; i < sizeof compiled_sets / sizeof compiled_sets[0]; ++i) {
-        if (attni_cpu_has(compiled_sets[i].isa) && runnable++ == index) {
-            return &compiled_sets[i].set;
+    for (size_t place = 0; place < COMPILED; ++place) {
+        const compiled_set *one = preferred(place);
+        if (attni_cpu_has(one->isa) && runnable++ == index) {
+            return &one->set;
         }
     }
     return NULL;
@@ -69,8 +103,27 @@ const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t d
     return dtype == ATTN_DTYPE_FLOAT64 ? set->float64 : set->float32;
 }
 
+static attni_storage storage_of(int32_t dtype) {
+    switch (dtype) {
+    case ATTN_DTYPE_BFLOAT16:
+        return ATTNI_STORED_BFLOAT16;
+    case ATTN_DTYPE_FLOAT16:
+        return ATTNI_STORED_FLOAT16;
+    default:
+        return ATTNI_STORED_FLOAT32;
+    }
+}
+
+const attni_storage_kernels *attni_storage_kernels_of(const attni_kernel_set *set, int32_t dtype) {
+    return set->storage[storage_of(dtype)];
+}
+
+const attni_stream_kernels *attni_stream_kernels_of(const attni_kernel_set *set, int32_t dtype) {
+    return set->streams[storage_of(dtype)];
+}
+
 const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *set, int32_t dtype) {
-    return dtype == ATTN_DTYPE_FLOAT64 ? set->product_float64 : set->product_float32;
+    return dtype == ATTN_DTYPE_FLOAT64 ? set->product_float64 : set->products[storage_of(dtype)];
 }
 
 const char *attn_kernels_name(int32_t index) {

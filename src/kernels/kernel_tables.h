@@ -7,8 +7,10 @@
 #define ATTNI_KERNELS_KERNEL_TABLES_H
 
 #include "kernels/lane_kernels.h"
+#include "kernels/pair_kernels.h"
 #include "kernels/product_kernels.h"
 #include "kernels/row_kernels.h"
+#include "kernels/storage_kernels.h"
 #include "kernels/stream_kernels.h"
 #include "kernels/tile_kernels.h"
 
@@ -21,13 +23,9 @@ extern const attni_row_kernels attni_row_kernels_avx2_float64;
 extern const attni_row_kernels attni_row_kernels_avx512_float32;
 extern const attni_row_kernels attni_row_kernels_avx512_float64;
 
-extern const attni_product_kernels attni_product_kernels_baseline_float32;
 extern const attni_product_kernels attni_product_kernels_baseline_float64;
-extern const attni_product_kernels attni_product_kernels_neon_float32;
 extern const attni_product_kernels attni_product_kernels_neon_float64;
-extern const attni_product_kernels attni_product_kernels_avx2_float32;
 extern const attni_product_kernels attni_product_kernels_avx2_float64;
-extern const attni_product_kernels attni_product_kernels_avx512_float32;
 extern const attni_product_kernels attni_product_kernels_avx512_float64;
 
 extern const attni_tile_kernels attni_tile_kernels_baseline_float32;
@@ -38,8 +36,27 @@ extern const attni_lane_kernels attni_lane_kernels_baseline_float32;
 extern const attni_lane_kernels attni_lane_kernels_neon_float32;
 extern const attni_lane_kernels attni_lane_kernels_avx2_float32;
 extern const attni_lane_kernels attni_lane_kernels_avx512_float32;
-extern const attni_stream_kernels attni_stream_kernels_baseline_float32;
-extern const attni_stream_kernels attni_stream_kernels_neon_float32;
-extern const attni_stream_kernels attni_stream_kernels_avx2_float32;
+
+/* Those of an instruction set that are others for each storage type. */
+#define DECLARE_STORED(isa)                                                                        \
+    extern const attni_product_kernels attni_product_kernels_##isa##_float32;                      \
+    extern const attni_product_kernels attni_product_kernels_##isa##_bfloat16;                     \
+    extern const attni_product_kernels attni_product_kernels_##isa##_float16;                      \
+    extern const attni_storage_kernels attni_storage_kernels_##isa##_float32;                      \
+    extern const attni_storage_kernels attni_storage_kernels_##isa##_bfloat16;                     \
+    extern const attni_storage_kernels attni_storage_kernels_##isa##_float16;                      \
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_float32;                        \
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_bfloat16;                       \
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_float16
+
+/* Only of what multiplies pairs of bfloat16, and of baseline in tests. */
+extern const attni_pair_kernels attni_pair_kernels_baseline_bfloat16;
+extern const attni_pair_kernels attni_pair_kernels_neon_bfloat16;
+extern const attni_pair_kernels attni_pair_kernels_avx512_bfloat16;
+
+DECLARE_STORED(baseline);
+DECLARE_STORED(neon);
+DECLARE_STORED(avx2);
+DECLARE_STORED(avx512);
 
 #endif

@@ -20,39 +20,6 @@ INLINE void load_square(vector square[LANES], const float *const *rows, int64_t 
     transpose(square);
 }
 
-/* ---- queries ---- */
-
-INLINE void pack_vector(float *panel, int64_t width, const float *const *rows, int64_t head_dim,
-                        float factor) {
-    int64_t e = 0;
-    for (; e + LANES <= head_dim; e += LANES) {
-        vector square[LANES];
-        load_square(square, rows, e, LANES);
-        UNROLL
-        for (int i = 0; i < LANES; ++i) {
-            store(panel + (e + i) * width, square[i] * factor);
-        }
-    }
-    for (; e < head_dim; ++e) {
-        for (int i = 0; i < LANES; ++i) {
-            panel[e * width + i] = load_scalar(rows[i] + e) * factor;
-        }
-    }
-}
-
-static void lane_pack_rows(float *panel, int32_t vectors, const float *const *rows, int64_t stride,
-                           int64_t head_dim, float factor) {
-    const int64_t width = (int64_t)vectors * LANES;
-    for (int64_t first = 0; stride == 1 && first < width; first += LANES) {
-        pack_vector(panel + first, width, rows + first, head_dim, factor);
-    }
-    for (int64_t lane = 0; stride != 1 && lane < width; ++lane) {
-        for (int64_t e = 0; e < head_dim; ++e) {
-            panel[e * width + lane] = load_scalar(rows[lane] + e * stride) * factor;
-        }
-    }
-}
-
 /* ---- positions ---- */
 
 INLINE vector_mask load_integers(const int32_t *from) {
@@ -271,7 +238,6 @@ static void lane_store_weights(float *const *rows, const float *tile, int32_t ve
 }
 
 const attni_lane_kernels TABLE_NAME(lane_kernels) = {
-    .pack_rows = lane_pack_rows,
     .clip = lane_clip,
     .alibi = lane_alibi,
     .add_bias = lane_add_bias,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * lane_kernels.h: what carries numbers between rows in memory and the lanes of panels and tiles
- * (see tile_kernels.h): queries in, masks and positions onto scores, weights out. Float32 only.
+ * (see tile_kernels.h): masks and positions onto scores, weights out. Float32 only.
  *
  * rows[lane] is where the row in a lane begins; lanes without a row may repeat another's. Rows may
  * have any alignment.
@@ -13,10 +13,6 @@
 #include <stdint.h>
 
 typedef struct attni_lane_kernels {
-    /* panel[e * width + lane] = factor * rows[lane][e * stride] */
-    void (*pack_rows)(float *panel, int32_t vectors, const float *const *rows, int64_t stride,
-                      int64_t head_dim, float factor);
-
     /* tile[j][lane] = excluded but for begin[lane] <= j < end[lane]. */
     void (*clip)(float *tile, int32_t vectors, int64_t num_keys, const int32_t *begin,
                  const int32_t *end, float excluded);

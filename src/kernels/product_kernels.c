@@ -6,6 +6,7 @@
 #include "kernels/product_kernels.h"
 
 #include "kernels/kernel_tables.h"
+#include "kernels/storage.h"
 #include "kernels/vectors.h"
 
 /* A tile's sums, with 16 registers 12 of them, with 32 registers 24, leave room for what they are
@@ -27,13 +28,18 @@ enum { SMALL_ROWS = 6 };
 /* How far ahead of its own reads a tile of fewer rows asks for its strips. */
 enum { PREFETCH_STEPS = 128 };
 
-enum { STRIP_COLS = ATTNI_STRIP_BYTES / sizeof(real), MOST_COLS = WIDE_VECTORS * LANES };
+/* Bytes of a strip at one k; what of it is not stored as it is computed with is less than a line. */
+enum {
+    STRIP_COLS = ATTNI_STRIP_BYTES / sizeof(real),
+    STEP_BYTES = STRIP_COLS * sizeof(stored),
+    MOST_COLS = WIDE_VECTORS * LANES
+};
 
 /* Columns [col, col + vectors * LANES) of a block, and where their sums come from and go to: y, or
  * a buffer where y has no room for whole vectors. */
 typedef struct tile_columns {
     const attni_product_block *block;
-    const real *strip; /* of the first column */
+    const stored *strip; /* of the first column */
     int64_t col;
     int64_t cols;   /* that y has */
     bool is_direct; /* whole vectors of y can be read and written */
@@ -62,9 +68,9 @@ INLINE void multiply_tile(const tile_columns *columns, const real *x, const int 
     const int64_t strip_stride = columns->block->strip_stride;
     const int64_t row_stride = columns->block->x_row_stride;
     const int64_t col_stride = is_dense ? 1 : columns->block->x_col_stride;
-    const int64_t strip_bytes = strip_stride * (int64_t)sizeof(real);
+    const int64_t strip_bytes = strip_stride * (int64_t)sizeof(stored);
     const real factor = (real)columns->block->factor;
-    const real *strip = columns->strip;
+    const stored *strip = columns->strip;
     const int64_t next_step = columns->next_step;
     vector sums[ROWS][WIDE_VECTORS];
     UNROLL
@@ -78,9 +84,9 @@ INLINE void multiply_tile(const tile_columns *columns, const real *x, const int 
         vector w[WIDE_VECTORS];
         UNROLL
         for (int v = 0; v < vectors; ++v) {
-            const real *part =
+            const stored *part =
                 strip + v * LANES / STRIP_COLS * strip_stride + v * LANES % STRIP_COLS;
-            w[v] = load(part + k * STRIP_COLS);
+            w[v] = load_stored(part + k * STRIP_COLS);
             if (v * LANES % STRIP_COLS == 0 && rows < ROWS) {
                 __builtin_prefetch(part + (k + PREFETCH_STEPS) * STRIP_COLS);
             } else if (v * LANES % STRIP_COLS == 0) {
@@ -235,19 +241,19 @@ static void product_multiply(const attni_product_block *block) {
     const int64_t tiles = block->rows / ROWS;
     tile_columns columns = {
         .block = block,
-        .next_step = tiles > 0 ? (ATTNI_STRIP_BYTES + tiles - 1) / tiles : 0,
+        .next_step = tiles > 0 ? (STEP_BYTES + tiles - 1) / tiles : 0,
     };
     for (int64_t col = 0; col < block->cols && block->rows > 0;) {
         const int64_t left = block->cols - col;
         const int vectors = choose_vectors(block, is_dense, left);
         const int64_t width = vectors * LANES;
         columns.strip =
-            (const real *)block->strips + col / STRIP_COLS * block->strip_stride + col % STRIP_COLS;
+            (const stored *)block->strips + col / STRIP_COLS * block->strip_stride + col % STRIP_COLS;
         columns.col = col;
         columns.cols = left < width ? left : width;
         columns.next = (const char *)columns.strip;
         if (left > 2 * width - LANES) {
-            columns.next = (const char *)((const real *)block->strips +
+            columns.next = (const char *)((const stored *)block->strips +
                                           (col + width) / STRIP_COLS * block->strip_stride);
         }
         columns.is_direct = block->y_col_stride == 1 && left >= width;
@@ -268,6 +274,8 @@ static void product_multiply(const attni_product_block *block) {
 }
 
 /* ---- strips ---- */
+
+#if defined(STORED_IS_REAL)
 
 /* Squares of 16 bytes' side are transposed in registers of that size, which every instruction set
  * has. */
@@ -313,27 +321,42 @@ static int64_t pack_columns(real *strip, const real *w, int64_t col_stride, int6
     return k;
 }
 
+#else
+
+/* Elements of 16 bits are moved one by one; a copied weight is put in order once. */
+static int64_t pack_columns(stored *strip, const stored *w, int64_t col_stride, int64_t depth) {
+    for (int64_t k = 0; k < depth; ++k) {
+        UNROLL
+        for (int c = 0; c < STRIP_COLS; ++c) {
+            strip[k * STRIP_COLS + c] = stored_at(w + c * col_stride + k);
+        }
+    }
+    return depth;
+}
+
+#endif
+
 static void product_pack(void *to, const void *from, int64_t k_stride, int64_t col_stride,
                          int64_t depth, int64_t cols) {
-    real *strip = to;
-    const real *w = from;
+    stored *strip = to;
+    const stored *w = from;
     int64_t k = 0;
     if (k_stride == 1 && cols == STRIP_COLS) {
         k = pack_columns(strip, w, col_stride, depth);
     }
     for (; k < depth; ++k) {
-        const real *row = w + k * k_stride;
+        const stored *row = w + k * k_stride;
         if (col_stride == 1 && cols == STRIP_COLS) {
-            memcpy(strip + k * STRIP_COLS, row, ATTNI_STRIP_BYTES);
+            memcpy(strip + k * STRIP_COLS, row, STEP_BYTES);
             continue;
         }
         for (int64_t c = 0; c < STRIP_COLS; ++c) {
-            strip[k * STRIP_COLS + c] = c < cols ? load_scalar(row + c * col_stride) : 0;
+            strip[k * STRIP_COLS + c] = c < cols ? stored_at(row + c * col_stride) : 0;
         }
     }
 }
 
-const attni_product_kernels TABLE_NAME(product_kernels) = {
+const attni_product_kernels STORED_TABLE_NAME(product_kernels) = {
     .multiply = product_multiply,
     .pack = product_pack,
 };

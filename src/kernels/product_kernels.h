@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * product_kernels.h: matrix products y = factor * (start + x w), for float32 and float64.
+ * product_kernels.h: matrix products y = factor * (start + x w), in float32 and float64; in float32
+ * w may be stored in 16 bits, and there is a table for each of the types it is stored in.
  *
- * w is read from STRIPS, copies of 64 bytes' worth of its columns side by side, whatever the
- * instruction set: strip[k][c] = w(k, first + c), zero where w has no such column. A step along k
+ * w is read from STRIPS, copies of so many of its columns side by side as 64 bytes hold of the
+ * type that is computed in, 16 or 8, whatever the instruction set: strip[k][c] = w(k, first + c), zero where w has no such column. A step along k
  * then is one cache line of w and one element of each row of x, which lies wherever it lies.
  *
  * EVERY ELEMENT OF y IS ONE SUM IN THE ORDER OF k, from `start` on, each step rounded to the
@@ -20,7 +21,7 @@
 #include <stdint.h>
 
 enum {
-    ATTNI_STRIP_BYTES = 64,   /* of one k */
+    ATTNI_STRIP_BYTES = 64,   /* of one k, half of them where w has 16 bits */
     ATTNI_STRIPS_AT_ONCE = 2, /* work on so many neighbouring strips, or a multiple, is fastest */
     ATTNI_ROWS_AT_ONCE = 12   /* and on a multiple of so many rows, that being one for 6 and 4 */
 };

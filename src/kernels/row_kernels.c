@@ -9,6 +9,7 @@
 
 #include <math.h>
 
+#include "base/half_precision.h"
 #include "kernels/kernel_tables.h"
 #include "kernels/vectors.h"
 
@@ -215,23 +216,56 @@ static void row_alibi(void *data, int64_t n, double slope, double distance) {
     }
 }
 
-/* Copies n <= CHUNK values of either float type and any stride to `to`. */
-static void gather(real *to, const void *from, int64_t stride, int64_t n, int32_t dtype) {
-    const char *bytes = from;
-    if (dtype == REAL_DTYPE && stride == 1) {
-        memcpy(to, bytes, (size_t)n * sizeof(real));
-    } else if (dtype == ATTN_DTYPE_FLOAT32) {
-        for (int64_t j = 0; j < n; ++j) {
-            float value;
-            memcpy(&value, bytes + j * stride * (int64_t)sizeof value, sizeof value);
-            to[j] = (real)value;
-        }
-    } else {
-        for (int64_t j = 0; j < n; ++j) {
-            double value;
-            memcpy(&value, bytes + j * stride * (int64_t)sizeof value, sizeof value);
-            to[j] = (real)value;
-        }
+/* Element `offset` of a row of a float type, which is a constant where this is inlined. */
+INLINE real read_as(const int32_t dtype, const char *from, int64_t offset) {
+    if (dtype == ATTN_DTYPE_FLOAT32) {
+        float value;
+        memcpy(&value, from + offset * (int64_t)sizeof value, sizeof value);
+        return (real)value;
+    }
+    if (dtype == ATTN_DTYPE_FLOAT64) {
+        double value;
+        memcpy(&value, from + offset * (int64_t)sizeof value, sizeof value);
+        return (real)value;
+    }
+    uint16_t half;
+    memcpy(&half, from + offset * (int64_t)sizeof half, sizeof half);
+    return (real)(dtype == ATTN_DTYPE_BFLOAT16 ? attni_widen_bfloat16(half)
+                                               : attni_widen_float16(half));
+}
+
+INLINE void gather_as(const int32_t dtype, real *to, const char *from, int64_t stride, int64_t n) {
+    for (int64_t j = 0; j < n; ++j) {
+        to[j] = read_as(dtype, from, j * stride);
+    }
+}
+
+/* Copies n <= CHUNK values of any float type and stride to `to`. */
+static void gather(real *to, const char *from, int64_t stride, int64_t n, int32_t dtype) {
+    switch (dtype) {
+    case ATTN_DTYPE_FLOAT32:
+        gather_as(ATTN_DTYPE_FLOAT32, to, from, stride, n);
+        break;
+    case ATTN_DTYPE_FLOAT64:
+        gather_as(ATTN_DTYPE_FLOAT64, to, from, stride, n);
+        break;
+    case ATTN_DTYPE_BFLOAT16:
+        gather_as(ATTN_DTYPE_BFLOAT16, to, from, stride, n);
+        break;
+    default:
+        gather_as(ATTN_DTYPE_FLOAT16, to, from, stride, n);
+        break;
+    }
+}
+
+static int64_t bytes_of(int32_t dtype) {
+    switch (dtype) {
+    case ATTN_DTYPE_FLOAT32:
+        return sizeof(float);
+    case ATTN_DTYPE_FLOAT64:
+        return sizeof(double);
+    default:
+        return sizeof(uint16_t);
     }
 }
 
@@ -246,12 +280,15 @@ INLINE vector untouched(vector x, vector bias) {
 /* row[j] = excluded where the bias is -inf, else function(row[j], bias[j * stride]). */
 INLINE void apply_bias(real *row, int64_t n, const char *bias, int64_t stride, int32_t bias_dtype,
                        real excluded, bias_function function) {
-    const int64_t step =
-        stride * (int64_t)(bias_dtype == ATTN_DTYPE_FLOAT32 ? sizeof(float) : sizeof(double));
+    const int64_t step = stride * bytes_of(bias_dtype);
     real buffer[CHUNK] = {0};
     for (int64_t first = 0; first < n; first += CHUNK) {
         const int64_t chunk = n - first < CHUNK ? n - first : CHUNK;
-        gather(buffer, bias + first * step, stride, chunk, bias_dtype);
+        if (bias_dtype == REAL_DTYPE && stride == 1) {
+            memcpy(buffer, bias + first * step, (size_t)chunk * sizeof(real));
+        } else {
+            gather(buffer, bias + first * step, stride, chunk, bias_dtype);
+        }
         for (int64_t j = 0; j < chunk; j += LANES) {
             const int64_t count = chunk - j < LANES ? chunk - j : LANES;
             real *target = row + first + j;

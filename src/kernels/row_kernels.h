@@ -42,7 +42,7 @@ typedef struct attni_row_kernels {
     void (*sigmoid)(void *row, int64_t n);
 
     /* row[j] += bias[j * stride], sums of finite numbers staying finite; where the bias is -inf,
-     * row[j] = excluded whatever it was. bias_dtype is float32 or float64. */
+     * row[j] = excluded whatever it was. bias_dtype is any floating-point type. */
     void (*add_bias)(void *row, int64_t n, const void *bias, int64_t stride, int32_t bias_dtype,
                      double excluded);
 

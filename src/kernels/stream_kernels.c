@@ -6,6 +6,7 @@
 
 #include "kernels/exponential.h"
 #include "kernels/kernel_tables.h"
+#include "kernels/storage.h"
 #include "kernels/transpose.h"
 
 /* ---- scores ---- */
@@ -33,9 +34,9 @@ enum {
 
 /* Asks for the next STEP elements of a row that is read soon, by the second-level cache: asking for
  * the first level occupies what loads need. The address may lie past the end, and is not read. */
-INLINE void ask_for(const float *soon) {
+INLINE void ask_for(const stored *soon) {
     UNROLL
-    for (int byte = 0; byte < STEP * (int)sizeof(float); byte += CACHE_LINE) {
+    for (int byte = 0; byte < STEP * (int)sizeof(stored); byte += CACHE_LINE) {
         __builtin_prefetch((const char *)soon + byte, 0, 2);
     }
 }
@@ -57,7 +58,7 @@ INLINE void multiply_vectors(const float *queries, int64_t head_dim, const vecto
 /* Products of `num_keys` keys, one of each stream, with the rows, their lanes not yet added up:
  * lane i of products[k][r * LANES] holds every LANES-th term. Two sums for each where there are few
  * keep the multiply-add units busy. */
-INLINE void multiply_keys(const float *queries, int64_t head_dim, const float *keys,
+INLINE void multiply_keys(const float *queries, int64_t head_dim, const stored *keys,
                           int64_t key_stride, int64_t stream_stride, const int num_keys,
                           const int num_rows, vector (*products)[ATTNI_STREAM_ROWS * LANES]) {
     const int last_part = num_keys * num_rows < 6 ? 1 : 0;
@@ -69,8 +70,8 @@ INLINE void multiply_keys(const float *queries, int64_t head_dim, const float *k
         for (int v = 0; v < 2; ++v) {
             UNROLL
             for (int k = 0; k < num_keys; ++k) {
-                const float *row = keys + k * stream_stride + e;
-                key[k] = load(row + v * LANES);
+                const stored *row = keys + k * stream_stride + e;
+                key[k] = load_stored(row + v * LANES);
                 if (v == 0 && num_rows >= ROWS_THAT_NEED_TIME) {
                     ask_for(row + ROWS_AHEAD * key_stride);
                 }
@@ -83,7 +84,7 @@ INLINE void multiply_keys(const float *queries, int64_t head_dim, const float *k
         const int64_t left = head_dim - e < LANES ? head_dim - e : LANES;
         UNROLL
         for (int k = 0; k < num_keys; ++k) {
-            const vector last = load_part(keys + k * stream_stride + e, left, 0);
+            const vector last = load_stored_part(keys + k * stream_stride + e, left);
             UNROLL
             for (int r = 0; r < num_rows; ++r) {
                 sums[k][r][0] += last * load_part(queries + r * head_dim + e, left, 0);
@@ -117,7 +118,7 @@ INLINE void store_scores(float *tile, int64_t tile_stride, const int num_rows, i
 
 /* Key j of every stream in turn. */
 INLINE void score_rows(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
-                       int64_t head_dim, const float *keys, int64_t key_stride, int64_t num_keys,
+                       int64_t head_dim, const stored *keys, int64_t key_stride, int64_t num_keys,
                        const int streams) {
     vector products[ATTNI_STREAMS][ATTNI_STREAM_ROWS * LANES];
     const int at_once = streams < KEYS_AT_ONCE ? streams : KEYS_AT_ONCE;
@@ -126,7 +127,7 @@ INLINE void score_rows(float *tile, int64_t tile_stride, const int num_rows, con
     for (int64_t first = 0; first < length; first += LANES) {
         const int64_t count = length - first < LANES ? length - first : LANES;
         for (int64_t j = 0; j < count; ++j) {
-            const float *key = keys + (first + j) * key_stride;
+            const stored *key = keys + (first + j) * key_stride;
             for (int s = 0; s < streams; s += at_once) {
                 multiply_keys(queries, head_dim, key + s * stream_stride, key_stride, stream_stride,
                               at_once, num_rows, (void *)&products[s][j]);
@@ -140,7 +141,7 @@ INLINE void score_rows(float *tile, int64_t tile_stride, const int num_rows, con
 
 /* What the streams leave over is one more, short. */
 INLINE void score_all(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
-                      int64_t head_dim, const float *keys, int64_t key_stride, int64_t num_keys) {
+                      int64_t head_dim, const stored *keys, int64_t key_stride, int64_t num_keys) {
     const int64_t streamed = num_keys / ATTNI_STREAMS * ATTNI_STREAMS;
     score_rows(tile, tile_stride, num_rows, queries, head_dim, keys, key_stride, streamed,
                ATTNI_STREAMS);
@@ -149,7 +150,7 @@ INLINE void score_all(float *tile, int64_t tile_stride, const int num_rows, cons
 }
 
 static void stream_score(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                         int64_t head_dim, const float *keys, int64_t key_stride,
+                         int64_t head_dim, const void *keys, int64_t key_stride,
                          int64_t num_keys) {
     switch (num_rows) {
     case 1:
@@ -240,14 +241,14 @@ static void scale_sums(float *sums, int64_t sum_stride, const float *rescale, in
 
 /* `vectors` vectors of columns of add_keys. */
 INLINE void add_columns(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
-                        const int num_rows, const float *value, int64_t stream_stride,
+                        const int num_rows, const stored *value, int64_t stream_stride,
                         int64_t length, const int vectors, const int streams) {
     vector x[ATTNI_STREAMS][2];
     UNROLL
     for (int s = 0; s < streams; ++s) {
         UNROLL
         for (int v = 0; v < vectors; ++v) {
-            x[s][v] = load(value + s * stream_stride + v * LANES);
+            x[s][v] = load_stored(value + s * stream_stride + v * LANES);
         }
     }
     UNROLL
@@ -276,7 +277,7 @@ INLINE void add_columns(float *sums, int64_t sum_stride, const float *tile, int6
 /* Adds the values of `streams` keys, `length` keys apart, the first of which is at `value` and
  * weighed by tile[r * tile_stride]. */
 INLINE void add_keys(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
-                     const int num_rows, const float *value, int64_t key_stride, int64_t length,
+                     const int num_rows, const stored *value, int64_t key_stride, int64_t length,
                      int64_t value_dim, const int streams) {
     const int64_t stream_stride = length * key_stride;
     int64_t c = 0;
@@ -296,14 +297,14 @@ INLINE void add_keys(float *sums, int64_t sum_stride, const float *tile, int64_t
         for (int r = 0; r < num_rows; ++r) {
             for (int s = 0; s < streams; ++s) {
                 sums[r * sum_stride + c] +=
-                    tile[r * tile_stride + s * length] * load_scalar(value + s * stream_stride + c);
+                    tile[r * tile_stride + s * length] * widened(stored_at(value + s * stream_stride + c));
             }
         }
     }
 }
 
 INLINE void weigh_rows(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
-                       const int num_rows, const float *values, int64_t key_stride,
+                       const int num_rows, const stored *values, int64_t key_stride,
                        int64_t num_keys, int64_t value_dim) {
     const int64_t length = num_keys / ATTNI_STREAMS;
     for (int64_t j = 0; j < length; ++j) {
@@ -317,7 +318,7 @@ INLINE void weigh_rows(float *sums, int64_t sum_stride, const float *tile, int64
 }
 
 static void stream_weigh(float *sums, int64_t sum_stride, const float *rescale, const float *tile,
-                         int64_t tile_stride, int32_t num_rows, const float *values,
+                         int64_t tile_stride, int32_t num_rows, const void *values,
                          int64_t key_stride, int64_t num_keys, int64_t value_dim) {
     scale_sums(sums, sum_stride, rescale, num_rows, value_dim);
     switch (num_rows) {
@@ -336,7 +337,7 @@ static void stream_weigh(float *sums, int64_t sum_stride, const float *rescale, 
     }
 }
 
-const attni_stream_kernels TABLE_NAME(stream_kernels) = {
+const attni_stream_kernels STORED_TABLE_NAME(stream_kernels) = {
     .score = stream_score,
     .exponentiate = stream_exponentiate,
     .weigh = stream_weigh,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * stream_kernels.h: what the fused engine computes with where there are too few query rows to fill
- * the lanes of a panel: keys and values stream by once, and the lanes are features. Float32 only.
+ * the lanes of a panel: keys and values stream by once, and the lanes are features. Sums are float32;
+ * there is a table for each storage type that keys and values may have: float32, bfloat16, float16.
  *
  * What bounds such a call is the memory. Keys and values are read as ATTNI_STREAMS sequences side
  * by side, each a part of the keys: the hardware fetches several sequences ahead faster than one.
@@ -23,7 +24,7 @@ enum { ATTNI_STREAM_ROWS = 4, ATTNI_STREAMS = 4 };
 typedef struct attni_stream_kernels {
     /* tile[r][j] = sum over e of queries[r * head_dim + e] * keys[j * key_stride + e] */
     void (*score)(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                  int64_t head_dim, const float *keys, int64_t key_stride, int64_t num_keys);
+                  int64_t head_dim, const void *keys, int64_t key_stride, int64_t num_keys);
 
     /* As attni_tile_kernels.exponentiate, row r in lane r of the state; finds the maxima itself. */
     void (*exponentiate)(float *tile, int64_t tile_stride, int32_t num_rows, int64_t num_keys,
@@ -32,7 +33,7 @@ typedef struct attni_stream_kernels {
     /* sums[r * sum_stride + c] = rescale[r] * sums + sum over j of tile[r][j] *
      * values[j * key_stride + c] */
     void (*weigh)(float *sums, int64_t sum_stride, const float *rescale, const float *tile,
-                  int64_t tile_stride, int32_t num_rows, const float *values, int64_t key_stride,
+                  int64_t tile_stride, int32_t num_rows, const void *values, int64_t key_stride,
                   int64_t num_keys, int64_t value_dim);
 } attni_stream_kernels;
 

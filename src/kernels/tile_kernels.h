@@ -84,17 +84,7 @@ typedef struct attni_tile_kernels {
     /* sum += |tile|, so that it is 0 if and only if every weight of a row is. */
     void (*add_magnitudes)(const float *tile, int32_t vectors, int64_t num_keys, float *sum);
 
-    /* packed[c][j][i] = values[j * key_stride + (c * value_columns + i) * col_stride], 0 past
-     * value_dim; chunks are chunk_stride apart. */
-    void (*pack_values)(float *packed, int64_t chunk_stride, const float *values,
-                        int64_t key_stride, int64_t col_stride, int64_t num_keys,
-                        int64_t value_dim);
-
     void (*weigh_values)(const attni_value_tile *tile);
-
-    /* Whether all of num_keys rows of value_dim elements, columns col_stride apart, are finite. */
-    bool (*are_finite)(const float *values, int64_t key_stride, int64_t col_stride,
-                       int64_t num_keys, int64_t value_dim);
 } attni_tile_kernels;
 
 #endif

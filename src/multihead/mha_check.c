@@ -27,14 +27,17 @@ static int32_t sequence_axes(const attni_mha_problem *problem, attni_axis batch,
     return count;
 }
 
+typedef attn_status (*dtype_check)(const char *name, const attn_tensor *tensor, int32_t dtype);
+
 /* Checks a sequence tensor and views it as (N, sequence, features). */
 static attn_status check_sequence(const char *name, const attn_tensor *tensor,
                                   attni_mha_problem *problem, attni_axis batch, attni_axis sequence,
-                                  attni_axis features, attn_tensor *view) {
+                                  attni_axis features, dtype_check check_dtype,
+                                  attn_tensor *view) {
     attni_axis axes[3];
     const int32_t count = sequence_axes(problem, batch, sequence, features, axes);
     ATTNI_TRY(attni_check_tensor(name, tensor, problem->data_rule));
-    ATTNI_TRY(attni_check_dtype(name, tensor, problem->layer->dtype));
+    ATTNI_TRY(check_dtype(name, tensor, problem->layer->dtype));
     ATTNI_TRY(attni_check_shape(name, tensor, axes, count));
     const attn_tensor canonical = attni_canonical(tensor);
     *view = canonical;
@@ -65,13 +68,17 @@ static attn_status check_sequences(const attn_tensor *query, const attn_tensor *
     const attni_axis kdim = {"kdim", layer->kdim};
     const attni_axis vdim = {"vdim", layer->vdim};
     const attni_axis embed_dim = {"embed_dim", layer->embed_dim};
-    ATTNI_TRY(check_sequence("query", query, problem, batch, tgt, qdim, &problem->query));
+    ATTNI_TRY(check_sequence("query", query, problem, batch, tgt, qdim, attni_check_dtype,
+                             &problem->query));
     batch.length = problem->query.shape[0];
     tgt.length = problem->query.shape[1];
-    ATTNI_TRY(check_sequence("key", key, problem, batch, src, kdim, &problem->key));
+    ATTNI_TRY(check_sequence("key", key, problem, batch, src, kdim, attni_check_dtype,
+                             &problem->key));
     src.length = problem->key.shape[1];
-    ATTNI_TRY(check_sequence("value", value, problem, batch, src, vdim, &problem->value));
-    ATTNI_TRY(check_sequence("output", output, problem, batch, tgt, embed_dim, &problem->output));
+    ATTNI_TRY(check_sequence("value", value, problem, batch, src, vdim, attni_check_dtype,
+                             &problem->value));
+    ATTNI_TRY(check_sequence("output", output, problem, batch, tgt, embed_dim,
+                             attni_check_result, &problem->output));
     ATTNI_TRY(attni_check_writable("output", output));
     problem->batch = batch.length;
     problem->tgt_len = tgt.length;

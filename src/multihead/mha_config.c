@@ -8,11 +8,34 @@
 #include "base/versioned_struct.h"
 #include "multihead/mha_layer.h"
 
+static int64_t or_default(int64_t given, int64_t preset) {
+    return given != 0 ? given : preset;
+}
+
 static attn_status check_size(const char *name, int64_t size, int64_t lowest) {
     if (size < lowest) {
         return attni_fail(ATTN_ERROR_VALUE, "%s: expected %lld and up%s, got %lld", name,
                           (long long)lowest, lowest == 0 ? " (0 is the default)" : "",
                           (long long)size);
+    }
+    return ATTN_OK;
+}
+
+static bool is_narrow(int32_t dtype) {
+    return dtype == ATTN_DTYPE_BFLOAT16 || dtype == ATTN_DTYPE_FLOAT16;
+}
+
+static attn_status check_dtypes(const attn_mha_config *config) {
+    const int32_t dtype = (int32_t)or_default(config->dtype, ATTN_DTYPE_FLOAT32);
+    const int32_t parameters = (int32_t)or_default(config->parameter_dtype, dtype);
+    if (dtype != ATTN_DTYPE_FLOAT32 && dtype != ATTN_DTYPE_FLOAT64 && !is_narrow(dtype)) {
+        return attni_fail_dtype("dtype", dtype, "float32, float64, bfloat16 or float16");
+    }
+    if (dtype == ATTN_DTYPE_FLOAT64 && parameters != ATTN_DTYPE_FLOAT64) {
+        return attni_fail_dtype("parameter_dtype", parameters, "float64, or 0, beside dtype float64");
+    }
+    if (dtype != ATTN_DTYPE_FLOAT64 && parameters != ATTN_DTYPE_FLOAT32 && !is_narrow(parameters)) {
+        return attni_fail_dtype("parameter_dtype", parameters, "float32, bfloat16 or float16");
     }
     return ATTN_OK;
 }
@@ -26,15 +49,11 @@ static attn_status check_options(const attn_mha_config *config) {
     ATTNI_TRY(check_size("num_kv_heads", config->num_kv_heads, 0));
     ATTNI_TRY(check_size("head_dim", config->head_dim, 0));
     ATTNI_TRY(check_size("value_head_dim", config->value_head_dim, 0));
-    if (config->dtype != 0 && config->dtype != ATTN_DTYPE_FLOAT32 &&
-        config->dtype != ATTN_DTYPE_FLOAT64) {
-        return attni_fail_dtype("dtype", config->dtype, "float32 or float64");
-    }
+    ATTNI_TRY(check_dtypes(config));
     ATTNI_TRY(attni_check_switch("", "no_bias", config->no_bias));
     ATTNI_TRY(attni_check_switch("", "add_bias_kv", config->add_bias_kv));
     ATTNI_TRY(attni_check_switch("", "add_zero_attn", config->add_zero_attn));
     ATTNI_TRY(attni_check_switch("", "batch_first", config->batch_first));
-    ATTNI_TRY(attni_check_reserved("", config->reserved));
     if (config->head_dim == 0 && config->embed_dim % config->num_heads != 0) {
         return attni_fail(
             ATTN_ERROR_VALUE,
@@ -49,12 +68,11 @@ static attn_status check_options(const attn_mha_config *config) {
     return ATTN_OK;
 }
 
-static int64_t or_default(int64_t size, int64_t preset) {
-    return size != 0 ? size : preset;
-}
 
 static void derive_sizes(const attn_mha_config *config, attn_mha *layer) {
-    layer->dtype = config->dtype != 0 ? config->dtype : ATTN_DTYPE_FLOAT32;
+    layer->dtype = (int32_t)or_default(config->dtype, ATTN_DTYPE_FLOAT32);
+    layer->score_dtype = attni_score_dtype(layer->dtype);
+    layer->parameter_dtype = (int32_t)or_default(config->parameter_dtype, layer->dtype);
     layer->embed_dim = config->embed_dim;
     layer->qdim = or_default(config->qdim, config->embed_dim);
     layer->kdim = or_default(config->kdim, config->embed_dim);
@@ -74,15 +92,15 @@ static void derive_sizes(const attn_mha_config *config, attn_mha *layer) {
 static attn_status shape_weight(attn_mha *layer, int32_t slot, int64_t rows, int64_t cols) {
     attn_tensor *view = &layer->slots[slot].view;
     *view = (attn_tensor){
-        .dtype = layer->dtype, .rank = 2, .shape = {rows, cols}, .strides = {cols, 1}};
+        .dtype = layer->parameter_dtype, .rank = 2, .shape = {rows, cols}, .strides = {cols, 1}};
     layer->slots[slot].in_strips = true;
     return attni_check_extent(attni_mha_slot_name(layer, slot), view);
 }
 
 /* No longer than some weight has rows, whose size was checked. */
 static void shape_bias(attn_mha *layer, int32_t slot, int64_t length) {
-    layer->slots[slot].view =
-        (attn_tensor){.dtype = layer->dtype, .rank = 1, .shape = {length}, .strides = {1}};
+    layer->slots[slot].view = (attn_tensor){
+        .dtype = layer->parameter_dtype, .rank = 1, .shape = {length}, .strides = {1}};
 }
 
 static attn_status fail_too_many_rows(const attn_mha *layer) {
@@ -107,7 +125,7 @@ static attn_status shape_slots(attn_mha *layer) {
         return fail_too_many_rows(layer);
     }
     if (layer->is_packed) {
-        const attn_tensor in_proj_weight = {.dtype = layer->dtype,
+        const attn_tensor in_proj_weight = {.dtype = layer->parameter_dtype,
                                             .rank = 2,
                                             .shape = {stacked, layer->embed_dim},
                                             .strides = {layer->embed_dim, 1}};
@@ -142,7 +160,7 @@ attn_status attn_mha_create(attn_context *context, const attn_mha_config *config
                           "config: expected at least embed_dim and num_heads, got NULL");
     }
     attn_mha_config known;
-    ATTNI_TRY(attni_struct_read("config", config, ATTNI_BYTES_THROUGH(attn_mha_config, reserved),
+    ATTNI_TRY(attni_struct_read("config", config, ATTNI_BYTES_THROUGH(attn_mha_config, parameter_dtype),
                                 sizeof known, &known));
     ATTNI_TRY(check_options(&known));
     attn_mha sized = {.allocator = context != NULL ? *attni_context_allocator(context)
@@ -164,7 +182,7 @@ attn_status attn_mha_describe(const attn_mha *layer, attn_mha_config *config) {
         return attni_fail(ATTN_ERROR_NULL, "layer: expected a layer, got NULL");
     }
     ATTNI_TRY(attni_struct_check_output("config", config,
-                                        ATTNI_BYTES_THROUGH(attn_mha_config, reserved)));
+                                        ATTNI_BYTES_THROUGH(attn_mha_config, parameter_dtype)));
     const attn_mha_config known = {
         .struct_size = sizeof known,
         .embed_dim = layer->embed_dim,
@@ -180,6 +198,7 @@ attn_status attn_mha_describe(const attn_mha *layer, attn_mha_config *config) {
         .add_bias_kv = layer->has_bias_kv ? 1 : 0,
         .add_zero_attn = layer->has_zero_attn ? 1 : 0,
         .batch_first = layer->is_batch_first ? 1 : 0,
+        .parameter_dtype = layer->parameter_dtype,
     };
     attni_struct_write(config, &known, sizeof known);
     return ATTN_OK;

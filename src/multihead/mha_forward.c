@@ -37,9 +37,18 @@ static attni_strided_matrix rows_at(const attn_tensor *heads, int64_t position) 
 static void append_parameter(const forward_pass *pass, int32_t slot, const attn_tensor *heads,
                              int64_t position) {
     const attn_tensor *parameter = &pass->problem->layer->slots[slot].view;
-    const attni_strided_matrix from = {parameter->data, 0, parameter->strides[0]};
-    attni_copy_matrix(rows_at(heads, position), from, heads->shape[0], parameter->shape[0],
-                      attn_dtype_size_bytes(heads->dtype));
+    const attni_strided_matrix rows = rows_at(heads, position);
+    const attn_tensor to = {.data = rows.data,
+                            .dtype = heads->dtype,
+                            .rank = 2,
+                            .shape = {heads->shape[0], parameter->shape[0]},
+                            .strides = {rows.row_stride, rows.col_stride}};
+    attn_tensor from = to;
+    from.data = parameter->data;
+    from.dtype = parameter->dtype;
+    from.strides[0] = 0;
+    from.strides[1] = parameter->strides[0];
+    attni_copy_tensor(&to, &from);
 }
 
 static void clear_row(const attn_tensor *heads, int64_t batch, int64_t position) {

@@ -48,7 +48,9 @@ typedef struct attni_mha_slot {
 
 struct attn_mha {
     attni_allocator allocator;
-    int32_t dtype;
+    int32_t dtype;           /* of query, key, value and output */
+    int32_t score_dtype;     /* of everything in between */
+    int32_t parameter_dtype; /* of the slots */
     int64_t embed_dim;
     int64_t qdim;
     int64_t kdim;
@@ -86,6 +88,19 @@ typedef struct attni_mha_problem {
     attni_data_rule data_rule;
 } attni_mha_problem;
 
+/* A projection's tensors that are not of the score type: its product reads and writes copies. */
+typedef struct attni_mha_copies {
+    bool widens_input;
+    bool narrows_output;
+    bool widens_bias;
+    attn_tensor input; /* (N, rows, features) as stored; copies are dense, in its order of axes */
+    attn_tensor output;
+    size_t input_offset; /* in the projection's scratch memory */
+    size_t output_offset;
+    size_t bias_offset;
+    size_t product_offset;
+} attni_mha_copies;
+
 /* Where the pieces of a forward call lie in its scratch memory. */
 typedef struct attni_mha_plan {
     attn_tensor query;   /* (N, H, L, D) */
@@ -100,8 +115,10 @@ typedef struct attni_mha_plan {
 
     /* Without the addresses of the four pieces above. */
     attni_gemm_call projections[ATTNI_NUM_PROJECTIONS];
+    attni_mha_copies copies[ATTNI_NUM_PROJECTIONS];
     size_t projection_offsets[ATTNI_NUM_PROJECTIONS]; /* of their scratch in the shared one */
     bool wants_threads;                               /* to project */
+    bool is_batch_major;                              /* as in the problem */
     attni_sdpa_problem attention;
     attni_sdpa_plan attention_plan;
     attni_layout layout;
@@ -131,14 +148,14 @@ attn_status attni_mha_check_overlap(const attni_mha_problem *problem, const void
 /* projection.c: the weight of projection 0 to 3: query, key, value, output. */
 const attni_mha_slot *attni_projection_weight(const attn_mha *layer, int32_t projection);
 
-/* projection.c: y = x W^T + b for x (N, L, in) and y (N, L or more, out), by `backend`. */
-attni_gemm_call attni_projection_call(const attni_mha_problem *problem, int32_t projection,
-                                      int32_t backend, const attni_product_kernels *kernels,
-                                      const attn_tensor *x, const attn_tensor *y);
+/* projection.c: plans y = x W^T + b for x (N, L, in) and y (N, L or more, out), by `backend`. */
+void attni_projection_plan(const attni_mha_problem *problem, int32_t projection, int32_t backend,
+                           const attni_kernel_set *kernels, const attn_tensor *x,
+                           const attn_tensor *y, attni_mha_plan *plan);
 
-/* projection.c: the scratch memory that a call needs. */
-void attni_projection_add_scratch(const attn_mha *layer, int32_t projection,
-                                  const attni_gemm_call *call, attni_layout *layout);
+/* projection.c: the scratch memory that a planned projection needs. */
+void attni_projection_add_scratch(const attn_mha *layer, int32_t projection, attni_mha_plan *plan,
+                                  attni_layout *layout);
 
 /* projection.c: projections [first, first + count) of a plan whose addresses are complete. */
 attn_status attni_projection_run(attn_context *context, const attn_mha *layer, attni_mha_plan *plan,

@@ -73,7 +73,7 @@ const char *attni_mha_slot_name(const attn_mha *layer, int32_t slot) {
 /* The contiguous shape of a parameter; its data is NULL. */
 static attn_tensor shape_of(const attn_mha *layer, const parameter *which) {
     const attn_tensor *first = &layer->slots[which->first_slot].view;
-    attn_tensor shape = {.dtype = layer->dtype, .rank = which->leading_ones + first->rank};
+    attn_tensor shape = {.dtype = layer->parameter_dtype, .rank = which->leading_ones + first->rank};
     int64_t rows = 0;
     for (int32_t i = 0; i < which->num_slots; ++i) {
         rows += layer->slots[which->first_slot + i].view.shape[0];
@@ -157,7 +157,7 @@ static attn_status check_values(const attn_mha *layer, const parameter *which,
 
 static attn_status check_layer_dtype(const attn_mha *layer, const parameter *which,
                                      const attn_tensor *values) {
-    return attni_check_dtype(which->name, values, layer->dtype);
+    return attni_check_dtype(which->name, values, layer->parameter_dtype);
 }
 
 /* Filling up the last strip may be what no longer fits. */
@@ -165,8 +165,8 @@ static attn_status fail_too_large(const attn_mha *layer, int32_t slot, int64_t r
     return attni_fail(ATTN_ERROR_OVERFLOW,
                       "%s: expected at most 2^63 - 1 bytes in strips of %lld rows, got %lld rows "
                       "of %lld %s",
-                      attni_mha_slot_name(layer, slot), (long long)attni_strip_cols(layer->dtype),
-                      (long long)rows, (long long)cols, attni_dtype_name(layer->dtype));
+                      attni_mha_slot_name(layer, slot), (long long)attni_strip_cols(layer->parameter_dtype),
+                      (long long)rows, (long long)cols, attni_dtype_name(layer->parameter_dtype));
 }
 
 attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_mha_slot *fresh) {
@@ -174,12 +174,12 @@ attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_m
     *fresh = (attni_mha_slot){.view = *old, .in_strips = old->rank > 1};
     const int64_t cols = old->rank > 1 ? old->shape[1] : 1;
     const int64_t rows =
-        old->rank > 1 ? attni_strips_round_up(layer->dtype, old->shape[0]) : old->shape[0];
+        old->rank > 1 ? attni_strips_round_up(old->dtype, old->shape[0]) : old->shape[0];
     fresh->view.strides[0] = cols;
     fresh->view.strides[1] = 1;
     int64_t bytes;
     if (!attni_multiply(rows, cols, &bytes) ||
-        !attni_multiply(bytes, (int64_t)attn_dtype_size_bytes(layer->dtype), &bytes)) {
+        !attni_multiply(bytes, (int64_t)attn_dtype_size_bytes(old->dtype), &bytes)) {
         return fail_too_large(layer, slot, rows, cols);
     }
     fresh->owned_bytes = (size_t)bytes;
@@ -240,7 +240,7 @@ attn_status attn_mha_load_parameter(attn_context *context, attn_mha *layer, cons
     for (int32_t i = 0; i < which->num_slots; ++i) {
         const attn_tensor part = part_of(layer, which, values, i);
         if (fresh[i].in_strips) {
-            attni_strips_pack(fresh[i].owned, layer->dtype, &part);
+            attni_strips_pack(fresh[i].owned, layer->parameter_dtype, &part);
         } else {
             attni_copy_tensor(&fresh[i].view, &part);
         }
@@ -286,7 +286,7 @@ attn_status attn_mha_read_parameter(attn_context *context, const attn_mha *layer
         const attn_tensor part = part_of(layer, which, values, i);
         const attni_mha_slot *slot = &layer->slots[which->first_slot + i];
         if (slot->in_strips) {
-            attni_strips_unpack(&part, slot->owned);
+            attni_strips_unpack(&part, layer->parameter_dtype, slot->owned);
         } else {
             attni_copy_tensor(&part, &slot->view);
         }

@@ -18,7 +18,7 @@
 static attn_tensor plan_heads(const attni_mha_problem *problem, int64_t heads, int64_t rows,
                               int64_t features, attni_layout *layout, size_t *offset) {
     const int64_t width = heads * features;
-    const int32_t dtype = problem->layer->dtype;
+    const int32_t dtype = problem->layer->score_dtype;
     int64_t outer_stride;
     (void)attni_multiply(problem->is_batch_major ? rows : problem->batch, width, &outer_stride);
     *offset = attni_layout_add(layout, problem->batch * rows,
@@ -47,14 +47,13 @@ static attn_status plan_projections(const attn_context *context, const attni_mha
                                     attni_mha_plan *plan) {
     const int32_t backend = attni_context_projection_gemm(context);
     ATTNI_TRY(attni_gemm_check(backend));
-    const attni_product_kernels *kernels =
-        attni_product_kernels_of(attni_context_kernels(context), problem->layer->dtype);
     const attn_tensor merged[] = {attni_mha_merged(&plan->query), attni_mha_merged(&plan->key),
                                   attni_mha_merged(&plan->value), attni_mha_merged(&plan->context)};
     const attn_tensor *const from[] = {&problem->query, &problem->key, &problem->value, &merged[3]};
     const attn_tensor *const to[] = {&merged[0], &merged[1], &merged[2], &problem->output};
     for (int32_t i = 0; i < ATTNI_NUM_PROJECTIONS; ++i) {
-        plan->projections[i] = attni_projection_call(problem, i, backend, kernels, from[i], to[i]);
+        attni_projection_plan(problem, i, backend, attni_context_kernels(context), from[i], to[i],
+                              plan);
     }
     const int32_t inputs = ATTNI_NUM_INPUT_PROJECTIONS;
     plan->wants_threads =
@@ -75,7 +74,7 @@ static size_t shared_bytes(const attni_mha_problem *problem, attni_mha_plan *pla
             step = (attni_layout){0};
         }
         plan->projection_offsets[i] = step.bytes;
-        attni_projection_add_scratch(problem->layer, i, &plan->projections[i], &step);
+        attni_projection_add_scratch(problem->layer, i, plan, &step);
         most = step.bytes > most ? step.bytes : most;
         *overflow |= step.overflow;
     }
@@ -109,6 +108,7 @@ void attni_mha_ask_attention(const attni_mha_problem *problem, const attni_mha_p
         .tensor_data = ATTNI_DATA_IGNORED,
         .option_data = problem->data_rule,
         .extra_cols = problem->extra_cols,
+        .dtype = problem->layer->dtype,
     };
 }
 
@@ -143,7 +143,7 @@ attn_status attni_mha_plan_heads(const attni_mha_problem *problem, attni_mha_pla
 
 attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,
                                 attni_mha_plan *plan) {
-    *plan = (attni_mha_plan){0};
+    *plan = (attni_mha_plan){.is_batch_major = problem->is_batch_major};
     attni_layout *layout = &plan->layout;
     ATTNI_TRY(attni_mha_plan_heads(problem, plan));
     ATTNI_TRY(plan_projections(context, problem, plan));

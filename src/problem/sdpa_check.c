@@ -105,7 +105,10 @@ static attn_status check_sizes(const attni_sdpa_request *request, attni_sdpa_pro
 /* A tensor's strides on the canonical axes: 0 where its length is 1 or the axis is missing, and all
  * of them where it is empty, since its data may be NULL and NULL has no neighbours. */
 static attni_operand input_operand(const attn_tensor *tensor, int32_t canonical_rank) {
-    attni_operand operand = {.data = tensor->data, .dtype = tensor->dtype, .is_present = true};
+    attni_operand operand = {.data = tensor->data,
+                             .element_bytes = (int64_t)attn_dtype_size_bytes(tensor->dtype),
+                             .dtype = tensor->dtype,
+                             .is_present = true};
     bool is_empty = false;
     for (int32_t axis = 0; axis < tensor->rank; ++axis) {
         is_empty = is_empty || tensor->shape[axis] == 0;
@@ -127,10 +130,11 @@ static attn_status check_inputs(const attni_sdpa_request *request, attni_sdpa_pr
         ATTNI_TRY(check_input(names[i], inputs[i], request->tensor_data));
         rank = (int32_t)attni_max(rank, inputs[i]->rank);
     }
-    problem->dtype = request->query->dtype;
-    problem->element_bytes = (int64_t)attn_dtype_size_bytes(problem->dtype);
-    ATTNI_TRY(attni_check_dtype("key", request->key, problem->dtype));
-    ATTNI_TRY(attni_check_dtype("value", request->value, problem->dtype));
+    const int32_t query_dtype = request->query->dtype;
+    problem->dtype = request->dtype != 0 ? request->dtype : query_dtype;
+    problem->score_dtype = attni_score_dtype(query_dtype);
+    ATTNI_TRY(attni_check_beside("key", request->key, query_dtype));
+    ATTNI_TRY(attni_check_beside("value", request->value, query_dtype));
     ATTNI_TRY(check_sizes(request, problem));
     const int32_t canonical_rank = (int32_t)attni_max(rank, 3);
     problem->has_heads = rank > 2;
@@ -160,7 +164,7 @@ static attn_status check_output(const attni_sdpa_request *request, attni_sdpa_pr
     attni_axis axes[ATTN_MAX_RANK];
     const int32_t count = output_axes(problem, axes);
     ATTNI_TRY(attni_check_tensor("output", request->output, request->tensor_data));
-    ATTNI_TRY(attni_check_dtype("output", request->output, problem->dtype));
+    ATTNI_TRY(attni_check_result("output", request->output, problem->dtype));
     ATTNI_TRY(attni_check_shape("output", request->output, axes, count));
     ATTNI_TRY(attni_check_writable("output", request->output));
     problem->output = input_operand(request->output, problem->batch_rank + 3);

@@ -81,6 +81,14 @@ static attn_status check_numbers(const attn_sdpa_params *params, const char *pre
     return ATTN_OK;
 }
 
+/* Where an option's elements are; its strides are set already. */
+static void place_operand(const attn_tensor *tensor, attni_operand *operand) {
+    operand->data = tensor->data;
+    operand->element_bytes = (int64_t)attn_dtype_size_bytes(tensor->dtype);
+    operand->dtype = tensor->dtype;
+    operand->is_present = true;
+}
+
 /* A view of indices over the batch axes. */
 static attn_status check_batch_option(const attni_sdpa_request *request, const char *option,
                                       const attn_tensor *tensor, const attni_sdpa_problem *problem,
@@ -97,9 +105,7 @@ static attn_status check_batch_option(const attni_sdpa_request *request, const c
     ATTNI_TRY(attni_check_tensor(name, tensor, request->option_data));
     ATTNI_TRY(attni_check_index(name, tensor));
     ATTNI_TRY(attni_broadcast_strides(name, tensor, axes, problem->batch_rank, operand->strides));
-    operand->data = tensor->data;
-    operand->dtype = tensor->dtype;
-    operand->is_present = true;
+    place_operand(tensor, operand);
     return ATTN_OK;
 }
 
@@ -118,13 +124,11 @@ static attn_status check_head_option(const attni_sdpa_request *request, const ch
     ATTNI_TRY(attni_check_rank(name, tensor, 1, 1));
     ATTNI_TRY(
         attni_broadcast_strides(name, tensor, &axis, 1, &operand->strides[problem->batch_rank]));
-    operand->data = tensor->data;
-    operand->dtype = tensor->dtype;
-    operand->is_present = true;
+    place_operand(tensor, operand);
     return ATTN_OK;
 }
 
-/* Which canonical axes an optional output has, and its dtype. */
+/* Which canonical axes an optional output has, and the type whose results it holds. */
 typedef struct output_axes {
     bool heads;
     int64_t cols; /* -1: no column axis */
@@ -157,15 +161,13 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
         axes[count++] = (attni_axis){problem->extra_cols > 0 ? "T" : "S", which.cols};
     }
     ATTNI_TRY(attni_check_tensor(name, tensor, request->option_data));
-    ATTNI_TRY(attni_check_dtype(name, tensor, which.dtype));
+    ATTNI_TRY(attni_check_result(name, tensor, which.dtype));
     ATTNI_TRY(attni_check_shape(name, tensor, axes, count));
     ATTNI_TRY(attni_check_writable(name, tensor));
     for (int32_t i = 0; i < count; ++i) {
         operand->strides[canonical[i]] = attni_stride(tensor, i);
     }
-    operand->data = tensor->data;
-    operand->dtype = tensor->dtype;
-    operand->is_present = true;
+    place_operand(tensor, operand);
     return ATTN_OK;
 }
 
@@ -207,7 +209,7 @@ static attn_status check_outputs(const attni_sdpa_request *request, attni_sdpa_p
     problem->average_weights =
         weights != NULL && problem->has_heads && weights->rank == problem->batch_rank + 2;
     const output_axes lse_axes = {
-        .heads = true, .cols = -1, .dtype = attni_score_dtype(problem->dtype)};
+        .heads = true, .cols = -1, .dtype = problem->score_dtype};
     const output_axes weight_axes = {.heads = !problem->average_weights,
                                      .cols = problem->src_len + problem->extra_cols,
                                      .dtype = problem->dtype};
@@ -239,7 +241,7 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
                      : has_scale            ? params->scale
                                             : 1 / sqrt((double)problem->head_dim);
     /* A cap beyond every float32 caps none of them. */
-    const bool is_beyond = problem->dtype == ATTN_DTYPE_FLOAT32 && params->softcap > FLT_MAX;
+    const bool is_beyond = problem->score_dtype == ATTN_DTYPE_FLOAT32 && params->softcap > FLT_MAX;
     problem->softcap = is_beyond ? 0 : params->softcap;
     problem->is_causal = params->is_causal != 0;
     problem->window_left = has_window ? params->window_left : -1;

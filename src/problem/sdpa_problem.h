@@ -27,16 +27,17 @@ enum { ATTNI_BIAS, ATTNI_MASK, ATTNI_KEY_PADDING_MASK, ATTNI_MAX_MASKS };
 typedef struct attni_operand {
     char *data;
     int64_t strides[ATTN_MAX_RANK];
+    int64_t element_bytes;
     int32_t dtype;
     bool is_present;
 } attni_operand;
 
 /* A checked call. L = tgt_len, S = src_len, T = S + extra_cols, E = head_dim, Ev = value_dim. */
 typedef struct attni_sdpa_problem {
-    int32_t dtype;
+    int32_t dtype;       /* of options and results, beside the score type: query's, or a layer's */
+    int32_t score_dtype; /* of scores, sums and lse: float64 for float64, else float32 */
     bool has_heads; /* else no tensor of the call has a head axis, nor have its options */
     int32_t batch_rank;
-    int64_t element_bytes; /* of dtype */
     int64_t batch_shape[ATTNI_MAX_BATCH_AXES];
     int64_t num_batches;
     int64_t num_heads;

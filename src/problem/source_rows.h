@@ -10,7 +10,7 @@
 #include "tensor/element.h"
 
 /* Rows of an operand in one batch and head: element (r, c) at data + (r * row_stride + c *
- * col_stride) * element_bytes. Those of an empty operand are NULL. */
+ * col_stride) * the operand's element_bytes. Those of an empty operand are NULL. */
 typedef struct attni_source_rows {
     void *data;
     int64_t row_stride;
@@ -31,7 +31,7 @@ static inline attni_source_rows attni_operand_rows(const attni_sdpa_problem *pro
     const int64_t *strides = &operand->strides[problem->batch_rank + 1];
     const int64_t offset =
         attni_head_offset(problem, operand->strides, batch, head) + first * strides[0];
-    return (attni_source_rows){attni_advance(operand->data, offset * problem->element_bytes),
+    return (attni_source_rows){attni_advance(operand->data, offset * operand->element_bytes),
                                strides[0], strides[1]};
 }
 

@@ -4,11 +4,11 @@
  */
 #include "sdpa/sdpa_plan.h"
 
-/* The fused engine is the faster one for every shape; it knows float32 only. */
+/* The fused engine is the faster one for every shape; it computes in float32 only. */
 static attn_status choose_engine(const attn_context *context, const attni_sdpa_problem *problem,
                                  attni_sdpa_plan *plan) {
     const int32_t wanted = attni_context_engine(context);
-    const bool is_float32 = problem->dtype == ATTN_DTYPE_FLOAT32;
+    const bool is_float32 = problem->score_dtype == ATTN_DTYPE_FLOAT32;
     plan->engine = wanted;
     if (wanted == ATTN_ENGINE_AUTO) {
         plan->engine = is_float32 ? ATTN_ENGINE_FUSED : ATTN_ENGINE_BLAS;

@@ -141,7 +141,7 @@ static attn_status compare(const struct attention_case *shape, const attn_tensor
             known_row(shape, tensors, matrix, row, known);
             for (int64_t col = 0; col < shape->value_head_dim; ++col) {
                 const double got = element(&tensors[OUTPUT], matrix, row, col);
-                ATTNI_TRY(attni_selftest_compare(shape->name, tensors[OUTPUT].dtype, row, col,
+                ATTNI_TRY(attni_selftest_compare(shape->name, tensors[QUERY].dtype, row, col,
                                                  known[col], got, 0));
             }
         }
@@ -155,7 +155,9 @@ static attn_status check_case(attn_context *context, int32_t dtype,
         [QUERY] = {dtype, 4, {shape->batch, shape->heads, shape->rows, shape->head_dim}},
         [KEY] = {dtype, 4, {shape->batch, shape->kv_heads, shape->keys, shape->head_dim}},
         [VALUE] = {dtype, 4, {shape->batch, shape->kv_heads, shape->keys, shape->value_head_dim}},
-        [OUTPUT] = {dtype, 4, {shape->batch, shape->heads, shape->rows, shape->value_head_dim}},
+        [OUTPUT] = {attni_score_dtype(dtype),
+                    4,
+                    {shape->batch, shape->heads, shape->rows, shape->value_head_dim}},
         [OFFSET] = {ATTN_DTYPE_INT64, 0, {0}},
         [LENGTHS] = {ATTN_DTYPE_INT64, 1, {shape->batch}},
         [MASK] = {ATTN_DTYPE_BOOL, 2, {shape->rows, shape->keys}},

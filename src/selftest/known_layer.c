@@ -103,7 +103,7 @@ static known_number known_output(const attn_tensor *tensors, const known_number 
 /* All rows of a batch are the same. All scores are 0, so attention is off by at most (KEYS + 16) u
  * of its values' magnitudes, and the projection of it by (FEATURES + 1) u. */
 static attn_status compare_batch(const attn_tensor *tensors, int64_t batch) {
-    const int32_t dtype = tensors[OUTPUT].dtype;
+    const int32_t dtype = tensors[QUERY].dtype;
     const double share = (KEYS + 16 + FEATURES + 1) * attni_selftest_rounding(dtype);
     known_number means[FEATURES];
     for (int64_t i = 0; i < FEATURES; ++i) {
@@ -146,7 +146,7 @@ attn_status attni_selftest_layer(attn_context *context, int32_t dtype) {
     const attni_selftest_shape shapes[TENSORS] = {
         [QUERY] = {dtype, 3, {BATCH, ROWS, FEATURES}},
         [SOURCE] = {dtype, 3, {BATCH, KEYS, FEATURES}},
-        [OUTPUT] = {dtype, 3, {BATCH, ROWS, FEATURES}},
+        [OUTPUT] = {attni_score_dtype(dtype), 3, {BATCH, ROWS, FEATURES}},
         [PADDING] = {ATTN_DTYPE_BOOL, 2, {BATCH, KEYS}},
         [IN_WEIGHT] = {dtype, 2, {IN_ROWS, FEATURES}},
         [IN_BIAS] = {dtype, 1, {IN_ROWS}},

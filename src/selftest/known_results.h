@@ -14,6 +14,7 @@
 
 #include "base/workspace.h"
 #include "context/context.h"
+#include "tensor/tensor_check.h"
 
 /* Which of the forms of every product: first, first + step, ... */
 typedef struct attni_selftest_forms {
@@ -25,7 +26,8 @@ typedef struct attni_selftest_forms {
 attn_status attni_selftest_products(attn_context *context, int32_t dtype, int32_t backend,
                                     attni_selftest_forms forms);
 
-/* integer_attention.c: attention with the scores as weights. */
+/* integer_attention.c: attention with the scores as weights. Where inputs have 16 bits, the output
+ * is float32, here and of a layer, so that it is not rounded to them. */
 attn_status attni_selftest_attention(attn_context *context, int32_t dtype);
 
 /* known_weights.c: softmax, and attention with it. */
@@ -60,11 +62,11 @@ static inline int32_t attni_selftest_integer(uint32_t which, int64_t row, int64_
 
 /* u of the bounds in the headers, in the widest of the rounding modes. */
 static inline double attni_selftest_rounding(int32_t dtype) {
-    return 8 * (dtype == ATTN_DTYPE_FLOAT32 ? 0x1p-24 : 0x1p-53);
+    return 8 * (dtype == ATTN_DTYPE_FLOAT64 ? 0x1p-53 : 0x1p-24);
 }
 
 static inline const char *attni_selftest_type_name(int32_t dtype) {
-    return dtype == ATTN_DTYPE_FLOAT32 ? "float32" : "float64";
+    return attni_dtype_name(dtype);
 }
 
 #endif

@@ -31,10 +31,14 @@ static const known_check checks[] = {
     {"products, float64", ATTN_DTYPE_FLOAT64, ATTN_GEMM_NATIVE, NULL},
     {"attention, float32", ATTN_DTYPE_FLOAT32, 0, attni_selftest_attention},
     {"attention, float64", ATTN_DTYPE_FLOAT64, 0, attni_selftest_attention},
+    {"attention, bfloat16", ATTN_DTYPE_BFLOAT16, 0, attni_selftest_attention},
+    {"attention, float16", ATTN_DTYPE_FLOAT16, 0, attni_selftest_attention},
     {"weights, float32", ATTN_DTYPE_FLOAT32, 0, attni_selftest_weights},
     {"weights, float64", ATTN_DTYPE_FLOAT64, 0, attni_selftest_weights},
     {"layer, float32", ATTN_DTYPE_FLOAT32, 0, attni_selftest_layer},
     {"layer, float64", ATTN_DTYPE_FLOAT64, 0, attni_selftest_layer},
+    {"layer, bfloat16", ATTN_DTYPE_BFLOAT16, 0, attni_selftest_layer},
+    {"layer, float16", ATTN_DTYPE_FLOAT16, 0, attni_selftest_layer},
 };
 
 enum { CHECKS = sizeof checks / sizeof checks[0], CONCURRENT_CALLERS = 4 };
@@ -56,7 +60,7 @@ static bool applies(const attn_context *context, const known_check *check) {
     if (check->run == NULL) {
         return check->backend != ATTN_GEMM_BLAS || calls_blas(context, check->dtype);
     }
-    return check->dtype == ATTN_DTYPE_FLOAT32 || attni_context_engine(context) != ATTN_ENGINE_FUSED;
+    return check->dtype != ATTN_DTYPE_FLOAT64 || attni_context_engine(context) != ATTN_ENGINE_FUSED;
 }
 
 static attn_status run_check(attn_context *context, const known_check *check,

@@ -102,6 +102,11 @@ void attni_masks_apply(const attni_mask *masks, int32_t count, const int64_t *of
     }
 }
 
+bool attni_mask_is_narrow(const attni_mask *mask) {
+    return mask->kind == ATTN_MASK_ADDITIVE && mask->dtype != ATTN_DTYPE_FLOAT32 &&
+           mask->dtype != ATTN_DTYPE_FLOAT64;
+}
+
 void attni_mask_apply_rows(const attni_mask *mask, const char *const *rows,
                            const attni_mask_tile *tile) {
     const float *biases[ATTNI_PANEL_LANES];
@@ -119,9 +124,8 @@ void attni_mask_apply_rows(const attni_mask *mask, const char *const *rows,
     }
 }
 
-void attni_mask_apply_keys(const attni_mask *mask, int64_t offset, int64_t stride,
+void attni_mask_apply_keys(const attni_mask *mask, const char *first, int64_t stride,
                            const attni_mask_tile *tile) {
-    const char *first = element_at(mask, offset);
     if (mask->kind == ATTN_MASK_ADDITIVE) {
         tile->kernels->add_key_bias(tile->scores, tile->vectors, tile->num_keys,
                                     (const float *)(const void *)first, stride, tile->is_added,

@@ -70,13 +70,16 @@ typedef struct attni_mask_tile {
 } attni_mask_tile;
 
 /* Applies a mask to a tile: rows[lane] is the mask's element for the first key, those of the others
- * follow it without gaps. */
+ * follow it without gaps; additive ones are float32 there. */
 void attni_mask_apply_rows(const attni_mask *mask, const char *const *rows,
                            const attni_mask_tile *tile);
 
-/* The same for a mask that all rows share: its elements begin at `offset`, `stride` apart. */
-void attni_mask_apply_keys(const attni_mask *mask, int64_t offset, int64_t stride,
+/* The same for a mask that all rows share: its elements begin at `first`, `stride` apart. */
+void attni_mask_apply_keys(const attni_mask *mask, const char *first, int64_t stride,
                            const attni_mask_tile *tile);
+
+/* Whether the mask is additive and narrower than float32. */
+bool attni_mask_is_narrow(const attni_mask *mask);
 
 /* Whether the mask element at an offset excludes its position by itself. */
 bool attni_mask_excludes(const attni_mask *mask, int64_t offset);

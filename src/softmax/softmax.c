@@ -34,6 +34,7 @@ typedef struct softmax_problem {
     const attn_tensor *lengths; /* or NULL */
     int64_t length_strides[ATTN_MAX_RANK];
     attni_mask mask;
+    int32_t score_dtype;
     int32_t row_rank;
     int64_t num_rows;
     int64_t num_cols;
@@ -43,13 +44,13 @@ typedef struct softmax_problem {
 typedef struct softmax_plan {
     int64_t rows_per_item;
     int64_t num_items;
-    bool is_staged; /* output's last axis is strided, so that a row is computed in scratch memory
-                       first */
+    bool is_staged; /* output's last axis is strided, or not of the score type, so that a row is
+                       computed in scratch memory first */
     attni_layout layout;
 } softmax_plan;
 
 static bool is_same_view(const attn_tensor *a, const attn_tensor *b) {
-    bool same = a->data == b->data;
+    bool same = a->data == b->data && a->dtype == b->dtype;
     for (int32_t axis = 0; same && axis < a->rank; ++axis) {
         same = a->shape[axis] <= 1 || a->strides[axis] == b->strides[axis];
     }
@@ -70,7 +71,7 @@ static attn_status check_options(const attn_softmax_params *params, const attni_
     }
     if (params->lse != NULL) {
         ATTNI_TRY(attni_check_tensor("lse", params->lse, data_rule));
-        ATTNI_TRY(attni_check_dtype("lse", params->lse, input->dtype));
+        ATTNI_TRY(attni_check_dtype("lse", params->lse, problem->score_dtype));
         ATTNI_TRY(attni_check_shape("lse", params->lse, axes, problem->row_rank));
         ATTNI_TRY(attni_check_writable("lse", params->lse));
     }
@@ -124,14 +125,18 @@ static attn_status check(const attn_tensor *input, const attn_softmax_params *gi
     ATTNI_TRY(attni_check_float("input", input));
     attni_axis axes[ATTN_MAX_RANK];
     *problem = (softmax_problem){
-        .input = attni_canonical(input), .row_rank = input->rank - 1, .num_rows = 1};
+        .input = attni_canonical(input),
+        .score_dtype = attni_score_dtype(input->dtype),
+        .row_rank = input->rank - 1,
+        .num_rows = 1,
+    };
     for (int32_t axis = 0; axis < input->rank; ++axis) {
         axes[axis] = (attni_axis){axis == input->rank - 1 ? "S" : NULL, input->shape[axis]};
         problem->num_rows *= axis < problem->row_rank ? input->shape[axis] : 1;
     }
     problem->num_cols = input->shape[problem->row_rank];
     ATTNI_TRY(attni_check_tensor("output", output, data_rule));
-    ATTNI_TRY(attni_check_dtype("output", output, input->dtype));
+    ATTNI_TRY(attni_check_result("output", output, input->dtype));
     ATTNI_TRY(attni_check_shape("output", output, axes, input->rank));
     ATTNI_TRY(attni_check_writable("output", output));
     problem->output = attni_canonical(output);
@@ -153,15 +158,15 @@ static int64_t rows_to_compute(const softmax_problem *problem) {
 
 /* Items depend on the shape alone, so that results cannot depend on the number of threads. */
 static softmax_plan make_plan(const softmax_problem *problem) {
-    softmax_plan plan = {.is_staged = problem->output.strides[problem->row_rank] != 1 &&
-                                      problem->num_cols > 1};
+    const bool is_apart = problem->output.strides[problem->row_rank] != 1 && problem->num_cols > 1;
+    softmax_plan plan = {.is_staged = is_apart || problem->output.dtype != problem->score_dtype};
     const int64_t worthwhile = attni_divide_up(ITEM_ELEMENTS, attni_max(1, problem->num_cols));
     plan.rows_per_item = attni_max(worthwhile, attni_divide_up(problem->num_rows, MOST_ITEMS));
     plan.num_items = attni_divide_up(rows_to_compute(problem), plan.rows_per_item);
     if (plan.is_staged) {
         for (int64_t item = 0; item < plan.num_items; ++item) {
             attni_layout_add(&plan.layout, problem->num_cols,
-                             attn_dtype_size_bytes(problem->input.dtype));
+                             attn_dtype_size_bytes(problem->score_dtype));
         }
     }
     return plan;
@@ -170,51 +175,72 @@ static softmax_plan make_plan(const softmax_problem *problem) {
 typedef struct softmax_run {
     const softmax_problem *problem;
     const softmax_plan *plan;
-    const attni_row_kernels *kernels;
+    const attni_kernel_set *set;
+    const attni_row_kernels *kernels; /* of the set, for the score type */
     char *scratch;
 } softmax_run;
 
+/* Row `row` of input or output, and its columns' stride. */
+static char *row_of(const softmax_problem *problem, const attn_tensor *tensor, int64_t row) {
+    const int64_t offset =
+        attni_offset_of(row, problem->row_rank, problem->input.shape, tensor->strides);
+    return attni_advance(tensor->data, offset * (int64_t)attn_dtype_size_bytes(tensor->dtype));
+}
+
+/* The first `length` scores of a row of input, to where they are computed with. */
+static void take_scores(const softmax_run *run, int64_t row, int64_t length, char *work) {
+    const attn_tensor *input = &run->problem->input;
+    char *source = row_of(run->problem, input, row);
+    const int64_t stride = input->strides[run->problem->row_rank];
+    if (input->dtype != run->problem->score_dtype) {
+        attni_storage_kernels_of(run->set, input->dtype)
+            ->widen((float *)(void *)work, source, stride, length);
+    } else if (work != source) {
+        const attni_strided_matrix from = {source, 0, stride};
+        attni_copy_matrix((attni_strided_matrix){work, 0, 1}, from, 1, length,
+                          attn_dtype_size_bytes(input->dtype));
+    }
+}
+
+/* A row of weights to output. */
+static void put_weights(const softmax_run *run, int64_t row, char *work) {
+    const attn_tensor *output = &run->problem->output;
+    char *target = row_of(run->problem, output, row);
+    const int64_t stride = output->strides[run->problem->row_rank];
+    if (output->dtype != run->problem->score_dtype) {
+        attni_storage_kernels_of(run->set, output->dtype)
+            ->narrow(target, stride, (const float *)(const void *)work, run->problem->num_cols);
+    } else if (work != target) {
+        const attni_strided_matrix to = {target, 0, stride};
+        attni_copy_matrix(to, (attni_strided_matrix){work, 0, 1}, 1, run->problem->num_cols,
+                          attn_dtype_size_bytes(output->dtype));
+    }
+}
+
 static void run_row(const softmax_run *run, int64_t row, char *staging) {
     const softmax_problem *problem = run->problem;
-    const attn_tensor *input = &problem->input;
-    const attn_tensor *output = &problem->output;
-    const size_t element = attn_dtype_size_bytes(input->dtype);
-    const int64_t cols = problem->num_cols;
+    const int64_t *shape = problem->input.shape;
+    const int64_t element = (int64_t)attn_dtype_size_bytes(problem->score_dtype);
     const int64_t length = row_length(problem, row);
-    const int64_t input_offset =
-        attni_offset_of(row, problem->row_rank, input->shape, input->strides);
-    const int64_t output_offset =
-        attni_offset_of(row, problem->row_rank, input->shape, output->strides);
-    const attni_strided_matrix source = {
-        attni_advance(input->data, input_offset * (int64_t)element), 0,
-        input->strides[problem->row_rank]};
-    const attni_strided_matrix target = {
-        attni_advance(output->data, output_offset * (int64_t)element), 0,
-        output->strides[problem->row_rank]};
-    const attni_strided_matrix work = {staging != NULL ? staging : target.data, 0, 1};
-    if (work.data != source.data) {
-        attni_copy_matrix(work, source, 1, length, element);
-    }
+    char *work = staging != NULL ? staging : row_of(problem, &problem->output, row);
+    take_scores(run, row, length, work);
     if (problem->mask.kind != ATTN_MASK_NONE && length > 0) {
         const int64_t offset =
-            attni_offset_of(row, problem->row_rank, input->shape, problem->mask.strides);
+            attni_offset_of(row, problem->row_rank, shape, problem->mask.strides);
         attni_mask_apply(&problem->mask, offset, problem->mask.strides[problem->row_rank],
-                         run->kernels, work.data, length,
+                         run->kernels, work, length,
                          attni_excluded_score(ATTN_NORMALIZER_SOFTMAX));
     }
-    const attni_row scores = {.keys = {work.data, length}};
+    const attni_row scores = {.keys = {work, length}};
     const attni_row_result result =
         attni_normalize_row(run->kernels, ATTN_NORMALIZER_SOFTMAX, &scores, NULL);
-    if (length < cols) {
-        memset(work.data + length * (int64_t)element, 0, (size_t)(cols - length) * element);
+    if (length < problem->num_cols) {
+        memset(work + length * element, 0, (size_t)((problem->num_cols - length) * element));
     }
-    if (work.data != target.data) {
-        attni_copy_matrix(target, work, 1, cols, element);
-    }
+    put_weights(run, row, work);
     if (problem->has_lse) {
-        const int64_t offset =
-            attni_offset_of(row, problem->row_rank, input->shape, problem->lse.strides);
-        attni_write_real(problem->lse.data, offset, input->dtype, result.lse);
+        const int64_t offset = attni_offset_of(row, problem->row_rank, shape, problem->lse.strides);
+        attni_write_real(problem->lse.data, offset, problem->score_dtype, result.lse);
     }
 }
 
@@ -247,8 +273,8 @@ attn_status attn_softmax(attn_context *context, const attn_tensor *input,
     attni_workspace scratch;
     ATTNI_TRY(attni_workspace_acquire(&plan.layout, attni_context_allocator(context), workspace,
                                       &scratch));
-    softmax_run run = {&problem, &plan,
-                       attni_kernels_of(attni_context_kernels(context), problem.input.dtype),
+    const attni_kernel_set *set = attni_context_kernels(context);
+    softmax_run run = {&problem, &plan, set, attni_kernels_of(set, problem.score_dtype),
                        scratch.base};
     const attn_status status = attni_parallel_for(context, plan.num_items, run_item, &run);
     attni_workspace_release(&scratch, attni_context_allocator(context));

@@ -12,6 +12,8 @@
 
 #include <attention/tensor.h>
 
+#include "base/half_precision.h"
+
 /* An axis's stride where it is ever taken, else 0: a caller may leave anything in the stride of an
  * axis of length 0 or 1, numbers too large to multiply included. */
 static inline int64_t attni_stride(const attn_tensor *tensor, int32_t axis) {
@@ -74,24 +76,43 @@ static inline int64_t attni_read_index(const char *data, int64_t offset, int32_t
     return index;
 }
 
-/* Element `offset` of float32 or float64 data. */
+static inline uint16_t attni_read_half(const char *data, int64_t offset) {
+    uint16_t half;
+    memcpy(&half, data + offset * (int64_t)sizeof half, sizeof half);
+    return half;
+}
+
+/* Element `offset` of data of a floating-point type. */
 static inline double attni_read_real(const char *data, int64_t offset, int32_t dtype) {
-    if (dtype == ATTN_DTYPE_FLOAT32) {
+    switch (dtype) {
+    case ATTN_DTYPE_BFLOAT16:
+        return (double)attni_widen_bfloat16(attni_read_half(data, offset));
+    case ATTN_DTYPE_FLOAT16:
+        return (double)attni_widen_float16(attni_read_half(data, offset));
+    case ATTN_DTYPE_FLOAT32: {
         float value;
         memcpy(&value, data + offset * (int64_t)sizeof value, sizeof value);
         return (double)value;
     }
-    double value;
-    memcpy(&value, data + offset * (int64_t)sizeof value, sizeof value);
-    return value;
+    default: {
+        double value;
+        memcpy(&value, data + offset * (int64_t)sizeof value, sizeof value);
+        return value;
+    }
+    }
 }
 
+/* Rounded once, to nearest. */
 static inline void attni_write_real(char *data, int64_t offset, int32_t dtype, double number) {
-    if (dtype == ATTN_DTYPE_FLOAT32) {
+    if (dtype == ATTN_DTYPE_FLOAT64) {
+        memcpy(data + offset * (int64_t)sizeof number, &number, sizeof number);
+    } else if (dtype == ATTN_DTYPE_FLOAT32) {
         const float value = (float)number;
         memcpy(data + offset * (int64_t)sizeof value, &value, sizeof value);
     } else {
-        memcpy(data + offset * (int64_t)sizeof number, &number, sizeof number);
+        const uint16_t half = dtype == ATTN_DTYPE_BFLOAT16 ? attni_narrow_bfloat16(number)
+                                                           : attni_narrow_float16(number);
+        memcpy(data + offset * (int64_t)sizeof half, &half, sizeof half);
     }
 }
 

@@ -147,17 +147,46 @@ attn_status attni_check_index(const char *name, const attn_tensor *tensor) {
     return attni_fail_dtype(name, tensor->dtype, "dtype int64 or int32");
 }
 
+static bool is_float(int32_t dtype) {
+    return dtype == ATTN_DTYPE_FLOAT32 || dtype == ATTN_DTYPE_FLOAT64 ||
+           dtype == ATTN_DTYPE_BFLOAT16 || dtype == ATTN_DTYPE_FLOAT16;
+}
+
 attn_status attni_check_float(const char *name, const attn_tensor *tensor) {
-    return attni_check_float_option(name, tensor, ATTN_DTYPE_FLOAT64);
+    if (is_float(tensor->dtype)) {
+        return ATTN_OK;
+    }
+    return attni_fail_dtype(name, tensor->dtype, "dtype float32, float64, bfloat16 or float16");
+}
+
+/* One of two types, which may be the same. */
+static attn_status check_either(const char *name, const attn_tensor *tensor, int32_t first,
+                                int32_t second) {
+    if (tensor->dtype == first || tensor->dtype == second) {
+        return ATTN_OK;
+    }
+    char text[2 * DTYPE_TEXT_BYTES];
+    (void)snprintf(text, sizeof text, first == second ? "dtype %s" : "dtype %s or %s",
+                   attni_dtype_name(first), attni_dtype_name(second));
+    return attni_fail_dtype(name, tensor->dtype, text);
 }
 
 attn_status attni_check_float_option(const char *name, const attn_tensor *tensor, int32_t dtype) {
-    if (tensor->dtype == ATTN_DTYPE_FLOAT32 || tensor->dtype == dtype) {
+    return check_either(name, tensor, ATTN_DTYPE_FLOAT32, dtype);
+}
+
+attn_status attni_check_beside(const char *name, const attn_tensor *tensor, int32_t dtype) {
+    if (dtype == ATTN_DTYPE_FLOAT64) {
+        return attni_check_dtype(name, tensor, dtype);
+    }
+    if (is_float(tensor->dtype) && tensor->dtype != ATTN_DTYPE_FLOAT64) {
         return ATTN_OK;
     }
-    return attni_fail_dtype(name, tensor->dtype,
-                            dtype == ATTN_DTYPE_FLOAT64 ? "dtype float32 or float64"
-                                                        : "dtype float32");
+    return attni_fail_dtype(name, tensor->dtype, "dtype float32, bfloat16 or float16");
+}
+
+attn_status attni_check_result(const char *name, const attn_tensor *tensor, int32_t dtype) {
+    return check_either(name, tensor, dtype, attni_score_dtype(dtype));
 }
 
 attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const attni_axis *axes,

@@ -66,11 +66,17 @@ attn_status attni_check_dtype(const char *name, const attn_tensor *tensor, int32
 /* int64 or int32. */
 attn_status attni_check_index(const char *name, const attn_tensor *tensor);
 
-/* float32 or float64. */
+/* float32, float64, bfloat16 or float16. */
 attn_status attni_check_float(const char *name, const attn_tensor *tensor);
 
 /* `dtype` or float32: what options that accompany scores may have. */
 attn_status attni_check_float_option(const char *name, const attn_tensor *tensor, int32_t dtype);
+
+/* A type that may be stored beside a query of `dtype`: any but float64, or float64 alone. */
+attn_status attni_check_beside(const char *name, const attn_tensor *tensor, int32_t dtype);
+
+/* `dtype` or its score type: what results may be stored in. */
+attn_status attni_check_result(const char *name, const attn_tensor *tensor, int32_t dtype);
 
 /* The shape axes[0..count). */
 attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const attni_axis *axes,

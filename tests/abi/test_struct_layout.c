@@ -190,7 +190,7 @@ static void mha_config_layout_is_pinned(void **state) {
         OFFSET(attn_mha_config, add_bias_kv, 80),
         OFFSET(attn_mha_config, add_zero_attn, 84),
         OFFSET(attn_mha_config, batch_first, 88),
-        OFFSET(attn_mha_config, reserved, 92),
+        OFFSET(attn_mha_config, parameter_dtype, 92),
     };
     ASSERT_NUMBERS(numbers);
 }

@@ -14,8 +14,10 @@
 #define BIT(dtype) (UINT32_C(1) << (dtype))
 
 enum {
-    FLOATS = BIT(ATTN_DTYPE_FLOAT32) | BIT(ATTN_DTYPE_FLOAT64),
+    HALVES = BIT(ATTN_DTYPE_BFLOAT16) | BIT(ATTN_DTYPE_FLOAT16),
+    FLOATS = BIT(ATTN_DTYPE_FLOAT32) | BIT(ATTN_DTYPE_FLOAT64) | HALVES,
     FLOAT = BIT(ATTN_DTYPE_FLOAT32),
+    STORED = FLOAT | HALVES,
     FLAG = BIT(ATTN_DTYPE_BOOL),
     INDEX = BIT(ATTN_DTYPE_INT64) | BIT(ATTN_DTYPE_INT32),
     COMPUTED = FLOATS | FLAG | INDEX,
@@ -137,8 +139,8 @@ static void sdpa_refuses_other_dtypes(void **state) {
     (void)state;
     static const dtype_target targets[] = {
         {"query", SDPA_QUERY, FLOATS, 0, false},
-        {"key", SDPA_KEY, FLOAT, 0, false},
-        {"value", SDPA_VALUE, FLOAT, 0, false},
+        {"key", SDPA_KEY, STORED, 0, false},
+        {"value", SDPA_VALUE, STORED, 0, false},
         {"output", SDPA_OUTPUT, FLOAT, 0, true},
         {"mask", SDPA_MASK, FLOAT, ATTN_MASK_ADDITIVE, false},
         {"mask", SDPA_BOOL_MASK, FLAG, ATTN_MASK_BOOL_INCLUDE, false},

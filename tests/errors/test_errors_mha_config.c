@@ -73,24 +73,24 @@ static const config_refusal refused_configs[] = {
     {.name = "config_dtype_bool_is_refused",
      .config = {.embed_dim = 8, .num_heads = 2, .dtype = ATTN_DTYPE_BOOL},
      .status = ATTN_ERROR_DTYPE,
-     .line = "dtype: expected float32 or float64, got bool"},
+     .line = "dtype: expected float32, float64, bfloat16 or float16, got bool"},
     {.name = "config_dtype_int64_is_refused",
      .config = {.embed_dim = 8, .num_heads = 2, .dtype = ATTN_DTYPE_INT64},
      .status = ATTN_ERROR_DTYPE,
-     .line = "dtype: expected float32 or float64, got int64"},
+     .line = "dtype: expected float32, float64, bfloat16 or float16, got int64"},
     {.name = "config_dtype_unknown_is_refused",
      .config = {.embed_dim = 8, .num_heads = 2, .dtype = 99},
      .status = ATTN_ERROR_UNSUPPORTED,
-     .line = "dtype: expected float32 or float64, got 99, unknown to this version"},
+     .line = "dtype: expected float32, float64, bfloat16 or float16, got 99, unknown to this version"},
     {.name = "config_dtype_negative_is_refused",
      .config = {.embed_dim = 8, .num_heads = 2, .dtype = -1},
      .status = ATTN_ERROR_DTYPE,
-     .line = "dtype: expected float32 or float64, got unknown"},
-    {.name = "config_dtype_float16_is_refused",
-     .config = {.embed_dim = 8, .num_heads = 2, .dtype = ATTN_DTYPE_FLOAT16},
+     .line = "dtype: expected float32, float64, bfloat16 or float16, got unknown"},
+    {.name = "config_dtype_int8_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .dtype = ATTN_DTYPE_INT8},
      .status = ATTN_ERROR_UNSUPPORTED,
-     .line = "dtype: expected float32 or float64, got float16, which this version does not compute "
-             "with"},
+     .line = "dtype: expected float32, float64, bfloat16 or float16, got int8, which this version "
+             "does not compute with"},
     {.name = "config_no_bias_two_is_refused",
      .config = {.embed_dim = 8, .num_heads = 2, .no_bias = 2},
      .status = ATTN_ERROR_UNSUPPORTED,
@@ -111,10 +111,29 @@ static const config_refusal refused_configs[] = {
      .config = {.embed_dim = 8, .num_heads = 2, .batch_first = 2},
      .status = ATTN_ERROR_UNSUPPORTED,
      .line = "batch_first: expected 0 or 1, got 2"},
-    {.name = "config_reserved_set_is_refused",
-     .config = {.embed_dim = 8, .num_heads = 2, .reserved = 1},
+    {.name = "config_parameter_dtype_int64_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .parameter_dtype = ATTN_DTYPE_INT64},
+     .status = ATTN_ERROR_DTYPE,
+     .line = "parameter_dtype: expected float32, bfloat16 or float16, got int64"},
+    {.name = "config_parameter_dtype_float64_beside_float16_is_refused",
+     .config = {.embed_dim = 8,
+                .num_heads = 2,
+                .dtype = ATTN_DTYPE_FLOAT16,
+                .parameter_dtype = ATTN_DTYPE_FLOAT64},
+     .status = ATTN_ERROR_DTYPE,
+     .line = "parameter_dtype: expected float32, bfloat16 or float16, got float64"},
+    {.name = "config_parameter_dtype_bfloat16_beside_float64_is_refused",
+     .config = {.embed_dim = 8,
+                .num_heads = 2,
+                .dtype = ATTN_DTYPE_FLOAT64,
+                .parameter_dtype = ATTN_DTYPE_BFLOAT16},
+     .status = ATTN_ERROR_DTYPE,
+     .line = "parameter_dtype: expected float64, or 0, beside dtype float64, got bfloat16"},
+    {.name = "config_parameter_dtype_int8_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .parameter_dtype = ATTN_DTYPE_INT8},
      .status = ATTN_ERROR_UNSUPPORTED,
-     .line = "reserved: expected 0 in this version, got 1"},
+     .line = "parameter_dtype: expected float32, bfloat16 or float16, got int8, which this version "
+             "does not compute with"},
     {.name = "config_weight_bytes_beyond_int64_is_refused",
      .config = {.embed_dim = INT64_C(1) << 40, .num_heads = 1},
      .status = ATTN_ERROR_OVERFLOW,
@@ -215,12 +234,12 @@ static void config_struct_size_zero_is_refused(void **state) {
     assert_null(layer);
 }
 
-/* reserved is the last field of release 0.1. */
+/* parameter_dtype is the last field of release 0.1. */
 static void config_of_first_release_is_accepted(void **state) {
     (void)state;
     attn_mha_config config = mha_fixture_config();
     attn_mha *layer;
-    config.struct_size = offsetof(attn_mha_config, reserved) + sizeof config.reserved;
+    config.struct_size = offsetof(attn_mha_config, parameter_dtype) + sizeof config.parameter_dtype;
     refusal_assert_ok("attn_mha_create", attn_mha_create(NULL, &config, &layer));
     attn_mha_destroy(layer);
 }

@@ -102,7 +102,7 @@ static const softmax_refusal refused[] = {
     {.name = "input_int64_is_refused",
      .spoil = {REFUSAL_DTYPE, SOFTMAX_INPUT, .value = ATTN_DTYPE_INT64},
      .status = ATTN_ERROR_DTYPE,
-     .line = "input: expected dtype float32 or float64, got int64"},
+     .line = "input: expected dtype float32, float64, bfloat16 or float16, got int64"},
     {.name = "input_dtype_unknown_is_refused",
      .spoil = {REFUSAL_DTYPE, SOFTMAX_INPUT, .value = 99},
      .status = ATTN_ERROR_UNSUPPORTED,

@@ -44,7 +44,7 @@ static void spoil_config(fuzz_bytes *bytes, attn_mha_config *config) {
                         &config->vdim,      &config->qdim,          &config->num_kv_heads,
                         &config->head_dim,  &config->value_head_dim};
     int32_t *numbers[] = {&config->dtype,         &config->no_bias,     &config->add_bias_kv,
-                          &config->add_zero_attn, &config->batch_first, &config->reserved};
+                          &config->add_zero_attn, &config->batch_first, &config->parameter_dtype};
     const int what = fuzz_byte(bytes) % 15;
     if (what < 8) {
         *sizes[what] = fuzz_odd_number(bytes);

@@ -59,7 +59,7 @@ static void check_strips(int32_t dtype, int32_t source, enum matrix_layout layou
         matrix_place((enum matrix_layout)random_between(random, 0, NUM_OUTPUT_LAYOUTS - 1), dtype,
                      1, rows, cols, true);
     const attn_tensor to = tensor_of(&back);
-    attni_strips_unpack(&to, strips);
+    attni_strips_unpack(&to, to.dtype, strips);
     assert_strips(strips, dtype, &back);
     free(strips);
     matrix_free(&matrix);

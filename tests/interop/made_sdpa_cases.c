@@ -171,7 +171,7 @@ static void export_made(const export_folder *folder, const made_case *made, uint
     params.key_lengths = tensors.key_lengths;
     params.alibi_slopes = tensors.alibi_slopes;
     params.sinks = tensors.sinks;
-    oracle_result result = oracle_sdpa(tensors.query, tensors.key, tensors.value, &params);
+    oracle_result result = oracle_sdpa(tensors.query, tensors.key, tensors.value, &params, 0);
     const int64_t output[] = {BATCH, made->heads, made->rows, made->value_features};
     const int64_t weights[] = {BATCH, made->heads, made->rows, made->keys};
     FILE *file = export_open(folder, made->name);

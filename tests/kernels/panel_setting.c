@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "support/oracle_tensor.h"
+
 /* Elements between two rows of place_rows. */
 enum { ROW_GAP = 3, NAN_BYTE = 0xFF };
 
@@ -65,13 +67,56 @@ unsigned char *place_bytes(panel_setting *setting, int64_t count) {
     return place(setting, count, setting->placement);
 }
 
-float *place_matrix(panel_setting *setting, int64_t rows, int64_t row_stride, int64_t cols,
-                    int64_t col_stride) {
+/* Element (0, 0) of a matrix of elements of `bytes` bytes. */
+static void *place_elements(panel_setting *setting, int64_t rows, int64_t row_stride, int64_t cols,
+                            int64_t col_stride, int64_t bytes) {
     const int64_t row_reach = rows > 0 && cols > 0 ? (rows - 1) * row_stride : 0;
     const int64_t col_reach = rows > 0 && cols > 0 ? (cols - 1) * col_stride : 0;
     const int64_t span = rows > 0 && cols > 0 ? llabs(row_reach) + llabs(col_reach) + 1 : 0;
-    float *memory = place(setting, span * (int64_t)sizeof(float), setting->placement);
-    return memory - (row_reach < 0 ? row_reach : 0) - (col_reach < 0 ? col_reach : 0);
+    char *memory = place(setting, span * bytes, setting->placement);
+    return memory - bytes * ((row_reach < 0 ? row_reach : 0) + (col_reach < 0 ? col_reach : 0));
+}
+
+float *place_matrix(panel_setting *setting, int64_t rows, int64_t row_stride, int64_t cols,
+                    int64_t col_stride) {
+    return place_elements(setting, rows, row_stride, cols, col_stride, sizeof(float));
+}
+
+void *place_stored(panel_setting *setting, int64_t rows, int64_t row_stride, int64_t cols,
+                   int64_t col_stride) {
+    return place_elements(setting, rows, row_stride, cols, col_stride,
+                          storage_of(setting)->element_bytes);
+}
+
+int32_t storage_dtype(const panel_setting *setting) {
+    static const int32_t dtypes[ATTNI_NUM_STORAGES] = {
+        ATTN_DTYPE_FLOAT32, ATTN_DTYPE_BFLOAT16, ATTN_DTYPE_FLOAT16};
+    return dtypes[setting->storage];
+}
+
+const attni_storage_kernels *storage_of(const panel_setting *setting) {
+    return setting->set->storage[setting->storage];
+}
+
+static attn_tensor one_stored(const panel_setting *setting, const void *data, int64_t i) {
+    return (attn_tensor){.data = (char *)(uintptr_t)data + i * storage_of(setting)->element_bytes,
+                         .dtype = storage_dtype(setting)};
+}
+
+float get_stored(const panel_setting *setting, const void *from, int64_t i) {
+    const attn_tensor one = one_stored(setting, from, i);
+    return (float)oracle_element(&one, NULL);
+}
+
+void set_stored(const panel_setting *setting, void *to, int64_t i, double x) {
+    const attn_tensor one = one_stored(setting, to, i);
+    oracle_store(&one, NULL, x);
+}
+
+void for_every_storage(panel_setting *setting, panel_check check) {
+    for (setting->storage = 0; setting->storage < ATTNI_NUM_STORAGES; ++setting->storage) {
+        check(setting);
+    }
 }
 
 void place_rows(panel_setting *setting, int64_t count, int64_t cols, int64_t col_stride,

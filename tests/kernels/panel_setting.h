@@ -21,6 +21,7 @@ typedef struct panel_setting {
     int32_t vectors;
     int32_t width; /* lanes */
     enum guarded_placement placement;
+    enum attni_storage storage; /* of place_stored */
     random_state random;
     guarded_block blocks[PANEL_OPERANDS];
     int num_placed;
@@ -44,6 +45,18 @@ float *place_own(panel_setting *setting, int64_t count);
  * to the highest element; what lies between elements is NaN. */
 float *place_matrix(panel_setting *setting, int64_t rows, int64_t row_stride, int64_t cols,
                     int64_t col_stride);
+
+/* Likewise of elements as the setting's storage has them; one of them, by its number, rounded to the
+ * type where it is set. */
+void *place_stored(panel_setting *setting, int64_t rows, int64_t row_stride, int64_t cols,
+                   int64_t col_stride);
+float get_stored(const panel_setting *setting, const void *from, int64_t i);
+void set_stored(const panel_setting *setting, void *to, int64_t i, double x);
+int32_t storage_dtype(const panel_setting *setting);
+const attni_storage_kernels *storage_of(const panel_setting *setting);
+
+/* Runs a check with every storage type. */
+void for_every_storage(panel_setting *setting, panel_check check);
 
 /* `count` bytes of a caller, anywhere. */
 unsigned char *place_bytes(panel_setting *setting, int64_t count);

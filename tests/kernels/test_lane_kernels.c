@@ -16,48 +16,6 @@
 
 enum { MOST_KEYS = 40, MOST_SCORES = MOST_KEYS * ATTNI_PANEL_LANES };
 
-/* ---- pack_rows ---- */
-
-static void check_packed_rows(panel_setting *setting, int64_t head_dim, int64_t stride) {
-    const float factors[] = {1, -0.37F, 0, 1e30F};
-    const float factor = factors[random_between(&setting->random, 0, 3)];
-    float *rows[ATTNI_PANEL_LANES];
-    begin_call(setting);
-    float *panel = place_own(setting, head_dim * setting->width);
-    place_rows(setting, setting->width, head_dim, stride, true, rows);
-    for (int64_t lane = 0; lane < setting->width; ++lane) {
-        for (int64_t e = 0; e < head_dim; ++e) {
-            const bool is_special = random_between(&setting->random, 0, 50) == 0;
-            set_float(rows[lane], e * stride, is_special ? NAN : random_float(setting, -9, 9));
-        }
-    }
-    setting->set->lanes->pack_rows(panel, setting->vectors, (const float *const *)rows, stride,
-                                   head_dim, factor);
-    check_guards(setting, "pack_rows");
-    for (int64_t lane = 0; lane < setting->width; ++lane) {
-        for (int64_t e = 0; e < head_dim; ++e) {
-            assert_equals(setting, "query", e, lane, panel[e * setting->width + lane],
-                          factor * get_float(rows[lane], e * stride));
-        }
-    }
-}
-
-static void check_pack_rows(panel_setting *setting) {
-    static const int64_t longer[] = {63, 64, 65, 128, 300};
-    for (int64_t head_dim = 0; head_dim <= 40; ++head_dim) {
-        check_packed_rows(setting, head_dim, 1);
-        check_packed_rows(setting, head_dim, 2 - head_dim % 3 * 2); /* 2, 0, -2 */
-    }
-    for (int i = 0; i < 5; ++i) {
-        check_packed_rows(setting, longer[i], 1);
-    }
-}
-
-static void pack_rows_is_one_product_of_each_element(void **state) {
-    (void)state;
-    for_every_panel(check_pack_rows);
-}
-
 /* ---- positions ---- */
 
 /* A tile of random scores, and a copy of them. */
@@ -210,7 +168,6 @@ static void store_weights_stores_or_adds_rows_that_may_be_the_same(void **state)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pack_rows_is_one_product_of_each_element),
         cmocka_unit_test(clip_excludes_what_lies_outside),
         cmocka_unit_test(alibi_subtracts_slope_times_distance),
         cmocka_unit_test(store_weights_stores_or_adds_rows_that_may_be_the_same),

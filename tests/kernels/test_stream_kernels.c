@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_stream_kernels.c: the kernels for a few rows, of every set: scores, weights and weighted
- * values against plain loops in double.
+ * values against plain loops in double, of keys and values of every storage type.
  */
 #include <float.h>
 #include <math.h>
@@ -21,6 +21,13 @@ static void for_every_number_of_rows(panel_setting *setting,
                                      void (*check)(panel_setting *setting, int32_t num_rows)) {
     for (int32_t rows = 1; setting->vectors == 1 && rows <= ATTNI_STREAM_ROWS; ++rows) {
         check(setting, rows);
+    }
+}
+
+static void fill_stored(panel_setting *setting, void *first, int64_t rows, int64_t row_stride,
+                        int64_t cols) {
+    for (int64_t i = 0; i < rows * cols; ++i) {
+        set_stored(setting, first, i / cols * row_stride + i % cols, random_float(setting, -2, 2));
     }
 }
 
@@ -47,14 +54,14 @@ static void check_score_of(panel_setting *setting, int32_t num_rows, int64_t hea
     begin_call(setting);
     float *tile = place_own_rows(setting, num_rows, tile_stride, num_keys);
     float *queries = place_own_rows(setting, num_rows, head_dim, head_dim);
-    float *keys = place_matrix(setting, num_keys, key_stride, head_dim, 1);
+    void *keys = place_stored(setting, num_keys, key_stride, head_dim, 1);
     fill(setting, queries, num_rows, head_dim, head_dim);
-    fill(setting, keys, num_keys, key_stride, head_dim);
+    fill_stored(setting, keys, num_keys, key_stride, head_dim);
     if (num_keys * head_dim > 0 && random_between(&setting->random, 0, 3) == 0) {
-        set_float(keys, random_between(&setting->random, 0, head_dim - 1), NAN);
+        set_stored(setting, keys, random_between(&setting->random, 0, head_dim - 1), (double)NAN);
     }
-    setting->set->streams->score(tile, tile_stride, num_rows, queries, head_dim, keys, key_stride,
-                                 num_keys);
+    setting->set->streams[setting->storage]->score(tile, tile_stride, num_rows, queries, head_dim,
+                                                   keys, key_stride, num_keys);
     check_guards(setting, "score");
     for (int64_t i = 0; i < num_rows * num_keys; ++i) {
         const int64_t r = i / num_keys;
@@ -63,7 +70,7 @@ static void check_score_of(panel_setting *setting, int32_t num_rows, int64_t hea
         double magnitude = 0;
         for (int64_t e = 0; e < head_dim; ++e) {
             const double product = (double)get_float(queries, r * head_dim + e) *
-                                   (double)get_float(keys, j * key_stride + e);
+                                   (double)get_stored(setting, keys, j * key_stride + e);
             sum += product;
             magnitude += fabs(product);
         }
@@ -89,9 +96,13 @@ static void check_score(panel_setting *setting) {
     for_every_number_of_rows(setting, check_score_rows);
 }
 
+static void every_storage_score(panel_setting *setting) {
+    for_every_storage(setting, check_score);
+}
+
 static void score_of_any_size_is_within_the_bound_of_a_sum(void **state) {
     (void)state;
-    for_every_panel(check_score);
+    for_every_panel(every_storage_score);
 }
 
 /* ---- exponentiate ---- */
@@ -171,7 +182,7 @@ static void check_exponentiate_rows(panel_setting *setting, int32_t num_rows) {
         for (int t = 0; t < MOST_TILES; ++t) {
             memcpy(state->old_max, state->max, sizeof state->max);
             fill_tile(setting, rows, num_rows, tile, num_keys);
-            setting->set->streams->exponentiate(tile, num_keys, num_rows, num_keys, state);
+            setting->set->streams[setting->storage]->exponentiate(tile, num_keys, num_rows, num_keys, state);
             check_guards(setting, "exponentiate");
             for (int32_t r = 0; r < num_rows; ++r) {
                 check_history(setting, &rows[r], r, state);
@@ -185,9 +196,13 @@ static void check_exponentiate(panel_setting *setting) {
     for_every_number_of_rows(setting, check_exponentiate_rows);
 }
 
+static void every_storage_exponentiate(panel_setting *setting) {
+    for_every_storage(setting, check_exponentiate);
+}
+
 static void exponentiate_keeps_maxima_and_sums_over_tiles(void **state) {
     (void)state;
-    for_every_panel(check_exponentiate);
+    for_every_panel(every_storage_exponentiate);
 }
 
 /* A NaN or infinite score among others makes the row's sum NaN, and stays in it. */
@@ -202,7 +217,7 @@ static void check_special(panel_setting *setting, float special, int64_t num_key
         if (t == 0) {
             set_float(tile, random_between(&setting->random, 0, num_keys - 1), special);
         }
-        setting->set->streams->exponentiate(tile, num_keys, 1, num_keys, state);
+        setting->set->streams[setting->storage]->exponentiate(tile, num_keys, 1, num_keys, state);
         assert_equals(setting, "sum", t, num_keys, state->sum[0], NAN);
     }
 }
@@ -214,9 +229,13 @@ static void check_specials(panel_setting *setting) {
     }
 }
 
+static void every_storage_specials(panel_setting *setting) {
+    for_every_storage(setting, check_specials);
+}
+
 static void exponentiate_of_a_nan_or_infinite_score_makes_the_sum_nan(void **state) {
     (void)state;
-    for_every_panel(check_specials);
+    for_every_panel(every_storage_specials);
 }
 
 /* ---- weigh ---- */
@@ -231,10 +250,10 @@ static void check_weigh_of(panel_setting *setting, int32_t num_rows, int64_t val
     begin_call(setting);
     float *sums = place_own_rows(setting, num_rows, sum_stride, value_dim);
     float *tile = place_own_rows(setting, num_rows, tile_stride, num_keys);
-    float *values = place_matrix(setting, num_keys, key_stride, value_dim, 1);
+    void *values = place_stored(setting, num_keys, key_stride, value_dim, 1);
     fill(setting, sums, num_rows, sum_stride, value_dim);
     fill(setting, tile, num_rows, tile_stride, num_keys);
-    fill(setting, values, num_keys, key_stride, value_dim);
+    fill_stored(setting, values, num_keys, key_stride, value_dim);
     for (int64_t i = 0; i < num_rows * value_dim; ++i) {
         before[i] = get_float(sums, i / value_dim * sum_stride + i % value_dim);
     }
@@ -242,8 +261,9 @@ static void check_weigh_of(panel_setting *setting, int32_t num_rows, int64_t val
     for (int32_t r = 0; r < num_rows; ++r) {
         factors[r] = random_float(setting, 0, 1);
     }
-    setting->set->streams->weigh(sums, sum_stride, factors, tile, tile_stride, num_rows, values,
-                                 key_stride, num_keys, value_dim);
+    setting->set->streams[setting->storage]->weigh(sums, sum_stride, factors, tile, tile_stride,
+                                                   num_rows, values, key_stride, num_keys,
+                                                   value_dim);
     check_guards(setting, "weigh");
     for (int64_t i = 0; i < num_rows * value_dim; ++i) {
         const int64_t r = i / value_dim;
@@ -252,7 +272,7 @@ static void check_weigh_of(panel_setting *setting, int32_t num_rows, int64_t val
         double magnitude = fabs(sum);
         for (int64_t j = 0; j < num_keys; ++j) {
             const double term = (double)get_float(tile, r * tile_stride + j) *
-                                (double)get_float(values, j * key_stride + c);
+                                (double)get_stored(setting, values, j * key_stride + c);
             sum += term;
             magnitude += fabs(term);
         }
@@ -276,9 +296,13 @@ static void check_weigh(panel_setting *setting) {
     for_every_number_of_rows(setting, check_weigh_rows);
 }
 
+static void every_storage_weigh(panel_setting *setting) {
+    for_every_storage(setting, check_weigh);
+}
+
 static void weigh_of_any_size_is_within_the_bound_of_a_sum(void **state) {
     (void)state;
-    for_every_panel(check_weigh);
+    for_every_panel(every_storage_weigh);
 }
 
 int main(void) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_tile_kernels_values.c: packing, weighing and checking values, of every set of kernels: any
- * number of columns, any part of the keys, any layout, output that ends where memory does.
+ * test_tile_kernels_values.c: weighing values, by every set of kernels: any number of columns, any
+ * part of the keys, any layout, output that ends where memory does.
  */
 #include <float.h>
 #include <math.h>
@@ -28,51 +28,6 @@ static void fill_matrix(panel_setting *setting, float *first, int64_t rows, int6
             set_float(first, j * row_stride + c * col_stride, random_float(setting, -2, 2));
         }
     }
-}
-
-/* ---- pack_values ---- */
-
-static void check_packed(const panel_setting *setting, const float *packed, int64_t chunk_stride,
-                         int64_t num_keys, int64_t value_dim, const float *values,
-                         int64_t key_stride, int64_t col_stride) {
-    const int64_t cols = setting->set->tiles->value_columns;
-    for (int64_t c = 0; c < chunks_of(setting, value_dim) * cols; ++c) {
-        const float *chunk = packed + c / cols * chunk_stride;
-        for (int64_t j = 0; j < num_keys; ++j) {
-            const float expected =
-                c < value_dim ? get_float(values, j * key_stride + c * col_stride) : 0;
-            assert_equals(setting, "packed", j, c, chunk[j * cols + c % cols], expected);
-        }
-        for (int64_t i = num_keys * cols; i < chunk_stride; ++i) {
-            assert_equals(setting, "between chunks", i, c, chunk[i], NAN);
-        }
-    }
-}
-
-static void check_pack(panel_setting *setting) {
-    for (int64_t value_dim = 0; value_dim <= MOST_COLS; ++value_dim) {
-        const int64_t col_strides[] = {1, 1, 2, -1, 0};
-        const int64_t num_keys = random_between(&setting->random, 0, MOST_KEYS);
-        const int64_t col_stride = random_of(setting, col_strides, 5);
-        const int64_t key_strides[] = {value_dim, 2 * value_dim + 3, -2 * value_dim - 1, 0, 1};
-        const int64_t key_stride = random_of(setting, key_strides, 5);
-        const int64_t cols = setting->set->tiles->value_columns;
-        const int64_t chunk_stride = (num_keys + random_between(&setting->random, 0, 2)) * cols;
-        begin_call(setting);
-        float *packed = place_own(setting, chunks_of(setting, value_dim) * chunk_stride);
-        float *values = place_matrix(setting, num_keys, key_stride, value_dim, col_stride);
-        fill_matrix(setting, values, num_keys, key_stride, value_dim, col_stride);
-        setting->set->tiles->pack_values(packed, chunk_stride, values, key_stride, col_stride,
-                                         num_keys, value_dim);
-        check_guards(setting, "pack_values");
-        check_packed(setting, packed, chunk_stride, num_keys, value_dim, values, key_stride,
-                     col_stride);
-    }
-}
-
-static void pack_values_copies_chunks_and_fills_with_0(void **state) {
-    (void)state;
-    for_every_panel(check_pack);
 }
 
 /* ---- weigh_values ---- */
@@ -131,8 +86,8 @@ static void fill_values(panel_setting *setting, value_case *c) {
         c->tile.key_stride = cols;
         c->tile.chunk_stride = c->num_keys * cols;
         float *packed = place_own(setting, chunks_of(setting, value_dim) * c->tile.chunk_stride);
-        setting->set->tiles->pack_values(packed, c->tile.chunk_stride, plain, c->plain_stride, 1,
-                                         c->num_keys, value_dim);
+        setting->set->storage[ATTNI_STORED_FLOAT32]->pack_values(
+            packed, c->tile.chunk_stride, cols, plain, c->plain_stride, 1, c->num_keys, value_dim);
         c->tile.values = packed;
     }
 }
@@ -240,46 +195,9 @@ static void weigh_values_of_any_size_is_within_the_bound_of_a_sum(void **state) 
     for_every_panel(check_weigh);
 }
 
-/* ---- are_finite ---- */
-
-static void check_finite(panel_setting *setting) {
-    const float specials[] = {NAN, (float)INFINITY, -(float)INFINITY};
-    for (int64_t value_dim = 0; value_dim <= MOST_COLS; ++value_dim) {
-        const int64_t col_strides[] = {1, 1, 2, -1};
-        const int64_t col_stride = random_of(setting, col_strides, 4);
-        const int64_t key_strides[] = {2 * value_dim, 2 * value_dim + 3, -2 * value_dim - 1};
-        const int64_t key_stride = random_of(setting, key_strides, 3);
-        const int64_t num_keys = random_between(&setting->random, 0, 7);
-        begin_call(setting);
-        float *values = place_matrix(setting, num_keys, key_stride, value_dim, col_stride);
-        for (int64_t i = 0; i < num_keys * value_dim; ++i) {
-            const float sign = i % 2 == 0 ? 1 : -1;
-            set_float(values, i / value_dim * key_stride + i % value_dim * col_stride,
-                      sign * FLT_MAX);
-        }
-        bool (*are_finite)(const float *, int64_t, int64_t, int64_t, int64_t) =
-            setting->set->tiles->are_finite;
-        assert_true(are_finite(values, key_stride, col_stride, num_keys, value_dim));
-        for (int64_t i = 0; i < num_keys * value_dim; ++i) {
-            const int64_t at = i / value_dim * key_stride + i % value_dim * col_stride;
-            set_float(values, at, specials[i % 3]);
-            assert_false(are_finite(values, key_stride, col_stride, num_keys, value_dim));
-            set_float(values, at, 1);
-        }
-        check_guards(setting, "are_finite");
-    }
-}
-
-static void are_finite_finds_nan_and_infinity_at_every_place(void **state) {
-    (void)state;
-    for_every_panel(check_finite);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pack_values_copies_chunks_and_fills_with_0),
         cmocka_unit_test(weigh_values_of_any_size_is_within_the_bound_of_a_sum),
-        cmocka_unit_test(are_finite_finds_nan_and_infinity_at_every_place),
     };
     return cmocka_run_group_tests_name("tile_kernels_values", tests, NULL, NULL);
 }

@@ -4,14 +4,31 @@
  */
 #include "attention_options.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
+#include "support/half_numbers.h"
 #include "support/oracle_tensor.h"
 
 int32_t dtype_of_case(const factor_case *chosen) {
-    return chosen->level[FACTOR_DTYPE] == 0 ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64;
+    static const int32_t dtypes[NUM_DTYPE_LEVELS] = {ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT64,
+                                                     ATTN_DTYPE_BFLOAT16, ATTN_DTYPE_FLOAT16};
+    return dtypes[chosen->level[FACTOR_DTYPE]];
+}
+
+int32_t score_dtype(int32_t dtype) {
+    return dtype == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
+}
+
+int32_t stored_dtype(int level, int32_t own) {
+    const int32_t dtypes[NUM_STORED_LEVELS] = {own, ATTN_DTYPE_FLOAT32, ATTN_DTYPE_BFLOAT16,
+                                               ATTN_DTYPE_FLOAT16};
+    return dtypes[level];
+}
+
+int32_t result_dtype(const factor_case *chosen, int number) {
+    const int32_t dtype = dtype_of_case(chosen);
+    return chosen->level[number] == RESULT_AS_QUERY ? dtype : score_dtype(dtype);
 }
 
 static void set_scale(int level, attn_sdpa_params *params) {
@@ -189,7 +206,7 @@ void build_attention_options(const factor_case *chosen, const option_shape *shap
     params->alibi_slopes =
         build_per_head(chosen->level[FACTOR_ALIBI], shape, -0.3, 0.7, pool, random);
     params->sinks = build_sinks(chosen->level[FACTOR_SINKS], shape, pool, random);
-    params->lse = build_lse(chosen->level[FACTOR_LSE], shape->dtype, shape->lead_rank, shape->lead,
+    params->lse = build_lse(chosen->level[FACTOR_LSE], score_dtype(shape->dtype), shape->lead_rank, shape->lead,
                             shape->rows, pool);
 }
 
@@ -232,22 +249,21 @@ attn_tensor *build_mask(int level, int32_t dtype, int32_t rank, const int64_t *s
         sprinkle(mask, random, hidden_part, -1e30);
     }
     if (level == MASK_LEVEL_LOWEST) {
-        sprinkle(mask, random, hidden_part,
-                 mask->dtype == ATTN_DTYPE_FLOAT32 ? (double)-FLT_MAX : -DBL_MAX);
+        sprinkle(mask, random, hidden_part, -largest_of_dtype(mask->dtype));
     }
     *kind = ATTN_MASK_ADDITIVE;
     return mask;
 }
 
-attn_tensor *build_weights(const option_shape *shape, int is_averaged, int64_t num_keys, int layout,
-                           tensor_pool *pool) {
+attn_tensor *build_weights(const option_shape *shape, int32_t dtype, int is_averaged,
+                           int64_t num_keys, int layout, tensor_pool *pool) {
     int64_t weights_shape[ATTN_MAX_RANK];
     const int32_t lead_rank =
         is_averaged && shape->lead_rank > 0 ? shape->lead_rank - 1 : shape->lead_rank;
     memcpy(weights_shape, shape->lead, sizeof weights_shape);
     weights_shape[lead_rank] = shape->rows;
     weights_shape[lead_rank + 1] = num_keys;
-    return pool_output(pool, shape->dtype, lead_rank + 2, weights_shape,
+    return pool_output(pool, dtype, lead_rank + 2, weights_shape,
                        (enum tensor_layout)(layout - 1));
 }
 

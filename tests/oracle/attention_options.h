@@ -44,13 +44,22 @@ attn_tensor *build_lse(int level, int32_t dtype, int32_t lead_rank, const int64_
 void sprinkle(const attn_tensor *tensor, random_state *random, double probability, double number);
 
 /* (lead..., rows, keys) or, averaged, without the heads. */
-attn_tensor *build_weights(const option_shape *shape, int is_averaged, int64_t num_keys, int layout,
-                           tensor_pool *pool);
+attn_tensor *build_weights(const option_shape *shape, int32_t dtype, int is_averaged,
+                           int64_t num_keys, int layout, tensor_pool *pool);
 
 /* Query and key (is_value 0) or value elements as FACTOR_VALUES says. */
 void fill_operand(const factor_case *chosen, const attn_tensor *tensor, int is_value,
                   random_state *random);
 
 int32_t dtype_of_case(const factor_case *chosen);
+
+/* The type of the scores of a query of `dtype`. */
+int32_t score_dtype(int32_t dtype);
+
+/* Of a level of enum stored_level; `own` is query's. */
+int32_t stored_dtype(int level, int32_t own);
+
+/* Of a result whose factor has levels of enum result_level. */
+int32_t result_dtype(const factor_case *chosen, int number);
 
 #endif

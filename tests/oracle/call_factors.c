@@ -14,7 +14,9 @@
 
 const char *const length_names[NUM_LENGTH_LEVELS] = {"0", "1", "2", "7", "33", "66"};
 
-static const char *const dtype_names[] = {"float32", "float64"};
+static const char *const dtype_names[] = {"float32", "float64", "bfloat16", "float16"};
+const char *const stored_names[NUM_STORED_LEVELS] = {"query's", "float32", "bfloat16", "float16"};
+const char *const result_names[NUM_RESULT_LEVELS] = {"query's", "scores'"};
 static const char *const options_names[] = {"present", "absent"};
 static const char *const scale_names[] = {"default", "0", "-0.7", "0.3"};
 static const char *const switch_names[] = {"off", "on"};
@@ -103,7 +105,7 @@ void add_run_factors(factor_set *set) {
     if (!has_blas) {
         puts("gemm=blas is left out: this build has no BLAS");
     }
-    add_factor(set, FACTOR_DTYPE, "dtype", 2, dtype_names, 0);
+    add_factor(set, FACTOR_DTYPE, "dtype", NUM_DTYPE_LEVELS, dtype_names, 0);
     add_factor(set, FACTOR_WORKSPACE, "workspace", 4, workspace_names, 0);
     add_factor(set, FACTOR_ENGINE, "engine", 2 + has_fused, engine_names, 0);
     add_factor(set, FACTOR_KERNELS, "kernels", num_kernels, kernels, 0);

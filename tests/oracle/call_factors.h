@@ -52,7 +52,13 @@ enum shared_factor {
     NUM_SHARED_FACTORS
 };
 
-enum dtype_level { DTYPE_OF_FLOAT, DTYPE_OF_DOUBLE };
+enum dtype_level {
+    DTYPE_OF_FLOAT,
+    DTYPE_OF_DOUBLE,
+    DTYPE_OF_BFLOAT16,
+    DTYPE_OF_FLOAT16,
+    NUM_DTYPE_LEVELS
+};
 enum options_level { OPTIONS_PRESENT, OPTIONS_ABSENT /* the params pointer is NULL */ };
 enum scale_level { SCALE_DEFAULT, SCALE_ZERO, SCALE_NEGATIVE, SCALE_POSITIVE };
 enum offset_level {
@@ -125,6 +131,19 @@ enum scores_shape {
     SCORES_SHAPE_BATCH_ROWS, /* (batch axes, 1, L, 1) */
     NUM_SCORES_SHAPES
 };
+/* The type of a key or value, or of parameters: query's, or one by its name; of a result: query's or
+ * the scores'. */
+enum stored_level {
+    STORED_AS_QUERY,
+    STORED_FLOAT32,
+    STORED_BFLOAT16,
+    STORED_FLOAT16,
+    NUM_STORED_LEVELS
+};
+enum result_level { RESULT_AS_QUERY, RESULT_AS_SCORES, NUM_RESULT_LEVELS };
+extern const char *const stored_names[NUM_STORED_LEVELS];
+extern const char *const result_names[NUM_RESULT_LEVELS];
+
 enum weights_level { WEIGHTS_NONE, WEIGHTS_PER_HEAD, WEIGHTS_AVERAGED };
 enum values_level { VALUES_ORDINARY, VALUES_LARGE, VALUES_INTEGERS };
 enum poison_level { POISON_NONE, POISON_QUERY, POISON_KEY, POISON_VALUE, POISON_MASK, POISON_BIAS };

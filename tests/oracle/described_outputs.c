@@ -37,7 +37,7 @@ static int lse_differs(const attn_tensor *lse, const described_sizes *sizes,
     memcpy(shape, sizes->lead, sizeof shape);
     shape[sizes->lead_rank] = sizes->rows;
     if (sizes->has_lse) {
-        return differs("lse", lse, sizes->dtype, sizes->lead_rank + 1, shape, outcome);
+        return differs("lse", lse, sizes->score_dtype, sizes->lead_rank + 1, shape, outcome);
     }
     if (memcmp(lse, &none, sizeof none) != 0) {
         snprintf(outcome->message, sizeof outcome->message,
@@ -59,7 +59,7 @@ static int weights_differ(const char *name, const attn_tensor *weights, int32_t 
 int described_wrongly(const described_outputs *described, const attn_tensor *output,
                       const described_sizes *sizes, call_outcome *outcome) {
     const int32_t heads = sizes->lead_rank, none = heads > 0 ? heads - 1 : 0;
-    return differs("output", &described->output, output->dtype, output->rank, output->shape,
+    return differs("output", &described->output, sizes->dtype, output->rank, output->shape,
                    outcome) ||
            lse_differs(&described->lse, sizes, outcome) ||
            weights_differ("weights", &described->weights, heads, sizes, outcome) ||

@@ -17,7 +17,7 @@ typedef struct described_outputs {
 
 /* The sizes of the attention. */
 typedef struct described_sizes {
-    int32_t dtype;
+    int32_t dtype, score_dtype; /* of query and of its scores */
     int32_t lead_rank; /* axes before the rows: batch axes and, last, the heads */
     int64_t lead[ATTN_MAX_RANK];
     int64_t rows, columns; /* of the weights */
@@ -25,7 +25,7 @@ typedef struct described_sizes {
 } described_sizes;
 
 /*
- * 1, with the outcome's message, unless the output is of `output`'s dtype and shape, the weights are
+ * 1, with the outcome's message, unless the output has query's dtype and `output`'s shape, the weights are
  * (lead..., rows, columns), with heads and as their mean, and lse is (lead..., rows) of the score
  * type, or zeros where the normalizer has none; each contiguous and without data.
  */

@@ -65,7 +65,8 @@ static void build_config(const factor_case *chosen, int free_lengths, random_sta
                                 free_lengths ? random_between(random, 1, widest) : 9);
     /* 0 means float32 too. */
     config->dtype = dtype_of_case(chosen) *
-                    (dtype_of_case(chosen) == ATTN_DTYPE_FLOAT64 || random_between(random, 0, 1));
+                    (dtype_of_case(chosen) != ATTN_DTYPE_FLOAT32 || random_between(random, 0, 1));
+    config->parameter_dtype = stored_dtype(chosen->level[MHA_PARAMETER_TYPE], 0);
     config->no_bias = chosen->level[MHA_NO_BIAS];
     config->add_bias_kv = chosen->level[MHA_BIAS_KV];
     config->add_zero_attn = chosen->level[MHA_ZERO_ATTN];
@@ -147,7 +148,7 @@ static void build_options(const factor_case *chosen, const call_sizes *sizes, ra
     build_masks(chosen, sizes, random, call);
     if (chosen->level[FACTOR_WEIGHTS] != WEIGHTS_NONE) {
         call->attention.weights =
-            build_weights(&shape, chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED,
+            build_weights(&shape, result_dtype(chosen, MHA_WEIGHTS_TYPE), chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED,
                           sizes->keys + sizes->layer.extra_keys,
                           chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     }
@@ -182,7 +183,7 @@ void mha_case_build(const factor_case *chosen, uint64_t seed, int free_lengths, 
     int64_t shape[3];
     const int32_t rank = operand_axes(&sizes, sizes.rows, s->embed_dim, shape);
     call->output =
-        pool_output(&call->pool, s->dtype, rank, shape, chosen->level[FACTOR_OUTPUT_LAYOUT]);
+        pool_output(&call->pool, result_dtype(chosen, MHA_OUTPUT_TYPE), rank, shape, chosen->level[FACTOR_OUTPUT_LAYOUT]);
     call->given_params = chosen->level[FACTOR_OPTIONS] == OPTIONS_ABSENT ? NULL : &call->params;
     mha_case_poison(chosen, &random, call);
 }

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "attention_options.h"
 #include "described_outputs.h"
 
 static attn_status workspace_bytes(attn_context *context, const attn_mha *layer,
@@ -33,6 +34,7 @@ static int check_description(const attn_mha *layer, const mha_call *call, call_o
                                          outputs.averaged_weights};
     const int has_batch = query.rank == 3, rows_axis = has_batch && call->config.batch_first;
     described_sizes sizes = {.dtype = layer_sizes.dtype,
+                             .score_dtype = score_dtype(layer_sizes.dtype),
                              .rows = query.shape[rows_axis],
                              .columns = key.shape[rows_axis] + layer_sizes.extra_keys,
                              .has_lse = call->attention.normalizer == ATTN_NORMALIZER_SOFTMAX};

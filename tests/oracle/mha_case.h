@@ -30,6 +30,9 @@ enum mha_factor {
     MHA_STORAGE,
     MHA_NAMES,
     MHA_HIDDEN,
+    MHA_PARAMETER_TYPE, /* enum stored_level: config.parameter_dtype */
+    MHA_OUTPUT_TYPE,    /* enum result_level */
+    MHA_WEIGHTS_TYPE,
     NUM_MHA_FACTORS
 };
 
@@ -48,7 +51,7 @@ enum attention_level { ATTENTION_PRESENT, ATTENTION_ABSENT /* params.attention i
 enum storage_level {
     STORAGE_COPIED,
     STORAGE_COPIED_STRIDED,
-    STORAGE_COPIED_CONVERTED, /* from the other float type */
+    STORAGE_COPIED_CONVERTED, /* from another float type */
     STORAGE_BOUND,
     STORAGE_BOUND_TRANSPOSED,
     STORAGE_BOUND_REVERSED,

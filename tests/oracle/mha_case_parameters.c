@@ -36,10 +36,12 @@ static int is_bound(int level, int number) {
 static void add_parameter(const parameter_source *source, const char *name, int32_t rank,
                           const int64_t *shape) {
     const int level = source->chosen->level[MHA_STORAGE], number = source->call->num_parameters++;
-    int32_t dtype = dtype_of_case(source->chosen);
-    if (level == STORAGE_COPIED_CONVERTED) {
-        dtype = dtype == ATTN_DTYPE_FLOAT32 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
-    }
+    static const int32_t others[] = {ATTN_DTYPE_FLOAT64, ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT16,
+                                     ATTN_DTYPE_BFLOAT16};
+    const int32_t own =
+        stored_dtype(source->chosen->level[MHA_PARAMETER_TYPE], dtype_of_case(source->chosen));
+    const int32_t other = others[number % 4] != own ? others[number % 4] : others[(number + 1) % 4];
+    const int32_t dtype = level == STORAGE_COPIED_CONVERTED ? other : own;
     const attn_tensor *values =
         pool_input(&source->call->pool, dtype, rank, shape, storage_layout(level, number));
     random_fill(values, source->random, -0.5, 0.5, 0);

@@ -60,6 +60,9 @@ static int mha_rule(int factor_a, int level_a, int factor_b, int level_b) {
     if (factor_a == MHA_NAMES && level_a == NAMES_SEPARATE && factor_b == MHA_NO_BIAS) {
         return level_b == 0;
     }
+    if (factor_a == FACTOR_DTYPE && level_a == DTYPE_OF_DOUBLE && factor_b == MHA_PARAMETER_TYPE) {
+        return level_b == STORED_AS_QUERY;
+    }
     return shared_rule(factor_a, level_a, factor_b, level_b);
 }
 
@@ -83,5 +86,8 @@ factor_set mha_factor_set(void) {
     add_factor(&set, MHA_STORAGE, "parameters", 8, storage_names, 0);
     add_factor(&set, MHA_NAMES, "names", 3, names_names, 0);
     add_factor(&set, MHA_HIDDEN, "hidden_rows", NUM_HIDDEN_LEVELS, hidden_names, 0);
+    add_factor(&set, MHA_PARAMETER_TYPE, "parameter_type", NUM_STORED_LEVELS, stored_names, 0);
+    add_factor(&set, MHA_OUTPUT_TYPE, "output_type", NUM_RESULT_LEVELS, result_names, 0);
+    add_factor(&set, MHA_WEIGHTS_TYPE, "weights_type", NUM_RESULT_LEVELS, result_names, 0);
     return set;
 }

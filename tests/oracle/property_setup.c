@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "support/oracle_sdpa.h"
 #include "support/oracle_tensor.h"
 
 void assert_ok(attn_status status) {
@@ -46,6 +47,8 @@ void sdpa_setup_create(sdpa_setup *setup, const sdpa_sizes *sizes, uint64_t seed
     *setup = (sdpa_setup){.sizes = *sizes,
                           .random = random_seeded(seed),
                           .params = {.struct_size = sizeof setup->params}};
+    const int32_t lse_dtype =
+        sizes->dtype == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
     setup->query = random_input(&setup->pool, sizes->dtype, 4,
                                 (const int64_t[]){n, h, l, sizes->features}, &setup->random);
     setup->key =
@@ -58,7 +61,7 @@ void sdpa_setup_create(sdpa_setup *setup, const sdpa_sizes *sizes, uint64_t seed
         pool_output(&setup->pool, sizes->dtype, 4,
                     (const int64_t[]){n, h, l, sizes->value_features}, LAYOUT_CONTIGUOUS);
     setup->lse =
-        pool_output(&setup->pool, sizes->dtype, 3, (const int64_t[]){n, h, l}, LAYOUT_CONTIGUOUS);
+        pool_output(&setup->pool, lse_dtype, 3, (const int64_t[]){n, h, l}, LAYOUT_CONTIGUOUS);
     setup->weights = pool_output(&setup->pool, sizes->dtype, 4, (const int64_t[]){n, h, l, s},
                                  LAYOUT_CONTIGUOUS);
     setup->params.enable_gqa = sizes->kv_heads != sizes->heads;
@@ -76,7 +79,9 @@ void sdpa_setup_run(attn_context *context, const sdpa_setup *setup) {
 }
 
 oracle_result sdpa_setup_expect(const sdpa_setup *setup) {
-    return oracle_sdpa(setup->query, setup->key, setup->value, &setup->params);
+    const double weight_unit =
+        oracle_weight_unit(attn_kernels_name(0), setup->query, setup->key, setup->value);
+    return oracle_sdpa(setup->query, setup->key, setup->value, &setup->params, weight_unit);
 }
 
 void assert_sdpa_equals(const sdpa_setup *setup, const oracle_result *same) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "attention_options.h"
 #include "described_outputs.h"
 #include "support/oracle_sdpa.h"
 
@@ -48,7 +49,8 @@ static int check_description(const sdpa_call *call, call_outcome *outcome) {
     const attn_tensor *output = call->output;
     const described_outputs described = {outputs.output, outputs.lse, outputs.weights,
                                          outputs.averaged_weights};
-    described_sizes sizes = {.dtype = output->dtype,
+    described_sizes sizes = {.dtype = query.dtype,
+                             .score_dtype = score_dtype(query.dtype),
                              .lead_rank = output->rank - 2,
                              .rows = output->shape[output->rank - 2],
                              .columns = key.shape[key.rank - 2],
@@ -79,11 +81,17 @@ static int call_library(const factor_set *set, const factor_case *chosen, sdpa_c
     return failed;
 }
 
-static int compare_outputs(const sdpa_call *call, call_outcome *outcome) {
+static int compare_outputs(attn_context *context, const sdpa_call *call, call_outcome *outcome) {
     const attn_sdpa_params *params = &call->params;
     const int is_averaged = params->weights != NULL && params->weights->rank < call->output->rank;
-    oracle_result expected =
-        oracle_sdpa(call->query, &call->seen_key, &call->seen_value, call->given_params);
+    attn_context_info info = {.struct_size = sizeof info};
+    if (call_failed("attn_context_describe", attn_context_describe(context, &info), outcome)) {
+        return 1;
+    }
+    const double weight_unit =
+        oracle_weight_unit(info.kernels, call->query, call->key, call->value);
+    oracle_result expected = oracle_sdpa(call->query, &call->seen_key, &call->seen_value,
+                                         call->given_params, weight_unit);
     char *message = outcome->message;
     const size_t bytes = sizeof outcome->message;
     int failed =
@@ -106,7 +114,7 @@ int sdpa_call_run(const factor_set *set, const factor_case *chosen, sdpa_call *c
                   call_outcome *outcome) {
     ++outcome->num_calls;
     return check_description(call, outcome) || call_library(set, chosen, call, outcome) ||
-           compare_outputs(call, outcome);
+           compare_outputs(case_context(set, chosen), call, outcome);
 }
 
 int sdpa_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,

@@ -21,6 +21,10 @@ enum sdpa_factor {
     SDPA_VALUE_FEATURES, /* Ev */
     SDPA_MASK_SHAPE,     /* enum scores_shape */
     SDPA_HIDDEN,
+    SDPA_KEY_TYPE, /* enum stored_level */
+    SDPA_VALUE_TYPE,
+    SDPA_OUTPUT_TYPE, /* enum result_level */
+    SDPA_WEIGHTS_TYPE,
     NUM_SDPA_FACTORS
 };
 

@@ -89,6 +89,10 @@ static int sdpa_rule(int factor_a, int level_a, int factor_b, int level_b) {
     if (factor_a == FACTOR_POISON && level_a == POISON_MASK && factor_b == SDPA_MASK_SHAPE) {
         return level_b != SCORES_SHAPE_NONE;
     }
+    if (factor_a == FACTOR_DTYPE && level_a == DTYPE_OF_DOUBLE &&
+        (factor_b == SDPA_KEY_TYPE || factor_b == SDPA_VALUE_TYPE)) {
+        return level_b == STORED_AS_QUERY;
+    }
     return shared_rule(factor_a, level_a, factor_b, level_b);
 }
 
@@ -103,6 +107,10 @@ factor_set sdpa_factor_set(void) {
     add_factor(&set, SDPA_VALUE_FEATURES, "Ev", 6, value_features_names, 1u << FEATURES_ZERO);
     add_factor(&set, SDPA_MASK_SHAPE, "mask_shape", NUM_SCORES_SHAPES, scores_shape_names, 0);
     add_factor(&set, SDPA_HIDDEN, "hidden_rows", NUM_HIDDEN_LEVELS, hidden_names, 0);
+    add_factor(&set, SDPA_KEY_TYPE, "key_type", NUM_STORED_LEVELS, stored_names, 0);
+    add_factor(&set, SDPA_VALUE_TYPE, "value_type", NUM_STORED_LEVELS, stored_names, 0);
+    add_factor(&set, SDPA_OUTPUT_TYPE, "output_type", NUM_RESULT_LEVELS, result_names, 0);
+    add_factor(&set, SDPA_WEIGHTS_TYPE, "weights_type", NUM_RESULT_LEVELS, result_names, 0);
     return set;
 }
 
@@ -130,6 +138,12 @@ typedef struct operand_sizes {
     int64_t heads, rows, columns;
 } operand_sizes;
 
+static int32_t operand_dtype(const factor_case *chosen, enum operand operand) {
+    const int factors[] = {SDPA_RANKS, SDPA_KEY_TYPE, SDPA_VALUE_TYPE};
+    const int level = operand == OPERAND_QUERY ? STORED_AS_QUERY : chosen->level[factors[operand]];
+    return stored_dtype(level, dtype_of_case(chosen));
+}
+
 static attn_tensor *build_operand(const factor_case *chosen, enum operand operand,
                                   operand_sizes sizes, random_state *random, tensor_pool *pool) {
     const int32_t rank = ranks[chosen->level[SDPA_RANKS]][operand];
@@ -148,7 +162,7 @@ static attn_tensor *build_operand(const factor_case *chosen, enum operand operan
     shape[rank - 2] = sizes.rows;
     shape[rank - 1] = sizes.columns;
     const enum tensor_layout layout = chosen->level[FACTOR_QUERY_LAYOUT + operand];
-    attn_tensor *tensor = pool_input(pool, dtype_of_case(chosen), rank, shape, layout);
+    attn_tensor *tensor = pool_input(pool, operand_dtype(chosen, operand), rank, shape, layout);
     fill_operand(chosen, tensor, operand == OPERAND_VALUE, random);
     return tensor;
 }
@@ -175,11 +189,12 @@ static void build_options(const factor_case *chosen, random_state *random, sdpa_
     }
     if (chosen->level[FACTOR_WEIGHTS] != WEIGHTS_NONE) {
         const int is_averaged = chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED;
-        call->params.weights = build_weights(&shape, is_averaged, keys,
-                                             chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
+        call->params.weights =
+            build_weights(&shape, result_dtype(chosen, SDPA_WEIGHTS_TYPE), is_averaged, keys,
+                          chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     }
-    call->output = pool_output(&call->pool, shape.dtype, out.rank, out.shape,
-                               chosen->level[FACTOR_OUTPUT_LAYOUT]);
+    call->output = pool_output(&call->pool, result_dtype(chosen, SDPA_OUTPUT_TYPE), out.rank,
+                               out.shape, chosen->level[FACTOR_OUTPUT_LAYOUT]);
 }
 
 typedef struct case_sizes {

@@ -13,17 +13,18 @@
 #include <cmocka.h>
 
 #include "property_setup.h"
+#include "support/oracle_sdpa.h"
 #include "support/oracle_tensor.h"
 
 static double unit_of(int32_t dtype) {
-    return dtype == ATTN_DTYPE_FLOAT32 ? 0x1p-24 : 0x1p-53;
+    return dtype == ATTN_DTYPE_FLOAT64 ? 0x1p-53 : 0x1p-24;
 }
 
 /* Weights of a row in long double, and (m - x + min(S, 512) + 32) u w, or the smallest normal
  * number. */
 static void exact_softmax_row(int32_t dtype, const double *values, int64_t count, double *weights,
                               double *errors) {
-    const double smallest = dtype == ATTN_DTYPE_FLOAT32 ? FLT_MIN : DBL_MIN;
+    const double smallest = dtype == ATTN_DTYPE_FLOAT64 ? DBL_MIN : FLT_MIN;
     long double maximum = values[0], sum = 0;
     for (int64_t j = 1; j < count; ++j) {
         maximum = fmaxl(maximum, values[j]);
@@ -67,16 +68,17 @@ static double softmax_ratio(int32_t dtype, int64_t width, double range) {
 
 static void softmax_error_is_within_the_documented_bound(void **state) {
     (void)state;
-    const int32_t dtypes[] = {ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT64};
+    const int32_t dtypes[] = {ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT64, ATTN_DTYPE_BFLOAT16,
+                              ATTN_DTYPE_FLOAT16};
     const int64_t widths[] = {1, 3, 67, 512, 5000};
     const double ranges[] = {0.5, 8, 60};
-    for (int d = 0; d < 2; ++d) {
+    for (int d = 0; d < 4; ++d) {
         double largest = 0;
         for (int i = 0; i < 15; ++i) {
             largest = fmax(largest, softmax_ratio(dtypes[d], widths[i % 5], ranges[i / 5]));
         }
-        print_message("attn_softmax, %zu-byte numbers: largest error / documented bound %.3f\n",
-                      attn_dtype_size_bytes(dtypes[d]), largest);
+        print_message("attn_softmax, dtype %d: largest error / documented bound %.3f\n",
+                      (int)dtypes[d], largest);
     }
 }
 
@@ -114,6 +116,8 @@ static void use_documented_bound(const sdpa_setup *setup, oracle_result *expecte
     const sdpa_sizes *s = &setup->sizes;
     /* The oracle's own errors, of the same form, count in float64. */
     const double unit = bound_rounding_of(s->dtype).unit;
+    const double weight_unit =
+        oracle_weight_unit(attn_kernels_name(0), setup->query, setup->key, setup->value);
     double *queries = oracle_expand(setup->query, 4, setup->query->shape);
     double *keys = oracle_expand(setup->key, 4, setup->key->shape);
     double *values = oracle_expand(setup->value, 4, setup->value->shape);
@@ -135,7 +139,7 @@ static void use_documented_bound(const sdpa_setup *setup, oracle_result *expecte
                 sum += expected->weights.value[row * s->keys + j] *
                        fabs(values[(head * s->keys + j) * s->value_features + d]);
             }
-            expected->output.error[row * s->value_features + d] = relative * sum;
+            expected->output.error[row * s->value_features + d] = (relative + weight_unit) * sum;
         }
     }
     oracle_mask_destroy(&added);
@@ -162,6 +166,8 @@ static void sdpa_error_is_within_the_documented_bound(void **state) {
     const sdpa_sizes sizes[] = {{ATTN_DTYPE_FLOAT32, 2, 2, 2, 19, 1, 16, 8},
                                 {ATTN_DTYPE_FLOAT32, 1, 3, 3, 40, 67, 64, 8},
                                 {ATTN_DTYPE_FLOAT32, 1, 1, 1, 9, 900, 3, 33},
+                                {ATTN_DTYPE_BFLOAT16, 1, 3, 3, 40, 67, 64, 8},
+                                {ATTN_DTYPE_FLOAT16, 1, 1, 1, 3, 900, 3, 33},
                                 {ATTN_DTYPE_FLOAT64, 2, 3, 3, 30, 12, 8, 24},
                                 {ATTN_DTYPE_FLOAT64, 1, 2, 2, 20, 300, 24, 8}};
     double largest = 0;

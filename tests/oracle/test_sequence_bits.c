@@ -47,8 +47,22 @@ enum sequence_factor {
     SEQUENCE_FACTORS
 };
 
-enum engines { FUSED_FLOAT32, NATIVE_FLOAT32, NATIVE_FLOAT64 };
-static const char *const engine_names[] = {"fused_float32", "native_float32", "native_float64"};
+/* Engine and type; MIXED is a float32 query over bfloat16 keys and float16 values. */
+enum engines {
+    FUSED_FLOAT32,
+    FUSED_BFLOAT16,
+    FUSED_FLOAT16,
+    FUSED_MIXED,
+    NATIVE_FLOAT32,
+    NATIVE_BFLOAT16,
+    NATIVE_FLOAT64
+};
+static const char *const engine_names[] = {"fused_float32", "fused_bfloat16",  "fused_float16",
+                                           "fused_mixed",   "native_float32",  "native_bfloat16",
+                                           "native_float64"};
+static const int32_t dtype_of[] = {ATTN_DTYPE_FLOAT32,  ATTN_DTYPE_BFLOAT16, ATTN_DTYPE_FLOAT16,
+                                   ATTN_DTYPE_FLOAT32,  ATTN_DTYPE_FLOAT32,  ATTN_DTYPE_BFLOAT16,
+                                   ATTN_DTYPE_FLOAT64};
 static const char *const row_names[] = {"1", "2", "3", "9", "70", "150"};
 static const int64_t rows_of[] = {1, 2, 3, 9, 70, 150};
 static const char *const key_names[] = {"1", "16", "257", "1025", "2048", "2300", "4300"};
@@ -156,13 +170,13 @@ static void copy_sequence(const sequence_pair *pair, const attn_tensor *all,
     } while (oracle_next_index(alone->rank, alone->shape, index));
 }
 
-static attn_tensor *add_rows(sequence_pair *pair, int64_t heads, int64_t rows, int64_t own_rows,
+static attn_tensor *add_rows(sequence_pair *pair, int32_t dtype, int64_t heads, int64_t rows, int64_t own_rows,
                              int64_t features, int layout, attn_tensor **alone) {
     const int64_t shape[] = {pair->batch, heads, rows, features};
     const int64_t own_shape[] = {1, heads, own_rows, features};
-    attn_tensor *all = pool_input(&pair->pool, pair->dtype, 4, shape, (enum tensor_layout)layout);
+    attn_tensor *all = pool_input(&pair->pool, dtype, 4, shape, (enum tensor_layout)layout);
     random_fill(all, &pair->random, -1, 1, 0);
-    *alone = pool_input(&pair->pool, pair->dtype, 4, own_shape, LAYOUT_CONTIGUOUS);
+    *alone = pool_input(&pair->pool, dtype, 4, own_shape, LAYOUT_CONTIGUOUS);
     return all;
 }
 
@@ -256,14 +270,14 @@ static void set_options(sequence_pair *pair) {
     }
 }
 
-static attn_tensor *add_output(sequence_pair *pair, int32_t rank, const int64_t *shape, int layout,
+static attn_tensor *add_output(sequence_pair *pair, int32_t dtype, int32_t rank, const int64_t *shape, int layout,
                                int64_t own_columns, attn_tensor **alone) {
     int64_t own_shape[ATTN_MAX_RANK];
     memcpy(own_shape, shape, (size_t)rank * sizeof *shape);
     own_shape[0] = 1;
     own_shape[rank - 1] = own_columns;
-    *alone = pool_output(&pair->pool, pair->dtype, rank, own_shape, LAYOUT_CONTIGUOUS);
-    return pool_output(&pair->pool, pair->dtype, rank, shape, (enum tensor_layout)layout);
+    *alone = pool_output(&pair->pool, dtype, rank, own_shape, LAYOUT_CONTIGUOUS);
+    return pool_output(&pair->pool, dtype, rank, shape, (enum tensor_layout)layout);
 }
 
 static void set_outputs(sequence_pair *pair) {
@@ -273,16 +287,18 @@ static void set_outputs(sequence_pair *pair) {
     const int64_t lse[] = {pair->batch, heads, rows};
     const int64_t weights[] = {pair->batch, heads, rows, pair->capacity};
     const int64_t averaged[] = {pair->batch, rows, pair->capacity};
+    const int32_t lse_dtype =
+        pair->dtype == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
     attn_tensor *own;
     pair->all.output =
-        add_output(pair, 4, output, level(pair, OUTPUT_LAYOUT), features, &pair->alone.output);
+        add_output(pair, pair->dtype, 4, output, level(pair, OUTPUT_LAYOUT), features, &pair->alone.output);
     if (level(pair, OUTPUTS) == LSE && pair->all.params.normalizer == ATTN_NORMALIZER_SOFTMAX) {
-        pair->all.params.lse = add_output(pair, 3, lse, level(pair, WEIGHTS_LAYOUT), rows, &own);
+        pair->all.params.lse = add_output(pair, lse_dtype, 3, lse, level(pair, WEIGHTS_LAYOUT), rows, &own);
         pair->alone.params.lse = own;
     } else if (level(pair, OUTPUTS) >= WEIGHTS) {
         const int is_averaged = level(pair, OUTPUTS) == AVERAGED;
         pair->all.params.weights =
-            add_output(pair, is_averaged ? 3 : 4, is_averaged ? averaged : weights,
+            add_output(pair, pair->dtype, is_averaged ? 3 : 4, is_averaged ? averaged : weights,
                        level(pair, WEIGHTS_LAYOUT), pair->length, &own);
         pair->alone.params.weights = own;
     }
@@ -293,7 +309,7 @@ static void pair_create(sequence_pair *pair, const factor_case *chosen, uint64_t
     const int64_t *features = features_of[chosen->level[FEATURES]];
     const int64_t rows = rows_of[chosen->level[ROWS]];
     *pair = (sequence_pair){.chosen = chosen, .random = random_seeded(seed)};
-    pair->dtype = chosen->level[ENGINE] == NATIVE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
+    pair->dtype = dtype_of[chosen->level[ENGINE]];
     pair->batch = batch_of[chosen->level[BATCH]];
     pair->looked_at = random_between(&pair->random, 0, pair->batch - 1);
     pair->length = keys_of[chosen->level[KEYS]];
@@ -303,11 +319,14 @@ static void pair_create(sequence_pair *pair, const factor_case *chosen, uint64_t
     attn_tensor *lengths = add_integers(pair, ATTN_DTYPE_INT32, 0, pair->capacity);
     oracle_store_integer(lengths, &pair->looked_at, pair->length);
     pair->all.params.key_lengths = lengths;
-    pair->all.query = add_rows(pair, heads[0], rows, rows, features[0], chosen->level[QUERY_LAYOUT],
+    const int is_mixed = chosen->level[ENGINE] == FUSED_MIXED;
+    const int32_t key_dtype = is_mixed ? ATTN_DTYPE_BFLOAT16 : pair->dtype;
+    const int32_t value_dtype = is_mixed ? ATTN_DTYPE_FLOAT16 : pair->dtype;
+    pair->all.query = add_rows(pair, pair->dtype, heads[0], rows, rows, features[0], chosen->level[QUERY_LAYOUT],
                                &pair->alone.query);
-    pair->all.key = add_rows(pair, heads[1], pair->capacity, pair->length, features[0],
+    pair->all.key = add_rows(pair, key_dtype, heads[1], pair->capacity, pair->length, features[0],
                              chosen->level[KEY_LAYOUT], &pair->alone.key);
-    pair->all.value = add_rows(pair, heads[1], pair->capacity, pair->length, features[1],
+    pair->all.value = add_rows(pair, value_dtype, heads[1], pair->capacity, pair->length, features[1],
                                chosen->level[VALUE_LAYOUT], &pair->alone.value);
     spoil_rows(pair, pair->all.key, lengths, 0);
     spoil_rows(pair, pair->all.value, lengths, 1);
@@ -377,7 +396,7 @@ static void run_cases(const char *kernels, uint64_t seed) {
     covering_array array = covering_array_create(&set, seed);
     assert_int_equal(array.count.num_missing, 0);
     for (int64_t i = 0; i < array.num_cases; ++i) {
-        const int is_fused = array.cases[i].level[ENGINE] == FUSED_FLOAT32;
+        const int is_fused = array.cases[i].level[ENGINE] <= FUSED_MIXED;
         run_case(is_fused ? fused : native, &set, &array.cases[i], seed + (uint64_t)i);
     }
     print_message("%s: %lld cases, every pair of %d settings\n", kernels,

@@ -166,7 +166,7 @@ void __wrap_attni_gemm_blas(const attni_gemm_call *call) {
 static const attni_kernel_set *right;
 
 static void product_float32(const attni_product_block *block) {
-    right->product_float32->multiply(block);
+    right->products[ATTNI_STORED_FLOAT32]->multiply(block);
     *(float *)block->y += 1;
 }
 
@@ -205,24 +205,24 @@ static void lane_hide(float *tile, int32_t vectors, int64_t num_keys,
 }
 
 static void stream_score(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                         int64_t head_dim, const float *keys, int64_t key_stride,
+                         int64_t head_dim, const void *keys, int64_t key_stride,
                          int64_t num_keys) {
-    right->streams->score(tile, tile_stride, num_rows, queries, head_dim, keys, key_stride,
-                          num_keys);
+    right->streams[ATTNI_STORED_FLOAT32]->score(tile, tile_stride, num_rows, queries, head_dim,
+                                                keys, key_stride, num_keys);
     tile[num_keys - 1] += 1;
 }
 
 static void stream_exponentiate(float *tile, int64_t tile_stride, int32_t num_rows,
                                 int64_t num_keys, attni_panel_state *state) {
-    right->streams->exponentiate(tile, tile_stride, num_rows, num_keys, state);
+    right->streams[ATTNI_STORED_FLOAT32]->exponentiate(tile, tile_stride, num_rows, num_keys, state);
     tile[0] += 1;
 }
 
 static void stream_weigh(float *sums, int64_t sum_stride, const float *rescale, const float *tile,
-                         int64_t tile_stride, int32_t num_rows, const float *values,
+                         int64_t tile_stride, int32_t num_rows, const void *values,
                          int64_t key_stride, int64_t num_keys, int64_t value_dim) {
-    right->streams->weigh(sums, sum_stride, rescale, tile, tile_stride, num_rows, values,
-                          key_stride, num_keys, value_dim);
+    right->streams[ATTNI_STORED_FLOAT32]->weigh(sums, sum_stride, rescale, tile, tile_stride,
+                                                num_rows, values, key_stride, num_keys, value_dim);
     sums[value_dim - 1] += 1;
 }
 
@@ -260,13 +260,19 @@ static void make_kernels_right(void) {
     right = attni_kernel_set_find(NULL);
     rows_float32 = *right->float32;
     rows_float64 = *right->float64;
-    products_float32 = *right->product_float32;
+    products_float32 = *right->products[ATTNI_STORED_FLOAT32];
     products_float64 = *right->product_float64;
     tiles = *right->tiles;
     lanes = *right->lanes;
-    streams = *right->streams;
-    kernels = (attni_kernel_set){right->name,       &rows_float32, &rows_float64, &products_float32,
-                                 &products_float64, &tiles,        &lanes,        &streams};
+    streams = *right->streams[ATTNI_STORED_FLOAT32];
+    kernels = *right;
+    kernels.float32 = &rows_float32;
+    kernels.float64 = &rows_float64;
+    kernels.products[ATTNI_STORED_FLOAT32] = &products_float32;
+    kernels.product_float64 = &products_float64;
+    kernels.tiles = &tiles;
+    kernels.lanes = &lanes;
+    kernels.streams[ATTNI_STORED_FLOAT32] = &streams;
 }
 
 const attni_kernel_set *__wrap_attni_context_kernels(const attn_context *context);

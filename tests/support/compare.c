@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "support/half_numbers.h"
+
 /* "name[1, 0, 3]" */
 static void element_name(const char *name, const attn_tensor *tensor, const int64_t *index,
                          char *text, size_t text_bytes) {
@@ -50,6 +52,20 @@ static int is_close(double actual, double expected, double bound, compare_stats 
     return error <= bound;
 }
 
+/* What storing a result as a narrow type adds to its error; whether it may become infinite. */
+static double stored_bound(int32_t dtype, double expected, double bound, double actual) {
+    if (!half_is(dtype) || !isfinite(expected) || isnan(bound)) {
+        return bound;
+    }
+    const double largest = largest_of_dtype(dtype);
+    const double reach = fabs(expected) + bound;
+    if (reach >= largest + half_step(dtype, largest) && isinf(actual) &&
+        (actual > 0) == (expected > 0)) {
+        return INFINITY;
+    }
+    return bound + half_step(dtype, fmin(reach, largest));
+}
+
 int compare_tensor(const char *name, const attn_tensor *actual, const oracle_array *expected,
                    compare_stats *stats, char *message, size_t message_bytes) {
     const int64_t count = oracle_count(actual->rank, actual->shape);
@@ -61,12 +77,14 @@ int compare_tensor(const char *name, const attn_tensor *actual, const oracle_arr
     }
     for (int64_t i = 0; i < count; ++i) {
         const double found = oracle_element(actual, index);
+        const double bound =
+            stored_bound(actual->dtype, expected->value[i], expected->error[i], found);
         ++stats->num_elements;
-        if (!is_close(found, expected->value[i], expected->error[i], stats)) {
+        if (!is_close(found, expected->value[i], bound, stats)) {
             char element[160];
             element_name(name, actual, index, element, sizeof element);
             snprintf(message, message_bytes, "%s: expected %.17g within %.3g, got %.17g", element,
-                     expected->value[i], expected->error[i], found);
+                     expected->value[i], bound, found);
             return 1;
         }
         oracle_next_index(actual->rank, actual->shape, index);

@@ -36,6 +36,10 @@
  *                  errors of the projected query, key and value are inputs to the scores, those
  *                  of the context to the output projection.
  *
+ *   storing        a result of 16 bits is rounded once, at the end: half a step between neighbours
+ *                  of the type, at the largest size that the errors before it allow. What may lie
+ *                  half a step beyond the type's largest number may be infinite.
+ *
  * The oracle computes in float64 with errors of the very same form, so u stands for the tested
  * type's roundoff plus 2^-53. Nothing is allowed where nothing is rounded: hidden weights, empty
  * rows and S = 0 must be exactly 0 (lse -inf). Rounding errors mostly cancel, so results use some
@@ -63,7 +67,7 @@ typedef struct bound_rounding {
     double largest;  /* largest number of the tested type */
 } bound_rounding;
 
-/* For a float32 or float64 result. */
+/* For what is computed from a query of this type: 16 bits are computed with in float32. */
 bound_rounding bound_rounding_of(int32_t dtype);
 
 /* |x|, |y| with errors: what the errors of the factors do to their product. */

@@ -9,7 +9,7 @@
 
 bound_rounding bound_rounding_of(int32_t dtype) {
     const double oracle_unit = 0x1p-53;
-    if (dtype == ATTN_DTYPE_FLOAT32) {
+    if (dtype != ATTN_DTYPE_FLOAT64) {
         return (bound_rounding){0x1p-24 + oracle_unit, FLT_MIN, (double)FLT_MAX};
     }
     return (bound_rounding){0x1p-53 + oracle_unit, DBL_MIN, DBL_MAX};

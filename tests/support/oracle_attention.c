@@ -238,7 +238,9 @@ static bounded weighted_sum(const oracle_problem *p, const oracle_row *row, int6
     int64_t num_terms = 0, is_open = 0;
     for (int64_t j = 0; j < all_keys; ++j) {
         const int64_t at = (head * all_keys + j) * p->value_features + d;
-        const double w = row->weight[j], w_error = row->weight_error[j];
+        const double w = row->weight[j];
+        const double w_error =
+            row->weight_error[j] + p->weight_unit * (fabs(w) + row->weight_error[j]);
         const double v = p->value.value[at], v_error = p->value.error[at];
         if (!row->visible[j]) {
             continue;

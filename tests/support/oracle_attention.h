@@ -18,6 +18,7 @@
 typedef struct oracle_problem {
     int64_t batches, heads, rows, keys, extra_keys, features, value_features;
     bound_rounding rounding;
+    double weight_unit;        /* how far weights may be rounded before they weigh values */
     oracle_array query;        /* (B, H, L, E) */
     oracle_array key;          /* (B, H, T, E) */
     oracle_array value;        /* (B, H, T, Ev) */

@@ -22,6 +22,7 @@ oracle_mha_sizes oracle_mha_resolve(const attn_mha_config *config) {
     s.value_rows = s.num_kv_heads * s.value_head_dim;
     s.extra_keys = config->add_bias_kv + config->add_zero_attn;
     s.dtype = config->dtype != 0 ? config->dtype : ATTN_DTYPE_FLOAT32;
+    s.parameter_dtype = config->parameter_dtype != 0 ? config->parameter_dtype : s.dtype;
     s.has_bias = !config->no_bias;
     s.is_packed = s.qdim == s.embed_dim && s.kdim == s.embed_dim && s.vdim == s.embed_dim;
     return s;
@@ -34,7 +35,7 @@ typedef struct layer {
     int64_t num_parameters;
 } layer;
 
-/* A parameter's values in C order, as the layer's type holds them; NULL if there is none of that
+/* A parameter's values in C order, as the parameters' type holds them; NULL if there is none of that
  * name. */
 static double *find_parameter(const layer *l, const char *name) {
     for (int64_t p = 0; p < l->num_parameters; ++p) {
@@ -42,8 +43,8 @@ static double *find_parameter(const layer *l, const char *name) {
             const attn_tensor *values = &l->parameters[p].values;
             double *found = oracle_expand(values, values->rank, values->shape);
             const int64_t count = oracle_count(values->rank, values->shape);
-            for (int64_t i = 0; i < count && l->sizes.dtype == ATTN_DTYPE_FLOAT32; ++i) {
-                found[i] = (float)found[i];
+            for (int64_t i = 0; i < count; ++i) {
+                found[i] = oracle_rounded(l->sizes.parameter_dtype, found[i]);
             }
             return found;
         }

@@ -10,8 +10,8 @@
 
 #include "support/oracle_attention.h"
 
-/* A parameter under one of the names multihead.h lists. Its values count as rounded to the layer's
- * type. */
+/* A parameter under one of the names multihead.h lists. Its values count as rounded to the
+ * parameters' type. */
 typedef struct oracle_parameter {
     const char *name;
     attn_tensor values;
@@ -23,7 +23,7 @@ typedef struct oracle_mha_sizes {
     int64_t qdim, kdim, vdim;
     int64_t query_rows, key_rows, value_rows; /* rows of the three projections: H D, Hk D, Hk Dv */
     int64_t extra_keys;
-    int32_t dtype;
+    int32_t dtype, parameter_dtype;
     int has_bias, is_packed;
 } oracle_mha_sizes;
 

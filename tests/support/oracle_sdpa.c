@@ -102,8 +102,19 @@ static int64_t batches_of(const oracle_sdpa_shape *out) {
     return out->rank > 3 ? oracle_count(out->rank - 3, out->shape) : 1;
 }
 
+double oracle_weight_unit(const char *kernels, const attn_tensor *query, const attn_tensor *key,
+                          const attn_tensor *value) {
+    const char *ending = kernels != NULL ? strrchr(kernels, '_') : NULL;
+    const int has_pairs = ending != NULL && strcmp(ending, "_bf16") == 0;
+    const int is_of_pairs = query->dtype == ATTN_DTYPE_BFLOAT16 &&
+                            key->dtype == ATTN_DTYPE_BFLOAT16 &&
+                            value->dtype == ATTN_DTYPE_BFLOAT16;
+    return has_pairs && is_of_pairs ? 0x1p-8 : 0;
+}
+
 oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
-                          const attn_tensor *value, const attn_sdpa_params *params) {
+                          const attn_tensor *value, const attn_sdpa_params *params,
+                          double weight_unit) {
     const oracle_sdpa_shape out = oracle_sdpa_output_shape(query, key, value, params);
     oracle_problem problem = {
         .batches = batches_of(&out),
@@ -113,6 +124,7 @@ oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
         .features = axis_from_end(query, 1),
         .value_features = axis_from_end(value, 1),
         .rounding = bound_rounding_of(query->dtype),
+        .weight_unit = weight_unit,
     };
     oracle_problem_allocate(&problem);
     oracle_problem_set_options(&problem, params);

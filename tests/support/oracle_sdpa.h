@@ -21,12 +21,17 @@ oracle_sdpa_shape oracle_sdpa_output_shape(const attn_tensor *query, const attn_
                                            const attn_tensor *value,
                                            const attn_sdpa_params *params);
 
+/* How far kernels of this name may round the weights of a call before they weigh its values. */
+double oracle_weight_unit(const char *kernels, const attn_tensor *query, const attn_tensor *key,
+                          const attn_tensor *value);
+
 /*
  * attn_sdpa(query, key, value, params) for valid arguments; params may be NULL. The flattened
  * arrays of the result are in the C order of output, lse and weights.
  */
 oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
-                          const attn_tensor *value, const attn_sdpa_params *params);
+                          const attn_tensor *value, const attn_sdpa_params *params,
+                          double weight_unit);
 
 /* oracle_hidden_keys of the call, (batch axes of the output, S), freed by the caller. */
 unsigned char *oracle_sdpa_hidden_keys(const attn_tensor *query, const attn_tensor *key,

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/half_numbers.h"
+
 void *oracle_allocate(int64_t count, size_t element_bytes) {
     void *memory = calloc(count > 0 ? (size_t)count : 1, element_bytes);
     if (memory == NULL) {
@@ -56,6 +58,9 @@ static size_t element_bytes(int32_t dtype) {
         return sizeof(int64_t);
     case ATTN_DTYPE_INT32:
         return sizeof(int32_t);
+    case ATTN_DTYPE_BFLOAT16:
+    case ATTN_DTYPE_FLOAT16:
+        return sizeof(uint16_t);
     default:
         return 1;
     }
@@ -84,6 +89,7 @@ double oracle_element(const attn_tensor *tensor, const int64_t *index) {
     const unsigned char *address = oracle_address(tensor, index);
     float single;
     double number;
+    uint16_t half;
     switch (tensor->dtype) {
     case ATTN_DTYPE_FLOAT32:
         memcpy(&single, address, sizeof single);
@@ -91,6 +97,10 @@ double oracle_element(const attn_tensor *tensor, const int64_t *index) {
     case ATTN_DTYPE_FLOAT64:
         memcpy(&number, address, sizeof number);
         return number;
+    case ATTN_DTYPE_BFLOAT16:
+    case ATTN_DTYPE_FLOAT16:
+        memcpy(&half, address, sizeof half);
+        return half_number(tensor->dtype, half);
     case ATTN_DTYPE_INT64:
     case ATTN_DTYPE_INT32:
         return (double)oracle_integer(tensor, index);
@@ -102,6 +112,7 @@ double oracle_element(const attn_tensor *tensor, const int64_t *index) {
 void oracle_store(const attn_tensor *tensor, const int64_t *index, double value) {
     unsigned char *address = oracle_address(tensor, index);
     const float single = (float)value;
+    uint16_t half;
     switch (tensor->dtype) {
     case ATTN_DTYPE_FLOAT32:
         memcpy(address, &single, sizeof single);
@@ -109,9 +120,21 @@ void oracle_store(const attn_tensor *tensor, const int64_t *index, double value)
     case ATTN_DTYPE_FLOAT64:
         memcpy(address, &value, sizeof value);
         break;
+    case ATTN_DTYPE_BFLOAT16:
+    case ATTN_DTYPE_FLOAT16:
+        half = half_nearest(tensor->dtype, value);
+        memcpy(address, &half, sizeof half);
+        break;
     default:
         *address = value != 0;
     }
+}
+
+double oracle_rounded(int32_t dtype, double value) {
+    double memory = 0;
+    const attn_tensor one = {.data = &memory, .dtype = dtype};
+    oracle_store(&one, NULL, value);
+    return oracle_element(&one, NULL);
 }
 
 void oracle_store_integer(const attn_tensor *tensor, const int64_t *index, int64_t value) {

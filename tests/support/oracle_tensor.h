@@ -40,6 +40,9 @@ unsigned char *oracle_address(const attn_tensor *tensor, const int64_t *index);
 double oracle_element(const attn_tensor *tensor, const int64_t *index);
 void oracle_store(const attn_tensor *tensor, const int64_t *index, double value);
 
+/* A number as a floating-point type holds it. */
+double oracle_rounded(int32_t dtype, double value);
+
 /* The same for int64 and int32 tensors; a double cannot hold every int64. */
 int64_t oracle_integer(const attn_tensor *tensor, const int64_t *index);
 void oracle_store_integer(const attn_tensor *tensor, const int64_t *index, int64_t value);

@@ -107,25 +107,41 @@ static void rank_impossible_is_a_value_else_a_shape_error(void **state) {
 static void dtype_checks_accept_what_they_name(void **state) {
     (void)state;
     attn_tensor view = float_view(1, (int64_t[]){3});
-    for (int32_t dtype = ATTN_DTYPE_FLOAT32; dtype <= ATTN_DTYPE_INT64; ++dtype) {
+    for (int32_t dtype = ATTN_DTYPE_FLOAT32; dtype <= ATTN_DTYPE_INT32; ++dtype) {
         view.dtype = dtype;
-        const bool is_float = dtype == ATTN_DTYPE_FLOAT32 || dtype == ATTN_DTYPE_FLOAT64;
         const bool is_single = dtype == ATTN_DTYPE_FLOAT32;
-        assert_int_equal(attni_check_float("v", &view), is_float ? ATTN_OK : ATTN_ERROR_DTYPE);
+        const bool is_double = dtype == ATTN_DTYPE_FLOAT64;
+        const bool is_half = dtype == ATTN_DTYPE_BFLOAT16 || dtype == ATTN_DTYPE_FLOAT16;
+        const bool is_stored = is_single || is_half;
+        assert_int_equal(attni_check_float("v", &view),
+                         is_stored || is_double ? ATTN_OK : ATTN_ERROR_DTYPE);
         assert_int_equal(attni_check_float_option("v", &view, ATTN_DTYPE_FLOAT64),
-                         is_float ? ATTN_OK : ATTN_ERROR_DTYPE);
+                         is_single || is_double ? ATTN_OK : ATTN_ERROR_DTYPE);
         assert_int_equal(attni_check_float_option("v", &view, ATTN_DTYPE_FLOAT32),
                          is_single ? ATTN_OK : ATTN_ERROR_DTYPE);
-        for (int32_t expected = ATTN_DTYPE_FLOAT32; expected <= ATTN_DTYPE_INT64; ++expected) {
+        assert_int_equal(attni_check_beside("v", &view, ATTN_DTYPE_FLOAT64),
+                         is_double ? ATTN_OK : ATTN_ERROR_DTYPE);
+        assert_int_equal(attni_check_beside("v", &view, ATTN_DTYPE_FLOAT16),
+                         is_stored ? ATTN_OK : ATTN_ERROR_DTYPE);
+        assert_int_equal(attni_check_result("v", &view, ATTN_DTYPE_FLOAT64),
+                         is_double ? ATTN_OK : ATTN_ERROR_DTYPE);
+        assert_int_equal(attni_check_result("v", &view, ATTN_DTYPE_BFLOAT16),
+                         is_single || dtype == ATTN_DTYPE_BFLOAT16 ? ATTN_OK : ATTN_ERROR_DTYPE);
+        for (int32_t expected = ATTN_DTYPE_FLOAT32; expected <= ATTN_DTYPE_INT32; ++expected) {
             assert_int_equal(attni_check_dtype("v", &view, expected),
                              dtype == expected ? ATTN_OK : ATTN_ERROR_DTYPE);
         }
     }
+    view.dtype = ATTN_DTYPE_INT64;
     attni_error_clear();
     assert_answer(attni_check_dtype("mask", &view, ATTN_DTYPE_BOOL), ATTN_ERROR_DTYPE,
                   "mask: expected dtype bool, got int64");
     assert_answer(attni_check_float("key", &view), ATTN_ERROR_DTYPE,
-                  "key: expected dtype float32 or float64, got int64");
+                  "key: expected dtype float32, float64, bfloat16 or float16, got int64");
+    assert_answer(attni_check_beside("key", &view, ATTN_DTYPE_FLOAT32), ATTN_ERROR_DTYPE,
+                  "key: expected dtype float32, bfloat16 or float16, got int64");
+    assert_answer(attni_check_result("output", &view, ATTN_DTYPE_FLOAT16), ATTN_ERROR_DTYPE,
+                  "output: expected dtype float16 or float32, got int64");
     assert_answer(attni_check_float_option("mask", &view, ATTN_DTYPE_FLOAT32), ATTN_ERROR_DTYPE,
                   "mask: expected dtype float32, got int64");
 }

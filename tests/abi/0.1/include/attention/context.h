@@ -91,7 +91,7 @@ typedef struct attn_context attn_context;
 
 /* How the attention core is computed. */
 enum attn_engine {
-    /* the library chooses: fused for float32, BLAS for float64 */
+    /* the library chooses: fused, but BLAS for float64 */
     ATTN_ENGINE_AUTO = 0,
 
     /* blocks of rows: scores by a matrix product, row softmax, weighted values by a matrix
@@ -177,6 +177,10 @@ typedef struct attn_context_config {
 
     /* handed to both; what it points to must outlive the context and every layer made with it */
     void *allocator_state;
+
+    /* 0: where query, key and value are bfloat16 and the kernels multiply pairs of them, the weights
+     * of many rows are rounded to it; 1: weights are float32 everywhere */
+    int32_t float32_weights;
 } attn_context_config;
 
 /* What a context runs with. The caller sets struct_size; fields this version does not know become

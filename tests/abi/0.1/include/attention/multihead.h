@@ -68,7 +68,8 @@ typedef struct attn_mha_config {
     /* Dv, features of one value head; 0: head_dim */
     int64_t value_head_dim;
 
-    /* ATTN_DTYPE_FLOAT32 or ATTN_DTYPE_FLOAT64; 0: float32 */
+    /* of query, key, value and output: ATTN_DTYPE_FLOAT32, FLOAT64, BFLOAT16 or FLOAT16; 0:
+     * float32 */
     int32_t dtype;
 
     /* 0 or 1: without in_proj_bias and out_proj.bias, PyTorch's bias=False */
@@ -83,8 +84,10 @@ typedef struct attn_mha_config {
     /* 0: (L, N, E) as PyTorch's default; 1: (N, L, E) */
     int32_t batch_first;
 
-    /* 0: a later version may have a meaning for it */
-    int32_t reserved;
+    /* of the parameters the layer keeps; 0: dtype. Beside dtype float64: float64; else float32,
+     * ATTN_DTYPE_BFLOAT16 or FLOAT16, whatever dtype is: computing is float32's, and fewer bytes
+     * are read */
+    int32_t parameter_dtype;
 } attn_mha_config;
 
 /*
@@ -94,9 +97,9 @@ typedef struct attn_mha_config {
  *
  * Errors: ATTN_ERROR_NULL config or layer; ATTN_ERROR_VALUE a size or option out of range,
  * embed_dim not divisible by num_heads where head_dim is 0, num_heads not divisible by
- * num_kv_heads; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERFLOW a parameter's bytes do not fit;
- * ATTN_ERROR_MEMORY; ATTN_ERROR_UNSUPPORTED a dtype or reserved field of a later version, or a
- * newer config struct. On an error *layer is set to NULL if `layer` is not NULL. Since 0.1.
+ * num_kv_heads; ATTN_ERROR_DTYPE dtype, or parameter_dtype beside it;
+ * ATTN_ERROR_OVERFLOW a parameter's bytes do not fit; ATTN_ERROR_MEMORY; ATTN_ERROR_UNSUPPORTED a
+ * dtype of a later version, or a newer config struct. On an error *layer is set to NULL if `layer` is not NULL. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_create(attn_context *context,
                                                      const attn_mha_config *config,
@@ -160,13 +163,13 @@ typedef struct attn_mha_load_params {
 
 /*
  * Copies a parameter into the layer, in the order in which forward reads it fastest, replacing what
- * was loaded or bound under the name. Any strides; float32 and float64 are converted to the layer's
- * dtype. context NULL: the default one; params NULL: no options.
+ * was loaded or bound under the name. Any strides; every floating-point dtype is converted to the
+ * layer's parameter_dtype, rounded once. context NULL: the default one; params NULL: no options.
  *
  * Errors: ATTN_ERROR_NULL; ATTN_ERROR_PARAMETER no parameter of that name in this layer (the detail
  * says which exist); ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERFLOW the bytes of values
  * with its strides do not fit, or those of the copy, in which a weight's rows are filled up to a
- * multiple of 16 (float32) or 8 (float64); ATTN_ERROR_MEMORY; ATTN_ERROR_VALUE params->struct_size;
+ * multiple of 16, or 8 of float64; ATTN_ERROR_MEMORY; ATTN_ERROR_VALUE params->struct_size;
  * ATTN_ERROR_UNSUPPORTED a dtype of a later version, or a newer params struct; for a NULL context
  * those of making the default one. The parameter keeps its old value on an error. Since 0.1.
  */
@@ -178,7 +181,7 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_load_parameter(attn_context *conte
 /*
  * Uses the caller's memory as a parameter, without a copy. It must outlive the layer or the next
  * load or bind of the name; every forward reads it anew, so that changed values count, and puts it
- * in order anew, which a copy saves. Any strides of the layer's dtype. Errors: as
+ * in order anew, which a copy saves. Any strides of the layer's parameter_dtype. Errors: as
  * attn_mha_load_parameter but for those of the copy. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_bind_parameter(attn_mha *layer, const char *name,
@@ -186,7 +189,7 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_bind_parameter(attn_mha *layer, co
 
 /*
  * Copies a parameter's values out of the layer into `values`, a view of the parameter's shape and
- * the layer's dtype, any strides. context NULL: the default one. Errors: ATTN_ERROR_NULL;
+ * the layer's parameter_dtype, any strides. context NULL: the default one. Errors: ATTN_ERROR_NULL;
  * ATTN_ERROR_PARAMETER unknown name, or not set yet; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE;
  * ATTN_ERROR_UNSUPPORTED a dtype of a later version; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW the
  * bytes of values with its strides do not fit; for a NULL context those of making the default one.
@@ -268,7 +271,9 @@ typedef struct attn_mha_params {
  *            batch_first=0 (L, N, qdim)   (S, N, kdim)   (S, N, vdim)   (L, N, embed_dim)
  *            batch_first=1 (N, L, qdim)   (N, S, kdim)   (N, S, vdim)   (N, L, embed_dim)
  *            unbatched     (L, qdim)      (S, kdim)      (S, vdim)      (L, embed_dim)
- *            weights and lse are batch-major always. All of the layer's dtype. Extra columns
+ *            weights and lse are batch-major always. query, key and value of the layer's dtype;
+ *            output and weights, and options that accompany scores, of it or the score type
+ *            (float64 of a float64 layer, else float32). Extra columns
  *            (bias_kv, then zero) stand after the S source keys, are visible to every row whatever
  *            causality, window, lengths or masks say, and have no position (no ALiBi); scale and
  *            softcap apply. Masks and bias have S columns, returned weights T.
@@ -276,7 +281,9 @@ typedef struct attn_mha_params {
  * Aliasing   an output must not overlap itself, another output, an input or a parameter, nor may
  *            the bytes of workspace that are needed overlap any of them; what counts as overlap:
  *            see attn_sdpa. query, key and value may be one tensor.
- * Numerics   each element of a projection is one sum in the layer's dtype, from the bias on in the
+ * Numerics   everything between the inputs and the outputs has the score type: numbers of 16 bits
+ *            mean what they hold, and an output of 16 bits is rounded once, at the end.
+ *            Each element of a projection is one sum in the score type, from the bias on in the
  *            order of the features, so that its bits depend on nothing but its row, the parameters
  *            and the kernels: not on threads, other rows, or whether parameters are copied or
  *            bound. Attention is attn_sdpa's. BLAS takes part in the attention of float64 only, and

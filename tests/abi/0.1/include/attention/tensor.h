@@ -36,7 +36,7 @@ enum attn_tensor_constants {
 /*
  * Element types. A zeroed dtype is invalid on purpose. An element is a whole number of bytes,
  * always: packed types hold several values in one element, and the last axis and its stride then
- * count elements. Views of all of these may be made; this version computes with the first four and
+ * count elements. Views of all of these may be made; this version computes with the first six and
  * INT32, and refuses the others with ATTN_ERROR_UNSUPPORTED, as it does numbers it does not know.
  */
 enum attn_dtype {
@@ -45,8 +45,8 @@ enum attn_dtype {
     ATTN_DTYPE_FLOAT64 = 2,
     ATTN_DTYPE_BOOL = 3, /* one byte: 0 is false, anything else true */
     ATTN_DTYPE_INT64 = 4,
-    ATTN_DTYPE_BFLOAT16 = 5,
-    ATTN_DTYPE_FLOAT16 = 6,
+    ATTN_DTYPE_BFLOAT16 = 5, /* the upper half of a float32 */
+    ATTN_DTYPE_FLOAT16 = 6,  /* IEEE 754's binary16 */
     ATTN_DTYPE_INT32 = 7,
     ATTN_DTYPE_INT8 = 8,
     ATTN_DTYPE_UINT8 = 9,

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * fused_pairs.c: a panel of bfloat16 whose rows stand in the lanes of vectors, where the CPU
+ * multiplies pairs: scores from pairs of features, values weighed in pairs of keys. Scores and
+ * their sums are float32, the same as in fused_lanes.c; weights are rounded for the product alone.
+ */
+#include "fused/fused_pairs.h"
+
+#include <string.h>
+
+#include "base/checked_size.h"
+#include "fused/fused_item.h"
+#include "fused/fused_keys.h"
+#include "fused/fused_lane_options.h"
+#include "fused/fused_lanes.h"
+#include "fused/fused_panel.h"
+
+/* Pairs of keys whose values are multiplied at a time, so that a chunk of their columns stays in
+ * the first-level cache for all rows of a panel. */
+enum { VALUE_PAIRS = 128 };
+
+static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
+    item->engine->pairs->score(item->tile, panel->vectors,
+                               (const uint32_t *)(const void *)panel->queries,
+                               attni_divide_up(problem->head_dim, 2), (float)problem->scale,
+                               attni_fused_key_at(item, keys->keys.begin), item->key_stride,
+                               keys->count, panel->state.max, attni_fused_ahead(item));
+}
+
+static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
+                           const attni_tile_keys *keys) {
+    attni_lanes_normalize(item, panel, keys);
+    item->engine->pairs->pair_weights(item->pairs, item->tile, panel->vectors, keys->count,
+                                      (int32_t)(keys->keys.begin % 2));
+}
+
+/* ---- weighted values ---- */
+
+/* `count` pairs, from pair `first` of the tile on, whose lanes need [begin, end) of the tile's. */
+static void weigh_part(const attni_fused_item *item, attni_panel *panel, attni_value_tile *part,
+                       int64_t first, int64_t count, const int32_t *begin, const int32_t *end) {
+    int32_t own_begin[ATTNI_PANEL_LANES];
+    int32_t own_end[ATTNI_PANEL_LANES];
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        own_begin[lane] = (int32_t)attni_clamp(begin[lane] - first, 0, count);
+        own_end[lane] = (int32_t)attni_clamp(end[lane] - first, 0, count);
+    }
+    part->weights = (const float *)(const void *)(item->pairs + first * panel->width);
+    part->begin = own_begin;
+    part->end = own_end;
+    part->is_added = panel->is_started;
+    item->engine->pairs->weigh_values(part);
+    part->begin = NULL; /* These two end here. */
+    part->end = NULL;
+    panel->is_started = true;
+    part->rescale = attni_fused_ones;
+}
+
+/* Brings the sums to the new maximum, and to the outputs if there are any. */
+static void weigh_nothing(const attni_fused_item *item, attni_panel *panel, attni_value_tile *part) {
+    const int32_t none[ATTNI_PANEL_LANES] = {0};
+    weigh_part(item, panel, part, 0, 0, none, none);
+}
+
+/* The pairs of a tile; outputs are stored with the last of them if `outputs` is not NULL. */
+static void weigh_pairs(const attni_fused_item *item, attni_panel *panel,
+                        const attni_tile_keys *keys, attni_value_tile *part,
+                        float *const *outputs) {
+    const int32_t parity = (int32_t)(keys->keys.begin % 2);
+    const int64_t pairs = attni_divide_up(keys->count + parity, 2);
+    int32_t begin[ATTNI_PANEL_LANES];
+    int32_t end[ATTNI_PANEL_LANES];
+    attni_fused_bound_rows(panel, keys->keys.begin, keys->count, begin, end);
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        begin[lane] = (begin[lane] + parity) / 2;
+        end[lane] = (end[lane] + parity + 1) / 2;
+    }
+    for (int64_t first = 0; first < pairs; first += VALUE_PAIRS) {
+        const int64_t count = attni_min(VALUE_PAIRS, pairs - first);
+        part->values = attni_fused_value_pair_at(item, keys->keys.begin + 2 * first);
+        part->outputs = first + count == pairs ? outputs : NULL;
+        weigh_part(item, panel, part, first, count, begin, end);
+    }
+}
+
+/* Where some value that not all rows see is not finite every row adds its own. */
+static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
+                       const float *factor) {
+    const attni_fused_engine *engine = item->engine;
+    float *outputs[ATTNI_PANEL_LANES];
+    if (factor != NULL) {
+        attni_lanes_find_outputs(item, panel, outputs);
+    }
+    attni_value_tile part = {
+        .vectors = panel->vectors,
+        .num_rows = panel->count,
+        .key_stride = item->value_key_stride,
+        .chunk_stride = item->value_chunk_stride,
+        .value_dim = engine->problem->value_dim,
+        .rescale = panel->state.rescale,
+        .sums = panel->sums,
+        .sum_stride = engine->plan->sum_stride,
+        .factor = factor,
+    };
+    if (keys->count > 0 && attni_lanes_zeros_hide(item, panel, keys)) {
+        weigh_pairs(item, panel, keys, &part, factor != NULL ? outputs : NULL);
+        return;
+    }
+    weigh_nothing(item, panel, &part);
+    attni_lanes_weigh_own_keys(item, panel, keys, keys->keys);
+    if (factor != NULL) {
+        part.outputs = outputs;
+        weigh_nothing(item, panel, &part);
+    }
+}
+
+const attni_tile_steps attni_steps_by_pairs = {
+    .score = score_tile,
+    .edit = attni_lanes_edit,
+    .normalize = normalize_tile,
+    .weigh = weigh_tile,
+    .store_weights = attni_lanes_store_weights,
+};
