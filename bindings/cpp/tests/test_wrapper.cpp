@@ -195,20 +195,17 @@ void layer_passes_options_to_its_attention() {
 
 /* A number of every kind: each converts as the definition of its type says. */
 void numbers_of_16_bits_are_the_nearest() {
-    const std::pair<float, int> halves[] = {{1, 0x3c00},        {-2, 0xc000},
-                                            {65504, 0x7bff},    {65519, 0x7bff},
-                                            {65520, 0x7c00},    {0x1p-24F, 1},
-                                            {0x1p-25F, 0},      {0x1.8p-24F, 2},
-                                            {0x1p-14F, 0x400},  {0x1.ff8p-15F, 0x3ff},  {0x1.ffcp-15F, 0x400},
-                                            {0x1.002p0F, 0x3c00}, {0x1.006p0F, 0x3c02},
-                                            {-INFINITY, 0xfc00}, {-0.0F, 0x8000}};
+    const std::pair<float, int> halves[] = {
+        {1, 0x3c00},          {-2, 0xc000},         {-0.0F, 0x8000},      {65504, 0x7bff},
+        {65519, 0x7bff},      {65520, 0x7c00},      {-INFINITY, 0xfc00},  {0x1p-24F, 1},
+        {0x1p-25F, 0},        {0x1.8p-24F, 2},      {0x1p-14F, 0x400},    {0x1.ff8p-15F, 0x3ff},
+        {0x1.ffcp-15F, 0x400}, {0x1.002p0F, 0x3c00}, {0x1.006p0F, 0x3c02}};
     for (const auto &[number, bits] : halves) {
         require(float16(number).bits == bits, "float16 of " + std::to_string(number));
     }
-    const std::pair<float, int> uppers[] = {{1, 0x3f80},           {-2, 0xc000},
-                                            {0x1.01p0F, 0x3f80},   {0x1.03p0F, 0x3f82},
-                                            {0x1.010002p0F, 0x3f81}, {0x1p-133F, 1},
-                                            {0x1.fffffep127F, 0x7f80}, {INFINITY, 0x7f80}};
+    const std::pair<float, int> uppers[] = {
+        {1, 0x3f80},          {-2, 0xc000},           {0x1.01p0F, 0x3f80},       {0x1.03p0F, 0x3f82},
+        {0x1.010002p0F, 0x3f81}, {0x1p-133F, 1},      {0x1.fffffep127F, 0x7f80}, {INFINITY, 0x7f80}};
     for (const auto &[number, bits] : uppers) {
         require(bfloat16(number).bits == bits, "bfloat16 of " + std::to_string(number));
     }
@@ -241,7 +238,8 @@ template <class T> std::vector<float> widened(const std::vector<T> &from) {
     return made;
 }
 
-template <class T> void require_near(const std::vector<T> &found, const std::vector<float> &wanted) {
+template <class T>
+void require_near(const std::vector<T> &found, const std::vector<float> &wanted) {
     const std::vector<float> wide = widened(found);
     float largest = 0;
     for (std::size_t i = 0; i < wanted.size(); ++i) {
@@ -297,7 +295,7 @@ void keys_and_values_may_be_of_other_types() {
                       tensor<float>(expected.data(), shape));
     attention::attend(
         tokens, tensor<const bfloat16>(key.data(), shape),
-        tensor<const float16>(attention::numbers_of<const float16>(value.data()), shape),
+        tensor<const float16>(attention::numbers_of<float16>(value.data()), shape),
         tensor<float>(output.data(), shape));
     require_near(output, expected);
     static_assert(!std::is_convertible_v<tensor<const float16>, attention::keys_of<double>> &&

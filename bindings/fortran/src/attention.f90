@@ -205,7 +205,8 @@ contains
 
   ! query (E, L, Hq, ...), key (E, S, Hk, ...), value (Ev, S, Hv, ...), output (Ev, L, Hq, ...).
   ! All of real(c_double); or query, key and value each of real(c_float) or 16 bits, output and weights
-  ! of query's type or real(c_float), lse of real(c_float). attn_mask, broadcastable to (S, L, Hq, ...): .true. takes part, numbers are added; bias: numbers
+  ! of query's type or real(c_float), lse of real(c_float).
+  ! attn_mask, broadcastable to (S, L, Hq, ...): .true. takes part, numbers are added; bias: numbers
   ! beside it. window is left and right of a row's position, -1 for all. lse (L, Hq, ...) and weights,
   ! per head (S, L, Hq, ...) or averaged (S, L, ...), are outputs, computed if present.
   subroutine attend(query, key, value, output, attn_mask, is_causal, scale, enable_gqa, bias, &

@@ -187,7 +187,7 @@ template <class... Elements> class input {
     attn_tensor view_;
 };
 
-/* An output of one of several element types; every tensor of them that may be written becomes one. */
+/* An output of one of several element types; every writable tensor of them becomes one. */
 template <class... Elements> class result {
   public:
     template <class T,
