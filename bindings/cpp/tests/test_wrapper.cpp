@@ -4,61 +4,22 @@
  */
 #include <atomic>
 #include <cmath>
-#include <cstdlib>
-#include <iostream>
 #include <thread>
 
 #include <attention.hpp>
 
+#include "wrapper_checks.hpp"
+
 namespace {
 
 using attention::attend_options;
-using attention::bfloat16;
 using attention::context;
 using attention::context_config;
-using attention::float16;
 using attention::forward_options;
 using attention::mask;
 using attention::multihead;
 using attention::sizes;
 using attention::tensor;
-
-constexpr std::int64_t heads = 2, rows = 3, features = 4, embed_dim = heads * features;
-
-void require(bool holds, const std::string &what) {
-    if (!holds) {
-        throw std::logic_error(what);
-    }
-}
-
-std::vector<float> numbers(std::int64_t count) {
-    std::vector<float> made;
-    for (std::int64_t i = 0; i < count; ++i) {
-        made.push_back(static_cast<float>((i * 37 + 11) % 64) / 32 - 1);
-    }
-    return made;
-}
-
-std::vector<float> room(const sizes &shape) {
-    std::int64_t count = 1;
-    for (const std::int64_t length : shape) {
-        count *= length;
-    }
-    return std::vector<float>(static_cast<std::size_t>(count));
-}
-
-/* The status and the line of the failure that `run` ends with. */
-template <class Run> void require_error(Run run, attn_status code, const std::string &text) {
-    try {
-        run();
-    } catch (const attention::error &refusal) {
-        require(refusal.code() == code && text == refusal.what(), std::string("expected '") + text +
-                                                                      "', got " + refusal.name() +
-                                                                      " '" + refusal.what() + "'");
-        return;
-    }
-    throw std::logic_error("no failure: " + text);
-}
 
 const std::vector<float> elements = numbers(heads * rows * features);
 const tensor<const float> tokens(elements.data(), {heads, rows, features});
@@ -193,161 +154,6 @@ void layer_passes_options_to_its_attention() {
                   "this version, got 99");
 }
 
-/* A number of every kind: each converts as the definition of its type says. */
-void numbers_of_16_bits_are_the_nearest() {
-    const std::pair<float, int> halves[] = {
-        {1, 0x3c00},          {-2, 0xc000},         {-0.0F, 0x8000},      {65504, 0x7bff},
-        {65519, 0x7bff},      {65520, 0x7c00},      {-INFINITY, 0xfc00},  {0x1p-24F, 1},
-        {0x1p-25F, 0},        {0x1.8p-24F, 2},      {0x1p-14F, 0x400},    {0x1.ff8p-15F, 0x3ff},
-        {0x1.ffcp-15F, 0x400}, {0x1.002p0F, 0x3c00}, {0x1.006p0F, 0x3c02}};
-    for (const auto &[number, bits] : halves) {
-        require(float16(number).bits == bits, "float16 of " + std::to_string(number));
-    }
-    const std::pair<float, int> uppers[] = {
-        {1, 0x3f80},          {-2, 0xc000},           {0x1.01p0F, 0x3f80},       {0x1.03p0F, 0x3f82},
-        {0x1.010002p0F, 0x3f81}, {0x1p-133F, 1},      {0x1.fffffep127F, 0x7f80}, {INFINITY, 0x7f80}};
-    for (const auto &[number, bits] : uppers) {
-        require(bfloat16(number).bits == bits, "bfloat16 of " + std::to_string(number));
-    }
-    require(std::isnan(static_cast<float>(float16(NAN))), "NaN as float16");
-    require(std::isnan(static_cast<float>(bfloat16(NAN))), "NaN as bfloat16");
-    for (int bits = 0; bits <= 0xffff; ++bits) {
-        const auto half = float16::from_bits(static_cast<std::uint16_t>(bits));
-        const auto upper = bfloat16::from_bits(static_cast<std::uint16_t>(bits));
-        const float narrow = static_cast<float>(half), wide = static_cast<float>(upper);
-        require(std::isnan(narrow) || float16(narrow).bits == bits, "float16 and back");
-        require(std::isnan(wide) || bfloat16(wide).bits == bits, "bfloat16 and back");
-    }
-}
-
-/* Half of a step of T at numbers up to `largest`, and what float32 is off by. */
-template <class T> float tolerance_at(float largest) {
-    const int digits = attention::is_bfloat16<T> ? 8 : 11;
-    return std::ldexp(1.0F, std::ilogb(largest) - digits) + 1e-5F;
-}
-
-template <class T> std::vector<T> stored(const std::vector<float> &from) {
-    return {from.begin(), from.end()};
-}
-
-template <class T> std::vector<float> widened(const std::vector<T> &from) {
-    std::vector<float> made;
-    for (const T number : from) {
-        made.push_back(static_cast<float>(number));
-    }
-    return made;
-}
-
-template <class T>
-void require_near(const std::vector<T> &found, const std::vector<float> &wanted) {
-    const std::vector<float> wide = widened(found);
-    float largest = 0;
-    for (std::size_t i = 0; i < wanted.size(); ++i) {
-        require(std::fabs(wide[i] - wanted[i]) <= tolerance_at<T>(std::fabs(wanted[i]) + 1e-5F),
-                "expected " + std::to_string(wanted[i]) + ", got " + std::to_string(wide[i]));
-        largest = std::fmax(largest, std::fabs(wanted[i]));
-    }
-    require(found.size() == wanted.size() && largest > 0, "nothing computed");
-}
-
-template <class T> void attend_in() {
-    const sizes shape = {heads, rows, features};
-    const std::vector<T> query = stored<T>(elements);
-    const std::vector<float> wide = widened(query);
-    const tensor<const float> wide_view(wide.data(), shape);
-    std::vector<float> expected = room(shape), lse = room({heads, rows}), expected_lse = lse;
-    attend_options<float> wide_options;
-    wide_options.is_causal = true;
-    wide_options.lse = tensor<float>(expected_lse.data(), {heads, rows});
-    attention::attend(wide_view, wide_view, wide_view, tensor<float>(expected.data(), shape),
-                      wide_options);
-
-    const tensor<const T> view(query.data(), shape);
-    std::vector<T> output(query.size());
-    std::vector<float> unrounded = room(shape);
-    attend_options<T> options;
-    options.is_causal = true;
-    options.lse = tensor<float>(lse.data(), {heads, rows});
-    attention::attend(view, view, view, tensor<T>(output.data(), shape), options);
-    require_near(output, expected);
-    require(lse == expected_lse, "lse is not float32's");
-    attention::attend(view, view, view, tensor<float>(unrounded.data(), shape), options);
-    require(unrounded == expected, "an output of float32 is not what float32 computes");
-}
-
-void attention_in_16_bits_is_that_of_the_numbers() {
-    attend_in<bfloat16>();
-    attend_in<float16>();
-}
-
-void keys_and_values_may_be_of_other_types() {
-    const sizes shape = tokens.shape();
-    const std::vector<bfloat16> key = stored<bfloat16>(elements);
-    std::vector<std::uint16_t> value;
-    for (const float number : elements) {
-        value.push_back(float16(number).bits);
-    }
-    const std::vector<float> wide_key = widened(key),
-                             wide_value = widened(stored<float16>(elements));
-    std::vector<float> output = room(shape), expected = room(shape);
-    attention::attend(tokens, tensor<const float>(wide_key.data(), shape),
-                      tensor<const float>(wide_value.data(), shape),
-                      tensor<float>(expected.data(), shape));
-    attention::attend(
-        tokens, tensor<const bfloat16>(key.data(), shape),
-        tensor<const float16>(attention::numbers_of<float16>(value.data()), shape),
-        tensor<float>(output.data(), shape));
-    require_near(output, expected);
-    static_assert(!std::is_convertible_v<tensor<const float16>, attention::keys_of<double>> &&
-                      !std::is_convertible_v<tensor<const double>, attention::keys_of<float16>>,
-                  "float64 stands alone");
-}
-
-template <class T> void forward_in(std::int32_t parameter_dtype) {
-    attention::multihead_config config;
-    config.embed_dim = embed_dim;
-    config.num_heads = heads;
-    config.parameter_dtype = parameter_dtype;
-    multihead<T> layer(config);
-    multihead<float> wide_layer(attention::multihead_config{embed_dim, heads});
-    layer.initialize(1);
-    for (const auto &[name, shape] : layer.parameters()) {
-        std::vector<float> values = room(shape);
-        std::vector<bfloat16> narrow(values.size());
-        if (parameter_dtype == ATTN_DTYPE_BFLOAT16) {
-            layer.read(name, {narrow.data(), shape});
-            values = widened(narrow);
-        } else {
-            layer.read(name, {values.data(), shape});
-        }
-        wide_layer.load(name, {values.data(), shape});
-    }
-    require(layer.config().parameter_dtype == parameter_dtype, "parameter_dtype");
-
-    const sizes shape = {rows, embed_dim};
-    const std::vector<T> query = stored<T>(elements);
-    const std::vector<float> wide = widened(query);
-    std::vector<float> expected = room(shape);
-    std::vector<T> output(query.size());
-    const tensor<const T> x(query.data(), shape);
-    const tensor<const float> wide_x(wide.data(), shape);
-    layer.forward(x, x, x, tensor<T>(output.data(), shape));
-    wide_layer.forward(wide_x, wide_x, wide_x, {expected.data(), shape});
-    require_near(output, expected);
-}
-
-void layers_keep_and_compute_with_16_bits() {
-    forward_in<bfloat16>(ATTN_DTYPE_BFLOAT16);
-    forward_in<float16>(ATTN_DTYPE_FLOAT32);
-    forward_in<float>(ATTN_DTYPE_BFLOAT16);
-    attention::multihead_config config;
-    config.embed_dim = embed_dim;
-    config.num_heads = heads;
-    config.parameter_dtype = ATTN_DTYPE_FLOAT16;
-    require_error([&] { multihead<double> refused(config); }, ATTN_ERROR_DTYPE,
-                  "parameter_dtype: expected float64, or 0, beside dtype float64, got float16");
-}
-
 /* Memory that counts what it gave, and gives none after `limit` pieces. */
 class counting : public std::pmr::memory_resource {
   public:
@@ -472,32 +278,16 @@ void selftest_tells_of_each_check() {
 } // namespace
 
 int main() {
-    const std::pair<const char *, void (*)()> tests[] = {
+    return run_tests("wrapper", {
         {"views_are_rearranged_in_place", views_are_rearranged_in_place},
         {"bias_is_added_like_an_additive_mask", bias_is_added_like_an_additive_mask},
         {"align_end_stands_for_an_offset", align_end_stands_for_an_offset},
         {"weights_are_averaged_by_their_rank", weights_are_averaged_by_their_rank},
         {"layer_is_described_and_read", layer_is_described_and_read},
         {"layer_passes_options_to_its_attention", layer_passes_options_to_its_attention},
-        {"numbers_of_16_bits_are_the_nearest", numbers_of_16_bits_are_the_nearest},
-        {"attention_in_16_bits_is_that_of_the_numbers",
-         attention_in_16_bits_is_that_of_the_numbers},
-        {"keys_and_values_may_be_of_other_types", keys_and_values_may_be_of_other_types},
-        {"layers_keep_and_compute_with_16_bits", layers_keep_and_compute_with_16_bits},
         {"memory_is_that_of_the_context", memory_is_that_of_the_context},
         {"context_tells_what_it_runs_with", context_tells_what_it_runs_with},
         {"work_is_done_by_the_thread_pool", work_is_done_by_the_thread_pool},
         {"selftest_tells_of_each_check", selftest_tells_of_each_check},
-    };
-    int failures = 0;
-    for (const auto &[name, test] : tests) {
-        try {
-            test();
-        } catch (const std::exception &problem) {
-            std::cout << name << ": " << problem.what() << '\n';
-            failures += 1;
-        }
-    }
-    std::cout << "wrapper: " << std::size(tests) << " tests, " << failures << " failures\n";
-    return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    });
 }
