@@ -176,7 +176,8 @@ func TestLayerIsDescribedAndRead(t *testing.T) {
 	requireNil(t, err)
 	requireEqual(t, attention.MultiheadConfig{EmbedDim: embedDim, NumHeads: numHeads,
 		KDim: embedDim, VDim: embedDim, QDim: embedDim, NumKVHeads: numHeads, HeadDim: headDim,
-		ValueHeadDim: headDim, Dtype: attention.Float32, NoBias: true}, config)
+		ValueHeadDim: headDim, Dtype: attention.Float32, ParameterDtype: attention.Float32,
+		NoBias: true}, config)
 	parameters, err := layer.Parameters()
 	requireNil(t, err)
 	requireEqual(t, []attention.Parameter{

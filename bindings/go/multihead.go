@@ -18,11 +18,15 @@ type MultiheadConfig struct {
 	NumKVHeads   int   // key and value heads, a divisor of NumHeads; 0: NumHeads
 	HeadDim      int   // features of a query or key head; 0: EmbedDim / NumHeads
 	ValueHeadDim int   // features of a value head; 0: HeadDim
-	Dtype        Dtype // 0: Float32
+	Dtype        Dtype // of query, key, value and output; 0: Float32
 	NoBias       bool  // there is no in_proj_bias and no out_proj.bias
 	AddBiasKV    bool  // one learned key and value after the source keys
 	AddZeroAttn  bool  // one key and value of zeros after those
 	BatchFirst   bool  // (N, L, E) instead of (L, N, E)
+
+	// ParameterDtype is of the parameters that the layer keeps; 0: Dtype. Beside any Dtype but Float64
+	// it may be Float32, BFloat16 or Float16.
+	ParameterDtype Dtype
 
 	Context *Context // of calls that have none of their own; nil: the process's default one
 }
@@ -39,20 +43,21 @@ type MultiheadAttention struct {
 // NewMultiheadAttention makes a layer without parameters. Close it after its last call.
 func NewMultiheadAttention(config MultiheadConfig) (*MultiheadAttention, error) {
 	c := C.attn_mha_config{
-		struct_size:    C.sizeof_attn_mha_config,
-		embed_dim:      C.int64_t(config.EmbedDim),
-		num_heads:      C.int64_t(config.NumHeads),
-		kdim:           C.int64_t(config.KDim),
-		vdim:           C.int64_t(config.VDim),
-		qdim:           C.int64_t(config.QDim),
-		num_kv_heads:   C.int64_t(config.NumKVHeads),
-		head_dim:       C.int64_t(config.HeadDim),
-		value_head_dim: C.int64_t(config.ValueHeadDim),
-		dtype:          C.int32_t(config.Dtype),
-		no_bias:        flag(config.NoBias),
-		add_bias_kv:    flag(config.AddBiasKV),
-		add_zero_attn:  flag(config.AddZeroAttn),
-		batch_first:    flag(config.BatchFirst),
+		struct_size:     C.sizeof_attn_mha_config,
+		embed_dim:       C.int64_t(config.EmbedDim),
+		num_heads:       C.int64_t(config.NumHeads),
+		kdim:            C.int64_t(config.KDim),
+		vdim:            C.int64_t(config.VDim),
+		qdim:            C.int64_t(config.QDim),
+		num_kv_heads:    C.int64_t(config.NumKVHeads),
+		head_dim:        C.int64_t(config.HeadDim),
+		value_head_dim:  C.int64_t(config.ValueHeadDim),
+		dtype:           C.int32_t(config.Dtype),
+		no_bias:         flag(config.NoBias),
+		add_bias_kv:     flag(config.AddBiasKV),
+		add_zero_attn:   flag(config.AddZeroAttn),
+		batch_first:     flag(config.BatchFirst),
+		parameter_dtype: C.int32_t(config.ParameterDtype),
 	}
 	layer := &MultiheadAttention{context: config.Context}
 	err := use(config.Context, nil, shared, func(context *C.attn_context, _ *C.attn_mha) C.attn_status {
@@ -82,20 +87,21 @@ func (layer *MultiheadAttention) Config() (MultiheadConfig, error) {
 		return MultiheadConfig{}, err
 	}
 	return MultiheadConfig{
-		EmbedDim:     int(c.embed_dim),
-		NumHeads:     int(c.num_heads),
-		KDim:         int(c.kdim),
-		VDim:         int(c.vdim),
-		QDim:         int(c.qdim),
-		NumKVHeads:   int(c.num_kv_heads),
-		HeadDim:      int(c.head_dim),
-		ValueHeadDim: int(c.value_head_dim),
-		Dtype:        Dtype(c.dtype),
-		NoBias:       c.no_bias != 0,
-		AddBiasKV:    c.add_bias_kv != 0,
-		AddZeroAttn:  c.add_zero_attn != 0,
-		BatchFirst:   c.batch_first != 0,
-		Context:      layer.context,
+		EmbedDim:       int(c.embed_dim),
+		NumHeads:       int(c.num_heads),
+		KDim:           int(c.kdim),
+		VDim:           int(c.vdim),
+		QDim:           int(c.qdim),
+		NumKVHeads:     int(c.num_kv_heads),
+		HeadDim:        int(c.head_dim),
+		ValueHeadDim:   int(c.value_head_dim),
+		Dtype:          Dtype(c.dtype),
+		NoBias:         c.no_bias != 0,
+		AddBiasKV:      c.add_bias_kv != 0,
+		AddZeroAttn:    c.add_zero_attn != 0,
+		BatchFirst:     c.batch_first != 0,
+		ParameterDtype: Dtype(c.parameter_dtype),
+		Context:        layer.context,
 	}, nil
 }
 

@@ -35,7 +35,8 @@ func (layer *MultiheadAttention) Parameters() ([]Parameter, error) {
 	return parameters, err
 }
 
-// LoadParameter copies a parameter into the layer, by its name in PyTorch's state_dict.
+// LoadParameter copies a parameter into the layer, by its name in PyTorch's state_dict; other
+// floats are converted to the layer's ParameterDtype.
 func (layer *MultiheadAttention) LoadParameter(name string, values *View) error {
 	return layer.move(alone, name, values, func(context *C.attn_context, layer *C.attn_mha, name *C.char) C.attn_status {
 		return C.flat_mha_load_parameter(context, layer, name, &values.layout,
@@ -43,7 +44,8 @@ func (layer *MultiheadAttention) LoadParameter(name string, values *View) error 
 	})
 }
 
-// ReadParameter copies a parameter out of the layer into values, of its shape and the layer's type.
+// ReadParameter copies a parameter out of the layer into values, of its shape and the layer's
+// ParameterDtype.
 func (layer *MultiheadAttention) ReadParameter(name string, values *View) error {
 	return layer.move(shared, name, values, func(context *C.attn_context, layer *C.attn_mha, name *C.char) C.attn_status {
 		return C.flat_mha_read_parameter(context, layer, name, &values.layout,

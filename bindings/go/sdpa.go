@@ -48,7 +48,8 @@ type SDPAOptions struct {
 // value.
 //
 // Shapes: query (..., Hq, L, E), key (..., Hk, S, E), value (..., Hv, S, Ev), output (..., Hq, L,
-// Ev), of ranks 2 to 8, all float32 or all float64, any strides. options may be nil.
+// Ev), of ranks 2 to 8, any strides. All of float64; or query, key and value each of float32, BF16
+// or F16, output and weights of query's type or float32, LSE of float32. options may be nil.
 func SDPA(query, key, value, output *View, options *SDPAOptions) error {
 	views, request := options.operands(query, key, value, output)
 	return views.attend(options.context(), nil, request)

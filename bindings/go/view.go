@@ -12,18 +12,20 @@ import (
 
 // Element is what views are made of.
 type Element interface {
-	float32 | float64 | bool | int64 | int32
+	float32 | float64 | BF16 | F16 | bool | int64 | int32
 }
 
 // A Dtype is the element type of a view or a layer.
 type Dtype int32
 
 const (
-	Float32 Dtype = C.ATTN_DTYPE_FLOAT32
-	Float64 Dtype = C.ATTN_DTYPE_FLOAT64
-	Bool    Dtype = C.ATTN_DTYPE_BOOL
-	Int64   Dtype = C.ATTN_DTYPE_INT64
-	Int32   Dtype = C.ATTN_DTYPE_INT32
+	Float32  Dtype = C.ATTN_DTYPE_FLOAT32
+	Float64  Dtype = C.ATTN_DTYPE_FLOAT64
+	BFloat16 Dtype = C.ATTN_DTYPE_BFLOAT16 // of BF16
+	Float16  Dtype = C.ATTN_DTYPE_FLOAT16  // of F16
+	Bool     Dtype = C.ATTN_DTYPE_BOOL
+	Int64    Dtype = C.ATTN_DTYPE_INT64
+	Int32    Dtype = C.ATTN_DTYPE_INT32
 )
 
 // A View is a slice with a shape and strides. Nothing is copied: who changes the slice changes what
@@ -185,6 +187,10 @@ func dtypeOf[T Element]() C.int32_t {
 		return C.ATTN_DTYPE_FLOAT32
 	case float64:
 		return C.ATTN_DTYPE_FLOAT64
+	case BF16:
+		return C.ATTN_DTYPE_BFLOAT16
+	case F16:
+		return C.ATTN_DTYPE_FLOAT16
 	case bool:
 		return C.ATTN_DTYPE_BOOL
 	case int64:

@@ -23,6 +23,8 @@ return {
   zeros = tensor.zeros,
   view = tensor.view,
   from_bytes = tensor.from_bytes,
+  half_bits = tensor.half_bits,
+  half_number = tensor.half_number,
 
   codes = failure.codes,
   is_error = failure.is_error,

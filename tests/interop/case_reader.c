@@ -18,11 +18,13 @@ typedef struct reading {
     const char *problem;
 } reading;
 
-static int32_t dtype_of(const char *name) {
+int32_t case_dtype(const char *name) {
     static const char *const names[] = {[ATTN_DTYPE_FLOAT32] = "float32",
                                         [ATTN_DTYPE_FLOAT64] = "float64",
                                         [ATTN_DTYPE_BOOL] = "bool",
                                         [ATTN_DTYPE_INT64] = "int64",
+                                        [ATTN_DTYPE_BFLOAT16] = "bfloat16",
+                                        [ATTN_DTYPE_FLOAT16] = "float16",
                                         [ATTN_DTYPE_INT32] = "int32"};
     for (int32_t dtype = 0; dtype < (int32_t)(sizeof names / sizeof names[0]); ++dtype) {
         if (names[dtype] != NULL && strcmp(name, names[dtype]) == 0) {
@@ -63,7 +65,7 @@ static int read_elements(reading *r, char *words, case_tensor *tensor) {
         shape[axis] = length != NULL ? strtoll(length, NULL, 10) : -1;
     }
     int64_t count;
-    if (attn_tensor_init(&tensor->view, r->at, dtype_of(dtype), atoi(rank), shape) != ATTN_OK ||
+    if (attn_tensor_init(&tensor->view, r->at, case_dtype(dtype), atoi(rank), shape) != ATTN_OK ||
         attn_tensor_count(&tensor->view, &count) != ATTN_OK) {
         return fail(r, attn_last_error());
     }

@@ -42,6 +42,9 @@ void case_destroy(interop_case *made);
 const char *case_text(const interop_case *made, const char *option);
 const attn_tensor *case_view(const interop_case *made, const char *tensor);
 
+/* ATTN_DTYPE_INVALID for a name that is none of a case's. */
+int32_t case_dtype(const char *name);
+
 /* `absent` if the case has no such option. */
 int64_t case_number(const interop_case *made, const char *option, int64_t absent);
 double case_real(const interop_case *made, const char *option, double absent);

@@ -11,6 +11,8 @@
 
 #include <attention/attention.h>
 
+#include "support/half_numbers.h"
+
 enum { MAX_RESULTS = 3 };
 
 /* Contiguous tensors that the call writes. */
@@ -48,13 +50,18 @@ static const case_tensor *find_expected(const interop_case *made, const char *na
     return NULL;
 }
 
-/* Room for a result that the case expects; NULL if it does not. */
+/* Room for a result that the case expects, of query's type, of lse the score type; NULL if it does
+ * not. */
 static const attn_tensor *expected_result(const interop_case *made, results *room,
                                           const char *name) {
     const case_tensor *expected = find_expected(made, name);
-    return expected == NULL ? NULL
-                            : make_result(room, case_view(made, "query")->dtype,
-                                          expected->view.rank, expected->view.shape);
+    if (expected == NULL) {
+        return NULL;
+    }
+    const int32_t query_dtype = case_view(made, "query")->dtype;
+    const int is_narrow = half_is(query_dtype) && strcmp(name, "lse") == 0;
+    return make_result(room, is_narrow ? ATTN_DTYPE_FLOAT32 : query_dtype, expected->view.rank,
+                       expected->view.shape);
 }
 
 /* The main result; a call to be refused gets query's shape with `features` columns. */
@@ -74,6 +81,9 @@ static const attn_tensor *main_result(const interop_case *made, results *room, c
 static double element(const attn_tensor *view, int64_t flat) {
     double wide = 0;
     float narrow = 0;
+    if (half_is(view->dtype)) {
+        return half_number(view->dtype, ((const uint16_t *)view->data)[flat]);
+    }
     if (view->dtype == ATTN_DTYPE_FLOAT64) {
         memcpy(&wide, (const char *)view->data + flat * 8, sizeof wide);
         return wide;
@@ -130,8 +140,7 @@ static const char sdpa_words[] =
 static const char mha_words[] =
     " query key value attn_mask bias key_padding_mask embed_dim num_heads kdim vdim qdim head_dim "
     "value_head_dim num_kv_heads no_bias add_bias_kv add_zero_attn batch_first is_causal "
-    "need_weights "
-    "average_attn_weights attn_output attn_weights ";
+    "need_weights average_attn_weights parameter_dtype attn_output attn_weights ";
 
 /* Parameters are checked by the layer itself. */
 static int is_known(const char *words, const char *name) {
@@ -227,6 +236,7 @@ static int run_sdpa(const interop_case *made, results *room, char *problem, size
 /* ---- multi-head attention ---- */
 
 static attn_mha_config mha_config(const interop_case *made) {
+    const char *parameter_dtype = case_text(made, "parameter_dtype");
     return (attn_mha_config){
         .struct_size = sizeof(attn_mha_config),
         .embed_dim = case_number(made, "embed_dim", 0),
@@ -242,6 +252,7 @@ static attn_mha_config mha_config(const interop_case *made) {
         .add_bias_kv = (int32_t)case_number(made, "add_bias_kv", 0),
         .add_zero_attn = (int32_t)case_number(made, "add_zero_attn", 0),
         .batch_first = (int32_t)case_number(made, "batch_first", 0),
+        .parameter_dtype = parameter_dtype != NULL ? case_dtype(parameter_dtype) : 0,
     };
 }
 

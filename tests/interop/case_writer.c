@@ -12,11 +12,12 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "case files are little-endian");
 
-static const char *dtype_name(int32_t dtype) {
+const char *case_dtype_name(int32_t dtype) {
     static const char *const names[] = {
         [ATTN_DTYPE_INVALID] = "invalid", [ATTN_DTYPE_FLOAT32] = "float32",
         [ATTN_DTYPE_FLOAT64] = "float64", [ATTN_DTYPE_BOOL] = "bool",
-        [ATTN_DTYPE_INT64] = "int64",     [ATTN_DTYPE_INT32] = "int32"};
+        [ATTN_DTYPE_INT64] = "int64",     [ATTN_DTYPE_BFLOAT16] = "bfloat16",
+        [ATTN_DTYPE_FLOAT16] = "float16", [ATTN_DTYPE_INT32] = "int32"};
     return names[dtype];
 }
 
@@ -29,7 +30,7 @@ void case_write_line(FILE *file, const char *format, ...) {
 }
 
 static void write_shape(FILE *file, int32_t dtype, int32_t rank, const int64_t *shape) {
-    fprintf(file, "%s %d", dtype_name(dtype), rank);
+    fprintf(file, "%s %d", case_dtype_name(dtype), rank);
     for (int32_t axis = 0; axis < rank; ++axis) {
         fprintf(file, " %lld", (long long)shape[axis]);
     }

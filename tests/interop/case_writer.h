@@ -10,6 +10,9 @@
 
 #include <attention/tensor.h>
 
+/* As a case spells it. */
+const char *case_dtype_name(int32_t dtype);
+
 /* A line of text; the newline is added. */
 void case_write_line(FILE *file, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -29,6 +29,13 @@ static const made_case cases[] = {
      {.embed_dim = 12, .num_heads = 3, .no_bias = 1, .add_zero_attn = 1, .batch_first = 1}},
     {"made_mha_bias_unbatched", 0, 1, 1, 0, {.embed_dim = 16, .num_heads = 4, .num_kv_heads = 2}},
     {"made_mha_unbatched_per_head", 0, 0, 0, 1, {.embed_dim = 8, .num_heads = 2}},
+    {"made_mha_bfloat16", 2, 0, 1, 0,
+     {.embed_dim = 12, .num_heads = 3, .dtype = ATTN_DTYPE_BFLOAT16}},
+    {"made_mha_float16", 2, 1, 1, 0,
+     {.embed_dim = 12, .num_heads = 3, .dtype = ATTN_DTYPE_FLOAT16, .batch_first = 1,
+      .parameter_dtype = ATTN_DTYPE_FLOAT32}},
+    {"made_mha_float32_of_bfloat16", 0, 1, 1, 0,
+     {.embed_dim = 16, .num_heads = 4, .parameter_dtype = ATTN_DTYPE_BFLOAT16}},
 };
 
 /* One layer with the tensors of one call. */
@@ -49,8 +56,8 @@ static attn_tensor *make_sequence(const made_case *made, made_call *call, random
     const int64_t batch_first[] = {n, length, e}, sequence_first[] = {length, n, e};
     const int64_t *shape = made->config.batch_first ? batch_first : sequence_first;
     const int64_t unbatched[] = {length, e};
-    return n == 0 ? made_input(&call->pool, random, ATTN_DTYPE_FLOAT32, 2, unbatched)
-                  : made_input(&call->pool, random, ATTN_DTYPE_FLOAT32, 3, shape);
+    return n == 0 ? made_input(&call->pool, random, call->config.dtype, 2, unbatched)
+                  : made_input(&call->pool, random, call->config.dtype, 3, shape);
 }
 
 /* Small enough that softmax does not choose one key for each row. */
@@ -78,7 +85,7 @@ static void make_masks(const made_case *made, made_call *call, random_state *ran
     const int64_t scores[] = {made->batch, made->config.num_heads, ROWS, KEYS};
     const int64_t padding[] = {made->batch, KEYS};
     const int skipped = made->batch == 0, bias_skipped = skipped + made->bias_skips;
-    attn_tensor *bias = made_input(&call->pool, random, ATTN_DTYPE_FLOAT32, 4 - bias_skipped,
+    attn_tensor *bias = made_input(&call->pool, random, call->config.dtype, 4 - bias_skipped,
                                    scores + bias_skipped);
     made_hide(bias, random, 0.25);
     call->attention.bias = bias;
@@ -97,6 +104,9 @@ static void make_call(const made_case *made, uint64_t seed, made_call *call) {
                         .attention = {.struct_size = sizeof call->attention},
                         .params = {.struct_size = sizeof call->params}};
     call->config.struct_size = sizeof call->config;
+    if (made->config.dtype == 0) {
+        call->config.dtype = ATTN_DTYPE_FLOAT32;
+    }
     call->params.attention = &call->attention;
     make_parameters(call, &random);
     call->query = make_sequence(made, call, &random, ROWS);
@@ -112,6 +122,10 @@ static void write_options(FILE *file, const attn_mha_config *config) {
     case_write_line(file, "option no_bias %d", config->no_bias);
     case_write_line(file, "option add_zero_attn %d", config->add_zero_attn);
     case_write_line(file, "option batch_first %d", config->batch_first);
+    if (config->parameter_dtype != 0) {
+        case_write_line(file, "option parameter_dtype %s",
+                        case_dtype_name(config->parameter_dtype));
+    }
 }
 
 static void write_inputs(FILE *file, const made_call *call) {
@@ -135,7 +149,8 @@ static void write_output(FILE *file, const made_case *made, const oracle_array *
     const int64_t batch_first[] = {made->batch, ROWS, e}, sequence_first[] = {ROWS, made->batch, e};
     const int skipped = made->batch == 0;
     if (made->config.batch_first || skipped) {
-        made_result(file, "attn_output", 3 - skipped, batch_first + skipped, output);
+        made_result(file, "attn_output", made->config.dtype, 3 - skipped, batch_first + skipped,
+                    output);
         return;
     }
     oracle_array transposed = oracle_array_create(output->count);
@@ -145,7 +160,7 @@ static void write_output(FILE *file, const made_case *made, const oracle_array *
         transposed.value[to] = output->value[at];
         transposed.error[to] = output->error[at];
     }
-    made_result(file, "attn_output", 3, sequence_first, &transposed);
+    made_result(file, "attn_output", made->config.dtype, 3, sequence_first, &transposed);
     oracle_array_destroy(&transposed);
 }
 
@@ -156,10 +171,11 @@ static void write_weights(FILE *file, const made_case *made, const oracle_result
     const int skipped = made->batch == 0;
     case_write_line(file, "option average_attn_weights %d", made->is_averaged);
     if (made->is_averaged) {
-        made_result(file, "attn_weights", 3 - skipped, averaged + skipped,
+        made_result(file, "attn_weights", made->config.dtype, 3 - skipped, averaged + skipped,
                     &result->average_weights);
     } else {
-        made_result(file, "attn_weights", 4 - skipped, per_head + skipped, &result->weights);
+        made_result(file, "attn_weights", made->config.dtype, 4 - skipped, per_head + skipped,
+                    &result->weights);
     }
 }
 

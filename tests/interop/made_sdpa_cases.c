@@ -8,6 +8,7 @@
 #include "case_writer.h"
 #include "export_cases.h"
 #include "made_tensors.h"
+#include "support/half_numbers.h"
 #include "support/oracle_sdpa.h"
 #include "support/random_tensor.h"
 
@@ -26,6 +27,7 @@ typedef struct made_case {
     int32_t index_dtype; /* of those; 0: int64 */
     enum made_bias bias;
     int has_mask, has_alibi, has_sinks, has_lse, has_weights;
+    int32_t key_dtype, value_dtype; /* 0: dtype */
 } made_case;
 
 static const int64_t offsets[] = {3, -1};
@@ -60,6 +62,16 @@ static const made_case cases[] = {
     {"made_offset_int32", 0, 2, 2, 6, 11, 5, 5, .params = {.is_causal = 1}, .query_offset = offsets,
      .index_dtype = ATTN_DTYPE_INT32},
     {"made_float64", ATTN_DTYPE_FLOAT64, 2, 2, 5, 6, 8, 3, .has_lse = 1, .has_weights = 1},
+    {"made_bfloat16", ATTN_DTYPE_BFLOAT16, 2, 2, 5, 6, 8, 3, .has_lse = 1, .has_weights = 1},
+    {"made_float16", ATTN_DTYPE_FLOAT16, 2, 2, 5, 6, 8, 3, .has_lse = 1, .has_weights = 1},
+    {"made_float16_options", ATTN_DTYPE_FLOAT16, 4, 2, 5, 9, 8, 8,
+     .params = {.softcap = 1.5, .enable_gqa = 1, .is_causal = 1}, .query_offset = offsets,
+     .key_lengths = short_lengths, .bias = BIAS_OF_HEADS, .has_mask = 1, .has_alibi = 1,
+     .has_sinks = 1, .has_lse = 1},
+    {"made_float32_of_16_bits", 0, 2, 2, 5, 6, 8, 3, .has_lse = 1, .has_weights = 1,
+     .key_dtype = ATTN_DTYPE_BFLOAT16, .value_dtype = ATTN_DTYPE_FLOAT16},
+    {"made_bfloat16_of_others", ATTN_DTYPE_BFLOAT16, 2, 2, 5, 6, 8, 3, .bias = BIAS_OF_ALL,
+     .has_lse = 1, .key_dtype = ATTN_DTYPE_FLOAT16, .value_dtype = ATTN_DTYPE_FLOAT32},
 };
 
 /* The tensors of one case; those that it does not have stay NULL. */
@@ -107,8 +119,8 @@ static void make_tensors(const made_case *made, int32_t dtype, uint64_t seed,
     const int64_t value[] = {BATCH, made->kv_heads, made->keys, made->value_features};
     *tensors = (made_tensors){.query = NULL};
     tensors->query = made_input(pool, &random, dtype, 4, query);
-    tensors->key = made_input(pool, &random, dtype, 4, key);
-    tensors->value = made_input(pool, &random, dtype, 4, value);
+    tensors->key = made_input(pool, &random, made->key_dtype ? made->key_dtype : dtype, 4, key);
+    tensors->value = made_input(pool, &random, made->value_dtype ? made->value_dtype : dtype, 4, value);
     tensors->query_offset = make_numbers(pool, made->index_dtype, made->query_offset);
     tensors->key_lengths = make_numbers(pool, made->index_dtype, made->key_lengths);
     make_masks(made, dtype, &random, tensors);
@@ -174,16 +186,17 @@ static void export_made(const export_folder *folder, const made_case *made, uint
     oracle_result result = oracle_sdpa(tensors.query, tensors.key, tensors.value, &params, 0);
     const int64_t output[] = {BATCH, made->heads, made->rows, made->value_features};
     const int64_t weights[] = {BATCH, made->heads, made->rows, made->keys};
+    const int32_t score_dtype = half_is(dtype) ? ATTN_DTYPE_FLOAT32 : dtype;
     FILE *file = export_open(folder, made->name);
     case_write_line(file, "call sdpa");
     write_options(file, &params);
     write_tensors(file, &tensors);
-    made_result(file, "output", 4, output, &result.output);
+    made_result(file, "output", dtype, 4, output, &result.output);
     if (made->has_lse) {
-        made_result(file, "lse", 3, output, &result.lse);
+        made_result(file, "lse", score_dtype, 3, output, &result.lse);
     }
     if (made->has_weights) {
-        made_result(file, "weights", 4, weights, &result.weights);
+        made_result(file, "weights", dtype, 4, weights, &result.weights);
     }
     export_close(file, made->name);
     oracle_result_destroy(&result);

@@ -18,9 +18,9 @@ attn_tensor *made_input(tensor_pool *pool, random_state *random, int32_t dtype, 
 /* Replaces elements by -inf, each with the probability given. */
 void made_hide(const attn_tensor *tensor, random_state *random, double probability);
 
-/* Writes what is expected of a result. Whatever the bound on the rounding error of an element, one
- * tolerance serves all. */
-void made_result(FILE *file, const char *name, int32_t rank, const int64_t *shape,
+/* Writes what is expected of a result that the call stores as `dtype`: 16 bits round it once more.
+ * Whatever the bound on the rounding error of an element, one tolerance serves all. */
+void made_result(FILE *file, const char *name, int32_t dtype, int32_t rank, const int64_t *shape,
                  const oracle_array *result);
 
 #endif

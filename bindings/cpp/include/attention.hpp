@@ -13,6 +13,7 @@
 #define ATTENTION_HPP
 
 #include "attention/context.hpp"
+#include "attention/float16.hpp"
 #include "attention/multihead.hpp"
 #include "attention/sdpa.hpp"
 #include "attention/tensor.hpp"

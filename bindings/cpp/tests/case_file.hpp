@@ -66,7 +66,8 @@ struct case_file {
 
     void read_elements(std::istringstream &words, case_tensor &tensor) {
         static const std::map<std::string, std::int64_t> bytes = {
-            {"float32", 4}, {"float64", 8}, {"bool", 1}, {"int64", 8}, {"int32", 4}};
+            {"float32", 4}, {"float64", 8}, {"bfloat16", 2}, {"float16", 2},
+            {"bool", 1},    {"int64", 8},   {"int32", 4}};
         std::size_t rank = 0;
         words >> tensor.dtype >> rank;
         tensor.shape.resize(rank);

@@ -30,6 +30,38 @@ std::optional<double> real(const case_file &made, const char *name) {
     return found == made.options.end() ? std::nullopt : std::optional(std::stod(found->second));
 }
 
+const std::map<std::string, std::int32_t> dtype_numbers = {
+    {"float32", ATTN_DTYPE_FLOAT32},   {"float64", ATTN_DTYPE_FLOAT64},
+    {"bfloat16", ATTN_DTYPE_BFLOAT16}, {"float16", ATTN_DTYPE_FLOAT16},
+    {"int64", ATTN_DTYPE_INT64},       {"int32", ATTN_DTYPE_INT32}};
+
+/* Sets `found` to the tensor, if the case has it, of the type that it has. */
+template <class... Elements>
+void find(std::optional<attention::input<Elements...>> &found, const case_file &made,
+          const std::string &name) {
+    const auto named = made.tensors.find(name);
+    if (named == made.tensors.end()) {
+        return;
+    }
+    const std::int32_t dtype = dtype_numbers.at(named->second.dtype);
+    const auto take = [&](auto element) {
+        using T = decltype(element);
+        if (dtype == attention::dtype_of<T>()) {
+            found = view<T>(named->second);
+        }
+    };
+    (take(Elements{}), ...);
+    if (!found) {
+        throw std::runtime_error("not of the wrapper's types: " + name);
+    }
+}
+
+template <class View> View require_input(const case_file &made, const std::string &name) {
+    std::optional<View> found;
+    find(found, made, name);
+    return found.value();
+}
+
 /* Bool masks as the call has them, others are added. */
 std::optional<mask> mask_of(const case_file &made, const char *name, bool is_included) {
     const auto found = made.tensors.find(name);
@@ -40,32 +72,7 @@ std::optional<mask> mask_of(const case_file &made, const char *name, bool is_inc
         const auto flags = view<bool>(found->second);
         return is_included ? mask::include(flags) : mask::exclude(flags);
     }
-    return found->second.dtype == "float32" ? mask::additive(view<float>(found->second))
-                                            : mask::additive(view<double>(found->second));
-}
-
-template <class... Elements>
-std::optional<attention::input<Elements...>> find_input(const case_file &made, const char *name) {
-    static const std::map<std::string, std::int32_t> dtypes = {{"float32", ATTN_DTYPE_FLOAT32},
-                                                               {"float64", ATTN_DTYPE_FLOAT64},
-                                                               {"int64", ATTN_DTYPE_INT64},
-                                                               {"int32", ATTN_DTYPE_INT32}};
-    std::optional<attention::input<Elements...>> found;
-    const auto named = made.tensors.find(name);
-    if (named != made.tensors.end()) {
-        const std::int32_t dtype = dtypes.at(named->second.dtype);
-        const auto take = [&](auto element) {
-            using T = decltype(element);
-            if (dtype == attention::dtype_of<T>()) {
-                found = view<T>(named->second);
-            }
-        };
-        (take(Elements{}), ...);
-        if (!found) {
-            throw std::runtime_error(std::string("not of the wrapper's types: ") + name);
-        }
-    }
-    return found;
+    return mask::additive(require_input<attention::any_float_input>(made, name));
 }
 
 /* Every option and tensor must be one that is handed on. */
@@ -115,7 +122,8 @@ template <class T> struct results {
     }
 };
 
-template <class T> void run_sdpa(const case_file &made, results<T> &room) {
+template <class T>
+void run_sdpa(const case_file &made, results<T> &room, results<attention::score_of<T>> &scores) {
     static const std::map<std::string, std::int32_t> normalizers = {
         {"softmax", ATTN_NORMALIZER_SOFTMAX},
         {"sigmoid", ATTN_NORMALIZER_SIGMOID},
@@ -127,7 +135,7 @@ template <class T> void run_sdpa(const case_file &made, results<T> &room) {
                     "softcap",      "normalizer",  "output",     "lse",          "weights"});
     attention::attend_options<T> options;
     options.mask = mask_of(made, "attn_mask", true);
-    options.bias = find_input<T, float>(made, "bias");
+    find(options.bias, made, "bias");
     options.is_causal = number(made, "is_causal", 0) != 0;
     options.align_end = number(made, "align_end", 0) != 0;
     options.enable_gqa = number(made, "enable_gqa", 0) != 0;
@@ -140,15 +148,16 @@ template <class T> void run_sdpa(const case_file &made, results<T> &room) {
     if (made.options.count("normalizer") != 0) {
         options.normalizer = normalizers.at(made.options.at("normalizer"));
     }
-    options.query_offset = find_input<std::int64_t, std::int32_t>(made, "query_offset");
-    options.key_lengths = find_input<std::int64_t, std::int32_t>(made, "key_lengths");
-    options.alibi_slopes = find_input<T, float>(made, "alibi_slopes");
-    options.sinks = find_input<T, float>(made, "sinks");
-    options.lse = room.make_expected(made, "lse");
+    find(options.query_offset, made, "query_offset");
+    find(options.key_lengths, made, "key_lengths");
+    find(options.alibi_slopes, made, "alibi_slopes");
+    find(options.sinks, made, "sinks");
+    options.lse = scores.make_expected(made, "lse");
     options.weights = room.make_expected(made, "weights");
     const auto output = room.make_main(made, "output", made.tensors.at("value").shape.back());
-    attention::attend(view<T>(made.tensors.at("query")), view<T>(made.tensors.at("key")),
-                      view<T>(made.tensors.at("value")), output, options);
+    using keys = attention::keys_of<T>;
+    attention::attend(view<T>(made.tensors.at("query")), require_input<keys>(made, "key"),
+                      require_input<keys>(made, "value"), output, options);
 }
 
 template <class T> attention::multihead<T> make_layer(const case_file &made) {
@@ -165,11 +174,16 @@ template <class T> attention::multihead<T> make_layer(const case_file &made) {
     config.add_bias_kv = number(made, "add_bias_kv", 0) != 0;
     config.add_zero_attn = number(made, "add_zero_attn", 0) != 0;
     config.batch_first = number(made, "batch_first", 0) != 0;
+    if (made.options.count("parameter_dtype") != 0) {
+        config.parameter_dtype = dtype_numbers.at(made.options.at("parameter_dtype"));
+    }
     attention::multihead<T> layer(config);
     const std::string prefix = "parameter.";
-    for (const auto &[name, values] : made.tensors) {
+    for (const auto &[name, unused] : made.tensors) {
+        (void)unused;
         if (name.rfind(prefix, 0) == 0) {
-            layer.load(name.substr(prefix.size()), view<T>(values));
+            layer.load(name.substr(prefix.size()),
+                       require_input<attention::any_float_input>(made, name));
         }
     }
     return layer;
@@ -183,12 +197,12 @@ template <class T> void run_mha(const case_file &made, results<T> &room) {
                           "value_head_dim", "num_kv_heads",  "no_bias",
                           "add_bias_kv",    "add_zero_attn", "batch_first",
                           "is_causal",      "need_weights",  "average_attn_weights",
-                          "attn_output",    "attn_weights"});
+                          "attn_output",    "attn_weights",  "parameter_dtype"});
     const auto layer = make_layer<T>(made);
     attention::forward_options<T> options;
     options.key_padding_mask = mask_of(made, "key_padding_mask", false);
     options.attention.mask = mask_of(made, "attn_mask", false);
-    options.attention.bias = find_input<T, float>(made, "bias");
+    find(options.attention.bias, made, "bias");
     options.attention.is_causal = number(made, "is_causal", 0) != 0;
     options.attention.weights = room.make_expected(made, "attn_weights");
     const auto output = room.make_main(made, "attn_output", number(made, "embed_dim", 0));
@@ -203,25 +217,36 @@ bool is_near(double actual, double expected, double tolerance) {
     return std::fabs(actual - expected) <= tolerance;
 }
 
-template <class T> void compare(const case_file &made, const results<T> &room) {
-    for (const auto &[name, expected] : made.expected) {
-        const auto wanted = view<double>(expected);
-        const std::vector<T> &found = room.values.at(name);
-        for (std::size_t i = 0; i < found.size(); ++i) {
-            if (!is_near(found[i], wanted.data()[i], expected.tolerance)) {
-                throw std::runtime_error(name + "[" + std::to_string(i) + "]: expected " +
-                                         std::to_string(wanted.data()[i]) + ", got " +
-                                         std::to_string(found[i]));
-            }
-        }
+template <class T> double wide(T number) {
+    if constexpr (attention::is_half<T>) {
+        return static_cast<double>(static_cast<float>(number));
+    } else {
+        return number;
     }
 }
 
-/* A call of the wrapper needs one type; key and value of another are told to the library. */
+/* What was computed of everything that is expected; how many results that are. */
+template <class T> std::size_t compare(const case_file &made, const results<T> &room) {
+    for (const auto &[name, found] : room.values) {
+        const case_tensor &expected = made.expected.at(name);
+        const auto wanted = view<double>(expected);
+        for (std::size_t i = 0; i < found.size(); ++i) {
+            if (!is_near(wide(found[i]), wanted.data()[i], expected.tolerance)) {
+                throw std::runtime_error(name + "[" + std::to_string(i) + "]: expected " +
+                                         std::to_string(wanted.data()[i]) + ", got " +
+                                         std::to_string(wide(found[i])));
+            }
+        }
+    }
+    return room.values.size();
+}
+
+/* T is the type of query. */
 template <class T> void run_typed(const case_file &made) {
     results<T> room;
+    results<attention::score_of<T>> scores;
     if (made.call == "sdpa") {
-        run_sdpa<T>(made, room);
+        run_sdpa<T>(made, room, scores);
     } else if (made.call == "mha") {
         run_mha<T>(made, room);
     } else {
@@ -230,15 +255,22 @@ template <class T> void run_typed(const case_file &made) {
     if (made.error_code != 0) {
         throw std::runtime_error("expected the error: " + made.error_text);
     }
-    compare(made, room);
+    if (compare(made, room) + compare(made, scores) != made.expected.size()) {
+        throw std::runtime_error("not computed: one of what is expected");
+    }
 }
 
 void run(const case_file &made) {
     try {
-        if (made.tensors.at("query").dtype == "float64") {
-            run_typed<double>(made);
-        } else {
-            run_typed<float>(made);
+        switch (dtype_numbers.at(made.tensors.at("query").dtype)) {
+        case ATTN_DTYPE_FLOAT64:
+            return run_typed<double>(made);
+        case ATTN_DTYPE_BFLOAT16:
+            return run_typed<attention::bfloat16>(made);
+        case ATTN_DTYPE_FLOAT16:
+            return run_typed<attention::float16>(made);
+        default:
+            return run_typed<float>(made);
         }
     } catch (const attention::error &refusal) {
         if (refusal.code() != made.error_code || refusal.what() != made.error_text) {
@@ -247,7 +279,7 @@ void run(const case_file &made) {
     }
 }
 
-/* What C++ finds at compile time: query and key of different types do not get to the library. */
+/* What C++ finds at compile time: key of a type that query has none beside. */
 bool is_refused_by_the_compiler(const case_file &made) {
     return made.error_code == ATTN_ERROR_DTYPE &&
            made.tensors.at("query").dtype != made.tensors.at("key").dtype;

@@ -4,11 +4,11 @@
  */
 #include <atomic>
 #include <cmath>
-#include <cstdlib>
-#include <iostream>
 #include <thread>
 
 #include <attention.hpp>
+
+#include "wrapper_checks.hpp"
 
 namespace {
 
@@ -20,43 +20,6 @@ using attention::mask;
 using attention::multihead;
 using attention::sizes;
 using attention::tensor;
-
-constexpr std::int64_t heads = 2, rows = 3, features = 4, embed_dim = heads * features;
-
-void require(bool holds, const std::string &what) {
-    if (!holds) {
-        throw std::logic_error(what);
-    }
-}
-
-std::vector<float> numbers(std::int64_t count) {
-    std::vector<float> made;
-    for (std::int64_t i = 0; i < count; ++i) {
-        made.push_back(static_cast<float>((i * 37 + 11) % 64) / 32 - 1);
-    }
-    return made;
-}
-
-std::vector<float> room(const sizes &shape) {
-    std::int64_t count = 1;
-    for (const std::int64_t length : shape) {
-        count *= length;
-    }
-    return std::vector<float>(static_cast<std::size_t>(count));
-}
-
-/* The status and the line of the failure that `run` ends with. */
-template <class Run> void require_error(Run run, attn_status code, const std::string &text) {
-    try {
-        run();
-    } catch (const attention::error &refusal) {
-        require(refusal.code() == code && text == refusal.what(), std::string("expected '") + text +
-                                                                      "', got " + refusal.name() +
-                                                                      " '" + refusal.what() + "'");
-        return;
-    }
-    throw std::logic_error("no failure: " + text);
-}
 
 const std::vector<float> elements = numbers(heads * rows * features);
 const tensor<const float> tokens(elements.data(), {heads, rows, features});
@@ -315,7 +278,7 @@ void selftest_tells_of_each_check() {
 } // namespace
 
 int main() {
-    const std::pair<const char *, void (*)()> tests[] = {
+    return run_tests("wrapper", {
         {"views_are_rearranged_in_place", views_are_rearranged_in_place},
         {"bias_is_added_like_an_additive_mask", bias_is_added_like_an_additive_mask},
         {"align_end_stands_for_an_offset", align_end_stands_for_an_offset},
@@ -326,16 +289,5 @@ int main() {
         {"context_tells_what_it_runs_with", context_tells_what_it_runs_with},
         {"work_is_done_by_the_thread_pool", work_is_done_by_the_thread_pool},
         {"selftest_tells_of_each_check", selftest_tells_of_each_check},
-    };
-    int failures = 0;
-    for (const auto &[name, test] : tests) {
-        try {
-            test();
-        } catch (const std::exception &problem) {
-            std::cout << name << ": " << problem.what() << '\n';
-            failures += 1;
-        }
-    }
-    std::cout << "wrapper: " << std::size(tests) << " tests, " << failures << " failures\n";
-    return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    });
 }

@@ -13,9 +13,9 @@ module attention
   use attention_abi, only: attn_tensor, attn_normalizer_softmax, attn_normalizer_sigmoid, &
                            attn_normalizer_linear, attn_engine_auto, attn_engine_blas, &
                            attn_engine_fused, attn_gemm_auto, attn_gemm_blas, attn_gemm_native, &
-                           attn_error_unsupported
-  use attention_abi, only: abi_ok => attn_ok, attn_dtype_bool, attn_dtype_float32, &
-                           attn_dtype_float64, attn_mask_additive, attn_mask_bool_include, &
+                           attn_error_unsupported, attn_dtype_float32, attn_dtype_float64, &
+                           attn_dtype_bfloat16, attn_dtype_float16
+  use attention_abi, only: abi_ok => attn_ok, attn_dtype_bool, attn_mask_additive, attn_mask_bool_include, &
                            attn_mask_bool_exclude, attn_sdpa_set_scale, attn_sdpa_set_window, &
                            attn_sdpa_params, attn_sdpa_report, attn_mha_config, attn_mha_params, &
                            attn_mha_report, attn_mha_init_params, attention_view, &
@@ -24,8 +24,11 @@ module attention
                            attn_mha_init_parameters, attn_mha_explain, attn_mha_forward
   use attention_contexts, only: attention_context, context_info, selftest, handle_of, check, &
                                 text_at, longest_text
+  use attention_halves, only: to_bfloat16, from_bfloat16, to_float16, from_float16
   implicit none
   private
+  public :: to_bfloat16, from_bfloat16, to_float16, from_float16
+  public :: attn_dtype_float32, attn_dtype_float64, attn_dtype_bfloat16, attn_dtype_float16
   public :: attn_tensor, tensor_of, tensor_at, attend, selftest
   public :: attention_context, context_info, multihead, multihead_sizes
   public :: attention_report, multihead_report
@@ -51,11 +54,12 @@ module attention
     type(attention_report) :: attention
   end type multihead_report
 
-  ! What a layer is.
+  ! What a layer is. Its types are attn_dtype_*.
   type :: multihead_sizes
     integer(c_int64_t) :: embed_dim, num_heads, kdim, vdim, qdim, num_kv_heads, head_dim, &
                           value_head_dim
-    logical :: bias, add_bias_kv, add_zero_attn, batch_first, is_double
+    logical :: bias, add_bias_kv, add_zero_attn, batch_first
+    integer(c_int32_t) :: dtype, parameter_dtype
   end type multihead_sizes
 
   ! A layer: torch.nn.MultiheadAttention in evaluation mode. Not to be copied; it is freed when it
@@ -75,9 +79,11 @@ module attention
   end type multihead
 
   ! A view of an array or a section. It lives no longer than the array, so the compiler takes nothing
-  ! that is gone after the statement: the argument is a pointer, or a target that one could point to.
+  ! that is gone after the statement: the argument is a pointer, or a target that one could point to. Of
+  ! numbers of 16 bits it is their bits, and the second argument says which type they are of.
   interface tensor_of
-    procedure :: tensor_of_float, tensor_of_double, tensor_of_int64, tensor_of_int32, tensor_of_bool
+    procedure :: tensor_of_float, tensor_of_double, tensor_of_int64, tensor_of_int32, tensor_of_bool, &
+      tensor_of_bits
   end interface tensor_of
 
 contains
@@ -113,6 +119,15 @@ contains
     type(attn_tensor) :: view
     call attention_view(array, view)
   end function tensor_of_bool
+
+  ! dtype: attn_dtype_bfloat16 or attn_dtype_float16; with another the view is of none, as above.
+  function tensor_of_bits(array, dtype) result(view)
+    integer(c_int16_t), dimension(..), pointer, intent(in) :: array
+    integer(c_int32_t), intent(in) :: dtype
+    type(attn_tensor) :: view
+    call attention_view(array, view)
+    if (any(dtype == [attn_dtype_bfloat16, attn_dtype_float16])) view%dtype = dtype
+  end function tensor_of_bits
 
   ! A view of contiguous memory, with the shape as C has it.
   function tensor_at(address, dtype, shape, stat, errmsg) result(view)
@@ -189,6 +204,8 @@ contains
   ! ---- scaled dot-product attention ----
 
   ! query (E, L, Hq, ...), key (E, S, Hk, ...), value (Ev, S, Hv, ...), output (Ev, L, Hq, ...).
+  ! All of real(c_double); or query, key and value each of real(c_float) or 16 bits, output and weights
+  ! of query's type or real(c_float), lse of real(c_float).
   ! attn_mask, broadcastable to (S, L, Hq, ...): .true. takes part, numbers are added; bias: numbers
   ! beside it. window is left and right of a row's position, -1 for all. lse (L, Hq, ...) and weights,
   ! per head (S, L, Hq, ...) or averaged (S, L, ...), are outputs, computed if present.
@@ -229,16 +246,17 @@ contains
 
   ! ---- multi-head attention ----
 
-  ! Sizes that are absent or 0 are PyTorch's defaults. is_double: parameters and tensors are of
-  ! real(c_double).
+  ! Sizes that are absent or 0 are PyTorch's defaults. dtype: attn_dtype_* of query, key, value and
+  ! output, else float32; parameter_dtype: of the parameters that the layer keeps, else dtype.
   subroutine multihead_create(self, embed_dim, num_heads, bias, add_bias_kv, add_zero_attn, kdim, &
                               vdim, batch_first, qdim, head_dim, value_head_dim, num_kv_heads, &
-                              is_double, stat, errmsg)
+                              dtype, parameter_dtype, stat, errmsg)
     class(multihead), intent(inout) :: self
     integer(c_int64_t), intent(in) :: embed_dim, num_heads
     integer(c_int64_t), intent(in), optional :: kdim, vdim, qdim, head_dim, value_head_dim, &
                                                 num_kv_heads
-    logical, intent(in), optional :: bias, add_bias_kv, add_zero_attn, batch_first, is_double
+    logical, intent(in), optional :: bias, add_bias_kv, add_zero_attn, batch_first
+    integer(c_int32_t), intent(in), optional :: dtype, parameter_dtype
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
     type(attn_mha_config) :: config
@@ -255,7 +273,8 @@ contains
     config%add_bias_kv = as_flag(add_bias_kv)
     config%add_zero_attn = as_flag(add_zero_attn)
     config%batch_first = as_flag(batch_first)
-    config%dtype = merge(attn_dtype_float64, attn_dtype_float32, as_flag(is_double) == 1)
+    if (present(dtype)) config%dtype = dtype
+    if (present(parameter_dtype)) config%parameter_dtype = parameter_dtype
     call self%destroy()
     call check(attn_mha_create(c_null_ptr, config, self%handle), stat, errmsg)
   end subroutine multihead_create
@@ -270,7 +289,7 @@ contains
     sizes = multihead_sizes(raw%embed_dim, raw%num_heads, raw%kdim, raw%vdim, raw%qdim, &
                             raw%num_kv_heads, raw%head_dim, raw%value_head_dim, raw%no_bias == 0, &
                             raw%add_bias_kv == 1, raw%add_zero_attn == 1, raw%batch_first == 1, &
-                            raw%dtype == attn_dtype_float64)
+                            raw%dtype, raw%parameter_dtype)
   end function multihead_describe
 
   ! Copies a parameter in, by PyTorch's name. A weight that PyTorch has as (out, in) is (in, out) here.

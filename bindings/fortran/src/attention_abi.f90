@@ -10,7 +10,9 @@ module attention_abi
 
   integer(c_int32_t), parameter :: attn_ok = 0, attn_error_unsupported = 11, attn_max_rank = 8
   integer(c_int32_t), parameter :: attn_dtype_float32 = 1, attn_dtype_float64 = 2, &
-                                   attn_dtype_bool = 3, attn_dtype_int64 = 4, attn_dtype_int32 = 7
+                                   attn_dtype_bool = 3, attn_dtype_int64 = 4, &
+                                   attn_dtype_bfloat16 = 5, attn_dtype_float16 = 6, &
+                                   attn_dtype_int32 = 7
   integer(c_int32_t), parameter :: attn_engine_auto = 0, attn_engine_blas = 1, attn_engine_fused = 2
   integer(c_int32_t), parameter :: attn_gemm_auto = 0, attn_gemm_blas = 1, attn_gemm_native = 2
   integer(c_int32_t), parameter :: attn_mask_none = 0, attn_mask_additive = 1, &
@@ -64,7 +66,7 @@ module attention_abi
     integer(c_int64_t) :: struct_size = 0, embed_dim = 0, num_heads = 0, kdim = 0, vdim = 0, &
                           qdim = 0, num_kv_heads = 0, head_dim = 0, value_head_dim = 0
     integer(c_int32_t) :: dtype = 0, no_bias = 0, add_bias_kv = 0, add_zero_attn = 0, &
-                          batch_first = 0, reserved = 0
+                          batch_first = 0, parameter_dtype = 0
   end type attn_mha_config
 
   type, bind(c) :: attn_mha_init_params

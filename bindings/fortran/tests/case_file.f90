@@ -7,7 +7,7 @@ module case_file
   implicit none
   private
   public :: case_type, case_tensor, read_case, has_tensor, has_option, option_text, option_integer, &
-            option_real, find_tensor
+            option_real, find_tensor, dtype_of
 
   integer, parameter :: most_records = 40, longest_line = 1024
 
@@ -115,25 +115,28 @@ contains
     end select
   end subroutine read_record
 
+  integer(c_int32_t) function dtype_of(name)
+    character(*), intent(in) :: name
+    character(*), parameter :: names(7) = [character(8) :: 'float32', 'float64', 'bool', 'int64', &
+                                           'bfloat16', 'float16', 'int32']
+    dtype_of = findloc(names, name, dim=1, kind=c_int32_t)
+    if (dtype_of == 0) error stop 'unknown dtype: '//trim(name)
+  end function dtype_of
+
   subroutine read_elements(unit, line, tensor)
     integer, intent(in) :: unit
     character(*), intent(inout) :: line
     type(case_tensor), intent(inout) :: tensor
-    character(*), parameter :: names(5) = [character(7) :: 'float32', 'float64', 'bool', 'int64', &
-                                           'int32']
-    integer(c_int32_t), parameter :: dtypes(5) = [1, 2, 3, 4, 7]
-    integer, parameter :: widths(5) = [4, 8, 1, 8, 4]
+    integer, parameter :: widths(7) = [4, 8, 1, 8, 2, 2, 4]
     character(64) :: word
-    integer :: place, rank
+    integer :: rank
     call take_word(line, word)
-    place = findloc(names, word, dim=1)
-    if (place == 0) error stop 'unknown dtype: '//trim(word)
-    tensor%dtype = dtypes(place)
+    tensor%dtype = dtype_of(word)
     call take_word(line, word)
     read (word, *) rank
     allocate (tensor%shape(rank))
     if (rank > 0) read (line, *) tensor%shape
-    allocate (tensor%bytes(product(tensor%shape)*widths(place)))
+    allocate (tensor%bytes(product(tensor%shape)*widths(tensor%dtype)))
     read (unit) tensor%bytes
   end subroutine read_elements
 

@@ -53,7 +53,7 @@ contains
     end if
   end function input
 
-  ! Memory for a result, of query's type; null if the case does not expect it.
+  ! Memory for a result, lse of the scores' type, others of query's; null if the case does not expect it.
   function result_view(made, name, room) result(view)
     type(case_type), intent(in) :: made
     character(*), intent(in) :: name
@@ -64,7 +64,7 @@ contains
     place = find_tensor(made%expected, made%num_expected, name)
     if (place > 0) then
       allocate (view)
-      view = new_view(made, made%expected(place)%shape, room)
+      view = new_view(made, name, made%expected(place)%shape, room)
     end if
   end function result_view
 
@@ -81,18 +81,24 @@ contains
     shape = made%tensors(find_tensor(made%tensors, made%num_tensors, 'query'))%shape
     shape(size(shape)) = features
     allocate (view)
-    view = new_view(made, shape, room)
+    view = new_view(made, name, shape, room)
   end function main_view
 
-  function new_view(made, shape, room) result(view)
+  integer(c_int32_t) function result_dtype(made, name)
     type(case_type), intent(in) :: made
+    character(*), intent(in) :: name
+    result_dtype = made%tensors(find_tensor(made%tensors, made%num_tensors, 'query'))%dtype
+    if (name == 'lse' .and. result_dtype /= attn_dtype_float64) result_dtype = attn_dtype_float32
+  end function result_dtype
+
+  function new_view(made, name, shape, room) result(view)
+    type(case_type), intent(in) :: made
+    character(*), intent(in) :: name
     integer(c_int64_t), intent(in) :: shape(:)
     integer(c_int8_t), allocatable, target, intent(inout) :: room(:)
     type(attn_tensor) :: view
-    integer(c_int32_t) :: dtype
-    dtype = made%tensors(find_tensor(made%tensors, made%num_tensors, 'query'))%dtype
     allocate (room(8*product(shape)), source=0_c_int8_t)
-    view = tensor_at(c_loc(room), dtype, shape)
+    view = tensor_at(c_loc(room), result_dtype(made, name), shape)
   end function new_view
 
   ! ---- calls ----
@@ -201,6 +207,14 @@ contains
                 stat=stat, errmsg=errmsg)
   end subroutine run_sdpa
 
+  ! 0, which is the layer's, if the case has none.
+  integer(c_int32_t) function parameter_dtype_of(made)
+    type(case_type), intent(in) :: made
+    parameter_dtype_of = 0
+    if (has_option(made, 'parameter_dtype')) &
+      parameter_dtype_of = dtype_of(option_text(made, 'parameter_dtype'))
+  end function parameter_dtype_of
+
   subroutine run_mha(made, output, lse, weights, stat, errmsg)
     type(case_type), intent(in), target :: made
     integer(c_int8_t), allocatable, target, intent(inout) :: output(:), lse(:), weights(:)
@@ -213,7 +227,8 @@ contains
     integer :: i
     call refuse_unknown(made, ' key_padding_mask embed_dim num_heads kdim vdim qdim head_dim '// &
                         'value_head_dim num_kv_heads no_bias add_bias_kv add_zero_attn '// &
-                        'batch_first need_weights average_attn_weights attn_output attn_weights ')
+                        'batch_first need_weights average_attn_weights parameter_dtype '// &
+                        'attn_output attn_weights ')
     query => input(made, 'query')
     call layer%create(option_integer(made, 'embed_dim', 0), option_integer(made, 'num_heads', 0), &
                       bias=.not. flag(made, 'no_bias', 0), &
@@ -225,7 +240,7 @@ contains
                       head_dim=option_integer(made, 'head_dim', 0), &
                       value_head_dim=option_integer(made, 'value_head_dim', 0), &
                       num_kv_heads=option_integer(made, 'num_kv_heads', 0), &
-                      is_double=query%dtype == 2, stat=stat, errmsg=errmsg)
+                      dtype=query%dtype, parameter_dtype=parameter_dtype_of(made), stat=stat, errmsg=errmsg)
     do i = 1, made%num_tensors
       if (stat /= 0) return
       if (index(made%tensors(i)%name, 'parameter.') == 1) &
@@ -259,22 +274,28 @@ contains
     logical, intent(inout) :: is_good
     real(c_double), pointer :: wanted(:), double(:)
     real(c_float), pointer :: single(:)
+    integer(c_int16_t), pointer :: half(:)
     real(c_double) :: found
     integer(c_int64_t) :: count, i
-    integer :: place, dtype
+    integer :: place
     place = find_tensor(made%expected, made%num_expected, what)
     if (place == 0) return
     count = product(made%expected(place)%shape)
     call c_f_pointer(c_loc(made%expected(place)%bytes), wanted, [count])
     call c_f_pointer(c_loc(room), double, [count])
     call c_f_pointer(c_loc(room), single, [count])
-    dtype = made%tensors(find_tensor(made%tensors, made%num_tensors, 'query'))%dtype
+    call c_f_pointer(c_loc(room), half, [count])
     do i = 1, count
-      if (dtype == 1) then
-        found = single(i)
-      else
+      select case (result_dtype(made, what))
+      case (attn_dtype_float64)
         found = double(i)
-      end if
+      case (attn_dtype_bfloat16)
+        found = from_bfloat16(half(i))
+      case (attn_dtype_float16)
+        found = from_float16(half(i))
+      case default
+        found = single(i)
+      end select
       if (is_near(found, wanted(i), made%expected(place)%tolerance)) cycle
       print '(a,": ",a,"(",i0,"): expected ",g0,", got ",g0)', name, what, i, wanted(i), found
       is_good = .false.

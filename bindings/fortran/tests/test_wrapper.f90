@@ -106,7 +106,7 @@ contains
     call layer%initialize(1_c_int64_t)
     sizes = layer%describe()
     call check(sizes%head_dim == 3 .and. sizes%kdim == 6 .and. sizes%num_kv_heads == 2, 'sizes')
-    call check(sizes%batch_first .and. .not. sizes%bias .and. .not. sizes%is_double, 'flags')
+    call check(sizes%batch_first .and. .not. sizes%bias .and. sizes%dtype == attn_dtype_float32, 'flags')
     call random_number(loaded)
     call context%create(engine=attn_engine_blas, gemm=attn_gemm_native)
     call layer%load('out_proj.weight', tensor_of(loaded), context)

@@ -63,6 +63,7 @@ final class CaseFile {
         final int width =
                 switch (dtype) {
                     case BOOL -> 1;
+                    case BFLOAT16, FLOAT16 -> 2;
                     case FLOAT32, INT32 -> 4;
                     case FLOAT64, INT64 -> 8;
                 };

@@ -27,7 +27,7 @@ final class RunCases {
                     "key_padding_mask", "embed_dim", "num_heads", "kdim", "vdim", "qdim", "head_dim",
                     "value_head_dim", "num_kv_heads", "no_bias", "add_bias_kv", "add_zero_attn",
                     "batch_first", "need_weights", "average_attn_weights", "attn_output",
-                    "attn_weights");
+                    "attn_weights", "parameter_dtype");
 
     private final CaseFile made;
     private final Map<String, Tensor> results = new HashMap<>();
@@ -57,14 +57,16 @@ final class RunCases {
         }
     }
 
-    /** Memory for a result that the case expects, of query's type; null if it does not. */
+    /** Memory for a result that the case expects, lse of the scores' type, others of query's; else null. */
     private Tensor expectedResult(String name) {
         final CaseFile.Expected expected = made.expected.get(name);
         return expected == null ? null : newResult(name, expected.values().shape());
     }
 
     private Tensor newResult(String name, long[] shape) {
-        final Tensor result = Tensor.zeros(made.tensors.get("query").dtype(), shape);
+        final Tensor.Dtype dtype = made.tensors.get("query").dtype();
+        final boolean isWide = dtype == Tensor.Dtype.FLOAT64 || !name.equals("lse");
+        final Tensor result = Tensor.zeros(isWide ? dtype : Tensor.Dtype.FLOAT32, shape);
         results.put(name, result);
         return result;
     }
@@ -130,7 +132,11 @@ final class RunCases {
     }
 
     private Multihead.Config config() {
-        return new Multihead.Config(number("embed_dim", 0), number("num_heads", 0))
+        final Multihead.Config config = new Multihead.Config(number("embed_dim", 0), number("num_heads", 0));
+        if (made.options.containsKey("parameter_dtype")) {
+            config.parameterDtype(Tensor.Dtype.valueOf(made.options.get("parameter_dtype").toUpperCase()));
+        }
+        return config
                 .bias(!flag("no_bias"))
                 .addBiasKv(flag("add_bias_kv"))
                 .addZeroAttn(flag("add_zero_attn"))

@@ -237,7 +237,7 @@ typedef struct attn_mha_config {
     int32_t add_bias_kv;
     int32_t add_zero_attn;
     int32_t batch_first;
-    int32_t reserved;
+    int32_t parameter_dtype;
 } attn_mha_config;
 
 typedef struct attn_mha_load_params {

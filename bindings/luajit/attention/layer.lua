@@ -15,7 +15,7 @@ local check = failure.check
 
 local sizes = {"embed_dim", "num_heads", "kdim", "vdim", "qdim", "num_kv_heads", "head_dim", "value_head_dim"}
 local flags = {"add_bias_kv", "add_zero_attn", "batch_first"}
-local config_options = {dtype = true, bias = true, context = true}
+local config_options = {dtype = true, parameter_dtype = true, bias = true, context = true}
 for _, name in ipairs(sizes) do
   config_options[name] = true
 end
@@ -33,7 +33,7 @@ Layer.__index = Layer
 local layer = {}
 
 -- A layer without parameters. `config` has the names of PyTorch's constructor, and qdim,
--- num_kv_heads, head_dim, value_head_dim, dtype, context (whose allocator is used).
+-- num_kv_heads, head_dim, value_head_dim, dtype, parameter_dtype, context (whose allocator is used).
 function layer.new(config)
   options.check_names(config, config_options)
   local c_config = options.sized("attn_mha_config")
@@ -45,11 +45,15 @@ function layer.new(config)
   end
   c_config.no_bias = options.flag(config.bias == false)
   c_config.dtype = options.choose("dtype", tensor.dtypes, config.dtype or "float32")
+  if config.parameter_dtype then
+    c_config.parameter_dtype = options.choose("parameter_dtype", tensor.dtypes, config.parameter_dtype)
+  end
   local created = ffi.new("attn_mha *[1]")
   check(library.attn_mha_create(context.handle(config.context), c_config, created))
   return setmetatable({
     object = ffi.gc(created[0], library.attn_mha_destroy),
     dtype = config.dtype or "float32",
+    parameter_dtype = config.parameter_dtype or config.dtype or "float32",
     bound = {},
   }, Layer)
 end
@@ -58,7 +62,11 @@ end
 function Layer:describe()
   local c_config = options.sized("attn_mha_config")
   check(library.attn_mha_describe(self.object, c_config))
-  local config = {dtype = self.dtype, bias = c_config.no_bias == 0}
+  local config = {
+    dtype = options.name_of(tensor.dtypes, c_config.dtype),
+    parameter_dtype = options.name_of(tensor.dtypes, c_config.parameter_dtype),
+    bias = c_config.no_bias == 0,
+  }
   for _, name in ipairs(sizes) do
     config[name] = tonumber(c_config[name])
   end
@@ -86,12 +94,12 @@ end
 
 -- Copies a parameter into the layer, on the threads of a context.
 function Layer:load(name, values, given_context)
-  values = tensor.wrap(values, self.dtype)
+  values = tensor.wrap(values, self.parameter_dtype)
   check(library.attn_mha_load_parameter(context.handle(given_context), self.object, name, values.view, nil))
   self.bound[name] = nil
 end
 
--- Uses the tensor's memory as a parameter, without a copy.
+-- Uses the tensor's memory, of the layer's parameter_dtype, as a parameter, without a copy.
 function Layer:bind(name, values)
   check(library.attn_mha_bind_parameter(self.object, name, values.view))
   self.bound[name] = values
@@ -99,7 +107,7 @@ end
 
 -- A copy of a parameter of `shape`, as parameters() lists it.
 local function read(self, name, shape, given_context)
-  local values = tensor.zeros(self.dtype, shape)
+  local values = tensor.zeros(self.parameter_dtype, shape)
   check(library.attn_mha_read_parameter(context.handle(given_context), self.object, name, values.view))
   return values
 end

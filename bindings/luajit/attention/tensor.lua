@@ -4,6 +4,7 @@
 
 local ffi = require "ffi"
 local failure = require "attention.failure"
+local half = require "attention.half"
 local options = require "attention.options"
 local library = require("attention.abi").library
 
@@ -12,11 +13,21 @@ local check = failure.check
 local dtypes = {
   float32 = library.ATTN_DTYPE_FLOAT32,
   float64 = library.ATTN_DTYPE_FLOAT64,
+  bfloat16 = library.ATTN_DTYPE_BFLOAT16,
+  float16 = library.ATTN_DTYPE_FLOAT16,
   bool = library.ATTN_DTYPE_BOOL,
   int64 = library.ATTN_DTYPE_INT64,
   int32 = library.ATTN_DTYPE_INT32,
 }
-local element_types = {float32 = "float", float64 = "double", bool = "uint8_t", int64 = "int64_t", int32 = "int32_t"}
+local element_types = {
+  float32 = "float",
+  float64 = "double",
+  bfloat16 = "uint16_t",
+  float16 = "uint16_t",
+  bool = "uint8_t",
+  int64 = "int64_t",
+  int32 = "int32_t",
+}
 local array_types, pointer_types, dtype_names = {}, {}, {}
 for dtype, element in pairs(element_types) do
   array_types[dtype] = ffi.typeof(element .. "[?]")
@@ -28,6 +39,20 @@ local Tensor = {}
 Tensor.__index = Tensor
 
 local tensor = {dtypes = dtypes}
+
+local half_dtypes = {bfloat16 = dtypes.bfloat16, float16 = dtypes.float16}
+
+-- The bits of the nearest bfloat16 or float16, of two as near the one whose last bit is 0.
+function tensor.half_bits(dtype, number)
+  options.choose("dtype", half_dtypes, dtype)
+  return half.bits(dtype, number)
+end
+
+-- The number of such bits.
+function tensor.half_number(dtype, bits)
+  options.choose("dtype", half_dtypes, dtype)
+  return half.number(dtype, bits)
+end
 
 -- A Lua object for a C view; `owner` is what keeps the view's memory alive, is_const whether it is an
 -- input alone.
@@ -145,10 +170,12 @@ local function measure(values)
   return shape, values
 end
 
--- Writes nested tables of `shape` from element `at` on and returns the place after them.
-local function fill(data, values, shape, axis, at)
+-- Writes nested tables from element `at` of a contiguous tensor on and returns the place after them.
+local function fill(made, values, axis, at)
+  local shape = made.shape
   if axis > #shape then
-    data[at] = values
+    local dtype = made.dtype
+    made.owner[at] = half.is(dtype) and half.bits(dtype, values) or values
     return at + 1
   end
   if type(values) ~= "table" or #values ~= shape[axis] then
@@ -156,7 +183,7 @@ local function fill(data, values, shape, axis, at)
       shape[axis], axis - 1, type(values) == "table" and #values or type(values)))
   end
   for _, value in ipairs(values) do
-    at = fill(data, value, shape, axis + 1, at)
+    at = fill(made, value, axis + 1, at)
   end
   return at
 end
@@ -165,7 +192,7 @@ end
 function tensor.new(values, dtype)
   local shape, first = measure(values)
   local result = tensor.zeros(dtype or (type(first) == "boolean" and "bool" or "float32"), shape)
-  fill(result.owner, values, shape, 1, 0)
+  fill(result, values, 1, 0)
   return result
 end
 
@@ -209,7 +236,7 @@ local function to_lua(values, data, axis, at)
     if values.dtype == "bool" then
       return value ~= 0
     end
-    return tonumber(value)
+    return half.is(values.dtype) and half.number(values.dtype, value) or tonumber(value)
   end
   local result = {}
   for i = 1, values.shape[axis] do

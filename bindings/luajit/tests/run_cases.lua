@@ -70,7 +70,7 @@ end
 function calls.mha(case)
   local options, tensors = named_options(case), case.tensors
   local config = take(options, [[embed_dim num_heads kdim vdim qdim head_dim value_head_dim num_kv_heads
-    add_bias_kv add_zero_attn batch_first]], {dtype = tensors.query.dtype})
+    add_bias_kv add_zero_attn batch_first parameter_dtype]], {dtype = tensors.query.dtype})
   config.bias, options.no_bias = not options.no_bias, nil
   local given = take(options, "need_weights average_attn_weights", take_attention(case, options))
   take(tensors, "key_padding_mask", given)
@@ -100,9 +100,11 @@ local function compare(name, actual, expected)
   for _, length in ipairs(actual.shape) do
     count = count * length
   end
+  local is_half = actual.dtype == "bfloat16" or actual.dtype == "float16"
   for i = 0, count - 1 do
-    assert(is_close(values[i], reference[i], expected.tolerance),
-           ("%s: element %d: expected %.9g, got %.9g"):format(name, i, reference[i], values[i]))
+    local value = is_half and attention.half_number(actual.dtype, values[i]) or values[i]
+    assert(is_close(value, reference[i], expected.tolerance),
+           ("%s: element %d: expected %.9g, got %.9g"):format(name, i, reference[i], value))
   end
 end
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+HALVES = ("bfloat16", "float16")
+
 
 @dataclass
 class Case:
@@ -14,6 +16,7 @@ class Case:
     tensors: dict = field(default_factory=dict)
     expected: dict = field(default_factory=dict)  # name: (tolerance, values)
     error: tuple = ()  # (status, text)
+    has_16_bits: bool = False  # tensors of bfloat16 or float16, which are read as their bits
 
 
 def read(path: Path) -> Case:
@@ -29,6 +32,7 @@ def read(path: Path) -> Case:
             elif word == "tensor":
                 name, _, rest = rest.partition(" ")
                 case.tensors[name] = _elements(file, rest)
+                case.has_16_bits |= rest.split(" ")[0] in HALVES
             elif word == "expect":
                 name, tolerance, rest = rest.split(" ", 2)
                 case.expected[name] = (float(tolerance), _elements(file, rest))
@@ -45,6 +49,6 @@ def read(path: Path) -> Case:
 def _elements(file, words):
     dtype, _, *shape = words.split(" ")
     shape = tuple(map(int, shape))
-    dtype = np.dtype(dtype)
+    dtype = np.dtype("uint16" if dtype in HALVES else dtype)
     data = file.read(int(np.prod(shape)) * dtype.itemsize)
     return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)

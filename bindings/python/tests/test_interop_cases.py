@@ -100,6 +100,10 @@ def test_there_are_enough_cases():
 def test_case(name):
     case = case_files.read(FOLDER / f"{name}.case")
     run = {"sdpa": run_sdpa, "mha": run_mha}[case.call]
+    if case.has_16_bits:
+        reason = "the package takes float32 and float64 only"
+        print(f"{name}: not run: {reason}")
+        pytest.skip(reason)
     assert not unknown_words(case)
     if case.error:
         status, text = case.error

@@ -12,7 +12,7 @@ class CaseRun
                 average_attn_weights].freeze
   INPUTS = %i[query key value].freeze
   CONFIG_OPTIONS = %i[embed_dim num_heads kdim vdim qdim num_kv_heads head_dim value_head_dim add_bias_kv
-                      add_zero_attn batch_first].freeze
+                      add_zero_attn batch_first parameter_dtype].freeze
 
   def initialize(made)
     @made = made

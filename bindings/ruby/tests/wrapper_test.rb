@@ -33,7 +33,7 @@ class TensorTest < Minitest::Test
 
   def test_unknown_dtype_is_an_error
     error = assert_raises(ArgumentError) { Tensor.zeros(1, dtype: :half) }
-    assert_equal 'dtype: expected one of float32, float64, bool, int64, int32, got :half', error.message
+    assert_equal 'dtype: expected one of float32, float64, bfloat16, float16, bool, int64, int32, got :half', error.message
   end
 
   def test_impossible_shape_is_an_error_of_the_library
@@ -68,7 +68,7 @@ class TensorTest < Minitest::Test
 
   def test_view_leaves_no_memory_of_known_size
     memory = Fiddle::Pointer.malloc(24, Fiddle::RUBY_FREE)
-    { float32: 6, float64: 3, int64: 3, int32: 6, bool: 24 }.each do |dtype, count|
+    { float32: 6, float64: 3, bfloat16: 12, float16: 12, int64: 3, int32: 6, bool: 24 }.each do |dtype, count|
       assert_equal [count], Tensor.from_pointer(memory, shape: [count], dtype:).shape
       assert_equal [2, 0], Tensor.from_pointer(memory, shape: [2, 0], dtype:).shape
       error = assert_raises(ArgumentError) { Tensor.from_pointer(memory, shape: [count + 1], dtype:) }

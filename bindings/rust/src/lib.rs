@@ -6,6 +6,7 @@
 mod callbacks;
 mod context;
 mod error;
+mod half;
 mod mask;
 mod multihead;
 mod outputs;
@@ -18,6 +19,7 @@ mod view;
 pub use callbacks::ThreadPool;
 pub use context::{Context, ContextConfig, ContextInfo, Engine, Gemm};
 pub use error::{Error, Result, Status};
+pub use half::{Bf16, F16};
 pub use mask::Mask;
 pub use multihead::{ForwardOptions, MultiheadAttention, MultiheadConfig, MultiheadReport};
 pub use outputs::OutputShapes;

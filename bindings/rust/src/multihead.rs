@@ -34,8 +34,12 @@ pub struct MultiheadConfig {
     pub head_dim: usize,
     /// Features of a value head; 0: head_dim.
     pub value_head_dim: usize,
-    /// `Float32`, the default, or `Float64`.
+    /// Of query, key, value and output: `Float32`, the default, `Float64`, `Bfloat16` or
+    /// `Float16`.
     pub dtype: Dtype,
+    /// Of the parameters that the layer keeps; `None`: dtype. Beside any dtype but `Float64` it
+    /// may be `Float32`, `Bfloat16` or `Float16`.
+    pub parameter_dtype: Option<Dtype>,
     /// Whether in_proj_bias and out_proj.bias exist.
     pub bias: bool,
     /// One learned key and value after the source keys.
@@ -61,6 +65,7 @@ impl MultiheadConfig {
             head_dim: 0,
             value_head_dim: 0,
             dtype: Dtype::Float32,
+            parameter_dtype: None,
             bias: true,
             add_bias_kv: false,
             add_zero_attn: false,
@@ -84,6 +89,8 @@ impl MultiheadConfig {
         value_head_dim: usize,
         /// Sets the field.
         dtype: Dtype,
+        /// Sets the field.
+        parameter_dtype: Dtype => Some,
         /// Sets the field.
         bias: bool,
         /// Sets the field.
@@ -117,6 +124,9 @@ impl MultiheadConfig {
             add_bias_kv: self.add_bias_kv.into(),
             add_zero_attn: self.add_zero_attn.into(),
             batch_first: self.batch_first.into(),
+            parameter_dtype: self
+                .parameter_dtype
+                .map_or(sys::ATTN_DTYPE_INVALID, |dtype| dtype as i32),
             ..Default::default()
         };
         let mut raw = ptr::null_mut();
@@ -157,11 +167,8 @@ impl MultiheadAttention {
             num_kv_heads: raw.num_kv_heads as usize,
             head_dim: raw.head_dim as usize,
             value_head_dim: raw.value_head_dim as usize,
-            dtype: if raw.dtype == sys::ATTN_DTYPE_FLOAT64 {
-                Dtype::Float64
-            } else {
-                Dtype::Float32
-            },
+            dtype: Dtype::from_code(raw.dtype).expect("the dtype of a layer that was made"),
+            parameter_dtype: Dtype::from_code(raw.parameter_dtype),
             bias: raw.no_bias == 0,
             add_bias_kv: raw.add_bias_kv != 0,
             add_zero_attn: raw.add_zero_attn != 0,
@@ -188,7 +195,8 @@ impl MultiheadAttention {
         (0..count).map(describe).collect()
     }
 
-    /// Copies a parameter into the layer, by its name in PyTorch's `state_dict`.
+    /// Copies a parameter into the layer, by its name in PyTorch's `state_dict`; other floats
+    /// are converted to the layer's parameter_dtype.
     pub fn load_parameter(&mut self, name: &str, values: &View<'_>) -> Result<()> {
         let name = c_string("name", name)?;
         // SAFETY: the pointers outlive the call, which copies the values.
@@ -203,7 +211,7 @@ impl MultiheadAttention {
         })
     }
 
-    /// Copies a parameter out of the layer.
+    /// Copies a parameter out of the layer, as its parameter_dtype.
     pub fn read_parameter(&self, name: &str, values: &mut ViewMut<'_>) -> Result<()> {
         let name = c_string("name", name)?;
         // SAFETY: the pointers outlive the call, and the values are borrowed exclusively.

@@ -227,7 +227,9 @@ fn raw_output(view: &Option<ViewMut<'_>>) -> *const attn_tensor {
 /// output = normalise(scale * query * key^T, bias, mask) * value.
 ///
 /// Shapes: query (..., Hq, L, E), key (..., Hk, S, E), value (..., Hv, S, Ev), output (..., Hq, L,
-/// Ev), of ranks 2 to 8, all `f32` or all `f64`, any strides. An output that is an input does not
+/// Ev), of ranks 2 to 8, any strides. All `f64`; or query, key and value each `f32`,
+/// [`Bf16`](crate::Bf16) or [`F16`](crate::F16), output and weights of query's type or `f32`, lse
+/// of `f32`. An output that is an input does not
 /// compile:
 ///
 /// ```compile_fail,E0502

@@ -29,6 +29,8 @@ pub const ATTN_DTYPE_FLOAT32: i32 = 1;
 pub const ATTN_DTYPE_FLOAT64: i32 = 2;
 pub const ATTN_DTYPE_BOOL: i32 = 3;
 pub const ATTN_DTYPE_INT64: i32 = 4;
+pub const ATTN_DTYPE_BFLOAT16: i32 = 5;
+pub const ATTN_DTYPE_FLOAT16: i32 = 6;
 pub const ATTN_DTYPE_INT32: i32 = 7;
 
 pub const ATTN_ENGINE_AUTO: i32 = 0;
@@ -193,7 +195,7 @@ pub struct attn_mha_config {
     pub add_bias_kv: i32,
     pub add_zero_attn: i32,
     pub batch_first: i32,
-    pub reserved: i32,
+    pub parameter_dtype: i32,
 }
 
 #[repr(C)]

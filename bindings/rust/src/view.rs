@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::os::raw::c_void;
 
 use crate::error::{check, Error, Result, Status};
+use crate::half::{Bf16, F16};
 use crate::sys::{self, attn_tensor, ATTN_MAX_RANK};
 
 /// The element type of a view or a layer.
@@ -17,17 +18,37 @@ pub enum Dtype {
     Float64 = sys::ATTN_DTYPE_FLOAT64,
     /// `bool`
     Bool = sys::ATTN_DTYPE_BOOL,
+    /// [`Bf16`]
+    Bfloat16 = sys::ATTN_DTYPE_BFLOAT16,
+    /// [`F16`]
+    Float16 = sys::ATTN_DTYPE_FLOAT16,
     /// `i64`
     Int64 = sys::ATTN_DTYPE_INT64,
     /// `i32`
     Int32 = sys::ATTN_DTYPE_INT32,
 }
 
+impl Dtype {
+    /// What the library calls so; `None` for a dtype that has no element type here.
+    pub(crate) fn from_code(code: i32) -> Option<Self> {
+        match code {
+            sys::ATTN_DTYPE_FLOAT32 => Some(Dtype::Float32),
+            sys::ATTN_DTYPE_FLOAT64 => Some(Dtype::Float64),
+            sys::ATTN_DTYPE_BOOL => Some(Dtype::Bool),
+            sys::ATTN_DTYPE_BFLOAT16 => Some(Dtype::Bfloat16),
+            sys::ATTN_DTYPE_FLOAT16 => Some(Dtype::Float16),
+            sys::ATTN_DTYPE_INT64 => Some(Dtype::Int64),
+            sys::ATTN_DTYPE_INT32 => Some(Dtype::Int32),
+            _ => None,
+        }
+    }
+}
+
 mod sealed {
     pub trait Sealed {}
 }
 
-/// A type that views can be made of: `f32`, `f64`, `bool`, `i64` or `i32`.
+/// A type that views can be made of: `f32`, `f64`, [`Bf16`], [`F16`], `bool`, `i64` or `i32`.
 pub trait Element: sealed::Sealed + Copy {
     /// The library's name of the type.
     const DTYPE: Dtype;
@@ -42,7 +63,7 @@ macro_rules! element {
     )*};
 }
 
-element!(f32: Float32, f64: Float64, bool: Bool, i64: Int64, i32: Int32);
+element!(f32: Float32, f64: Float64, Bf16: Bfloat16, F16: Float16, bool: Bool, i64: Int64, i32: Int32);
 
 /// An input: elements of a slice, read through a shape and strides.
 #[derive(Debug, Clone, Copy)]

@@ -64,7 +64,8 @@ fn facts() -> Vec<Fact> {
         attn_sdpa_outputs { struct_size, output, lse, weights, averaged_weights }
         attn_mha_config {
             struct_size, embed_dim, num_heads, kdim, vdim, qdim, num_kv_heads, head_dim,
-            value_head_dim, dtype, no_bias, add_bias_kv, add_zero_attn, batch_first, reserved,
+            value_head_dim, dtype, no_bias, add_bias_kv, add_zero_attn, batch_first,
+            parameter_dtype,
         }
         attn_mha_load_params { struct_size }
         attn_mha_init_params { struct_size, seed }
@@ -98,6 +99,8 @@ fn facts() -> Vec<Fact> {
         ATTN_DTYPE_FLOAT64,
         ATTN_DTYPE_BOOL,
         ATTN_DTYPE_INT64,
+        ATTN_DTYPE_BFLOAT16,
+        ATTN_DTYPE_FLOAT16,
         ATTN_DTYPE_INT32,
         ATTN_ENGINE_AUTO,
         ATTN_ENGINE_BLAS,

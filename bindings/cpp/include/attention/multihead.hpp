@@ -27,6 +27,7 @@ struct multihead_config {
     std::int64_t qdim = 0, kdim = 0, vdim = 0;
     std::int64_t head_dim = 0, value_head_dim = 0, num_kv_heads = 0;
     bool bias = true, add_bias_kv = false, add_zero_attn = false, batch_first = false;
+    std::int32_t parameter_dtype = ATTN_DTYPE_INVALID; /* enum attn_dtype; else the layer's */
 };
 
 /* attn_mha_params: the layer's own mask, and the options of the attention inside. */
@@ -64,7 +65,8 @@ template <class T> struct forward_params {
 /* nn.MultiheadAttention in evaluation mode, T its type. What is const may run at once; what is not
  * needs the layer alone. */
 template <class T> class multihead {
-    static_assert(is_one_of<T, float, double>, "a layer is of float or double");
+    static_assert(is_half<T> || is_one_of<T, float, double>,
+                  "a layer is of float, double, bfloat16 or float16");
 
   public:
     /* The layer's memory is the context's. */
@@ -80,6 +82,7 @@ template <class T> class multihead {
         settings.value_head_dim = config.value_head_dim;
         settings.num_kv_heads = config.num_kv_heads;
         settings.dtype = dtype_of<T>();
+        settings.parameter_dtype = config.parameter_dtype;
         settings.no_bias = !config.bias;
         settings.add_bias_kv = config.add_bias_kv;
         settings.add_zero_attn = config.add_zero_attn;
@@ -107,6 +110,7 @@ template <class T> class multihead {
         made.add_bias_kv = settings.add_bias_kv != 0;
         made.add_zero_attn = settings.add_zero_attn != 0;
         made.batch_first = settings.batch_first != 0;
+        made.parameter_dtype = settings.parameter_dtype;
         return made;
     }
 
@@ -124,20 +128,20 @@ template <class T> class multihead {
         return found;
     }
 
-    /* Copies a parameter in; float and double are converted. */
-    void load(const std::string &name, const input<float, double> &values,
+    /* Copies a parameter in, converted to the type of the parameters. */
+    void load(const std::string &name, const any_float_input &values,
               const context *chosen = nullptr) {
         check(attn_mha_load_parameter(detail::handle_of(chosen), handle_.get(), name.c_str(),
                                       values.c_view(), nullptr));
     }
 
-    /* Uses the caller's memory as a parameter, which must outlive the layer. */
-    void bind(const std::string &name, const tensor<const T> &values) {
+    /* Uses the caller's memory, of the parameters' type, which must outlive the layer. */
+    void bind(const std::string &name, const any_float_input &values) {
         check(attn_mha_bind_parameter(handle_.get(), name.c_str(), values.c_view()));
     }
 
-    /* Copies a parameter out. */
-    void read(const std::string &name, const tensor<T> &values,
+    /* Copies a parameter out, as the parameters' type. */
+    void read(const std::string &name, const any_float_result &values,
               const context *chosen = nullptr) const {
         check(attn_mha_read_parameter(detail::handle_of(chosen), handle_.get(), name.c_str(),
                                       values.c_view()));
@@ -152,7 +156,7 @@ template <class T> class multihead {
     }
 
     void forward(const tensor<const T> &query, const tensor<const T> &key,
-                 const tensor<const T> &value, const tensor<T> &output,
+                 const tensor<const T> &value, const result_of<T> &output,
                  const forward_options<T> &options = {}, const context *chosen = nullptr) const {
         const detail::forward_params<T> params(options);
         check(attn_mha_forward(detail::handle_of(chosen), handle_.get(), query.c_view(),
@@ -174,7 +178,7 @@ template <class T> class multihead {
 
     /* What forward would run for the same arguments, and why. */
     multihead_report explain(const tensor<const T> &query, const tensor<const T> &key,
-                             const tensor<const T> &value, const tensor<T> &output,
+                             const tensor<const T> &value, const result_of<T> &output,
                              const forward_options<T> &options = {},
                              const context *chosen = nullptr) const {
         const detail::forward_params<T> params(options);

@@ -34,8 +34,8 @@ template <class T> struct attend_options {
     std::optional<index_input> query_offset, key_lengths;
     std::optional<float_input<T>> alibi_slopes, sinks;
 
-    std::optional<tensor<T>> lse;     /* out: (..., Hq, L) */
-    std::optional<tensor<T>> weights; /* out: (..., Hq, L, S), or (..., L, S): the heads' mean */
+    std::optional<tensor<score_of<T>>> lse; /* out: (..., Hq, L) */
+    std::optional<result_of<T>> weights; /* out: (..., Hq, L, S), or (..., L, S): the heads' mean */
 };
 
 /* What a call's outputs are shaped like. */
@@ -88,8 +88,8 @@ template <class Outputs> output_shapes shapes_of(const Outputs &outputs) {
 /* attn_sdpa: query (..., Hq, L, E), key (..., Hk, S, E), value (..., Hv, S, Ev), output (..., Hq,
  * L, Ev). */
 template <class T>
-void attend(const tensor<const T> &query, const tensor<const T> &key, const tensor<const T> &value,
-            const tensor<T> &output, const attend_options<T> &options = {},
+void attend(const tensor<const T> &query, const keys_of<T> &key, const keys_of<T> &value,
+            const result_of<T> &output, const attend_options<T> &options = {},
             const context *chosen = nullptr) {
     const attn_sdpa_params params = detail::params_of(options);
     check(attn_sdpa(detail::handle_of(chosen), query.c_view(), key.c_view(), value.c_view(),
@@ -98,9 +98,8 @@ void attend(const tensor<const T> &query, const tensor<const T> &key, const tens
 
 /* For whoever allocates the outputs of attend; the options' own outputs are not looked at. */
 template <class T>
-output_shapes describe_outputs(const tensor<const T> &query, const tensor<const T> &key,
-                               const tensor<const T> &value,
-                               const attend_options<T> &options = {}) {
+output_shapes describe_outputs(const tensor<const T> &query, const keys_of<T> &key,
+                               const keys_of<T> &value, const attend_options<T> &options = {}) {
     const attn_sdpa_params params = detail::params_of(options);
     attn_sdpa_outputs outputs{};
     outputs.struct_size = sizeof outputs;
@@ -111,8 +110,8 @@ output_shapes describe_outputs(const tensor<const T> &query, const tensor<const 
 
 /* What attend would run for the same arguments, and why. */
 template <class T>
-attn_sdpa_report explain(const tensor<const T> &query, const tensor<const T> &key,
-                         const tensor<const T> &value, const tensor<T> &output,
+attn_sdpa_report explain(const tensor<const T> &query, const keys_of<T> &key,
+                         const keys_of<T> &value, const result_of<T> &output,
                          const attend_options<T> &options = {}, const context *chosen = nullptr) {
     const attn_sdpa_params params = detail::params_of(options);
     attn_sdpa_report report{};

@@ -15,6 +15,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "float16.hpp"
+
 namespace attention {
 
 /* One line that names the argument, what was expected and what was found; `code` is the status. */
@@ -45,14 +47,30 @@ inline void check(attn_status status) {
 template <class T, class... Elements>
 inline constexpr bool is_one_of = (std::is_same_v<std::remove_const_t<T>, Elements> || ...);
 
+#ifdef ATTENTION_HAS_STDFLOAT
+template <class T> inline constexpr bool is_bfloat16 = is_one_of<T, bfloat16, std::bfloat16_t>;
+template <class T> inline constexpr bool is_float16 = is_one_of<T, float16, std::float16_t>;
+#else
+template <class T> inline constexpr bool is_bfloat16 = is_one_of<T, bfloat16>;
+template <class T> inline constexpr bool is_float16 = is_one_of<T, float16>;
+#endif
+
+/* Whether T has 16 bits. */
+template <class T> inline constexpr bool is_half = is_bfloat16<T> || is_float16<T>;
+
 template <class T> constexpr std::int32_t dtype_of() {
-    static_assert(is_one_of<T, float, double, bool, std::int64_t, std::int32_t>,
-                  "elements are float, double, bool, std::int64_t or std::int32_t");
+    static_assert(is_half<T> || is_one_of<T, float, double, bool, std::int64_t, std::int32_t>,
+                  "elements are float, double, bfloat16, float16, bool, std::int64_t or "
+                  "std::int32_t");
     static_assert(sizeof(bool) == 1, "a bool is a byte");
     if constexpr (is_one_of<T, float>) {
         return ATTN_DTYPE_FLOAT32;
     } else if constexpr (is_one_of<T, double>) {
         return ATTN_DTYPE_FLOAT64;
+    } else if constexpr (is_bfloat16<T>) {
+        return ATTN_DTYPE_BFLOAT16;
+    } else if constexpr (is_float16<T>) {
+        return ATTN_DTYPE_FLOAT16;
     } else if constexpr (is_one_of<T, bool>) {
         return ATTN_DTYPE_BOOL;
     } else if constexpr (is_one_of<T, std::int64_t>) {
@@ -157,6 +175,9 @@ template <class... Elements> class input {
     template <class T, class = std::enable_if_t<is_one_of<T, Elements...>>>
     input(const tensor<T> &other) : view_(*other.c_view()) {
     }
+    template <class T, class = std::enable_if_t<is_one_of<T, Elements...>>>
+    input(T *data, const sizes &shape) : input(tensor<T>(data, shape)) {
+    }
 
     const attn_tensor *c_view() const noexcept {
         return &view_;
@@ -166,11 +187,55 @@ template <class... Elements> class input {
     attn_tensor view_;
 };
 
+/* An output of one of several element types; every writable tensor of them becomes one. */
+template <class... Elements> class result {
+  public:
+    template <class T,
+              class = std::enable_if_t<is_one_of<T, Elements...> && !std::is_const_v<T>>>
+    result(const tensor<T> &other) : view_(*other.c_view()) {
+    }
+    template <class T,
+              class = std::enable_if_t<is_one_of<T, Elements...> && !std::is_const_v<T>>>
+    result(T *data, const sizes &shape) : result(tensor<T>(data, shape)) {
+    }
+
+    const attn_tensor *c_view() const noexcept {
+        return &view_;
+    }
+
+  private:
+    attn_tensor view_;
+};
+
+/* View of the others and of everything that has 16 bits. */
+#ifdef ATTENTION_HAS_STDFLOAT
+template <template <class...> class View, class... Others>
+using with_halves = View<Others..., bfloat16, float16, std::bfloat16_t, std::float16_t>;
+#else
+template <template <class...> class View, class... Others>
+using with_halves = View<Others..., bfloat16, float16>;
+#endif
+
+/* Masks, parameters. */
+using any_float_input = with_halves<input, float, double>;
+using any_float_result = with_halves<result, float, double>;
+
 /* Positions and lengths. */
 using index_input = input<std::int64_t, std::int32_t>;
 
-/* What is added to scores of type T. */
+/* What is added to the scores of queries of type T. */
 template <class T> using float_input = input<T, float>;
+
+/* What the scores of queries of type T are, and lse. */
+template <class T> using score_of = std::conditional_t<is_half<T>, float, T>;
+
+/* Keys, or values, beside queries of type T. */
+template <class T>
+using keys_of =
+    std::conditional_t<is_one_of<T, double>, input<double>, with_halves<input, float>>;
+
+/* Outputs and weights of queries of type T: of that type or the scores'. */
+template <class T> using result_of = std::conditional_t<is_half<T>, result<T, float>, tensor<T>>;
 
 /* A mask and what it means. */
 class mask {
@@ -184,7 +249,7 @@ class mask {
         return {*flags.c_view(), ATTN_MASK_BOOL_EXCLUDE};
     }
     /* Added to the scores; -inf leaves a position out. */
-    static mask additive(const input<float, double> &values) {
+    static mask additive(const any_float_input &values) {
         return {*values.c_view(), ATTN_MASK_ADDITIVE};
     }
 

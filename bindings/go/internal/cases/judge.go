@@ -64,10 +64,16 @@ func (want *expected) compare(actual *tensor) error {
 }
 
 func (made *tensor) float(index int) float64 {
-	if elements, isWide := made.elements.([]float64); isWide {
+	switch elements := made.elements.(type) {
+	case []float64:
 		return elements[index]
+	case []attention.BF16:
+		return float64(elements[index].Float32())
+	case []attention.F16:
+		return float64(elements[index].Float32())
+	default:
+		return float64(elements.([]float32)[index])
 	}
-	return float64(made.elements.([]float32)[index])
 }
 
 func isNear(actual, expected, tolerance float64) bool {

@@ -49,11 +49,8 @@ func parameterName(name string) (string, bool) {
 }
 
 func (made *testCase) mhaOptions() (attention.MultiheadConfig, *attention.ForwardOptions, error) {
-	config, options := attention.MultiheadConfig{}, &attention.ForwardOptions{}
+	config, options := attention.MultiheadConfig{Dtype: made.dtype()}, &attention.ForwardOptions{}
 	averageWeights, needWeights := true, true
-	if _, isWide := made.tensor("query").elements.([]float64); isWide {
-		config.Dtype = attention.Float64
-	}
 	err := made.readOptions(map[string]any{
 		"embed_dim":            &config.EmbedDim,
 		"num_heads":            &config.NumHeads,
@@ -67,6 +64,7 @@ func (made *testCase) mhaOptions() (attention.MultiheadConfig, *attention.Forwar
 		"add_bias_kv":          &config.AddBiasKV,
 		"add_zero_attn":        &config.AddZeroAttn,
 		"batch_first":          &config.BatchFirst,
+		"parameter_dtype":      &config.ParameterDtype,
 		"is_causal":            &options.Attention.IsCausal,
 		"need_weights":         &needWeights,    // those that are expected
 		"average_attn_weights": &averageWeights, // as their rank says

@@ -13,8 +13,8 @@ import (
 	"attention"
 )
 
-// A tensor's elements are a []float32, []float64, []bool, []int64 or []int32, which view
-// shows.
+// A tensor's elements are a []float32, []float64, []attention.BF16, []attention.F16, []bool,
+// []int64 or []int32, which view shows.
 type tensor struct {
 	name     string
 	shape    []int
@@ -119,6 +119,10 @@ func readTensor(name, words string, rest *bytes.Buffer) (tensor, error) {
 		return takeTensor[float32](name, shape, count, rest)
 	case "float64":
 		return takeTensor[float64](name, shape, count, rest)
+	case "bfloat16":
+		return takeTensor[attention.BF16](name, shape, count, rest)
+	case "float16":
+		return takeTensor[attention.F16](name, shape, count, rest)
 	case "bool":
 		return takeTensor[bool](name, shape, count, rest)
 	case "int64":

@@ -60,22 +60,42 @@ func (made *testCase) mainResult(name string, features int) (*tensor, error) {
 	return made.room(name, shape)
 }
 
+// room is of query's type, but for lse, which is of the scores'. It holds what no call computes.
 func (made *testCase) room(name string, shape []int) (*tensor, error) {
-	if _, isWide := made.tensor("query").elements.([]float64); isWide {
-		return makeRoom[float64](name, shape)
+	switch dtype := made.dtype(); {
+	case dtype == attention.Float64:
+		return makeRoom(name, shape, 1e30)
+	case dtype == attention.BFloat16 && name != "lse":
+		return makeRoom(name, shape, attention.ToBF16(1e30))
+	case dtype == attention.Float16 && name != "lse":
+		return makeRoom(name, shape, attention.ToF16(6e4))
+	default:
+		return makeRoom(name, shape, float32(1e30))
 	}
-	return makeRoom[float32](name, shape)
 }
 
-// makeRoom fills it with what no call computes.
-func makeRoom[T float32 | float64](name string, shape []int) (*tensor, error) {
+// dtype is that of query.
+func (made *testCase) dtype() attention.Dtype {
+	switch made.tensor("query").elements.(type) {
+	case []float64:
+		return attention.Float64
+	case []attention.BF16:
+		return attention.BFloat16
+	case []attention.F16:
+		return attention.Float16
+	default:
+		return attention.Float32
+	}
+}
+
+func makeRoom[T attention.Element](name string, shape []int, filler T) (*tensor, error) {
 	count := 1
 	for _, length := range shape {
 		count *= length
 	}
 	elements := make([]T, count)
 	for i := range elements {
-		elements[i] = 1e30
+		elements[i] = filler
 	}
 	result, err := makeTensor(name, shape, elements)
 	return &result, err
@@ -109,6 +129,8 @@ func set(place any, value string) (err error) {
 		*place, err = strconv.ParseFloat(value, 64)
 	case *attention.Normalizer:
 		*place, err = normalizer(value)
+	case *attention.Dtype:
+		*place, err = dtype(value)
 	default:
 		err = fmt.Errorf("unknown option")
 	}
@@ -126,6 +148,20 @@ func normalizer(name string) (attention.Normalizer, error) {
 		return 0, fmt.Errorf("unknown normalizer %q", name)
 	}
 	return normalizer, nil
+}
+
+func dtype(name string) (attention.Dtype, error) {
+	names := map[string]attention.Dtype{
+		"float32":  attention.Float32,
+		"float64":  attention.Float64,
+		"bfloat16": attention.BFloat16,
+		"float16":  attention.Float16,
+	}
+	dtype, isKnown := names[name]
+	if !isKnown {
+		return 0, fmt.Errorf("unknown dtype %q", name)
+	}
+	return dtype, nil
 }
 
 // readOptions parses every option into its place; one without a place is an error.

@@ -131,7 +131,7 @@ interface Abi extends Library {
     @FieldOrder({
         "struct_size", "embed_dim", "num_heads", "kdim", "vdim", "qdim", "num_kv_heads",
         "head_dim", "value_head_dim", "dtype", "no_bias", "add_bias_kv", "add_zero_attn",
-        "batch_first", "reserved"
+        "batch_first", "parameter_dtype"
     })
     final class MhaConfig extends Structure {
         public long struct_size = size();
@@ -148,7 +148,7 @@ interface Abi extends Library {
         public int add_bias_kv;
         public int add_zero_attn;
         public int batch_first;
-        public int reserved;
+        public int parameter_dtype;
     }
 
     @FieldOrder({

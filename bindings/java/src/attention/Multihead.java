@@ -59,9 +59,18 @@ public final class Multihead extends NativeHandle {
             return this;
         }
 
-        /** FLOAT32, the default, or FLOAT64. */
+        /** Of query, key, value and output: FLOAT32, the default, FLOAT64, BFLOAT16 or FLOAT16. */
         public Config dtype(Tensor.Dtype dtype) {
             sizes.dtype = dtype.number;
+            return this;
+        }
+
+        /**
+         * Of the parameters that the layer keeps, else the dtype; beside any dtype but FLOAT64 it may be
+         * FLOAT32, BFLOAT16 or FLOAT16.
+         */
+        public Config parameterDtype(Tensor.Dtype dtype) {
+            sizes.parameter_dtype = dtype.number;
             return this;
         }
     }
@@ -80,7 +89,8 @@ public final class Multihead extends NativeHandle {
             boolean bias,
             boolean addBiasKv,
             boolean addZeroAttn,
-            boolean batchFirst) {}
+            boolean batchFirst,
+            Tensor.Dtype parameterDtype) {}
 
     /** Options of {@link #forward}. Each method returns this. */
     public static final class Options extends Argument {
@@ -147,10 +157,11 @@ public final class Multihead extends NativeHandle {
                 made.no_bias == 0,
                 made.add_bias_kv == 1,
                 made.add_zero_attn == 1,
-                made.batch_first == 1);
+                made.batch_first == 1,
+                Tensor.Dtype.of(made.parameter_dtype));
     }
 
-    /** Copies a parameter in, by PyTorch's name. */
+    /** Copies a parameter in, by PyTorch's name, converted to the layer's parameterDtype. */
     public void load(String name, Tensor values) {
         load(name, values, null);
     }
@@ -160,7 +171,7 @@ public final class Multihead extends NativeHandle {
         Abi.check(Abi.LIBRARY.attn_mha_load_parameter(context, this, name, values, null));
     }
 
-    /** Copies a parameter out into a tensor of its shape. */
+    /** Copies a parameter out into a tensor of its shape and the layer's parameterDtype. */
     public void read(String name, Tensor values) {
         Abi.check(Abi.LIBRARY.attn_mha_read_parameter(null, this, name, Tensor.written("values", values)));
     }

@@ -20,6 +20,10 @@ public final class Tensor extends Argument {
         FLOAT64(2, 8),
         BOOL(3, 1),
         INT64(4, 8),
+        /** Of shorts: {@link HalfFloats}. */
+        BFLOAT16(5, 2),
+        /** Likewise. */
+        FLOAT16(6, 2),
         INT32(7, 4);
 
         final int number;
@@ -98,6 +102,28 @@ public final class Tensor extends Argument {
         return made;
     }
 
+    /** A copy of an array, last axis fastest, rounded to BFLOAT16 or FLOAT16. */
+    public static Tensor rounded(Dtype dtype, float[] values, long... shape) {
+        final short[] bits = new short[values.length];
+        for (int i = 0; i < bits.length; i++) {
+            bits[i] =
+                    dtype == Dtype.BFLOAT16
+                            ? HalfFloats.floatToBfloat16(values[i])
+                            : HalfFloats.floatToFloat16(values[i]);
+        }
+        return ofBits(dtype, bits, shape);
+    }
+
+    /** A copy of an array of the bits of BFLOAT16 or FLOAT16 numbers, last axis fastest. */
+    public static Tensor ofBits(Dtype dtype, short[] bits, long... shape) {
+        if (dtype != Dtype.BFLOAT16 && dtype != Dtype.FLOAT16) {
+            throw new IllegalArgumentException("dtype: expected BFLOAT16 or FLOAT16, got " + dtype);
+        }
+        final Tensor made = sized(dtype, bits.length, shape);
+        made.memory().write(0, bits, 0, bits.length);
+        return made;
+    }
+
     /** A view of a direct buffer from its beginning, without a copy; last axis fastest. */
     public static Tensor view(Dtype dtype, Buffer buffer, long... shape) {
         return strided(dtype, buffer, 0, shape, contiguous(shape));
@@ -163,6 +189,8 @@ public final class Tensor extends Argument {
         return switch (dtype) {
             case FLOAT32 -> memory().getFloat(position);
             case FLOAT64 -> memory().getDouble(position);
+            case BFLOAT16 -> HalfFloats.bfloat16ToFloat(memory().getShort(position));
+            case FLOAT16 -> HalfFloats.float16ToFloat(memory().getShort(position));
             case BOOL -> memory().getByte(position);
             case INT64 -> memory().getLong(position);
             case INT32 -> memory().getInt(position);

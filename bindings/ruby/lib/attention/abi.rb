@@ -43,6 +43,8 @@ module Attention
           ATTN_DTYPE_FLOAT64 = 2,
           ATTN_DTYPE_BOOL = 3,
           ATTN_DTYPE_INT64 = 4,
+          ATTN_DTYPE_BFLOAT16 = 5,
+          ATTN_DTYPE_FLOAT16 = 6,
           ATTN_DTYPE_INT32 = 7
       };
 
@@ -203,7 +205,7 @@ module Attention
           int32_t add_bias_kv;
           int32_t add_zero_attn;
           int32_t batch_first;
-          int32_t reserved;
+          int32_t parameter_dtype;
       } attn_mha_config;
 
       typedef struct attn_mha_init_params {

@@ -16,15 +16,17 @@ module Attention
     FLAGS = %i[add_bias_kv add_zero_attn batch_first].freeze
     private_constant :SIZES, :FLAGS
 
-    # :float32 or :float64
-    attr_reader :dtype
+    # :float32, :float64, :bfloat16 or :float16: of query, key, value and output, and of the parameters
+    # that the layer keeps
+    attr_reader :dtype, :parameter_dtype
 
     # A layer without parameters. config: see make_config. The context's allocator, if any, provides
     # the layer's memory.
-    def initialize(context: nil, dtype: :float32, **config)
+    def initialize(context: nil, dtype: :float32, parameter_dtype: dtype, **config)
       @dtype = dtype
+      @parameter_dtype = parameter_dtype
       @bound = {}
-      made = make_config(dtype: Tensor.code(dtype), **config)
+      made = make_config(dtype: Tensor.code(dtype), parameter_dtype: Tensor.code(parameter_dtype), **config)
       created = ABI.pointer_from { |cell| Call.make(:attn_mha_create, context, made, cell) }
       super(created, 'attn_mha_destroy')
     end
@@ -36,7 +38,7 @@ module Attention
       {
         **SIZES.to_h { |name| [name, config[name.to_s]] },
         **FLAGS.to_h { |name| [name, config[name.to_s] == 1] },
-        bias: config.no_bias.zero?, dtype:
+        bias: config.no_bias.zero?, dtype:, parameter_dtype:
       }
     end
 
@@ -49,10 +51,10 @@ module Attention
 
     # Copies a parameter into the layer, on the threads of a context.
     def load(name, values, context: nil)
-      Call.make(:attn_mha_load_parameter, context, self, name, Tensor.wrap(values, dtype:), nil) { @bound.delete(name) }
+      Call.make(:attn_mha_load_parameter, context, self, name, wrap(values), nil) { @bound.delete(name) }
     end
 
-    # Uses a tensor's memory as a parameter, without a copy.
+    # Uses a tensor's memory, of the parameter_dtype, as a parameter, without a copy.
     def bind(name, tensor)
       raise TypeError, "tensor: expected an #{Tensor}, got #{tensor.inspect}" unless tensor.is_a?(Tensor)
 
@@ -66,7 +68,7 @@ module Attention
     # Copies of the parameters, by name.
     def state_dict(context: nil)
       parameters.to_h do |parameter|
-        values = Tensor.zeros(*parameter.shape, dtype:)
+        values = Tensor.zeros(*parameter.shape, dtype: parameter_dtype)
         Call.make(:attn_mha_read_parameter, context, self, parameter.name, values)
         [parameter.name, values]
       end
@@ -92,14 +94,18 @@ module Attention
 
     private
 
+    def wrap(values)
+      Tensor.wrap(values, dtype: parameter_dtype)
+    end
+
     # The C struct; sizes of 0 are the defaults that multihead.h states.
-    def make_config(embed_dim:, num_heads:, dtype:, kdim: 0, vdim: 0, qdim: 0, num_kv_heads: 0,
+    def make_config(embed_dim:, num_heads:, dtype:, parameter_dtype:, kdim: 0, vdim: 0, qdim: 0, num_kv_heads: 0,
                     head_dim: 0, value_head_dim: 0, bias: true, add_bias_kv: false,
                     add_zero_attn: false, batch_first: false)
       ABI.make(:attn_mha_config,
                embed_dim:, num_heads:, kdim:, vdim:, qdim:,
                num_kv_heads:, head_dim:, value_head_dim:,
-               dtype:, no_bias: Choice.flag(bias == false), add_bias_kv: Choice.flag(add_bias_kv),
+               dtype:, parameter_dtype:, no_bias: Choice.flag(bias == false), add_bias_kv: Choice.flag(add_bias_kv),
                add_zero_attn: Choice.flag(add_zero_attn), batch_first: Choice.flag(batch_first))
     end
 

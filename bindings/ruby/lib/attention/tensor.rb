@@ -4,6 +4,7 @@
 
 require 'attention/choice'
 require 'attention/error'
+require 'attention/half'
 require 'attention/nested_arrays'
 
 module Attention
@@ -16,6 +17,8 @@ module Attention
     ELEMENTS = {
       float32: Element.new(ABI::ATTN_DTYPE_FLOAT32, 'f', 4),
       float64: Element.new(ABI::ATTN_DTYPE_FLOAT64, 'd', 8),
+      bfloat16: Element.new(ABI::ATTN_DTYPE_BFLOAT16, 'S', 2),
+      float16: Element.new(ABI::ATTN_DTYPE_FLOAT16, 'S', 2),
       bool: Element.new(ABI::ATTN_DTYPE_BOOL, 'C', 1),
       int64: Element.new(ABI::ATTN_DTYPE_INT64, 'q', 8),
       int32: Element.new(ABI::ATTN_DTYPE_INT32, 'l', 4)
@@ -23,7 +26,7 @@ module Attention
 
     BOOLS = { true => 1, false => 0 }.freeze
 
-    # :float32, :float64, :bool, :int64 or :int32
+    # :float32, :float64, :bfloat16, :float16, :bool, :int64 or :int32
     attr_reader :dtype
 
     # The lengths of the axes, and the elements from one index of an axis to the next.
@@ -40,6 +43,7 @@ module Attention
         shape, first = NestedArrays.measure(values)
         dtype ||= BOOLS.key?(first) ? :bool : :float32
         numbers = NestedArrays.flatten(values, shape).map { |value| BOOLS.fetch(value, value) }
+        numbers.map! { |number| Half.bits(dtype, number) } if Half.dtype?(dtype)
         from_string(numbers.pack("#{element(dtype).directive}*"), dtype:, shape:)
       end
 
@@ -218,6 +222,8 @@ module Attention
       return [] if count.zero?
 
       numbers = data[position * @element.bytes, count * @element.bytes].unpack("#{@element.directive}*")
+      return numbers.map { |bits| Half.number(dtype, bits) } if Half.dtype?(dtype)
+
       dtype == :bool ? numbers.map { |number| number != 0 } : numbers
     end
   end

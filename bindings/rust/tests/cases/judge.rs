@@ -34,6 +34,10 @@ impl Expected {
         let actual: Vec<f64> = match &actual.elements {
             Elements::Float32(data) => data.iter().map(|&element| element.into()).collect(),
             Elements::Float64(data) => data.clone(),
+            Elements::Bfloat16(data) => {
+                data.iter().map(|element| element.to_f32().into()).collect()
+            }
+            Elements::Float16(data) => data.iter().map(|element| element.to_f32().into()).collect(),
             _ => return Err("a result of no float type".into()),
         };
         for (i, (&expected, &actual)) in self.elements.iter().zip(&actual).enumerate() {

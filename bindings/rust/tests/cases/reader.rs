@@ -5,13 +5,15 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use attention::{Dtype, View, ViewMut};
+use attention::{Bf16, Dtype, View, ViewMut, F16};
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 pub enum Elements {
     Float32(Vec<f32>),
     Float64(Vec<f64>),
+    Bfloat16(Vec<Bf16>),
+    Float16(Vec<F16>),
     Bool(Vec<bool>),
     Int64(Vec<i64>),
     Int32(Vec<i32>),
@@ -44,6 +46,8 @@ impl Tensor {
         match self.elements {
             Elements::Float32(_) => Dtype::Float32,
             Elements::Float64(_) => Dtype::Float64,
+            Elements::Bfloat16(_) => Dtype::Bfloat16,
+            Elements::Float16(_) => Dtype::Float16,
             Elements::Bool(_) => Dtype::Bool,
             Elements::Int64(_) => Dtype::Int64,
             Elements::Int32(_) => Dtype::Int32,
@@ -54,6 +58,8 @@ impl Tensor {
         match &self.elements {
             Elements::Float32(data) => View::new(data, &self.shape),
             Elements::Float64(data) => View::new(data, &self.shape),
+            Elements::Bfloat16(data) => View::new(data, &self.shape),
+            Elements::Float16(data) => View::new(data, &self.shape),
             Elements::Bool(data) => View::new(data, &self.shape),
             Elements::Int64(data) => View::new(data, &self.shape),
             Elements::Int32(data) => View::new(data, &self.shape),
@@ -64,6 +70,8 @@ impl Tensor {
         match &mut self.elements {
             Elements::Float32(data) => ViewMut::new(data, &self.shape),
             Elements::Float64(data) => ViewMut::new(data, &self.shape),
+            Elements::Bfloat16(data) => ViewMut::new(data, &self.shape),
+            Elements::Float16(data) => ViewMut::new(data, &self.shape),
             Elements::Bool(data) => ViewMut::new(data, &self.shape),
             Elements::Int64(data) => ViewMut::new(data, &self.shape),
             Elements::Int32(data) => ViewMut::new(data, &self.shape),
@@ -154,6 +162,8 @@ fn read_tensor(words: &str, rest: &mut &[u8]) -> Result<Tensor> {
     let elements = match dtype {
         "float32" => Elements::Float32(take(rest, count, f32::from_le_bytes)?),
         "float64" => Elements::Float64(take(rest, count, f64::from_le_bytes)?),
+        "bfloat16" => Elements::Bfloat16(take(rest, count, |raw| Bf16(u16::from_le_bytes(raw)))?),
+        "float16" => Elements::Float16(take(rest, count, |raw| F16(u16::from_le_bytes(raw)))?),
         "bool" => Elements::Bool(take(rest, count, |byte: [u8; 1]| byte[0] != 0)?),
         "int64" => Elements::Int64(take(rest, count, i64::from_le_bytes)?),
         "int32" => Elements::Int32(take(rest, count, i32::from_le_bytes)?),

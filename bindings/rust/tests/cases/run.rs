@@ -4,8 +4,8 @@
 use std::str::FromStr;
 
 use attention::{
-    sdpa, Dtype, ForwardOptions, Mask, MultiheadAttention, MultiheadConfig, Normalizer,
-    SdpaOptions, View,
+    sdpa, Bf16, Dtype, ForwardOptions, Mask, MultiheadAttention, MultiheadConfig, Normalizer,
+    SdpaOptions, View, F16,
 };
 
 use crate::reader::{Case, Elements, Result, Tensor};
@@ -41,7 +41,7 @@ impl Case {
     fn optional_result(&self, name: &str) -> Result<Option<Tensor>> {
         let expected = self.expected.iter().find(|expected| expected.name == name);
         expected
-            .map(|expected| self.room(expected.shape.clone()))
+            .map(|expected| self.room(name, expected.shape.clone()))
             .transpose()
     }
 
@@ -52,15 +52,17 @@ impl Case {
         }
         let mut shape = self.tensor("query")?.shape.clone();
         *shape.last_mut().ok_or("query has no axis")? = features;
-        self.room(shape)
+        self.room(name, shape)
     }
 
-    /// Room of query's type, filled with what no call computes.
-    fn room(&self, shape: Vec<usize>) -> Result<Tensor> {
+    /// Room of query's type, or of lse's, filled with what no call computes.
+    fn room(&self, name: &str, shape: Vec<usize>) -> Result<Tensor> {
         let count = shape.iter().product();
         let elements = match self.tensor("query")?.dtype() {
-            Dtype::Float32 => Elements::Float32(vec![1e30; count]),
-            _ => Elements::Float64(vec![1e30; count]),
+            Dtype::Float64 => Elements::Float64(vec![1e30; count]),
+            Dtype::Bfloat16 if name != "lse" => Elements::Bfloat16(vec![Bf16(0x7e00); count]),
+            Dtype::Float16 if name != "lse" => Elements::Float16(vec![F16(0x7bff); count]),
+            _ => Elements::Float32(vec![1e30; count]),
         };
         Ok(Tensor { shape, elements })
     }
@@ -209,6 +211,7 @@ fn mha_config(case: &Case) -> Result<MultiheadConfig> {
             "add_bias_kv" => config.add_bias_kv(is_on(value)?),
             "add_zero_attn" => config.add_zero_attn(is_on(value)?),
             "batch_first" => config.batch_first(is_on(value)?),
+            "parameter_dtype" => config.parameter_dtype(dtype(value)?),
             "embed_dim" | "num_heads" | "is_causal" | "need_weights" | "average_attn_weights" => {
                 config
             }
@@ -216,6 +219,16 @@ fn mha_config(case: &Case) -> Result<MultiheadConfig> {
         };
     }
     Ok(config)
+}
+
+fn dtype(name: &str) -> Result<Dtype> {
+    match name {
+        "float32" => Ok(Dtype::Float32),
+        "float64" => Ok(Dtype::Float64),
+        "bfloat16" => Ok(Dtype::Bfloat16),
+        "float16" => Ok(Dtype::Float16),
+        _ => Err(format!("unknown dtype {}", name).into()),
+    }
 }
 
 fn make_layer(case: &Case, config: MultiheadConfig) -> Result<MultiheadAttention> {

@@ -3,6 +3,7 @@
 
 mod attending;
 mod contexts;
+mod halves;
 mod layers;
 mod views;
 
