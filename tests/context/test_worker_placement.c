@@ -146,6 +146,20 @@ static void note_any(void *data, int64_t index) {
     call->cpus[index] = affinity_of(pthread_self());
 }
 
+/* Waits until a thread of this process sleeps: one that was woken and has not run yet does not. */
+static void wait_until_asleep(pid_t thread) {
+    char path[64];
+    char state = '?';
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    while (state != 'S') {
+        FILE *file = fopen(path, "r");
+        assert_non_null(file);
+        assert_int_equal(fscanf(file, "%*d (%*[^)]) %c", &state), 1);
+        fclose(file);
+        sleep_microseconds(100);
+    }
+}
+
 /* In each round all workers had time to fall asleep. */
 static void workers_run_where_their_creator_might(void **state) {
     (void)state;
@@ -166,7 +180,8 @@ static void workers_run_where_their_creator_might(void **state) {
 }
 
 /* A call that needs one of two workers keeps both away from its CPU; the one that sleeps on is then
- * put there from outside. */
+ * put there from outside, once both sleep: a worker that is just waking up has looked at its CPUs
+ * and may be about to set them. */
 static void workers_stay_where_others_put_them(void **state) {
     (void)state;
     const cpu_set_t before = affinity_of(pthread_self());
@@ -188,6 +203,9 @@ static void workers_stay_where_others_put_them(void **state) {
     affinity_call few = {0};
     attni_thread_pool_run(pool, POOL_THREADS - 1, note_any, &few);
     for (int i = 0; i < POOL_THREADS; i++) {
+        if (call.threads[i] != gettid()) {
+            wait_until_asleep(call.threads[i]);
+        }
         assert_int_equal(sched_setaffinity(call.threads[i], sizeof one, &one), 0);
     }
     for (int round = 0; round < POOL_ROUNDS; round++) {

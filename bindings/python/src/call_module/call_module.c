@@ -64,13 +64,14 @@ static PyObject *bind_library(PyObject *module, PyObject *const *arguments, Py_s
 }
 
 static PyObject *bind_numpy(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
-    if (!has_count(count, 4, "bind_numpy")) {
+    if (!has_count(count, 5, "bind_numpy")) {
         return NULL;
     }
     struct numpy *numpy = &state_of(module)->numpy;
     keep(&numpy->empty, arguments[1]);
     keep(&numpy->float32, arguments[2]);
     keep(&numpy->float64, arguments[3]);
+    keep(&numpy->float16, arguments[4]);
     keep(&numpy->array_type, arguments[0]);
     return Py_NewRef(Py_None);
 }
@@ -123,16 +124,16 @@ static PyObject *sdpa(PyObject *module, PyObject *const *arguments, Py_ssize_t c
 
 /* What a module's state owns, one after the other. */
 struct owned {
-    PyObject **members[12];
+    PyObject **members[13];
 };
 
 static struct owned owned_by(struct call_state *state) {
     struct numpy *numpy = &state->numpy;
     struct torch *torch = &state->torch;
     return (struct owned){{&numpy->array_type, &numpy->empty, &numpy->float32, &numpy->float64,
-                           &torch->tensor_type, &torch->parameter_type, &torch->questions,
-                           &torch->is_grad_enabled, &torch->is_neg, &torch->new_empty,
-                           &torch->requires_grad, &torch->exchange}};
+                           &numpy->float16, &torch->tensor_type, &torch->parameter_type,
+                           &torch->questions, &torch->is_grad_enabled, &torch->is_neg,
+                           &torch->new_empty, &torch->requires_grad, &torch->exchange}};
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {

@@ -29,6 +29,8 @@ static int32_t dtype_of_format(const char *format) {
         return ATTN_DTYPE_FLOAT32;
     case 'd':
         return ATTN_DTYPE_FLOAT64;
+    case 'e':
+        return ATTN_DTYPE_FLOAT16;
     case '?':
         return ATTN_DTYPE_BOOL;
     default:
@@ -61,11 +63,22 @@ static enum outcome numpy_describe(const struct call_state *state, PyObject *arr
     return OUTCOME_DONE;
 }
 
+static PyObject *numpy_dtype(const struct numpy *numpy, int32_t dtype) {
+    switch (dtype) {
+    case ATTN_DTYPE_FLOAT32:
+        return numpy->float32;
+    case ATTN_DTYPE_FLOAT16:
+        return numpy->float16;
+    default:
+        return numpy->float64;
+    }
+}
+
 static PyObject *numpy_empty(const struct call_state *state, PyObject *like,
                              const attn_tensor *described) {
     (void)like;
     const struct numpy *numpy = &state->numpy;
-    PyObject *dtype = described->dtype == ATTN_DTYPE_FLOAT32 ? numpy->float32 : numpy->float64;
+    PyObject *dtype = numpy_dtype(numpy, described->dtype);
     PyObject *shape = call_shape(NULL, described);
     if (shape == NULL) {
         return NULL;

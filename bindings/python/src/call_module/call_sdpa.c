@@ -176,6 +176,9 @@ static int describe_plain_outputs(const struct call *call, attn_sdpa_outputs *ou
     outputs->output.shape[rank - 1] = value->shape[rank - 1];
     outputs->lse = *query;
     outputs->lse.rank = rank - 1;
+    if (query->dtype != ATTN_DTYPE_FLOAT64) {
+        outputs->lse.dtype = ATTN_DTYPE_FLOAT32;
+    }
     return 1;
 }
 
@@ -187,6 +190,9 @@ static enum outcome make_outputs(struct call *call, PyObject *query) {
         call->state->library.describe_outputs(&views[QUERY].tensor, &views[KEY].tensor,
                                               &views[VALUE].tensor, &call->params,
                                               &outputs) != ATTN_OK) {
+        return OUTCOME_PYTHON;
+    }
+    if (call->returns_lse && outputs.lse.dtype != views[QUERY].tensor.dtype) {
         return OUTCOME_PYTHON;
     }
     enum outcome outcome = make_output(call, OUTPUT, query, &outputs.output, &call->output);

@@ -36,6 +36,7 @@ struct numpy {
     PyObject *empty;      /* numpy.empty */
     PyObject *float32;    /* the dtypes */
     PyObject *float64;
+    PyObject *float16;
 };
 
 /* Of PyTorch. Likewise. */

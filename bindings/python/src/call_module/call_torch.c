@@ -24,7 +24,7 @@ struct dlpack_tensor {
     uint64_t byte_offset;
 };
 
-enum { DLPACK_CPU = 1, DLPACK_FLOAT = 2, DLPACK_BOOL = 6 };
+enum { DLPACK_CPU = 1, DLPACK_FLOAT = 2, DLPACK_BFLOAT = 4, DLPACK_BOOL = 6 };
 
 /* Whether every question has its ordinary answer. */
 static enum outcome torch_may_compute(const struct call_state *state) {
@@ -83,6 +83,12 @@ static int32_t dtype_of_dlpack(const struct dlpack_tensor *found) {
     if (found->type_code == DLPACK_FLOAT && found->type_bits == 64) {
         return ATTN_DTYPE_FLOAT64;
     }
+    if (found->type_code == DLPACK_FLOAT && found->type_bits == 16) {
+        return ATTN_DTYPE_FLOAT16;
+    }
+    if (found->type_code == DLPACK_BFLOAT && found->type_bits == 16) {
+        return ATTN_DTYPE_BFLOAT16;
+    }
     if (found->type_code == DLPACK_BOOL && found->type_bits == 8) {
         return ATTN_DTYPE_BOOL;
     }
@@ -111,7 +117,7 @@ static enum outcome torch_describe(const struct call_state *state, PyObject *arr
     return OUTCOME_DONE;
 }
 
-/* Of the query's dtype, as all outputs are. Lengths one by one: PyTorch is slow to read a tuple. */
+/* Of the query's dtype, as make_outputs asks for no other. Lengths one by one: PyTorch is slow to read a tuple. */
 static PyObject *torch_empty(const struct call_state *state, PyObject *like,
                              const attn_tensor *described) {
     PyObject *arguments = call_shape(like, described);

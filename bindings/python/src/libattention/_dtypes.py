@@ -13,6 +13,9 @@ FLOAT64: int = lib.ATTN_DTYPE_FLOAT64
 BOOL: int = lib.ATTN_DTYPE_BOOL
 INT64: int = lib.ATTN_DTYPE_INT64
 INT32: int = lib.ATTN_DTYPE_INT32
+BFLOAT16: int = lib.ATTN_DTYPE_BFLOAT16
+FLOAT16: int = lib.ATTN_DTYPE_FLOAT16
+FLOATS = (FLOAT32, FLOAT64, BFLOAT16, FLOAT16)
 
 DTYPE_NAMES = {
     FLOAT32: "float32",
@@ -20,6 +23,8 @@ DTYPE_NAMES = {
     BOOL: "bool",
     INT64: "int64",
     INT32: "int32",
+    BFLOAT16: "bfloat16",
+    FLOAT16: "float16",
 }
 
 
@@ -35,10 +40,11 @@ class Role(NamedTuple):
 
 
 _TO_FLOAT = "convert it to float32 or float64"
+_FLOAT_NAMES = "float32, float64, bfloat16 or float16"
 _ADDED = "pass {float32}, which is added to the scores"
 DATA = Role(
-    (FLOAT32, FLOAT64),
-    "float32 or float64",
+    FLOATS,
+    _FLOAT_NAMES,
     {"bool": _TO_FLOAT, "integer": _TO_FLOAT, "float": _TO_FLOAT},
 )
 BIAS = DATA._replace(
@@ -50,7 +56,7 @@ BIAS = DATA._replace(
 )
 # A mask of 0 and 1 is not taken as one of False and True: which of the two functions it was made
 # for only the caller knows.
-_MASK = Role((BOOL, FLOAT32, FLOAT64), "bool, or float32 or float64 that is added", {})
+_MASK = Role((BOOL, *FLOATS), f"bool, or {_FLOAT_NAMES} that is added", {})
 MASK_OF_SEEN = _MASK._replace(
     advice={"integer": "pass {bool}, in which True takes part", "float": _ADDED}
 )

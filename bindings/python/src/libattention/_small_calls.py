@@ -35,7 +35,9 @@ else:
     IS_COMPILED = True
     attend = _module.sdpa
     _module.bind_library(_address("attn_sdpa"), _address("attn_sdpa_describe_outputs"))
-    _module.bind_numpy(np.ndarray, np.empty, np.dtype("float32"), np.dtype("float64"))
+    _module.bind_numpy(
+        np.ndarray, np.empty, np.dtype("float32"), np.dtype("float64"), np.dtype("float16")
+    )
 
 
 def bind_torch(torch: Any, questions: tuple[tuple[Callable[[], Any], Any], ...]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from libattention._abi import ffi
-from libattention._dtypes import DATA, DTYPE_NAMES, Role, wrong_dtype
+from libattention._dtypes import BFLOAT16, DATA, DTYPE_NAMES, Role, wrong_dtype
 from libattention._library import Error, lib, unsupported
 
 MAX_RANK: int = lib.ATTN_MAX_RANK
@@ -99,7 +99,7 @@ class NumPyKind:
         return _describe(address_of(array), layout[0], array.shape, layout[1], array)
 
     def empty(self, shape: tuple[int, ...], dtype: int) -> tuple[Any, Described]:
-        array = np.empty(shape, NUMPY_DTYPES[dtype])
+        array = np.empty(shape, numpy_dtype(dtype))
         layout = layout_of(
             dtype, shape, tuple(stride // array.itemsize for stride in array.strides)
         )
@@ -109,8 +109,27 @@ class NumPyKind:
         return array
 
 
-NUMPY_DTYPES = {number: np.dtype(name) for number, name in DTYPE_NAMES.items()}
-_NUMPY_NUMBERS = {dtype: number for number, dtype in NUMPY_DTYPES.items()}
+# NumPy has no bfloat16 of its own; the package ml_dtypes adds one.
+_NUMPY_NUMBERS = {
+    np.dtype(name): number for number, name in DTYPE_NAMES.items() if number != BFLOAT16
+}
+_NUMPY_DTYPES = {number: dtype for dtype, number in _NUMPY_NUMBERS.items()}
+
+
+def numpy_dtype(number: int) -> Any:
+    """NumPy's name for one of the library's numbers."""
+    if number == BFLOAT16:
+        from ml_dtypes import bfloat16
+
+        return np.dtype(bfloat16)
+    return _NUMPY_DTYPES[number]
+
+
+def _number_of(dtype: Any) -> int | None:
+    """The inverse; None for a type that the library does not have."""
+    if dtype.kind == "V" and dtype.name == "bfloat16":
+        return BFLOAT16
+    return _NUMPY_NUMBERS.get(dtype)
 
 
 @lru_cache(maxsize=4096)
@@ -118,7 +137,7 @@ def numpy_layout(
     dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> tuple[int, bytes] | None:
     """The library's number of the dtype, and the layout; None where it has none of either."""
-    number = _NUMPY_NUMBERS.get(dtype)
+    number = _number_of(dtype)
     if number is None or any(stride % dtype.itemsize for stride in strides):
         return None
     return number, layout_of(number, shape, tuple(stride // dtype.itemsize for stride in strides))
@@ -126,10 +145,10 @@ def numpy_layout(
 
 def _unusable_numpy(array: Any, name: str, role: Role) -> Error:
     native = array.dtype.newbyteorder("=")
-    number = _NUMPY_NUMBERS.get(native)
+    number = _number_of(native)
     if number not in role.dtypes:
         holds = {"b": "bool", "i": "integer", "u": "integer", "f": "float"}.get(array.dtype.kind)
-        if array.dtype.name == "bfloat16":  # an extension's, which NumPy calls void
+        if number == BFLOAT16:  # an extension's, which NumPy calls void
             holds = "float"
         conversions = {one: f"{name}.astype({one!r})" for one in DTYPE_NAMES.values()}
         return wrong_dtype(name, role, str(array.dtype), number is not None, holds, conversions)
