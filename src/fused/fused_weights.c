@@ -67,8 +67,8 @@ static void store_columns(const attni_fused_item *item, const attni_panel *panel
         char *target = attni_advance(weights_row(item, panel, lane),
                                      first_col * stride * (int64_t)sizeof(float));
         targets[lane] = columns_of(target, stride);
-        rows[lane] = is_staged ? attni_floats_to(item->staging, lane * count)
-                               : attni_floats_to(target, 0);
+        rows[lane] =
+            is_staged ? attni_floats_to(item->staging, lane * count) : attni_floats_to(target, 0);
         if (is_staged && is_added) {
             attni_copy_matrix(columns_of((char *)rows[lane], 1), targets[lane], 1, count,
                               sizeof(float));

@@ -27,7 +27,7 @@ typedef struct compiled_set {
      {#name, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,             \
       &attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_float64,            \
       &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32,                  \
-      &attni_stream_kernels_##stream_name##_float32}}
+      &attni_mask_kernels_##name##_float32, &attni_stream_kernels_##stream_name##_float32}}
 /* clang-format on */
 
 static const compiled_set compiled_sets[] = {

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kernels/lane_kernels.h"
+#include "kernels/mask_kernels.h"
 #include "kernels/product_kernels.h"
 #include "kernels/row_kernels.h"
 #include "kernels/stream_kernels.h"
@@ -22,6 +23,7 @@ typedef struct attni_kernel_set {
     const attni_product_kernels *product_float64;
     const attni_tile_kernels *tiles;
     const attni_lane_kernels *lanes;
+    const attni_mask_kernels *masks;
     const attni_stream_kernels *streams;
 } attni_kernel_set;
 

@@ -5,6 +5,7 @@
 #include "softmax/mask.h"
 
 #include <math.h>
+#include <string.h>
 
 #include <attention/softmax.h>
 
@@ -102,21 +103,59 @@ void attni_masks_apply(const attni_mask *masks, int32_t count, const int64_t *of
     }
 }
 
+static void rows_of_biases(const char *const *rows, int32_t num_rows, const float **biases) {
+    for (int32_t r = 0; r < num_rows; ++r) {
+        biases[r] = (const float *)(const void *)rows[r];
+    }
+}
+
+static void rows_of_flags(const char *const *rows, int32_t num_rows, const unsigned char **flags) {
+    for (int32_t r = 0; r < num_rows; ++r) {
+        flags[r] = (const unsigned char *)rows[r];
+    }
+}
+
 void attni_mask_apply_rows(const attni_mask *mask, const char *const *rows,
                            const attni_mask_tile *tile) {
-    const float *biases[ATTNI_PANEL_LANES];
-    const unsigned char *flags[ATTNI_PANEL_LANES];
-    for (int32_t lane = 0; lane < tile->width; ++lane) {
-        biases[lane] = (const float *)(const void *)rows[lane];
-        flags[lane] = (const unsigned char *)rows[lane];
-    }
     if (mask->kind == ATTN_MASK_ADDITIVE) {
+        const float *biases[ATTNI_PANEL_LANES];
+        rows_of_biases(rows, tile->width, biases);
         tile->kernels->add_bias(tile->scores, tile->vectors, tile->num_keys, biases, tile->is_added,
                                 tile->excluded);
     } else {
+        const unsigned char *flags[ATTNI_PANEL_LANES];
+        rows_of_flags(rows, tile->width, flags);
         tile->kernels->hide(tile->scores, tile->vectors, tile->num_keys, flags,
                             mask->kind == ATTN_MASK_BOOL_EXCLUDE, tile->excluded);
     }
+}
+
+attni_mask_sight attni_mask_look(const attni_mask *mask, const attni_mask_kernels *kernels,
+                                 const char *const *rows, int32_t num_rows, int64_t num_keys) {
+    if (mask->kind == ATTN_MASK_ADDITIVE) {
+        const float *biases[ATTNI_PANEL_LANES];
+        rows_of_biases(rows, num_rows, biases);
+        return kernels->look_at_biases(biases, num_rows, num_keys);
+    }
+    const unsigned char *flags[ATTNI_PANEL_LANES];
+    rows_of_flags(rows, num_rows, flags);
+    return kernels->look_at_flags(flags, num_rows, num_keys, mask->kind == ATTN_MASK_BOOL_EXCLUDE);
+}
+
+int64_t attni_mask_first_shown(const attni_mask *mask, const attni_mask_kernels *kernels,
+                               const char *row, int64_t stride, int64_t num_keys) {
+    return mask->kind == ATTN_MASK_ADDITIVE
+               ? kernels->first_shown_bias((const float *)(const void *)row, stride, num_keys)
+               : kernels->first_shown_flag((const unsigned char *)row, stride, num_keys,
+                                           mask->kind == ATTN_MASK_BOOL_EXCLUDE);
+}
+
+int64_t attni_mask_past_shown(const attni_mask *mask, const attni_mask_kernels *kernels,
+                              const char *row, int64_t stride, int64_t num_keys) {
+    return mask->kind == ATTN_MASK_ADDITIVE
+               ? kernels->past_shown_biases((const float *)(const void *)row, stride, num_keys)
+               : kernels->past_shown_flags((const unsigned char *)row, stride, num_keys,
+                                           mask->kind == ATTN_MASK_BOOL_EXCLUDE);
 }
 
 void attni_mask_apply_keys(const attni_mask *mask, int64_t offset, int64_t stride,
@@ -131,6 +170,15 @@ void attni_mask_apply_keys(const attni_mask *mask, int64_t offset, int64_t strid
                                  (const unsigned char *)first, stride,
                                  mask->kind == ATTN_MASK_BOOL_EXCLUDE, tile->excluded);
     }
+}
+
+bool attni_mask_shifts(const attni_mask *mask, const char *element) {
+    float bias;
+    if (mask->kind != ATTN_MASK_ADDITIVE) {
+        return false;
+    }
+    memcpy(&bias, element, sizeof bias);
+    return bias != 0 && bias != -(float)INFINITY;
 }
 
 bool attni_mask_excludes(const attni_mask *mask, int64_t offset) {

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "kernels/lane_kernels.h"
+#include "kernels/mask_kernels.h"
 #include "kernels/row_kernels.h"
 #include "tensor/tensor_check.h"
 
@@ -77,6 +78,21 @@ void attni_mask_apply_rows(const attni_mask *mask, const char *const *rows,
 /* The same for a mask that all rows share: its elements begin at `offset`, `stride` apart. */
 void attni_mask_apply_keys(const attni_mask *mask, int64_t offset, int64_t stride,
                            const attni_mask_tile *tile);
+
+/* What rows of the mask do to num_keys keys: rows[r] is the mask's element for the first key, those
+ * of the others follow it without gaps. */
+attni_mask_sight attni_mask_look(const attni_mask *mask, const attni_mask_kernels *kernels,
+                                 const char *const *rows, int32_t num_rows, int64_t num_keys);
+
+/* The first of num_keys keys that a row of the mask shows, num_keys if there is none; and what is
+ * past the last of them, or 0. Elements begin at `row`, `stride` apart. */
+int64_t attni_mask_first_shown(const attni_mask *mask, const attni_mask_kernels *kernels,
+                               const char *row, int64_t stride, int64_t num_keys);
+int64_t attni_mask_past_shown(const attni_mask *mask, const attni_mask_kernels *kernels,
+                              const char *row, int64_t stride, int64_t num_keys);
+
+/* Whether an element shows its position and changes the score there. */
+bool attni_mask_shifts(const attni_mask *mask, const char *element);
 
 /* Whether the mask element at an offset excludes its position by itself. */
 bool attni_mask_excludes(const attni_mask *mask, int64_t offset);
