@@ -20,19 +20,23 @@ static void apply_softcap(const attni_fused_item *item, const attni_panel *panel
                                       engine->problem->softcap);
 }
 
+/* Distances are rounded from where the tile begins, wherever the keys do that the panel sees of it: a
+ * row's bits do not depend on its neighbours, however far the keys are. */
 static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
                         const attni_tile_keys *keys) {
     const attni_operand *option = &item->engine->problem->alibi_slopes;
     const int32_t head_axis = item->engine->problem->batch_rank;
     float slopes[ATTNI_PANEL_LANES];
     float distances[ATTNI_PANEL_LANES];
+    const int64_t first = keys->keys.begin % item->engine->plan->key_block;
     for (int32_t lane = 0; lane < panel->width; ++lane) {
         const int64_t position = attni_row_position(&item->visibility, panel->row[lane]);
         slopes[lane] = (float)attni_read_real(
             option->data, panel->head[lane] * option->strides[head_axis], option->dtype);
-        distances[lane] = (float)attni_saturating_add(position, -keys->keys.begin);
+        distances[lane] = (float)attni_saturating_add(position, first - keys->keys.begin);
     }
-    item->engine->kernels->lanes->alibi(item->tile, panel->vectors, keys->count, slopes, distances);
+    item->engine->kernels->lanes->alibi(item->tile, panel->vectors, first, keys->count, slopes,
+                                        distances);
 }
 
 /* One mask, where it changes anything; with is_added, an additive one is added, else it only
