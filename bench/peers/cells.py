@@ -11,6 +11,8 @@ CAUSAL = "causal"
 LENGTHS = "key lengths"
 BOOL_MASK = "bool mask"
 ADDITIVE_MASK = "additive mask"
+CAUSAL_MASK = "causal as a bool mask"
+DOCUMENTS_MASK = "documents as a bool mask"
 WINDOW = "window"
 AVERAGED_WEIGHTS = "averaged weights"
 
@@ -19,7 +21,20 @@ MASK_OPTIONS = (FULL, CAUSAL, LENGTHS, BOOL_MASK, ADDITIVE_MASK)
 PREFILL = "prefill"
 DECODE = "decode"
 MULTIHEAD = "multi-head"
-GROUPS = (PREFILL, "grouped queries", "cross", "window", "value width", DECODE, MULTIHEAD)
+STRUCTURED = "structured mask"
+GROUPS = (
+    PREFILL,
+    STRUCTURED,
+    "grouped queries",
+    "cross",
+    "window",
+    "value width",
+    DECODE,
+    MULTIHEAD,
+)
+
+# Of equal length, side by side, where they are the option: a row sees its own.
+DOCUMENTS = 8
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,15 @@ class Cell:
             return (self.keys * 3 // 4,)
         return tuple(self.keys if item % 2 == 0 else self.keys // 2 for item in range(self.batch))
 
+    def document_of(self, row: int) -> tuple[int, int]:
+        """The first key that query `row` sees, and the one past the last, where documents are the
+        option: those of the document that it stands in."""
+        document = row * DOCUMENTS // self.queries
+        return (
+            -(-document * self.keys // DOCUMENTS),
+            -(-(document + 1) * self.keys // DOCUMENTS),
+        )
+
     @property
     def hidden_by_mask(self) -> int:
         """Positions of the (queries, keys) bool mask that are hidden: exactly a tenth, so that
@@ -120,6 +144,12 @@ PREFILL_SHAPES = (
     (1, 4, 1024, 256),
 )
 
+STRUCTURED_SHAPES = (
+    # batch, heads, length, head_dim
+    (1, 12, 1024, 64),
+    (1, 4, 4096, 128),
+)
+
 MULTIHEAD_SHAPES = (
     # batch, length, embed_dim, heads
     (32, 9, 8, 4),
@@ -131,6 +161,11 @@ MULTIHEAD_SHAPES = (
 
 GRID: tuple[Cell, ...] = (
     *(_sdpa(PREFILL, *shape, option=option) for shape in PREFILL_SHAPES for option in MASK_OPTIONS),
+    *(
+        _sdpa(STRUCTURED, *shape, option=option)
+        for shape in STRUCTURED_SHAPES
+        for option in (CAUSAL, CAUSAL_MASK, DOCUMENTS_MASK)
+    ),
     _sdpa("grouped queries", 1, 32, 1024, 128, CAUSAL, kv_heads=8),
     _sdpa("cross", 1, 12, 64, 64, keys=4096),
     # The full square tells what the window saves; it would take the peers seconds a call.

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from peers.cells import ADDITIVE_MASK, BOOL_MASK, WINDOW, Cell
+from peers.cells import (
+    ADDITIVE_MASK,
+    BOOL_MASK,
+    CAUSAL_MASK,
+    DOCUMENTS_MASK,
+    WINDOW,
+    Cell,
+)
 
 Array = np.ndarray
 
@@ -41,7 +48,18 @@ def _mask(random: np.random.Generator, cell: Cell) -> Array | None:
         visible[: cell.hidden_by_mask] = False
         random.shuffle(visible)
         return visible.reshape(shape)
+    if cell.option == CAUSAL_MASK:
+        return np.tri(*shape, dtype=np.bool_)
+    if cell.option == DOCUMENTS_MASK:
+        return _documents(cell)
     return None
+
+
+def _documents(cell: Cell) -> Array:
+    visible = np.zeros((cell.queries, cell.keys), dtype=np.bool_)
+    for row in range(cell.queries):
+        visible[row, slice(*cell.document_of(row))] = True
+    return visible
 
 
 def _parameters(random: np.random.Generator, cell: Cell) -> dict[str, Array]:

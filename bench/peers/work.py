@@ -2,17 +2,20 @@
 """What a cell costs at least. Only work that the result depends on counts, so hidden positions
 are nobody's merit."""
 
-from peers.cells import CAUSAL, DECODE, Cell
+from peers.cells import CAUSAL, CAUSAL_MASK, DECODE, DOCUMENTS_MASK, Cell
 
 FLOAT_BYTES = 4
 
 
 def visible_keys(cell: Cell, row: int, length: int) -> int:
-    """Keys that query `row` sees of the first `length`, but for a bool mask."""
+    """Keys that query `row` sees of the first `length`, but for a random bool mask."""
     end = length
     begin = 0
-    if cell.option == CAUSAL:
+    if cell.option in (CAUSAL, CAUSAL_MASK):
         end = min(end, row + 1)
+    if cell.option == DOCUMENTS_MASK:
+        begin, past = cell.document_of(row)
+        end = min(end, past)
     if cell.window_right >= 0:
         end = min(end, row + cell.window_right + 1)
     if cell.window_left >= 0:

@@ -23,6 +23,7 @@
 #include "fused/fused_pairs.h"
 #include "fused/fused_panel.h"
 #include "fused/fused_rows.h"
+#include "fused/fused_sights.h"
 #include "fused/fused_weights.h"
 #include "problem/batch_visibility.h"
 
@@ -93,10 +94,10 @@ static void run_panel(attni_fused_item *item, attni_panel *panel) {
     const int64_t extra = has_extra ? engine->problem->extra_cols : 0;
     const bool is_apart = extra > 0 && !engine->problem->weights.is_present;
     attni_tile_keys keys = {
-        .keys = attni_interval_between(attni_max(item->block.begin, panel->seen.begin),
-                                       attni_min(item->block.end, panel->seen.end)),
+        .keys = attni_fused_see_block(item, panel),
         .extra = is_apart ? 0 : extra,
         .is_last = is_last && !is_apart,
+        .changed = engine->plan->has_masks ? panel->sight.changed : NULL,
     };
     keys.count = keys.keys.end - keys.keys.begin;
     if (keys.count == 0) {
@@ -108,7 +109,8 @@ static void run_panel(attni_fused_item *item, attni_panel *panel) {
     if (is_apart) {
         run_extra_columns(item, panel, extra);
     } else if (panel->is_started && panel->seen.end > item->block.end &&
-               item->block.end % engine->plan->chunk_keys == 0) {
+               item->next.begin / engine->plan->chunk_keys !=
+                   item->block.begin / engine->plan->chunk_keys) {
         end_chunk(item, panel);
     }
 }
@@ -127,22 +129,59 @@ static attni_interval seen_by_panels(const attni_fused_item *item) {
     return seen;
 }
 
-static void run_block(attni_fused_item *item, int64_t block) {
+/* The next tile from key `begin` on in which some panel sees a key, or has its end. Nothing behind
+ * the end of all. */
+static attni_interval next_block(const attni_fused_item *item, int64_t begin, int64_t end) {
     const attni_fused_plan *plan = item->engine->plan;
+    while (begin < end) {
+        const attni_interval block = {begin, attni_min(attni_fused_past_tile(plan, begin), end)};
+        bool is_needed = !plan->looks_at_masks;
+        for (int64_t p = 0; p < item->num_panels && !is_needed; ++p) {
+            attni_panel *panel = &item->panels[p];
+            is_needed = (panel->seen.end > block.begin && panel->seen.end <= block.end) ||
+                        attni_fused_sees_next(item, panel, block);
+        }
+        if (is_needed) {
+            return block;
+        }
+        begin = block.end;
+    }
+    return (attni_interval){end, end};
+}
+
+/* What is asked for while a panel is scored: masks of the panel after it, beside the rest. */
+static attni_ahead *ahead_of_panel(attni_fused_item *item, int64_t index) {
+    enum { KEYS_OF_A_STEP = 16 };
+    const bool is_last = index + 1 == item->num_panels;
+    const attni_interval block = is_last ? item->next : item->block;
+    attni_ahead *ahead = attni_fused_ahead(item);
+    if (!item->engine->plan->asks_for_masks || block.begin >= block.end) {
+        return ahead;
+    }
+    return attni_fused_masks_ahead(
+        item, &item->panels[is_last ? 0 : index + 1], block,
+        attni_divide_up(item->block.end - item->block.begin, KEYS_OF_A_STEP), ahead);
+}
+
+static void run_block(attni_fused_item *item, int64_t block) {
     attni_fused_place_panels(item, block);
     attni_fused_pack_queries(item);
+    attni_fused_trim_panels(item, block);
     const attni_interval seen = seen_by_panels(item);
-    int64_t begin = seen.begin;
+    item->first = next_block(item, seen.begin, seen.end);
+    item->next = item->first;
     do {
-        const int64_t end = attni_min(attni_fused_past_tile(plan, begin), seen.end);
-        const int64_t next_end = attni_min(attni_fused_past_tile(plan, end), seen.end);
-        attni_fused_take_block(item, (attni_interval){begin, end});
-        attni_fused_look_ahead(item, (attni_interval){end, next_end});
+        attni_fused_take_block(item, item->next);
+        for (int64_t p = 0; p < item->num_panels && item->engine->plan->looks_at_masks; ++p) {
+            item->panels[p].sight = item->panels[p].next;
+        }
+        item->next = next_block(item, item->block.end, seen.end);
+        attni_fused_look_ahead(item, item->next);
         for (int64_t p = 0; p < item->num_panels; ++p) {
+            item->asked_for = ahead_of_panel(item, p);
             run_panel(item, &item->panels[p]);
         }
-        begin = end;
-    } while (begin < seen.end);
+    } while (item->next.begin < seen.end);
 }
 
 static void run_item(void *data, int32_t slot, int64_t index) {
@@ -187,6 +226,13 @@ static void deal_chunks(attni_fused_engine *engine) {
     }
 }
 
+/* Scratch memory may hold anything. */
+static void forget_sights(const attni_fused_engine *engine) {
+    for (int32_t slot = 0; slot < engine->plan->num_slots && engine->plan->keeps_sights; ++slot) {
+        attni_fused_item_in(engine, slot).kept_key->is_valid = false;
+    }
+}
+
 attn_status attni_fused_run(attn_context *context, const attni_sdpa_problem *problem,
                             const attni_fused_plan *plan, char *scratch, int64_t *num_blocks) {
     const attni_kernel_set *kernels = attni_context_kernels(context);
@@ -213,6 +259,7 @@ attn_status attni_fused_run(attn_context *context, const attni_sdpa_problem *pro
     }
     deal_chunks(&engine);
     *num_blocks = engine.num_items;
+    forget_sights(&engine);
     if (plan->num_slots > 1) {
         /* From here on outputs are written, and a failure could not leave them untouched. */
         ATTNI_TRY(attni_start_threads(context));

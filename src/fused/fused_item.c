@@ -50,5 +50,7 @@ attni_fused_item attni_fused_item_in(const attni_fused_engine *engine, int32_t s
         .folded = attni_floats_to(slot + plan->folded_offset, 0),
         .staging = slot + plan->staging_offset,
         .averages = attni_floats_to(slot + plan->averages_offset, 0),
+        .kept_key = (attni_sights_key *)(void *)(slot + plan->kept_key_offset),
+        .kept = plan->keeps_sights ? (attni_tile_sight *)(void *)(slot + plan->kept_offset) : NULL,
     };
 }

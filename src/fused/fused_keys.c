@@ -10,6 +10,7 @@
 #include "base/checked_size.h"
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
+#include "fused/fused_sights.h"
 #include "tensor/strided_copy.h"
 
 /* Rows of value nearer than this do not fight for few lines of the first-level cache when a chunk
@@ -193,11 +194,14 @@ static void look_at_next_item(const attni_fused_item *item, attni_ahead ahead[AT
     if (index >= item->engine->num_items) {
         return;
     }
-    attni_fused_item next = {.engine = item->engine};
+    attni_fused_item next = {.engine = item->engine, .kept_key = item->kept_key};
     const int64_t block = attni_fused_go_to_item(&next, index);
     attni_interval keys;
     attni_interval rows;
     find_start(&next, block, &keys, &rows);
+    if (attni_fused_keeps_sights_of(&next, block)) {
+        keys = item->first;
+    }
     ahead[0] = keys_of(&next, keys);
     ahead[1] = values_of(&next, keys);
     ahead[2] = queries_of(&next, rows);

@@ -25,11 +25,11 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
     tiles->score(item->tile, panel->vectors, panel->queries, head_dim,
                  attni_fused_key_at(item, keys->keys.begin), item->key_stride, keys->count,
-                 panel->state.max, attni_fused_ahead(item));
+                 panel->state.max, item->asked_for);
     if (keys->extra > 0) {
         tiles->score(item->tile + keys->count * panel->width, panel->vectors, panel->queries,
                      head_dim, item->extra_key, item->key_stride, keys->extra, panel->state.max,
-                     attni_fused_ahead(item));
+                     item->asked_for);
     }
 }
 
@@ -154,7 +154,7 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
         .factor = factor,
     };
     const bool is_apart = !attni_lanes_zeros_hide(item, panel, keys);
-    const bool ends_here = factor != NULL && !is_apart && keys->extra == 0;
+    const bool ends_here = factor != NULL && !is_apart && keys->extra == 0 && keys->count > 0;
     if (is_apart) {
         weigh_keys_apart(item, panel, keys, &part);
     } else {

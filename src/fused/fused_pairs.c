@@ -26,7 +26,7 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
                                (const uint32_t *)(const void *)panel->queries,
                                attni_divide_up(problem->head_dim, 2), (float)problem->scale,
                                attni_fused_key_at(item, keys->keys.begin), item->key_stride,
-                               keys->count, panel->state.max, attni_fused_ahead(item));
+                               keys->count, panel->state.max, item->asked_for);
 }
 
 static void normalize_tile(const attni_fused_item *item, attni_panel *panel,

@@ -132,6 +132,8 @@ void attni_fused_place_panels(attni_fused_item *item, int64_t block) {
         panel->width = (int32_t)(plan->by_rows ? plan->rows : panel->vectors * lanes);
         panel->is_finished = false;
         panel->is_folded = false;
+        panel->sight.number = -1;
+        panel->next.number = -1;
         panel->queries = queries;
         panel->sums = sums;
         panel->folded = folded;

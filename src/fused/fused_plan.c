@@ -25,6 +25,8 @@ enum {
     ENOUGH_ITEMS = 8,    /* below, blocks are made smaller to have work for several threads */
     EXP_WORK = 16,       /* multiply-adds that take as long as a score's exponential */
     ITEM_WORK = 1 << 14, /* multiply-adds that take as long as starting and ending an item */
+    LOOK_WORK = 1 << 10, /* multiply-adds of a row that take as long as looking at its mask */
+    ASKED_FOR = 1 << 18, /* bytes of a mask */
     LONG_ITEM = 1 << 17, /* multiply-adds of an item during which memory can be fetched */
     PACKING_PANELS = 3   /* panels that read a block of values: enough to pay for copying it to
                             where its columns are aligned and do not fight for cache lines */
@@ -97,6 +99,43 @@ static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_ke
             mask->kind != ATTN_MASK_NONE && (mask->strides[problem->batch_rank + 2] != 1 ||
                                              attni_mask_is_narrow(mask));
     }
+}
+
+/* Whether items that follow one another have the same rows of the same masks: heads do, which share
+ * a mask, or batches of one group. */
+static bool masks_repeat(const attni_sdpa_problem *problem, const attni_fused_plan *plan) {
+    bool over_heads = true;
+    bool over_batches = true;
+    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
+        const attni_mask *mask = &problem->masks[i];
+        over_heads &= mask->strides[problem->batch_rank] == 0;
+        for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
+            over_batches &= mask->strides[axis] == 0;
+        }
+    }
+    return plan->num_groups > 1 ? over_heads : over_batches && problem->num_batches > 1;
+}
+
+/* Whether masks are looked at makes no difference to numbers in lanes; by rows it may be that of a
+ * rounding, and does not depend on the capacity. Masks of a head that do not fit beside everything
+ * else are asked for. */
+static void choose_sights(const attni_sdpa_problem *problem, attni_fused_plan *plan) {
+    const double elements = (double)problem->tgt_len * (double)problem->src_len;
+    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
+        const attni_mask *mask = &problem->masks[i];
+        if (mask->kind != ATTN_MASK_NONE) {
+            plan->has_masks = true;
+            plan->asks_for_masks |=
+                elements * (double)attn_dtype_size_bytes(mask->dtype) >= ASKED_FOR;
+        }
+    }
+    const double row_work =
+        (double)problem->src_len * ((double)problem->head_dim + (double)problem->value_dim);
+    plan->looks_at_masks =
+        plan->has_masks && !problem->weights.is_present && (plan->by_rows || row_work >= LOOK_WORK);
+    plan->asks_for_masks &= plan->looks_at_masks;
+    plan->keeps_sights = plan->looks_at_masks && !plan->by_rows && masks_repeat(problem, plan);
+    plan->num_tiles = attni_divide_up(problem->src_len, plan->key_block);
 }
 
 /* As many keys as fit in the cache. Where tiles begin decides in which order a row's keys are
@@ -175,6 +214,9 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     plan->staging_offset = add_floats(slot, is_staging ? keys : 0, width);
     plan->averages_offset =
         add_floats(slot, plan->sums_averages ? block_rows : 0, problem->src_len + problem->extra_cols);
+    plan->kept_key_offset = attni_layout_add(slot, 1, sizeof(attni_sights_key));
+    plan->kept_offset = attni_layout_add(slot, plan->keeps_sights ? plan->num_tiles : 0,
+                                         (size_t)plan->max_panels * sizeof(attni_tile_sight));
 }
 
 /* ---- the steps of a plan ---- */
@@ -259,6 +301,7 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
     }
     choose_items(problem, groups, tiles->lanes, plan);
     choose_copies(problem, tiles, plan);
+    choose_sights(problem, plan);
     weigh_items(context, problem, plan);
     lay_out(problem, groups, tiles->lanes, plan, layout);
     plan->row_block =

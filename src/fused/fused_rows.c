@@ -32,18 +32,33 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     }
 }
 
+/* Where some mask may change a score of the tile. */
+static attni_interval changed_keys(const attni_tile_keys *keys) {
+    attni_interval changed = {keys->keys.end, keys->keys.begin};
+    for (int32_t i = 0; i < ATTNI_MAX_MASKS && keys->changed != NULL; ++i) {
+        if (keys->changed[i].begin < keys->changed[i].end) {
+            changed.begin = attni_min(changed.begin, keys->changed[i].begin);
+            changed.end = attni_max(changed.end, keys->changed[i].end);
+        }
+    }
+    return changed;
+}
+
 static void apply_masks(const attni_fused_item *item, const attni_panel *panel,
-                        const attni_tile_keys *keys, int32_t lane, double excluded) {
+                        const attni_tile_keys *keys, attni_interval changed, int32_t lane,
+                        double excluded) {
     const attni_sdpa_problem *problem = item->engine->problem;
     int64_t offsets[ATTNI_MAX_MASKS];
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
         const int64_t *strides = problem->masks[i].strides;
         offsets[i] = attni_fused_offset(item, strides, panel->head[lane]) +
                      panel->row[lane] * strides[problem->batch_rank + 1] +
-                     keys->keys.begin * strides[problem->batch_rank + 2];
+                     changed.begin * strides[problem->batch_rank + 2];
     }
     attni_masks_apply(problem->masks, ATTNI_MAX_MASKS, offsets, problem->batch_rank + 2,
-                      item->engine->kernels->float32, tile_row(item, lane), keys->count, excluded);
+                      item->engine->kernels->float32,
+                      tile_row(item, lane) + changed.begin - keys->keys.begin,
+                      changed.end - changed.begin, excluded);
 }
 
 static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
@@ -70,6 +85,7 @@ static void edit_tile(const attni_fused_item *item, attni_panel *panel,
                       const attni_tile_keys *keys) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const double excluded = attni_excluded_score(problem->normalizer);
+    const attni_interval changed = changed_keys(keys);
     int32_t begin[ATTNI_PANEL_LANES];
     int32_t end[ATTNI_PANEL_LANES];
     attni_fused_bound_rows(panel, keys->keys.begin, keys->count, begin, end);
@@ -82,7 +98,9 @@ static void edit_tile(const attni_fused_item *item, attni_panel *panel,
         if (problem->alibi_slopes.is_present) {
             apply_alibi(item, panel, keys, lane);
         }
-        apply_masks(item, panel, keys, lane, excluded);
+        if (changed.begin < changed.end) {
+            apply_masks(item, panel, keys, changed, lane, excluded);
+        }
         clip_row(row, keys->count, begin[lane], end[lane], (float)excluded);
     }
 }

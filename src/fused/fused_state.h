@@ -8,6 +8,7 @@
  *   fused_pairs                             those of pairs of bfloat16 (kernels/pair_kernels.h)
  *   fused_lanes, fused_lane_options         the steps for rows in lanes (kernels/tile_kernels.h)
  *   fused_values, fused_keys, fused_panel   blocks of values and keys, panels of rows
+ *   fused_sights, fused_masks               what dense masks show of a tile, and where they lie
  *   fused_item, fused_plan                  where an item is and what it may use
  */
 #ifndef ATTNI_FUSED_FUSED_STATE_H
@@ -58,6 +59,10 @@ typedef struct attni_fused_plan {
     bool stages_output;     /* also: a few rows, or spread chunks */
     bool stages_weights;    /* columns of weights are not side by side */
     bool sums_averages;     /* averaged weights are narrower than float32: they are summed apart */
+    bool has_masks;
+    bool looks_at_masks;    /* before a tile is computed, to compute less of it */
+    bool keeps_sights;      /* of masks, for the next item, which may have the same */
+    bool asks_for_masks;    /* before they are looked at */
     bool stages_masks;      /* columns of some mask are not side by side, or of 16 bits */
     int64_t sum_stride;     /* value_dim in whole chunks */
     size_t partials_offset; /* in the call's scratch memory: what spread chunks put aside, for each
@@ -75,6 +80,9 @@ typedef struct attni_fused_plan {
     size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
     size_t staging_offset;  /* rows of masks or weights, (lanes, key_block) */
     size_t averages_offset; /* sums of the weights of a block's rows, (rows, S + extra) */
+    size_t kept_key_offset; /* attni_sights_key */
+    size_t kept_offset;     /* attni_tile_sight[max_panels][num_tiles] of it */
+    int64_t num_tiles;      /* of all keys */
 } attni_fused_plan;
 
 enum { ATTNI_NUM_AHEAD = 3 }; /* keys, values, queries */
@@ -88,7 +96,27 @@ typedef struct attni_tile_keys {
     int64_t count;       /* of them */
     int64_t extra;       /* extra columns behind them: all of them in a panel's last tile, else 0 */
     bool is_last;
+    const attni_interval *changed; /* of the keys, those whose scores a mask may change, for each
+                                      mask; NULL without masks */
 } attni_tile_keys;
+
+/* What a panel sees of a tile through the masks. */
+typedef struct attni_tile_sight {
+    int64_t number;      /* of the tile, counted from key 0; -1: none yet */
+    attni_interval keys; /* that some row sees, outer bounds */
+    attni_interval
+        changed[ATTNI_MAX_MASKS]; /* of these, outside of which a mask changes no score */
+} attni_tile_sight;
+
+/* What sights are of. They are kept in a slot as long as its items have the same rows of the same
+ * masks and see the same by position: heads that share a mask. */
+typedef struct attni_sights_key {
+    bool is_valid;
+    int64_t block; /* of rows */
+    int64_t split;
+    attni_visibility visibility;
+    int64_t masks[ATTNI_MAX_MASKS]; /* offsets of their rows */
+} attni_sights_key;
 
 /* What happens to a tile; one table for rows in lanes, one for pairs, one for a few rows. */
 typedef struct attni_tile_steps {
@@ -140,19 +168,22 @@ struct attni_panel {
     int32_t vectors;
     int32_t width; /* lanes */
     int32_t count;
-    bool is_started;       /* sums hold something */
-    bool is_finished;      /* output is stored */
-    bool is_folded;        /* folded holds something */
-    float *queries;        /* times scale: (head_dim, width) in lanes, (count, head_dim) by rows; in
-                              pairs without it: (pairs of head_dim, width) */
-    float *sums;           /* (width, sum_stride), of the chunk at hand */
-    float *folded;         /* likewise of the chunks before it */
-    attni_interval seen;   /* keys of the item's range that some row sees */
-    attni_interval common; /* keys that every row sees */
+    bool is_started;     /* sums hold something */
+    bool is_finished;    /* output is stored */
+    bool is_folded;      /* folded holds something */
+    float *queries;      /* times scale: (head_dim, width) in lanes, (count, head_dim) by rows; in
+                            pairs without it: (pairs of head_dim, width) */
+    float *sums;         /* (width, sum_stride), of the chunk at hand */
+    float *folded;       /* likewise of the chunks before it */
+    attni_interval seen; /* keys of the item's range that some row sees, outer bounds */
+    attni_interval kept_seen; /* seen, of the kept sights */
+    attni_interval common;    /* keys that every row sees */
     int64_t head[ATTNI_PANEL_LANES];
     int64_t row[ATTNI_PANEL_LANES];
     int64_t first_key[ATTNI_PANEL_LANES]; /* the row sees [first_key, past_key) by position and */
     int64_t past_key[ATTNI_PANEL_LANES];  /* length; both ascend, past may be before first */
+    attni_tile_sight sight;               /* of the block at hand, with masks */
+    attni_tile_sight next;                /* of one to come, if somebody asked */
     attni_panel_state state;
     bool has_folded[ATTNI_PANEL_LANES]; /* the row has seen something in the chunks before */
     float folded_max[ATTNI_PANEL_LANES];
@@ -182,12 +213,18 @@ struct attni_fused_item {
 
     /* the keys at hand: [block.begin, block.end), and the extra columns in the last block */
     attni_interval block;
-    const void *key; /* of block.begin; elements of plan->key_bytes */
+    attni_interval first; /* the first one */
+    attni_interval next;  /* the block after it in which some row sees a key, or nothing */
+    const void *key;      /* of block.begin; elements of plan->key_bytes */
     int64_t key_stride;
     const void *value;
     int64_t value_key_stride;
     int64_t value_chunk_stride;
     attni_ahead ahead[ATTNI_NUM_AHEAD]; /* what is needed next, in this order */
+    attni_sights_key *kept_key;
+    attni_tile_sight *kept; /* (max_panels, num_tiles), or NULL: nothing is kept */
+    attni_ahead masks_ahead[ATTNI_MAX_MASKS]; /* rows that the next panel needs */
+    attni_ahead *asked_for;                   /* while this panel's scores are computed */
     const void *extra_key;
     const void *extra_value;
     int64_t extra_value_stride; /* between chunks */

@@ -15,6 +15,7 @@ typedef struct attni_ahead {
     int64_t bytes;  /* of a row */
     int64_t num_rows;
     int64_t rows_at_once;
+    struct attni_ahead *also; /* asked for at the same time, or NULL */
 } attni_ahead;
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kernels/lane_kernels.h"
+#include "kernels/mask_kernels.h"
 #include "kernels/pair_kernels.h"
 #include "kernels/product_kernels.h"
 #include "kernels/row_kernels.h"
@@ -32,6 +33,7 @@ typedef struct attni_kernel_set {
     const attni_product_kernels *products[ATTNI_NUM_STORAGES]; /* of float32, by w's storage */
     const attni_tile_kernels *tiles;
     const attni_lane_kernels *lanes;
+    const attni_mask_kernels *masks;
     const attni_storage_kernels *storage[ATTNI_NUM_STORAGES];
     const attni_stream_kernels *streams[ATTNI_NUM_STORAGES];
     const attni_pair_kernels *pairs; /* of bfloat16, or NULL */

@@ -7,6 +7,7 @@
 #define ATTNI_KERNELS_KERNEL_TABLES_H
 
 #include "kernels/lane_kernels.h"
+#include "kernels/mask_kernels.h"
 #include "kernels/pair_kernels.h"
 #include "kernels/product_kernels.h"
 #include "kernels/row_kernels.h"
@@ -36,6 +37,10 @@ extern const attni_lane_kernels attni_lane_kernels_baseline_float32;
 extern const attni_lane_kernels attni_lane_kernels_neon_float32;
 extern const attni_lane_kernels attni_lane_kernels_avx2_float32;
 extern const attni_lane_kernels attni_lane_kernels_avx512_float32;
+extern const attni_mask_kernels attni_mask_kernels_baseline_float32;
+extern const attni_mask_kernels attni_mask_kernels_neon_float32;
+extern const attni_mask_kernels attni_mask_kernels_avx2_float32;
+extern const attni_mask_kernels attni_mask_kernels_avx512_float32;
 
 /* Those of an instruction set that are others for each storage type. */
 #define DECLARE_STORED(isa)                                                                        \

@@ -43,15 +43,15 @@ static void lane_clip(float *tile, int32_t vectors, int64_t num_keys, const int3
     }
 }
 
-static void lane_alibi(float *tile, int32_t vectors, int64_t num_keys, const float *slopes,
-                       const float *distances) {
+static void lane_alibi(float *tile, int32_t vectors, int64_t first, int64_t num_keys,
+                       const float *slopes, const float *distances) {
     const int64_t width = (int64_t)vectors * LANES;
-    for (int64_t first = 0; first < width; first += LANES) {
-        const vector slope = load(slopes + first);
-        const vector distance = load(distances + first);
+    for (int64_t lane = 0; lane < width; lane += LANES) {
+        const vector slope = load(slopes + lane);
+        const vector distance = load(distances + lane);
         for (int64_t j = 0; j < num_keys; ++j) {
-            float *scores = tile + j * width + first;
-            store(scores, load(scores) - slope * absolute(distance - (float)j));
+            float *scores = tile + j * width + lane;
+            store(scores, load(scores) - slope * absolute(distance - (float)(first + j)));
         }
     }
 }

@@ -17,9 +17,9 @@ typedef struct attni_lane_kernels {
     void (*clip)(float *tile, int32_t vectors, int64_t num_keys, const int32_t *begin,
                  const int32_t *end, float excluded);
 
-    /* tile[j][lane] -= slopes[lane] * |distances[lane] - j| */
-    void (*alibi)(float *tile, int32_t vectors, int64_t num_keys, const float *slopes,
-                  const float *distances);
+    /* tile[j][lane] -= slopes[lane] * |distances[lane] - (first + j)| */
+    void (*alibi)(float *tile, int32_t vectors, int64_t first, int64_t num_keys,
+                  const float *slopes, const float *distances);
 
     /* tile[j][lane] += rows[lane][j], sums of finite numbers staying finite, or = excluded where
      * rows[lane][j] is -inf; without is_added only the latter. */

@@ -9,14 +9,20 @@
 #include "kernels/ahead.h"
 #include "kernels/vectors.h"
 
-/* Asks for rows that the second-level cache should have by the time they are needed. */
-INLINE void look_ahead(attni_ahead *ahead) {
+INLINE void ask_for_rows(attni_ahead *ahead) {
     for (int64_t i = 0; i < ahead->rows_at_once && ahead->num_rows > 0; ++i) {
         for (int64_t byte = 0; byte < ahead->bytes; byte += 64) {
             __builtin_prefetch(ahead->row + byte, 0, 2);
         }
         ahead->row += ahead->stride;
         --ahead->num_rows;
+    }
+}
+
+/* Asks for rows that the second-level cache should have by the time they are needed. */
+INLINE void look_ahead(attni_ahead *ahead) {
+    for (; ahead != NULL; ahead = ahead->also) {
+        ask_for_rows(ahead);
     }
 }
 

@@ -8,6 +8,7 @@
 
 #include <attention/softmax.h>
 
+#include "base/checked_size.h"
 #include "base/option_check.h"
 #include "kernels/tile_kernels.h"
 #include "tensor/element.h"
@@ -107,21 +108,102 @@ bool attni_mask_is_narrow(const attni_mask *mask) {
            mask->dtype != ATTN_DTYPE_FLOAT64;
 }
 
+static void rows_of_biases(const char *const *rows, int32_t num_rows, const float **biases) {
+    for (int32_t r = 0; r < num_rows; ++r) {
+        biases[r] = (const float *)(const void *)rows[r];
+    }
+}
+
+static void rows_of_flags(const char *const *rows, int32_t num_rows, const unsigned char **flags) {
+    for (int32_t r = 0; r < num_rows; ++r) {
+        flags[r] = (const unsigned char *)rows[r];
+    }
+}
+
 void attni_mask_apply_rows(const attni_mask *mask, const char *const *rows,
                            const attni_mask_tile *tile) {
-    const float *biases[ATTNI_PANEL_LANES];
-    const unsigned char *flags[ATTNI_PANEL_LANES];
-    for (int32_t lane = 0; lane < tile->width; ++lane) {
-        biases[lane] = (const float *)(const void *)rows[lane];
-        flags[lane] = (const unsigned char *)rows[lane];
-    }
     if (mask->kind == ATTN_MASK_ADDITIVE) {
+        const float *biases[ATTNI_PANEL_LANES];
+        rows_of_biases(rows, tile->width, biases);
         tile->kernels->add_bias(tile->scores, tile->vectors, tile->num_keys, biases, tile->is_added,
                                 tile->excluded);
     } else {
+        const unsigned char *flags[ATTNI_PANEL_LANES];
+        rows_of_flags(rows, tile->width, flags);
         tile->kernels->hide(tile->scores, tile->vectors, tile->num_keys, flags,
                             mask->kind == ATTN_MASK_BOOL_EXCLUDE, tile->excluded);
     }
+}
+
+attni_mask_sight attni_mask_look(const attni_mask *mask, const attni_mask_kernels *kernels,
+                                 const char *const *rows, int32_t num_rows, int64_t num_keys) {
+    if (mask->kind == ATTN_MASK_ADDITIVE) {
+        const float *biases[ATTNI_PANEL_LANES];
+        rows_of_biases(rows, num_rows, biases);
+        return kernels->look_at_biases(biases, num_rows, num_keys);
+    }
+    const unsigned char *flags[ATTNI_PANEL_LANES];
+    rows_of_flags(rows, num_rows, flags);
+    return kernels->look_at_flags(flags, num_rows, num_keys, mask->kind == ATTN_MASK_BOOL_EXCLUDE);
+}
+
+/* Narrow masks are looked at as float32, some keys at a time. */
+enum { WIDENED_KEYS = 256 };
+
+static int64_t first_shown_narrow(const attni_mask *mask, const attni_kernel_set *kernels,
+                                  const char *row, int64_t stride, int64_t num_keys) {
+    const attni_storage_kernels *storage = attni_storage_kernels_of(kernels, mask->dtype);
+    const int64_t bytes = stride * (int64_t)attn_dtype_size_bytes(mask->dtype);
+    float biases[WIDENED_KEYS];
+    for (int64_t begin = 0; begin < num_keys; begin += WIDENED_KEYS) {
+        const int64_t count = attni_min(WIDENED_KEYS, num_keys - begin);
+        storage->widen(biases, row + begin * bytes, stride, count);
+        const int64_t shown = kernels->masks->first_shown_bias(biases, 1, count);
+        if (shown < count) {
+            return begin + shown;
+        }
+    }
+    return num_keys;
+}
+
+static int64_t past_shown_narrow(const attni_mask *mask, const attni_kernel_set *kernels,
+                                 const char *row, int64_t stride, int64_t num_keys) {
+    const attni_storage_kernels *storage = attni_storage_kernels_of(kernels, mask->dtype);
+    const int64_t bytes = stride * (int64_t)attn_dtype_size_bytes(mask->dtype);
+    float biases[WIDENED_KEYS];
+    for (int64_t end = num_keys; end > 0; end -= WIDENED_KEYS) {
+        const int64_t begin = attni_max(end - WIDENED_KEYS, 0);
+        storage->widen(biases, row + begin * bytes, stride, end - begin);
+        const int64_t past = kernels->masks->past_shown_biases(biases, 1, end - begin);
+        if (past > 0) {
+            return begin + past;
+        }
+    }
+    return 0;
+}
+
+int64_t attni_mask_first_shown(const attni_mask *mask, const attni_kernel_set *kernels,
+                               const char *row, int64_t stride, int64_t num_keys) {
+    if (attni_mask_is_narrow(mask)) {
+        return first_shown_narrow(mask, kernels, row, stride, num_keys);
+    }
+    return mask->kind == ATTN_MASK_ADDITIVE
+               ? kernels->masks->first_shown_bias((const float *)(const void *)row, stride,
+                                                  num_keys)
+               : kernels->masks->first_shown_flag((const unsigned char *)row, stride, num_keys,
+                                                  mask->kind == ATTN_MASK_BOOL_EXCLUDE);
+}
+
+int64_t attni_mask_past_shown(const attni_mask *mask, const attni_kernel_set *kernels,
+                              const char *row, int64_t stride, int64_t num_keys) {
+    if (attni_mask_is_narrow(mask)) {
+        return past_shown_narrow(mask, kernels, row, stride, num_keys);
+    }
+    return mask->kind == ATTN_MASK_ADDITIVE
+               ? kernels->masks->past_shown_biases((const float *)(const void *)row, stride,
+                                                   num_keys)
+               : kernels->masks->past_shown_flags((const unsigned char *)row, stride, num_keys,
+                                                  mask->kind == ATTN_MASK_BOOL_EXCLUDE);
 }
 
 void attni_mask_apply_keys(const attni_mask *mask, const char *first, int64_t stride,
@@ -135,6 +217,14 @@ void attni_mask_apply_keys(const attni_mask *mask, const char *first, int64_t st
                                  (const unsigned char *)first, stride,
                                  mask->kind == ATTN_MASK_BOOL_EXCLUDE, tile->excluded);
     }
+}
+
+bool attni_mask_shifts(const attni_mask *mask, const char *element) {
+    if (mask->kind != ATTN_MASK_ADDITIVE) {
+        return false;
+    }
+    const double bias = attni_read_real(element, 0, mask->dtype);
+    return bias != 0 && bias != -(double)INFINITY;
 }
 
 bool attni_mask_excludes(const attni_mask *mask, int64_t offset) {

@@ -18,8 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "kernels/lane_kernels.h"
-#include "kernels/row_kernels.h"
+#include "kernels/kernel_select.h"
 #include "tensor/tensor_check.h"
 
 typedef struct attni_mask {
@@ -80,6 +79,20 @@ void attni_mask_apply_keys(const attni_mask *mask, const char *first, int64_t st
 
 /* Whether the mask is additive and narrower than float32. */
 bool attni_mask_is_narrow(const attni_mask *mask);
+/* What rows of the mask do to num_keys keys: rows[r] is the mask's element for the first key, those
+ * of the others follow it without gaps; additive ones are float32 there. */
+attni_mask_sight attni_mask_look(const attni_mask *mask, const attni_mask_kernels *kernels,
+                                 const char *const *rows, int32_t num_rows, int64_t num_keys);
+
+/* The first of num_keys keys that a row of the mask shows, num_keys if there is none; and what is
+ * past the last of them, or 0. Elements begin at `row`, `stride` apart. */
+int64_t attni_mask_first_shown(const attni_mask *mask, const attni_kernel_set *kernels,
+                               const char *row, int64_t stride, int64_t num_keys);
+int64_t attni_mask_past_shown(const attni_mask *mask, const attni_kernel_set *kernels,
+                              const char *row, int64_t stride, int64_t num_keys);
+
+/* Whether an element shows its position and changes the score there. */
+bool attni_mask_shifts(const attni_mask *mask, const char *element);
 
 /* Whether the mask element at an offset excludes its position by itself. */
 bool attni_mask_excludes(const attni_mask *mask, int64_t offset);

@@ -75,11 +75,12 @@ static void check_alibi(panel_setting *setting) {
             slopes[lane] = random_float(setting, -0.3, 0.7);
             distances[lane] = (float)random_of(setting, positions, 5);
         }
-        setting->set->lanes->alibi(tile, setting->vectors, num_keys, slopes, distances);
+        const int64_t first = num_keys % 3 * 100;
+        setting->set->lanes->alibi(tile, setting->vectors, first, num_keys, slopes, distances);
         check_guards(setting, "alibi");
         for (int64_t i = 0; i < num_keys * setting->width; ++i) {
             const int64_t lane = i % setting->width;
-            const double key = (double)(i / setting->width);
+            const double key = (double)(first + i / setting->width);
             const double bias = (double)slopes[lane] * fabs((double)distances[lane] - key);
             assert_within(setting, "score", i / setting->width, lane, tile[i],
                           (double)before[i] - bias,

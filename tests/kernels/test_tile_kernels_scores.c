@@ -126,13 +126,16 @@ static void check_ahead(panel_setting *setting) {
     score_case c = {.head_dim = 8, .num_keys = MOST_KEYS, .key_stride = 8};
     const char *row = (const char *)setting->blocks[0].pages.bytes - 4096;
     for (int64_t num_rows = 0; num_rows < 30; num_rows += 7) {
-        attni_ahead ahead = {row, -256, 200, num_rows, 3};
+        attni_ahead also = {row, 64, 64, num_rows, 1, NULL};
+        attni_ahead ahead = {row, -256, 200, num_rows, 3, &also};
         fill_case(setting, &c);
         setting->set->tiles->score(c.tile, setting->vectors, c.panel, c.head_dim, c.keys,
                                    c.key_stride, c.num_keys, c.max, &ahead);
         check_guards(setting, "score");
         assert_true(ahead.num_rows >= 0 && ahead.num_rows <= num_rows);
         assert_ptr_equal(ahead.row, row - 256 * (num_rows - ahead.num_rows));
+        assert_true(also.num_rows >= ahead.num_rows && also.num_rows <= num_rows);
+        assert_ptr_equal(also.row, row + 64 * (num_rows - also.num_rows));
         check_score(setting, &c, MOST_KEYS - 1, setting->width - 1);
     }
 }

@@ -9,7 +9,10 @@ from peers.cells import (
     ADDITIVE_MASK,
     BOOL_MASK,
     CAUSAL,
+    CAUSAL_MASK,
     DECODE,
+    DOCUMENTS,
+    DOCUMENTS_MASK,
     FULL,
     LENGTHS,
     MULTIHEAD,
@@ -18,7 +21,8 @@ from peers.cells import (
     Cell,
 )
 
-SHAPES = ((1, 5, 5), (2, 7, 4), (3, 3, 8), (2, 1, 6))
+SHAPES = ((1, 5, 5), (2, 7, 4), (3, 3, 8), (2, 1, 6), (1, 30, 17))
+OPTIONS = (FULL, CAUSAL, LENGTHS, ADDITIVE_MASK, CAUSAL_MASK, DOCUMENTS_MASK)
 
 
 def sdpa(batch: int, queries: int, keys: int, option: str, **changes: object) -> Cell:
@@ -28,8 +32,10 @@ def sdpa(batch: int, queries: int, keys: int, option: str, **changes: object) ->
 
 def sees(cell: Cell, row: int, column: int, length: int) -> bool:
     """The definition, for one pair."""
-    if column >= length or (cell.option == CAUSAL and column > row):
+    if column >= length or (cell.option in (CAUSAL, CAUSAL_MASK) and column > row):
         return False
+    if cell.option == DOCUMENTS_MASK:
+        return row * DOCUMENTS // cell.queries == column * DOCUMENTS // cell.keys
     if cell.window_left >= 0 and column < row - cell.window_left:
         return False
     return not (cell.window_right >= 0 and column > row + cell.window_right)
@@ -49,7 +55,7 @@ def counted_product_flops(rows: int, inner: int, columns: int) -> int:
 
 class VisiblePairs(unittest.TestCase):
     def test_options_equal_brute_force(self) -> None:
-        for shape, option in itertools.product(SHAPES, (FULL, CAUSAL, LENGTHS, ADDITIVE_MASK)):
+        for shape, option in itertools.product(SHAPES, OPTIONS):
             cell = sdpa(*shape, option)
             with self.subTest(cell.name):
                 self.assertEqual(work.visible_pairs(cell), counted_pairs(cell))

@@ -204,6 +204,14 @@ static void lane_hide(float *tile, int32_t vectors, int64_t num_keys,
     right->lanes->hide(tile, vectors, num_keys, rows, !hidden_if, excluded);
 }
 
+/* Takes some keys for hidden. */
+static attni_mask_sight look_at_flags(const unsigned char *const *rows, int32_t num_rows,
+                                      int64_t num_keys, bool hidden_if) {
+    attni_mask_sight sight = right->masks->look_at_flags(rows, num_rows, num_keys, hidden_if);
+    sight.begin += sight.end > 8 ? 4 : 0;
+    return sight;
+}
+
 static void stream_score(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
                          int64_t head_dim, const void *keys, int64_t key_stride,
                          int64_t num_keys) {
@@ -254,6 +262,7 @@ static attni_product_kernels products_float32;
 static attni_product_kernels products_float64;
 static attni_tile_kernels tiles;
 static attni_lane_kernels lanes;
+static attni_mask_kernels masks;
 static attni_stream_kernels streams;
 
 static void make_kernels_right(void) {
@@ -264,6 +273,7 @@ static void make_kernels_right(void) {
     products_float64 = *right->product_float64;
     tiles = *right->tiles;
     lanes = *right->lanes;
+    masks = *right->masks;
     streams = *right->streams[ATTNI_STORED_FLOAT32];
     kernels = *right;
     kernels.float32 = &rows_float32;
@@ -272,6 +282,7 @@ static void make_kernels_right(void) {
     kernels.product_float64 = &products_float64;
     kernels.tiles = &tiles;
     kernels.lanes = &lanes;
+    kernels.masks = &masks;
     kernels.streams[ATTNI_STORED_FLOAT32] = &streams;
 }
 
@@ -405,6 +416,7 @@ static void faults_of_kernels_are_found(void **state) {
     FAULT(tiles.weigh_values, tile_weigh_values, attention, "rows in blocks");
     FAULT(lanes.clip, lane_clip, attention, "rows in blocks with options, float32");
     FAULT(lanes.hide, lane_hide, attention, "rows in blocks with options, float32");
+    FAULT(masks.look_at_flags, look_at_flags, attention, "rows in blocks with options, float32");
     FAULT(streams.score, stream_score, attention, "decoding, float32");
     FAULT(streams.weigh, stream_weigh, attention, "decoding, float32");
     FAULT(tiles.exponentiate, tile_exponentiate, weights, "attention with softmax, float32");
