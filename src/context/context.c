@@ -69,6 +69,7 @@ static attn_status check_config(const attn_context_config *config) {
         attni_check_choice("", "engine", config->engine, ATTN_ENGINE_FUSED, "enum attn_engine"));
     ATTNI_TRY(attni_check_choice("", "gemm", config->gemm, ATTN_GEMM_NATIVE, "enum attn_gemm"));
     ATTNI_TRY(attni_check_switch("", "float32_weights", config->float32_weights));
+    ATTNI_TRY(attni_check_reserved("", config->reserved));
     if (config->gemm == ATTN_GEMM_BLAS && !attni_blas_present()) {
         return attni_fail(ATTN_ERROR_UNSUPPORTED,
                           "gemm: ATTN_GEMM_BLAS was asked for, but this build has no BLAS");

@@ -66,7 +66,7 @@ static void tensor_layout_is_pinned(void **state) {
 static void context_config_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_context_config, 72),
+        SIZE(attn_context_config, 80),
         OFFSET(attn_context_config, struct_size, 0),
         OFFSET(attn_context_config, num_threads, 8),
         OFFSET(attn_context_config, parallel_for_width, 12),
@@ -78,6 +78,8 @@ static void context_config_layout_is_pinned(void **state) {
         OFFSET(attn_context_config, allocate, 48),
         OFFSET(attn_context_config, deallocate, 56),
         OFFSET(attn_context_config, allocator_state, 64),
+        OFFSET(attn_context_config, float32_weights, 72),
+        OFFSET(attn_context_config, reserved, 76),
     };
     ASSERT_NUMBERS(numbers);
 }

@@ -37,6 +37,9 @@ static int32_t inline_for(void *state, int64_t count, attn_task_fn task, void *d
     return 0;
 }
 
+/* allocator_state is the last field of a struct that the first release reads. */
+enum { RELEASE_0_1 = offsetof(attn_context_config, allocator_state) + sizeof(void *) };
+
 typedef struct context_refusal {
     const char *name;
     attn_context_config params; /* struct_size 0: today's */
@@ -115,8 +118,20 @@ static const context_refusal refused[] = {
      .params = {.deallocate = deallocate},
      .status = ATTN_ERROR_VALUE,
      .line = "allocate: expected allocate and deallocate together, got only the other"},
+    {.name = "float32_weights_negative_is_refused",
+     .params = {.float32_weights = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "float32_weights: expected 0 or 1, got -1"},
+    {.name = "float32_weights_of_a_later_version_is_refused",
+     .params = {.float32_weights = 2},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "float32_weights: expected 0 or 1, got 2"},
+    {.name = "reserved_set_is_refused",
+     .params = {.reserved = 1},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "reserved: expected 0 in this version, got 1"},
     {.name = "struct_size_below_first_release_is_refused",
-     .params = {.struct_size = sizeof(attn_context_config) - 1},
+     .params = {.struct_size = RELEASE_0_1 - 1},
      .status = ATTN_ERROR_VALUE,
      .line = "config: expected struct_size ..."},
 };
@@ -143,7 +158,7 @@ static void struct_size_zero_is_refused(void **state) {
     const attn_context_config params = {.num_threads = 1};
     attn_context *context;
     refusal_assert("attn_context_create", attn_context_create(&params, &context), ATTN_ERROR_VALUE,
-                   refusal_size_line("config", sizeof params, 0));
+                   refusal_size_line("config", RELEASE_0_1, 0));
     assert_null(context);
 }
 
@@ -166,11 +181,10 @@ static void newer_struct_is_accepted_until_it_asks_for_more(void **state) {
     assert_null(context);
 }
 
-/* allocator_state is the last field of release 0.1. */
 static void struct_of_first_release_is_accepted(void **state) {
     (void)state;
     const attn_context_config params = {
-        .struct_size = offsetof(attn_context_config, allocator_state) + sizeof(void *),
+        .struct_size = RELEASE_0_1,
         .allocate = allocate,
         .deallocate = deallocate};
     attn_context *context;

@@ -181,6 +181,9 @@ typedef struct attn_context_config {
     /* 0: where query, key and value are bfloat16 and the kernels multiply pairs of them, the weights
      * of many rows are rounded to it; 1: weights are float32 everywhere */
     int32_t float32_weights;
+
+    /* 0: a later version may have a meaning for it */
+    int32_t reserved;
 } attn_context_config;
 
 /* What a context runs with. The caller sets struct_size; fields this version does not know become

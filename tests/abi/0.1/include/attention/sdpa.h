@@ -31,9 +31,9 @@
  *   mask, bias    a bool mask, or an additive mask or bias that is not -inf there
  * Keys and values that a row does not see by causality, window or length never enter its result,
  * and those no row of the same head and batch sees are never read. If a key or value that is hidden
- * only by a dense mask or bias is NaN or infinite, the rows that hide it may be NaN or finite: this
- * is the one case left unspecified. A row that sees nothing (or S = 0) is empty: output 0, weights
- * 0, lse -inf (the sink's logit where there is one), whatever key and value hold.
+ * only by a dense mask or bias is NaN or infinite, the rows that hide it may be NaN or finite, not
+ * always alike: this is the one case left unspecified. A row that sees nothing (or S = 0) is empty:
+ * output 0, weights 0, lse -inf (the sink's logit where there is one), whatever key and value hold.
  *
  * Order. score = scale * (q . k); softcap: score = softcap * tanh(score / softcap); ALiBi: score -=
  * slope[h] * |p(i) - j|; bias; mask; normaliser. Softmax subtracts the row's maximum first. Sums of
@@ -243,8 +243,9 @@ typedef struct attn_sdpa_params {
  *            Outputs are untouched after an error, but for ATTN_ERROR_THREAD of a parallel_for that
  *            refused, after which they are unspecified.
  * Threads    any number of calls at once, on one context too, while no thread writes the tensors of
- *            another's call. One that writes key_lengths or query_offset all the same makes numbers
- *            wrong, or a call fail with ATTN_ERROR_VALUE; none leaves its tensors' memory for it.
+ *            another's call. One that writes key_lengths, query_offset or a mask all the same makes
+ *            numbers wrong, or a call fail with ATTN_ERROR_VALUE; none leaves its tensors' memory
+ *            for it.
  * Since 0.1. Defined by torch.nn.functional.scaled_dot_product_attention (2.13); differences: mask
  * and is_causal compose; a wrongly shaped mask is always an error; the options that PyTorch does
  * not have.
