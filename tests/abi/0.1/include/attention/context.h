@@ -228,8 +228,8 @@ typedef struct attn_context_info {
  * Errors: ATTN_ERROR_NULL context; ATTN_ERROR_VALUE a number out of range, num_threads beside
  * parallel_for, parallel_for_width without it, one of allocate/deallocate without the other;
  * ATTN_ERROR_UNSUPPORTED an engine, gemm or kernels that this version, build or CPU does not have,
- * or a newer struct; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD the system has no mutex for it. On an
- * error *context is set to NULL if `context` is not NULL. Since 0.1.
+ * a reserved field that is set, or a newer struct; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD the system
+ * has no mutex for it. On an error *context is set to NULL if `context` is not NULL. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_context_create(const attn_context_config *config,
                                                          attn_context **context);
