@@ -276,8 +276,8 @@ const attni_kernel_set *attni_context_kernels(const attn_context *context) {
     return context->kernels;
 }
 
-const attni_pair_kernels *attni_context_pairs(const attn_context *context) {
-    return context->float32_weights ? NULL : context->kernels->pairs;
+bool attni_context_float32_weights(const attn_context *context) {
+    return context->float32_weights;
 }
 
 int32_t attni_context_engine(const attn_context *context) {

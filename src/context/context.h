@@ -21,8 +21,8 @@ attn_status attni_context_resolve(attn_context *context, attn_context **resolved
 const attni_allocator *attni_context_allocator(const attn_context *context);
 const attni_kernel_set *attni_context_kernels(const attn_context *context);
 
-/* NULL where there are none, or weights are to be float32. */
-const attni_pair_kernels *attni_context_pairs(const attn_context *context);
+/* Whether kernels of pairs, which round weights, are declined. */
+bool attni_context_float32_weights(const attn_context *context);
 
 /* As asked for, which may be "automatic". */
 int32_t attni_context_engine(const attn_context *context);

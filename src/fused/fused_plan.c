@@ -287,8 +287,10 @@ static void lay_out(const attni_sdpa_problem *problem, int64_t groups, int64_t l
 
 attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
                                   attni_fused_plan *plan, attni_layout *layout) {
-    const attni_tile_kernels *tiles = attni_context_kernels(context)->tiles;
-    choose_tile(problem, tiles, attni_context_pairs(context) != NULL, plan);
+    const attni_kernel_set *kernels = attni_context_kernels(context);
+    const attni_tile_kernels *tiles = kernels->tiles;
+    const bool may_pair = kernels->pairs != NULL && !attni_context_float32_weights(context);
+    choose_tile(problem, tiles, may_pair, plan);
     const int64_t groups = problem->num_batches * (plan->averages ? 1 : plan->num_groups);
     if (!problem->rows_are_written || plan->rows == 0 || groups == 0) {
         return ATTN_OK;
