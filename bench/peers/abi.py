@@ -60,6 +60,8 @@ class ContextConfig(Sized):
         ("allocate", c_void_p),
         ("deallocate", c_void_p),
         ("allocator_state", c_void_p),
+        ("float32_weights", c_int32),
+        ("reserved", c_int32),
     ]
 
 

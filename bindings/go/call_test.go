@@ -195,7 +195,8 @@ func TestLayerIsDescribedAndRead(t *testing.T) {
 }
 
 func TestContextTellsWhatItRunsWith(t *testing.T) {
-	context := newContext(t, attention.ContextConfig{NumThreads: 2, Gemm: attention.GemmNative})
+	context := newContext(t, attention.ContextConfig{NumThreads: 2, Gemm: attention.GemmNative,
+		Float32Weights: true})
 	requireNil(t, context.Start())
 	info, err := context.Info()
 	requireNil(t, err)

@@ -37,6 +37,10 @@ type ContextConfig struct {
 	Engine     Engine
 	Gemm       Gemm
 	Kernels    string // a name that the program `attn info` lists; "": the best the CPU has
+
+	// Where query, key and value are bfloat16 and the kernels multiply pairs of them, the weights of
+	// many rows are rounded to it; true keeps them float32.
+	Float32Weights bool
 }
 
 // A Context is the threads, engine and kernels of calls. Those with a nil one use the process's
@@ -52,10 +56,11 @@ func NewContext(config ContextConfig) (*Context, error) {
 		return nil, failure(ErrValue, "kernels: expected no NUL, got %q", config.Kernels)
 	}
 	c := C.attn_context_config{
-		struct_size: C.sizeof_attn_context_config,
-		num_threads: C.int32_t(config.NumThreads),
-		engine:      C.int32_t(config.Engine),
-		gemm:        C.int32_t(config.Gemm),
+		struct_size:     C.sizeof_attn_context_config,
+		num_threads:     C.int32_t(config.NumThreads),
+		engine:          C.int32_t(config.Engine),
+		gemm:            C.int32_t(config.Gemm),
+		float32_weights: flag(config.Float32Weights),
 	}
 	if config.Kernels != "" {
 		c.kernels = C.CString(config.Kernels)

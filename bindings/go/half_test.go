@@ -3,6 +3,7 @@
 package attention_test
 
 import (
+	"errors"
 	"math"
 	"testing"
 
@@ -126,6 +127,31 @@ func TestKeysAndValuesMayBeOfOtherTypes(t *testing.T) {
 	wide := attention.NewView(make([]float64, len(elements)), shape...)
 	requireError(t, attention.SDPA(attention.NewView(value, shape...), wide, wide, view, nil),
 		attention.ErrDtype, "key: expected dtype float32, bfloat16 or float16, got float64")
+}
+
+// Of two keys; bfloat16 has no number within 0.0019 of the second's weight, e^(-77/256).
+func TestWeightsStayFloat32WhereAContextAsks(t *testing.T) {
+	query := attention.NewView(stored(attention.ToBF16, []float32{1, 1, 1, 1, 1, 1, 1, 1}), 8, 1)
+	key := attention.NewView(stored(attention.ToBF16, []float32{0, -77.0 / 256}), 2, 1)
+	value := attention.NewView(stored(attention.ToBF16, []float32{0, 1}), 2, 1)
+	for _, kernels := range []string{"", "avx512_bf16", "neon_bf16"} {
+		context, err := attention.NewContext(
+			attention.ContextConfig{Kernels: kernels, Float32Weights: true})
+		if errors.Is(err, attention.ErrUnsupported) {
+			t.Logf("not on this machine: %v", err)
+			continue
+		}
+		requireNil(t, err)
+		t.Cleanup(context.Close)
+		view, output := room([]int{8, 1})
+		requireNil(t, attention.SDPA(query, key, value, view,
+			&attention.SDPAOptions{Context: context}))
+		for _, number := range output {
+			if math.Abs(float64(number)-1/(1+math.Exp(77.0/256))) > 1e-5 {
+				t.Errorf("kernels %q: got %v", kernels, number)
+			}
+		}
+	}
 }
 
 // requireForwardedAsFloat32 compares a layer of T, whose parameters are of P, with one of float32 that

@@ -131,6 +131,29 @@ void keys_and_values_may_be_of_other_types() {
                   "float64 stands alone");
 }
 
+/* Of two keys; bfloat16 has no number within 0.0019 of the second's weight, e^(-77/256). */
+void weights_stay_float32_where_a_context_asks() {
+    const std::vector<bfloat16> query = stored<bfloat16>(std::vector<float>(8, 1)),
+                                key = stored<bfloat16>({0, -77.0F / 256}),
+                                value = stored<bfloat16>({0, 1});
+    const float expected = 1 / (1 + std::exp(77.0F / 256));
+    attention::context_config config;
+    config.float32_weights = true;
+    for (std::int32_t i = 0; attn_kernels_name(i) != nullptr; ++i) {
+        config.kernels = attn_kernels_name(i);
+        const attention::context context(config);
+        std::vector<float> output = room({8, 1});
+        attention::attend(tensor<const bfloat16>(query.data(), {8, 1}),
+                          tensor<const bfloat16>(key.data(), {2, 1}),
+                          tensor<const bfloat16>(value.data(), {2, 1}),
+                          tensor<float>(output.data(), {8, 1}), {}, &context);
+        for (const float number : output) {
+            require(std::fabs(number - expected) <= 1e-5F,
+                    config.kernels + ": got " + std::to_string(number));
+        }
+    }
+}
+
 template <class T> void forward_in(std::int32_t parameter_dtype) {
     attention::multihead_config config;
     config.embed_dim = embed_dim;
@@ -184,6 +207,7 @@ int main() {
         {"attention_in_16_bits_is_that_of_the_numbers",
          attention_in_16_bits_is_that_of_the_numbers},
         {"keys_and_values_may_be_of_other_types", keys_and_values_may_be_of_other_types},
+        {"weights_stay_float32_where_a_context_asks", weights_stay_float32_where_a_context_asks},
         {"layers_keep_and_compute_with_16_bits", layers_keep_and_compute_with_16_bits},
     });
 }

@@ -204,6 +204,7 @@ void context_tells_what_it_runs_with() {
     context_config config;
     config.num_threads = 2;
     config.gemm = ATTN_GEMM_NATIVE;
+    config.float32_weights = true;
     const context made(config);
     const attn_context_info info = attention::describe(&made);
     require(info.num_threads == 2 && info.attention_gemm == ATTN_GEMM_NATIVE, "describe");

@@ -35,6 +35,7 @@ module attention_abi
     type(c_ptr) :: parallel_for_state = c_null_ptr
     type(c_funptr) :: allocate = c_null_funptr, deallocate = c_null_funptr
     type(c_ptr) :: allocator_state = c_null_ptr
+    integer(c_int32_t) :: float32_weights = 0, reserved = 0
   end type attn_context_config
 
   type, bind(c) :: attn_context_info

@@ -83,11 +83,13 @@ contains
   end function handle_of
 
   ! num_threads: 0 for the CPUs of this process; engine, gemm: attn_engine_* and attn_gemm_*; kernels
-  ! by name.
-  subroutine context_create(self, num_threads, engine, gemm, kernels, stat, errmsg)
+  ! by name. Where query, key and value are bfloat16 and the kernels multiply pairs of them, the
+  ! weights of many rows are rounded to it; float32_weights=.true. keeps them float32.
+  subroutine context_create(self, num_threads, engine, gemm, kernels, float32_weights, stat, errmsg)
     class(attention_context), intent(inout) :: self
     integer(c_int32_t), intent(in), optional :: num_threads, engine, gemm
     character(*), intent(in), optional :: kernels
+    logical, intent(in), optional :: float32_weights
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
     type(attn_context_config) :: config
@@ -99,6 +101,9 @@ contains
     if (present(kernels)) then
       name = trim(kernels)//c_null_char
       config%kernels = c_loc(name)
+    end if
+    if (present(float32_weights)) then
+      config%float32_weights = merge(1_c_int32_t, 0_c_int32_t, float32_weights)
     end if
     call self%destroy()
     call check(attn_context_create(config, self%handle), stat, errmsg)

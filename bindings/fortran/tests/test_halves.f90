@@ -18,6 +18,9 @@ program test_halves
     call check_attention(dtypes(which), digits(which))
   end do
   call check_mixed()
+  call check_float32_weights()
+  call check_float32_weights('avx512_bf16')
+  call check_float32_weights('neon_bf16')
   call check_layer(attn_dtype_bfloat16, attn_dtype_bfloat16, 8)
   call check_layer(attn_dtype_float16, attn_dtype_bfloat16, 11)
   call check_refused_layer()
@@ -142,6 +145,28 @@ contains
     none = tensor_of(value, attn_dtype_float32)
     call check(none%dtype == 0, 'two bytes are no float32')
   end subroutine check_mixed
+
+  ! Of two keys; bfloat16 has no number within 0.0019 of the second's weight, e^(-77/256).
+  subroutine check_float32_weights(kernels)
+    character(*), intent(in), optional :: kernels
+    type(attention_context) :: context
+    integer(c_int16_t), target :: query(1, 8), key(1, 2), value(1, 2)
+    real(c_float), target :: output(1, 8)
+    integer :: stat
+    character(200) :: errmsg
+    call context%create(kernels=kernels, float32_weights=.true., stat=stat, errmsg=errmsg)
+    if (present(kernels) .and. stat == attn_error_unsupported) then
+      print '(a)', 'not on this machine: '//trim(errmsg)
+      return
+    end if
+    call check(stat == 0, 'a context with weights of float32')
+    query = to_bfloat16(1._c_float)
+    key(1, :) = to_bfloat16([0._c_float, -77._c_float/256])
+    value(1, :) = to_bfloat16([0._c_float, 1._c_float])
+    call attend(tensor_of(query, attn_dtype_bfloat16), tensor_of(key, attn_dtype_bfloat16), &
+                tensor_of(value, attn_dtype_bfloat16), tensor_of(output), context=context)
+    call check(all(abs(output - 1/(1 + exp(77._c_float/256))) <= 1e-5), 'weights are of float32')
+  end subroutine check_float32_weights
 
   ! One without bias, of whose two parameters another of float32 gets the same numbers.
   subroutine check_layer(dtype, parameter_dtype, bits)

@@ -82,7 +82,7 @@ contains
     type(attention_report) :: report
     type(context_info) :: info
     call context%create(num_threads=2_c_int32_t, engine=attn_engine_fused, gemm=attn_gemm_native, &
-                        kernels='baseline')
+                        kernels='baseline', float32_weights=.true.)
     call context%start()
     info = context%describe()
     call check(info%num_threads == 2 .and. info%kernels == 'baseline', 'a context is described')

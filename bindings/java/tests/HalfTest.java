@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 import attention.Attention;
 import attention.AttentionException;
+import attention.Context;
 import attention.HalfFloats;
 import attention.Multihead;
 import attention.Outputs;
@@ -138,6 +139,32 @@ final class HalfTest {
                 Attention.sdpa(value, wide, wide, output, new SdpaOptions()));
     }
 
+    private static void weightsStayFloat32WhereAContextAsks() {
+        for (final String kernels : new String[] {null, "avx512_bf16", "neon_bf16"}) {
+            try (Context context = new Context(new Context.Config().kernels(kernels).float32Weights(true))) {
+                checkWeightsAreFloat32(context);
+            } catch (AttentionException refusal) {
+                if (kernels == null || !refusal.codeName().equals("ATTN_ERROR_UNSUPPORTED")) {
+                    throw refusal;
+                }
+                System.out.println("not on this machine: " + refusal.getMessage());
+            }
+        }
+    }
+
+    /** Of two keys; bfloat16 has no number within 0.0019 of the second's weight, e^(-77/256). */
+    private static void checkWeightsAreFloat32(Context context) {
+        final Tensor query = Tensor.rounded(Tensor.Dtype.BFLOAT16, new float[] {1, 1, 1, 1, 1, 1, 1, 1}, 8, 1);
+        final Tensor key = Tensor.rounded(Tensor.Dtype.BFLOAT16, new float[] {0, -77f / 256}, 2, 1);
+        final Tensor value = Tensor.rounded(Tensor.Dtype.BFLOAT16, new float[] {0, 1}, 2, 1);
+        final Tensor output = Tensor.zeros(Tensor.Dtype.FLOAT32, 8, 1);
+        Attention.sdpa(query, key, value, output, new SdpaOptions(), context);
+        final double expected = 1 / (1 + Math.exp(77.0 / 256));
+        for (final double number : output.toDoubles()) {
+            check(Math.abs(number - expected) <= 1e-5, "expected " + expected + ", got " + number);
+        }
+    }
+
     private static Tensor forward(Multihead layer, Tensor tokens) {
         final Multihead.Options options = new Multihead.Options();
         final Tensor output = layer.outputs(tokens, tokens, tokens, options).output();
@@ -192,6 +219,7 @@ final class HalfTest {
         numbersAreTheNearest();
         attentionIsThatOfTheNumbers();
         keysAndValuesMayBeOfOtherTypes();
+        weightsStayFloat32WhereAContextAsks();
         layersKeepAndComputeWith16Bits();
         otherTypesHaveNoBits();
         System.out.println("16 bits: passed");

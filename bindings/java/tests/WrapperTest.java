@@ -61,7 +61,7 @@ final class WrapperTest {
         check(Arrays.equals(backwards.toDoubles(), plain.toDoubles()), "a view reads its strides");
         final double[] expected = attend(plain, plain, plain, null);
         check(Arrays.equals(attend(backwards, backwards, backwards, null), expected), "strides");
-        try (Context context = new Context(new Context.Config().numThreads(2))) {
+        try (Context context = new Context(new Context.Config().numThreads(2).float32Weights(true))) {
             context.start();
             check(context.info().numThreads() == 2, "threads are described");
             check(Arrays.equals(attend(plain, plain, plain, context), expected), "threads");

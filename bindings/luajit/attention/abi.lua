@@ -102,6 +102,8 @@ typedef struct attn_context_config {
     attn_allocate_fn allocate;
     attn_deallocate_fn deallocate;
     void *allocator_state;
+    int32_t float32_weights;
+    int32_t reserved;
 } attn_context_config;
 
 typedef struct attn_context_info {

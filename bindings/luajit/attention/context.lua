@@ -8,14 +8,16 @@ local options = require "attention.options"
 local report = require "attention.report"
 local library = require("attention.abi").library
 
-local known = {num_threads = true, engine = true, gemm = true, kernels = true}
+local known = {num_threads = true, engine = true, gemm = true, kernels = true, float32_weights = true}
 
 local Context = {}
 Context.__index = Context
 
 local context = {}
 
--- Settings as those of attn_context_config; engine and gemm by name.
+-- Settings as those of attn_context_config; engine and gemm by name. Where query, key and
+-- value are bfloat16 and the kernels multiply pairs of them, the weights of many rows are rounded to
+-- it; float32_weights = true keeps them float32.
 function context.new(settings)
   settings = settings or {}
   options.check_names(settings, known)
@@ -24,6 +26,7 @@ function context.new(settings)
   config.engine = options.choose("engine", report.engines, settings.engine or "auto")
   config.gemm = options.choose("gemm", report.gemms, settings.gemm or "auto")
   config.kernels = settings.kernels
+  config.float32_weights = options.flag(settings.float32_weights)
   local created = ffi.new("attn_context *[1]")
   failure.check(library.attn_context_create(config, created))
   -- The name is used to the end: config alone does not keep the string.

@@ -4,6 +4,7 @@
 local ffi = require "ffi"
 local attention = require "attention"
 local checks = require "checks"
+local library = require("attention.abi").library
 
 local tests = {}
 
@@ -116,6 +117,25 @@ function tests.keys_and_values_may_be_of_other_types()
   local double = attention.zeros("float64", {2, 3, 4})
   checks.fails(attention.codes.DTYPE, "key: expected dtype float32, bfloat16 or float16, got float64",
                attention.sdpa, value, double, double)
+end
+
+-- Of two keys; bfloat16 has no number within 0.0019 of the second's weight, e^(-77/256).
+function tests.weights_stay_float32_where_a_context_asks()
+  local query = attention.tensor({{1}, {1}, {1}, {1}, {1}, {1}, {1}, {1}}, "bfloat16")
+  local key = attention.tensor({{0}, {-77 / 256}}, "bfloat16")
+  local value = attention.tensor({{0}, {1}}, "bfloat16")
+  local index = 0
+  while library.attn_kernels_name(index) ~= nil do
+    local kernels = ffi.string(library.attn_kernels_name(index))
+    local context = attention.context {kernels = kernels, float32_weights = true}
+    local out = attention.zeros("float32", {8, 1})
+    attention.sdpa(query, key, value, {out = out, context = context})
+    for _, number in ipairs(flat(out:totable())) do
+      checks.close(1 / (1 + math.exp(77 / 256)), number)
+    end
+    index = index + 1
+  end
+  assert(index > 0)
 end
 
 local function assert_layer_is_near(dtype, parameter_dtype)

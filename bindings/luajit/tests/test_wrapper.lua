@@ -156,7 +156,7 @@ function tests.error_has_code_name_and_message()
 end
 
 function tests.context_describes_itself_until_closed()
-  local context = attention.context {num_threads = 2, engine = "fused", gemm = "native"}
+  local context = attention.context {num_threads = 2, engine = "fused", gemm = "native", float32_weights = true}
   local description = context:describe()
   assert_equal(2, description.num_threads)
   assert_equal("fused", description.engine)

@@ -108,6 +108,16 @@ class HalfCallTest < Minitest::Test
                  [error.code, error.message]
   end
 
+  def test_weights_stay_float32_where_a_context_asks
+    [nil, 'avx512_bf16', 'neon_bf16'].each do |kernels|
+      Attention::Context.open(kernels:, float32_weights: true) { |context| assert_weights_are_float32(context) }
+    rescue Attention::Error => e
+      raise unless kernels && e.code == Attention::Error::UNSUPPORTED
+
+      puts "not on this machine: #{e.message}"
+    end
+  end
+
   def test_layers_keep_and_compute_with_sixteen_bits
     assert_layer_is_near(:bfloat16, :bfloat16)
     assert_layer_is_near(:float16, :float32)
@@ -131,6 +141,16 @@ class HalfCallTest < Minitest::Test
   end
 
   private
+
+  # Of two keys; bfloat16 has no number within 0.0019 of the second's weight, e^(-77/256).
+  def assert_weights_are_float32(context)
+    query = Tensor.from([[1]] * 8, dtype: :bfloat16)
+    key = Tensor.from([[0], [-77 / 256.0]], dtype: :bfloat16)
+    value = Tensor.from([[0], [1]], dtype: :bfloat16)
+    out = Tensor.zeros(8, 1)
+    Attention.sdpa(query, key, value, out:, context:)
+    out.to_a.flatten.each { |number| assert_in_delta 1 / (1 + Math.exp(77 / 256.0)), number, 1e-5 }
+  end
 
   def assert_layer_is_near(dtype, parameter_dtype)
     layer = Attention::Layer.new(embed_dim: 8, num_heads: 2, dtype:, parameter_dtype:)

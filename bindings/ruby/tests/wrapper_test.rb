@@ -221,9 +221,9 @@ end
 # Contexts are described, used and closed.
 class ContextTest < Minitest::Test
   def test_describes_itself_until_closed
-    closed = Attention::Context.open(num_threads: 2, engine: :fused, gemm: :native) do |context|
-      assert_equal({ num_threads: 2, engine: :fused, gemm: :native },
-                   context.describe.slice(:num_threads, :engine, :gemm))
+    settings = { num_threads: 2, engine: :fused, gemm: :native }
+    closed = Attention::Context.open(**settings, float32_weights: true) do |context|
+      assert_equal settings, context.describe.slice(*settings.keys)
       assert_equal :native, context.describe[:projection_gemm]
       context.start
       assert_in_delta 20, Attention.sdpa(QUERY, KEY, VALUE, context:).to_a[1][0], 1e-5

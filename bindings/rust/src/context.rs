@@ -64,6 +64,7 @@ pub struct ContextConfig {
     num_threads: i32,
     engine: Engine,
     gemm: Gemm,
+    float32_weights: bool,
     kernels: Option<String>,
     allocator: Option<Allocator>,
     pool: Option<Pool>,
@@ -83,6 +84,9 @@ impl ContextConfig {
         engine: Engine,
         /// Who computes matrix products.
         gemm: Gemm,
+        /// Where query, key and value are bfloat16 and the kernels multiply pairs of them, the
+        /// weights of many rows are rounded to it; `true` keeps them `f32`.
+        float32_weights: bool,
     }
 
     /// Kernels by name; those there are: `attn info`.
@@ -128,6 +132,7 @@ impl ContextConfig {
             allocator_state: self
                 .allocator
                 .map_or(ptr::null_mut(), |allocator| allocator.state),
+            float32_weights: self.float32_weights.into(),
             ..Default::default()
         };
         let mut raw = ptr::null_mut();

@@ -109,6 +109,8 @@ pub struct attn_context_config {
     pub allocate: Option<attn_allocate_fn>,
     pub deallocate: Option<attn_deallocate_fn>,
     pub allocator_state: *mut c_void,
+    pub float32_weights: i32,
+    pub reserved: i32,
 }
 
 #[repr(C)]

@@ -45,7 +45,7 @@ fn facts() -> Vec<Fact> {
         attn_tensor { data, dtype, rank, shape, strides }
         attn_context_config {
             struct_size, num_threads, parallel_for_width, engine, gemm, kernels, parallel_for,
-            parallel_for_state, allocate, deallocate, allocator_state,
+            parallel_for_state, allocate, deallocate, allocator_state, float32_weights, reserved,
         }
         attn_context_info {
             struct_size, num_threads, engine, gemm, attention_gemm, projection_gemm,

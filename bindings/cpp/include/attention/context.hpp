@@ -39,6 +39,10 @@ struct context_config {
     std::int32_t gemm = ATTN_GEMM_AUTO;
     std::string kernels; /* empty: the best */
 
+    /* Where query, key and value are bfloat16 and the kernels multiply pairs of them, the weights
+     * of many rows are rounded to it; true keeps them float32. */
+    bool float32_weights = false;
+
     /* Instead of threads of the library's; outlives the context. `parallel_for_width` of its tasks
      * are under way at a time; 0: as many as CPUs. */
     thread_pool *pool = nullptr;
@@ -84,6 +88,7 @@ class context {
         settings.engine = config.engine;
         settings.gemm = config.gemm;
         settings.kernels = config.kernels.empty() ? nullptr : config.kernels.c_str();
+        settings.float32_weights = config.float32_weights;
         if (config.pool != nullptr) {
             settings.parallel_for = detail::parallel_for;
             settings.parallel_for_state = config.pool;

@@ -41,7 +41,8 @@ interface Abi extends Library {
 
     @FieldOrder({
         "struct_size", "num_threads", "parallel_for_width", "engine", "gemm", "kernels",
-        "parallel_for", "parallel_for_state", "allocate", "deallocate", "allocator_state"
+        "parallel_for", "parallel_for_state", "allocate", "deallocate", "allocator_state",
+        "float32_weights", "reserved"
     })
     final class ContextConfig extends Structure {
         public long struct_size = size();
@@ -55,6 +56,8 @@ interface Abi extends Library {
         public Pointer allocate;
         public Pointer deallocate;
         public Pointer allocator_state;
+        public int float32_weights;
+        public int reserved;
     }
 
     @FieldOrder({

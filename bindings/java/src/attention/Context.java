@@ -45,6 +45,15 @@ public final class Context extends NativeHandle {
             config.kernels = name;
             return this;
         }
+
+        /**
+         * Where query, key and value are bfloat16 and the kernels multiply pairs of them, the weights
+         * of many rows are rounded to it; true keeps them float32.
+         */
+        public Config float32Weights(boolean areKept) {
+            config.float32_weights = areKept ? 1 : 0;
+            return this;
+        }
     }
 
     /** What a context runs with. */

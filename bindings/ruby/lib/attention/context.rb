@@ -10,12 +10,15 @@ module Attention
   # The threads, engine and kernels that calls run with. A call without a context uses the process's
   # default one.
   class Context < Handle
-    # Settings as those of attn_context_config; zero and nil are the defaults.
-    def initialize(num_threads: 0, engine: :auto, gemm: :auto, kernels: nil)
+    # Settings as those of attn_context_config; zero and nil are the defaults. Where query, key
+    # and value are bfloat16 and the kernels multiply pairs of them, the weights of many rows are
+    # rounded to it; float32_weights: true keeps them float32.
+    def initialize(num_threads: 0, engine: :auto, gemm: :auto, kernels: nil, float32_weights: false)
       name = kernels && Fiddle::Pointer["#{kernels}\0"]
       config = ABI.make(:attn_context_config, num_threads:, kernels: name,
                                               engine: Choice.of(:engine, Report::ENGINES, engine),
-                                              gemm: Choice.of(:gemm, Report::GEMMS, gemm))
+                                              gemm: Choice.of(:gemm, Report::GEMMS, gemm),
+                                              float32_weights: Choice.flag(float32_weights))
       created = ABI.pointer_from { |cell| Error.check(ABI.attn_context_create(config, cell)) }
       super(created, 'attn_context_destroy')
     end

@@ -62,6 +62,7 @@ fn context_tells_what_it_runs_with() -> Result<()> {
     let context = ContextConfig::new()
         .num_threads(2)
         .gemm(Gemm::Native)
+        .float32_weights(true)
         .build()?;
     context.start()?;
     let info = context.info()?;

@@ -2,8 +2,8 @@
 //! Numbers of 16 bits: their conversion, attention on them, layers that keep them.
 
 use attention::{
-    sdpa, Bf16, Dtype, Element, ForwardOptions, MultiheadConfig, Result, SdpaOptions, Status, View,
-    ViewMut, F16,
+    sdpa, Bf16, ContextConfig, Dtype, Element, ForwardOptions, MultiheadConfig, Result,
+    SdpaOptions, Status, View, ViewMut, F16,
 };
 
 use crate::{numbers, room, D, HEADS, L};
@@ -180,6 +180,37 @@ fn keys_and_values_may_be_of_other_types() -> Result<()> {
         error.message(),
         "key: expected dtype float32, bfloat16 or float16, got float64"
     );
+    Ok(())
+}
+
+/// Of two keys; bfloat16 has no number within 0.0019 of the second's weight, e^(-77/256).
+#[test]
+fn weights_stay_f32_where_a_context_asks() -> Result<()> {
+    let query = stored::<Bf16>(&[1.0; 8]);
+    let key = stored::<Bf16>(&[0.0, -77.0 / 256.0]);
+    let value = stored::<Bf16>(&[0.0, 1.0]);
+    let expected = 1.0 / (1.0 + (77f32 / 256.0).exp());
+    let of_pairs = ["avx512_bf16", "neon_bf16"].map(|name| ContextConfig::new().kernels(name));
+    for config in [ContextConfig::new()].into_iter().chain(of_pairs) {
+        let context = match config.float32_weights(true).build() {
+            Err(error) if error.status() == Status::Unsupported => {
+                println!("not on this machine: {}", error);
+                continue;
+            }
+            outcome => outcome?,
+        };
+        let mut output = room(&[8, 1]);
+        sdpa(
+            &View::new(&query, &[8, 1])?,
+            &View::new(&key, &[2, 1])?,
+            &View::new(&value, &[2, 1])?,
+            &mut ViewMut::new(&mut output, &[8, 1])?,
+            SdpaOptions::new().context(&context),
+        )?;
+        for number in output {
+            assert!((number - expected).abs() <= 1e-5, "got {}", number);
+        }
+    }
     Ok(())
 }
 
