@@ -47,8 +47,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
         options: see libattention.scaled_dot_product_attention
 
     Returns:
-        Output, log-sum-exp and weights.
+        Output and weights in query's dtype, and the log-sum-exp in that of the scores.
     """
+    dtype = query.dtype
+    query, key, value = (one.to(score_dtype(dtype)) for one in (query, key, value))
     rows, keys = query.shape[-2], key.shape[-2]
     visible = _visible(rows, keys, options)
     if options.key_lengths is not None:
@@ -63,7 +65,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
     scale = query.shape[-1] ** -0.5 if options.scale is None else options.scale
     scores = _with_options(scale * (query @ key.mT), options)
     weights, lse = _normalized(scores, visible, options)
-    return Results(weights @ value, lse, weights)
+    return Results((weights @ value).to(dtype), lse, weights.to(dtype))
+
+
+def score_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Of the scores of a query of this dtype."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _range(length: int) -> Tensor:

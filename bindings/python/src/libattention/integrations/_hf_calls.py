@@ -15,7 +15,7 @@ from libattention.integrations._hf_architectures import Use, use_of
 from libattention.integrations._hf_masks import explicit_mask
 
 Found = tuple[torch.Tensor, Optional[torch.Tensor]]
-SUPPORTED = (torch.float32, torch.float64)
+SUPPORTED = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 class Call(NamedTuple):
