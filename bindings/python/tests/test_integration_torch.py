@@ -310,6 +310,8 @@ def test_what_pytorch_refuses_it_still_refuses():
         ((x, x, x), {"is_causal": True}),
         ((x, x, x), {"attn_mask": torch.zeros(3, 3)}),
         ((x, x[:, :1], x), {}),
+        ((x.bfloat16(), x, x), {}),
+        ((x.half(), x.half(), x.half()), {}),
         ((x, x[:3], x), {}),
         ((x[..., :8], x, x), {}),
         ((x, x, x), {"attn_mask": torch.zeros(3, 3, dtype=torch.int64)}),
@@ -382,17 +384,78 @@ def test_attention_maps_of_a_whole_encoder():
     assert [len(weights) for weights in maps.values()] == [1, 1]
 
 
-def test_other_types_and_autocast_are_pytorchs():
+def test_autocast_is_pytorchs():
     module = nn.MultiheadAttention(16, 2).eval()
     x = torch.randn(3, 2, 16)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = module(x, x, x)
+        found = integration.accelerate(module)(x, x, x)
+    assert torch.equal(found[0], expected[0])
+    assert handed_back(module) == {"a tensor is under autocast"}
+
+
+ROUNDING = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
+
+
+def added(mask):
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape).masked_fill(mask, -torch.inf)
+
+
+def exact_attention(module, inputs, masks):
+    """In float64, of projections that PyTorch has rounded to the module's type: the output, the
+    weights, and by how much an output may differ whose heads and sums are rounded once each."""
+    weights = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+    heads = [
+        nn.functional.linear(*given).unflatten(-1, (4, -1)).transpose(1, 2).double()
+        for given in zip(inputs, weights, module.in_proj_bias.chunk(3))
+    ]
+    scores = heads[0] @ heads[1].mT * heads[0].shape[-1] ** -0.5
+    padding, pairs = (None if one is None else added(one).double() for one in masks)
+    if padding is not None:
+        scores = scores + padding[:, None, None]
+    if pairs is not None:
+        scores = scores + (pairs if pairs.dim() == 2 else pairs.unflatten(0, (3, 4)))
+    weights = scores.softmax(-1)
+    joined = (weights @ heads[2]).transpose(1, 2).flatten(2)
+    rounding = ROUNDING[inputs[0].dtype]
+    # Where kernels multiply pairs of bfloat16, weights are rounded, too.
+    of_weights = rounding if inputs[0].dtype == torch.bfloat16 else 0
+    of_heads = rounding * joined.abs().max() + of_weights * heads[2].abs().max() + 1e-5
+    out = module.out_proj.weight.double()
+    exact = joined @ out.mT + module.out_proj.bias.double()
+    return exact, weights, of_heads * out.abs().sum(1) + rounding * exact.abs() + 1e-5
+
+
+@pytest.mark.parametrize("masks", [one for one in masks_of(1, 1, 1, 1) if one != "nothing seen"])
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("dtype", ROUNDING)
+def test_modules_of_16_bits(masks, need_weights, batch_first, dtype):
+    torch.manual_seed(0)
+    module = nn.MultiheadAttention(16, 4, kdim=12, vdim=10, batch_first=batch_first)
+    module = module.eval().to(dtype)
+    inputs = [torch.randn(one, dtype=dtype) for one in ((3, 5, 16), (3, 7, 12), (3, 7, 10))]
+    padding, pairs = (
+        one if one is None or one.dtype == torch.bool else one.to(dtype)
+        for one in masks_of(3, 4, 5, 7)[masks]
+    )
+    given = inputs if batch_first else [one.transpose(0, 1) for one in inputs]
+    options = {"key_padding_mask": padding, "attn_mask": pairs, "need_weights": need_weights}
     with torch.no_grad():
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            expected = module(x, x, x)
-            found = integration.accelerate(module)(x, x, x)
-        assert torch.equal(found[0], expected[0])
-        half = module.bfloat16()(*[x.bfloat16()] * 3)
-    assert half[0].dtype == torch.bfloat16
-    assert handed_back(module) == {"a tensor is under autocast", "torch.bfloat16"}
+        exact, weights, limit = exact_attention(module, inputs, (padding, pairs))
+        output, found = integration.accelerate(module)(
+            *given, **options, average_attn_weights=False
+        )
+    assert computed(module) == 1
+    assert output.dtype == dtype
+    output = output if batch_first else output.transpose(0, 1)
+    assert ((output.double() - exact).abs() <= limit).all()
+    if need_weights:
+        assert found.dtype == dtype
+        of_weights = ROUNDING[dtype] * weights + 2**-25 + 1e-5
+        assert ((found.double() - weights).abs() <= of_weights).all()
 
 
 @pytest.mark.parametrize("how", ["compile", "export", "trace"])

@@ -32,9 +32,8 @@ BITS = {
 }
 # bfloat16 is the upper half of a float32.
 STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-
-
-_NARROW = {"F16": "float16", "BF16": "bfloat16"}
+# What a layer keeps as it is stored.
+NARROW = {"F16": "float16", "BF16": "bfloat16"}
 
 
 class StoredTensor(NamedTuple):
@@ -177,7 +176,7 @@ def layer_arguments(
         "bias": "out_proj.bias" in tensors,
         "add_bias_kv": "bias_k" in tensors,
         "dtype": "float64" if is_double else "float32",
-        "parameter_dtype": _NARROW.get(dtypes.pop()) if len(dtypes) == 1 else None,
+        "parameter_dtype": NARROW.get(dtypes.pop()) if len(dtypes) == 1 else None,
         **{
             name: bool(number)
             for name in ("batch_first", "add_zero_attn")

@@ -103,7 +103,7 @@ def init_parameters(layer: Any, seed: int) -> None:
 
 
 def read_parameters(layer: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """Copies of the parameters, in PyTorch's order; those in bfloat16 as float32."""
+    """Copies of the parameters, in PyTorch's order; bfloat16 as float32."""
     found = {}
     for name, dtype, shape in _parameters(layer):
         array, view = NUMPY.empty(shape, dtype) if dtype != BFLOAT16 else _empty_bits(shape)
@@ -116,13 +116,14 @@ def read_parameters(layer: Any) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _empty_bits(shape: tuple[int, ...]) -> tuple[Any, Described]:
-    """Memory for bfloat16, which NumPy has no dtype for."""
+    """Memory for bfloat16, which NumPy has no dtype of its own for."""
     bits = np.empty(shape, "uint16")
     layout = contiguous_layout(Empty(BFLOAT16, shape))
     return bits, Described(address_of(bits), BFLOAT16, shape, layout, bits)
 
 
 def _widened(bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """bfloat16, the upper half of a float32, as float32."""
     return (bits.astype("uint32") << 16).view("float32")
 
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 # PyTorch's polarity for this layer: a bool mask says what is left out.
 BOOL_MASK: int = lib.ATTN_MASK_BOOL_EXCLUDE
-
-
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 
 
@@ -54,8 +52,8 @@ class MultiheadAttention:
         value_head_dim: features of a value head; None: head_dim
         num_kv_heads: key and value heads, a divisor of num_heads; None: num_heads
         dtype: "float32", "float64", "bfloat16" or "float16": of query, key, value and output
-        parameter_dtype: what parameters are kept in; None: dtype. Beside other dtypes than
-            "float64" any but that; computing is float32's
+        parameter_dtype: what the layer keeps its parameters in; None: dtype. "float64" goes with
+            itself alone; beside the others computing is float32's, and 16 bits are fewer to read
 
     Attributes:
         config: arguments that make the same layer, each with the value that None stood for;
@@ -145,7 +143,8 @@ class MultiheadAttention:
         self._handle = layer
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Copies of the parameters by PyTorch's names."""
+        """Copies of the parameters by PyTorch's names, in parameter_dtype; bfloat16, which NumPy
+        does not have, as float32."""
         return _layer.read_parameters(self._handle)
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
@@ -200,10 +199,10 @@ class MultiheadAttention:
     ) -> MultiheadAttention:
         """A layer from the tensors of a file whose names are `prefix` and PyTorch's.
 
-        Sizes, biases and dtype are the file's; of a file in float16 or bfloat16 the layer keeps its
-        parameters so, and takes float32. num_heads,
-        batch_first and add_zero_attn may be in its metadata. The header is compared with the
-        file's length, and its tensors with the layer, before memory is taken for either.
+        Sizes, biases and dtype are the file's. Of one in float16 or bfloat16 the layer keeps the
+        parameters as they are, and takes float32. num_heads, batch_first and add_zero_attn may be
+        in the metadata. The header is compared with the file's length, and its tensors with the
+        layer, before memory is taken for either.
 
         Args:
             path: of the file

@@ -50,7 +50,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
         Output and weights in query's dtype, and the log-sum-exp in that of the scores.
     """
     dtype = query.dtype
-    query, key, value = (one.to(score_dtype(dtype)) for one in (query, key, value))
+    query, key, value = (_widened(one) for one in (query, key, value))
     rows, keys = query.shape[-2], key.shape[-2]
     visible = _visible(rows, keys, options)
     if options.key_lengths is not None:
@@ -71,6 +71,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
 def score_dtype(dtype: torch.dtype) -> torch.dtype:
     """Of the scores of a query of this dtype."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    """16 bits as float32; what is wider stays, and types that do not go together are refused."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def _range(length: int) -> Tensor:
