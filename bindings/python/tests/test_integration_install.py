@@ -116,9 +116,7 @@ def test_ways_to_run_a_model():
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "rounding"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)]
-)
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
 def test_under_autocast_models_compute_as_exactly_as_before(dtype, rounding):
     torch.manual_seed(0)
     attend, x = Block(), torch.randn(2, 149, 48)

@@ -284,53 +284,6 @@ def test_dropout_and_autocast_are_left_to_transformers(calls):
     assert len(calls) == 2  # the layers without dropout
 
 
-def errors_of_16_bits(kind, config, dtype, run):
-    """Of the model with libattention and with PyTorch's attention, as roots of mean squares,
-    against the same parameters in float64."""
-    torch.manual_seed(0)
-    other = "eager" if kind is transformers.GptOssForCausalLM else "sdpa"
-    models = [
-        kind._from_config(copy.deepcopy(config), attn_implementation=name).eval()
-        for name in (NAME, other, "eager")
-    ]
-    stirred((models[0], models[1]))
-    state = {name: one.to(dtype) for name, one in models[0].state_dict().items()}
-    for model, wanted in zip(models, (dtype, dtype, torch.float64)):
-        model.load_state_dict(state)
-        model.to(wanted)
-    with torch.no_grad():
-        found, theirs, exact = map(run, models)
-    assert (found.dtype, theirs.dtype, exact.dtype) == (dtype, dtype, torch.float64)
-    return [(one.double() - exact).square().mean().sqrt().item() for one in (found, theirs)]
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(
-    ("kind", "config"),
-    [
-        (transformers.LlamaForCausalLM, small(transformers.LlamaConfig, num_key_value_heads=2)),
-        (transformers.BertModel, small(transformers.BertConfig)),
-        (transformers.Gemma2ForCausalLM, "capped"),
-        (transformers.GptOssForCausalLM, "sinking"),
-    ],
-)
-def test_models_of_16_bits_are_as_exact_as_with_pytorchs_attention(kind, config, dtype, calls):
-    """What goes into a layer's attention and comes out is rounded alike, and in between nothing
-    here that is not rounded there: were all of the error attention's, its square would be at most
-    what it is there, and twice that with two sets of roundings instead of one."""
-    config = {"capped": CAPPED, "sinking": SINKING}.get(config, config)
-    tokens, mask = padded_batch()
-
-    def run(model):
-        found = model(tokens, attention_mask=mask)
-        return (found.logits if hasattr(found, "logits") else found.last_hidden_state)[mask.bool()]
-
-    ours, theirs = errors_of_16_bits(kind, config, dtype, run)
-    assert len(calls) == 2
-    print(f"{kind.__name__}, {dtype}: error {ours:.2e}, PyTorch's {theirs:.2e}")
-    assert ours <= 2**0.5 * theirs
-
-
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 def test_forward_mode_derivatives_are_left_to_transformers(calls):
     query = torch.randn(1, 2, 3, 4)

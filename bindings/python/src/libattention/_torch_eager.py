@@ -124,16 +124,22 @@ def _visible(rows: int, keys: int, options: TorchOptions) -> Tensor | None:
 
 
 def _with_options(scores: Tensor, options: TorchOptions) -> Tensor:
-    """Softcap, ALiBi, bias and an additive mask, in this order."""
+    """Softcap, ALiBi, bias and an additive mask, in this order.
+
+    What is of 16 bits is widened before it is repeated: gradients are summed before they are
+    rounded.
+    """
     if options.softcap:
         scores = options.softcap * torch.tanh(scores / options.softcap)
     if options.alibi_slopes is not None:
         rows, keys = scores.shape[-2:]
         distance = (_positions(rows, keys, options) - _range(keys)).abs()
-        scores = scores - options.alibi_slopes[:, None, None] * distance
+        slopes = options.alibi_slopes.to(scores.dtype)
+        scores = scores - slopes[:, None, None] * distance
     for added in (options.bias, options.attn_mask):
         if added is not None and added.dtype != torch.bool:
-            scores = scores + torch.where(added == -torch.inf, 0, added)
+            finite = torch.where(added == -torch.inf, 0, added)
+            scores = scores + finite.to(scores.dtype)
     return scores
 
 
@@ -149,8 +155,8 @@ def _normalized(
         scores = torch.where(hidden, -torch.inf, scores)
     terms = scores
     if options.sinks is not None:
-        sink = options.sinks[:, None, None].expand(*scores.shape[:-1], 1)
-        terms = torch.cat([scores, sink.to(scores.dtype)], dim=-1)
+        sink = options.sinks.to(scores.dtype)[:, None, None].expand(*scores.shape[:-1], 1)
+        terms = torch.cat([scores, sink], dim=-1)
     if terms.shape[-1] == 0:
         return scores, scores.new_full(scores.shape[:-1], -torch.inf)
     lse = torch.logsumexp(terms, dim=-1)
