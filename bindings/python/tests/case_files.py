@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-HALVES = ("bfloat16", "float16")
+try:
+    from ml_dtypes import bfloat16
+except ModuleNotFoundError:
+    bfloat16 = None  # which NumPy has from nobody else
 
 
 @dataclass
@@ -16,7 +19,7 @@ class Case:
     tensors: dict = field(default_factory=dict)
     expected: dict = field(default_factory=dict)  # name: (tolerance, values)
     error: tuple = ()  # (status, text)
-    has_16_bits: bool = False  # tensors of bfloat16 or float16, which are read as their bits
+    has_bfloat16: bool = False
 
 
 def read(path: Path) -> Case:
@@ -32,7 +35,7 @@ def read(path: Path) -> Case:
             elif word == "tensor":
                 name, _, rest = rest.partition(" ")
                 case.tensors[name] = _elements(file, rest)
-                case.has_16_bits |= rest.split(" ")[0] in HALVES
+                case.has_bfloat16 |= rest.startswith("bfloat16 ")
             elif word == "expect":
                 name, tolerance, rest = rest.split(" ", 2)
                 case.expected[name] = (float(tolerance), _elements(file, rest))
@@ -49,6 +52,7 @@ def read(path: Path) -> Case:
 def _elements(file, words):
     dtype, _, *shape = words.split(" ")
     shape = tuple(map(int, shape))
-    dtype = np.dtype("uint16" if dtype in HALVES else dtype)
-    data = file.read(int(np.prod(shape)) * dtype.itemsize)
-    return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+    stored = np.dtype("uint16" if dtype == "bfloat16" else dtype)
+    data = file.read(int(np.prod(shape)) * stored.itemsize)
+    array = np.frombuffer(data, stored.newbyteorder("<")).astype(stored).reshape(shape)
+    return array.view(bfloat16 or stored) if dtype == "bfloat16" else array

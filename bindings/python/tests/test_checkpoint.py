@@ -38,28 +38,55 @@ def rounded(layer, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_halves_are_read_as_float32(tmp_path, theirs, dtype):
+def test_a_layer_keeps_a_files_halves_and_takes_float32(tmp_path, theirs, dtype):
     state, x, expected = rounded(theirs, dtype)
     path = tmp_path / "layer.safetensors"
     save_file(state, path)
     for options in ({}, {"dtype": "float32"}):
         ours = MultiheadAttention.from_safetensors(path, num_heads=2, batch_first=True, **options)
         assert ours.dtype == "float32"
+        assert ours.config["parameter_dtype"] == str(dtype).removeprefix("torch.")
         np.testing.assert_allclose(ours(x, x, x)[0], expected, **NEAR)
         for name, values in ours.state_dict().items():
             np.testing.assert_array_equal(values, state[name].float().numpy())
     wide = MultiheadAttention.from_safetensors(path, num_heads=2, batch_first=True, dtype="float64")
+    assert wide.config["parameter_dtype"] == "float64"
     np.testing.assert_allclose(wide(*[x.double()] * 3)[0], expected, **NEAR)
+    options = {"num_heads": 2, "batch_first": True, "parameter_dtype": "float32"}
+    widened = MultiheadAttention.from_safetensors(path, **options)
+    assert widened.config["parameter_dtype"] == "float32"
+    np.testing.assert_array_equal(widened(x, x, x)[0], ours(x, x, x)[0])
+
+
+def test_a_file_of_several_types_is_kept_in_float32(tmp_path, theirs):
+    state = theirs.state_dict()
+    state["in_proj_weight"] = state["in_proj_weight"].half()
+    save_file(state, tmp_path / "layer.safetensors")
+    ours = MultiheadAttention.from_safetensors(tmp_path / "layer.safetensors", num_heads=2)
+    assert ours.config["parameter_dtype"] == "float32"
+    for name, values in ours.state_dict().items():
+        np.testing.assert_array_equal(values, state[name].float().numpy())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_halves_are_loaded_from_memory(theirs, dtype):
     state, x, expected = rounded(theirs, dtype)
     made = MultiheadAttention.from_torch(theirs.to(dtype))
+    name = str(dtype).removeprefix("torch.")
+    assert made.dtype == made.config["parameter_dtype"] == name
     loaded = MultiheadAttention(8, 2, batch_first=True)
-    loaded.load_state_dict(state)
-    for layer in (made, loaded):
+    kept = MultiheadAttention(8, 2, batch_first=True, parameter_dtype=name)
+    for layer in (loaded, kept):
+        layer.load_state_dict(state)
         np.testing.assert_allclose(layer(x, x, x)[0], expected, **NEAR)
+    for layer in (made, loaded, kept):
+        for parameter, values in layer.state_dict().items():
+            np.testing.assert_array_equal(values, state[parameter].float().numpy())
+    # The same numbers in, and the output rounded once at the end.
+    narrow = x.to(dtype)
+    found, wide = made(*[narrow] * 3)[0], kept(*[narrow.float()] * 3)[0]
+    assert found.dtype == dtype
+    assert torch.equal(found, wide.to(dtype))
     if dtype == torch.float16:
         loaded.init_parameters(0)
         loaded.load_state_dict({name: values.numpy() for name, values in state.items()})

@@ -132,6 +132,9 @@ def test_general_sizes(rng):
         {"bias": False, "batch_first": True, "dtype": "float64"},
         {"qdim": 5, "kdim": 7, "vdim": 3, "head_dim": 2, "value_head_dim": 9, "num_kv_heads": 2},
         {"add_bias_kv": True, "add_zero_attn": True},
+        {"dtype": "bfloat16"},
+        {"parameter_dtype": "float16"},
+        {"dtype": "float16", "parameter_dtype": "float32"},
     ],
 )
 def test_a_layer_tells_what_makes_another_of_its_kind(options):
@@ -258,6 +261,8 @@ class Named(MultiheadAttention):
         {"bias": False, "batch_first": True, "dtype": "float64"},
         {"qdim": 8, "kdim": 7, "vdim": 3, "head_dim": 2, "value_head_dim": 9, "num_kv_heads": 2},
         {"add_bias_kv": True, "add_zero_attn": True, "dropout": 0.5},
+        {"dtype": "float16"},
+        {"parameter_dtype": "bfloat16"},
     ],
 )
 def test_layers_can_be_pickled_and_copied(rng, again, options):
@@ -310,7 +315,18 @@ def test_new_layers_differ_and_a_seed_repeats():
     [
         (lambda: MultiheadAttention(7, 2), "embed_dim: "),
         (lambda: MultiheadAttention(8, 0), "num_heads: "),
-        (lambda: MultiheadAttention(8, 2, dtype="float16"), "dtype: expected 'float32' or"),
+        (
+            lambda: MultiheadAttention(8, 2, dtype="int8"),
+            "dtype: expected one of float32, float64, bfloat16, float16, got 'int8'",
+        ),
+        (
+            lambda: MultiheadAttention(8, 2, parameter_dtype="half"),
+            "parameter_dtype: expected one of float32, float64, bfloat16, float16, got 'half'",
+        ),
+        (
+            lambda: MultiheadAttention(8, 2, parameter_dtype="float64"),
+            "parameter_dtype: expected float32, bfloat16 or float16, got float64",
+        ),
         (lambda: MultiheadAttention(8, 2).load_state_dict({}), "mapping: lacks in_proj_weight, "),
         (lambda: load_more(), "name: "),
         (lambda: call(np.zeros((2, 8), "float64")), "query: expected dtype float32"),

@@ -39,7 +39,9 @@ def test_a_mask_of_integers_is_refused_and_the_advice_is_right(qkv, dtype, make)
         dtype = "int64"
     mask = make(numbers, dtype=getattr(np if make is np.array else torch, dtype))
     text = refusal(lambda: scaled_dot_product_attention(*qkv, mask))
-    assert text.startswith("attn_mask: expected dtype bool, or float32 or float64 that is added, ")
+    assert text.startswith(
+        "attn_mask: expected dtype bool, or float32, float64, bfloat16 or float16 that is added, "
+    )
     (advice,) = advised(text)
     found = scaled_dot_product_attention(*qkv, eval(advice, {"attn_mask": mask, "torch": torch}))
     seen = np.array(numbers, bool)
@@ -62,12 +64,24 @@ def test_a_layer_says_which_way_its_masks_are(rng, dtype, name):
     assert (weights[..., :2] > 0).all()
 
 
-def test_a_half_mask_is_added_after_the_advice(qkv):
+def test_a_half_mask_is_added_to_halves_alone(qkv):
     mask = np.linspace(-3, 3, 7).astype("float16")
+    for one in (mask, torch.tensor(mask)):
+        text = refusal(lambda one=one: scaled_dot_product_attention(*qkv, one))
+        assert text == "attn_mask: expected dtype float32, got float16"
+    halves = [one.astype("float16") for one in qkv]
+    found = scaled_dot_product_attention(*halves, mask)
+    expected = scaled_dot_product_attention(*halves, mask.astype("float32"))
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(found - scaled_dot_product_attention(*halves)).max() > 0.1
+
+
+def test_a_wider_mask_is_added_after_the_advice(qkv):
+    mask = np.linspace(-3, 3, 7).astype("longdouble")
     text = refusal(lambda: scaled_dot_product_attention(*qkv, mask))
     assert text.endswith("pass attn_mask.astype('float32'), which is added to the scores")
-    torch_text = refusal(lambda: scaled_dot_product_attention(*qkv, torch.tensor(mask)))
-    assert torch_text.endswith("pass attn_mask.to(torch.float32), which is added to the scores")
+    found = scaled_dot_product_attention(*qkv, mask.astype("float32"))
+    assert np.abs(found - scaled_dot_product_attention(*qkv)).max() > 0.1
 
 
 def test_a_bias_is_no_mask(qkv):

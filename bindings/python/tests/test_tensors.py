@@ -25,7 +25,7 @@ class Exported:
         return self.device
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_torch_in_torch_out(qkv, dtype):
     arrays = [array.astype(dtype) for array in qkv]
     expected = scaled_dot_product_attention(*arrays, is_causal=True)
@@ -127,15 +127,22 @@ def test_out_may_be_of_another_kind(qkv):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda array: array.astype("float16"), "key: dtype float16 is unsupported"),
+        (lambda array: array.astype("longdouble"), "key: dtype float128 is unsupported"),
         (lambda array: array.astype(">f4"), "key: byte order of >f4 is not this machine's"),
+        (lambda array: array.astype(">f2"), "key: byte order of >f2 is not this machine's"),
         (lambda array: array.astype("complex64"), "key: dtype complex64 is unsupported"),
-        (lambda array: array.astype("float64"), "key: expected dtype float32, got float64"),
+        (
+            lambda array: array.astype("float64"),
+            "key: expected dtype float32, bfloat16 or float16, got float64",
+        ),
         (lambda array: array.tolist(), "key: expected a NumPy array, PyTorch tensor or DLPack"),
         (lambda array: None, "key: expected a NumPy array, PyTorch tensor or DLPack"),
         (lambda array: Exported(array, (2, 0)), "key: is on DLPack device (2, 0)"),
         (lambda array: torch.tensor(array, requires_grad=True), "key: requires grad"),
-        (lambda array: torch.tensor(array).bfloat16(), "key: dtype torch.bfloat16 is unsupported"),
+        (
+            lambda array: torch.tensor(array).to(torch.float8_e4m3fn),
+            "key: dtype torch.float8_e4m3fn is unsupported",
+        ),
         (lambda array: torch.tensor(array, device="meta"), "key: is on meta; pass key.cpu()"),
         (lambda array: torch.tensor(array).to_sparse(), "key: layout torch.sparse_coo"),
         (lambda array: array.reshape((1,) * 5 + array.shape), "key: expected at most 8 axes"),

@@ -253,12 +253,27 @@ def test_tensors_without_numbers():
         torch.vmap(lambda one: layer(one, one, one)[0])(torch.rand(2, 2, 5, 8))
 
 
-def test_autocast_computes_in_float32():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_computes_in_its_dtype_as_pytorchs_function(dtype):
     query, key, value = inputs(dtype=torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = sdpa(query, key.bfloat16(), value)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, sdpa(query, key.bfloat16().float(), value))
+    options = {"attn_mask": double(ROWS, KEYS).float(), "sinks": double(HEADS).float()}
+    narrow = {name: one.to(dtype) for name, one in options.items()}
+    expected = sdpa(*(one.to(dtype) for one in (query, key, value)), **narrow, return_lse=True)
+    query.requires_grad_()
+
+    def call():
+        return sdpa(query, key.to(dtype), value, **options, return_lse=True)
+
+    with torch.autocast("cpu", dtype=dtype):
+        theirs = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        found, compiled = call(), torch.compile(call, backend="aot_eager", fullgraph=True)()
+        assert sdpa(*inputs()).dtype == torch.float64  # which autocast leaves
+    for one in (found, compiled):
+        assert (one[0].dtype, one[1].dtype) == (theirs.dtype, torch.float32)
+        assert torch.equal(one[0], expected[0])
+        assert torch.equal(one[1], expected[1])
+        (gradient,) = torch.autograd.grad(one[0].sum(), query)
+        assert gradient.dtype == torch.float32
 
 
 def test_a_mode_sees_the_operator():
@@ -286,8 +301,12 @@ def test_refusals_name_the_argument():
         sdpa(query, key, value, out=torch.empty_like(query))
     with pytest.raises(Error, match=r"^key: expected dtype float64, got float32"):
         sdpa(query, key.float(), value)
-    with pytest.raises(Error, match=r"^query: dtype torch.bfloat16"):
-        sdpa(*[one.bfloat16() for one in (query, key, value)])
+    with pytest.raises(Error, match=r"^key: expected dtype float64, got bfloat16"):
+        sdpa(query, key.bfloat16(), value)
+    with pytest.raises(Error, match=r"^value: expected dtype float32, bfloat16 or float16, got "):
+        sdpa(query.bfloat16(), key.half(), value)
+    with pytest.raises(Error, match=r"^query: dtype torch.float8_e4m3fn"):
+        sdpa(*[one.to(torch.float8_e4m3fn) for one in (query, key, value)])
 
 
 @pytest.mark.parametrize(

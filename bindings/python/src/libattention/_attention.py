@@ -63,7 +63,8 @@ def scaled_dot_product_attention(
     PyTorch's. All of them compose.
 
     Args:
-        query: (..., Hq, L, E), ranks 2 to 8; float32 or float64 as key and value
+        query: (..., Hq, L, E), ranks 2 to 8; float32, float64, bfloat16 or float16. Key and value
+            may be of another of these, but float64 has none but float64 beside it
         key: (..., Hk, S, E)
         value: (..., Hv, S, Ev)
         attn_mask: broadcastable to (..., Hq, L, S). Bool: True takes part; float: added

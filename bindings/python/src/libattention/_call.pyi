@@ -11,7 +11,9 @@ from typing import Any
 def bind_library(sdpa: int, describe_outputs: int, /) -> None:
     """Where the loaded library has attn_sdpa and attn_sdpa_describe_outputs."""
 
-def bind_numpy(ndarray: type, empty: Callable[..., Any], float32: Any, float64: Any, /) -> None:
+def bind_numpy(
+    ndarray: type, empty: Callable[..., Any], float32: Any, float64: Any, float16: Any, /
+) -> None:
     """NumPy's class, function and dtypes."""
 
 def bind_torch(

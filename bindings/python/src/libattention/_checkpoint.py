@@ -32,6 +32,8 @@ BITS = {
 }
 # bfloat16 is the upper half of a float32.
 STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+# What a layer keeps as it is stored.
+NARROW = {"F16": "float16", "BF16": "bfloat16"}
 
 
 class StoredTensor(NamedTuple):
@@ -167,12 +169,14 @@ def layer_arguments(
         if (name := f"{which}_proj_weight") in tensors
     }
     is_double = tensors["out_proj.weight"].dtype == "F64"
+    dtypes = {tensor.dtype for tensor in tensors.values()}
     return {
         "embed_dim": _matrix_shape(tensors["out_proj.weight"])[0],
         **columns,
         "bias": "out_proj.bias" in tensors,
         "add_bias_kv": "bias_k" in tensors,
         "dtype": "float64" if is_double else "float32",
+        "parameter_dtype": NARROW.get(dtypes.pop()) if len(dtypes) == 1 else None,
         **{
             name: bool(number)
             for name in ("batch_first", "add_zero_attn")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from libattention._abi import ffi
-from libattention._library import Error, lib, raise_last_error, string
+from libattention._library import Error, assign, lib, raise_last_error, string
 
 ENGINES = {
     "auto": lib.ATTN_ENGINE_AUTO,
@@ -29,6 +29,8 @@ class Context:
         engine: "auto", "fused" (float32 only) or "blas"
         kernels: one of info()["kernels_here"]; None: the best
         gemm: who multiplies matrices: "auto", "native" or "blas"
+        float32_weights: never round weights to bfloat16, as kernels do that multiply pairs of it
+            where query, key and value have that type and rows are many
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Context:
         engine: Literal["auto", "blas", "fused"] = "auto",
         kernels: str | None = None,
         gemm: Literal["auto", "blas", "native"] = "auto",
+        float32_weights: bool = False,
     ) -> None:
         name = ffi.NULL if kernels is None else ffi.new("char[]", kernels.encode())
         config = ffi.new(
@@ -49,13 +52,15 @@ class Context:
                 "kernels": name,
             },
         )
+        words = "True or False"
+        assign(config, "float32_weights", float32_weights, "float32_weights", words)
         made = ffi.new("attn_context **")
         status = lib.attn_context_create(config, made)
         if status:
             raise_last_error(status, {})
         self._handle = ffi.gc(made[0], lib.attn_context_destroy)
         self._address = int(ffi.cast("uintptr_t", made[0]))
-        self._arguments = (num_threads, engine, kernels, gemm)
+        self._arguments = (num_threads, engine, kernels, gemm, bool(float32_weights))
 
     def __reduce__(self) -> tuple[type[Context], tuple[Any, ...]]:
         """Copies are contexts of their own with the same settings."""
@@ -63,7 +68,8 @@ class Context:
 
     def __repr__(self) -> str:
         found = self.info()
-        shown = ("num_threads", "engine", "kernels", "gemm")
+        found["float32_weights"] = self._arguments[-1]
+        shown = ("num_threads", "engine", "kernels", "gemm", "float32_weights")
         return f"Context({', '.join(f'{name}={found[name]!r}' for name in shown)})"
 
     def start(self) -> None:

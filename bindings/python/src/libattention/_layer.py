@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from libattention._abi import ffi
-from libattention._dtypes import DTYPE_NAMES, FLOAT32, FLOAT64
+from libattention._dtypes import BFLOAT16, DTYPE_NAMES, FLOATS
 from libattention._library import Error, assign, lib, raise_last_error, string, unsupported
 from libattention._options import OPTION_NAMES
-from libattention._tensors import NUMPY, Views
+from libattention._tensors import NUMPY, Described, Empty, Views, address_of, contiguous_layout
 
-DTYPES = {"float32": FLOAT32, "float64": FLOAT64}
+DTYPES = {DTYPE_NAMES[number]: number for number in FLOATS}
 SIZES = (
     "embed_dim",
     "num_heads",
@@ -55,14 +55,12 @@ def check(status: int) -> None:
 
 def new_layer(arguments: Mapping[str, Any]) -> Any:
     """A layer without parameters, from the arguments of MultiheadAttention."""
-    dtype = arguments.get("dtype", "float32")
-    if dtype not in DTYPES:
-        raise unsupported(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
-    unknown = set(arguments) - {*SIZES, *SWITCHES, "bias", "dtype"}
+    unknown = set(arguments) - {*SIZES, *SWITCHES, "bias", "dtype", "parameter_dtype"}
     if unknown:
         raise TypeError(f"MultiheadAttention has no argument {min(unknown)!r}")
     config = ffi.new("attn_mha_config *", {"struct_size": ffi.sizeof("attn_mha_config")})
-    config.dtype = DTYPES[dtype]
+    config.dtype = _dtype_of(arguments, "dtype")
+    config.parameter_dtype = _dtype_of(arguments, "parameter_dtype")
     assign(config, "no_bias", not arguments.get("bias", True), "bias", "True or False")
     for name in SIZES:
         assign(config, name, arguments.get(name) or 0, name, "an integer")
@@ -71,6 +69,16 @@ def new_layer(arguments: Mapping[str, Any]) -> Any:
     made = ffi.new("attn_mha **")
     check(lib.attn_mha_create(ffi.NULL, config, made))
     return ffi.gc(made[0], lib.attn_mha_destroy)
+
+
+def _dtype_of(arguments: Mapping[str, Any], name: str) -> int:
+    """The library's number; 0, its default, for None."""
+    dtype = arguments.get(name)
+    if dtype is None:
+        return 0
+    if dtype not in DTYPES:
+        raise unsupported(f"{name}: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+    return DTYPES[dtype]
 
 
 def arguments_of(layer: Any) -> dict[str, Any]:
@@ -82,6 +90,7 @@ def arguments_of(layer: Any) -> dict[str, Any]:
         "bias": not found.no_bias,
         **{name: bool(getattr(found, name)) for name in SWITCHES},
         "dtype": DTYPE_NAMES[found.dtype],
+        "parameter_dtype": DTYPE_NAMES[found.parameter_dtype],
     }
 
 
@@ -94,16 +103,28 @@ def init_parameters(layer: Any, seed: int) -> None:
 
 
 def read_parameters(layer: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """Copies of the parameters, in PyTorch's order."""
+    """Copies of the parameters, in PyTorch's order; bfloat16 as float32."""
     found = {}
     for name, dtype, shape in _parameters(layer):
-        array, view = NUMPY.empty(shape, dtype)
+        array, view = NUMPY.empty(shape, dtype) if dtype != BFLOAT16 else _empty_bits(shape)
         views = Views(1)
         target = views.add(view, name)
         views.finish()
         check(lib.attn_mha_read_parameter(ffi.NULL, layer, name.encode(), target))
-        found[name] = array
+        found[name] = array if dtype != BFLOAT16 else _widened(array)
     return found
+
+
+def _empty_bits(shape: tuple[int, ...]) -> tuple[Any, Described]:
+    """Memory for bfloat16, which NumPy has no dtype of its own for."""
+    bits = np.empty(shape, "uint16")
+    layout = contiguous_layout(Empty(BFLOAT16, shape))
+    return bits, Described(address_of(bits), BFLOAT16, shape, layout, bits)
+
+
+def _widened(bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """bfloat16, the upper half of a float32, as float32."""
+    return (bits.astype("uint32") << 16).view("float32")
 
 
 def load_parameters(
@@ -116,7 +137,7 @@ def load_parameters(
         raise Error(lib.ATTN_ERROR_PARAMETER, f"{source}: lacks {', '.join(missing)}")
     for name in names:
         views = Views(1)
-        values = views.add_array(_wide(_detached(read(name))), name)
+        values = views.add_array(_detached(read(name)), name)
         views.finish()
         check(lib.attn_mha_load_parameter(ffi.NULL, layer, name.encode(), values, ffi.NULL))
 
@@ -134,14 +155,6 @@ def _parameters(layer: Any) -> Iterator[tuple[str, int, tuple[int, ...]]]:
 def _detached(array: Any) -> Any:
     """Parameters are copied, so that they may require gradients."""
     return array.detach() if hasattr(array, "detach") else array
-
-
-def _wide(array: Any) -> Any:
-    """float16 and bfloat16 as float32, which holds all their numbers; everything else as it is."""
-    name = str(getattr(array, "dtype", "")).removeprefix("torch.")
-    if name not in ("float16", "bfloat16"):
-        return array
-    return array.float() if hasattr(array, "float") else array.astype("float32")
 
 
 def _is_given(name: str, names: Collection[str]) -> bool:

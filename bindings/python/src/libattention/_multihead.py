@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # PyTorch's polarity for this layer: a bool mask says what is left out.
 BOOL_MASK: int = lib.ATTN_MASK_BOOL_EXCLUDE
+Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 
 
 class MultiheadAttention:
@@ -50,7 +51,9 @@ class MultiheadAttention:
         head_dim: features of a query or key head; None: embed_dim / num_heads
         value_head_dim: features of a value head; None: head_dim
         num_kv_heads: key and value heads, a divisor of num_heads; None: num_heads
-        dtype: "float32" or "float64"
+        dtype: "float32", "float64", "bfloat16" or "float16": of query, key, value and output
+        parameter_dtype: what the layer keeps its parameters in; None: dtype. "float64" goes with
+            itself alone; beside the others computing is float32's, and 16 bits are fewer to read
 
     Attributes:
         config: arguments that make the same layer, each with the value that None stood for;
@@ -73,7 +76,8 @@ class MultiheadAttention:
         head_dim: int | None = None,
         value_head_dim: int | None = None,
         num_kv_heads: int | None = None,
-        dtype: Literal["float32", "float64"] = "float32",
+        dtype: Dtype = "float32",
+        parameter_dtype: Dtype | None = None,
     ) -> None:
         layer = _layer.new_layer(
             {
@@ -90,6 +94,7 @@ class MultiheadAttention:
                 "value_head_dim": value_head_dim,
                 "num_kv_heads": num_kv_heads,
                 "dtype": dtype,
+                "parameter_dtype": parameter_dtype,
             }
         )
         _layer.init_parameters(layer, secrets.randbits(64))
@@ -138,7 +143,8 @@ class MultiheadAttention:
         self._handle = layer
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Copies of the parameters by PyTorch's names."""
+        """Copies of the parameters by PyTorch's names, in parameter_dtype; bfloat16, which NumPy
+        does not have, as float32."""
         return _layer.read_parameters(self._handle)
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
@@ -156,8 +162,8 @@ class MultiheadAttention:
 
     @classmethod
     def from_torch(cls, module: Any) -> MultiheadAttention:
-        """A layer with the sizes and copies of the parameters of a torch.nn.MultiheadAttention; of
-        one in float16 or bfloat16 in float32.
+        """A layer with the sizes, dtype and copies of the parameters of a
+        torch.nn.MultiheadAttention.
 
         They are what the module computes with now: of a pruned or parametrized one the weights that
         come of it, which its state_dict does not have.
@@ -175,7 +181,7 @@ class MultiheadAttention:
                 "kdim": module.kdim,
                 "vdim": module.vdim,
                 "batch_first": module.batch_first,
-                "dtype": "float32" if dtype in ("float16", "bfloat16") else dtype,
+                "dtype": dtype,
             }
         )
         _layer.load_parameters(layer, state, state.__getitem__, "module")
@@ -193,17 +199,18 @@ class MultiheadAttention:
     ) -> MultiheadAttention:
         """A layer from the tensors of a file whose names are `prefix` and PyTorch's.
 
-        Sizes, biases and dtype are the file's; float16 and bfloat16 become float32. num_heads,
-        batch_first and add_zero_attn may be in its metadata. The header is compared with the
-        file's length, and its tensors with the layer, before memory is taken for either.
+        Sizes, biases and dtype are the file's. Of one in float16 or bfloat16 the layer keeps the
+        parameters as they are, and takes float32. num_heads, batch_first and add_zero_attn may be
+        in the metadata. The header is compared with the file's length, and its tensors with the
+        layer, before memory is taken for either.
 
         Args:
             path: of the file
             prefix: for example "encoder.layers.0.self_attn."
             num_heads: query heads; None: as the file's metadata say, if they do
             dropout: ignored
-            options: dtype, add_zero_attn, batch_first and others of MultiheadAttention, in place
-                of what the file says
+            options: dtype, parameter_dtype, add_zero_attn, batch_first and others of
+                MultiheadAttention, in place of what the file says
         """
         checkpoint = open_checkpoint(path)
         tensors = {
@@ -212,6 +219,8 @@ class MultiheadAttention:
             if name.startswith(prefix)
         }
         arguments = {**layer_arguments(checkpoint, tensors, prefix, path), **options}
+        if arguments["dtype"] == "float64" and "parameter_dtype" not in options:
+            arguments["parameter_dtype"] = None
         if num_heads is not None:
             arguments["num_heads"] = num_heads
         if arguments["num_heads"] is None:

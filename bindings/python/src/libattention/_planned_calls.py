@@ -14,7 +14,7 @@ import numpy as np
 
 from libattention._abi import ffi
 from libattention._context import Context, handle_of
-from libattention._dtypes import FLOAT32, FLOAT64
+from libattention._dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FLOATS
 from libattention._library import raise_last_error
 from libattention._options import Options, make_params
 from libattention._outputs import BOOL_MASK, NAMES, outputs_of
@@ -53,7 +53,12 @@ class _Torch:
 
     def __init__(self, torch: Any) -> None:
         self._torch = torch
-        self._numbers = {torch.float32: FLOAT32, torch.float64: FLOAT64}
+        self._numbers = {
+            torch.float32: FLOAT32,
+            torch.float64: FLOAT64,
+            torch.bfloat16: BFLOAT16,
+            torch.float16: FLOAT16,
+        }
 
     def facts(self, tensor: Any) -> tuple[Any, ...] | None:
         torch = self._torch
@@ -128,7 +133,7 @@ def _plan_of(
     known = [one for one in found if one is not None]
     dtypes = {dtype for dtype, _ in known}
     rank = max(len(shape) for _, shape, _ in (query, key, value))
-    if len(known) != 3 or rank > MAX_RANK or len(dtypes) != 1 or not dtypes <= {FLOAT32, FLOAT64}:
+    if len(known) != 3 or rank > MAX_RANK or len(dtypes) != 1 or not dtypes <= set(FLOATS):
         return None
     inputs = [layout for _, layout in known]
     output = outputs_of(enable_gqa, *inputs).output

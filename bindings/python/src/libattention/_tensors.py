@@ -165,7 +165,7 @@ def _unusable_numpy(array: Any, name: str, role: Role) -> Error:
 
 def address_of(array: Any) -> int:
     """Of the first element. The short way is open to contiguous memory only."""
-    if array.flags.c_contiguous:
+    if array.flags.c_contiguous and array.dtype.kind != "V":
         return int(ffi.cast("uintptr_t", ffi.from_buffer(array)))
     address: int = array.__array_interface__["data"][0]
     return address

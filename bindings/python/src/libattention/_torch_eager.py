@@ -47,8 +47,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
         options: see libattention.scaled_dot_product_attention
 
     Returns:
-        Output, log-sum-exp and weights.
+        Output and weights in query's dtype, and the log-sum-exp in that of the scores.
     """
+    dtype = query.dtype
+    query, key, value = (_widened(one) for one in (query, key, value))
     rows, keys = query.shape[-2], key.shape[-2]
     visible = _visible(rows, keys, options)
     if options.key_lengths is not None:
@@ -63,7 +65,17 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
     scale = query.shape[-1] ** -0.5 if options.scale is None else options.scale
     scores = _with_options(scale * (query @ key.mT), options)
     weights, lse = _normalized(scores, visible, options)
-    return Results(weights @ value, lse, weights)
+    return Results((weights @ value).to(dtype), lse, weights.to(dtype))
+
+
+def score_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Of the scores of a query of this dtype."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    """16 bits as float32; what is wider stays, and types that do not go together are refused."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def _range(length: int) -> Tensor:
@@ -112,16 +124,22 @@ def _visible(rows: int, keys: int, options: TorchOptions) -> Tensor | None:
 
 
 def _with_options(scores: Tensor, options: TorchOptions) -> Tensor:
-    """Softcap, ALiBi, bias and an additive mask, in this order."""
+    """Softcap, ALiBi, bias and an additive mask, in this order.
+
+    What is of 16 bits is widened before it is repeated: gradients are summed before they are
+    rounded.
+    """
     if options.softcap:
         scores = options.softcap * torch.tanh(scores / options.softcap)
     if options.alibi_slopes is not None:
         rows, keys = scores.shape[-2:]
         distance = (_positions(rows, keys, options) - _range(keys)).abs()
-        scores = scores - options.alibi_slopes[:, None, None] * distance
+        slopes = options.alibi_slopes.to(scores.dtype)
+        scores = scores - slopes[:, None, None] * distance
     for added in (options.bias, options.attn_mask):
         if added is not None and added.dtype != torch.bool:
-            scores = scores + torch.where(added == -torch.inf, 0, added)
+            finite = torch.where(added == -torch.inf, 0, added)
+            scores = scores + finite.to(scores.dtype)
     return scores
 
 
@@ -137,8 +155,8 @@ def _normalized(
         scores = torch.where(hidden, -torch.inf, scores)
     terms = scores
     if options.sinks is not None:
-        sink = options.sinks[:, None, None].expand(*scores.shape[:-1], 1)
-        terms = torch.cat([scores, sink.to(scores.dtype)], dim=-1)
+        sink = options.sinks.to(scores.dtype)[:, None, None].expand(*scores.shape[:-1], 1)
+        terms = torch.cat([scores, sink], dim=-1)
     if terms.shape[-1] == 0:
         return scores, scores.new_full(scores.shape[:-1], -torch.inf)
     lse = torch.logsumexp(terms, dim=-1)

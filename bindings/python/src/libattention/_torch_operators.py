@@ -24,7 +24,7 @@ from libattention._options import Options, make_params
 from libattention._outputs import BOOL_MASK
 from libattention._small_calls import attend as attend_small
 from libattention._tensors import Views, floats, integers, kind_of
-from libattention._torch_eager import TorchOptions
+from libattention._torch_eager import TorchOptions, score_dtype
 from libattention._torch_eager import attend as attend_in_pytorch
 
 _LIBRARY = torch.library.Library("libattention", "DEF")
@@ -197,7 +197,9 @@ def _describe(
     rows = query.shape[-2]
     output = query.new_empty(*shape, rows, value.shape[-1])
     is_softmax = options.normalizer == "softmax"
-    lse = query.new_empty((*shape, rows) if is_softmax else (0,))
+    lse = query.new_empty(0)
+    if is_softmax:
+        lse = query.new_empty((*shape, rows), dtype=score_dtype(query.dtype))
     has_weights = further.get("return_weights", False)
     return output, lse, query.new_empty((*shape, rows, key.shape[-2]) if has_weights else (0,))
 
@@ -316,7 +318,8 @@ def _recompute(tensors: list[Any], further: Any, wanted: list[int]) -> tuple[Ten
     )
     is_plain = _equals(options, plain)
     has_one_mask = options.attn_mask is None or not options.is_causal
-    if is_plain and has_one_mask and wanted == [0]:
+    has_one_dtype = query.dtype == key.dtype == value.dtype
+    if is_plain and has_one_mask and has_one_dtype and wanted == [0]:
         output = torch.nn.functional.scaled_dot_product_attention(
             query,
             key,
@@ -389,8 +392,23 @@ def _without_heads(one: Tensor) -> Tensor:
 
 # ---- autocast ----
 
-# Among the functions that PyTorch computes in float32 there.
-torch.library.register_autocast(_SDPA, "cpu", torch.float32, lib=_LIBRARY)
+
+def _autocast(*arguments: Any, **further: Any) -> tuple[Tensor, ...]:
+    """In the narrow dtype that was asked for, as PyTorch's function; float64 stays."""
+    dtype = torch.get_autocast_dtype("cpu")
+    cast = [
+        one.to(dtype)
+        if isinstance(one, Tensor) and one.is_floating_point() and one.dtype != torch.float64
+        else one
+        for one in arguments
+    ]
+    here = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+    with torch._C._ExcludeDispatchKeyGuard(here):
+        found: tuple[Tensor, ...] = torch.ops.libattention.sdpa(*cast, **further)
+        return found
+
+
+_LIBRARY.impl("sdpa", _autocast, "AutocastCPU")
 
 
 # ---- multi-head ----

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from libattention._torch_eager import score_dtype
 from libattention._torch_ordinary import reason_to_ask_pytorch
 from libattention.integrations._hf_architectures import Use, use_of
 from libattention.integrations._hf_masks import explicit_mask
 
 Found = tuple[torch.Tensor, Optional[torch.Tensor]]
-SUPPORTED = (torch.float32, torch.float64)
+SUPPORTED = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 class Call(NamedTuple):
@@ -78,25 +79,26 @@ def computed(call: Call, attention: Callable[..., Any]) -> Found:
             call.query,
             call.key,
             call.value,
-            _as_dtype(call.mask, dtype),
+            _added(call.mask, dtype),
             is_causal=call.is_causal and call.mask is None,
             # Without a mask rows begin at the first key, but a single one is the last of a cache.
             query_offset=keys - 1 if rows == 1 else 0,
             scale=call.scaling,
             enable_gqa=call.query.shape[1] != call.key.shape[1],
-            bias=_as_dtype(call.bias, dtype),
+            bias=_added(call.bias, dtype),
             softcap=call.softcap or 0.0,
-            sinks=_as_dtype(call.sinks, dtype),
+            sinks=_added(call.sinks, dtype),
             return_weights=call.weights,
         )
     output, weights = results if call.weights else (results, None)
     return output.transpose(1, 2).contiguous(), weights
 
 
-def _as_dtype(tensor: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+def _added(tensor: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """As it may be added to the scores of a query of this dtype."""
     if tensor is None or tensor.dtype in (torch.bool, dtype):
         return tensor
-    return tensor.to(dtype)
+    return tensor.to(score_dtype(dtype))
 
 
 def computed_by_sdpa(call: Call) -> Found:

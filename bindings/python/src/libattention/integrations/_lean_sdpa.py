@@ -14,13 +14,19 @@ from libattention._abi import ffi
 from libattention._library import lib
 from libattention._plans import KEY, LSE, MASK, OUTPUT, VALUE, Plan
 from libattention._tensors import layout_of
+from libattention._torch_eager import score_dtype
 
-DTYPES = {torch.float32: lib.ATTN_DTYPE_FLOAT32, torch.float64: lib.ATTN_DTYPE_FLOAT64}
+DTYPES = {
+    torch.float32: lib.ATTN_DTYPE_FLOAT32,
+    torch.float64: lib.ATTN_DTYPE_FLOAT64,
+    torch.bfloat16: lib.ATTN_DTYPE_BFLOAT16,
+    torch.float16: lib.ATTN_DTYPE_FLOAT16,
+}
 
 # Multiplications of a call's scores, N * H * L * S * E, below which PyTorch's kernel is as fast or
 # faster, by one thread or two (AVX-512): Python's part of an answer is some microseconds, and
 # float64, which is at par where calls are large, goes to several threads later.
-SMALLEST_WORK = {torch.float32: 1 << 21, torch.float64: 1 << 24}
+SMALLEST_WORK = {dtype: 1 << (24 if dtype == torch.float64 else 21) for dtype in DTYPES}
 
 Lengths = tuple[int, ...]
 
@@ -43,7 +49,7 @@ class Kind:
         """
         # As PyTorch's own kernel makes them: the query's layout without gaps, and (N, L, H).
         output = torch.empty_like(query)
-        lse = query.new_empty_strided(*self._lse)
+        lse = query.new_empty_strided(*self._lse, dtype=score_dtype(query.dtype))
         frame = self._plan.take()
         addresses = frame.addresses
         addresses[0] = query.data_ptr()
@@ -105,7 +111,7 @@ def kind_of_call(
         layout_of(number, tuple(key), key_strides),
         layout_of(number, tuple(value), value_strides),
         layout_of(number, tuple(shape), _strides_of_output(dtype, shape, strides)),
-        layout_of(number, *lse),
+        layout_of(DTYPES[score_dtype(dtype)], *lse),
     ]
     if mask is not None:
         layouts.append(layout_of(DTYPES[mask[0]], tuple(mask[1]), mask[2]))

@@ -40,7 +40,7 @@ __all__ = [
 
 Model = TypeVar("Model", bound=nn.Module)
 
-SUPPORTED = (torch.float32, torch.float64)
+SUPPORTED = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 class Survey(NamedTuple):
@@ -62,7 +62,7 @@ class Survey(NamedTuple):
 def accelerate(model: Model) -> Model:
     """Makes every torch.nn.MultiheadAttention of a model compute by libattention in inference.
 
-    Inference is evaluation mode on ordinary float32 or float64 tensors of the CPU of which no
+    Inference is evaluation mode on ordinary floating-point tensors of the CPU of which no
     gradient is wanted. Everything else (training, tracing, compiling, autocast, other dtypes and
     devices, rows that see nothing) is computed by the module as before, with PyTorch's numbers.
     Parameters are read where they lie in every call, so that they may change in any way.
