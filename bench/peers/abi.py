@@ -23,11 +23,18 @@ from typing import Any
 
 import numpy as np
 
-FLOAT32, BOOL, INT64 = 1, 3, 4
+FLOAT32, BOOL, INT64, BFLOAT16, FLOAT16 = 1, 3, 4, 5, 6
 MASK_ADDITIVE, MASK_BOOL_INCLUDE = 1, 2
 SET_WINDOW = 2
 
-_DTYPES = {np.dtype(np.float32): FLOAT32, np.dtype(np.bool_): BOOL, np.dtype(np.int64): INT64}
+# Bits of bfloat16 are uint16, which the library has no other use for.
+_DTYPES = {
+    np.dtype(np.float32): FLOAT32,
+    np.dtype(np.bool_): BOOL,
+    np.dtype(np.int64): INT64,
+    np.dtype(np.uint16): BFLOAT16,
+    np.dtype(np.float16): FLOAT16,
+}
 
 
 class Tensor(Structure):
@@ -135,7 +142,7 @@ class MhaConfig(Sized):
         ("add_bias_kv", c_int32),
         ("add_zero_attn", c_int32),
         ("batch_first", c_int32),
-        ("reserved", c_int32),
+        ("parameter_dtype", c_int32),
     ]
 
 
@@ -214,6 +221,10 @@ def view(array: np.ndarray) -> Tensor:
     tensor.shape[: array.ndim] = array.shape
     tensor.strides[: array.ndim] = strides
     return tensor
+
+
+def dtype_of(array: np.ndarray) -> int:
+    return _DTYPES[array.dtype]
 
 
 def pointer_to(tensor: Tensor) -> object:

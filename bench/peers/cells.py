@@ -16,12 +16,21 @@ DOCUMENTS_MASK = "documents as a bool mask"
 WINDOW = "window"
 AVERAGED_WEIGHTS = "averaged weights"
 
+FLOAT32 = "float32"
+BFLOAT16 = "bfloat16"
+FLOAT16 = "float16"
+ELEMENT_BYTES = {FLOAT32: 4, BFLOAT16: 2, FLOAT16: 2}
+
 MASK_OPTIONS = (FULL, CAUSAL, LENGTHS, BOOL_MASK, ADDITIVE_MASK)
 
 PREFILL = "prefill"
 DECODE = "decode"
 MULTIHEAD = "multi-head"
 STRUCTURED = "structured mask"
+# Groups of their own, so that figures over prefill, say, are of one type.
+NARROW_PREFILL = "prefill in 16 bits"
+NARROW_DECODE = "decode in 16 bits"
+NARROW_MULTIHEAD = "multi-head in 16 bits"
 GROUPS = (
     PREFILL,
     STRUCTURED,
@@ -31,6 +40,9 @@ GROUPS = (
     "value width",
     DECODE,
     MULTIHEAD,
+    NARROW_PREFILL,
+    NARROW_DECODE,
+    NARROW_MULTIHEAD,
 )
 
 # Of equal length, side by side, where they are the option: a row sees its own.
@@ -54,17 +66,20 @@ class Cell:
     window_left: int = -1
     window_right: int = -1
     only_ours: bool = False
+    dtype: str = FLOAT32
 
     @property
     def name(self) -> str:
         """What a row of the table is called; unique."""
         text = f"{self.group} {self.sizes}"
+        if self.dtype != FLOAT32:
+            text += f" {self.dtype}"
         return text if self.option == FULL else f"{text} {self.option}"
 
     @property
     def sizes(self) -> str:
         """The sizes as the page writes them; what is equal is written once."""
-        if self.group == MULTIHEAD:
+        if self.is_multihead:
             return f"{self.batch},{self.queries},{self.embed_dim},{self.heads}"
         heads = str(self.heads) if self.heads == self.kv_heads else f"{self.heads}/{self.kv_heads}"
         length = str(self.queries) if self.queries == self.keys else f"{self.queries}x{self.keys}"
@@ -81,7 +96,15 @@ class Cell:
 
     @property
     def is_multihead(self) -> bool:
-        return self.group == MULTIHEAD
+        return self.group in (MULTIHEAD, NARROW_MULTIHEAD)
+
+    @property
+    def is_decode(self) -> bool:
+        return self.group in (DECODE, NARROW_DECODE)
+
+    @property
+    def element_bytes(self) -> int:
+        return ELEMENT_BYTES[self.dtype]
 
     @property
     def key_lengths(self) -> tuple[int, ...]:
@@ -130,6 +153,21 @@ def _sdpa(
 
 def _multihead(batch: int, length: int, embed_dim: int, heads: int, option: str) -> Cell:
     return _sdpa(MULTIHEAD, batch, heads, length, embed_dim // heads, option)
+
+
+def _narrow(dtype: str) -> tuple[Cell, ...]:
+    """What people store in 16 bits: a prompt, a token after it, and a layer."""
+    return (
+        _sdpa(NARROW_PREFILL, 1, 12, 512, 64, dtype=dtype),
+        _sdpa(NARROW_PREFILL, 1, 12, 2048, 64, CAUSAL, dtype=dtype),
+        _sdpa(NARROW_PREFILL, 1, 4, 4096, 128, dtype=dtype),
+        _sdpa(NARROW_PREFILL, 1, 32, 1024, 128, CAUSAL, kv_heads=8, dtype=dtype),
+        _sdpa(NARROW_DECODE, 1, 32, 1, 128, keys=4096, dtype=dtype),
+        _sdpa(NARROW_DECODE, 1, 32, 1, 128, keys=16384, kv_heads=8, dtype=dtype),
+        _sdpa(NARROW_DECODE, 1, 32, 4, 128, keys=4096, dtype=dtype),
+        _sdpa(NARROW_MULTIHEAD, 1, 12, 512, 64, dtype=dtype),
+        _sdpa(NARROW_MULTIHEAD, 1, 12, 1, 64, dtype=dtype),
+    )
 
 
 PREFILL_SHAPES = (
@@ -182,6 +220,8 @@ GRID: tuple[Cell, ...] = (
         for shape in MULTIHEAD_SHAPES
         for option in (FULL, AVERAGED_WEIGHTS)
     ),
+    *_narrow(BFLOAT16),
+    *_narrow(FLOAT16),
 )
 
 QUICK = re.compile(

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """OpenVINO: its ScaledDotProductAttention operator in a model for the CPU plugin."""
 
+import ctypes
 import sys
 
 import numpy as np
 
-from peers.cells import ADDITIVE_MASK, AVERAGED_WEIGHTS, CAUSAL, Cell
+from peers.cells import ADDITIVE_MASK, AVERAGED_WEIGHTS, BFLOAT16, CAUSAL, FLOAT16, FLOAT32, Cell
 from peers.contestant import Contestant, NotOffered, Prepared
-from peers.inputs import Array, Inputs, visible_as_mask
+from peers.inputs import Array, Inputs, visible_as_mask, widened
 
 # Its import reports usage over the network from a process that may stay behind. Without this module
 # it does not, which it allows for.
@@ -16,6 +17,9 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino  # noqa: E402
 from openvino import Node  # noqa: E402
 from openvino import opset13 as operators  # noqa: E402
+
+
+PRECISIONS = {FLOAT32: "f32", BFLOAT16: "bf16", FLOAT16: "f16"}
 
 
 class OpenVino(Contestant):
@@ -27,7 +31,7 @@ class OpenVino(Contestant):
         return {
             "version": openvino.__version__.split("-")[0],
             "configuration": "CPU plugin, latency hint, inference_num_threads, "
-            "inference_precision f32; ScaledDotProductAttention-13",
+            "inference_precision of the cell's type; ScaledDotProductAttention-13",
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
@@ -37,27 +41,52 @@ class OpenVino(Contestant):
             )
         if cell.option == AVERAGED_WEIGHTS:
             raise NotOffered("its operator does not return weights")
+        if cell.is_multihead and cell.dtype != FLOAT32:
+            raise NotOffered("measured in float32 only, as a model whose constants it may convert")
         feeds, outputs, how = _multihead(cell, inputs) if cell.is_multihead else _sdpa(cell, inputs)
-        return self._compile(feeds, outputs, how)
+        return self._compile(feeds, outputs, how, PRECISIONS[cell.dtype])
 
-    def _compile(self, feeds: dict[Node, Array], result: Node, how: str) -> Prepared:
+    def _compile(
+        self, feeds: dict[Node, Array], result: Node, how: str, precision: str
+    ) -> Prepared:
         options = {
             "INFERENCE_NUM_THREADS": self.threads,
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
         }
         model = openvino.Model([result], list(feeds), "cell")
         request = self.core.compile_model(model, "CPU", options).create_infer_request()
         for index, array in enumerate(feeds.values()):
-            request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
+            request.set_input_tensor(index, _tensor(array))
         kept = list(feeds.values())
         return Prepared(
-            request.infer, lambda: [request.get_output_tensor(0).data.copy()][: len(kept)], how
+            request.infer, lambda: [_array(request.get_output_tensor(0))][: len(kept)], how
         )
 
 
 def _parameter(array: Array) -> Node:
-    return operators.parameter(list(array.shape), array.dtype)
+    kind = openvino.Type.bf16 if array.dtype == np.uint16 else array.dtype
+    return operators.parameter(list(array.shape), kind)
+
+
+def _bits(tensor: openvino.Tensor) -> Array:
+    """The memory of a tensor of bfloat16, which NumPy has no name for."""
+    memory = (ctypes.c_uint16 * tensor.size).from_address(tensor.data.ctypes.data)
+    return np.frombuffer(memory, np.uint16).reshape(tuple(tensor.shape))
+
+
+def _tensor(array: Array) -> openvino.Tensor:
+    if array.dtype != np.uint16:
+        return openvino.Tensor(array, shared_memory=True)
+    tensor = openvino.Tensor(openvino.Type.bf16, openvino.Shape(array.shape))
+    _bits(tensor)[:] = array
+    return tensor
+
+
+def _array(tensor: openvino.Tensor) -> Array:
+    """A copy, in float32."""
+    is_bfloat16 = tensor.element_type == openvino.Type.bf16
+    return widened(_bits(tensor) if is_bfloat16 else tensor.data).copy()
 
 
 def _sdpa(cell: Cell, inputs: Inputs) -> tuple[dict[Node, Array], Node, str]:

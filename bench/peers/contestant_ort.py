@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime
 
-from peers.cells import Cell
+from peers.cells import FLOAT32, Cell
 from peers.contestant import Contestant, NotOffered, Prepared
 from peers.inputs import Array, Inputs
 from peers.ort_models import Candidate, candidates
@@ -44,6 +44,11 @@ class OnnxRuntime(Contestant):
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
+        if cell.dtype != FLOAT32:
+            raise NotOffered(
+                "its CPU operators have no bfloat16, and float16 in grouped-query attention alone, "
+                "which wants a cache to append to"
+            )
         refusals: list[str] = []
         best: _Bound | None = None
         best_seconds = float("inf")

@@ -14,7 +14,7 @@ import numpy as np
 from peers import abi
 from peers.cells import ADDITIVE_MASK, AVERAGED_WEIGHTS, CAUSAL, WINDOW, Cell
 from peers.contestant import Call, Contestant, Prepared
-from peers.inputs import Array, Inputs
+from peers.inputs import Array, Inputs, empty, widened
 
 ENGINES = {1: "blas", 2: "fused"}
 
@@ -57,7 +57,7 @@ class Ours(Contestant):
         return lambda: function(context, *arguments)
 
     def _sdpa(self, cell: Cell, inputs: Inputs) -> Prepared:
-        output = np.empty((cell.batch, cell.heads, cell.queries, cell.value_dim), dtype=np.float32)
+        output = empty((cell.batch, cell.heads, cell.queries, cell.value_dim), cell.dtype)
         arrays = [inputs.query, inputs.key, inputs.value, output]
         query, key, value, result = (byref(abi.view(array)) for array in arrays)
         params = _sdpa_params(cell, inputs)
@@ -69,10 +69,15 @@ class Ours(Contestant):
         engine = ENGINES.get(report.engine, str(report.engine))
         how = f"attn_sdpa, {engine} engine: {report.reason.decode()}"
         kept = (arrays, params, workspace, inputs)
-        return Prepared(call, lambda: [output][: len(kept)], how)
+        return Prepared(call, lambda: [widened(output)][: len(kept)], how)
 
     def _layer(self, cell: Cell, parameters: dict[str, Array]) -> c_void_p:
-        config = abi.MhaConfig(embed_dim=cell.embed_dim, num_heads=cell.heads, batch_first=1)
+        config = abi.MhaConfig(
+            embed_dim=cell.embed_dim,
+            num_heads=cell.heads,
+            batch_first=1,
+            dtype=abi.dtype_of(parameters["in_proj_weight"]),
+        )
         layer = c_void_p()
         self.library.call("attn_mha_create", self.context, byref(config), byref(layer))
         for name, values in parameters.items():
@@ -88,10 +93,10 @@ class Ours(Contestant):
 
     def _multihead(self, cell: Cell, inputs: Inputs) -> Prepared:
         layer = _OwnedLayer(self.library, self._layer(cell, inputs.parameters))
-        outputs = [np.empty((cell.batch, cell.queries, cell.embed_dim), dtype=np.float32)]
+        outputs = [empty((cell.batch, cell.queries, cell.embed_dim), cell.dtype)]
         params = abi.MhaParams()
         if cell.option == AVERAGED_WEIGHTS:
-            outputs.append(np.empty((cell.batch, cell.queries, cell.keys), dtype=np.float32))
+            outputs.append(empty((cell.batch, cell.queries, cell.keys), cell.dtype))
             attention = abi.SdpaParams(weights=abi.pointer_to(abi.view(outputs[1])))
             params.attention = ctypes.pointer(attention)
         query, result = byref(abi.view(inputs.query)), byref(abi.view(outputs[0]))
@@ -102,7 +107,9 @@ class Ours(Contestant):
         )
         kept = (layer, params, workspace, inputs)
         return Prepared(
-            call, lambda: outputs[: len(kept)], "attn_mha_forward, parameters copied into the layer"
+            call,
+            lambda: [widened(output) for output in outputs][: len(kept)],
+            "attn_mha_forward, parameters copied into the layer",
         )
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from peers.cells import AVERAGED_WEIGHTS, CAUSAL, Cell
 from peers.contestant import Contestant, Prepared
-from peers.inputs import Inputs, visible_as_mask
+from peers.inputs import Array, Inputs, visible_as_mask
 
 
 class PyTorch(Contestant):
@@ -32,14 +32,21 @@ class PyTorch(Contestant):
         return _multihead(cell, inputs) if cell.is_multihead else _sdpa(cell, inputs)
 
 
+def _tensor(array: Array) -> torch.Tensor:
+    """On the array's memory; uint16 has the bits of bfloat16."""
+    if array.dtype == np.uint16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
 def _sdpa(cell: Cell, inputs: Inputs) -> Prepared:
     query, key, value = (
-        torch.from_numpy(array) for array in (inputs.query, inputs.key, inputs.value)
+        _tensor(array) for array in (inputs.query, inputs.key, inputs.value)
     )
     options: dict[str, Any] = {}
     mask = visible_as_mask(cell, inputs)
     if mask is not None:
-        options["attn_mask"] = torch.from_numpy(mask)
+        options["attn_mask"] = _tensor(mask)
     if cell.option == CAUSAL:
         options["is_causal"] = True
     if cell.heads != cell.kv_heads:
@@ -55,7 +62,7 @@ def _sdpa(cell: Cell, inputs: Inputs) -> Prepared:
             *(_option_text(name, value) for name, value in options.items()),
         ]
     )
-    return Prepared(call, lambda: [result[0].numpy()], how)
+    return Prepared(call, lambda: [result[0].float().numpy()], how)
 
 
 def _option_text(name: str, value: object) -> str:
@@ -65,12 +72,12 @@ def _option_text(name: str, value: object) -> str:
 
 
 def _multihead(cell: Cell, inputs: Inputs) -> Prepared:
-    layer = torch.nn.MultiheadAttention(cell.embed_dim, cell.heads, batch_first=True)
-    layer.load_state_dict(
-        {name: torch.from_numpy(values) for name, values in inputs.parameters.items()}
+    query = _tensor(inputs.query)
+    layer = torch.nn.MultiheadAttention(
+        cell.embed_dim, cell.heads, batch_first=True, dtype=query.dtype
     )
+    layer.load_state_dict({name: _tensor(values) for name, values in inputs.parameters.items()})
     layer.eval()
-    query = torch.from_numpy(inputs.query)
     with_weights = cell.option == AVERAGED_WEIGHTS
     result: list[torch.Tensor | None] = []
 
@@ -78,7 +85,7 @@ def _multihead(cell: Cell, inputs: Inputs) -> Prepared:
         result[:] = layer(query, query, query, need_weights=with_weights)
 
     def outputs() -> list[np.ndarray]:
-        return [tensor.numpy() for tensor in result if tensor is not None]
+        return [tensor.float().numpy() for tensor in result if tensor is not None]
 
     return Prepared(
         call, outputs, f"nn.MultiheadAttention, batch_first, eval, need_weights={with_weights}"

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The numbers of a cell. Every contestant makes them in its own process from the same seed, so
 all get the same bytes, each in memory of its own: nobody finds its keys in a cache another one
-filled."""
+filled.
+
+NumPy has no bfloat16: an array of uint16 has its bits."""
 
 import zlib
 from dataclasses import dataclass, field
@@ -10,9 +12,11 @@ import numpy as np
 
 from peers.cells import (
     ADDITIVE_MASK,
+    BFLOAT16,
     BOOL_MASK,
     CAUSAL_MASK,
     DOCUMENTS_MASK,
+    FLOAT16,
     WINDOW,
     Cell,
 )
@@ -33,6 +37,28 @@ class Inputs:
     parameters: dict[str, Array] = field(default_factory=dict)
 
 
+def stored(values: Array, dtype: str) -> Array:
+    """Float32 as a cell's type stores it, rounded to nearest, ties to even."""
+    if dtype == FLOAT16:
+        return values.astype(np.float16)
+    if dtype == BFLOAT16:
+        bits = values.view(np.uint32)
+        return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    return values
+
+
+def widened(values: Array) -> Array:
+    """What is stored, as float32."""
+    if values.dtype == np.uint16:
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32, copy=False)
+
+
+def empty(shape: tuple[int, ...], dtype: str) -> Array:
+    """Memory for what a cell's type stores."""
+    return np.empty(shape, dtype=stored(np.zeros(1, np.float32), dtype).dtype)
+
+
 def _normal(random: np.random.Generator, *shape: int, scale: float = 1.0) -> Array:
     values = random.standard_normal(shape, dtype=np.float32)
     values *= np.float32(scale)
@@ -42,7 +68,7 @@ def _normal(random: np.random.Generator, *shape: int, scale: float = 1.0) -> Arr
 def _mask(random: np.random.Generator, cell: Cell) -> Array | None:
     shape = (cell.queries, cell.keys)
     if cell.option == ADDITIVE_MASK:
-        return _normal(random, *shape)
+        return stored(_normal(random, *shape), cell.dtype)
     if cell.option == BOOL_MASK:
         visible = np.ones(cell.queries * cell.keys, dtype=np.bool_)
         visible[: cell.hidden_by_mask] = False
@@ -66,23 +92,29 @@ def _parameters(random: np.random.Generator, cell: Cell) -> dict[str, Array]:
     """By PyTorch's names, of a trained layer's size: outputs of order 1."""
     width = cell.embed_dim
     scale = width**-0.5
-    return {
+    values = {
         "in_proj_weight": _normal(random, 3 * width, width, scale=scale),
         "in_proj_bias": _normal(random, 3 * width, scale=0.1),
         "out_proj.weight": _normal(random, width, width, scale=scale),
         "out_proj.bias": _normal(random, width, scale=0.1),
     }
+    return {name: stored(array, cell.dtype) for name, array in values.items()}
 
 
 def make(cell: Cell) -> Inputs:
     """The seed is the cell's name, so that cells of a selection are those of the whole grid."""
     random = np.random.Generator(np.random.PCG64(zlib.crc32(cell.name.encode())))
     if cell.is_multihead:
-        query = _normal(random, cell.batch, cell.queries, cell.embed_dim)
+        query = stored(_normal(random, cell.batch, cell.queries, cell.embed_dim), cell.dtype)
         return Inputs(query, query, query, parameters=_parameters(random, cell))
-    query = _normal(random, cell.batch, cell.heads, cell.queries, cell.head_dim)
-    key = _normal(random, cell.batch, cell.kv_heads, cell.keys, cell.head_dim)
-    value = _normal(random, cell.batch, cell.kv_heads, cell.keys, cell.value_dim)
+    query, key, value = (
+        stored(_normal(random, cell.batch, *shape), cell.dtype)
+        for shape in (
+            (cell.heads, cell.queries, cell.head_dim),
+            (cell.kv_heads, cell.keys, cell.head_dim),
+            (cell.kv_heads, cell.keys, cell.value_dim),
+        )
+    )
     lengths = None
     if min(cell.key_lengths) < cell.keys:
         lengths = np.array(cell.key_lengths, dtype=np.int64)

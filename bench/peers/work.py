@@ -2,9 +2,7 @@
 """What a cell costs at least. Only work that the result depends on counts, so hidden positions
 are nobody's merit."""
 
-from peers.cells import CAUSAL, CAUSAL_MASK, DECODE, DOCUMENTS_MASK, Cell
-
-FLOAT_BYTES = 4
+from peers.cells import CAUSAL, CAUSAL_MASK, DOCUMENTS_MASK, Cell
 
 
 def visible_keys(cell: Cell, row: int, length: int) -> int:
@@ -48,12 +46,13 @@ def flops(cell: Cell) -> int:
 
 def key_value_bytes(cell: Cell) -> int:
     """Keys and values read once: what decoding cannot do without."""
-    return sum(cell.key_lengths) * cell.kv_heads * (cell.head_dim + cell.value_dim) * FLOAT_BYTES
+    elements = sum(cell.key_lengths) * cell.kv_heads * (cell.head_dim + cell.value_dim)
+    return elements * cell.element_bytes
 
 
 def is_bound_by_memory(cell: Cell) -> bool:
     """Whether the cell's limit is the read bandwidth, not the arithmetic."""
-    return cell.group == DECODE
+    return cell.is_decode
 
 
 def compute_bound_seconds(cell: Cell, peak_flops: float, flops_per_cycle: int) -> float:

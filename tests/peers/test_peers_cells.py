@@ -22,6 +22,12 @@ class Grid(unittest.TestCase):
         prefill = [cell for cell in cells.GRID if cell.group == cells.PREFILL]
         self.assertEqual(len(prefill), len(cells.PREFILL_SHAPES) * len(cells.MASK_OPTIONS))
 
+    def test_16_bits_have_groups_of_their_own(self) -> None:
+        for cell in cells.GRID:
+            is_narrow = cell.dtype != cells.FLOAT32
+            self.assertEqual(is_narrow, cell.group.endswith("in 16 bits"), cell.name)
+            self.assertEqual(is_narrow, cell.dtype in cell.name)
+
     def test_query_heads_are_a_multiple_of_key_heads(self) -> None:
         for cell in cells.GRID:
             self.assertEqual(cell.heads % cell.kv_heads, 0, cell.name)

@@ -3,19 +3,23 @@
 
 import itertools
 import unittest
+from dataclasses import replace
 
 from peers import work
 from peers.cells import (
     ADDITIVE_MASK,
+    BFLOAT16,
     BOOL_MASK,
     CAUSAL,
     CAUSAL_MASK,
     DECODE,
     DOCUMENTS,
     DOCUMENTS_MASK,
+    FLOAT16,
     FULL,
     LENGTHS,
     MULTIHEAD,
+    NARROW_DECODE,
     PREFILL,
     WINDOW,
     Cell,
@@ -88,6 +92,14 @@ class Bytes(unittest.TestCase):
     def test_decode_reads_each_key_and_value_head_once(self) -> None:
         cell = Cell(DECODE, 2, 8, 2, 1, 100, 16, 24)
         self.assertEqual(work.key_value_bytes(cell), 2 * 2 * 100 * (16 + 24) * 4)
+
+    def test_16_bits_are_half_the_bytes_and_as_much_work(self) -> None:
+        wide = Cell(NARROW_DECODE, 2, 8, 2, 1, 100, 16, 24)
+        for dtype in (BFLOAT16, FLOAT16):
+            narrow = replace(wide, dtype=dtype)
+            self.assertEqual(2 * work.key_value_bytes(narrow), work.key_value_bytes(wide))
+            self.assertEqual(work.flops(narrow), work.flops(wide))
+            self.assertTrue(work.is_bound_by_memory(narrow))
 
     def test_memory_is_the_limit_of_decode_only(self) -> None:
         self.assertTrue(work.is_bound_by_memory(Cell(DECODE, 1, 1, 1, 1, 8, 4, 4)))
