@@ -214,7 +214,13 @@ def switches():
 
 def dtype():
     assert compare_layers(dtype=torch.float64).dtype == "float64"
-    assert MultiheadAttention(8, 2).dtype == "float32"
+    plain = MultiheadAttention(8, 2)
+    assert (plain.dtype, plain.config["parameter_dtype"]) == ("float32", "float32")
+    for name in ("float64", "bfloat16", "float16"):
+        _, ours = layers(dtype=getattr(torch, name))
+        assert (ours.dtype, ours.config["parameter_dtype"]) == (name, name)
+    kept = MultiheadAttention(8, 2, parameter_dtype="float16")
+    assert (kept.dtype, kept.state_dict()["out_proj.bias"].dtype) == ("float32", "float16")
 
 
 def ignored_dropout():
@@ -240,7 +246,7 @@ CONSTRUCTOR = {
     "`embed_dim`, `num_heads`, `kdim`, `vdim`": ("kdim None", sizes),
     "`bias=False`": ("no_bias", no_bias),
     "`add_bias_kv`, `add_zero_attn`, `batch_first`": ("", switches),
-    "`dtype`": ("dtype", dtype),
+    "`dtype`": ("dtype parameter_dtype", dtype),
     "`dropout`": ("", ignored_dropout),
     "`state_dict()`": (
         "attn_mha_parameter_describe attn_mha_read_parameter state_dict",

@@ -237,6 +237,25 @@ def test_a_call_by_a_plan_is_the_call(layout, dtype, by_python):
             assert_same(found, by_python(*tensors, **further))
 
 
+@pytest.mark.parametrize("layout", [one for one in LAYOUTS if one != "unaligned"])
+def test_arrays_of_bfloat16(layout, by_python):
+    """Which the module leaves."""
+    reason = "NumPy has bfloat16 only with the package ml_dtypes, which is not installed"
+    bfloat16 = pytest.importorskip("ml_dtypes", reason=reason).bfloat16
+    plain = arrays(SHAPES["usual"])
+    inputs = [LAYOUTS[layout](one.astype(bfloat16)) for one in plain]
+    for options in (OPTIONS[one] for one in ("none", "causal", "scale", "bool mask", "lse")):
+        expected = by_python(*inputs, **options)
+        assert in_row(expected)[0].dtype == bfloat16
+        assert_same(sdpa(*inputs, **options), expected)
+    for _ in range(2):  # the first makes the plan
+        found = _planned_calls.attend(*inputs, False, None, False, None)
+        assert_same(found, by_python(*inputs))
+    out = np.empty((2, 4, 5, 6), bfloat16)
+    assert sdpa(*inputs, out=out) is out
+    assert_same(out, by_python(*inputs))
+
+
 def test_plans_leave_what_is_not_usual():
     def is_left(*inputs, is_causal=False, scale=None):
         kinds = (_planned_calls._NUMPY, _planned_calls.torch_arrays(torch))

@@ -143,6 +143,10 @@ def test_out_may_be_of_another_kind(qkv):
             lambda array: torch.tensor(array).to(torch.float8_e4m3fn),
             "key: dtype torch.float8_e4m3fn is unsupported",
         ),
+        (
+            lambda array: Exported(torch.tensor(array).bfloat16()),
+            "key: cannot be read through DLPack: ",
+        ),
         (lambda array: torch.tensor(array, device="meta"), "key: is on meta; pass key.cpu()"),
         (lambda array: torch.tensor(array).to_sparse(), "key: layout torch.sparse_coo"),
         (lambda array: array.reshape((1,) * 5 + array.shape), "key: expected at most 8 axes"),

@@ -64,10 +64,11 @@ def scaled_dot_product_attention(
 
     Args:
         query: (..., Hq, L, E), ranks 2 to 8; float32, float64, bfloat16 or float16. Key and value
-            may be of another of these, but float64 has none but float64 beside it
+            are of this or another of these, but float64 goes with itself alone
         key: (..., Hk, S, E)
         value: (..., Hv, S, Ev)
-        attn_mask: broadcastable to (..., Hq, L, S). Bool: True takes part; float: added
+        attn_mask: broadcastable to (..., Hq, L, S). Bool: True takes part; float: added. It, bias,
+            sinks and alibi_slopes have query's dtype, or float32 beside 16 bits
         dropout_p: must be 0
         is_causal: row i sees keys up to i + query_offset; composes with attn_mask
         scale: of the scores; None: 1 / sqrt(E)
@@ -91,7 +92,9 @@ def scaled_dot_product_attention(
 
     Returns:
         The output (..., Hq, L, Ev), of the kind and dtype of query; with return_lse or
-        return_weights (output, lse), (output, weights) or (output, lse, weights).
+        return_weights (output, lse), (output, weights) or (output, lse, weights). Weights have
+        query's dtype, lse has float32 beside 16 bits: computing is float32's, and a result of 16
+        bits is rounded once, at the end.
 
     A row that sees nothing is 0 (lse -inf). The GIL is released while computing.
 

@@ -90,6 +90,8 @@ def install(context: Context | None = None) -> Installation:
     that require grad, unbatched inputs, Ev != E, the fast paths of torch.nn in evaluation mode (see
     watch; accelerate is for these), and code that was compiled to C++ (AOTInductor, cpp_wrapper).
 
+    Bfloat16 is slower than PyTorch's kernel where that multiplies it in hardware (AMX).
+
     A score that is NaN makes its row NaN, where PyTorch's kernel may give 0.
 
     Installations nest: the last one's context counts, and PyTorch's kernel returns when all are

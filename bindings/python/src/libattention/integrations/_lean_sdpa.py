@@ -25,7 +25,9 @@ DTYPES = {
 
 # Multiplications of a call's scores, N * H * L * S * E, below which PyTorch's kernel is as fast or
 # faster, by one thread or two (AVX-512): Python's part of an answer is some microseconds, and
-# float64, which is at par where calls are large, goes to several threads later.
+# float64, which is at par where calls are large, goes to several threads later. float16 is as
+# float32; so is bfloat16, unless PyTorch multiplies it in hardware (AMX): it is faster then at
+# every size, and less exact.
 SMALLEST_WORK = {dtype: 1 << (24 if dtype == torch.float64 else 21) for dtype in DTYPES}
 
 Lengths = tuple[int, ...]
