@@ -42,10 +42,10 @@ void assert_same_pair(const panel_setting *setting, const char *what, int64_t ro
 /*
  * The error of a sum of num_pairs pairs of products of this magnitude, begun with a product and
  * multiplied with a number of up to 1. Products of two bfloat16 are exact. A pair takes two
- * roundings to nearest, or, with the instruction of ARM, that of its own sum to odd, which is off by
- * as much as two of them, and that of the sum so far: 2 num_pairs + 2 at most on the way of any
- * term. The two other products take one each, and what roundings do to one another less than one.
- * What is subnormal counts as 0: a product, a pair's sum or a sum.
+ * roundings to nearest, or, with the instruction of ARM, that of its own sum to odd, which is off
+ * by as much as two of them, and such a one of the sum so far: 2 num_pairs + 2 at most on the way
+ * of any term. The two other products take one each, and what roundings do to one another less
+ * than one. What is subnormal counts as 0: a product, a pair's sum or a sum.
  */
 double pair_sum_bound(int64_t num_pairs, double magnitude);
 

@@ -311,20 +311,24 @@ static void check_outputs(panel_setting *setting, value_case *c, bool is_in_plac
     }
 }
 
+/* Around whole vectors and chunks of any width, and some primes. */
+static const int64_t value_dims[] = {0,  1,  2,  3,  4,  5,  7,  8,  9,  11, 12, 13, 15, 16, 17,
+                                     19, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, MOST_COLS};
+enum { NUM_VALUE_DIMS = sizeof value_dims / sizeof value_dims[0] };
+
 static void check_weigh(panel_setting *setting) {
     static value_case c;
-    for (int64_t value_dim = 0; value_dim <= MOST_COLS; ++value_dim) {
-        for (int kind = 0; kind < 8; ++kind) {
-            c.is_packed = kind % 2 == 0;
-            c.tile.is_added = kind % 4 < 2;
-            c.is_whole = (kind + value_dim) % 3 == 0;
-            c.tile.value_dim = value_dim;
-            c.num_pairs = random_between(&setting->random, 0, MOST_PAIRS);
-            if (kind < 4) {
-                check_sums(setting, &c);
-            }
-            check_outputs(setting, &c, kind >= 6);
+    for (int i = 0; i < 8 * NUM_VALUE_DIMS; ++i) {
+        const int kind = i % 8;
+        c.tile.value_dim = value_dims[i / 8];
+        c.tile.is_added = kind % 4 < 2;
+        c.is_packed = kind % 2 == 0;
+        c.is_whole = i % 3 == 0;
+        c.num_pairs = random_between(&setting->random, 0, MOST_PAIRS);
+        if (kind < 4) {
+            check_sums(setting, &c);
         }
+        check_outputs(setting, &c, kind >= 6);
     }
 }
 
