@@ -78,10 +78,14 @@ void sdpa_setup_run(attn_context *context, const sdpa_setup *setup) {
                         setup->output, NULL, 0));
 }
 
-oracle_result sdpa_setup_expect(const sdpa_setup *setup) {
+oracle_result sdpa_setup_expect_of(const sdpa_setup *setup, const char *kernels) {
     const double weight_unit =
-        oracle_weight_unit(attn_kernels_name(0), setup->query, setup->key, setup->value);
+        oracle_weight_unit(kernels, setup->query, setup->key, setup->value);
     return oracle_sdpa(setup->query, setup->key, setup->value, &setup->params, weight_unit);
+}
+
+oracle_result sdpa_setup_expect(const sdpa_setup *setup) {
+    return sdpa_setup_expect_of(setup, attn_kernels_name(0));
 }
 
 void assert_sdpa_equals(const sdpa_setup *setup, const oracle_result *same) {
