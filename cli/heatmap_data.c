@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "element_types.h"
 #include "program_exit.h"
 #include "token_lists.h"
 
@@ -276,7 +277,9 @@ static double value_at(const heatmap_data *data, int64_t head, int64_t row, int6
     return (double)((const float *)data->weights.memory)[index];
 }
 
-static void survey_row(heatmap_data *data, int64_t head, int64_t row) {
+/* Weights w >= 0 that add up to 1 do so, as the file holds them, to within the sum of their
+ * roundings, w * 2^-precision each. */
+static void survey_row(const element_type *stored, heatmap_data *data, int64_t head, int64_t row) {
     double sum = 0;
     for (int64_t column = 0; column < data->columns.count; column++) {
         double value = value_at(data, head, row, column);
@@ -285,14 +288,14 @@ static void survey_row(heatmap_data *data, int64_t head, int64_t row) {
         data->largest = value > data->largest ? value : data->largest;
         sum += value;
     }
-    data->rows_add_up_to_one &= fabs(sum - 1) < 1e-3;
+    data->rows_add_up_to_one &= fabs(sum - 1) < 1e-3 + ldexp(1, -stored->precision);
 }
 
-static void survey_values(heatmap_data *data) {
+static void survey_values(const element_type *stored, heatmap_data *data) {
     data->rows_add_up_to_one = 1;
     for (int64_t head = 0; head < data->num_heads; head++) {
         for (int64_t row = 0; row < data->rows.count; row++) {
-            survey_row(data, head, row);
+            survey_row(stored, data, head, row);
         }
     }
 }
@@ -348,7 +351,7 @@ int heatmap_data_read(const safetensors_file *file, const heatmap_request *reque
         exit_code = make_labels(&source, data);
     }
     if (exit_code == EXIT_DONE) {
-        survey_values(data);
+        survey_values(element_type_in_file(source.entry->dtype), data);
     }
     token_table_free(&source.row_words);
     token_table_free(&source.column_words);

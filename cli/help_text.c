@@ -81,11 +81,11 @@ const char *const help_run[] = {
     "BART, Llama",
     "(q_proj.weight, o_proj.weight), DistilBERT, timm (qkv.weight, proj.weight) or Phi-3. float16 "
     "and bfloat16",
-    "are widened. Missing biases beside present ones are zero. Rotary positions are not applied. "
-    "A tensor under",
-    "the prefix that attn does not know (norms of queries and keys, sinks, relative positions, "
-    "adapters, scales)",
-    "is an error: without it the numbers would not be the model's.",
+    "are widened unless --dtype keeps them. Missing biases beside present ones are zero. Rotary "
+    "positions are not",
+    "applied. A tensor under the prefix that attn does not know (norms of queries and keys, sinks, "
+    "relative",
+    "positions, adapters, scales) is an error: without it the numbers would not be the model's.",
     "  --prefix P            take the layer whose tensors are named P + name: "
     "encoder.layer.0.attention.",
     "  --ignore NAME         compute without that tensor; NAME. with a dot at its end: all that "
@@ -100,7 +100,11 @@ const char *const help_run[] = {
     "  --add-zero-attn       an extra key and value of zeros (metadata add_zero_attn)",
     "  --batch-first         tensors are (N, L, E) (metadata batch_first);  --sequence-first: (L, "
     "N, E), the default",
-    "  --dtype D             float32 or float64; auto (default): float64 if the weights are",
+    "  --dtype D             of weights, inputs and results: float32, float64, bfloat16 or "
+    "float16 (sums are",
+    "                        float32's; what is added to scores is not rounded); auto (default): "
+    "float64 if",
+    "                        the weights are, else float32",
     "",
     "Inputs, each FILE or FILE:TENSOR. Without TENSOR: query, key, value, else hidden_states, else "
     "the only one.",
@@ -134,7 +138,9 @@ const char *const help_run[] = {
     "F.safetensors",
     "  --expect F            print the largest difference from F's attn_output and, if computed, "
     "attn_weights;",
-    "  --tolerance X         exit code 3 if one is above X (default 1e-5)",
+    "  --tolerance X         exit code 3 if one is above X; default 1e-5, and where results have "
+    "16 bits the",
+    "                        distance of neighbours from 1 to 2: 2^-7 of bfloat16, 2^-10 of float16",
     "  --links [K]           per sequence and head the K (default 1) strongest links between "
     "words. Words come",
     "                        from the metadata tokens.0, tokens.1, ... (JSON arrays) of the "

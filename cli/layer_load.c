@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "element_types.h"
 #include "layer_sizes.h"
 #include "program_exit.h"
 #include "tensor_load.h"
@@ -24,10 +25,12 @@ static int read_metadata_integer(const loaded_layer *loaded, const char *path, c
 }
 
 static int32_t choose_dtype(const run_options *options, const layer_names *names) {
-    int is_double = options->dtype == RUN_DTYPE_FLOAT64 ||
-                    (options->dtype == RUN_DTYPE_AUTO &&
-                     strcmp(names->entries[ROLE_OUT_WEIGHT]->dtype, "F64") == 0);
-    return is_double ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
+    const element_type *stored = element_type_in_file(names->entries[ROLE_OUT_WEIGHT]->dtype);
+    if (options->dtype != ATTN_DTYPE_INVALID) {
+        return options->dtype;
+    }
+    return stored != NULL && stored->dtype == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64
+                                                                 : ATTN_DTYPE_FLOAT32;
 }
 
 static int configure(const run_options *options, loaded_layer *loaded) {

@@ -7,12 +7,8 @@
 #include <string.h>
 
 #include "attention_run.h"
+#include "element_types.h"
 #include "program_exit.h"
-
-static double element(const attn_tensor *tensor, int64_t index) {
-    return tensor->dtype == ATTN_DTYPE_FLOAT32 ? (double)((const float *)tensor->data)[index]
-                                               : ((const double *)tensor->data)[index];
-}
 
 /* |a - b|; 0 for equal infinities and for two NaNs, NaN if only one is NaN. */
 static double difference(double a, double b) {
@@ -26,7 +22,7 @@ static double largest_difference(const attn_tensor *result, const attn_tensor *e
                                  int64_t count) {
     double largest = 0;
     for (int64_t i = 0; i < count; i++) {
-        double distance = difference(element(result, i), element(expected, i));
+        double distance = difference(element_at(result, i), element_at(expected, i));
         if (isnan(distance)) {
             return distance;
         }

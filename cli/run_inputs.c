@@ -2,12 +2,14 @@
  *
  * run_inputs.c: the tensors named on the command line of "attn run", and the sizes they give.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "attention_run.h"
+#include "element_types.h"
 #include "program_exit.h"
 
 /* ---- FILE[:TENSOR] ---- */
@@ -131,6 +133,11 @@ static int check_activations(const attention_run *run) {
 
 /* ---- masks, bias and lengths ---- */
 
+/* What is added to scores keeps their type: in 16 bits -1e30 may be -inf, and a bias is rounded. */
+static int32_t score_dtype(const attention_run *run) {
+    return run->layer.config.dtype == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
+}
+
 static int load_mask(attention_run *run, const char *reference, const char *role,
                      run_input *input) {
     if (reference == NULL) {
@@ -145,7 +152,7 @@ static int load_mask(attention_run *run, const char *reference, const char *role
         return program_fail(EXIT_BAD_FILE, "%s: %s: a mask is BOOL or floating, got %s",
                             input->path, input->entry->name, input->entry->dtype);
     }
-    return load_values(is_bool ? ATTN_DTYPE_BOOL : run->layer.config.dtype, input);
+    return load_values(is_bool ? ATTN_DTYPE_BOOL : score_dtype(run), input);
 }
 
 static int load_bias(attention_run *run) {
@@ -158,7 +165,7 @@ static int load_bias(attention_run *run) {
         exit_code = program_fail(EXIT_BAD_FILE, "%s: %s: a bias is floating, got %s", input->path,
                                  input->entry->name, input->entry->dtype);
     }
-    return exit_code == EXIT_DONE ? load_values(run->layer.config.dtype, input) : exit_code;
+    return exit_code == EXIT_DONE ? load_values(score_dtype(run), input) : exit_code;
 }
 
 static int fail_key_lengths(const attention_run *run) {
@@ -205,16 +212,15 @@ static int parse_key_lengths(attention_run *run) {
 }
 
 /* Does the padding mask exclude this one of its N * S elements? Models also write the lowest finite
- * float where they mean -inf. */
+ * number of the mask's type where they mean -inf: of float16 it is -65504. */
 static int mask_excludes(const attention_run *run, int64_t element) {
     const attn_tensor *mask = &run->key_padding_mask.tensor.view;
     if (mask->dtype == ATTN_DTYPE_BOOL) {
-        return (((const uint8_t *)mask->data)[element] != 0) ==
+        return (element_at(mask, element) != 0) ==
                (run->options->mask_polarity == RUN_POLARITY_EXCLUDE);
     }
-    double value = mask->dtype == ATTN_DTYPE_FLOAT32 ? (double)((const float *)mask->data)[element]
-                                                     : ((const double *)mask->data)[element];
-    return value < -1e30;
+    const element_type *stored = element_type_in_file(run->key_padding_mask.entry->dtype);
+    return element_at(mask, element) <= -fmin(1e30, stored->largest);
 }
 
 static int find_padding(attention_run *run) {

@@ -8,6 +8,7 @@
 #include <cjson/cJSON.h>
 
 #include "attention_run.h"
+#include "element_types.h"
 #include "json_print.h"
 #include "program_exit.h"
 
@@ -70,8 +71,7 @@ static int add_engine(cJSON *root, const attention_run *run) {
     const attn_sdpa_report *report = &run->report;
     return add_text(root, "version", attn_version_string()) |
            add_text(root, "build", attn_build_info()) |
-           add_text(root, "dtype",
-                    run->layer.config.dtype == ATTN_DTYPE_FLOAT32 ? "float32" : "float64") |
+           add_text(root, "dtype", element_type_of(run->layer.config.dtype)->title) |
            add_text(root, "engine", report->engine == ATTN_ENGINE_FUSED ? "fused" : "blas") |
            add_text(root, "reason", report->reason) | add_text(root, "kernels", report->kernels) |
            add_text(root, "gemm", report->gemm == ATTN_GEMM_BLAS ? "blas" : "native") |

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "attention_run.h"
+#include "element_types.h"
 #include "program_exit.h"
 
 /* Is the word at a position one people want to read about? Padding never is; marks like [CLS] are
@@ -23,9 +24,7 @@ static double weight_at(const attention_run *run, const word_link *link) {
     int64_t row = (link->sequence * run->layer.config.num_heads + link->head) * run->query_length +
                   link->query;
     int64_t index = row * run->num_columns + link->key;
-    const attn_tensor *weights = &run->weights.view;
-    return weights->dtype == ATTN_DTYPE_FLOAT32 ? (double)((const float *)weights->data)[index]
-                                                : ((const double *)weights->data)[index];
+    return element_at(&run->weights.view, index);
 }
 
 /* Keeps best[0, *count) sorted by falling weight and at most `limit` long. */

@@ -4,18 +4,29 @@
  */
 #include "run_options.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
+#include "element_types.h"
 #include "program_exit.h"
 
-static const char *const dtype_names[] = {"auto", "float32", "float64", NULL};
+/* What --dtype offers, after auto. */
+static const int32_t dtypes[] = {ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT64, ATTN_DTYPE_BFLOAT16,
+                                 ATTN_DTYPE_FLOAT16};
+enum { DTYPE_COUNT = sizeof dtypes / sizeof dtypes[0] };
+
 static const char *const polarity_names[] = {"exclude", "include", NULL};
 static const char *const normalizer_names[] = {"softmax", "sigmoid", "linear",
                                                NULL}; /* in the order of enum attn_normalizer */
 static const char *const weights_names[] = {"none", "average", "heads", NULL};
 
 static int parse_table(int count, char *const *arguments, run_options *o) {
+    int dtype = 0; /* 0: auto, else one more than an index in dtypes */
+    const char *dtype_names[DTYPE_COUNT + 2] = {"auto"};
+    for (int i = 0; i < DTYPE_COUNT; i++) {
+        dtype_names[i + 1] = element_type_of(dtypes[i])->title;
+    }
     const option_spec specs[] = {
         {"--prefix", OPTION_TEXT, &o->prefix, 0, 0, NULL},
         {"--ignore", OPTION_TEXTS, &o->ignore, 0, 0, NULL},
@@ -26,7 +37,7 @@ static int parse_table(int count, char *const *arguments, run_options *o) {
         {"--add-zero-attn", OPTION_FLAG, &o->add_zero_attn, 0, 0, NULL},
         {"--batch-first", OPTION_FLAG, &o->batch_first, 0, 0, NULL},
         {"--sequence-first", OPTION_FLAG, &o->sequence_first, 0, 0, NULL},
-        {"--dtype", OPTION_CHOICE, &o->dtype, 0, 0, dtype_names},
+        {"--dtype", OPTION_CHOICE, &dtype, 0, 0, dtype_names},
         {"--query", OPTION_TEXT, &o->query, 0, 0, NULL},
         {"--key", OPTION_TEXT, &o->key, 0, 0, NULL},
         {"--value", OPTION_TEXT, &o->value, 0, 0, NULL},
@@ -52,8 +63,10 @@ static int parse_table(int count, char *const *arguments, run_options *o) {
         {"--kernels", OPTION_TEXT, &o->kernels, 0, 0, NULL},
         {"--json", OPTION_FLAG, &o->json, 0, 0, NULL},
     };
-    return options_parse(specs, (int)(sizeof specs / sizeof specs[0]), count, arguments,
-                         "LAYER.safetensors", &o->layer_path);
+    int status = options_parse(specs, (int)(sizeof specs / sizeof specs[0]), count, arguments,
+                               "LAYER.safetensors", &o->layer_path);
+    o->dtype = dtype == 0 ? ATTN_DTYPE_INVALID : dtypes[dtype - 1];
+    return status;
 }
 
 static int check_combinations(run_options *options) {
@@ -82,8 +95,20 @@ static int check_combinations(run_options *options) {
     return EXIT_DONE;
 }
 
+/*
+ * 1e-5 is for numbers of about 1 in float32. Two results no farther apart are stored in 16 bits as
+ * the same number or as neighbours, which are 2^(1 - precision) apart from 1 to 2.
+ */
+static double default_tolerance(int32_t dtype) {
+    const element_type *type = element_type_of(dtype);
+    return type == NULL ? 1e-5 : fmax(1e-5, ldexp(1, 1 - type->precision));
+}
+
 int run_options_parse(int count, char *const *arguments, run_options *options) {
-    *options = (run_options){.prefix = "", .tolerance = {0, 1e-5}};
+    *options = (run_options){.prefix = ""};
     int status = parse_table(count, arguments, options);
+    if (!options->tolerance.given) {
+        options->tolerance.value = default_tolerance(options->dtype);
+    }
     return status != EXIT_DONE ? status : check_combinations(options);
 }

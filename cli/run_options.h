@@ -11,7 +11,6 @@
 
 enum run_weights { RUN_WEIGHTS_NONE, RUN_WEIGHTS_AVERAGE, RUN_WEIGHTS_HEADS };
 enum run_polarity { RUN_POLARITY_EXCLUDE, RUN_POLARITY_INCLUDE };
-enum run_dtype { RUN_DTYPE_AUTO, RUN_DTYPE_FLOAT32, RUN_DTYPE_FLOAT64 };
 
 /* Texts are NULL and integers not `given` where the option is absent. */
 typedef struct run_options {
@@ -25,7 +24,7 @@ typedef struct run_options {
     int add_zero_attn;
     int batch_first;
     int sequence_first;
-    int dtype; /* enum run_dtype */
+    int32_t dtype; /* enum attn_dtype; ATTN_DTYPE_INVALID: auto */
 
     const char *query; /* FILE[:TENSOR], as all inputs */
     const char *key;
@@ -48,7 +47,7 @@ typedef struct run_options {
     int weights; /* enum run_weights */
     const char *output;
     const char *expect;
-    option_number tolerance; /* 1e-5 by default */
+    option_number tolerance; /* not given: the default of the dtype */
     option_integer time;     /* repetitions */
     option_integer links;    /* links per head */
     option_integer threads;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "attention_run.h"
+#include "element_types.h"
 #include "printable_text.h"
 
 enum { LINK_BYTES = 320, WORD_BYTES = 60, LINE_COLUMNS = 112 };
@@ -73,7 +74,7 @@ static void print_inputs(const attention_run *run) {
             print_shape(run->value_view, activation_axes(run, run->value_view, 0));
         }
     }
-    printf("; %s\n", run->layer.config.dtype == ATTN_DTYPE_FLOAT32 ? "float32" : "float64");
+    printf("; %s\n", element_type_of(run->layer.config.dtype)->title);
 }
 
 static int64_t count_padding(const attention_run *run) {

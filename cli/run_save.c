@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "attention_run.h"
+#include "element_types.h"
 #include "program_exit.h"
 #include "safetensors_write.h"
 
@@ -75,9 +76,7 @@ static safetensors_entry describe(const char *name, const owned_tensor *tensor) 
     for (int32_t axis = 0; axis < entry.rank; axis++) {
         entry.shape[axis] = tensor->view.shape[axis];
     }
-    entry.dtype = tensor->view.dtype == ATTN_DTYPE_BOOL      ? "BOOL"
-                  : tensor->view.dtype == ATTN_DTYPE_FLOAT32 ? "F32"
-                                                             : "F64";
+    entry.dtype = element_type_of(tensor->view.dtype)->file_name;
     entry.data_bytes = tensor->memory_bytes;
     return entry;
 }

@@ -30,9 +30,10 @@ int owned_tensor_allocate(owned_tensor *tensor, int32_t dtype, int32_t rank, con
 int entry_is_floating(const safetensors_entry *entry);
 
 /*
- * Copies a tensor's values, converted to `dtype`: to ATTN_DTYPE_FLOAT32 or FLOAT64 from F16, BF16,
- * F32 and F64; to ATTN_DTYPE_BOOL from BOOL. float16 and bfloat16 widen exactly; F64 to float32
- * rounds to nearest. 0, or -1 with one line in `error` that names the tensor.
+ * Copies a tensor's values, converted to `dtype`: to ATTN_DTYPE_FLOAT32, FLOAT64, BFLOAT16 or
+ * FLOAT16 from F16, BF16, F32 and F64; to ATTN_DTYPE_BOOL from BOOL. Wider types hold the same
+ * values; narrower ones are rounded to once. 0, or -1 with one line in `error` that names the
+ * tensor.
  */
 int tensor_load_values(const safetensors_entry *entry, int32_t dtype, owned_tensor *tensor,
                        char *error, size_t error_bytes);

@@ -8,7 +8,8 @@
  * Queries and keys are paired along their features, so that a key's pair is broadcast from where it
  * lies; weights and values are paired along the keys, an even one and the next, counted from the
  * sequence's first key: which keys meet in a pair follows from the sequence alone. What a pair
- * lacks is 0. Weights are rounded to bfloat16; numbers that are subnormal in float32 count as 0.
+ * lacks is 0. Weights are rounded to bfloat16; numbers that are subnormal in float32 count as 0, but
+ * for baseline, which is there for tests.
  */
 #ifndef ATTNI_KERNELS_PAIR_KERNELS_H
 #define ATTNI_KERNELS_PAIR_KERNELS_H

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include <math.h>
 
+#include "element_types.h"
 #include "heatmap_colours.h"
 #include "heatmap_data.h"
 #include "heatmap_layout.h"
@@ -217,6 +218,35 @@ static void data_leaves_out_padding_of_rows_and_columns(void **state) {
     heatmap_data_free(&data);
 }
 
+/* bfloat16's nearest to 1/3 is 0x3eab; three of it are 2^-9 too many, within their roundings, at
+ * most 2^-8. The same number in a wider type says that the weights are none of a softmax. */
+static void data_of_rounded_weights_adds_up_to_one(void **state) {
+    static const char *const file_names[] = {"BF16", "F16", "F32", "F64"};
+    for (size_t i = 0; i < sizeof file_names / sizeof file_names[0]; i++) {
+        const element_type *type = element_type_in_file(file_names[i]);
+        char path[SCRATCH_PATH_BYTES];
+        char error[300] = "";
+        char weights[3 * sizeof(double)];
+        heatmap_data data;
+        for (size_t column = 0; column < 3; column++) {
+            type->write(weights + column * type->bytes, 0x1.56p-2);
+        }
+        const safetensors_entry tensor = {.name = "attn_weights",
+                                          .dtype = file_names[i],
+                                          .rank = 2,
+                                          .shape = {1, 3},
+                                          .data = weights,
+                                          .data_bytes = 3 * type->bytes};
+        assert_int_equal(safetensors_save(scratch_path(state, "w.safetensors", path), &tensor, 1,
+                                          NULL, 0, error, sizeof error),
+                         0);
+        assert_int_equal(read_data(path, HEATMAP_AXES_AUTO, 0, 0, &data), EXIT_DONE);
+        assert_true(heatmap_cell_value(&data, 0, 0, 2, 1) == 0x1.56p-2);
+        assert_int_equal(data.rows_add_up_to_one, i == 0);
+        heatmap_data_free(&data);
+    }
+}
+
 static void data_of_cross_attention_has_words_of_its_own_for_columns(void **state) {
     char path[SCRATCH_PATH_BYTES];
     heatmap_data data;
@@ -345,6 +375,7 @@ int main(void) {
         cmocka_unit_test(layout_of_any_contents_fits_the_picture),
         cmocka_unit_test(layout_of_a_sentence_labels_every_word_on_one_screen),
         SCRATCH_TEST(data_leaves_out_padding_of_rows_and_columns),
+        SCRATCH_TEST(data_of_rounded_weights_adds_up_to_one),
         SCRATCH_TEST(data_of_cross_attention_has_words_of_its_own_for_columns),
         SCRATCH_TEST(data_of_cross_attention_without_words_for_columns_counts_them),
         SCRATCH_TEST(data_labels_extra_columns),

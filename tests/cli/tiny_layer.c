@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include <math.h>
 
+#include "element_types.h"
 #include "safetensors_read.h"
 #include "scratch_files.h"
 #include "tiny_layer.h"
@@ -181,18 +182,6 @@ void tiny_mask_write(const char *path, const char *name, int32_t rank, const int
     save(path, &tensor, 1, NULL, 0);
 }
 
-static double value_at(const safetensors_entry *entry, int64_t index) {
-    float single = 0;
-    double value = 0;
-    if (strcmp(entry->dtype, "F64") == 0) {
-        memcpy(&value, (const char *)entry->data + index * (int64_t)sizeof value, sizeof value);
-        return value;
-    }
-    assert_string_equal(entry->dtype, "F32");
-    memcpy(&single, (const char *)entry->data + index * (int64_t)sizeof single, sizeof single);
-    return (double)single;
-}
-
 void assert_tensor(const char *path, const char *name, int64_t count, const double *expected) {
     char error[500] = "";
     safetensors_file *file = NULL;
@@ -201,10 +190,13 @@ void assert_tensor(const char *path, const char *name, int64_t count, const doub
     }
     const safetensors_entry *entry = safetensors_find(file, name);
     assert_non_null(entry);
-    assert_int_equal(entry->data_bytes, count * (strcmp(entry->dtype, "F64") == 0 ? 8 : 4));
+    const element_type *type = element_type_in_file(entry->dtype);
+    assert_non_null(type);
+    assert_int_equal(entry->data_bytes, count * (int64_t)type->bytes);
     for (int64_t i = 0; i < count; i++) {
-        double actual = value_at(entry, i);
-        if (!(fabs(actual - expected[i]) <= 1e-6)) {
+        double actual = type->read((const char *)entry->data + (size_t)i * type->bytes);
+        double rounding = fabs(expected[i]) * ldexp(1, -type->precision);
+        if (!(fabs(actual - expected[i]) <= 1e-6 + rounding)) {
             fail_msg("%s element %d: expected %.9g, got %.9g", name, (int)i, expected[i], actual);
         }
     }

@@ -40,7 +40,8 @@ void tiny_tensor_write(const char *path, const char *name, int32_t rank, const i
 void tiny_mask_write(const char *path, const char *name, int32_t rank, const int64_t *shape,
                      const unsigned char *values);
 
-/* Compares a tensor of a file, F32 or F64, with `count` values to within 1e-6. */
+/* Compares a floating tensor of a file with `count` values: each is to be within 1e-6, what
+ * computing in float32 may change, and half the spacing of the file's type. */
 void assert_tensor(const char *path, const char *name, int64_t count, const double *expected);
 
 /* CMocka fixture: a scratch directory with layer.safetensors, whose metadata says num_heads 1, and
