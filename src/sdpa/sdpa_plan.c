@@ -12,13 +12,13 @@ static attn_status choose_engine(const attn_context *context, const attni_sdpa_p
     plan->engine = wanted;
     if (wanted == ATTN_ENGINE_AUTO) {
         plan->engine = is_float32 ? ATTN_ENGINE_FUSED : ATTN_ENGINE_BLAS;
-        plan->reason = is_float32 ? "the fused engine is the fastest for float32"
-                                  : "the fused engine computes float32 only";
+        plan->reason = is_float32 ? "the fused engine is the fastest for this type"
+                                  : "the fused engine has no float64";
         return ATTN_OK;
     }
     if (wanted == ATTN_ENGINE_FUSED && !is_float32) {
         return attni_fail(ATTN_ERROR_UNSUPPORTED,
-                          "query: expected float32, which is all that the context's "
+                          "query: expected float32, bfloat16 or float16, which the context's "
                           "ATTN_ENGINE_FUSED computes, got float64; use ATTN_ENGINE_AUTO");
     }
     plan->reason = wanted == ATTN_ENGINE_FUSED ? "the context asks for the fused engine"

@@ -177,7 +177,7 @@ static void float64_by_the_fused_engine_is_a_clear_error(void **state) {
     assert_int_equal(engine_of(ATTN_ENGINE_FUSED, ATTN_DTYPE_FLOAT64, &engine),
                      ATTN_ERROR_UNSUPPORTED);
     assert_string_equal(attn_last_error(),
-                        "query: expected float32, which is all that the context's "
+                        "query: expected float32, bfloat16 or float16, which the context's "
                         "ATTN_ENGINE_FUSED computes, got float64; use ATTN_ENGINE_AUTO");
 }
 

@@ -235,7 +235,7 @@ typedef struct engine_choice {
     int32_t dtype, engine, gemm;
 } engine_choice;
 
-/* The fused engine computes float32 only. */
+/* The fused engine has no float64. */
 static const engine_choice engines[] = {
     {ATTN_DTYPE_FLOAT32, ATTN_ENGINE_BLAS, ATTN_GEMM_AUTO},
     {ATTN_DTYPE_FLOAT32, ATTN_ENGINE_BLAS, ATTN_GEMM_NATIVE},
