@@ -25,6 +25,15 @@ static bool multiplies_pairs(void) {
     unsigned int edx = 0;
     return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & BFLOAT16_BIT) != 0;
 }
+
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && converts_float16();
+}
+
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 
@@ -36,17 +45,13 @@ static bool multiplies_pairs(void) {
 bool attni_cpu_has(attni_isa isa) {
 #if defined(__x86_64__)
     if (isa == ATTNI_ISA_AVX2) {
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-               converts_float16();
+        return has_avx2();
     }
     if (isa == ATTNI_ISA_AVX512) {
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-               converts_float16();
+        return has_avx512();
     }
     if (isa == ATTNI_ISA_AVX512_BF16) {
-        return attni_cpu_has(ATTNI_ISA_AVX512) && multiplies_pairs();
+        return has_avx512() && multiplies_pairs();
     }
 #elif defined(__aarch64__)
     if (isa == ATTNI_ISA_NEON) {

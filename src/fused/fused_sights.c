@@ -214,10 +214,8 @@ bool attni_fused_keeps_sights_of(const attni_fused_item *item, int64_t block) {
 /* Nothing is kept from now on but of this item. */
 static void forget_others(const attni_fused_item *item, int64_t block) {
     *item->kept_key = key_of(item, block);
-    for (int64_t p = 0; p < item->num_panels; ++p) {
-        for (int64_t number = 0; number < item->engine->plan->num_tiles; ++number) {
-            kept_sight(item, &item->panels[p], number)->number = NO_TILE;
-        }
+    for (int64_t i = 0; i < item->num_panels * item->engine->plan->num_tiles; ++i) {
+        item->kept[i].number = NO_TILE;
     }
 }
 

@@ -96,13 +96,14 @@ static void store_columns(const attni_fused_item *item, const attni_panel *panel
     const bool is_added = engine->problem->average_weights;
     const int64_t stride = weights->strides[engine->problem->batch_rank + 2];
     const bool is_staged = engine->plan->stages_weights;
+    const int32_t num_rows = panel->count; /* which steps leave as it is */
     char *targets[ATTNI_PANEL_LANES];
     float *rows[ATTNI_PANEL_LANES] = {0};
     if (engine->plan->sums_averages) {
         add_to_averages(item, panel, first, count, first_col, factor);
         return;
     }
-    for (int32_t lane = 0; lane < panel->count; ++lane) {
+    for (int32_t lane = 0; lane < num_rows; ++lane) {
         targets[lane] = attni_advance(weights_row(item, panel, lane),
                                       first_col * stride * weights->element_bytes);
         rows[lane] = attni_floats_to(is_staged ? item->staging : targets[lane],
@@ -112,7 +113,7 @@ static void store_columns(const attni_fused_item *item, const attni_panel *panel
         }
     }
     engine->steps->store_weights(item, panel, rows, first, count, factor, is_added);
-    for (int32_t lane = 0; is_staged && lane < panel->count; ++lane) {
+    for (int32_t lane = 0; is_staged && lane < num_rows; ++lane) {
         engine->weights_storage->narrow(targets[lane], stride, rows[lane], count);
     }
 }
