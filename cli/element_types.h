@@ -18,7 +18,7 @@ typedef struct element_type {
     const char *file_name; /* in .safetensors files: "BF16" */
     const char *title;     /* on the command line and in reports: "bfloat16" */
     size_t bytes;
-    double largest; /* finite value */
+    double largest;                      /* finite value */
     double (*read)(const void *element); /* at any alignment; exact */
     /* To nearest, ties to even, rounded once; beyond the largest: infinity. A bool: value != 0. */
     void (*write)(void *element, double value);

@@ -140,7 +140,8 @@ const char *const help_run[] = {
     "attn_weights;",
     "  --tolerance X         exit code 3 if one is above X; default 1e-5, and where results have "
     "16 bits the",
-    "                        distance of neighbours from 1 to 2: 2^-7 of bfloat16, 2^-10 of float16",
+    "                        distance of neighbours from 1 to 2: 2^-7 of bfloat16, 2^-10 of "
+    "float16",
     "  --links [K]           per sequence and head the K (default 1) strongest links between "
     "words. Words come",
     "                        from the metadata tokens.0, tokens.1, ... (JSON arrays) of the "

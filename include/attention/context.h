@@ -178,8 +178,8 @@ typedef struct attn_context_config {
     /* handed to both; what it points to must outlive the context and every layer made with it */
     void *allocator_state;
 
-    /* 0: where query, key and value are bfloat16 and the kernels multiply pairs of them, the weights
-     * of many rows are rounded to it; 1: weights are float32 everywhere */
+    /* 0: where query, key and value are bfloat16 and the kernels multiply pairs of them, the
+     * weights of many rows are rounded to it; 1: weights are float32 everywhere */
     int32_t float32_weights;
 
     /* 0: a later version may have a meaning for it */

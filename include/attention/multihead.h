@@ -99,7 +99,8 @@ typedef struct attn_mha_config {
  * embed_dim not divisible by num_heads where head_dim is 0, num_heads not divisible by
  * num_kv_heads; ATTN_ERROR_DTYPE dtype, or parameter_dtype beside it;
  * ATTN_ERROR_OVERFLOW a parameter's bytes do not fit; ATTN_ERROR_MEMORY; ATTN_ERROR_UNSUPPORTED a
- * dtype of a later version, or a newer config struct. On an error *layer is set to NULL if `layer` is not NULL. Since 0.1.
+ * dtype of a later version, or a newer config struct. On an error *layer is set to NULL if `layer`
+ * is not NULL. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_create(attn_context *context,
                                                      const attn_mha_config *config,

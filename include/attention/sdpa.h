@@ -187,9 +187,9 @@ typedef struct attn_sdpa_params {
      * empty row without a sink; softmax only */
     const attn_tensor *lse;
 
-    /* out, query's dtype or the score type. Of output's rank: one matrix per head, (batch axes, Hq, L, S), without
-     * Hq if output has no head axis. Of one less: their mean over the heads, (batch axes, L, S),
-     * where output has a head axis */
+    /* out, query's dtype or the score type. Of output's rank: one matrix per head, (batch axes, Hq,
+     * L, S), without Hq if output has no head axis. Of one less: their mean over the heads, (batch
+     * axes, L, S), where output has a head axis */
     const attn_tensor *weights;
 
     /* out: what ran */
@@ -206,7 +206,7 @@ typedef struct attn_sdpa_params {
  *            (attn_context_start; else the first large call starts them). A call without an element
  *            to write in output, lse and weights returns at once and wants no workspace, however
  *            long its other axes are; keys are then not read.
- * Shapes     see the top of this file, and for types.
+ * Shapes     see the top of this file, as for types.
  * Layout     any strides, negative and (inputs) zero ones too.
  * Aliasing   an output must not overlap itself, another output or any input, nor may the bytes of
  *            workspace that are needed overlap any tensor. Two tensors count as apart if their
@@ -219,19 +219,19 @@ typedef struct attn_sdpa_params {
  *            j)| + |bias| + |mask|), the largest over the row, and softmax's output by (2 d + (T +
  *            16 + m) u) sum w |v|, m the largest difference of two visible scores, where that
  *            factor is below 0.01 (its square is left out). Storing a result of 16 bits adds half a
- *            step between neighbours of its type: at most 2^-8 of a bfloat16, 2^-11 of a float16 that
- *            is 2^-14 or more, 2^-25 below; beyond the largest number, 65504 of float16, it is
+ *            step between neighbours of its type: at most 2^-8 of a bfloat16, 2^-11 of a float16
+ *            that is 2^-14 or more, 2^-25 below; beyond the largest number, 65504 of float16, it is
  *            infinite. The exact result is that of the numbers the inputs hold. Kernels whose name
  *            ends with _bf16 multiply pairs of bfloat16: where query, key and value all have that
  *            type, more than 4 query rows (of all heads that share a key head) round each weight to
  *            it, which adds at most 2^-8 sum w |v|, and count numbers and products below 2^-126 as
- *            0; attn_context_config.float32_weights asks them not to. NaN in a visible score makes its row
- *            NaN. E = 0 makes every score 0. Empty rows: see above.
+ *            0; attn_context_config.float32_weights asks them not to. NaN in a visible score makes
+ *            its row NaN. E = 0 makes every score 0. Empty rows: see above.
  * Bits       a sequence's are its own. Output, lse and weights of one batch index have the same
- *            bits in a batch of any size, at any capacity (keys at or past key_lengths, however many),
- *            in any layout and alignment, by any number of threads, and from call to call. They
- *            depend on its own lengths and options, on whether weights are asked for, on the engine
- *            and the kernels. Where BLAS computes, as it does for float64 by default
+ *            bits in a batch of any size, at any capacity (keys at or past key_lengths, however
+ *            many), in any layout and alignment, by any number of threads, and from call to call.
+ *            They depend on its own lengths and options, on whether weights are asked for, on the
+ *            engine and the kernels. Where BLAS computes, as it does for float64 by default
  *            (attn_sdpa_report tells), this is for the BLAS to keep; ATTN_GEMM_NATIVE keeps it.
  * Errors     ATTN_ERROR_NULL a required tensor, or data of a tensor that is not empty;
  *            ATTN_ERROR_VALUE an option out of range, scale or window without its bit in set, mask

@@ -7,7 +7,7 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-/* Conversions of float16; not every compiler knows the name. Where AVX2 may be used, so may they. */
+/* Conversions of float16; not every compiler knows the name. Wherever AVX2 is used, so are they. */
 static bool converts_float16(void) {
     unsigned int eax = 0;
     unsigned int ebx = 0;

@@ -10,10 +10,10 @@
 
 /* What a set of kernels may have been compiled for. */
 typedef enum attni_isa {
-    ATTNI_ISA_BASELINE, /* what the compiler's default target has; every CPU */
-    ATTNI_ISA_NEON,     /* aarch64: every CPU */
-    ATTNI_ISA_AVX2,     /* AVX2, FMA and F16C */
-    ATTNI_ISA_AVX512,   /* AVX-512 F, DQ, BW, VL, and those of AVX2 */
+    ATTNI_ISA_BASELINE,   /* what the compiler's default target has; every CPU */
+    ATTNI_ISA_NEON,       /* aarch64: every CPU */
+    ATTNI_ISA_AVX2,       /* AVX2, FMA and F16C */
+    ATTNI_ISA_AVX512,     /* AVX-512 F, DQ, BW, VL, and those of AVX2 */
     ATTNI_ISA_NEON_BF16,  /* NEON and its dot product of bfloat16 */
     ATTNI_ISA_AVX512_BF16 /* AVX-512 and its dot product of bfloat16 */
 } attni_isa;

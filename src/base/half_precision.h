@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * half_precision.h: single numbers of 16 bits. Widening is exact; narrowing rounds once, to nearest,
- * ties to even, to infinity beyond the largest number. Rows of them are what
+ * half_precision.h: single numbers of 16 bits. Widening is exact; narrowing rounds once, to
+ * nearest, ties to even, to infinity beyond the largest number. Rows of them are what
  * kernels/storage_kernels.h is for.
  */
 #ifndef ATTNI_BASE_HALF_PRECISION_H

@@ -21,9 +21,8 @@ static int64_t choose_row_block(const attni_sdpa_problem *problem) {
         return 1; /* a longer row of scores has no leading dimension in BLAS, but a single row needs
                      none */
     }
-    const int64_t row_bytes =
-        (problem->src_len + problem->extra_cols) *
-        (int64_t)attn_dtype_size_bytes(problem->score_dtype);
+    const int64_t row_bytes = (problem->src_len + problem->extra_cols) *
+                              (int64_t)attn_dtype_size_bytes(problem->score_dtype);
     const bool is_ragged =
         problem->is_causal || problem->window_left >= 0 || problem->window_right >= 0;
     const int64_t largest = is_ragged ? LARGEST_RAGGED_BLOCK : LARGEST_BLOCK;
@@ -109,9 +108,8 @@ static void lay_out(const attni_sdpa_problem *problem, attni_blas_plan *plan,
     plan->output_offset = attni_layout_add(layout, packs_output ? plan->row_block : 0,
                                            (size_t)problem->value_dim * element);
     const attni_matrix scores = {.row_stride = plan->score_cols, .col_stride = 1};
-    const attni_matrix query = plan->widens_query
-                                   ? dense_rows(problem->head_dim)
-                                   : matrix_of(&problem->query, problem->batch_rank);
+    const attni_matrix query = plan->widens_query ? dense_rows(problem->head_dim)
+                                                  : matrix_of(&problem->query, problem->batch_rank);
     const attni_matrix key =
         packs_key ? dense_rows(problem->head_dim) : matrix_of(&problem->key, problem->batch_rank);
     const attni_matrix value = packs_value ? dense_rows(problem->value_dim)

@@ -18,9 +18,8 @@ static double head_option(const attni_blas_engine *engine, const attni_operand *
 /* Where the weights of a head are written: to the output, or averages to their sums. */
 static attni_matrix weights_matrix(const attni_blas_engine *engine, int64_t head) {
     if (engine->averages != NULL) {
-        return (attni_matrix){.data = engine->averages,
-                              .row_stride = engine->plan->score_cols,
-                              .col_stride = 1};
+        return (attni_matrix){
+            .data = engine->averages, .row_stride = engine->plan->score_cols, .col_stride = 1};
     }
     return attni_operand_matrix(engine, &engine->problem->weights, head);
 }
@@ -59,8 +58,8 @@ static void write_weights(const attni_blas_engine *engine, int64_t row, int64_t 
     attni_matrix target = weights_matrix(engine, engine->head);
     const int64_t bytes =
         engine->averages != NULL ? engine->element : problem->weights.element_bytes;
-    target.data = attni_advance(
-        target.data, (row * target.row_stride + first_col * target.col_stride) * bytes);
+    target.data = attni_advance(target.data,
+                                (row * target.row_stride + first_col * target.col_stride) * bytes);
     if (problem->average_weights) {
         add_share(engine, target, weights, count);
         return;

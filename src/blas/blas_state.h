@@ -41,7 +41,7 @@ typedef struct attni_blas_engine {
     const attni_blas_plan *plan;
     const attni_kernel_set *set;
     const attni_row_kernels *kernels; /* of the set, for the score type */
-    int64_t element; /* bytes of the score type */
+    int64_t element;                  /* bytes of the score type */
     char *scores;
     unsigned char *empty;
     char *gemm_scratch;

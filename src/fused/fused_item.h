@@ -10,7 +10,7 @@
 #include "problem/source_rows.h"
 #include "tensor/element.h"
 
-/* An element of `bytes` bytes, by its number; the rows of an empty operand are NULL, and stay so. */
+/* An element of `bytes` bytes, by its number; rows of an empty operand are NULL, and stay so. */
 static inline const void *attni_element(const void *first, int64_t number, int64_t bytes) {
     return attni_advance((char *)(uintptr_t)first, number * bytes);
 }

@@ -98,8 +98,8 @@ static void take_extra_columns(attni_fused_item *item, bool packs_value, int64_t
     item->extra_value_stride = packs_value ? extra * columns : columns;
 }
 
-/* The values of a block in pairs of keys, an even one and the next; what a pair has of another block
- * is 0. */
+/* The values of a block in pairs of keys, an even one and the next; what a pair has of another
+ * block is 0. */
 static void take_value_pairs(attni_fused_item *item, const attni_source_rows *values) {
     const attni_fused_engine *engine = item->engine;
     const int64_t columns = engine->kernels->tiles->value_columns;
@@ -110,8 +110,8 @@ static void take_value_pairs(attni_fused_item *item, const attni_source_rows *va
     item->value_chunk_stride = pairs * columns;
     engine->pairs->pack_values(packed, item->value_chunk_stride, columns, values->data,
                                values->row_stride, values->col_stride,
-                               item->block.end - item->block.begin, (int32_t)(item->block.begin % 2),
-                               engine->problem->value_dim);
+                               item->block.end - item->block.begin,
+                               (int32_t)(item->block.begin % 2), engine->problem->value_dim);
 }
 
 void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
@@ -123,8 +123,8 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     const attni_source_rows values = attni_fused_values_from(item, block.begin);
     const bool packs_value = plan->packs_value && !lie_well(item->engine, &values);
     item->block = block;
-    item->key = plan->packs_key ? pack_keys(item, &keys, count, item->slot + plan->key_offset)
-                                : keys.data;
+    item->key =
+        plan->packs_key ? pack_keys(item, &keys, count, item->slot + plan->key_offset) : keys.data;
     item->key_stride = plan->packs_key ? plan->key_stride : keys.row_stride;
     if (plan->by_pairs) {
         take_value_pairs(item, &values);

@@ -20,8 +20,8 @@ static void apply_softcap(const attni_fused_item *item, const attni_panel *panel
                                       engine->problem->softcap);
 }
 
-/* Distances are rounded from where the tile begins, wherever the keys do that the panel sees of it: a
- * row's bits do not depend on its neighbours, however far the keys are. */
+/* Distances are rounded from where the tile begins, wherever the keys do that the panel sees of it:
+ * a row's bits do not depend on its neighbours, however far the keys are. */
 static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
                         const attni_tile_keys *keys) {
     const attni_operand *option = &item->engine->problem->alibi_slopes;

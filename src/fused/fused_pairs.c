@@ -59,7 +59,8 @@ static void weigh_part(const attni_fused_item *item, attni_panel *panel, attni_v
 }
 
 /* Brings the sums to the new maximum, and to the outputs if there are any. */
-static void weigh_nothing(const attni_fused_item *item, attni_panel *panel, attni_value_tile *part) {
+static void weigh_nothing(const attni_fused_item *item, attni_panel *panel,
+                          attni_value_tile *part) {
     const int32_t none[ATTNI_PANEL_LANES] = {0};
     weigh_part(item, panel, part, 0, 0, none, none);
 }

@@ -74,11 +74,11 @@ static void choose_input_copies(const attni_sdpa_problem *problem, const attni_t
     plan->key_stride = problem->head_dim + (has_odd_pair ? 1 : 0);
     plan->packs_key = (last_stride(problem, &problem->key) != 1 && problem->head_dim > 1) ||
                       has_odd_pair || (by_floats && !is_float32(&problem->key));
-    plan->packs_value = (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
-                        (!plan->by_rows && (problem->value_dim % tiles->lanes != 0 ||
-                                            !is_float32(&problem->value) ||
-                                            plan->num_vectors >= plan->num_blocks * PACKING_PANELS *
-                                                                     ATTNI_PANEL_VECTORS));
+    plan->packs_value =
+        (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
+        (!plan->by_rows &&
+         (problem->value_dim % tiles->lanes != 0 || !is_float32(&problem->value) ||
+          plan->num_vectors >= plan->num_blocks * PACKING_PANELS * ATTNI_PANEL_VECTORS));
     plan->key_bytes = by_floats ? (int64_t)sizeof(float) : problem->key.element_bytes;
     plan->value_bytes = plan->by_rows ? problem->value.element_bytes : (int64_t)sizeof(float);
 }
@@ -96,8 +96,8 @@ static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_ke
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
         const attni_mask *mask = &problem->masks[i];
         plan->stages_masks |=
-            mask->kind != ATTN_MASK_NONE && (mask->strides[problem->batch_rank + 2] != 1 ||
-                                             attni_mask_is_narrow(mask));
+            mask->kind != ATTN_MASK_NONE &&
+            (mask->strides[problem->batch_rank + 2] != 1 || attni_mask_is_narrow(mask));
     }
 }
 
@@ -212,8 +212,8 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     plan->value_offset = add_floats(slot, plan->packs_value ? keys : 0, plan->sum_stride);
     const bool is_staging = plan->stages_weights || plan->stages_masks;
     plan->staging_offset = add_floats(slot, is_staging ? keys : 0, width);
-    plan->averages_offset =
-        add_floats(slot, plan->sums_averages ? block_rows : 0, problem->src_len + problem->extra_cols);
+    plan->averages_offset = add_floats(slot, plan->sums_averages ? block_rows : 0,
+                                       problem->src_len + problem->extra_cols);
     plan->kept_key_offset = attni_layout_add(slot, 1, sizeof(attni_sights_key));
     plan->kept_offset = attni_layout_add(slot, plan->keeps_sights ? plan->num_tiles : 0,
                                          (size_t)plan->max_panels * sizeof(attni_tile_sight));

@@ -42,23 +42,23 @@ typedef struct attni_fused_plan {
     bool spreads;        /* each chunk is an item of its own, folded at the end */
     bool folds;          /* panels fold chunks, or extra columns, themselves */
     int64_t num_items;
-    int64_t num_merges;     /* blocks whose chunks are folded at the end; 0 if none are spread */
-    int32_t num_slots;      /* pieces of scratch memory */
-    int32_t packs;          /* ATTNI_PACKS_QUERY and so on */
-    int64_t row_block;      /* rows of the largest block */
-    bool by_rows;           /* too few rows for lanes: see kernels/stream_kernels.h */
-    bool by_pairs;          /* rows in lanes, of pairs of bfloat16: see kernels/pair_kernels.h */
-    bool averages;          /* an item covers all groups */
-    bool looks_ahead;       /* items are long enough to ask for the next one's keys and values */
-    bool packs_key;         /* columns of key are not side by side, or not as the lanes' kernels
+    int64_t num_merges; /* blocks whose chunks are folded at the end; 0 if none are spread */
+    int32_t num_slots;  /* pieces of scratch memory */
+    int32_t packs;      /* ATTNI_PACKS_QUERY and so on */
+    int64_t row_block;  /* rows of the largest block */
+    bool by_rows;       /* too few rows for lanes: see kernels/stream_kernels.h */
+    bool by_pairs;      /* rows in lanes, of pairs of bfloat16: see kernels/pair_kernels.h */
+    bool averages;      /* an item covers all groups */
+    bool looks_ahead;   /* items are long enough to ask for the next one's keys and values */
+    bool packs_key;     /* columns of key are not side by side, or not as the lanes' kernels
                                read them */
-    bool packs_value;       /* also: not whole vectors, or enough panels share the copy */
-    int64_t key_stride;     /* of packed keys: head_dim, or the next even number in pairs */
-    int64_t key_bytes;      /* of an element that kernels read: float32, or as stored */
+    bool packs_value;   /* also: not whole vectors, or enough panels share the copy */
+    int64_t key_stride; /* of packed keys: head_dim, or the next even number in pairs */
+    int64_t key_bytes;  /* of an element that kernels read: float32, or as stored */
     int64_t value_bytes;
-    bool stages_output;     /* also: a few rows, or spread chunks */
-    bool stages_weights;    /* columns of weights are not side by side */
-    bool sums_averages;     /* averaged weights are narrower than float32: they are summed apart */
+    bool stages_output;  /* also: a few rows, or spread chunks */
+    bool stages_weights; /* columns of weights are not side by side */
+    bool sums_averages;  /* averaged weights are narrower than float32: they are summed apart */
     bool has_masks;
     bool looks_at_masks;    /* before a tile is computed, to compute less of it */
     bool keeps_sights;      /* of masks, for the next item, which may have the same */

@@ -33,8 +33,7 @@ static int64_t num_columns(const attni_fused_item *item) {
 static char *averages_row(const attni_fused_item *item, int64_t row, int64_t *stride) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const int64_t *strides = &problem->weights.strides[problem->batch_rank];
-    const int64_t offset =
-        attni_fused_offset(item, problem->weights.strides, 0) + row * strides[1];
+    const int64_t offset = attni_fused_offset(item, problem->weights.strides, 0) + row * strides[1];
     *stride = strides[2];
     return attni_advance(problem->weights.data, offset * problem->weights.element_bytes);
 }

@@ -37,8 +37,8 @@ typedef struct attni_matrix {
 /* One batched product. A is rows x inner, B inner x cols, C rows x cols. beta is 0 (C is only
  * written) or 1; only where alpha is 1 may beta be 1, or may there be a bias, and not both. */
 typedef struct attni_gemm_call {
-    int32_t backend; /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE */
-    int32_t dtype;   /* float32 or float64: of A, C and every sum */
+    int32_t backend;  /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE */
+    int32_t dtype;    /* float32 or float64: of A, C and every sum */
     int32_t narrow_b; /* 0: B and its strips are of dtype; else their type, of 16 bits, beside
                          float32 and in native products only */
     int64_t batch;

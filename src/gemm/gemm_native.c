@@ -138,8 +138,8 @@ attni_gemm_grid attni_gemm_cut(const attni_gemm_call *call) {
     const int64_t col_blocks = attni_max(1, num_parts / (call->batch * row_blocks));
     attni_gemm_grid grid = {
         .row_block = even_block(call->rows, row_blocks, ATTNI_ROWS_AT_ONCE),
-        .col_block =
-            even_block(call->cols, col_blocks, COL_GRANULE * attni_strip_cols(attni_gemm_b_dtype(call))),
+        .col_block = even_block(call->cols, col_blocks,
+                                COL_GRANULE * attni_strip_cols(attni_gemm_b_dtype(call))),
     };
     grid.row_blocks = attni_divide_up(call->rows, grid.row_block);
     grid.col_blocks = attni_divide_up(call->cols, grid.col_block);

@@ -45,7 +45,8 @@ int64_t attni_gemm_strips_bytes(const attni_gemm_call *call) {
     }
     int64_t bytes;
     const int64_t cols = attni_strips_round_up(attni_gemm_b_dtype(call), call->cols);
-    return attni_multiply(cols * (int64_t)attn_dtype_size_bytes(attni_gemm_b_dtype(call)), call->inner, &bytes)
+    return attni_multiply(cols * (int64_t)attn_dtype_size_bytes(attni_gemm_b_dtype(call)),
+                          call->inner, &bytes)
                ? bytes
                : INT64_MAX;
 }
@@ -55,7 +56,9 @@ static bool wants_strips(const attni_gemm_call *call) {
 }
 
 static int64_t count_strips(const attni_gemm_call *call) {
-    return wants_strips(call) ? attni_divide_up(call->cols, attni_strip_cols(attni_gemm_b_dtype(call))) : 0;
+    return wants_strips(call)
+               ? attni_divide_up(call->cols, attni_strip_cols(attni_gemm_b_dtype(call)))
+               : 0;
 }
 
 /* Strip `index` of those that all calls want. */

@@ -56,5 +56,4 @@ const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *se
 const attni_storage_kernels *attni_storage_kernels_of(const attni_kernel_set *set, int32_t dtype);
 const attni_stream_kernels *attni_stream_kernels_of(const attni_kernel_set *set, int32_t dtype);
 
-
 #endif

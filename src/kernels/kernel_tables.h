@@ -43,15 +43,15 @@ extern const attni_mask_kernels attni_mask_kernels_avx2_float32;
 extern const attni_mask_kernels attni_mask_kernels_avx512_float32;
 
 /* Those of an instruction set that are others for each storage type. */
-#define DECLARE_STORED(isa)                                                                        \
-    extern const attni_product_kernels attni_product_kernels_##isa##_float32;                      \
-    extern const attni_product_kernels attni_product_kernels_##isa##_bfloat16;                     \
-    extern const attni_product_kernels attni_product_kernels_##isa##_float16;                      \
-    extern const attni_storage_kernels attni_storage_kernels_##isa##_float32;                      \
-    extern const attni_storage_kernels attni_storage_kernels_##isa##_bfloat16;                     \
-    extern const attni_storage_kernels attni_storage_kernels_##isa##_float16;                      \
-    extern const attni_stream_kernels attni_stream_kernels_##isa##_float32;                        \
-    extern const attni_stream_kernels attni_stream_kernels_##isa##_bfloat16;                       \
+#define DECLARE_STORED(isa)                                                    \
+    extern const attni_product_kernels attni_product_kernels_##isa##_float32;  \
+    extern const attni_product_kernels attni_product_kernels_##isa##_bfloat16; \
+    extern const attni_product_kernels attni_product_kernels_##isa##_float16;  \
+    extern const attni_storage_kernels attni_storage_kernels_##isa##_float32;  \
+    extern const attni_storage_kernels attni_storage_kernels_##isa##_bfloat16; \
+    extern const attni_storage_kernels attni_storage_kernels_##isa##_float16;  \
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_float32;    \
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_bfloat16;   \
     extern const attni_stream_kernels attni_stream_kernels_##isa##_float16
 
 /* Only of what multiplies pairs of bfloat16, and of baseline in tests. */

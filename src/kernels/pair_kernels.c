@@ -110,8 +110,8 @@ INLINE void score_keys(const score_call *call, float *tile, const char *keys, co
 static void pair_score(float *tile, int32_t vectors, const uint32_t *panel, int64_t num_pairs,
                        float scale, const void *keys, int64_t key_stride, int64_t num_keys,
                        float *max, attni_ahead *ahead) {
-    const score_call call = {
-        tile, panel, num_pairs, keys, key_stride * (int64_t)sizeof(stored), scale, max};
+    const score_call call = {tile,  panel, num_pairs, keys, key_stride * (int64_t)sizeof(stored),
+                             scale, max};
     score_all(&call, vectors, num_keys, ahead, score_keys);
 }
 

@@ -28,7 +28,7 @@ enum { SMALL_ROWS = 6 };
 /* How far ahead of its own reads a tile of fewer rows asks for its strips. */
 enum { PREFETCH_STEPS = 128 };
 
-/* Bytes of a strip at one k; what of it is not stored as it is computed with is less than a line. */
+/* Bytes of a strip at one k; those of 16 bits are half a cache line. */
 enum {
     STRIP_COLS = ATTNI_STRIP_BYTES / sizeof(real),
     STEP_BYTES = STRIP_COLS * sizeof(stored),
@@ -247,8 +247,8 @@ static void product_multiply(const attni_product_block *block) {
         const int64_t left = block->cols - col;
         const int vectors = choose_vectors(block, is_dense, left);
         const int64_t width = vectors * LANES;
-        columns.strip =
-            (const stored *)block->strips + col / STRIP_COLS * block->strip_stride + col % STRIP_COLS;
+        columns.strip = (const stored *)block->strips + col / STRIP_COLS * block->strip_stride +
+                        col % STRIP_COLS;
         columns.col = col;
         columns.cols = left < width ? left : width;
         columns.next = (const char *)columns.strip;

@@ -4,8 +4,9 @@
  * w may be stored in 16 bits, and there is a table for each of the types it is stored in.
  *
  * w is read from STRIPS, copies of so many of its columns side by side as 64 bytes hold of the
- * type that is computed in, 16 or 8, whatever the instruction set: strip[k][c] = w(k, first + c), zero where w has no such column. A step along k
- * then is one cache line of w and one element of each row of x, which lies wherever it lies.
+ * type that is computed in, 16 or 8, whatever the instruction set: strip[k][c] = w(k, first + c),
+ * zero where w has no such column. A step along k then is one cache line of w and one element of
+ * each row of x, which lies wherever it lies.
  *
  * EVERY ELEMENT OF y IS ONE SUM IN THE ORDER OF k, from `start` on, each step rounded to the
  * element type (once where the instruction set multiplies and adds in one). So neither the shapes

@@ -155,9 +155,11 @@ INLINE vector load_stored(const stored *from) {
     const vector_bits exponent = moved & (0x7c00U << HALF_SHIFT);
     const vector_bits is_special = (vector_bits)(exponent == 0x7c00U << HALF_SHIFT);
     const vector_bits is_small = (vector_bits)(exponent == 0);
-    const vector_bits normal = moved + (112U << MANTISSA_BITS) + (is_special & 112U << MANTISSA_BITS);
+    const vector_bits normal =
+        moved + (112U << MANTISSA_BITS) + (is_special & 112U << MANTISSA_BITS);
     const vector small = (vector)(moved + (113U << MANTISSA_BITS)) - 0x1p-14F;
-    return (vector)(choose_bits(is_small, (vector_bits)small, normal) | (half & 0x8000U) << SIGN_SHIFT);
+    return (vector)(choose_bits(is_small, (vector_bits)small, normal) | (half & 0x8000U)
+                                                                            << SIGN_SHIFT);
 }
 
 /* Below 2^-14 a float16 is a multiple of 2^-24, to which adding 1/2 rounds; above, what is cut off

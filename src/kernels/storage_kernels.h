@@ -37,8 +37,8 @@ typedef struct attni_storage_kernels {
                         int64_t value_dim);
 
     /* Whether all of num_keys rows of value_dim elements, columns col_stride apart, are finite. */
-    bool (*are_finite)(const void *values, int64_t key_stride, int64_t col_stride,
-                       int64_t num_keys, int64_t value_dim);
+    bool (*are_finite)(const void *values, int64_t key_stride, int64_t col_stride, int64_t num_keys,
+                       int64_t value_dim);
 } attni_storage_kernels;
 
 #endif

@@ -150,8 +150,7 @@ INLINE void score_all(float *tile, int64_t tile_stride, const int num_rows, cons
 }
 
 static void stream_score(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                         int64_t head_dim, const void *keys, int64_t key_stride,
-                         int64_t num_keys) {
+                         int64_t head_dim, const void *keys, int64_t key_stride, int64_t num_keys) {
     switch (num_rows) {
     case 1:
         score_all(tile, tile_stride, 1, queries, head_dim, keys, key_stride, num_keys);
@@ -296,8 +295,8 @@ INLINE void add_keys(float *sums, int64_t sum_stride, const float *tile, int64_t
     for (; c < value_dim; ++c) {
         for (int r = 0; r < num_rows; ++r) {
             for (int s = 0; s < streams; ++s) {
-                sums[r * sum_stride + c] +=
-                    tile[r * tile_stride + s * length] * widened(stored_at(value + s * stream_stride + c));
+                sums[r * sum_stride + c] += tile[r * tile_stride + s * length] *
+                                            widened(stored_at(value + s * stream_stride + c));
             }
         }
     }

@@ -27,7 +27,8 @@ INLINE void score_keys(const score_call *call, float *tile, const char *keys, co
         }
         UNROLL
         for (int j = 0; j < num_keys; ++j) {
-            const float key = load_scalar((const float *)(const void *)(keys + j * call->key_bytes) + e);
+            const float key =
+                load_scalar((const float *)(const void *)(keys + j * call->key_bytes) + e);
             UNROLL
             for (int v = 0; v < vectors; ++v) {
                 scores[j][v] += key * queries[v];
@@ -40,8 +41,8 @@ INLINE void score_keys(const score_call *call, float *tile, const char *keys, co
 static void tile_score(float *tile, int32_t vectors, const float *panel, int64_t head_dim,
                        const float *keys, int64_t key_stride, int64_t num_keys, float *max,
                        attni_ahead *ahead) {
-    const score_call call = {tile, panel, head_dim, (const char *)keys,
-                             key_stride * (int64_t)sizeof(float), 1, max};
+    const score_call call = {
+        tile, panel, head_dim, (const char *)keys, key_stride * (int64_t)sizeof(float), 1, max};
     score_all(&call, vectors, num_keys, ahead, score_keys);
 }
 

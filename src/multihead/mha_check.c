@@ -32,8 +32,7 @@ typedef attn_status (*dtype_check)(const char *name, const attn_tensor *tensor, 
 /* Checks a sequence tensor and views it as (N, sequence, features). */
 static attn_status check_sequence(const char *name, const attn_tensor *tensor,
                                   attni_mha_problem *problem, attni_axis batch, attni_axis sequence,
-                                  attni_axis features, dtype_check check_dtype,
-                                  attn_tensor *view) {
+                                  attni_axis features, dtype_check check_dtype, attn_tensor *view) {
     attni_axis axes[3];
     const int32_t count = sequence_axes(problem, batch, sequence, features, axes);
     ATTNI_TRY(attni_check_tensor(name, tensor, problem->data_rule));
@@ -72,13 +71,13 @@ static attn_status check_sequences(const attn_tensor *query, const attn_tensor *
                              &problem->query));
     batch.length = problem->query.shape[0];
     tgt.length = problem->query.shape[1];
-    ATTNI_TRY(check_sequence("key", key, problem, batch, src, kdim, attni_check_dtype,
-                             &problem->key));
+    ATTNI_TRY(
+        check_sequence("key", key, problem, batch, src, kdim, attni_check_dtype, &problem->key));
     src.length = problem->key.shape[1];
     ATTNI_TRY(check_sequence("value", value, problem, batch, src, vdim, attni_check_dtype,
                              &problem->value));
-    ATTNI_TRY(check_sequence("output", output, problem, batch, tgt, embed_dim,
-                             attni_check_result, &problem->output));
+    ATTNI_TRY(check_sequence("output", output, problem, batch, tgt, embed_dim, attni_check_result,
+                             &problem->output));
     ATTNI_TRY(attni_check_writable("output", output));
     problem->batch = batch.length;
     problem->tgt_len = tgt.length;

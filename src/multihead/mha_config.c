@@ -32,7 +32,8 @@ static attn_status check_dtypes(const attn_mha_config *config) {
         return attni_fail_dtype("dtype", dtype, "float32, float64, bfloat16 or float16");
     }
     if (dtype == ATTN_DTYPE_FLOAT64 && parameters != ATTN_DTYPE_FLOAT64) {
-        return attni_fail_dtype("parameter_dtype", parameters, "float64, or 0, beside dtype float64");
+        return attni_fail_dtype("parameter_dtype", parameters,
+                                "float64, or 0, beside dtype float64");
     }
     if (dtype != ATTN_DTYPE_FLOAT64 && parameters != ATTN_DTYPE_FLOAT32 && !is_narrow(parameters)) {
         return attni_fail_dtype("parameter_dtype", parameters, "float32, bfloat16 or float16");
@@ -67,7 +68,6 @@ static attn_status check_options(const attn_mha_config *config) {
     }
     return ATTN_OK;
 }
-
 
 static void derive_sizes(const attn_mha_config *config, attn_mha *layer) {
     layer->dtype = (int32_t)or_default(config->dtype, ATTN_DTYPE_FLOAT32);
@@ -160,8 +160,9 @@ attn_status attn_mha_create(attn_context *context, const attn_mha_config *config
                           "config: expected at least embed_dim and num_heads, got NULL");
     }
     attn_mha_config known;
-    ATTNI_TRY(attni_struct_read("config", config, ATTNI_BYTES_THROUGH(attn_mha_config, parameter_dtype),
-                                sizeof known, &known));
+    ATTNI_TRY(attni_struct_read("config", config,
+                                ATTNI_BYTES_THROUGH(attn_mha_config, parameter_dtype), sizeof known,
+                                &known));
     ATTNI_TRY(check_options(&known));
     attn_mha sized = {.allocator = context != NULL ? *attni_context_allocator(context)
                                                    : attni_system_allocator};

@@ -73,7 +73,8 @@ const char *attni_mha_slot_name(const attn_mha *layer, int32_t slot) {
 /* The contiguous shape of a parameter; its data is NULL. */
 static attn_tensor shape_of(const attn_mha *layer, const parameter *which) {
     const attn_tensor *first = &layer->slots[which->first_slot].view;
-    attn_tensor shape = {.dtype = layer->parameter_dtype, .rank = which->leading_ones + first->rank};
+    attn_tensor shape = {.dtype = layer->parameter_dtype,
+                         .rank = which->leading_ones + first->rank};
     int64_t rows = 0;
     for (int32_t i = 0; i < which->num_slots; ++i) {
         rows += layer->slots[which->first_slot + i].view.shape[0];
@@ -165,8 +166,9 @@ static attn_status fail_too_large(const attn_mha *layer, int32_t slot, int64_t r
     return attni_fail(ATTN_ERROR_OVERFLOW,
                       "%s: expected at most 2^63 - 1 bytes in strips of %lld rows, got %lld rows "
                       "of %lld %s",
-                      attni_mha_slot_name(layer, slot), (long long)attni_strip_cols(layer->parameter_dtype),
-                      (long long)rows, (long long)cols, attni_dtype_name(layer->parameter_dtype));
+                      attni_mha_slot_name(layer, slot),
+                      (long long)attni_strip_cols(layer->parameter_dtype), (long long)rows,
+                      (long long)cols, attni_dtype_name(layer->parameter_dtype));
 }
 
 attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_mha_slot *fresh) {

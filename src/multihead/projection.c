@@ -41,7 +41,7 @@ static void collapse_batches(attni_gemm_call *call) {
     }
 }
 
-/* Of the score type: the view itself, or a dense one in its place, whose memory is not there yet. */
+/* Of the score type: the view itself, or a dense one in its place, without memory as yet. */
 static attn_tensor as_computed(const attni_mha_problem *problem, const attn_tensor *stored) {
     const int32_t outer = problem->is_batch_major ? 0 : 1;
     attn_tensor view = *stored;
@@ -289,8 +289,7 @@ attn_status attni_projection_run(attn_context *context, const attn_mha *layer, a
         ATTNI_TRY(attni_gemm_native_together(context, calls, count));
     }
     for (int32_t i = first; i < first + count; ++i) {
-        ATTNI_TRY(
-            copy_output(context, i, plan, by_threads, scratch + plan->projection_offsets[i]));
+        ATTNI_TRY(copy_output(context, i, plan, by_threads, scratch + plan->projection_offsets[i]));
     }
     return ATTN_OK;
 }

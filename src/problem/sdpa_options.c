@@ -20,8 +20,8 @@ attn_status attni_sdpa_read_params(const char *name, const attn_sdpa_params *giv
                              sizeof *params, params);
 }
 
-/* An option's full name, such as "attention.sinks", in `text` if it has to be put together: printing
- * takes longer than checking. */
+/* An option's full name, such as "attention.sinks", in `text` if it has to be put together:
+ * printing takes longer than checking. */
 static const char *option_name(const attni_sdpa_request *request, const char *option, char *text) {
     if (request->option_prefix[0] == '\0') {
         return option;
@@ -208,8 +208,7 @@ static attn_status check_outputs(const attni_sdpa_request *request, attni_sdpa_p
     const attn_tensor *weights = request->params->weights;
     problem->average_weights =
         weights != NULL && problem->has_heads && weights->rank == problem->batch_rank + 2;
-    const output_axes lse_axes = {
-        .heads = true, .cols = -1, .dtype = problem->score_dtype};
+    const output_axes lse_axes = {.heads = true, .cols = -1, .dtype = problem->score_dtype};
     const output_axes weight_axes = {.heads = !problem->average_weights,
                                      .cols = problem->src_len + problem->extra_cols,
                                      .dtype = problem->dtype};

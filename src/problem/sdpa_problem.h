@@ -36,7 +36,7 @@ typedef struct attni_operand {
 typedef struct attni_sdpa_problem {
     int32_t dtype;       /* of options and results, beside the score type: query's, or a layer's */
     int32_t score_dtype; /* of scores, sums and lse: float64 for float64, else float32 */
-    bool has_heads; /* else no tensor of the call has a head axis, nor have its options */
+    bool has_heads;      /* else no tensor of the call has a head axis, nor have its options */
     int32_t batch_rank;
     int64_t batch_shape[ATTNI_MAX_BATCH_AXES];
     int64_t num_batches;

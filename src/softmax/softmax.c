@@ -228,8 +228,7 @@ static void run_row(const softmax_run *run, int64_t row, char *staging) {
         const int64_t offset =
             attni_offset_of(row, problem->row_rank, shape, problem->mask.strides);
         attni_mask_apply(&problem->mask, offset, problem->mask.strides[problem->row_rank],
-                         run->kernels, work, length,
-                         attni_excluded_score(ATTN_NORMALIZER_SOFTMAX));
+                         run->kernels, work, length, attni_excluded_score(ATTN_NORMALIZER_SOFTMAX));
     }
     const attni_row scores = {.keys = {work, length}};
     const attni_row_result result =

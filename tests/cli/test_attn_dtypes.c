@@ -81,8 +81,8 @@ static void assert_results(void **state, int dtype, const char *options,
 }
 
 /* Writes a tensor of two numbers of 16 bits. */
-static void write_halves(void **state, const char *file_name, const char *dtype,
-                         const char *name, const uint16_t halves[2]) {
+static void write_halves(void **state, const char *file_name, const char *dtype, const char *name,
+                         const uint16_t halves[2]) {
     char path[SCRATCH_PATH_BYTES];
     char error[300] = "";
     const safetensors_entry tensor = {.name = name,
@@ -222,8 +222,10 @@ static void the_lowest_number_of_a_masks_type_is_padding(void **state) {
     static const struct {
         const char *dtype;
         uint16_t halves[2];
-    } masks[] = {{"F16", {0, 0xfbff}},  {"F16", {0, 0xfc00}},  /* -65504, -inf */
-                 {"BF16", {0, 0xff7f}}, {"BF16", {0, 0xff80}}};
+    } masks[] = {{"F16", {0, 0xfbff}},
+                 {"F16", {0, 0xfc00}}, /* -65504, -inf */
+                 {"BF16", {0, 0xff7f}},
+                 {"BF16", {0, 0xff80}}};
     for (size_t i = 0; i < sizeof masks / sizeof masks[0]; i++) {
         write_halves(state, "padding.safetensors", masks[i].dtype, "key_padding_mask",
                      masks[i].halves);

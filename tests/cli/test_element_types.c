@@ -186,8 +186,8 @@ static void element_at_counts_in_elements(void **state) {
     uint16_t halves[3] = {0x3c00, 0x4000, 0xc400};
     attn_tensor view;
     (void)state;
-    assert_int_equal(
-        attn_tensor_init(&view, halves, ATTN_DTYPE_FLOAT16, 1, (const int64_t[]){3}), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&view, halves, ATTN_DTYPE_FLOAT16, 1, (const int64_t[]){3}),
+                     ATTN_OK);
     assert_true(element_at(&view, 0) == 1);
     assert_true(element_at(&view, 1) == 2);
     assert_true(element_at(&view, 2) == -4);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_describe.c: attn_sdpa_describe_outputs and attn_mha_describe_outputs beyond what the tables of
- * refused calls try of them, and attn_mha_describe, whose config must make the same layer again.
+ * test_describe.c: attn_sdpa_describe_outputs and attn_mha_describe_outputs beyond what the tables
+ * of refused calls try of them, and attn_mha_describe, whose config must make the same layer again.
  */
 #include <string.h>
 
@@ -139,7 +139,7 @@ static void outputs_beyond_int64_are_refused(void **state) {
     }
 }
 
-/* What a call would run can be asked before there are parameters, which only the call itself wants. */
+/* What a call would run can be asked before there are parameters, which only the call wants. */
 static void layer_without_parameters_can_be_explained(void **state) {
     (void)state;
     const attn_mha_config config = mha_fixture_config();

@@ -184,9 +184,7 @@ static void newer_struct_is_accepted_until_it_asks_for_more(void **state) {
 static void struct_of_first_release_is_accepted(void **state) {
     (void)state;
     const attn_context_config params = {
-        .struct_size = RELEASE_0_1,
-        .allocate = allocate,
-        .deallocate = deallocate};
+        .struct_size = RELEASE_0_1, .allocate = allocate, .deallocate = deallocate};
     attn_context *context;
     refusal_assert_ok("attn_context_create", attn_context_create(&params, &context));
     assert_usable(context);

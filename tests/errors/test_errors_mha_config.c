@@ -81,7 +81,8 @@ static const config_refusal refused_configs[] = {
     {.name = "config_dtype_unknown_is_refused",
      .config = {.embed_dim = 8, .num_heads = 2, .dtype = 99},
      .status = ATTN_ERROR_UNSUPPORTED,
-     .line = "dtype: expected float32, float64, bfloat16 or float16, got 99, unknown to this version"},
+     .line =
+         "dtype: expected float32, float64, bfloat16 or float16, got 99, unknown to this version"},
     {.name = "config_dtype_negative_is_refused",
      .config = {.embed_dim = 8, .num_heads = 2, .dtype = -1},
      .status = ATTN_ERROR_DTYPE,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * made_sdpa_cases.c: sdpa cases of the options that PyTorch does not have, on random numbers, with what
- * the float64 oracle of the tests makes of them.
+ * made_sdpa_cases.c: sdpa cases of the options that PyTorch does not have, on random numbers, with
+ * what the float64 oracle of the tests makes of them.
  */
 #include <attention/attention.h>
 
@@ -120,7 +120,8 @@ static void make_tensors(const made_case *made, int32_t dtype, uint64_t seed,
     *tensors = (made_tensors){.query = NULL};
     tensors->query = made_input(pool, &random, dtype, 4, query);
     tensors->key = made_input(pool, &random, made->key_dtype ? made->key_dtype : dtype, 4, key);
-    tensors->value = made_input(pool, &random, made->value_dtype ? made->value_dtype : dtype, 4, value);
+    tensors->value =
+        made_input(pool, &random, made->value_dtype ? made->value_dtype : dtype, 4, value);
     tensors->query_offset = make_numbers(pool, made->index_dtype, made->query_offset);
     tensors->key_lengths = make_numbers(pool, made->index_dtype, made->key_lengths);
     make_masks(made, dtype, &random, tensors);

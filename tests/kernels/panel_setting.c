@@ -89,8 +89,8 @@ void *place_stored(panel_setting *setting, int64_t rows, int64_t row_stride, int
 }
 
 int32_t storage_dtype(const panel_setting *setting) {
-    static const int32_t dtypes[ATTNI_NUM_STORAGES] = {
-        ATTN_DTYPE_FLOAT32, ATTN_DTYPE_BFLOAT16, ATTN_DTYPE_FLOAT16};
+    static const int32_t dtypes[ATTNI_NUM_STORAGES] = {ATTN_DTYPE_FLOAT32, ATTN_DTYPE_BFLOAT16,
+                                                       ATTN_DTYPE_FLOAT16};
     return dtypes[setting->storage];
 }
 

@@ -46,8 +46,8 @@ float *place_own(panel_setting *setting, int64_t count);
 float *place_matrix(panel_setting *setting, int64_t rows, int64_t row_stride, int64_t cols,
                     int64_t col_stride);
 
-/* Likewise of elements as the setting's storage has them; one of them, by its number, rounded to the
- * type where it is set. */
+/* Likewise of elements as the setting's storage has them; one of them, by its number, rounded to
+ * the type where it is set. */
 void *place_stored(panel_setting *setting, int64_t rows, int64_t row_stride, int64_t cols,
                    int64_t col_stride);
 float get_stored(const panel_setting *setting, const void *from, int64_t i);

@@ -54,11 +54,13 @@ static void sets_are_those_compiled_in_that_this_cpu_runs(void **state) {
     while (*name != '\0') {
         const size_t length = strcspn(name, " ");
         if (runs_here(name, length)) {
-            starts_with_pairs |= index == 0 && length > 5 && memcmp(name + length - 5, "_bf16", 5) == 0;
+            starts_with_pairs |=
+                index == 0 && length > 5 && memcmp(name + length - 5, "_bf16", 5) == 0;
             const int32_t place = place_of(index, starts_with_pairs);
             const attni_kernel_set *set = attni_kernel_set_at(place);
             assert_non_null(set);
-            assert_int_equal(set->pairs != NULL, length > 5 && strcmp(set->name + length - 5, "_bf16") == 0);
+            assert_int_equal(set->pairs != NULL,
+                             length > 5 && strcmp(set->name + length - 5, "_bf16") == 0);
             assert_int_equal(strlen(set->name), length);
             assert_memory_equal(set->name, name, length);
             assert_string_equal(attn_kernels_name(place), set->name);
@@ -115,8 +117,8 @@ static void set_has_tables_of_its_own_for_both_types(void **state) {
         for (int32_t j = 0; j < i; ++j) {
             /* A set may differ from another in its pairs alone. */
             const attni_kernel_set *other = attni_kernel_set_at(j);
-            const bool is_twin = (other->pairs != NULL) != (set->pairs != NULL) &&
-                                 other->tiles == set->tiles;
+            const bool is_twin =
+                (other->pairs != NULL) != (set->pairs != NULL) && other->tiles == set->tiles;
             assert_true(is_twin || other->float32 != set->float32);
             assert_true(is_twin || other->float64 != set->float64);
         }

@@ -38,10 +38,12 @@ typedef struct named_isa {
 enum { NUM_ISAS = 6 };
 
 /* In the order in which they are offered. */
-static const named_isa with_fast_pairs[NUM_ISAS] = {
-    {"avx512_bf16", ATTNI_ISA_AVX512_BF16}, {"avx512", ATTNI_ISA_AVX512},
-    {"avx2", ATTNI_ISA_AVX2},               {"neon_bf16", ATTNI_ISA_NEON_BF16},
-    {"neon", ATTNI_ISA_NEON},               {"baseline", ATTNI_ISA_BASELINE}};
+static const named_isa with_fast_pairs[NUM_ISAS] = {{"avx512_bf16", ATTNI_ISA_AVX512_BF16},
+                                                    {"avx512", ATTNI_ISA_AVX512},
+                                                    {"avx2", ATTNI_ISA_AVX2},
+                                                    {"neon_bf16", ATTNI_ISA_NEON_BF16},
+                                                    {"neon", ATTNI_ISA_NEON},
+                                                    {"baseline", ATTNI_ISA_BASELINE}};
 static const named_isa with_slow_pairs[NUM_ISAS] = {
     {"avx512", ATTNI_ISA_AVX512},       {"avx512_bf16", ATTNI_ISA_AVX512_BF16},
     {"avx2", ATTNI_ISA_AVX2},           {"neon", ATTNI_ISA_NEON},

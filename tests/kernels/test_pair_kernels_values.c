@@ -312,8 +312,9 @@ static void check_outputs(panel_setting *setting, value_case *c, bool is_in_plac
 }
 
 /* Around whole vectors and chunks of any width, and some primes. */
-static const int64_t value_dims[] = {0,  1,  2,  3,  4,  5,  7,  8,  9,  11, 12, 13, 15, 16, 17,
-                                     19, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, MOST_COLS};
+static const int64_t value_dims[] = {0,  1,  2,  3,  4,  5,  7,  8,  9,        11,
+                                     12, 13, 15, 16, 17, 19, 23, 24, 25,       31,
+                                     32, 33, 47, 48, 49, 63, 64, 65, MOST_COLS};
 enum { NUM_VALUE_DIMS = sizeof value_dims / sizeof value_dims[0] };
 
 static void check_weigh(panel_setting *setting) {

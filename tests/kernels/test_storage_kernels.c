@@ -29,9 +29,9 @@ static void fill_stored(panel_setting *setting, void *first, int64_t rows, int64
 /* Sign and number, or any NaN. */
 static void assert_same(const panel_setting *setting, const char *what, int64_t at, double actual,
                         double expected) {
-    const bool is_same = isnan(expected) ? isnan(actual)
-                                         : actual == expected &&
-                                               (signbit(actual) != 0) == (signbit(expected) != 0);
+    const bool is_same =
+        isnan(expected) ? isnan(actual)
+                        : actual == expected && (signbit(actual) != 0) == (signbit(expected) != 0);
     if (!is_same) {
         fail_msg("%s, storage %d, %s %lld: expected %a, got %a", setting->set->name,
                  (int)setting->storage, what, (long long)at, expected, actual);

@@ -182,7 +182,8 @@ static void check_exponentiate_rows(panel_setting *setting, int32_t num_rows) {
         for (int t = 0; t < MOST_TILES; ++t) {
             memcpy(state->old_max, state->max, sizeof state->max);
             fill_tile(setting, rows, num_rows, tile, num_keys);
-            setting->set->streams[setting->storage]->exponentiate(tile, num_keys, num_rows, num_keys, state);
+            setting->set->streams[setting->storage]->exponentiate(tile, num_keys, num_rows,
+                                                                  num_keys, state);
             check_guards(setting, "exponentiate");
             for (int32_t r = 0; r < num_rows; ++r) {
                 check_history(setting, &rows[r], r, state);

@@ -206,8 +206,8 @@ void build_attention_options(const factor_case *chosen, const option_shape *shap
     params->alibi_slopes =
         build_per_head(chosen->level[FACTOR_ALIBI], shape, -0.3, 0.7, pool, random);
     params->sinks = build_sinks(chosen->level[FACTOR_SINKS], shape, pool, random);
-    params->lse = build_lse(chosen->level[FACTOR_LSE], score_dtype(shape->dtype), shape->lead_rank, shape->lead,
-                            shape->rows, pool);
+    params->lse = build_lse(chosen->level[FACTOR_LSE], score_dtype(shape->dtype), shape->lead_rank,
+                            shape->lead, shape->rows, pool);
 }
 
 void sprinkle(const attn_tensor *tensor, random_state *random, double probability, double number) {
@@ -263,8 +263,7 @@ attn_tensor *build_weights(const option_shape *shape, int32_t dtype, int is_aver
     memcpy(weights_shape, shape->lead, sizeof weights_shape);
     weights_shape[lead_rank] = shape->rows;
     weights_shape[lead_rank + 1] = num_keys;
-    return pool_output(pool, dtype, lead_rank + 2, weights_shape,
-                       (enum tensor_layout)(layout - 1));
+    return pool_output(pool, dtype, lead_rank + 2, weights_shape, (enum tensor_layout)(layout - 1));
 }
 
 void fill_operand(const factor_case *chosen, const attn_tensor *tensor, int is_value,

@@ -131,8 +131,8 @@ enum scores_shape {
     SCORES_SHAPE_BATCH_ROWS, /* (batch axes, 1, L, 1) */
     NUM_SCORES_SHAPES
 };
-/* The type of a key or value, or of parameters: query's, or one by its name; of a result: query's or
- * the scores'. */
+/* The type of a key or value, or of parameters: query's, or one by its name; of a result: query's
+ * or the scores'. */
 enum stored_level {
     STORED_AS_QUERY,
     STORED_FLOAT32,
@@ -151,8 +151,8 @@ enum workspace_level { WORKSPACE_NONE, WORKSPACE_EXACT, WORKSPACE_UNALIGNED, WOR
 enum threads_level { THREADS_ONE, THREADS_TWO, THREADS_THREE, THREADS_OF_CALLER };
 
 /* Lengths of FACTOR_ROWS and FACTOR_KEYS; those from `first_free_length` on may be replaced by any
- * other length of 2 and up: none; mostly so small that a million calls take a minute; those of small
- * calls; those that cross the blocks of the engines. */
+ * other length of 2 and up: none; mostly so small that a million calls take a minute; those of
+ * small calls; those that cross the blocks of the engines. */
 enum { NUM_LENGTH_LEVELS = 6, FIRST_FREE_LENGTH = 2 };
 enum free_lengths {
     FREE_NONE,

@@ -147,10 +147,10 @@ static void build_options(const factor_case *chosen, const call_sizes *sizes, ra
     call->attention.is_causal = chosen->level[FACTOR_CAUSAL];
     build_masks(chosen, sizes, random, call);
     if (chosen->level[FACTOR_WEIGHTS] != WEIGHTS_NONE) {
-        call->attention.weights =
-            build_weights(&shape, result_dtype(chosen, MHA_WEIGHTS_TYPE), chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED,
-                          sizes->keys + sizes->layer.extra_keys,
-                          chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
+        call->attention.weights = build_weights(&shape, result_dtype(chosen, MHA_WEIGHTS_TYPE),
+                                                chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED,
+                                                sizes->keys + sizes->layer.extra_keys,
+                                                chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     }
     call->params.attention =
         chosen->level[MHA_ATTENTION] == ATTENTION_ABSENT ? NULL : &call->attention;
@@ -182,8 +182,8 @@ void mha_case_build(const factor_case *chosen, uint64_t seed, int free_lengths, 
 
     int64_t shape[3];
     const int32_t rank = operand_axes(&sizes, sizes.rows, s->embed_dim, shape);
-    call->output =
-        pool_output(&call->pool, result_dtype(chosen, MHA_OUTPUT_TYPE), rank, shape, chosen->level[FACTOR_OUTPUT_LAYOUT]);
+    call->output = pool_output(&call->pool, result_dtype(chosen, MHA_OUTPUT_TYPE), rank, shape,
+                               chosen->level[FACTOR_OUTPUT_LAYOUT]);
     call->given_params = chosen->level[FACTOR_OPTIONS] == OPTIONS_ABSENT ? NULL : &call->params;
     mha_case_poison(chosen, &random, call);
 }

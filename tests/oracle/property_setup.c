@@ -79,8 +79,7 @@ void sdpa_setup_run(attn_context *context, const sdpa_setup *setup) {
 }
 
 oracle_result sdpa_setup_expect_of(const sdpa_setup *setup, const char *kernels) {
-    const double weight_unit =
-        oracle_weight_unit(kernels, setup->query, setup->key, setup->value);
+    const double weight_unit = oracle_weight_unit(kernels, setup->query, setup->key, setup->value);
     return oracle_sdpa(setup->query, setup->key, setup->value, &setup->params, weight_unit);
 }
 

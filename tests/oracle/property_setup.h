@@ -35,8 +35,8 @@ void sdpa_setup_destroy(sdpa_setup *setup);
 /* Calls attn_sdpa with the setup's tensors and params; fails the test if the call does. */
 void sdpa_setup_run(attn_context *context, const sdpa_setup *setup);
 
-/* The oracle's answer to the setup's tensors and params; its bounds are those of the kernels of that
- * name, or of the best ones. */
+/* The oracle's answer to the setup's tensors and params; its bounds are those of the kernels of
+ * that name, or of the best ones. */
 oracle_result sdpa_setup_expect_of(const sdpa_setup *setup, const char *kernels);
 oracle_result sdpa_setup_expect(const sdpa_setup *setup);
 

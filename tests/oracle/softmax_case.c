@@ -205,10 +205,11 @@ static void build_call(const factor_case *chosen, uint64_t seed, int free_length
     }
     /* The rows' axes are those before the last; a rank-1 input has one row and a scalar lse. */
     if (chosen->level[SOFTMAX_LSE] != LSE_NONE && rank > 1) {
-        call->params.lse = build_lse(chosen->level[SOFTMAX_LSE], score_dtype(dtype), rank - 2, shape,
-                                     shape[rank - 2], &call->pool);
+        call->params.lse = build_lse(chosen->level[SOFTMAX_LSE], score_dtype(dtype), rank - 2,
+                                     shape, shape[rank - 2], &call->pool);
     } else if (chosen->level[SOFTMAX_LSE] != LSE_NONE) {
-        call->params.lse = pool_output(&call->pool, score_dtype(dtype), 0, shape, LAYOUT_CONTIGUOUS);
+        call->params.lse =
+            pool_output(&call->pool, score_dtype(dtype), 0, shape, LAYOUT_CONTIGUOUS);
     }
     call->given_params = chosen->level[SOFTMAX_OPTIONS] == 1 ? NULL : &call->params;
 }

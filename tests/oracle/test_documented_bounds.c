@@ -163,13 +163,11 @@ static void add_mask_and_bias(sdpa_setup *setup) {
 
 static void sdpa_error_is_within_the_documented_bound(void **state) {
     (void)state;
-    const sdpa_sizes sizes[] = {{ATTN_DTYPE_FLOAT32, 2, 2, 2, 19, 1, 16, 8},
-                                {ATTN_DTYPE_FLOAT32, 1, 3, 3, 40, 67, 64, 8},
-                                {ATTN_DTYPE_FLOAT32, 1, 1, 1, 9, 900, 3, 33},
-                                {ATTN_DTYPE_BFLOAT16, 1, 3, 3, 40, 67, 64, 8},
-                                {ATTN_DTYPE_FLOAT16, 1, 1, 1, 3, 900, 3, 33},
-                                {ATTN_DTYPE_FLOAT64, 2, 3, 3, 30, 12, 8, 24},
-                                {ATTN_DTYPE_FLOAT64, 1, 2, 2, 20, 300, 24, 8}};
+    const sdpa_sizes sizes[] = {
+        {ATTN_DTYPE_FLOAT32, 2, 2, 2, 19, 1, 16, 8},  {ATTN_DTYPE_FLOAT32, 1, 3, 3, 40, 67, 64, 8},
+        {ATTN_DTYPE_FLOAT32, 1, 1, 1, 9, 900, 3, 33}, {ATTN_DTYPE_BFLOAT16, 1, 3, 3, 40, 67, 64, 8},
+        {ATTN_DTYPE_FLOAT16, 1, 1, 1, 3, 900, 3, 33}, {ATTN_DTYPE_FLOAT64, 2, 3, 3, 30, 12, 8, 24},
+        {ATTN_DTYPE_FLOAT64, 1, 2, 2, 20, 300, 24, 8}};
     double largest = 0;
     for (size_t i = 0; i < 2 * (sizeof sizes / sizeof *sizes); ++i) {
         const size_t c = i / 2;

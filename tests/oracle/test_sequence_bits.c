@@ -4,9 +4,9 @@
  * whatever capacity its keys are kept, by any number of threads and in any layout. Every pair of
  * settings by default; with --full also pairs chosen otherwise.
  *
- * A call has sequences of different lengths; the one looked at is called again by itself: a batch of
- * one, contiguous, with exactly its keys, on one thread. Keys and values behind a sequence's length
- * are NaN.
+ * A call has sequences of different lengths; the one looked at is called again by itself: a batch
+ * of one, contiguous, with exactly its keys, on one thread. Keys and values behind a sequence's
+ * length are NaN.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -57,11 +57,11 @@ enum engines {
     NATIVE_BFLOAT16,
     NATIVE_FLOAT64
 };
-static const char *const engine_names[] = {"fused_float32", "fused_bfloat16",  "fused_float16",
-                                           "fused_mixed",   "native_float32",  "native_bfloat16",
+static const char *const engine_names[] = {"fused_float32", "fused_bfloat16", "fused_float16",
+                                           "fused_mixed",   "native_float32", "native_bfloat16",
                                            "native_float64"};
-static const int32_t dtype_of[] = {ATTN_DTYPE_FLOAT32,  ATTN_DTYPE_BFLOAT16, ATTN_DTYPE_FLOAT16,
-                                   ATTN_DTYPE_FLOAT32,  ATTN_DTYPE_FLOAT32,  ATTN_DTYPE_BFLOAT16,
+static const int32_t dtype_of[] = {ATTN_DTYPE_FLOAT32, ATTN_DTYPE_BFLOAT16, ATTN_DTYPE_FLOAT16,
+                                   ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT32,  ATTN_DTYPE_BFLOAT16,
                                    ATTN_DTYPE_FLOAT64};
 static const char *const row_names[] = {"1", "2", "3", "9", "70", "150"};
 static const int64_t rows_of[] = {1, 2, 3, 9, 70, 150};
@@ -107,8 +107,7 @@ static int is_affordable(int factor_a, int level_a, int factor_b, int level_b) {
     { name, (int)(sizeof names / sizeof names[0]), names, 0 }
 
 static factor_set sequence_factors(void) {
-    static const char *const layouts_of[] = {"query",  "key",  "value",
-                                             "output", "mask", "weights"};
+    static const char *const layouts_of[] = {"query", "key", "value", "output", "mask", "weights"};
     factor_set set = {.factors = {[ENGINE] = FACTOR("engine", engine_names),
                                   [ROWS] = FACTOR("L", row_names),
                                   [KEYS] = FACTOR("S", key_names),
@@ -126,8 +125,8 @@ static factor_set sequence_factors(void) {
                       .count = SEQUENCE_FACTORS,
                       .is_allowed = is_affordable};
     for (int f = QUERY_LAYOUT; f <= WEIGHTS_LAYOUT; ++f) {
-        set.factors[f] = (factor){layouts_of[f - QUERY_LAYOUT], LAYOUT_UNALIGNED,
-                                  tensor_layout_names, 0};
+        set.factors[f] =
+            (factor){layouts_of[f - QUERY_LAYOUT], LAYOUT_UNALIGNED, tensor_layout_names, 0};
     }
     return set;
 }
@@ -170,8 +169,8 @@ static void copy_sequence(const sequence_pair *pair, const attn_tensor *all,
     } while (oracle_next_index(alone->rank, alone->shape, index));
 }
 
-static attn_tensor *add_rows(sequence_pair *pair, int32_t dtype, int64_t heads, int64_t rows, int64_t own_rows,
-                             int64_t features, int layout, attn_tensor **alone) {
+static attn_tensor *add_rows(sequence_pair *pair, int32_t dtype, int64_t heads, int64_t rows,
+                             int64_t own_rows, int64_t features, int layout, attn_tensor **alone) {
     const int64_t shape[] = {pair->batch, heads, rows, features};
     const int64_t own_shape[] = {1, heads, own_rows, features};
     attn_tensor *all = pool_input(&pair->pool, dtype, 4, shape, (enum tensor_layout)layout);
@@ -227,7 +226,8 @@ static const attn_tensor *add_dense(sequence_pair *pair, int32_t dtype, int64_t 
     const int64_t rows = rows_of[level(pair, ROWS)];
     const int64_t shape[] = {pair->batch, heads, rows, pair->capacity};
     const int64_t own_shape[] = {1, heads, rows, pair->length};
-    attn_tensor *all = pool_input(&pair->pool, dtype, 4, shape, (enum tensor_layout)level(pair, MASK_LAYOUT));
+    attn_tensor *all =
+        pool_input(&pair->pool, dtype, 4, shape, (enum tensor_layout)level(pair, MASK_LAYOUT));
     attn_tensor *own = pool_input(&pair->pool, dtype, 4, own_shape, LAYOUT_CONTIGUOUS);
     if (dtype == ATTN_DTYPE_BOOL) {
         random_fill_bool(all, &pair->random, 0.3);
@@ -270,8 +270,9 @@ static void set_options(sequence_pair *pair) {
     }
 }
 
-static attn_tensor *add_output(sequence_pair *pair, int32_t dtype, int32_t rank, const int64_t *shape, int layout,
-                               int64_t own_columns, attn_tensor **alone) {
+static attn_tensor *add_output(sequence_pair *pair, int32_t dtype, int32_t rank,
+                               const int64_t *shape, int layout, int64_t own_columns,
+                               attn_tensor **alone) {
     int64_t own_shape[ATTN_MAX_RANK];
     memcpy(own_shape, shape, (size_t)rank * sizeof *shape);
     own_shape[0] = 1;
@@ -290,10 +291,11 @@ static void set_outputs(sequence_pair *pair) {
     const int32_t lse_dtype =
         pair->dtype == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
     attn_tensor *own;
-    pair->all.output =
-        add_output(pair, pair->dtype, 4, output, level(pair, OUTPUT_LAYOUT), features, &pair->alone.output);
+    pair->all.output = add_output(pair, pair->dtype, 4, output, level(pair, OUTPUT_LAYOUT),
+                                  features, &pair->alone.output);
     if (level(pair, OUTPUTS) == LSE && pair->all.params.normalizer == ATTN_NORMALIZER_SOFTMAX) {
-        pair->all.params.lse = add_output(pair, lse_dtype, 3, lse, level(pair, WEIGHTS_LAYOUT), rows, &own);
+        pair->all.params.lse =
+            add_output(pair, lse_dtype, 3, lse, level(pair, WEIGHTS_LAYOUT), rows, &own);
         pair->alone.params.lse = own;
     } else if (level(pair, OUTPUTS) >= WEIGHTS) {
         const int is_averaged = level(pair, OUTPUTS) == AVERAGED;
@@ -322,12 +324,12 @@ static void pair_create(sequence_pair *pair, const factor_case *chosen, uint64_t
     const int is_mixed = chosen->level[ENGINE] == FUSED_MIXED;
     const int32_t key_dtype = is_mixed ? ATTN_DTYPE_BFLOAT16 : pair->dtype;
     const int32_t value_dtype = is_mixed ? ATTN_DTYPE_FLOAT16 : pair->dtype;
-    pair->all.query = add_rows(pair, pair->dtype, heads[0], rows, rows, features[0], chosen->level[QUERY_LAYOUT],
-                               &pair->alone.query);
+    pair->all.query = add_rows(pair, pair->dtype, heads[0], rows, rows, features[0],
+                               chosen->level[QUERY_LAYOUT], &pair->alone.query);
     pair->all.key = add_rows(pair, key_dtype, heads[1], pair->capacity, pair->length, features[0],
                              chosen->level[KEY_LAYOUT], &pair->alone.key);
-    pair->all.value = add_rows(pair, value_dtype, heads[1], pair->capacity, pair->length, features[1],
-                               chosen->level[VALUE_LAYOUT], &pair->alone.value);
+    pair->all.value = add_rows(pair, value_dtype, heads[1], pair->capacity, pair->length,
+                               features[1], chosen->level[VALUE_LAYOUT], &pair->alone.value);
     spoil_rows(pair, pair->all.key, lengths, 0);
     spoil_rows(pair, pair->all.value, lengths, 1);
     copy_sequence(pair, pair->all.query, pair->alone.query);

@@ -169,9 +169,9 @@ static void draw_masks(sdpa_setup *setup) {
     const int32_t kind =
         (int32_t)random_between(random, with_bias ? ATTN_MASK_NONE : 1, ATTN_MASK_BOOL_EXCLUDE);
     setup->params.mask_kind = kind;
-    setup->params.mask =
-        kind == ATTN_MASK_NONE ? NULL
-                               : structured_mask(&setup->pool, random, kind, s->dtype, scores);
+    setup->params.mask = kind == ATTN_MASK_NONE
+                             ? NULL
+                             : structured_mask(&setup->pool, random, kind, s->dtype, scores);
     setup->params.bias =
         with_bias ? structured_mask(&setup->pool, random, ATTN_MASK_ADDITIVE, s->dtype, scores)
                   : NULL;
@@ -268,8 +268,8 @@ static int run_call(attn_context *context, uint64_t seed, compare_stats *stats) 
     int failures = 0;
     draw_call(&setup, seed);
     for (int32_t index = 0; (set = attni_kernel_set_at(index)) != NULL; ++index) {
-        const int way = set->pairs != NULL && setup.sizes.dtype == ATTN_DTYPE_BFLOAT16 ? BY_PAIRS
-                                                                                       : BY_FLOAT32;
+        const int way =
+            set->pairs != NULL && setup.sizes.dtype == ATTN_DTYPE_BFLOAT16 ? BY_PAIRS : BY_FLOAT32;
         if (!is_known[way]) {
             expected[way] = sdpa_setup_expect_of(&setup, set->name);
             is_known[way] = true;

@@ -181,8 +181,8 @@ static void float64_by_the_fused_engine_is_a_clear_error(void **state) {
                         "ATTN_ENGINE_FUSED computes, got float64; use ATTN_ENGINE_AUTO");
 }
 
-/* One row over a cache of ten thousand keys is planned as work for each of its chunks; of a cache in
- * which 16 are used, one piece is done. */
+/* One row over a cache of ten thousand keys is planned as work for each of its chunks; of a cache
+ * in which 16 are used, one piece is done. */
 static void parts_of_a_cache_that_no_row_sees_are_not_worked_on(void **state) {
     (void)state;
     enum { CAPACITY = 10000, USED = 16 };

@@ -122,7 +122,7 @@ static double element_of(const attni_gemm_call *call, int64_t row, int64_t col) 
 }
 
 /* What a BLAS that was built for one caller does: every caller's sums in one place. Threads of the
- * self-test wait there for another's, so that it does not depend on the system whether they meet. */
+ * self-test wait there for another's, so that it does not hang on the system whether they meet. */
 static double through_shared_buffer(double number) {
     enum { MOST_YIELDS = 10000 };
     static _Atomic double buffer;
@@ -213,8 +213,7 @@ static attni_mask_sight look_at_flags(const unsigned char *const *rows, int32_t 
 }
 
 static void stream_score(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                         int64_t head_dim, const void *keys, int64_t key_stride,
-                         int64_t num_keys) {
+                         int64_t head_dim, const void *keys, int64_t key_stride, int64_t num_keys) {
     right->streams[ATTNI_STORED_FLOAT32]->score(tile, tile_stride, num_rows, queries, head_dim,
                                                 keys, key_stride, num_keys);
     tile[num_keys - 1] += 1;
@@ -222,7 +221,8 @@ static void stream_score(float *tile, int64_t tile_stride, int32_t num_rows, con
 
 static void stream_exponentiate(float *tile, int64_t tile_stride, int32_t num_rows,
                                 int64_t num_keys, attni_panel_state *state) {
-    right->streams[ATTNI_STORED_FLOAT32]->exponentiate(tile, tile_stride, num_rows, num_keys, state);
+    right->streams[ATTNI_STORED_FLOAT32]->exponentiate(tile, tile_stride, num_rows, num_keys,
+                                                       state);
     tile[0] += 1;
 }
 

@@ -149,9 +149,9 @@ static void assert_finds(const char *fault, const char *check, const char *type)
     assert_int_equal(status, check == NULL ? ATTN_OK : ATTN_ERROR_SELFTEST);
 }
 
-#define FAULT(member, function, check)      \
-    make_kernels_right(set, type);          \
-    (member) = (function);                  \
+#define FAULT(member, function, check) \
+    make_kernels_right(set, type);     \
+    (member) = (function);             \
     assert_finds(#member, check, type_name)
 
 static void find_faults_of(const attni_kernel_set *set, int32_t type, const char *type_name) {

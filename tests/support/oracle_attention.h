@@ -56,8 +56,8 @@ void oracle_problem_set_options(oracle_problem *problem, const attn_sdpa_params 
 void oracle_problem_align_end(oracle_problem *problem);
 void oracle_problem_destroy(oracle_problem *problem);
 
-/* (B, S), freed by the caller: 1 where padding, lengths, causality and window leave no row that sees
- * the key, so that it may hold anything. What the dense mask alone hides does not count. */
+/* (B, S), freed by the caller: 1 where padding, lengths, causality and window leave no row that
+ * sees the key, so that it may hold anything. What the dense mask alone hides does not count. */
 unsigned char *oracle_hidden_keys(const oracle_problem *problem);
 
 oracle_result oracle_attention(const oracle_problem *problem);

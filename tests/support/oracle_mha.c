@@ -35,8 +35,8 @@ typedef struct layer {
     int64_t num_parameters;
 } layer;
 
-/* A parameter's values in C order, as the parameters' type holds them; NULL if there is none of that
- * name. */
+/* A parameter's values in C order, as the parameters' type holds them; NULL if there is none of
+ * that name. */
 static double *find_parameter(const layer *l, const char *name) {
     for (int64_t p = 0; p < l->num_parameters; ++p) {
         if (strcmp(l->parameters[p].name, name) == 0) {

@@ -117,7 +117,8 @@ static enum outcome torch_describe(const struct call_state *state, PyObject *arr
     return OUTCOME_DONE;
 }
 
-/* Of the query's dtype, as make_outputs asks for no other. Lengths one by one: PyTorch is slow to read a tuple. */
+/* Of the query's dtype, as make_outputs asks for no other. Lengths one by one: PyTorch is slow to
+ * read a tuple. */
 static PyObject *torch_empty(const struct call_state *state, PyObject *like,
                              const attn_tensor *described) {
     PyObject *arguments = call_shape(like, described);

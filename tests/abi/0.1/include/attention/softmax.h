@@ -77,9 +77,10 @@ typedef struct attn_softmax_params {
  * Layout     any strides. workspace: see attn_softmax_workspace_bytes; NULL makes the library
  *            allocate it for the call. A call without an element to write returns at once and
  *            wants none.
- * Aliasing   output may be exactly input (same data, strides and dtype). Any other overlap of an output
- *            with itself, the other output or an input is an error, and so is that of the bytes of
- *            workspace that are needed with any tensor. What counts as overlap: see attn_sdpa.
+ * Aliasing   output may be exactly input (same data, strides and dtype). Any other overlap of an
+ *            output with itself, the other output or an input is an error, and so is that of the
+ *            bytes of workspace that are needed with any tensor. What counts as overlap: see
+ *            attn_sdpa.
  * Numerics   a weight w is off by at most (m - x + min(S, 512) + 32) u w, where x is its value, m
  *            the largest of its row, u = 2^-24, or 2^-53 for a float64 input: the rounding of x
  *            - m and a few units more; with an additive mask u |x + mask| w is added to that;
@@ -105,9 +106,9 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_softmax(attn_context *context, const a
 
 /*
  * Bytes of workspace that attn_softmax needs for the same arguments, into *bytes. 0 unless output's
- * last axis is strided or its type has 16 bits. Data pointers are not looked at and may be NULL. Errors: as attn_softmax
- * but for data, lengths and the overlap of tensors with each other; ATTN_ERROR_NULL bytes. Since
- * 0.1.
+ * last axis is strided or its type has 16 bits. Data pointers are not looked at and may be NULL.
+ * Errors: as attn_softmax but for data, lengths and the overlap of tensors with each other;
+ * ATTN_ERROR_NULL bytes. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_softmax_workspace_bytes(attn_context *context,
                                                                   const attn_tensor *input,
