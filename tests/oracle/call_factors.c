@@ -111,6 +111,7 @@ void add_run_factors(factor_set *set) {
     add_factor(set, FACTOR_KERNELS, "kernels", num_kernels, kernels, 0);
     add_factor(set, FACTOR_GEMM, "gemm", 2 + has_blas, gemm_names, 0);
     add_factor(set, FACTOR_THREADS, "threads", 4, threads_names, 0);
+    add_factor(set, FACTOR_FLOAT32_WEIGHTS, "float32_weights", 2, switch_names, 0);
 }
 
 void add_shared_factors(factor_set *set) {

@@ -17,6 +17,7 @@ enum run_factor {
     FACTOR_KERNELS,
     FACTOR_GEMM,
     FACTOR_THREADS,
+    FACTOR_FLOAT32_WEIGHTS,
     NUM_RUN_FACTORS
 };
 

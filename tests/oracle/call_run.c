@@ -48,6 +48,7 @@ static attn_context *create_context(const factor_set *set, const factor_case *ch
         .gemm = gemms[chosen->level[FACTOR_GEMM]],
         .kernels = kernels == 0 ? NULL : set->factors[FACTOR_KERNELS].level_names[kernels],
         .parallel_for = is_callers ? run_backwards : NULL,
+        .float32_weights = chosen->level[FACTOR_FLOAT32_WEIGHTS],
     };
     attn_context *context;
     if (attn_context_create(&params, &context) != ATTN_OK) {
