@@ -20,7 +20,8 @@ static int make_context(bench_call *call) {
                                         .num_threads = (int32_t)o->threads.value,
                                         .engine = o->engine,
                                         .gemm = o->gemm,
-                                        .kernels = o->kernels};
+                                        .kernels = o->kernels,
+                                        .float32_weights = o->float32_weights};
     int status = attn_context_create(&params, &call->context);
     call->info.struct_size = sizeof call->info;
     status = status == ATTN_OK ? attn_context_describe(call->context, &call->info) : status;

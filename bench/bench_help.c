@@ -60,6 +60,8 @@ const char *const bench_help[] = {
     "  --engine T            auto (default), blas, fused",
     "  --gemm T              auto (default), blas, native   --kernels NAME  avx512, avx2, neon, "
     "baseline",
+    "  --float32-weights     kernels that multiply pairs of bfloat16 (their names end with _bf16) are "
+    "not used",
     "  --threads N           of the library; default: the CPUs this process may use",
     "  --blas-threads N      of OpenBLAS or BLIS; default: as the library's",
     "  --allocate            the library allocates its workspace in every call; default: it is "

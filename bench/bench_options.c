@@ -95,6 +95,7 @@ static int append_run(bench_options *o, option_spec *table, int used) {
     const option_spec specs[] = {
         {"--engine", OPTION_CHOICE, &o->engine, 0, 0, bench_engines},
         {"--kernels", OPTION_TEXT, &o->kernels, 0, 0, NULL},
+        {"--float32-weights", OPTION_FLAG, &o->float32_weights, 0, 0, NULL},
         {"--gemm", OPTION_CHOICE, &o->gemm, 0, 0, bench_gemms},
         {"--threads", OPTION_INTEGER, &o->threads, 1, 1024, NULL},
         {"--blas-threads", OPTION_INTEGER, &o->blas_threads, 1, 1024, NULL},

@@ -71,6 +71,7 @@ typedef struct bench_options {
     int engine;
     int gemm;
     const char *kernels;
+    int float32_weights;
     option_integer threads;      /* 0: the library's default */
     option_integer blas_threads; /* 0: as threads */
     int allocates;

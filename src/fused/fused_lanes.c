@@ -121,8 +121,9 @@ static void weigh_keys_apart(const attni_fused_item *item, attni_panel *panel,
     attni_lanes_weigh_own_keys(item, panel, keys, attni_fused_keys_behind(keys, common));
 }
 
-void attni_lanes_find_outputs(const attni_fused_item *item, const attni_panel *panel,
-                              float *outputs[ATTNI_PANEL_LANES]) {
+/* Where the panel's rows of output go once they are complete. */
+static void find_outputs(const attni_fused_item *item, const attni_panel *panel,
+                         float *outputs[ATTNI_PANEL_LANES]) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const attni_operand *output = &problem->output;
     const int64_t first = attni_fused_offset(item, output->strides, 0);
@@ -135,24 +136,28 @@ void attni_lanes_find_outputs(const attni_fused_item *item, const attni_panel *p
     }
 }
 
-static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
-                       const float *factor) {
-    const attni_fused_engine *engine = item->engine;
-    float *outputs[ATTNI_PANEL_LANES];
+attni_value_tile attni_lanes_value_tile(const attni_fused_item *item, attni_panel *panel,
+                                        const float *factor, float *outputs[ATTNI_PANEL_LANES]) {
     if (factor != NULL) {
-        attni_lanes_find_outputs(item, panel, outputs);
+        find_outputs(item, panel, outputs);
     }
-    attni_value_tile part = {
+    return (attni_value_tile){
         .vectors = panel->vectors,
         .num_rows = panel->count,
         .key_stride = item->value_key_stride,
         .chunk_stride = item->value_chunk_stride,
-        .value_dim = engine->problem->value_dim,
+        .value_dim = item->engine->problem->value_dim,
         .rescale = panel->state.rescale,
         .sums = panel->sums,
-        .sum_stride = engine->plan->sum_stride,
+        .sum_stride = item->engine->plan->sum_stride,
         .factor = factor,
     };
+}
+
+static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
+                       const float *factor) {
+    float *outputs[ATTNI_PANEL_LANES];
+    attni_value_tile part = attni_lanes_value_tile(item, panel, factor, outputs);
     const bool is_apart = !attni_lanes_zeros_hide(item, panel, keys);
     const bool ends_here = factor != NULL && !is_apart && keys->extra == 0 && keys->count > 0;
     if (is_apart) {

@@ -25,8 +25,9 @@ bool attni_lanes_zeros_hide(const attni_fused_item *item, const attni_panel *pan
 void attni_lanes_weigh_own_keys(const attni_fused_item *item, const attni_panel *panel,
                                 const attni_tile_keys *keys, attni_interval part);
 
-/* Where the panel's rows of output go once they are complete. */
-void attni_lanes_find_outputs(const attni_fused_item *item, const attni_panel *panel,
-                              float *outputs[ATTNI_PANEL_LANES]);
+/* The panel's rows as kernels weigh values for them. With a factor their sums are complete once
+ * these are weighed, and outputs[lane] is where they go. */
+attni_value_tile attni_lanes_value_tile(const attni_fused_item *item, attni_panel *panel,
+                                        const float *factor, float *outputs[ATTNI_PANEL_LANES]);
 
 #endif

@@ -89,22 +89,8 @@ static void weigh_pairs(const attni_fused_item *item, attni_panel *panel,
 /* Where some value that not all rows see is not finite every row adds its own. */
 static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
                        const float *factor) {
-    const attni_fused_engine *engine = item->engine;
     float *outputs[ATTNI_PANEL_LANES];
-    if (factor != NULL) {
-        attni_lanes_find_outputs(item, panel, outputs);
-    }
-    attni_value_tile part = {
-        .vectors = panel->vectors,
-        .num_rows = panel->count,
-        .key_stride = item->value_key_stride,
-        .chunk_stride = item->value_chunk_stride,
-        .value_dim = engine->problem->value_dim,
-        .rescale = panel->state.rescale,
-        .sums = panel->sums,
-        .sum_stride = engine->plan->sum_stride,
-        .factor = factor,
-    };
+    attni_value_tile part = attni_lanes_value_tile(item, panel, factor, outputs);
     if (keys->count > 0 && attni_lanes_zeros_hide(item, panel, keys)) {
         weigh_pairs(item, panel, keys, &part, factor != NULL ? outputs : NULL);
         return;

@@ -138,7 +138,7 @@ static void every_option_is_accepted(void **state) {
         "sdpa --window 3,-1 --key-lengths 0.5,7 --mask bool --mask-shape keys --lse --alibi",
         "sdpa --softcap 5 --mask additive --mask-shape keys --weights heads --layout bshd --gqa",
         "sdpa --mask additive --mask-shape per-head --weights average --kv-heads 1 --dtype float64",
-        "sdpa --mask bool --normalizer sigmoid --scale -2 --allocate --kernels baseline",
+        "sdpa --mask bool --normalizer sigmoid --scale -2 --allocate --kernels baseline --float32-weights",
         "sdpa --normalizer linear --gemm native --engine blas --blas-threads 1 --seed 7",
         "sdpa --bias full --mask bool --align-end --causal --keys 12",
         "mha --embed-dim 16 --bias per-head --align-end --causal --weights heads --gemm auto",

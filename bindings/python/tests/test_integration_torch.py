@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torch_cases import masks_of
 
 from libattention.integrations import torch as integration
 
@@ -242,25 +243,6 @@ def test_restore_below_a_parametrization():
 
 
 # ---- calls ----
-
-
-def masks_of(batch, heads, rows, keys):
-    """By name: (key_padding_mask, attn_mask)."""
-    torch.manual_seed(1)
-    padding = torch.zeros(batch, keys, dtype=torch.bool)
-    padding[:, -1] = True
-    pairs = torch.rand(rows, keys) > 0.7
-    pairs[:, 0] = False
-    each = torch.randn(batch * heads, rows, keys)
-    return {
-        "none": (None, None),
-        "padding": (padding, None),
-        "pairs": (None, pairs),
-        "both": (padding, pairs),
-        "each": (None, each),
-        "padding and each": (padding.float() * -5, each),
-        "nothing seen": (None, torch.ones(rows, keys, dtype=torch.bool)),
-    }
 
 
 @pytest.mark.parametrize("masks", masks_of(1, 1, 1, 1))

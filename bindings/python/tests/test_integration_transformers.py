@@ -10,6 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 import transformers
+from torch_cases import small
 
 import libattention
 from libattention.integrations import transformers as integration
@@ -102,15 +103,6 @@ def test_generation_with_padding_gives_the_same_tokens(calls):
     assert torch.equal(found, expected)
     assert torch.equal(static, expected)
     assert calls
-
-
-def small(kind, **options):
-    """A configuration of two narrow layers."""
-    sizes = {
-        "vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 48, "max_position_embeddings": 64,
-    }  # fmt: skip
-    return kind(**{**sizes, **options})
 
 
 def stirred(pair):

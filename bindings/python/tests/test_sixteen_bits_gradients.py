@@ -10,6 +10,7 @@ import itertools
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch_cases import BATCH, HEADS, MASKS, ROWS, VALUES, double, inputs
 
 from libattention import Error
 from libattention import scaled_dot_product_attention as sdpa
@@ -19,7 +20,6 @@ HALVES = (torch.bfloat16, torch.float16)
 STORED = {torch.float32: 2**-24, torch.bfloat16: 2**-8, torch.float16: 2**-11}
 # Below the smallest normal number of float16 rounding is by half of this step.
 SMALL = {torch.float32: 0, torch.bfloat16: 0, torch.float16: 2**-25}
-BATCH, HEADS, ROWS, KEYS, FEATURES, VALUES = 2, 4, 5, 7, 8, 6
 
 
 @pytest.fixture(autouse=True)
@@ -28,28 +28,6 @@ def seeded():
     torch.compiler.reset()
 
 
-def numbers(*shape, low=-1.0):
-    return torch.empty(shape, dtype=torch.float64).uniform_(low, 1.0)
-
-
-def inputs(types, kv_heads=HEADS):
-    shapes = ((HEADS, ROWS, FEATURES), (kv_heads, KEYS, FEATURES), (kv_heads, KEYS, VALUES))
-    return [numbers(BATCH, *shape).to(dtype) for shape, dtype in zip(shapes, types)]
-
-
-def some_hidden():
-    mask = numbers(BATCH, 1, ROWS, KEYS)
-    mask[:, :, 1, 3] = -torch.inf
-    mask[0, 0, 2] = -torch.inf  # a row that sees nothing
-    return mask
-
-
-MASKS = {
-    "none": {},
-    "bool": {"attn_mask": numbers(ROWS, KEYS) > -0.5},
-    "added": {"attn_mask": some_hidden()},
-    "two": {"attn_mask": numbers(BATCH, 1, 1, KEYS) > -0.8, "bias": numbers(HEADS, ROWS, KEYS)},
-}
 POSITIONS = {
     "none": {},
     "offset": {"is_causal": True, "query_offset": torch.tensor([1, 3])},
@@ -58,8 +36,8 @@ POSITIONS = {
 FURTHER = {
     "softcap": {"softcap": 2.0},
     "grouped": {"enable_gqa": True, "scale": 0.3, "softcap": 8.0},
-    "alibi": {"alibi_slopes": numbers(HEADS, low=0)},
-    "sinks": {"sinks": numbers(HEADS)},
+    "alibi": {"alibi_slopes": double(HEADS, low=0)},
+    "sinks": {"sinks": double(HEADS)},
     "sigmoid": {"normalizer": "sigmoid"},
 }
 
@@ -141,7 +119,7 @@ def test_the_operator_keeps_pytorchs_rules(types):
 
 
 @pytest.mark.parametrize("types", TYPES)
-def test_tensors_without_numbers(types):
+def test_tensors_without_double(types):
     expected = sdpa(*inputs(types), return_lse=True, return_weights=True)
     with FakeTensorMode():
         fake = [torch.empty(one.shape, dtype=one.dtype) for one in inputs(types)]

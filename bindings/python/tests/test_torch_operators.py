@@ -9,6 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
+from torch_cases import BATCH, FEATURES, HEADS, KEYS, MASKS, ROWS, double, inputs
 
 import libattention
 from libattention import (
@@ -22,11 +23,6 @@ from libattention._torch_eager import TorchOptions, attend
 
 OPERATOR = torch.ops.libattention.sdpa
 FORWARD_MODE = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
-BATCH, HEADS, ROWS, KEYS, FEATURES, VALUES = 2, 4, 5, 7, 8, 6
-
-
-def double(*shape, low=-1.0, high=1.0):
-    return torch.empty(shape, dtype=torch.float64).uniform_(low, high)
 
 
 @pytest.fixture(autouse=True)
@@ -35,24 +31,6 @@ def seeded():
     torch.compiler.reset()
 
 
-def inputs(kv_heads=HEADS, dtype=torch.float64):
-    shapes = ((HEADS, ROWS, FEATURES), (kv_heads, KEYS, FEATURES), (kv_heads, KEYS, VALUES))
-    return [double(BATCH, *shape).to(dtype) for shape in shapes]
-
-
-def some_hidden():
-    mask = double(BATCH, 1, ROWS, KEYS)
-    mask[:, :, 1, 3] = -torch.inf
-    mask[0, 0, 2] = -torch.inf  # a row that sees nothing
-    return mask
-
-
-MASKS = {
-    "none": {},
-    "bool": {"attn_mask": double(ROWS, KEYS) > -0.5},
-    "added": {"attn_mask": some_hidden()},
-    "two": {"attn_mask": double(BATCH, 1, 1, KEYS) > -0.8, "bias": double(HEADS, ROWS, KEYS)},
-}
 POSITIONS = {
     "none": {},
     "causal": {"is_causal": True},
@@ -74,7 +52,7 @@ PRODUCT = list(itertools.product(MASKS, POSITIONS, FURTHER))
 
 def call_of(mask, positions, further):
     """Arguments and options, every float tensor of which wants a gradient."""
-    given = inputs(2 if further == "grouped" else HEADS)
+    given = inputs(kv_heads=2 if further == "grouped" else HEADS)
     options = {**MASKS[mask], **POSITIONS[positions], **FURTHER[further]}
     options = {
         name: one.detach().clone() if isinstance(one, torch.Tensor) else one
@@ -255,7 +233,7 @@ def test_tensors_without_numbers():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_computes_in_its_dtype_as_pytorchs_function(dtype):
-    query, key, value = inputs(dtype=torch.float32)
+    query, key, value = inputs((torch.float32,) * 3)
     options = {"attn_mask": double(ROWS, KEYS).float(), "sinks": double(HEADS).float()}
     narrow = {name: one.to(dtype) for name, one in options.items()}
     expected = sdpa(*(one.to(dtype) for one in (query, key, value)), **narrow, return_lse=True)
@@ -362,7 +340,7 @@ def test_lengths_that_vmap_shares():
 
 
 def test_the_operators_keep_pytorchs_rules():
-    query, key, value = (one.requires_grad_() for one in inputs(dtype=torch.float32))
+    query, key, value = (one.requires_grad_() for one in inputs((torch.float32,) * 3))
     outcome = torch.library.opcheck(torch.ops.libattention.sdpa.default, (query, key, value))
     assert set(outcome.values()) == {"SUCCESS"}
 
