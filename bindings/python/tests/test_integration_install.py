@@ -4,6 +4,7 @@ what install changes of the process, threads, counts. Numbers: test_differential
 """
 
 import copy
+import itertools
 import subprocess
 import sys
 import threading
@@ -116,6 +117,24 @@ def test_ways_to_run_a_model():
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.usefixtures("every_size")
+def test_what_pytorch_multiplies_in_hardware_is_left_to_it(monkeypatch):
+    monkeypatch.setattr(_lean_sdpa, "MOST_ROWS", {torch.bfloat16: 4})
+    calls = {}
+    for dtype, rows in itertools.product((torch.bfloat16, torch.float16), (4, 5)):
+        tensors = [torch.randn(2, 3, n, 16, dtype=dtype) for n in (rows, 7, 7)]
+        expected = F.scaled_dot_product_attention(*tensors)
+        with integration.install():
+            found = F.scaled_dot_product_attention(*tensors)
+        calls[dtype, rows] = integration.report()
+        assert (found - expected).abs().max() <= 2**-6 * expected.abs().max()
+    answered = integration.Report(1, {}, {})
+    handed_back = calls.pop((torch.bfloat16, 5))
+    assert handed_back == integration.Report(0, {"torch.bfloat16 by AMX": 1}, {})
+    assert list(calls.values()) == [answered] * 3
+
+
+@pytest.mark.usefixtures("every_size")
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
 def test_under_autocast_models_compute_as_exactly_as_before(dtype, rounding):
     torch.manual_seed(0)

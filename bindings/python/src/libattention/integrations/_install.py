@@ -85,12 +85,11 @@ def install(context: Context | None = None) -> Installation:
 
     Models stay as they are: in inference and training, eager and compiled. What is answered is
     float32, float64, bfloat16 and float16 without dropout, with every mask, is_causal, scale and
-    enable_gqa; what is not, and calls too small to gain, PyTorch computes as before. Backward is
-    PyTorch's. What PyTorch itself sends other ways never arrives: nested tensors, dropout, masks
-    that require grad, unbatched inputs, Ev != E, the fast paths of torch.nn in evaluation mode (see
-    watch; accelerate is for these), and code that was compiled to C++ (AOTInductor, cpp_wrapper).
-
-    Bfloat16 is slower than PyTorch's kernel where that multiplies it in hardware (AMX).
+    enable_gqa. What is not, PyTorch computes as before; so it does calls too small to gain, and
+    bfloat16 of more than 4 rows where it multiplies that in hardware (AMX). Backward is PyTorch's.
+    What PyTorch itself sends other ways never arrives: nested tensors, dropout, masks that require
+    grad, unbatched inputs, Ev != E, the fast paths of torch.nn in evaluation mode (see watch;
+    accelerate is for these), and code that was compiled to C++ (AOTInductor, cpp_wrapper).
 
     A score that is NaN makes its row NaN, where PyTorch's kernel may give 0.
 

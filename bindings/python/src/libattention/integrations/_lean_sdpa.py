@@ -25,10 +25,20 @@ DTYPES = {
 
 # Multiplications of a call's scores, N * H * L * S * E, below which PyTorch's kernel is as fast or
 # faster, by one thread or two (AVX-512): Python's part of an answer is some microseconds, and
-# float64, which is at par where calls are large, goes to several threads later. float16 is as
-# float32; so is bfloat16, unless PyTorch multiplies it in hardware (AMX): it is faster then at
-# every size, and less exact.
+# float64, which is at par where calls are large, goes to several threads later. 16 bits are as
+# float32.
 SMALLEST_WORK = {dtype: 1 << (24 if dtype == torch.float64 else 21) for dtype in DTYPES}
+
+
+def _multiplies_tiles() -> bool:
+    """Whether PyTorch multiplies tiles of bfloat16 in hardware (AMX)."""
+    told = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return told is not None and bool(told())
+
+
+# Rows of a query above which PyTorch's kernel is faster whatever the size: by AMX 1.6 to 3 times
+# from 8 rows on (Xeon, one thread). For a few rows, which wait for memory, it is not.
+MOST_ROWS = {torch.bfloat16: 4} if _multiplies_tiles() else {}
 
 Lengths = tuple[int, ...]
 
@@ -152,6 +162,8 @@ def _refusal(
         return "mask"
     if prod(query) * key[2] < SMALLEST_WORK[dtype]:
         return "too small"
+    if query[2] > MOST_ROWS.get(dtype, query[2]):
+        return f"{dtype} by AMX"
     return ""
 
 
