@@ -50,6 +50,24 @@ def every_size(monkeypatch):
     _lean_sdpa.kind_of_call.cache_clear()
 
 
+@pytest.fixture
+def by_python(monkeypatch):
+    """A call without the compiled module, and without plans."""
+    from libattention import _attention, _torch_calls, scaled_dot_product_attention
+
+    def call(*arguments, **options):
+        with monkeypatch.context() as patch:
+            for module, name in (
+                (_attention, "attend_small"),
+                (_attention, "attend_by_plan"),
+                (_torch_calls, "attend_by_plan"),
+            ):
+                patch.setattr(module, name, lambda *_: NotImplemented)
+            return scaled_dot_product_attention(*arguments, **options)
+
+    return call
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--zoo",

@@ -2,161 +2,36 @@
 """Calls by the compiled module are the calls that Python makes, bit for bit, with the same
 refusals; what the module leaves, Python gets."""
 
-import gc
 import importlib
 import importlib.util
 import itertools
-import subprocess
 import sys
 import sysconfig
-import threading
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_calls import (
+    DTYPES,
+    EDGES,
+    LAYOUTS,
+    MASK,
+    OPTIONS,
+    SHAPES,
+    arrays,
+    assert_same,
+    by_module,
+    compare,
+    in_row,
+    needs_module,
+    tensor,
+)
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from libattention import Context, Error, _attention, _planned_calls, _small_calls, _torch_calls
+from libattention import Error, _planned_calls, _small_calls
 from libattention import scaled_dot_product_attention as sdpa
-
-needs_module = pytest.mark.skipif(
-    not _small_calls.IS_COMPILED, reason="the package was built without the compiled module"
-)
-DTYPES = ("float32", "float64", "float16")
-LAYOUTS = {
-    "plain": lambda one: one,
-    "transposed": lambda one: np.ascontiguousarray(one.swapaxes(1, 2)).swapaxes(1, 2),
-    "every second": lambda one: np.repeat(one, 2, axis=-1)[..., ::2],
-    "reversed": lambda one: np.ascontiguousarray(one[..., ::-1])[..., ::-1],
-    "repeated": lambda one: np.broadcast_to(one[:, :1], one.shape),
-    "read-only": lambda one: read_only(one),
-    "unaligned": lambda one: unaligned(one),
-}
-MASK = np.random.default_rng(2).random((5, 7)) < 0.7
-OPTIONS = {
-    "none": {},
-    "causal": {"is_causal": True},
-    "scale": {"scale": 0.3},
-    "negative scale": {"scale": -1.5},
-    "grouped": {"enable_gqa": True},
-    "bool mask": {"attn_mask": MASK},
-    "float mask": {"attn_mask": np.where(MASK, 0, -np.inf).astype("float32")},
-    "lse": {"return_lse": True},
-    "all": {
-        "attn_mask": MASK,
-        "is_causal": True,
-        "scale": 2.0,
-        "enable_gqa": True,
-        "return_lse": True,
-    },
-}
-SHAPES = {  # of query, key and value; the heads of the last two are halved where they are grouped
-    "usual": ((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 6)),
-    "broadcast": ((2, 4, 5, 8), (1, 4, 7, 8), (2, 4, 7, 6)),
-    "of other ranks": ((3, 2, 4, 5, 8), (2, 4, 7, 8), (4, 7, 6)),
-}
-EDGES = {
-    "one head": ((5, 8), (7, 8), (7, 6)),
-    "one of everything": ((1, 1, 1, 1),) * 3,
-    "nobody": ((0, 4, 5, 8), (0, 4, 7, 8), (0, 4, 7, 6)),
-    "no rows": ((2, 4, 0, 8), (2, 4, 7, 8), (2, 4, 7, 6)),
-    "no keys": ((2, 4, 5, 8), (2, 4, 0, 8), (2, 4, 0, 6)),
-    "no width": ((2, 4, 5, 0), (2, 4, 7, 0), (2, 4, 7, 6)),
-    "nothing to add": ((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 0)),
-    "eight axes": ((1, 1, 1, 1, 2, 4, 5, 8),) * 3,
-}
-
-
-def read_only(array):
-    found = array.copy()
-    found.flags.writeable = False
-    return found
-
-
-def unaligned(array):
-    memory = np.zeros(array.nbytes + 1, dtype="uint8")[1:]
-    found = memory.view(array.dtype).reshape(array.shape)
-    found[...] = array
-    return found
-
-
-def tensor(array):
-    """With the strides of the array, where PyTorch has them."""
-    try:
-        return torch.from_numpy(array)
-    except (TypeError, ValueError):
-        return torch.from_numpy(array.copy())
-
-
-def arrays(shapes, dtype="float32", layout="plain", halve=False):
-    numbers = np.random.default_rng(0)
-    query, *others = shapes
-    if halve:
-        others = [(*one[:-3], one[-3] // 2, *one[-2:]) for one in others]
-    return [LAYOUTS[layout](numbers.normal(size=one).astype(dtype)) for one in (query, *others)]
-
-
-@pytest.fixture
-def by_python(monkeypatch):
-    """A call without the module, and without plans."""
-
-    def call(*arguments, **options):
-        with monkeypatch.context() as patch:
-            for module, name in (
-                (_attention, "attend_small"),
-                (_attention, "attend_by_plan"),
-                (_torch_calls, "attend_by_plan"),
-            ):
-                patch.setattr(module, name, lambda *_: NotImplemented)
-            return sdpa(*arguments, **options)
-
-    return call
-
-
-def by_module(query, key, value, **options):
-    given = {
-        "attn_mask": None,
-        "is_causal": False,
-        "scale": None,
-        "enable_gqa": False,
-        "return_lse": False,
-        **options,
-    }
-    return _small_calls.attend(query, key, value, *given.values(), None)
-
-
-def in_row(results):
-    return results if isinstance(results, tuple) else (results,)
-
-
-def assert_same(found, expected):
-    assert type(found) is type(expected)
-    for one, another in zip(in_row(found), in_row(expected)):
-        assert type(one) is type(another)
-        assert (one.dtype, one.shape) == (another.dtype, another.shape)
-        strides = (
-            (x.stride() if isinstance(x, torch.Tensor) else x.strides) for x in (one, another)
-        )
-        assert len(set(strides)) == 1
-        np.testing.assert_array_equal(np.asarray(one), np.asarray(another))
-
-
-def compare(inputs, options, by_python, must_compute=True):
-    """NumPy's arrays and PyTorch's tensors. The module leaves an lse that is not of query's type,
-    as beside 16 bits."""
-    if options.get("return_lse") and inputs[0].itemsize == 2:
-        must_compute = False
-    mask = options.get("attn_mask")
-    as_tensors = options if mask is None else {**options, "attn_mask": torch.from_numpy(mask)}
-    sdpa(*map(tensor, inputs), **as_tensors)  # PyTorch is known from now on
-    for given, further in ((inputs, options), ([tensor(one) for one in inputs], as_tensors)):
-        expected = by_python(*given, **further)
-        assert_same(sdpa(*given, **further), expected)
-        if must_compute:
-            assert_same(by_module(*given, **further), expected)
 
 
 def test_there_is_a_module_where_there_can_be_one():
@@ -437,138 +312,6 @@ def test_empty_arrays():
         assert sdpa(query, query, query).shape == (2, 0, 4)
         rows = np.ones((2, 3, 4), dtype="float32")
         np.testing.assert_array_equal(sdpa(rows, query, query), np.zeros((2, 3, 4)))
-
-
-@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
-def test_threads(kind):
-    numbers = np.random.default_rng(1)
-    context = Context(num_threads=1)
-    inputs = [kind(numbers.normal(size=(4, 40, 32)).astype("float32")) for _ in range(8)]
-    expected = [sdpa(one, one, one, return_weights=True)[0] for one in inputs]
-    wrong = []
-
-    def compute(one, result):
-        for _ in range(200):
-            if not np.array_equal(sdpa(one, one, one, context=context), result):
-                wrong.append(1)
-
-    threads = [threading.Thread(target=compute, args=pair) for pair in zip(inputs, expected)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-
-
-@needs_module
-def test_other_threads_run_meanwhile():
-    """Where Python makes nobody give its lock away, another thread runs during a call alone."""
-    large = np.ones((1, 8, 512, 64), dtype="float32")
-    may_go, ran = threading.Event(), []
-    other = threading.Thread(target=lambda: (may_go.wait(), ran.append(1)))
-    interval = sys.getswitchinterval()
-    other.start()
-    try:
-        sys.setswitchinterval(100)
-        may_go.set()
-        before = len(ran)
-        for _ in range(1000):  # until the system wakes it
-            by_module(large, large, large)
-            if ran:
-                break
-        after = len(ran)
-    finally:
-        sys.setswitchinterval(interval)
-        other.join()
-    assert (before, after) == (0, 1)
-
-
-@needs_module
-@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
-def test_nothing_is_kept(kind):
-    inputs = [kind(one) for one in arrays(SHAPES["usual"])]
-    sdpa(*inputs)
-    mask = kind(MASK)
-    calls = [
-        lambda: by_module(*inputs, return_lse=True, attn_mask=mask),
-        lambda: by_module(*inputs, scale=0.5, is_causal=True),
-        lambda: by_module(inputs[0], inputs[1], None),
-        lambda: by_module(inputs[0], inputs[0], inputs[1], scale=float("nan")),
-        lambda: by_module(inputs[0], inputs[1][..., :3], inputs[2]),
-    ]
-
-    def run(times):
-        for call in calls:
-            for _ in range(times):
-                call()
-        gc.collect()
-
-    watched = (*inputs, mask, None, NotImplemented, np.dtype("float32"), torch.Tensor)
-    tracemalloc.start()
-    try:
-        run(100)
-        counts = [sys.getrefcount(one) for one in watched]
-        memory, _ = tracemalloc.get_traced_memory()
-        run(20_000)
-        assert tracemalloc.get_traced_memory()[0] - memory < 20_000
-    finally:
-        tracemalloc.stop()
-    assert max(abs(sys.getrefcount(one) - was) for one, was in zip(watched, counts)) < 100
-
-
-def another_module():
-    """The module once more, which nothing was handed to yet."""
-    file = sys.modules["libattention._call"].__file__
-    spec = importlib.util.spec_from_file_location("libattention._call", file)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
-@needs_module
-def test_modules_share_nothing():
-    array = np.ones((2, 3), dtype="float32")
-    usual = (array, array, array, None, False, None, False, False, None)
-    other = another_module()
-    assert other is not sys.modules["libattention._call"]
-    assert other.sdpa(*usual) is NotImplemented
-    assert sys.modules["libattention._call"].sdpa(*usual) is not NotImplemented
-    with pytest.raises(ValueError, match="addresses"):
-        other.bind_library(0, 0)
-    with pytest.raises(TypeError, match="9 arguments"):
-        other.sdpa(array)
-    with pytest.raises(TypeError, match="tuple of pairs"):
-        other.bind_torch(*range(7))
-    with pytest.raises(ValueError, match="PyCapsule"):
-        other.bind_torch(1, 2, 3, (), 4, 5, 6)
-
-
-@needs_module
-def test_a_subinterpreter_has_a_module_of_its_own():
-    """In a process of its own: PyTorch's autograd does not bear there having been another
-    interpreter, after which Python no longer tells who holds its lock."""
-    name = "_xxsubinterpreters" if sys.version_info < (3, 13) else "_interpreters"
-    pytest.importorskip(name, reason="this Python has no interpreters to make")
-    load = f"""
-import importlib.util
-spec = importlib.util.spec_from_file_location(
-    "libattention._call", {sys.modules["libattention._call"].__file__!r}
-)
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-assert module.sdpa(*range(9)) is NotImplemented
-"""
-    program = f"""
-import {name} as interpreters
-import numpy, libattention
-array = numpy.ones((2, 3), dtype="float32")
-for _ in range(3):
-    made = interpreters.create()
-    assert interpreters.run_string(made, {load!r}) is None
-    interpreters.destroy(made)
-    assert (libattention.scaled_dot_product_attention(array, array, array) == 1).all()
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=600)
 
 
 def test_operator_is_the_call(by_python):

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.dlpack import from_dlpack
 
+from libattention import _torch_multihead
 from libattention._attention import attend_at_once
 from libattention._context import Context
 from libattention._library import unsupported
@@ -413,50 +414,5 @@ _LIBRARY.impl("sdpa", _autocast, "AutocastCPU")
 
 # ---- multi-head ----
 
-_LIBRARY.define(
-    "multihead(Tensor query, Tensor key, Tensor value, int num_heads, Tensor q_proj_weight, "
-    "Tensor k_proj_weight, Tensor v_proj_weight, Tensor? in_proj_bias, Tensor out_proj_weight, "
-    "Tensor? out_proj_bias, Tensor? attn_mask=None, Tensor? bias=None, "
-    "Tensor? key_lengths=None, bool is_causal=False, *, bool return_weights=False) "
-    "-> (Tensor output, Tensor lse, Tensor weights)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
-
-
-def _multihead(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    num_heads: int,
-    q_proj_weight: Tensor,
-    k_proj_weight: Tensor,
-    v_proj_weight: Tensor,
-    in_proj_bias: Tensor | None,
-    out_proj_weight: Tensor,
-    out_proj_bias: Tensor | None,
-    attn_mask: Tensor | None = None,
-    bias: Tensor | None = None,
-    key_lengths: Tensor | None = None,
-    is_causal: bool = False,
-    *,
-    return_weights: bool = False,
-) -> tuple[Tensor, ...]:
-    """Of (N, L, E) and (N, S, ...): projections by PyTorch, with the parameters where they lie.
-
-    Masks are those of sdpa: True takes part. It is made of differentiable operators.
-    """
-    biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
-    weights = (q_proj_weight, k_proj_weight, v_proj_weight)
-    heads = [
-        torch.nn.functional.linear(one, weight, added)
-        .unflatten(-1, (num_heads, -1))
-        .transpose(-3, -2)
-        for one, weight, added in zip((query, key, value), weights, biases)
-    ]
-    masks = (attn_mask, bias, None, key_lengths, None, None, is_causal)
-    found = torch.ops.libattention.sdpa(*heads, *masks, return_weights=return_weights)
-    joined = found[0].transpose(-3, -2).flatten(-2)
-    return torch.nn.functional.linear(joined, out_proj_weight, out_proj_bias), found[1], found[2]
-
-
-_LIBRARY.impl("multihead", _multihead, "CompositeImplicitAutograd")
+_LIBRARY.define(_torch_multihead.SCHEMA, tags=(torch.Tag.pt2_compliant_tag,))
+_LIBRARY.impl("multihead", _torch_multihead.multihead, "CompositeImplicitAutograd")
