@@ -47,13 +47,12 @@ typedef struct attn_rms_norm_params {
  *            output with itself or an input is an error. What counts as overlap: see attn_sdpa.
  * Numerics   sums and products are float64's for every type, and are rounded once to the score
  *            type, from which a result of 16 bits is rounded once more. With u = 2^-24, or 2^-53
- *            where input is float64, a result is off by at most (u + (E + 8) 2^-53) |output| + 2^-53
- *            (|weight_offset| + |weight|) |input| / sqrt(mean(input^2) + epsilon); storing 16 bits
- *            adds half a step of the type (see attn_sdpa). No square overflows or vanishes: a row
- *            of 1e30 in float32 or of 1e200 in float64 becomes one of 1, where PyTorch's is 0.
- *            Results below the smallest normal number of the score type may become 0. A row with
- *            NaN is NaN; one with an infinity is NaN there and 0 elsewhere, as PyTorch's. Rows do
- *            not affect one another.
+ *            where input is float64, a result is off by at most (u + (E + 8) 2^-53) |output|;
+ *            storing 16 bits adds half a step of the type (see attn_sdpa). No square overflows or
+ *            vanishes: a row of 1e30 in float32 or of 1e200 in float64 becomes one of 1, where
+ *            PyTorch's is 0. Results below the smallest normal number of the score type may become
+ *            0. A row with NaN is NaN; one with an infinity is NaN there and 0 elsewhere, as
+ *            PyTorch's. Rows do not affect one another.
  * Bits       a row's do not depend on the other rows, the layout or the number of threads.
  * Errors     ATTN_ERROR_NULL input, output, data of a tensor that is not empty; ATTN_ERROR_VALUE
  *            struct_size, epsilon or weight_offset out of range, weight_offset without weight;

@@ -82,12 +82,13 @@ typedef struct attn_rope_params {
  * Numerics   let u = 2^-24, or 2^-53 where input is float64, m = |magnitude|. Angles are float64's,
  *            from positions up to 2^53 in size, which it holds exactly, and are reduced exactly:
  *            an angle a is off by at most d = (2 + f) 2^-53 |a|, f = |ln base| + 2 without
- *            frequencies and 0 with them, its cosine and sine by m (d + 2^-51) and their rounding
- *            to the score type, u relative. A result is off by at most 4 u m (|x cos a| + |y sin
- *            a|) + m (d + 2^-51) (|x| + |y|); with tables, which are as they are given, d + 2^-51
- *            is left out. Storing 16 bits adds half a step of the type (see attn_sdpa). A pair
- *            with a NaN or an infinity may be NaN; pairs do not affect one another. Features from R
- *            on keep their bits, or are widened.
+ *            frequencies and 0 with them; cosine and sine by m (d + 2^-51), and are then rounded to
+ *            the score type. A result is off by at most 5 u m (|x cos a| + |y sin a|) + m (d +
+ *            2^-51) (|x| + |y|) (for y': |y cos a| + |x sin a|); with tables, which are as they are
+ *            given, d + 2^-51 is left out. Results below the smallest normal number of the score
+ *            type may become 0; storing 16 bits adds half a step of the type (see attn_sdpa). A
+ *            pair with a NaN or an infinity may be NaN; pairs do not affect one another. Features
+ *            from R on keep their bits, or are widened.
  * Bits       a row's do not depend on the other rows, the layout or the number of threads.
  * Errors     ATTN_ERROR_NULL input, output, data of a tensor that is not empty, one of cos and sin
  *            alone; ATTN_ERROR_VALUE struct_size, rotary_dim odd or outside 0..E, base or magnitude
