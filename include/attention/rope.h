@@ -76,9 +76,8 @@ typedef struct attn_rope_params {
  * Layout     any strides, negative and (inputs) zero ones too. Nothing is allocated once the
  *            context's threads run. Angles are computed once for all heads, and for all batches
  *            that share their positions.
- * Aliasing   output may be exactly input (same data, strides and dtype); what is not rotated is
- *            then not written. Any other overlap of output with itself or an input is an error.
- *            What counts as overlap: see attn_sdpa.
+ * Aliasing   output may be exactly input (same data, strides and dtype). Any other overlap of
+ *            output with itself or an input is an error. What counts as overlap: see attn_sdpa.
  * Numerics   let u = 2^-24, or 2^-53 where input is float64, m = |magnitude|. Angles are float64's,
  *            from positions up to 2^53 in size, which it holds exactly, and are reduced exactly:
  *            an angle a is off by at most d = (2 + f) 2^-53 |a|, f = |ln base| + 2 without

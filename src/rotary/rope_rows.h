@@ -9,7 +9,7 @@
 #include "rotary/rope_problem.h"
 
 /* Pairs that are rotated at a time, where they do not lie in memory as kernels read them. */
-enum { ATTNI_ROPE_MOST_PAIRS = 512 };
+enum { ATTNI_ROPE_MOST_PAIRS = 256 };
 
 /* Where a row of input and of output begins. */
 typedef struct attni_rope_row {
