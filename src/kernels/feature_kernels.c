@@ -5,6 +5,8 @@
  */
 #include "kernels/feature_kernels.h"
 
+#include <stdbool.h>
+
 #include "kernels/kernel_tables.h"
 #include "kernels/vectors.h"
 
@@ -82,6 +84,121 @@ static void feature_normalize(void *target, const void *data, int64_t n, double 
         const wide x = load_wide_part(from + j, n - j) * factor * scale;
         const wide y = weight == NULL ? x : x * (offset + load_wide_part(weight + j, n - j));
         store_wide_part(to + j, y, n - j);
+    }
+}
+
+/* ---- cosines and sines, in float64 ---- */
+
+typedef int64_t wide_mask __attribute__((vector_size(VECTOR_BYTES)));
+
+/* pi/2 = HALF_PI_1 + HALF_PI_2 + HALF_PI_3: the first two have 33 bits, so that their products with
+ * an integer below 2^20 are exact. */
+#define TWO_OVER_PI 0x1.45f306dc9c883p-1
+#define HALF_PI_1 0x1.921fb544p+0
+#define HALF_PI_2 0x1.0b4611a6p-34
+#define HALF_PI_3 0x1.3198a2e037073p-69
+#define LARGEST_ANGLE 0x1p20
+#define WIDE_ROUND_MAGIC 0x1.8p52 /* as ROUND_MAGIC, of float64 */
+
+/* Minimax coefficients for |r| <= pi/4, of relative error below 2^-57 (FreeBSD's k_sin.c, k_cos.c):
+ * sin(r) = r + r^3 (s0 + s1 r^2 + ...), cos(r) = 1 - r^2/2 + r^4 (c0 + c1 r^2 + ...). */
+static const double sine_terms[] = {-1.66666666666666324348e-01, 8.33333333332248946124e-03,
+                                    -1.98412698298579493134e-04, 2.75573137070700676789e-06,
+                                    -2.50507602534068634195e-08, 1.58969099521155010221e-10};
+static const double cosine_terms[] = {4.16666666666666019037e-02, -1.38888888888741095749e-03,
+                                      2.48015872894767294178e-05, -2.75573143513906633035e-07,
+                                      2.08757232129817482790e-09, -1.13596475577881948265e-11};
+enum { NUM_TERMS = 6 };
+
+typedef struct turn {
+    wide cosine;
+    wide sine;
+} turn;
+
+INLINE wide choose_wide(wide_mask mask, wide a, wide b) {
+    return (wide)((mask & (wide_mask)a) | (~mask & (wide_mask)b));
+}
+
+INLINE wide polynomial(wide z, const double terms[NUM_TERMS]) {
+    wide sum = z * terms[NUM_TERMS - 1] + terms[NUM_TERMS - 2];
+    UNROLL
+    for (int k = NUM_TERMS - 3; k >= 0; --k) {
+        sum = sum * z + terms[k];
+    }
+    return sum;
+}
+
+/* For |angle| <= LARGEST_ANGLE: angle = n pi/2 + r, n the nearest integer. Odd n change the two
+ * for each other; n mod 4 has their signs. */
+INLINE turn turn_of(wide angle) {
+    const wide shifted = angle * TWO_OVER_PI + WIDE_ROUND_MAGIC;
+    const wide n = shifted - WIDE_ROUND_MAGIC;
+    const wide r = ((angle - n * HALF_PI_1) - n * HALF_PI_2) - n * HALF_PI_3;
+    const wide z = r * r;
+    const wide sine = r + r * z * polynomial(z, sine_terms);
+    const wide cosine = 1 - (0.5 * z - z * z * polynomial(z, cosine_terms));
+    const wide_mask quadrant = (wide_mask)shifted;
+    const wide_mask is_odd = -(quadrant & 1);
+    const wide_mask sine_sign = (quadrant & 2) << 62;
+    const wide_mask cosine_sign = ((quadrant + 1) & 2) << 62;
+    turn result;
+    result.cosine = (wide)((wide_mask)choose_wide(is_odd, sine, cosine) ^ cosine_sign);
+    result.sine = (wide)((wide_mask)choose_wide(is_odd, cosine, sine) ^ sine_sign);
+    return result;
+}
+
+INLINE wide load_doubles(const double *from, int64_t n) {
+    double lanes[WIDE_LANES] = {0};
+    memcpy(lanes, from, (size_t)(n < WIDE_LANES ? n : WIDE_LANES) * sizeof(double));
+    wide x;
+    memcpy(&x, lanes, sizeof x);
+    return x;
+}
+
+/* Whether every angle of a row is one that turn_of takes; NaN is not. */
+INLINE bool are_small(double position, const double *frequencies, int64_t n) {
+    wide_mask small = (wide_mask){0} - 1;
+    for (int64_t i = 0; i < n; i += WIDE_LANES) {
+        const wide angle = load_doubles(frequencies + i, n - i) * position;
+        small &= (angle <= LARGEST_ANGLE) & (angle >= -LARGEST_ANGLE);
+    }
+    bool all = true;
+    for (int i = 0; i < WIDE_LANES; ++i) {
+        all = all && small[i] != 0;
+    }
+    return all;
+}
+
+/* Angles of any size, which the C library reduces exactly. */
+static void large_turns(real *cosines, real *sines, double position, const double *frequencies,
+                        int64_t n, double cosine_factor, double sine_factor) {
+    for (int64_t i = 0; i < n; ++i) {
+        const double angle = position * frequencies[i];
+        const real cosine = (real)(cosine_factor * cos(angle));
+        const real sine = (real)(sine_factor * sin(angle));
+        memcpy(cosines + i, &cosine, sizeof cosine);
+        memcpy(sines + i, &sine, sizeof sine);
+    }
+}
+
+static void feature_turns(void *cosines, void *sines, double position, const double *frequencies,
+                          int64_t n, double cosine_factor, double sine_factor) {
+    real *c = cosines;
+    real *s = sines;
+    if (!are_small(position, frequencies, n)) {
+        large_turns(c, s, position, frequencies, n, cosine_factor, sine_factor);
+        return;
+    }
+    for (int64_t i = 0; i < n; i += WIDE_LANES) {
+        const int64_t count = n - i < WIDE_LANES ? n - i : WIDE_LANES;
+        const turn result = turn_of(load_doubles(frequencies + i, count) * position);
+        if (count == WIDE_LANES) {
+            store_wide(c + i, result.cosine * cosine_factor);
+            store_wide(s + i, result.sine * sine_factor);
+        } else {
+            store_wide_part(c + i, result.cosine * cosine_factor, count);
+            store_wide_part(s + i, result.sine * sine_factor, count);
+        }
     }
 }
 
@@ -186,6 +303,7 @@ static void feature_rotate_neighbours(void *target, const void *data, const void
 const attni_feature_kernels TABLE_NAME(feature_kernels) = {
     .square_sum = feature_square_sum,
     .normalize = feature_normalize,
+    .turns = feature_turns,
     .rotate_halves = feature_rotate_halves,
     .rotate_neighbours = feature_rotate_neighbours,
 };

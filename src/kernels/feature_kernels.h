@@ -21,6 +21,12 @@ typedef struct attni_feature_kernels {
     void (*normalize)(void *to, const void *from, int64_t n, double factor, double scale,
                       const void *weights, double offset);
 
+    /* cosines[i] = cosine_factor * cos(position * frequencies[i]), sines[i] likewise, for i < n:
+     * within 2^-52 of the cosine of the product, which is rounded to float64, times the factor,
+     * before they are rounded to the element type. */
+    void (*turns)(void *cosines, void *sines, double position, const double *frequencies, int64_t n,
+                  double cosine_factor, double sine_factor);
+
     /* Pairs (first[i], second[i]), i < n, turned:
      * to_first[i]  = first[i] * cosines[i] - second[i] * sines[i]
      * to_second[i] = second[i] * cosines[i] + first[i] * sines[i] */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * rope.c: the public rotation by position: check, plan, run. Cosines and sines are what costs, so
- * an item computes a block of them and turns the same rows of many heads with it.
+ * rope.c: the public rotation by position: check, plan, run. A cosine costs as much as some
+ * rotated features, so an item computes a block of them and turns the same rows of many heads.
  */
 #include <attention/rope.h>
 
@@ -14,9 +14,9 @@
 #include "tensor/element.h"
 
 /* In multiply-adds (see ATTNI_SERIAL_WORK): a feature that comes and goes through memory, and a
- * cosine with its sine. So these are a tenth of an item's work at most, where its planes are as
- * many as one has. */
-enum { FEATURE_WORK = 16, ANGLE_WORK = 1024, MOST_PLANES = 512 };
+ * cosine with its sine, which 128 planes share as far as there are so many: then it is a fiftieth of
+ * the work, and an item is small enough to be one of many. */
+enum { FEATURE_WORK = 16, ANGLE_WORK = 64, MOST_PLANES = 128 };
 
 /* Items are (group, planes, rows), rows fastest. They depend on the shape alone. */
 typedef struct rope_plan {

@@ -49,19 +49,6 @@ static int64_t position_of(const attni_rope_problem *problem, int64_t group, int
     return row;
 }
 
-/* ---- computed ---- */
-
-static void compute_row(const attni_rope_problem *problem, double position, int64_t num_pairs,
-                        const double *frequencies, char *cosines, char *sines) {
-    for (int64_t i = 0; i < num_pairs; ++i) {
-        const double angle = position * frequencies[i];
-        attni_write_real(cosines, i, problem->score_dtype, problem->cosine_factor * cos(angle));
-        attni_write_real(sines, i, problem->score_dtype, problem->sine_factor * sin(angle));
-    }
-}
-
-/* ---- given ---- */
-
 /* Where a table has the row of input's row. A position is clamped though it was checked: another
  * thread may have written it since. */
 static int64_t table_offset(const attni_rope_problem *problem, const attni_rope_option *table,
@@ -92,6 +79,7 @@ static void take_table(const attni_rope_problem *problem, const attni_kernel_set
 void attni_rope_fill(const attni_rope_problem *problem, const attni_kernel_set *set,
                      const attni_rope_block *block, const double *frequencies, char *cosines,
                      char *sines) {
+    const attni_feature_kernels *kernels = attni_feature_kernels_of(set, problem->score_dtype);
     const int64_t row_bytes =
         block->num_pairs * (int64_t)attn_dtype_size_bytes(problem->score_dtype);
     for (int64_t r = 0; r < block->num_rows; ++r) {
@@ -100,7 +88,8 @@ void attni_rope_fill(const attni_rope_problem *problem, const attni_kernel_set *
         char *s = sines + r * row_bytes;
         const int64_t position = position_of(problem, block->group, row);
         if (attni_rope_computes_angles(problem)) {
-            compute_row(problem, (double)position, block->num_pairs, frequencies, c, s);
+            kernels->turns(c, s, (double)position, frequencies, block->num_pairs,
+                           problem->cosine_factor, problem->sine_factor);
         } else {
             take_table(problem, set, &problem->cos, row, position, block, c);
             take_table(problem, set, &problem->sin, row, position, block, s);

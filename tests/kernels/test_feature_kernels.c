@@ -206,6 +206,53 @@ static void squares_are_summed_in_float64(void **state) {
     for_all_rows(check_square_sum);
 }
 
+/* Angles of each size, up to where they are reduced in vectors and beyond: near multiples of pi/2,
+ * 0 and everywhere. */
+static double random_angle(random_state *random, int kind) {
+    const double size = ldexp(1, (int)random_between(random, -30, kind == 3 ? 60 : 19));
+    const double angle = random_real(random, -size, size);
+    return kind == 1 ? round(angle / M_PI_2) * M_PI_2 : kind == 2 ? round(angle) : angle;
+}
+
+static void check_turns(feature_rows *rows) {
+    static random_state random;
+    static double angles[ROW_MOST];
+    const double position = 3, factors[] = {1, -0.75};
+    const int kind = (int)(rows->n % 4);
+    for (int64_t i = 0; i < rows->n; ++i) {
+        angles[i] = random_angle(&random, kind) / position;
+    }
+    rows->kernels->turns(rows->row[2], rows->row[3], position, angles, rows->n, factors[0],
+                         factors[1]);
+    for (int64_t i = 0; i < rows->n; ++i) {
+        const long double angle = (long double)(position * angles[i]);
+        const double bound = 0x1p-52 + unit_roundoff(rows->dtype);
+        assert_within(rows, "cosine", i, row_get(rows->row[2], i, rows->dtype), cosl(angle), bound);
+        assert_within(rows, "sine", i, row_get(rows->row[3], i, rows->dtype),
+                      (long double)factors[1] * sinl(angle), bound);
+    }
+}
+
+static void turns_are_those_of_the_angle(void **state) {
+    (void)state;
+    for (int times = 0; times < 8; ++times) {
+        for_all_rows(check_turns);
+    }
+}
+
+/* Nothing is known of the cosine of an infinite angle, or of none. */
+static void turns_of_no_number_are_nan(void **state) {
+    (void)state;
+    static const double frequencies[] = {1, INFINITY, NAN, -1};
+    for (int32_t i = 0; attni_kernel_set_at(i) != NULL; ++i) {
+        double cosines[4], sines[4];
+        attni_feature_kernels_of(attni_kernel_set_at(i), ATTN_DTYPE_FLOAT64)
+            ->turns(cosines, sines, 2, frequencies, 4, 1, 1);
+        assert_true(isnan(cosines[1]) && isnan(sines[1]) && isnan(cosines[2]) && isnan(sines[2]));
+        assert_true(fabs(cosines[0] - cos(2)) <= 0x1p-51 && fabs(sines[3] + sin(2)) <= 0x1p-51);
+    }
+}
+
 /* Sums that float32 cannot hold. */
 static void squares_of_the_largest_numbers_are_finite(void **state) {
     (void)state;
@@ -227,6 +274,8 @@ int main(void) {
         cmocka_unit_test(pair_has_the_same_bits_wherever_it_stands),
         cmocka_unit_test(row_is_normalized_in_place_and_apart),
         cmocka_unit_test(squares_are_summed_in_float64),
+        cmocka_unit_test(turns_are_those_of_the_angle),
+        cmocka_unit_test(turns_of_no_number_are_nan),
         cmocka_unit_test(squares_of_the_largest_numbers_are_finite),
     };
     return cmocka_run_group_tests_name("feature_kernels", tests, NULL, NULL);
