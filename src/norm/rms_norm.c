@@ -249,31 +249,36 @@ static void begin_rows(const norm_problem *problem, int64_t row, norm_rows *rows
     }
 }
 
-/* To the next row along the last of the row axes. */
-static void step(const norm_problem *problem, norm_row *row, const int64_t *strides) {
-    const int64_t stride = problem->row_rank > 0 ? strides[problem->row_rank - 1] : 0;
+static void step(norm_row *row, int64_t stride) {
     row->data = attni_advance(row->data, stride * (int64_t)attn_dtype_size_bytes(row->dtype));
+}
+
+/* From the row before it; along the last of the row axes that is a step. */
+static void move_to(const norm_problem *problem, int64_t row, norm_rows *rows) {
+    const int32_t axis = problem->row_rank - 1;
+    if (row % problem->input.shape[axis] == 0) {
+        begin_rows(problem, row, rows);
+        return;
+    }
+    step(&rows->input, problem->input.strides[axis]);
+    step(&rows->output, problem->output.strides[axis]);
+    step(&rows->weight, problem->weight_strides[axis]);
 }
 
 static void run_item(void *data, int32_t slot, int64_t item) {
     const norm_run *run = data;
     const norm_problem *problem = run->problem;
-    const int64_t end = attni_min(problem->num_rows, (item + 1) * run->rows_per_item);
-    const int64_t axis_rows =
-        problem->row_rank > 0 ? problem->input.shape[problem->row_rank - 1] : 1;
+    const int64_t first = item * run->rows_per_item;
+    const int64_t end = attni_min(problem->num_rows, first + run->rows_per_item);
     norm_rows rows;
-    rows.weight = (norm_row){NULL, 0, ATTN_DTYPE_INVALID};
-    rows.input_copy.source = NULL;
-    rows.weight_copy.source = NULL;
     (void)slot;
-    for (int64_t row = item * run->rows_per_item; row < end; ++row) {
-        if (row % axis_rows == 0 || row == item * run->rows_per_item) {
-            begin_rows(problem, row, &rows);
-        } else {
-            step(problem, &rows.input, problem->input.strides);
-            step(problem, &rows.output, problem->output.strides);
-            step(problem, &rows.weight, problem->weight_strides);
-        }
+    rows.weight = (norm_row){NULL, 0, ATTN_DTYPE_INVALID};
+    rows.input_copy.source = rows.weight_copy.source = NULL;
+    rows.input_copy.count = rows.weight_copy.count = 0;
+    begin_rows(problem, first, &rows);
+    normalize_row(run, &rows);
+    for (int64_t row = first + 1; row < end; ++row) {
+        move_to(problem, row, &rows);
         normalize_row(run, &rows);
     }
 }

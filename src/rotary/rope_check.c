@@ -159,6 +159,10 @@ static attn_status check_tables(const attn_rope_params *params, attni_rope_probl
     if (params->frequencies != NULL) {
         return attni_fail(ATTN_ERROR_VALUE, "frequencies: expected NULL beside cos and sin");
     }
+    if (cosines == NULL || sines == NULL) {
+        return attni_fail(ATTN_ERROR_NULL, "%s: expected a tensor beside %s, got NULL",
+                          cosines == NULL ? "cos" : "sin", cosines == NULL ? "sin" : "cos");
+    }
     ATTNI_TRY(attni_check_tensor("cos", cosines, ATTNI_DATA_REQUIRED));
     ATTNI_TRY(attni_check_tensor("sin", sines, ATTNI_DATA_REQUIRED));
     ATTNI_TRY(attni_check_beside("cos", cosines, problem->input.dtype));

@@ -61,7 +61,7 @@ static void put(const attni_rope_problem *problem, const attni_kernel_set *set, 
 void attni_rope_rotate(const attni_rope_problem *problem, const attni_kernel_set *set,
                        attni_rope_row row, int64_t first_pair, int64_t num_pairs,
                        const char *cosines, const char *sines) {
-    _Alignas(ATTNI_ALIGNMENT) char copies[2 * ATTNI_ROPE_MOST_PAIRS * sizeof(double)];
+    _Alignas(ATTNI_ALIGNMENT) char copies[sizeof(double) * 2 * ATTNI_ROPE_MOST_PAIRS];
     const attni_feature_kernels *kernels = attni_feature_kernels_of(set, problem->score_dtype);
     if (problem->is_interleaved) {
         const feature_run run = {2 * first_pair, 2 * num_pairs, copies};
