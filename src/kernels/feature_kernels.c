@@ -129,9 +129,15 @@ INLINE wide polynomial(wide z, const double terms[NUM_TERMS]) {
 }
 
 /* For |angle| <= LARGEST_ANGLE: angle = n pi/2 + r, n the nearest integer. Odd n change the two
- * for each other; n mod 4 has their signs. */
+ * for each other; n mod 4 has their signs. A host that rounds upwards or downwards makes n that of
+ * one side, which is set right. */
 INLINE turn turn_of(wide angle) {
-    const wide shifted = angle * TWO_OVER_PI + WIDE_ROUND_MAGIC;
+    const wide one = (wide){0} + 1;
+    const wide rounded = angle * TWO_OVER_PI + WIDE_ROUND_MAGIC;
+    const wide beyond = angle * TWO_OVER_PI - (rounded - WIDE_ROUND_MAGIC);
+    const wide more = (wide)((beyond > 0.5) & (wide_mask)one);
+    const wide less = (wide)((beyond < -0.5) & (wide_mask)one);
+    const wide shifted = rounded + (more - less);
     const wide n = shifted - WIDE_ROUND_MAGIC;
     const wide r = ((angle - n * HALF_PI_1) - n * HALF_PI_2) - n * HALF_PI_3;
     const wide z = r * r;

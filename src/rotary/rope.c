@@ -14,8 +14,8 @@
 #include "tensor/element.h"
 
 /* In multiply-adds (see ATTNI_SERIAL_WORK): a feature that comes and goes through memory, and a
- * cosine with its sine, which 128 planes share as far as there are so many: then it is a fiftieth of
- * the work, and an item is small enough to be one of many. */
+ * cosine with its sine. As many planes as share that make it a fiftieth of the work, and leave an
+ * item small enough to be one of many. */
 enum { FEATURE_WORK = 16, ANGLE_WORK = 64, MOST_PLANES = 128 };
 
 /* Items are (group, planes, rows), rows fastest. They depend on the shape alone. */

@@ -110,6 +110,30 @@ static void row_has_the_same_bits_alone(void **state) {
     attn_context_destroy(one);
 }
 
+static void layout_leaves_no_bit(void **state) {
+    (void)state;
+    static const int64_t few[] = {5, FEATURES};
+    for (int which = 0; which < NUM_DTYPES * LAYOUT_NUM_OUTPUT; ++which) {
+        const int32_t dtype = dtypes[which % NUM_DTYPES];
+        const enum tensor_layout layout = (enum tensor_layout)(which / NUM_DTYPES);
+        tensor_pool pool = {0};
+        random_state random = random_seeded(25);
+        attn_tensor *dense = pool_input(&pool, dtype, 2, few, LAYOUT_CONTIGUOUS);
+        attn_tensor *expected = pool_output(&pool, dtype, 2, few, LAYOUT_CONTIGUOUS);
+        attn_tensor *input = pool_input(&pool, dtype, 2, few, layout);
+        attn_tensor *output = pool_output(&pool, dtype, 2, few, layout);
+        random_fill(dense, &random, -1, 1, 0);
+        int64_t index[2] = {0};
+        do {
+            oracle_store(input, index, oracle_element(dense, index));
+        } while (oracle_next_index(2, few, index));
+        assert_ok(attn_rms_norm(NULL, dense, NULL, expected));
+        assert_ok(attn_rms_norm(NULL, input, NULL, output));
+        assert_same_bits(tensor_layout_names[layout], output, expected);
+        pool_destroy(&pool);
+    }
+}
+
 /* The mean of the squares of a row is 1 afterwards, but for epsilon. */
 static void rows_have_a_mean_square_of_one(void **state) {
     (void)state;
@@ -137,6 +161,7 @@ int main(void) {
         cmocka_unit_test(powers_of_two_leave_no_bit),
         cmocka_unit_test(offset_is_added_to_the_weight),
         cmocka_unit_test(row_has_the_same_bits_alone),
+        cmocka_unit_test(layout_leaves_no_bit),
         cmocka_unit_test(rows_have_a_mean_square_of_one),
     };
     return cmocka_run_group_tests_name("properties of RMS norm", tests, NULL, NULL);

@@ -219,6 +219,28 @@ static void row_has_the_same_bits_alone(void **state) {
     attn_context_destroy(one);
 }
 
+static void layout_leaves_no_bit(void **state) {
+    (void)state;
+    for (int which = 0; which < NUM_DTYPES * LAYOUT_NUM_OUTPUT; ++which) {
+        const int32_t dtype = dtypes[which % NUM_DTYPES];
+        const enum tensor_layout layout = (enum tensor_layout)(which / NUM_DTYPES);
+        rope_setup setup;
+        setup_create(&setup, dtype, 18);
+        attn_tensor *input = pool_input(&setup.pool, dtype, 4, shape, layout);
+        attn_tensor *output = pool_output(&setup.pool, dtype, 4, shape, layout);
+        int64_t index[4] = {0};
+        do {
+            oracle_store(input, index, oracle_element(setup.input, index));
+        } while (oracle_next_index(4, shape, index));
+        const attn_rope_params params = {
+            .struct_size = sizeof params, .rotary_dim = DIM, .interleaved = which % 3 == 0};
+        assert_ok(attn_rope(NULL, setup.input, &params, setup.output));
+        assert_ok(attn_rope(NULL, input, &params, output));
+        assert_same_bits(tensor_layout_names[layout], output, setup.output);
+        pool_destroy(&setup.pool);
+    }
+}
+
 /* More planes than an item takes, of one position each: as in decoding for many. */
 static void many_planes_are_those_of_one(void **state) {
     (void)state;
@@ -274,6 +296,7 @@ int main(void) {
         cmocka_unit_test(inverse_undoes_the_rotation),
         cmocka_unit_test(scores_depend_on_the_distance_alone),
         cmocka_unit_test(row_has_the_same_bits_alone),
+        cmocka_unit_test(layout_leaves_no_bit),
         cmocka_unit_test(many_planes_are_those_of_one),
         cmocka_unit_test(features_that_are_not_rotated_keep_their_bits),
     };
