@@ -51,7 +51,7 @@ typedef struct attn_rope_params {
      * (batch axes, L, R / 2). float64 where input is float64; else float32, bfloat16 or float16 */
     const attn_tensor *cos;
 
-    /* the sines; cos's shape */
+    /* the sines, likewise; as many positions as cos */
     const attn_tensor *sin;
 
     /* int64 or int32, broadcastable to (batch axes, L): the rows' positions. NULL: lengths - L + i,
