@@ -6,6 +6,8 @@
  *   tensor.h      attn_tensor: a view of your memory; nothing is owned or copied
  *   context.h     threads, memory, kernels; NULL means the defaults
  *   softmax.h     mask kinds and the masked row softmax
+ *   rms_norm.h    attn_rms_norm: normalisation of queries and keys
+ *   rope.h        attn_rope: rotary positions of queries and keys
  *   sdpa.h        attn_sdpa: attention on query, key, value
  *   multihead.h   attn_mha: torch.nn.MultiheadAttention and its generalisations
  *   selftest.h    attn_selftest: whether this machine and its BLAS compute what they should
@@ -44,6 +46,8 @@
 #include <attention/context.h>
 #include <attention/export.h>
 #include <attention/multihead.h>
+#include <attention/rms_norm.h>
+#include <attention/rope.h>
 #include <attention/sdpa.h>
 #include <attention/selftest.h>
 #include <attention/softmax.h>

@@ -25,6 +25,7 @@ typedef struct compiled_set {
 #define COMPILED_SET(isa, label, name, stream_name, pairs)                                         \
     {isa,                                                                                          \
      {label, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,             \
+      &attni_feature_kernels_##name##_float32, &attni_feature_kernels_##name##_float64,            \
       &attni_product_kernels_##name##_float64,                                                     \
       {&attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_bfloat16,          \
        &attni_product_kernels_##name##_float16},                                                   \
@@ -102,6 +103,10 @@ const attni_kernel_set *attni_kernel_set_find(const char *name) {
 
 const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t dtype) {
     return dtype == ATTN_DTYPE_FLOAT64 ? set->float64 : set->float32;
+}
+
+const attni_feature_kernels *attni_feature_kernels_of(const attni_kernel_set *set, int32_t dtype) {
+    return dtype == ATTN_DTYPE_FLOAT64 ? set->features_float64 : set->features_float32;
 }
 
 static attni_storage storage_of(int32_t dtype) {

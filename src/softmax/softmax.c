@@ -12,9 +12,9 @@
 #include "base/versioned_struct.h"
 #include "base/workspace.h"
 #include "context/context.h"
+#include "kernels/stored_rows.h"
 #include "softmax/row_weights.h"
 #include "tensor/element.h"
-#include "tensor/strided_copy.h"
 #include "tensor/tensor_check.h"
 
 enum {
@@ -48,14 +48,6 @@ typedef struct softmax_plan {
                        computed in scratch memory first */
     attni_layout layout;
 } softmax_plan;
-
-static bool is_same_view(const attn_tensor *a, const attn_tensor *b) {
-    bool same = a->data == b->data && a->dtype == b->dtype;
-    for (int32_t axis = 0; same && axis < a->rank; ++axis) {
-        same = a->shape[axis] <= 1 || a->strides[axis] == b->strides[axis];
-    }
-    return same;
-}
 
 static attn_status check_options(const attn_softmax_params *params, const attni_axis *axes,
                                  attni_data_rule data_rule, softmax_problem *problem) {
@@ -98,7 +90,7 @@ static attn_status check_overlap(const attni_argument tensors[NUM_TENSORS]) {
     const attn_tensor *input = tensors[NUM_OUTPUTS].tensor;
     attni_argument inputs[NUM_TENSORS - NUM_OUTPUTS];
     memcpy(inputs, tensors + NUM_OUTPUTS, sizeof inputs);
-    inputs[0].tensor = is_same_view(input, output) ? NULL : input;
+    inputs[0].tensor = attni_is_same_view(input, output) ? NULL : input;
     ATTNI_TRY(attni_check_outputs(tensors, NUM_OUTPUTS, inputs, NUM_TENSORS - NUM_OUTPUTS));
     return attni_check_disjoint(tensors[1].name, tensors[1].tensor, "input", input);
 }
@@ -192,13 +184,8 @@ static void take_scores(const softmax_run *run, int64_t row, int64_t length, cha
     const attn_tensor *input = &run->problem->input;
     char *source = row_of(run->problem, input, row);
     const int64_t stride = input->strides[run->problem->row_rank];
-    if (input->dtype != run->problem->score_dtype) {
-        attni_storage_kernels_of(run->set, input->dtype)
-            ->widen((float *)(void *)work, source, stride, length);
-    } else if (work != source) {
-        const attni_strided_matrix from = {source, 0, stride};
-        attni_copy_matrix((attni_strided_matrix){work, 0, 1}, from, 1, length,
-                          attn_dtype_size_bytes(input->dtype));
+    if (work != source) {
+        attni_take_row(run->set, work, source, input->dtype, stride, length);
     }
 }
 
@@ -207,13 +194,8 @@ static void put_weights(const softmax_run *run, int64_t row, char *work) {
     const attn_tensor *output = &run->problem->output;
     char *target = row_of(run->problem, output, row);
     const int64_t stride = output->strides[run->problem->row_rank];
-    if (output->dtype != run->problem->score_dtype) {
-        attni_storage_kernels_of(run->set, output->dtype)
-            ->narrow(target, stride, (const float *)(const void *)work, run->problem->num_cols);
-    } else if (work != target) {
-        const attni_strided_matrix to = {target, 0, stride};
-        attni_copy_matrix(to, (attni_strided_matrix){work, 0, 1}, 1, run->problem->num_cols,
-                          attn_dtype_size_bytes(output->dtype));
+    if (work != target) {
+        attni_put_row(run->set, target, output->dtype, stride, work, run->problem->num_cols);
     }
 }
 

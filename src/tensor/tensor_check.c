@@ -224,9 +224,10 @@ attn_status attni_broadcast_strides(const char *name, const attn_tensor *tensor,
                       attni_shape_text(found, tensor->rank, tensor->shape));
 }
 
-/* Lengths that repeat along an axis are looked at once. */
-attn_status attni_check_lengths(const char *name, const attn_tensor *lengths, int64_t highest) {
-    attn_tensor view = attni_canonical(lengths);
+/* Elements that repeat along an axis are looked at once. */
+attn_status attni_check_indices(const char *name, const attn_tensor *indices, const char *label,
+                                int64_t lowest, int64_t highest) {
+    attn_tensor view = attni_canonical(indices);
     attn_tensor numbering = view; /* of the elements that errors name */
     attni_make_contiguous(&numbering);
     int64_t count = 1;
@@ -237,13 +238,17 @@ attn_status attni_check_lengths(const char *name, const attn_tensor *lengths, in
     }
     for (int64_t i = 0; i < count; ++i) {
         const int64_t offset = attni_offset_of(i, view.rank, view.shape, view.strides);
-        const int64_t length = attni_read_index(view.data, offset, view.dtype);
-        if (length < 0 || length > highest) {
+        const int64_t index = attni_read_index(view.data, offset, view.dtype);
+        if (index < lowest || index > highest) {
             return attni_fail(
-                ATTN_ERROR_VALUE, "%s: expected 0 to S=%lld, got %lld at element %lld", name,
-                (long long)highest, (long long)length,
+                ATTN_ERROR_VALUE, "%s: expected %lld to %s%lld, got %lld at element %lld", name,
+                (long long)lowest, label, (long long)highest, (long long)index,
                 (long long)attni_offset_of(i, view.rank, view.shape, numbering.strides));
         }
     }
     return ATTN_OK;
+}
+
+attn_status attni_check_lengths(const char *name, const attn_tensor *lengths, int64_t highest) {
+    return attni_check_indices(name, lengths, "S=", 0, highest);
 }

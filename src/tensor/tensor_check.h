@@ -87,12 +87,20 @@ attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const
 attn_status attni_broadcast_strides(const char *name, const attn_tensor *tensor,
                                     const attni_axis *axes, int32_t count, int64_t *strides);
 
-/* Every element of a tensor of indices is a length: 0 to `highest`. Reads the data. */
+/* Every element of a tensor of indices is within lowest..highest; `label` stands before the highest
+ * in messages, such as "S=". Reads the data. */
+attn_status attni_check_indices(const char *name, const attn_tensor *indices, const char *label,
+                                int64_t lowest, int64_t highest);
+
+/* Every element is a length: 0 to S, which is `highest`. Reads the data. */
 attn_status attni_check_lengths(const char *name, const attn_tensor *lengths, int64_t highest);
 
 /* An output may not write an element twice. Accepts every view whose axes nest (sorted by stride,
  * each steps over all smaller ones). */
 attn_status attni_check_writable(const char *name, const attn_tensor *tensor);
+
+/* Whether two views of one shape are the same elements: data, dtype and strides. */
+bool attni_is_same_view(const attn_tensor *a, const attn_tensor *b);
 
 /* An output may not share memory with another tensor; either may be NULL (absent) or empty. */
 attn_status attni_check_disjoint(const char *output_name, const attn_tensor *output,

@@ -74,6 +74,14 @@ static bool disjoint(const attn_tensor *a, const attn_tensor *b) {
     return false;
 }
 
+bool attni_is_same_view(const attn_tensor *a, const attn_tensor *b) {
+    bool same = a->data == b->data && a->dtype == b->dtype;
+    for (int32_t axis = 0; same && axis < a->rank; ++axis) {
+        same = attni_stride(a, axis) == attni_stride(b, axis);
+    }
+    return same;
+}
+
 attn_status attni_check_disjoint(const char *output_name, const attn_tensor *output,
                                  const char *other_name, const attn_tensor *other) {
     if (output == NULL || other == NULL || output->data == NULL || other->data == NULL ||

@@ -101,6 +101,37 @@ static void context_info_layout_is_pinned(void **state) {
     ASSERT_NUMBERS(numbers);
 }
 
+static void rms_norm_params_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_rms_norm_params, 32),
+        OFFSET(attn_rms_norm_params, struct_size, 0),
+        OFFSET(attn_rms_norm_params, weight, 8),
+        OFFSET(attn_rms_norm_params, epsilon, 16),
+        OFFSET(attn_rms_norm_params, weight_offset, 24),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
+static void rope_params_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_rope_params, 80),
+        OFFSET(attn_rope_params, struct_size, 0),
+        OFFSET(attn_rope_params, rotary_dim, 8),
+        OFFSET(attn_rope_params, base, 16),
+        OFFSET(attn_rope_params, magnitude, 24),
+        OFFSET(attn_rope_params, interleaved, 32),
+        OFFSET(attn_rope_params, inverse, 36),
+        OFFSET(attn_rope_params, frequencies, 40),
+        OFFSET(attn_rope_params, cos, 48),
+        OFFSET(attn_rope_params, sin, 56),
+        OFFSET(attn_rope_params, positions, 64),
+        OFFSET(attn_rope_params, lengths, 72),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
 static void softmax_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
@@ -272,6 +303,8 @@ int main(void) {
         cmocka_unit_test(tensor_layout_is_pinned),
         cmocka_unit_test(context_config_layout_is_pinned),
         cmocka_unit_test(context_info_layout_is_pinned),
+        cmocka_unit_test(rms_norm_params_layout_is_pinned),
+        cmocka_unit_test(rope_params_layout_is_pinned),
         cmocka_unit_test(softmax_params_layout_is_pinned),
         cmocka_unit_test(sdpa_report_layout_is_pinned),
         cmocka_unit_test(sdpa_params_layout_is_pinned),

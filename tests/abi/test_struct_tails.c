@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "errors/mha_fixture.h"
+#include "errors/rope_fixture.h"
 #include "errors/sdpa_fixture.h"
 #include "errors/softmax_fixture.h"
 
@@ -43,6 +44,28 @@ static attn_status call_context_create(void *params) {
 
 static attn_status call_context_describe(void *info) {
     return attn_context_describe(NULL, info);
+}
+
+static attn_status call_rope(void *params) {
+    rope_fixture fixture;
+    rope_fixture_prepare(&fixture, NULL);
+    fixture.params = params;
+    const attn_status status = rope_fixture_run(&fixture);
+    if (status == ATTN_OK) {
+        rope_fixture_assert_values(&fixture);
+    }
+    return status;
+}
+
+static attn_status call_rms_norm(void *params) {
+    rope_fixture fixture;
+    rope_fixture_prepare(&fixture, NULL);
+    fixture.norm_params = params;
+    const attn_status status = rope_fixture_normalize(&fixture);
+    if (status == ATTN_OK) {
+        rope_fixture_assert_normalized(&fixture);
+    }
+    return status;
 }
 
 static attn_status call_softmax(void *params) {
@@ -240,6 +263,8 @@ static const attn_mha_config valid_config = {
 /* Read by the library. */
 static const tail_case options[] = {
     {"attn_context_create", "config", STRUCT(attn_context_config, 72), .call = call_context_create},
+    {"attn_rope", "params", STRUCT(attn_rope_params, 80), .call = call_rope},
+    {"attn_rms_norm", "params", STRUCT(attn_rms_norm_params, 32), .call = call_rms_norm},
     {"attn_softmax", "params", STRUCT(attn_softmax_params, 40), .call = call_softmax},
     {"attn_softmax_workspace_bytes", "params", STRUCT(attn_softmax_params, 40),
      .call = call_softmax_workspace_bytes},

@@ -14,7 +14,7 @@
 
 enum { HEAD_DIM = MIXED_EMBED / MIXED_HEADS, INPUT_VALUES = 3 * MIXED_LONGEST * MIXED_EMBED };
 
-typedef enum call_kind { LAYER, ATTENTION, SOFTMAX } call_kind;
+typedef enum call_kind { LAYER, ATTENTION, SOFTMAX, ROPE, NORM } call_kind;
 
 enum call_option {
     CAUSAL = 1,
@@ -51,6 +51,10 @@ static const call_row rows_of_calls[] = {
     {ATTENTION, ATTN_DTYPE_FLOAT64, MIXED_LONGEST, MIXED_LONGEST, SLOPES | WINDOW},
     {SOFTMAX, ATTN_DTYPE_FLOAT32, 80, MIXED_LONGEST, 0},
     {SOFTMAX, ATTN_DTYPE_FLOAT64, 5, 33, 0},
+    {ROPE, ATTN_DTYPE_FLOAT32, MIXED_LONGEST, MIXED_EMBED, 0},
+    {ROPE, ATTN_DTYPE_FLOAT64, MIXED_LONGEST, MIXED_EMBED, 0},
+    {NORM, ATTN_DTYPE_FLOAT32, MIXED_LONGEST, MIXED_EMBED, 0},
+    {NORM, ATTN_DTYPE_FLOAT64, 3, MIXED_EMBED, 0},
 };
 
 int mixed_calls_count(void) {
@@ -171,6 +175,18 @@ static attn_status run_softmax(const mixed_calls *calls, attn_context *context, 
     return attn_softmax(context, &scores, NULL, &weights, NULL, 0);
 }
 
+/* keys are the features. Of every second one, so that rows are copied. */
+static attn_status run_features(const mixed_calls *calls, attn_context *context,
+                                const call_row *row, void *memory) {
+    const int64_t shape[] = {row->rows, row->keys};
+    void *input = calls->inputs[row->dtype == ATTN_DTYPE_FLOAT64];
+    attn_tensor from = view_of(input, row->dtype, 2, shape);
+    const attn_tensor to = view_of(memory, row->dtype, 2, shape);
+    from.strides[1] = 2;
+    return row->kind == ROPE ? attn_rope(context, &from, NULL, &to)
+                             : attn_rms_norm(context, &from, NULL, &to);
+}
+
 attn_status mixed_call_run(const mixed_calls *calls, attn_context *context, const attn_mha *layer,
                            int which, void *memory) {
     const call_row *row = &rows_of_calls[which];
@@ -179,6 +195,9 @@ attn_status mixed_call_run(const mixed_calls *calls, attn_context *context, cons
         return run_layer(calls, context, layer, row, memory);
     case ATTENTION:
         return run_attention(calls, context, row, memory);
+    case ROPE:
+    case NORM:
+        return run_features(calls, context, row, memory);
     default:
         return run_softmax(calls, context, row, memory);
     }
@@ -188,7 +207,7 @@ attn_status mixed_call_run(const mixed_calls *calls, attn_context *context, cons
 static size_t result_bytes(int which) {
     const call_row *row = &rows_of_calls[which];
     const int64_t heads = row->kind == ATTENTION ? MIXED_HEADS : 1;
-    int64_t values = row->rows * (row->kind == SOFTMAX ? row->keys : MIXED_EMBED);
+    int64_t values = row->rows * (row->kind >= SOFTMAX ? row->keys : MIXED_EMBED);
     values += (row->options & WEIGHTS) != 0 ? heads * row->rows * row->keys : 0;
     values += (row->options & LSE) != 0 ? heads * row->rows : 0;
     return (size_t)(values * bytes_of(row->dtype));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * large_calls.c: a softmax, attention by both engines, and a layer.
+ * large_calls.c: a softmax, a rotation, a normalisation, attention by both engines, and a layer.
  */
 #include "large_calls.h"
 
@@ -19,6 +19,22 @@ static attn_status run_softmax(attn_context *context, float *output) {
     const attn_tensor from = matrix(values, LARGE_ROWS, LARGE_COLS);
     const attn_tensor to = matrix(output, LARGE_ROWS, LARGE_COLS);
     return attn_softmax(context, &from, NULL, &to, NULL, 0);
+}
+
+static attn_status run_rope(attn_context *context, float *output) {
+    static float values[NUM_FLOATS];
+    refusal_numbers(values, NUM_FLOATS, 8);
+    const attn_tensor from = matrix(values, LARGE_ROWS, LARGE_COLS);
+    const attn_tensor to = matrix(output, LARGE_ROWS, LARGE_COLS);
+    return attn_rope(context, &from, NULL, &to);
+}
+
+static attn_status run_rms_norm(attn_context *context, float *output) {
+    static float values[NUM_FLOATS];
+    refusal_numbers(values, NUM_FLOATS, 9);
+    const attn_tensor from = matrix(values, LARGE_ROWS, LARGE_COLS);
+    const attn_tensor to = matrix(output, LARGE_ROWS, LARGE_COLS);
+    return attn_rms_norm(context, &from, NULL, &to);
 }
 
 static attn_status run_sdpa(attn_context *context, float *output) {
@@ -59,6 +75,8 @@ static attn_status run_mha(attn_context *context, float *output) {
 
 const large_call large_calls[] = {
     {"softmax", ATTN_ENGINE_AUTO, run_softmax, 1, true},
+    {"rope", ATTN_ENGINE_AUTO, run_rope, 1, true},
+    {"rms_norm", ATTN_ENGINE_AUTO, run_rms_norm, 1, true},
     {"sdpa_fused", ATTN_ENGINE_FUSED, run_sdpa, 1, true},
     {"sdpa_blas", ATTN_ENGINE_BLAS, run_sdpa, 2, false},
     {"mha_fused", ATTN_ENGINE_FUSED, run_mha, 5, false},

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "sdpa_fixture.h"
+#include "rope_fixture.h"
 #include "softmax_fixture.h"
 
 /* Fails the test unless the context computes the right numbers. */
@@ -331,6 +332,11 @@ static void assert_default_refused(attn_status status, const char *line) {
     softmax_fixture_prepare(&softmax, NULL);
     refusal_assert("attn_softmax", softmax_fixture_run(&softmax), status, line);
     refusal_assert_untouched("output", softmax.memory.output, sizeof softmax.memory.output);
+    rope_fixture rope;
+    rope_fixture_prepare(&rope, NULL);
+    refusal_assert("attn_rope", rope_fixture_run(&rope), status, line);
+    refusal_assert("attn_rms_norm", rope_fixture_normalize(&rope), status, line);
+    refusal_assert_untouched("output", rope.memory.output, sizeof rope.memory.output);
     attn_context_info info;
     refusal_fill(&info, sizeof info);
     info.struct_size = sizeof info;

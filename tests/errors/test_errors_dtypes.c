@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "mha_fixture.h"
+#include "rope_fixture.h"
 #include "sdpa_fixture.h"
 #include "softmax_fixture.h"
 
@@ -102,6 +103,60 @@ static void softmax_refuses_other_dtypes(void **state) {
     };
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; ++i) {
         for_every_other_dtype(&targets[i], check_softmax);
+    }
+}
+
+/* ---- attn_rope, attn_rms_norm ---- */
+
+static void check_rope(const dtype_target *target, int32_t dtype) {
+    rope_fixture fixture;
+    rope_fixture_prepare(&fixture, context);
+    if (target->tensor == ROPE_COS || target->tensor == ROPE_SIN) {
+        rope_fixture_link(&fixture, ROPE_COS);
+        rope_fixture_link(&fixture, ROPE_SIN);
+        rope_fixture_link(&fixture, ROPE_LENGTHS);
+    } else if (target->tensor >= ROPE_ARGUMENTS) {
+        rope_fixture_link(&fixture, target->tensor);
+    }
+    fixture.views[target->tensor].dtype = dtype;
+    const rope_memory before = fixture.memory;
+    assert_refused("attn_rope", rope_fixture_run(&fixture), target->name, dtype);
+    assert_memory_equal(&fixture.memory, &before, sizeof before);
+}
+
+static void check_rms_norm(const dtype_target *target, int32_t dtype) {
+    rope_fixture fixture;
+    rope_fixture_prepare(&fixture, context);
+    if (target->tensor >= ROPE_ARGUMENTS) {
+        rope_fixture_link(&fixture, target->tensor);
+    }
+    fixture.views[target->tensor].dtype = dtype;
+    const rope_memory before = fixture.memory;
+    assert_refused("attn_rms_norm", rope_fixture_normalize(&fixture), target->name, dtype);
+    assert_memory_equal(&fixture.memory, &before, sizeof before);
+}
+
+static void rope_and_rms_norm_refuse_other_dtypes(void **state) {
+    (void)state;
+    static const dtype_target targets[] = {
+        {"input", ROPE_INPUT, FLOATS, 0, false},
+        {"output", ROPE_OUTPUT, FLOAT, 0, true},
+        {"frequencies", ROPE_FREQUENCIES, FLOATS, 0, false},
+        {"cos", ROPE_COS, STORED, 0, false},
+        {"sin", ROPE_SIN, STORED, 0, false},
+        {"positions", ROPE_POSITIONS, INDEX, 0, false},
+        {"lengths", ROPE_LENGTHS, INDEX, 0, false},
+    };
+    static const dtype_target norm_targets[] = {
+        {"input", ROPE_INPUT, FLOATS, 0, false},
+        {"output", ROPE_OUTPUT, FLOAT, 0, true},
+        {"weight", ROPE_WEIGHT, STORED, 0, false},
+    };
+    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; ++i) {
+        for_every_other_dtype(&targets[i], check_rope);
+    }
+    for (size_t i = 0; i < sizeof norm_targets / sizeof norm_targets[0]; ++i) {
+        for_every_other_dtype(&norm_targets[i], check_rms_norm);
     }
 }
 
@@ -273,6 +328,7 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(softmax_refuses_other_dtypes),
+        cmocka_unit_test(rope_and_rms_norm_refuse_other_dtypes),
         cmocka_unit_test(sdpa_refuses_other_dtypes),
         cmocka_unit_test(mha_refuses_other_dtypes),
         cmocka_unit_test(parameters_refuse_other_dtypes),

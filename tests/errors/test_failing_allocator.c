@@ -14,7 +14,7 @@
 #include "softmax_fixture.h"
 
 /* Calls large enough to be shared among threads. */
-enum { MANY_ROWS = 1024, MANY_KEYS = MANY_ROWS, MANY_FEATURES = 32 };
+enum { MANY_ROWS = 1024, MANY_KEYS = MANY_ROWS, MANY_FEATURES = 64 };
 
 /* Everything a scenario may need; the context is made before its `prepare`. */
 typedef struct fault_scene {
@@ -241,6 +241,28 @@ static void assert_large_sdpa_done(fault_scene *scene) {
     refusal_assert_close("output", scene->large_output, expected, MANY_ROWS);
 }
 
+/* Zeros stay zeros, whatever their positions and size. */
+static void prepare_large_features(fault_scene *scene) {
+    refusal_fill(scene->forward_output, sizeof scene->forward_output);
+}
+
+static attn_tensor large_features(float *data) {
+    const int64_t shape[] = {MANY_ROWS, MANY_FEATURES};
+    return refusal_view(data, ATTN_DTYPE_FLOAT32, 2, shape);
+}
+
+static attn_status run_large_rope(fault_scene *scene) {
+    static float input[MANY_ROWS * MANY_FEATURES];
+    const attn_tensor from = large_features(input), to = large_features(scene->forward_output);
+    return attn_rope(scene->context, &from, NULL, &to);
+}
+
+static attn_status run_large_rms_norm(fault_scene *scene) {
+    static float input[MANY_ROWS * MANY_FEATURES];
+    const attn_tensor from = large_features(input), to = large_features(scene->forward_output);
+    return attn_rms_norm(scene->context, &from, NULL, &to);
+}
+
 /*
  * A first call whose projections start the context's threads: one key makes the attention itself
  * too little to share. Fresh biases are 0, so output is 0 where query, key and value are.
@@ -312,6 +334,10 @@ static const fault_scenario scenarios[] = {
      nothing, "workspace: allocation of ..."},
     {"sdpa_that_starts_threads", 3, prepare_large_sdpa, run_large_sdpa, assert_large_sdpa_unchanged,
      assert_large_sdpa_done, nothing, "..."},
+    {"rope_that_starts_threads", 3, prepare_large_features, run_large_rope,
+     assert_large_forward_unchanged, assert_large_forward_done, nothing, "..."},
+    {"rms_norm_that_starts_threads", 3, prepare_large_features, run_large_rms_norm,
+     assert_large_forward_unchanged, assert_large_forward_done, nothing, "..."},
     {"mha_forward_that_starts_threads", 3, prepare_large_forward, run_large_forward,
      assert_large_forward_unchanged, assert_large_forward_done, destroy_made_layer, "..."},
 };
@@ -380,6 +406,17 @@ static void count_allocations(fault_scene *scene, attn_status (*run)(fault_scene
     assert_int_equal(scene->allocator.requests - before, 0);
 }
 
+/* Rotation and normalisation have no workspace to be given. */
+static void assert_features_need_no_memory(fault_scene *scene) {
+    const int64_t before = scene->allocator.requests;
+    prepare_large_features(scene);
+    refusal_assert_ok("attn_rope", run_large_rope(scene));
+    assert_large_forward_done(scene);
+    refusal_assert_ok("attn_rms_norm", run_large_rms_norm(scene));
+    assert_large_forward_done(scene);
+    assert_int_equal(scene->allocator.requests - before, 0);
+}
+
 /* Once the threads run, which either a large call or attn_context_start has started. */
 static void calls_with_workspace_never_allocate(void **state) {
     (void)state;
@@ -413,6 +450,7 @@ static void calls_with_workspace_never_allocate(void **state) {
                           mha_fixture_workspace_bytes(&scene.mha, &bytes));
         count_allocations(&scene, run_forward, &scene.mha.workspace, &scene.mha.workspace_bytes,
                           bytes);
+        assert_features_need_no_memory(&scene);
         destroy_layer(&scene);
         attn_context_destroy(scene.context);
         assert_int_equal(scene.allocator.live_blocks, 0);

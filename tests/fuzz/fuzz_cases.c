@@ -24,19 +24,27 @@ static void allow_beside(const factor_set *set, int f, int level, uint16_t *allo
     }
 }
 
+/* A target has one or two sets. */
 static const allowed_levels *allowed_levels_of(const factor_set *set) {
-    static allowed_levels table;
-    static const factor_set *owner;
-    if (owner != set) {
-        memset(&table, 0, sizeof table);
-        for (int f = 0; f < set->count; ++f) {
-            for (int level = 0; level < set->factors[f].num_levels; ++level) {
-                allow_beside(set, f, level, table.beside[f][level]);
-            }
+    enum { MOST_SETS = 2 };
+    static allowed_levels tables[MOST_SETS];
+    static const factor_set *owners[MOST_SETS];
+    static int next;
+    for (int i = 0; i < MOST_SETS; ++i) {
+        if (owners[i] == set) {
+            return &tables[i];
         }
-        owner = set;
     }
-    return &table;
+    allowed_levels *table = &tables[next];
+    memset(table, 0, sizeof *table);
+    for (int f = 0; f < set->count; ++f) {
+        for (int level = 0; level < set->factors[f].num_levels; ++level) {
+            allow_beside(set, f, level, table->beside[f][level]);
+        }
+    }
+    owners[next] = set;
+    next = (next + 1) % MOST_SETS;
+    return table;
 }
 
 int fuzz_choose(fuzz_bytes *bytes, const factor_set *set, factor_case *chosen) {

@@ -114,6 +114,9 @@ static void set_has_tables_of_its_own_for_both_types(void **state) {
         assert_ptr_not_equal(set->float32, set->float64);
         assert_complete(set->float32);
         assert_complete(set->float64);
+        assert_ptr_equal(attni_feature_kernels_of(set, ATTN_DTYPE_FLOAT32), set->features_float32);
+        assert_ptr_equal(attni_feature_kernels_of(set, ATTN_DTYPE_FLOAT64), set->features_float64);
+        assert_ptr_not_equal(set->features_float32, set->features_float64);
         for (int32_t j = 0; j < i; ++j) {
             /* A set may differ from another in its pairs alone. */
             const attni_kernel_set *other = attni_kernel_set_at(j);

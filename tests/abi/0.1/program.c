@@ -179,6 +179,60 @@ static void softmax_of_equal_scores_is_uniform_over_what_is_visible(void **state
     assert_near(lse[0], 7 + log(3));
 }
 
+/* ---- rotation, normalisation ---- */
+
+static void quarter_turns_change_a_pair_for_each_other(void **state) {
+    (void)state;
+    const int64_t rows = 2;
+    float pairs[2][2] = {{3, 4}, {3, 4}}, quarter = (float)M_PI_2;
+    int64_t places[2] = {1, -1};
+    attn_tensor features = matrix(pairs, 2, 2), frequencies = vector(&quarter, 1), positions;
+    assert_ok(attn_tensor_init(&positions, places, ATTN_DTYPE_INT64, 1, &rows));
+    const attn_rope_params params = {.struct_size = sizeof params,
+                                     .rotary_dim = 2,
+                                     .magnitude = 2,
+                                     .interleaved = 1,
+                                     .inverse = 1,
+                                     .frequencies = &frequencies,
+                                     .positions = &positions};
+    assert_ok(attn_rope(NULL, &features, &params, &features));
+    assert_near(pairs[0][0], 8);
+    assert_near(pairs[0][1], -6);
+    assert_near(pairs[1][0], -8);
+    assert_near(pairs[1][1], 6);
+}
+
+static void tables_are_looked_up_by_length(void **state) {
+    (void)state;
+    float pair[2] = {3, 4}, cosines[2] = {0, 1}, sines[2] = {1, 0};
+    const int64_t place = 2;
+    int64_t length = 1;
+    attn_tensor features = matrix(pair, 1, 2), cos_table = matrix(cosines, 2, 1),
+                sin_table = matrix(sines, 2, 1), lengths;
+    assert_ok(attn_tensor_init(&lengths, &length, ATTN_DTYPE_INT64, 0, NULL));
+    const attn_rope_params params = {
+        .struct_size = sizeof params, .cos = &cos_table, .sin = &sin_table, .lengths = &lengths};
+    assert_ok(attn_rope(NULL, &features, &params, &features));
+    assert_near(pair[0], -4);
+    assert_near(pair[1], 3);
+    length = place;
+    assert_ok(attn_rope(NULL, &features, &params, &features));
+    assert_near(pair[0], -4);
+}
+
+static void normalized_rows_have_a_mean_square_of_one(void **state) {
+    (void)state;
+    float values[4] = {1, -1, 7, 7}, less_one[2] = {0, 1};
+    attn_tensor rows = matrix(values, 2, 2), weight = vector(less_one, 2);
+    const attn_rms_norm_params params = {
+        .struct_size = sizeof params, .weight = &weight, .epsilon = 1e-12, .weight_offset = 1};
+    assert_ok(attn_rms_norm(NULL, &rows, &params, &rows));
+    assert_near(values[0], 1);
+    assert_near(values[1], -2);
+    assert_near(values[2], 1);
+    assert_near(values[3], 2);
+}
+
 /* ---- attention ---- */
 
 /* Queries of zeros: all scores are 0. Value row j is (j, 10 j, 100 j, 1). */
@@ -527,6 +581,9 @@ int main(void) {
         cmocka_unit_test(every_kernel_name_makes_a_context),
         cmocka_unit_test(context_has_the_settings_it_was_given),
         cmocka_unit_test(softmax_of_equal_scores_is_uniform_over_what_is_visible),
+        cmocka_unit_test(quarter_turns_change_a_pair_for_each_other),
+        cmocka_unit_test(tables_are_looked_up_by_length),
+        cmocka_unit_test(normalized_rows_have_a_mean_square_of_one),
         cmocka_unit_test(sdpa_of_zero_queries_is_the_mean_of_the_values),
         cmocka_unit_test(sdpa_causal_in_a_workspace_is_the_mean_of_what_each_row_sees),
         cmocka_unit_test(sdpa_large_enough_for_threads_calls_parallel_for),

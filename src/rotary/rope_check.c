@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * rope_check.c: the argument errors of attn_rope.
+ */
+#include "rotary/rope_check.h"
+
+#include <math.h>
+
+#include "base/checked_size.h"
+#include "base/option_check.h"
+#include "base/versioned_struct.h"
+#include "tensor/element.h"
+#include "tensor/tensor_check.h"
+
+static const double default_base = 10000;
+
+/* ---- numbers ---- */
+
+static attn_status check_numbers(const attn_rope_params *params) {
+    const double base = params->base;
+    if (!(base >= 0) || isinf(base)) {
+        return attni_fail(ATTN_ERROR_VALUE, "base: expected 0 (10000) or a positive number, got %g",
+                          base);
+    }
+    if (!isfinite(params->magnitude)) {
+        return attni_fail(ATTN_ERROR_VALUE, "magnitude: expected 0 (1) or a finite number, got %g",
+                          params->magnitude);
+    }
+    ATTNI_TRY(attni_check_switch("", "interleaved", params->interleaved));
+    return attni_check_switch("", "inverse", params->inverse);
+}
+
+/* R, which may be all of E. */
+static attn_status check_rotary_dim(int64_t rotary_dim, int64_t num_features, int64_t *num_pairs) {
+    if (rotary_dim < 0 || rotary_dim > num_features || rotary_dim % 2 != 0) {
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "rotary_dim: expected an even number, 0 to E=%lld, got %lld",
+                          (long long)num_features, (long long)rotary_dim);
+    }
+    if (rotary_dim == 0 && num_features % 2 != 0) {
+        return attni_fail(ATTN_ERROR_SHAPE,
+                          "input: expected an even number of features E without rotary_dim, got "
+                          "%lld",
+                          (long long)num_features);
+    }
+    *num_pairs = (rotary_dim == 0 ? num_features : rotary_dim) / 2;
+    return ATTN_OK;
+}
+
+/* ---- tensors ---- */
+
+static attn_status check_input(const attn_tensor *input, attni_rope_problem *problem) {
+    ATTNI_TRY(attni_check_tensor("input", input, ATTNI_DATA_REQUIRED));
+    ATTNI_TRY(attni_check_rank("input", input, 2, ATTN_MAX_RANK));
+    ATTNI_TRY(attni_check_float("input", input));
+    problem->input = attni_canonical(input);
+    problem->score_dtype = attni_score_dtype(input->dtype);
+    problem->batch_rank = input->rank > 3 ? input->rank - 3 : 0;
+    problem->num_batches = 1;
+    for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
+        problem->num_batches *= input->shape[axis];
+    }
+    problem->num_heads = input->rank > 2 ? input->shape[input->rank - 3] : 1;
+    problem->num_rows = input->shape[input->rank - 2];
+    problem->num_features = input->shape[input->rank - 1];
+    return ATTN_OK;
+}
+
+static attn_status check_output(const attn_tensor *output, attni_rope_problem *problem) {
+    const attn_tensor *input = &problem->input;
+    attni_axis axes[ATTN_MAX_RANK];
+    for (int32_t axis = 0; axis < input->rank; ++axis) {
+        axes[axis] = (attni_axis){NULL, input->shape[axis]};
+    }
+    axes[input->rank - 2].name = "L";
+    axes[input->rank - 1].name = "E";
+    ATTNI_TRY(attni_check_tensor("output", output, ATTNI_DATA_REQUIRED));
+    ATTNI_TRY(attni_check_result("output", output, input->dtype));
+    ATTNI_TRY(attni_check_shape("output", output, axes, input->rank));
+    ATTNI_TRY(attni_check_writable("output", output));
+    problem->output = attni_canonical(output);
+    problem->is_in_place = attni_is_same_view(input, output);
+    return ATTN_OK;
+}
+
+/* (batch axes, L, R/2). */
+static void list_axes(const attni_rope_problem *problem, attni_axis axes[ATTN_MAX_RANK]) {
+    for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
+        axes[axis] = (attni_axis){NULL, problem->input.shape[axis]};
+    }
+    axes[problem->batch_rank] = (attni_axis){"L", problem->num_rows};
+    axes[problem->batch_rank + 1] = (attni_axis){"R/2", problem->num_pairs};
+}
+
+/* An option whose last `tail` axes follow the batch axes. */
+static attn_status check_broadcast(const char *name, const attn_tensor *tensor, int32_t tail,
+                                   const attni_rope_problem *problem, attni_rope_option *option) {
+    attni_axis axes[ATTN_MAX_RANK];
+    list_axes(problem, axes);
+    const attn_tensor view = attni_canonical(tensor);
+    option->is_given = true;
+    option->tensor = view;
+    return attni_broadcast_strides(name, &view, axes, problem->batch_rank + tail, option->strides);
+}
+
+static attn_status check_index(const char *name, const attn_tensor *tensor, int32_t tail,
+                               const attni_rope_problem *problem, attni_rope_option *option) {
+    if (tensor == NULL) {
+        return ATTN_OK;
+    }
+    ATTNI_TRY(attni_check_tensor(name, tensor, ATTNI_DATA_REQUIRED));
+    ATTNI_TRY(attni_check_index(name, tensor));
+    return check_broadcast(name, tensor, tail, problem, option);
+}
+
+static attn_status check_places(const attn_rope_params *params, attni_rope_problem *problem) {
+    if (params->positions != NULL && params->lengths != NULL) {
+        return attni_fail(ATTN_ERROR_VALUE, "lengths: expected NULL beside positions");
+    }
+    ATTNI_TRY(check_index("positions", params->positions, 1, problem, &problem->positions));
+    return check_index("lengths", params->lengths, 0, problem, &problem->lengths);
+}
+
+/* ---- cosines and sines ---- */
+
+static attn_status check_frequencies(const attn_rope_params *params, attni_rope_problem *problem) {
+    if (params->base != 0) {
+        return attni_fail(ATTN_ERROR_VALUE, "base: expected 0 beside frequencies, got %g",
+                          params->base);
+    }
+    const attni_axis axis = {"R/2", problem->num_pairs};
+    ATTNI_TRY(attni_check_tensor("frequencies", params->frequencies, ATTNI_DATA_REQUIRED));
+    ATTNI_TRY(attni_check_float("frequencies", params->frequencies));
+    ATTNI_TRY(attni_check_shape("frequencies", params->frequencies, &axis, 1));
+    problem->source = ATTNI_ROPE_FREQUENCIES;
+    problem->frequencies = attni_canonical(params->frequencies);
+    return ATTN_OK;
+}
+
+/* A row for each position, the same number for cosines and sines. */
+static attn_status check_looked_up(const char *name, const attn_tensor *table, int64_t num_rows,
+                                   const attni_rope_problem *problem, attni_rope_option *option) {
+    const attni_axis axes[] = {{"P", num_rows}, {"R/2", problem->num_pairs}};
+    ATTNI_TRY(attni_check_shape(name, table, axes, 2));
+    option->is_given = true;
+    option->tensor = attni_canonical(table);
+    option->strides[0] = option->tensor.strides[0];
+    option->strides[1] = option->tensor.strides[1];
+    return ATTN_OK;
+}
+
+static attn_status check_tables(const attn_rope_params *params, attni_rope_problem *problem) {
+    const attn_tensor *cosines = params->cos;
+    const attn_tensor *sines = params->sin;
+    if (params->base != 0) {
+        return attni_fail(ATTN_ERROR_VALUE, "base: expected 0 beside cos and sin, got %g",
+                          params->base);
+    }
+    if (params->frequencies != NULL) {
+        return attni_fail(ATTN_ERROR_VALUE, "frequencies: expected NULL beside cos and sin");
+    }
+    if (cosines == NULL || sines == NULL) {
+        return attni_fail(ATTN_ERROR_NULL, "%s: expected a tensor beside %s, got NULL",
+                          cosines == NULL ? "cos" : "sin", cosines == NULL ? "sin" : "cos");
+    }
+    ATTNI_TRY(attni_check_tensor("cos", cosines, ATTNI_DATA_REQUIRED));
+    ATTNI_TRY(attni_check_tensor("sin", sines, ATTNI_DATA_REQUIRED));
+    ATTNI_TRY(attni_check_beside("cos", cosines, problem->input.dtype));
+    ATTNI_TRY(attni_check_beside("sin", sines, problem->input.dtype));
+    if (!problem->positions.is_given && !problem->lengths.is_given) {
+        problem->source = ATTNI_ROPE_TABLE;
+        ATTNI_TRY(check_broadcast("cos", cosines, 2, problem, &problem->cos));
+        return check_broadcast("sin", sines, 2, problem, &problem->sin);
+    }
+    problem->source = ATTNI_ROPE_LOOKED_UP;
+    ATTNI_TRY(check_looked_up("cos", cosines, ATTNI_ANY_LENGTH, problem, &problem->cos));
+    problem->table_rows = cosines->shape[0];
+    return check_looked_up("sin", sines, problem->table_rows, problem, &problem->sin);
+}
+
+static attn_status check_source(const attn_rope_params *params, attni_rope_problem *problem) {
+    const double magnitude = params->magnitude == 0 ? 1 : params->magnitude;
+    problem->is_interleaved = params->interleaved != 0;
+    problem->cosine_factor = magnitude;
+    problem->sine_factor = params->inverse != 0 ? -magnitude : magnitude;
+    problem->base = params->base == 0 ? default_base : params->base;
+    if (params->cos != NULL || params->sin != NULL) {
+        return check_tables(params, problem);
+    }
+    return params->frequencies != NULL ? check_frequencies(params, problem) : ATTN_OK;
+}
+
+/* ---- what is shared, what overlaps, what is outside ---- */
+
+static bool tells_batches_apart(const attni_rope_problem *problem,
+                                const attni_rope_option *option) {
+    bool differs = false;
+    for (int32_t axis = 0; option->is_given && axis < problem->batch_rank; ++axis) {
+        differs = differs || option->strides[axis] != 0;
+    }
+    return differs;
+}
+
+static void make_groups(attni_rope_problem *problem) {
+    const bool is_table = problem->source == ATTNI_ROPE_TABLE;
+    const bool are_apart = tells_batches_apart(problem, &problem->positions) ||
+                           tells_batches_apart(problem, &problem->lengths) ||
+                           (is_table && (tells_batches_apart(problem, &problem->cos) ||
+                                         tells_batches_apart(problem, &problem->sin)));
+    problem->num_groups = are_apart ? problem->num_batches : 1;
+    problem->group_planes = problem->num_heads * (are_apart ? 1 : problem->num_batches);
+}
+
+static attn_status check_overlap(const attn_tensor *input, const attn_rope_params *params,
+                                 const attn_tensor *output, const attni_rope_problem *problem) {
+    const attni_argument outputs[] = {{"output", output}};
+    const attni_argument inputs[] = {{"input", problem->is_in_place ? NULL : input},
+                                     {"frequencies", params->frequencies},
+                                     {"cos", params->cos},
+                                     {"sin", params->sin},
+                                     {"positions", params->positions},
+                                     {"lengths", params->lengths}};
+    return attni_check_outputs(outputs, 1, inputs, (int32_t)(sizeof inputs / sizeof inputs[0]));
+}
+
+/* A sequence has no negative length, and every position that is looked up a row of the tables. */
+static attn_status check_values(const attn_rope_params *params, const attni_rope_problem *problem) {
+    const bool is_looked_up = problem->source == ATTNI_ROPE_LOOKED_UP && problem->num_rows > 0;
+    if (problem->lengths.is_given) {
+        return attni_check_indices("lengths", params->lengths, "",
+                                   is_looked_up ? problem->num_rows : 0,
+                                   is_looked_up ? problem->table_rows : INT64_MAX);
+    }
+    if (problem->positions.is_given && is_looked_up) {
+        return attni_check_indices("positions", params->positions, "", 0, problem->table_rows - 1);
+    }
+    return ATTN_OK;
+}
+
+attn_status attni_rope_check(const attn_tensor *input, const attn_rope_params *given,
+                             const attn_tensor *output, attni_rope_problem *problem) {
+    attn_rope_params params;
+    ATTNI_TRY(attni_struct_read("params", given, ATTNI_BYTES_THROUGH(attn_rope_params, lengths),
+                                sizeof params, &params));
+    *problem = (attni_rope_problem){.source = ATTNI_ROPE_BASE};
+    ATTNI_TRY(check_input(input, problem));
+    ATTNI_TRY(check_output(output, problem));
+    ATTNI_TRY(check_numbers(&params));
+    ATTNI_TRY(check_rotary_dim(params.rotary_dim, problem->num_features, &problem->num_pairs));
+    ATTNI_TRY(check_places(&params, problem));
+    ATTNI_TRY(check_source(&params, problem));
+    make_groups(problem);
+    ATTNI_TRY(check_overlap(input, &params, output, problem));
+    return check_values(&params, problem);
+}
