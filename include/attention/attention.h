@@ -43,6 +43,7 @@
 
 #include <attention/context.h>
 #include <attention/export.h>
+#include <attention/kv.h>
 #include <attention/multihead.h>
 #include <attention/sdpa.h>
 #include <attention/selftest.h>
