@@ -61,7 +61,8 @@ static int64_t find_rows(const attni_sdpa_problem *problem, attni_sequence *sequ
 
 attni_sequence attni_batch_sequence(const attni_sdpa_problem *problem, int64_t batch) {
     attni_sequence sequence = {.batch = batch};
-    const int64_t most = attni_min(find_rows(problem, &sequence), problem->src_len);
+    sequence.num_rows = find_rows(problem, &sequence);
+    const int64_t most = attni_min(sequence.num_rows, problem->src_len);
     const int64_t length = batch_option(problem, &problem->key_lengths, batch, most);
     const int64_t key_length = attni_clamp(length, 0, most);
     const int64_t first_position = problem->aligns_end ? key_length - problem->tgt_len : 0;

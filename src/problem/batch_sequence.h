@@ -12,6 +12,7 @@
 typedef struct attni_sequence {
     int64_t batch;
     attni_visibility visibility; /* key_length is 0 to S, and no more than there are rows */
+    int64_t num_rows;            /* it has room for */
     int64_t first_row;           /* of key and value; 0 but with key_starts */
     int64_t first_entry;         /* of pages.table, in elements from its data */
     int64_t num_entries;         /* of it */

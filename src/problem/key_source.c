@@ -15,7 +15,7 @@ static attn_status check_input(const char *name, const attn_tensor *tensor, int3
     return attni_check_float(name, tensor);
 }
 
-static void place_indices(const attn_tensor *tensor, attni_operand *operand) {
+void attni_place_operand(const attn_tensor *tensor, attni_operand *operand) {
     operand->data = tensor->data;
     operand->element_bytes = (int64_t)attn_dtype_size_bytes(tensor->dtype);
     operand->dtype = tensor->dtype;
@@ -40,16 +40,16 @@ static void set_view(attni_input_views *inputs, int32_t which, attn_tensor view)
 }
 
 /* Starts of B sequences, and the end of the last: shape (B + 1). */
-static attn_status take_starts(const char *name, const attn_tensor *starts,
-                               attni_data_rule data_rule, attni_operand *operand,
-                               attni_input_views *inputs, int32_t which) {
+attn_status attni_take_starts(const char *name, const attn_tensor *starts,
+                              attni_data_rule data_rule, attni_operand *operand,
+                              attni_input_views *inputs, int32_t which) {
     ATTNI_TRY(attni_check_tensor(name, starts, data_rule));
     ATTNI_TRY(attni_check_index(name, starts));
     ATTNI_TRY(attni_check_rank(name, starts, 1, 1));
     if (starts->shape[0] == 0) {
         return attni_fail(ATTN_ERROR_SHAPE, "%s: expected shape (B + 1), got (0)", name);
     }
-    place_indices(starts, operand);
+    attni_place_operand(starts, operand);
     operand->strides[0] = attni_stride(starts, 0);
     set_view(inputs, which, batch_view(starts, 1, 1));
     return ATTN_OK;
@@ -98,7 +98,7 @@ static attn_status take_pages(const attn_kv *kv, attni_data_rule data_rule,
     pages->rows = kv->key->shape[2];
     pages->key_stride = attni_stride(kv->key, 0);
     pages->value_stride = attni_stride(kv->value, 0);
-    place_indices(table, &pages->table);
+    attni_place_operand(table, &pages->table);
     if (!attni_multiply(pages->num_entries, pages->rows, &problem->key_rows)) {
         return attni_fail(ATTN_ERROR_OVERFLOW, "kv.page_table: %lld pages of %lld rows exceed 2^63",
                           (long long)pages->num_entries, (long long)pages->rows);
@@ -107,15 +107,15 @@ static attn_status take_pages(const attn_kv *kv, attni_data_rule data_rule,
     set_view(inputs, ATTNI_VALUE, view_of_sequence(kv->value, problem->key_rows));
     if (is_flat) {
         inputs->names[ATTNI_KEY_PLACES] = "kv.page_starts";
-        return take_starts("kv.page_starts", kv->page_starts, data_rule, &pages->starts, inputs,
-                           ATTNI_KEY_PLACES);
+        return attni_take_starts("kv.page_starts", kv->page_starts, data_rule, &pages->starts,
+                                 inputs, ATTNI_KEY_PLACES);
     }
     inputs->names[ATTNI_KEY_PLACES] = "kv.page_table";
     set_view(inputs, ATTNI_KEY_PLACES, batch_view(table, table->rank - 1, 0));
     return ATTN_OK;
 }
 
-static attn_status check_alone(const attni_sdpa_request *request, const attn_kv *kv) {
+static attn_status check_alone(const attni_sdpa_request *request) {
     const char *name = request->key != NULL                   ? "key"
                        : request->value != NULL               ? "value"
                        : request->params->key_lengths != NULL ? "key_lengths"
@@ -123,6 +123,10 @@ static attn_status check_alone(const attni_sdpa_request *request, const attn_kv 
     if (name != NULL) {
         return attni_fail(ATTN_ERROR_VALUE, "%s: expected NULL beside kv, which has it", name);
     }
+    return ATTN_OK;
+}
+
+static attn_status check_places(const attn_kv *kv) {
     if (kv->starts != NULL && kv->page_table != NULL) {
         return attni_fail(ATTN_ERROR_VALUE, "kv.starts: expected NULL beside kv.page_table");
     }
@@ -132,13 +136,12 @@ static attn_status check_alone(const attni_sdpa_request *request, const attn_kv 
     return ATTN_OK;
 }
 
-static attn_status take_kv(const attni_sdpa_request *request, attni_input_views *inputs,
-                           attni_sdpa_problem *problem) {
-    const attni_data_rule data_rule = request->tensor_data;
+attn_status attni_read_kv(const attn_kv *given, attni_data_rule data_rule,
+                          attni_input_views *inputs, attni_sdpa_problem *problem) {
     attn_kv kv;
-    ATTNI_TRY(attni_struct_read("kv", request->params->kv, ATTNI_BYTES_THROUGH(attn_kv, lengths),
-                                sizeof kv, &kv));
-    ATTNI_TRY(check_alone(request, &kv));
+    ATTNI_TRY(
+        attni_struct_read("kv", given, ATTNI_BYTES_THROUGH(attn_kv, lengths), sizeof kv, &kv));
+    ATTNI_TRY(check_places(&kv));
     const int32_t lowest = kv.page_table != NULL ? 4 : kv.starts != NULL ? 3 : 2;
     const int32_t highest = lowest > 2 ? lowest : ATTN_MAX_RANK;
     ATTNI_TRY(check_input("kv.key", kv.key, lowest, highest, data_rule));
@@ -157,8 +160,8 @@ static attn_status take_kv(const attni_sdpa_request *request, attni_input_views 
         return ATTN_OK;
     }
     inputs->names[ATTNI_KEY_PLACES] = "kv.starts";
-    return take_starts("kv.starts", kv.starts, data_rule, &problem->key_starts, inputs,
-                       ATTNI_KEY_PLACES);
+    return attni_take_starts("kv.starts", kv.starts, data_rule, &problem->key_starts, inputs,
+                             ATTNI_KEY_PLACES);
 }
 
 /* Query rows of all sequences, one behind the other. */
@@ -169,8 +172,8 @@ static attn_status take_query_starts(const attni_sdpa_request *request, attni_in
     }
     ATTNI_TRY(attni_check_rank("query", request->query, 3, 3));
     inputs->names[ATTNI_QUERY_PLACES] = "query_starts";
-    return take_starts("query_starts", request->params->query_starts, request->option_data,
-                       &problem->query_starts, inputs, ATTNI_QUERY_PLACES);
+    return attni_take_starts("query_starts", request->params->query_starts, request->option_data,
+                             &problem->query_starts, inputs, ATTNI_QUERY_PLACES);
 }
 
 attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_views *inputs,
@@ -187,11 +190,74 @@ attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_vie
     inputs->views[ATTNI_QUERY] = request->query;
     ATTNI_TRY(take_query_starts(request, inputs, problem));
     if (request->params->kv != NULL) {
-        return take_kv(request, inputs, problem);
+        ATTNI_TRY(check_alone(request));
+        return attni_read_kv(request->params->kv, request->tensor_data, inputs, problem);
     }
     ATTNI_TRY(check_input("key", request->key, 2, ATTN_MAX_RANK, request->tensor_data));
     ATTNI_TRY(check_input("value", request->value, 2, ATTN_MAX_RANK, request->tensor_data));
     inputs->views[ATTNI_KEY] = request->key;
     inputs->views[ATTNI_VALUE] = request->value;
+    return ATTN_OK;
+}
+
+attn_status attni_check_starts_axis(const attni_input_views *inputs, int32_t which,
+                                    const attni_operand *starts,
+                                    const attni_sdpa_problem *problem) {
+    if (!starts->is_present) {
+        return ATTN_OK;
+    }
+    const attn_tensor *view = inputs->views[which];
+    if (problem->batch_rank != 1) {
+        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected one batch axis beside it, got %d",
+                          inputs->names[which], (int)problem->batch_rank);
+    }
+    if (view->shape[0] != problem->batch_shape[0]) {
+        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected shape (B + 1 = %lld), got (%lld)",
+                          inputs->names[which], (long long)problem->batch_shape[0] + 1,
+                          (long long)view->shape[0] + 1);
+    }
+    return ATTN_OK;
+}
+
+/* Strides of the page table: over the batch axes, then over a sequence's pages. */
+static attn_status place_table(const attni_input_views *inputs, attni_sdpa_problem *problem) {
+    attni_pages *pages = &problem->pages;
+    const attn_tensor *table = inputs->page_table;
+    if (table == NULL) {
+        return ATTN_OK;
+    }
+    int64_t strides[ATTN_MAX_RANK] = {0};
+    attni_axis axes[ATTN_MAX_RANK];
+    const int32_t batch_axes = pages->starts.is_present ? 0 : problem->batch_rank;
+    for (int32_t axis = 0; axis < batch_axes; ++axis) {
+        axes[axis] = (attni_axis){NULL, problem->batch_shape[axis]};
+    }
+    axes[batch_axes] = (attni_axis){"M", pages->num_entries};
+    ATTNI_TRY(attni_broadcast_strides("kv.page_table", table, axes, batch_axes + 1, strides));
+    for (int32_t axis = 0; axis < batch_axes; ++axis) {
+        pages->table.strides[axis] = strides[axis];
+    }
+    pages->table.strides[problem->batch_rank] = strides[batch_axes];
+    return ATTN_OK;
+}
+
+attn_status attni_place_sequences(const attni_input_views *inputs, attni_sdpa_problem *problem) {
+    ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_KEY_PLACES, &problem->key_starts, problem));
+    ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_KEY_PLACES, &problem->pages.starts, problem));
+    ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_QUERY_PLACES, &problem->query_starts, problem));
+    return place_table(inputs, problem);
+}
+
+attn_status attni_check_batch_indices(const char *name, const attn_tensor *tensor,
+                                      attni_data_rule data_rule, const attni_sdpa_problem *problem,
+                                      attni_operand *operand) {
+    attni_axis axes[ATTNI_MAX_BATCH_AXES];
+    for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
+        axes[axis] = (attni_axis){NULL, problem->batch_shape[axis]};
+    }
+    ATTNI_TRY(attni_check_tensor(name, tensor, data_rule));
+    ATTNI_TRY(attni_check_index(name, tensor));
+    ATTNI_TRY(attni_broadcast_strides(name, tensor, axes, problem->batch_rank, operand->strides));
+    attni_place_operand(tensor, operand);
     return ATTN_OK;
 }

@@ -29,4 +29,30 @@ typedef struct attni_input_views {
 attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_views *inputs,
                               attni_sdpa_problem *problem);
 
+/* The same of kv alone: key, value, what says where they are, and lengths. */
+attn_status attni_read_kv(const attn_kv *given, attni_data_rule data_rule,
+                          attni_input_views *inputs, attni_sdpa_problem *problem);
+
+/* Once the batch axes are known: whether starts have as many sequences, and the page table's
+ * strides. */
+attn_status attni_place_sequences(const attni_input_views *inputs, attni_sdpa_problem *problem);
+
+/* Starts of B sequences and the end of the last, (B + 1): operand and, for broadcasting, view
+ * `which`. */
+attn_status attni_take_starts(const char *name, const attn_tensor *starts,
+                              attni_data_rule data_rule, attni_operand *operand,
+                              attni_input_views *inputs, int32_t which);
+
+/* Where a tensor's elements are; its strides are set apart. */
+void attni_place_operand(const attn_tensor *tensor, attni_operand *operand);
+
+/* A view of indices over the batch axes. */
+attn_status attni_check_batch_indices(const char *name, const attn_tensor *tensor,
+                                      attni_data_rule data_rule, const attni_sdpa_problem *problem,
+                                      attni_operand *operand);
+
+/* Sequences one behind the other are those of the only batch axis. */
+attn_status attni_check_starts_axis(const attni_input_views *inputs, int32_t which,
+                                    const attni_operand *starts, const attni_sdpa_problem *problem);
+
 #endif

@@ -136,54 +136,6 @@ static attni_operand input_operand(const attn_tensor *tensor, int32_t canonical_
     return operand;
 }
 
-/* Sequences one behind the other are those of the only batch axis. */
-static attn_status check_sequences(const attni_input_views *inputs, int32_t which,
-                                   const attni_operand *starts, const attni_sdpa_problem *problem) {
-    if (!starts->is_present) {
-        return ATTN_OK;
-    }
-    const attn_tensor *view = inputs->views[which];
-    if (problem->batch_rank != 1) {
-        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected one batch axis beside it, got %d",
-                          inputs->names[which], (int)problem->batch_rank);
-    }
-    if (view->shape[0] != problem->batch_shape[0]) {
-        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected shape (B + 1 = %lld), got (%lld)",
-                          inputs->names[which], (long long)problem->batch_shape[0] + 1,
-                          (long long)view->shape[0] + 1);
-    }
-    return ATTN_OK;
-}
-
-/* Strides of the page table: over the batch axes, then over a sequence's pages. */
-static attn_status place_table(const attni_input_views *inputs, attni_sdpa_problem *problem) {
-    attni_pages *pages = &problem->pages;
-    const attn_tensor *table = inputs->page_table;
-    if (table == NULL) {
-        return ATTN_OK;
-    }
-    int64_t strides[ATTN_MAX_RANK] = {0};
-    attni_axis axes[ATTN_MAX_RANK];
-    const int32_t batch_axes = pages->starts.is_present ? 0 : problem->batch_rank;
-    for (int32_t axis = 0; axis < batch_axes; ++axis) {
-        axes[axis] = (attni_axis){NULL, problem->batch_shape[axis]};
-    }
-    axes[batch_axes] = (attni_axis){"M", pages->num_entries};
-    ATTNI_TRY(attni_broadcast_strides("kv.page_table", table, axes, batch_axes + 1, strides));
-    for (int32_t axis = 0; axis < batch_axes; ++axis) {
-        pages->table.strides[axis] = strides[axis];
-    }
-    pages->table.strides[problem->batch_rank] = strides[batch_axes];
-    return ATTN_OK;
-}
-
-static attn_status place_sequences(const attni_input_views *inputs, attni_sdpa_problem *problem) {
-    ATTNI_TRY(check_sequences(inputs, ATTNI_KEY_PLACES, &problem->key_starts, problem));
-    ATTNI_TRY(check_sequences(inputs, ATTNI_KEY_PLACES, &problem->pages.starts, problem));
-    ATTNI_TRY(check_sequences(inputs, ATTNI_QUERY_PLACES, &problem->query_starts, problem));
-    return place_table(inputs, problem);
-}
-
 /* Sizes, heads and batch axes, from query, key and value and what says where they are. */
 static attn_status check_inputs(const attni_sdpa_request *request, attni_input_views *inputs,
                                 attni_sdpa_problem *problem) {
@@ -207,7 +159,7 @@ static attn_status check_inputs(const attni_sdpa_request *request, attni_input_v
     for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
         ATTNI_TRY(broadcast_axis(inputs, axis, canonical_rank, &problem->batch_shape[axis]));
     }
-    return place_sequences(inputs, problem);
+    return attni_place_sequences(inputs, problem);
 }
 
 /* The axes of output. */

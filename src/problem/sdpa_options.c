@@ -81,15 +81,6 @@ static attn_status check_numbers(const attn_sdpa_params *params, const char *pre
     return ATTN_OK;
 }
 
-/* Where an option's elements are; its strides are set already. */
-static void place_operand(const attn_tensor *tensor, attni_operand *operand) {
-    operand->data = tensor->data;
-    operand->element_bytes = (int64_t)attn_dtype_size_bytes(tensor->dtype);
-    operand->dtype = tensor->dtype;
-    operand->is_present = true;
-}
-
-/* A view of indices over the batch axes. */
 static attn_status check_batch_option(const attni_sdpa_request *request, const char *option,
                                       const attn_tensor *tensor, const attni_sdpa_problem *problem,
                                       attni_operand *operand) {
@@ -97,16 +88,8 @@ static attn_status check_batch_option(const attni_sdpa_request *request, const c
         return ATTN_OK;
     }
     char text[NAME_BYTES];
-    const char *name = option_name(request, option, text);
-    attni_axis axes[ATTNI_MAX_BATCH_AXES];
-    for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
-        axes[axis] = (attni_axis){NULL, problem->batch_shape[axis]};
-    }
-    ATTNI_TRY(attni_check_tensor(name, tensor, request->option_data));
-    ATTNI_TRY(attni_check_index(name, tensor));
-    ATTNI_TRY(attni_broadcast_strides(name, tensor, axes, problem->batch_rank, operand->strides));
-    place_operand(tensor, operand);
-    return ATTN_OK;
+    return attni_check_batch_indices(option_name(request, option, text), tensor,
+                                     request->option_data, problem, operand);
 }
 
 /* A view of shape (H) or (1). */
@@ -124,7 +107,7 @@ static attn_status check_head_option(const attni_sdpa_request *request, const ch
     ATTNI_TRY(attni_check_rank(name, tensor, 1, 1));
     ATTNI_TRY(
         attni_broadcast_strides(name, tensor, &axis, 1, &operand->strides[problem->batch_rank]));
-    place_operand(tensor, operand);
+    attni_place_operand(tensor, operand);
     return ATTN_OK;
 }
 
@@ -172,7 +155,7 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
     for (int32_t i = 0; i < count; ++i) {
         operand->strides[canonical[i]] = attni_stride(tensor, i);
     }
-    place_operand(tensor, operand);
+    attni_place_operand(tensor, operand);
     return ATTN_OK;
 }
 

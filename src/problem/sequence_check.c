@@ -9,9 +9,8 @@
 #include "problem/query_runs.h"
 #include "tensor/element.h"
 
-/* Starts ascend, from 0 or more to `total` or less. */
-static attn_status check_starts(const char *name, const attni_operand *starts, int64_t sequences,
-                                int64_t total) {
+attn_status attni_check_starts(const char *name, const attni_operand *starts, int64_t sequences,
+                               int64_t total) {
     int64_t lowest = 0;
     for (int64_t i = 0; starts->is_present && i <= sequences; ++i) {
         const int64_t start = attni_read_index(starts->data, i * starts->strides[0], starts->dtype);
@@ -63,20 +62,25 @@ static attn_status check_lengths(const attni_input_views *inputs,
     return ATTN_OK;
 }
 
+attn_status attni_check_page(const attni_sdpa_problem *problem, const attni_sequence *sequence,
+                             int64_t place) {
+    const int64_t page = attni_page_entry(problem, sequence, place);
+    if (page < 0 || page >= problem->pages.count) {
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "kv.page_table: expected a page, 0 to %lld, got %lld at entry %lld of "
+                          "sequence %lld",
+                          (long long)problem->pages.count - 1, (long long)page, (long long)place,
+                          (long long)sequence->batch);
+    }
+    return ATTN_OK;
+}
+
 /* The pages of a sequence that hold the keys `seen`. */
 static attn_status check_pages(const attni_sdpa_problem *problem, const attni_sequence *sequence,
-                               attni_interval seen, int64_t batch) {
-    const attni_pages *pages = &problem->pages;
-    const int64_t end = attni_divide_up(seen.end, pages->rows);
-    for (int64_t place = seen.begin / pages->rows; place < end; ++place) {
-        const int64_t page = attni_page_entry(problem, sequence, place);
-        if (page < 0 || page >= pages->count) {
-            return attni_fail(ATTN_ERROR_VALUE,
-                              "kv.page_table: expected a page, 0 to %lld, got %lld at entry %lld "
-                              "of sequence %lld",
-                              (long long)pages->count - 1, (long long)page, (long long)place,
-                              (long long)batch);
-        }
+                               attni_interval seen) {
+    const int64_t end = attni_divide_up(seen.end, problem->pages.rows);
+    for (int64_t place = seen.begin / problem->pages.rows; place < end; ++place) {
+        ATTNI_TRY(attni_check_page(problem, sequence, place));
     }
     return ATTN_OK;
 }
@@ -87,10 +91,10 @@ static attn_status check_all_pages(const attni_sdpa_problem *problem) {
     attni_sdpa_problem run;
     while (attni_next_run(&runs, &run)) {
         for (int64_t batch = 0; batch < run.num_batches && run.tgt_len > 0; ++batch) {
-            const attni_sequence sequence = attni_batch_sequence(&run, batch);
-            ATTNI_TRY(check_pages(&run, &sequence,
-                                  attni_rows_union(&sequence.visibility, 0, run.tgt_len),
-                                  runs.first + batch));
+            attni_sequence sequence = attni_batch_sequence(&run, batch);
+            const attni_interval seen = attni_rows_union(&sequence.visibility, 0, run.tgt_len);
+            sequence.batch += runs.first; /* for messages */
+            ATTNI_TRY(check_pages(&run, &sequence, seen));
         }
     }
     return ATTN_OK;
@@ -100,9 +104,10 @@ attn_status attni_check_sequences(const attni_input_views *inputs,
                                   const attni_sdpa_problem *problem) {
     const attni_pages *pages = &problem->pages;
     const int64_t sequences = problem->num_batches;
-    ATTNI_TRY(check_starts("query_starts", &problem->query_starts, sequences, problem->tgt_len));
-    ATTNI_TRY(check_starts("kv.starts", &problem->key_starts, sequences, problem->key_rows));
-    ATTNI_TRY(check_starts("kv.page_starts", &pages->starts, sequences, pages->num_entries));
+    ATTNI_TRY(
+        attni_check_starts("query_starts", &problem->query_starts, sequences, problem->tgt_len));
+    ATTNI_TRY(attni_check_starts("kv.starts", &problem->key_starts, sequences, problem->key_rows));
+    ATTNI_TRY(attni_check_starts("kv.page_starts", &pages->starts, sequences, pages->num_entries));
     ATTNI_TRY(check_lengths(inputs, problem));
     return pages->rows > 0 && problem->rows_are_written ? check_all_pages(problem) : ATTN_OK;
 }

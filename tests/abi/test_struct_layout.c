@@ -148,6 +148,17 @@ static void kv_layout_is_pinned(void **state) {
     ASSERT_NUMBERS(numbers);
 }
 
+static void kv_append_params_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_kv_append_params, 24),
+        OFFSET(attn_kv_append_params, struct_size, 0),
+        OFFSET(attn_kv_append_params, starts, 8),
+        OFFSET(attn_kv_append_params, positions, 16),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
 static void sdpa_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
@@ -292,6 +303,7 @@ int main(void) {
         cmocka_unit_test(softmax_params_layout_is_pinned),
         cmocka_unit_test(sdpa_report_layout_is_pinned),
         cmocka_unit_test(kv_layout_is_pinned),
+        cmocka_unit_test(kv_append_params_layout_is_pinned),
         cmocka_unit_test(sdpa_params_layout_is_pinned),
         cmocka_unit_test(sdpa_outputs_layout_is_pinned),
         cmocka_unit_test(mha_config_layout_is_pinned),
