@@ -17,6 +17,10 @@
  * of their columns is read again and again. */
 enum { NEAR_ROWS = 128 /* elements */, CACHE_LINE = 64 /* bytes */ };
 
+/* Rows in short runs are asked for this many rows before they are copied: they lie anywhere, so the
+ * processor cannot know. */
+enum { SCATTERED_AHEAD = 12 };
+
 /* Whether rows of value are read where they lie: whole vectors that cross no cache line. This may
  * depend on the address, since a copy holds the same numbers and its memory is there in any case.
  */
@@ -33,6 +37,12 @@ static bool lie_well(const attni_fused_engine *engine, const attni_source_rows *
 /* attni_fused_keys_from or attni_fused_values_from. */
 typedef attni_source_rows rows_source(const attni_fused_item *item, int64_t first);
 
+static void ask_for_row(const attni_source_rows *rows, int64_t bytes) {
+    for (int64_t byte = 0; byte < bytes && rows->col_stride == 1; byte += CACHE_LINE) {
+        __builtin_prefetch((const char *)rows->data + byte);
+    }
+}
+
 /* Rows as kernels read them, `stride` elements apart: widened, or as they are where `bytes` of an
  * element are those that are stored. */
 static const void *pack_rows(const attni_fused_item *item, rows_source *source, int64_t first,
@@ -42,6 +52,10 @@ static const void *pack_rows(const attni_fused_item *item, rows_source *source, 
         const attni_source_rows rows = source(item, first + done);
         const int64_t of_run = attni_min(rows.count, count - done);
         char *to = attni_advance(packed, done * stride * bytes);
+        if (of_run < SCATTERED_AHEAD && done + SCATTERED_AHEAD < count) {
+            const attni_source_rows soon = source(item, first + done + SCATTERED_AHEAD);
+            ask_for_row(&soon, cols * storage->element_bytes);
+        }
         if (bytes == storage->element_bytes) {
             const attni_strided_matrix from = {rows.data, rows.row_stride, rows.col_stride};
             attni_copy_matrix((attni_strided_matrix){to, stride, 1}, from, of_run, cols,
