@@ -45,6 +45,7 @@
 
 #include <attention/context.h>
 #include <attention/export.h>
+#include <attention/kv.h>
 #include <attention/multihead.h>
 #include <attention/rms_norm.h>
 #include <attention/rope.h>

@@ -18,29 +18,50 @@
 
 #include "blas/blas_matrices.h"
 #include "blas/blas_rows.h"
-#include "problem/batch_visibility.h"
+#include "problem/batch_sequence.h"
 
 /* Rows normalised as one task; fixed, so that results cannot depend on the number of threads. */
 enum { TASK_ROWS = 8 };
 
+/* attni_source_keys or attni_source_values. */
+typedef attni_source_rows rows_source(const attni_sdpa_problem *problem,
+                                      const attni_sequence *sequence, int64_t head, int64_t first);
+
+/* Copies the keys that are seen, or what belongs to them, side by side. */
+static void pack_seen(const attni_blas_engine *engine, rows_source *source,
+                      const attni_operand *operand, int64_t head, int64_t cols,
+                      attni_matrix dense) {
+    int64_t key = engine->seen.begin;
+    while (key < engine->seen.end) {
+        const attni_source_rows run = source(engine->problem, &engine->sequence, head, key);
+        const int64_t count = attni_min(run.count, engine->seen.end - key);
+        const attni_matrix to = attni_rows_from(engine, dense, key - engine->seen.begin);
+        attni_widen_rows(engine, operand, attni_matrix_of(run), count, cols, to.data);
+        key += count;
+    }
+}
+
 /* Splits a (S + extra, cols) operand into the keys that are seen and the extra rows, copied if the
  * products cannot read it. Heads that share their keys share the copy. */
 static void take_rows(const attni_blas_engine *engine, const attni_operand *operand,
-                      attni_matrix source, int64_t cols, char *packed, const char **packed_from,
-                      attni_matrix *rows, attni_matrix *extra) {
+                      rows_source *source, int64_t head, int64_t cols, char *packed,
+                      const char **packed_from, attni_matrix *rows, attni_matrix *extra) {
     const attni_sdpa_problem *problem = engine->problem;
-    *rows = attni_stored_rows(operand, source, engine->seen.begin);
-    *extra = attni_stored_rows(operand, source, problem->src_len);
+    *rows = attni_matrix_of(source(problem, &engine->sequence, head, engine->seen.begin));
+    *extra = *rows;
+    if (problem->extra_cols > 0) {
+        *extra = attni_matrix_of(source(problem, &engine->sequence, head, problem->src_len));
+    }
     if (packed == NULL) {
         return;
     }
     const int64_t seen = engine->seen.end - engine->seen.begin;
     const attni_matrix dense = {.data = packed, .row_stride = cols, .col_stride = 1};
     const attni_matrix dense_extra = attni_rows_from(engine, dense, seen);
-    if (*packed_from != source.data) {
-        attni_widen_rows(engine, operand, *rows, seen, cols, dense.data);
+    if (*packed_from != rows->data) {
+        *packed_from = rows->data;
+        pack_seen(engine, source, operand, head, cols, dense);
         attni_widen_rows(engine, operand, *extra, problem->extra_cols, cols, dense_extra.data);
-        *packed_from = source.data;
     }
     *rows = dense;
     *extra = dense_extra;
@@ -49,8 +70,8 @@ static void take_rows(const attni_blas_engine *engine, const attni_operand *oper
 static void start_batch(attni_blas_engine *engine, int64_t batch) {
     const attni_sdpa_problem *problem = engine->problem;
     engine->batch = batch;
-    engine->visibility = attni_batch_visibility(problem, batch);
-    engine->seen = attni_rows_union(&engine->visibility, 0, problem->tgt_len);
+    engine->sequence = attni_batch_sequence(problem, batch);
+    engine->seen = attni_rows_union(&engine->sequence.visibility, 0, problem->tgt_len);
     engine->key_packed_from = NULL;
     engine->value_packed_from = NULL;
 }
@@ -60,13 +81,10 @@ static void start_head(attni_blas_engine *engine, int64_t head) {
     engine->head = head;
     engine->query = attni_operand_matrix(engine, &problem->query, head);
     engine->output = attni_operand_matrix(engine, &problem->output, head);
-    take_rows(engine, &problem->key,
-              attni_matrix_of(attni_source_keys(problem, engine->batch, head, 0)),
-              problem->head_dim, engine->packed_key, &engine->key_packed_from, &engine->key,
-              &engine->extra_key);
-    take_rows(engine, &problem->value,
-              attni_matrix_of(attni_source_values(problem, engine->batch, head, 0)),
-              problem->value_dim, engine->packed_value, &engine->value_packed_from, &engine->value,
+    take_rows(engine, &problem->key, attni_source_keys, head, problem->head_dim, engine->packed_key,
+              &engine->key_packed_from, &engine->key, &engine->extra_key);
+    take_rows(engine, &problem->value, attni_source_values, head, problem->value_dim,
+              engine->packed_value, &engine->value_packed_from, &engine->value,
               &engine->extra_value);
 }
 
@@ -143,14 +161,15 @@ static char *block_output_row(const attni_blas_engine *engine, int64_t index) {
  * then the rows that see none are 0. */
 static bool add_values_before(const attni_blas_engine *engine, attni_interval common) {
     const bool has_common = common.begin < common.end;
-    const attni_interval first = attni_row_interval(&engine->visibility, engine->first_row);
+    const attni_interval first =
+        attni_row_interval(&engine->sequence.visibility, engine->first_row);
     if (has_common && first.begin == common.begin) {
         return false;
     }
     for (int64_t index = 0; index < engine->num_rows; ++index) {
         char *to = block_output_row(engine, index);
         const attni_interval keys =
-            attni_row_interval(&engine->visibility, engine->first_row + index);
+            attni_row_interval(&engine->sequence.visibility, engine->first_row + index);
         memset(to, 0, (size_t)(engine->problem->value_dim * engine->element));
         add_values(engine, to, index, keys.begin, has_common ? common.begin : keys.end);
     }
@@ -162,7 +181,8 @@ static void add_values_behind(const attni_blas_engine *engine, int64_t index,
                               attni_interval common) {
     const attni_sdpa_problem *problem = engine->problem;
     char *to = block_output_row(engine, index);
-    const attni_interval keys = attni_row_interval(&engine->visibility, engine->first_row + index);
+    const attni_interval keys =
+        attni_row_interval(&engine->sequence.visibility, engine->first_row + index);
     const bool has_common = common.begin < common.end;
     add_values(engine, to, index, has_common ? common.end : keys.end, keys.end);
     for (int64_t extra = 0; extra < problem->extra_cols; ++extra) {
@@ -208,7 +228,7 @@ static void add_common_values(const attni_blas_engine *engine, attni_interval co
  * on the rows it shares a block with. */
 static void weigh_values(attni_blas_engine *engine) {
     const attni_sdpa_problem *problem = engine->problem;
-    const attni_interval common = attni_rows_common(&engine->visibility, engine->first_row,
+    const attni_interval common = attni_rows_common(&engine->sequence.visibility, engine->first_row,
                                                     engine->first_row + engine->num_rows);
     const attni_matrix target =
         attni_stored_rows(&problem->output, engine->output, engine->first_row);
@@ -241,7 +261,7 @@ static attn_status run_block(attni_blas_engine *engine, int64_t first_row) {
     engine->first_row = first_row;
     engine->num_rows = attni_min(engine->plan->row_block, problem->tgt_len - first_row);
     engine->block_keys =
-        attni_rows_union(&engine->visibility, first_row, first_row + engine->num_rows);
+        attni_rows_union(&engine->sequence.visibility, first_row, first_row + engine->num_rows);
     take_query(engine);
     const int64_t skipped =
         attni_block_cols(engine) > 0 ? engine->block_keys.begin - engine->seen.begin : 0;

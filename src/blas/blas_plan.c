@@ -45,6 +45,11 @@ static int32_t packs_of_types(const attni_sdpa_problem *problem) {
            (problem->output.dtype != type ? ATTNI_PACKS_OUTPUT : 0);
 }
 
+/* What is copied because its rows do not lie as one matrix. */
+static int32_t packs_of_pages(const attni_sdpa_problem *problem) {
+    return problem->pages.rows > 0 ? ATTNI_PACKS_KEY | ATTNI_PACKS_VALUE : 0;
+}
+
 /* What is copied because BLAS cannot read it where it lies. */
 static int32_t packs_of_layouts(const attni_sdpa_problem *problem) {
     const int64_t src_rows = problem->src_len + problem->extra_cols;
@@ -137,7 +142,7 @@ attn_status attni_blas_make_plan(const attn_context *context, const attni_sdpa_p
         plan->packs &= ~ATTNI_PACKS_QUERY; /* the native product reads any layout; only what it
                                               reads many times is worth a copy */
     }
-    plan->packs |= packs_of_types(problem);
+    plan->packs |= packs_of_types(problem) | packs_of_pages(problem);
     plan->widens_query = problem->query.dtype != problem->score_dtype;
     plan->sums_averages = problem->weights.is_present && problem->average_weights &&
                           problem->weights.dtype != problem->score_dtype;

@@ -99,8 +99,8 @@ static void finish_scores(const attni_blas_engine *engine, int64_t row, attni_in
         kernels->softcap(scores->extra.scores, scores->extra.count, problem->softcap);
     }
     if (problem->alibi_slopes.is_present) {
-        const int64_t distance =
-            attni_saturating_add(attni_row_position(&engine->visibility, row), -keys.begin);
+        const int64_t distance = attni_saturating_add(
+            attni_row_position(&engine->sequence.visibility, row), -keys.begin);
         kernels->alibi(scores->keys.scores, count, head_option(engine, &problem->alibi_slopes),
                        (double)distance);
     }
@@ -112,7 +112,7 @@ static void finish_scores(const attni_blas_engine *engine, int64_t row, attni_in
 void attni_weigh_row(const attni_blas_engine *engine, int64_t index) {
     const attni_sdpa_problem *problem = engine->problem;
     const int64_t row = engine->first_row + index;
-    const attni_interval keys = attni_row_interval(&engine->visibility, row);
+    const attni_interval keys = attni_row_interval(&engine->sequence.visibility, row);
     const int64_t first_col = keys.begin < keys.end ? keys.begin - engine->block_keys.begin : 0;
     const attni_row scores = {
         .keys = {attni_scores_at(engine, index, first_col), keys.end - keys.begin},

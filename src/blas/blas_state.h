@@ -11,6 +11,7 @@
 
 #include "context/context.h"
 #include "gemm/gemm.h"
+#include "problem/batch_sequence.h"
 #include "problem/sdpa_problem.h"
 
 /* How a call is cut into blocks of rows, and where their pieces of scratch memory are. */
@@ -54,7 +55,7 @@ typedef struct attni_blas_engine {
     /* one batch and head */
     int64_t batch;
     int64_t head;
-    attni_visibility visibility;
+    attni_sequence sequence;
     attni_interval seen; /* keys that some row sees */
     attni_matrix query;
     attni_matrix key; /* row j is key seen.begin + j; extra columns' rows follow in extra_key */

@@ -25,7 +25,7 @@
 #include "fused/fused_rows.h"
 #include "fused/fused_sights.h"
 #include "fused/fused_weights.h"
-#include "problem/batch_visibility.h"
+#include "problem/batch_sequence.h"
 
 /* A panel has seen a chunk, but not all its keys. */
 static void end_chunk(attni_fused_item *item, attni_panel *panel) {
@@ -204,8 +204,8 @@ static void run_item(void *data, int32_t slot, int64_t index) {
 static attni_interval find_chunks(const attni_sdpa_problem *problem, const attni_fused_plan *plan) {
     attni_interval chunks = {plan->num_chunks, 0};
     for (int64_t batch = 0; batch < problem->num_batches; ++batch) {
-        const attni_visibility visibility = attni_batch_visibility(problem, batch);
-        const attni_interval seen = attni_rows_union(&visibility, 0, problem->tgt_len);
+        const attni_sequence sequence = attni_batch_sequence(problem, batch);
+        const attni_interval seen = attni_rows_union(&sequence.visibility, 0, problem->tgt_len);
         if (seen.begin < seen.end) {
             chunks.begin = attni_min(chunks.begin, seen.begin / plan->chunk_keys);
             chunks.end = attni_max(chunks.end, attni_divide_up(seen.end, plan->chunk_keys));

@@ -4,7 +4,7 @@
  */
 #include "fused/fused_item.h"
 
-#include "problem/batch_visibility.h"
+#include "problem/batch_sequence.h"
 
 void attni_fused_go_to(attni_fused_item *item, int64_t batch, int64_t group, int64_t split) {
     const attni_sdpa_problem *problem = item->engine->problem;
@@ -18,7 +18,7 @@ void attni_fused_go_to(attni_fused_item *item, int64_t batch, int64_t group, int
         item->range.begin = (item->engine->chunks.begin + split) * plan->chunk_keys;
         item->range.end = attni_min(item->range.begin + plan->chunk_keys, problem->src_len);
     }
-    item->visibility = attni_batch_visibility(problem, batch);
+    item->sequence = attni_batch_sequence(problem, batch);
 }
 
 /* Items are ordered by what they cost, the largest first, so that none is left for the end: of

@@ -27,12 +27,12 @@ static inline int64_t attni_fused_offset(const attni_fused_item *item, const int
 
 /* Rows of key of the group at hand. */
 static inline attni_source_rows attni_fused_keys_from(const attni_fused_item *item, int64_t first) {
-    return attni_source_keys(item->engine->problem, item->batch, item->first_head, first);
+    return attni_source_keys(item->engine->problem, &item->sequence, item->first_head, first);
 }
 
 static inline attni_source_rows attni_fused_values_from(const attni_fused_item *item,
                                                         int64_t first) {
-    return attni_source_values(item->engine->problem, item->batch, item->first_head, first);
+    return attni_source_values(item->engine->problem, &item->sequence, item->first_head, first);
 }
 
 /* The key at hand that is source key `key`, and its value. */

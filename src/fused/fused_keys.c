@@ -17,6 +17,10 @@
  * of their columns is read again and again. */
 enum { NEAR_ROWS = 128 /* elements */, CACHE_LINE = 64 /* bytes */ };
 
+/* Rows in short runs are asked for this many rows before they are copied: they lie anywhere, so the
+ * processor cannot know. */
+enum { SCATTERED_AHEAD = 12 };
+
 /* Whether rows of value are read where they lie: whole vectors that cross no cache line. This may
  * depend on the address, since a copy holds the same numbers and its memory is there in any case.
  */
@@ -28,90 +32,138 @@ static bool lie_well(const attni_fused_engine *engine, const attni_source_rows *
            values->row_stride > 0 && values->row_stride < NEAR_ROWS;
 }
 
-/* Rows side by side, as kernels read them: widened, or as they are where `bytes` of an element are
- * those that are stored. */
-static const void *pack_rows(const attni_source_rows *rows, const attni_storage_kernels *storage,
-                             int64_t count, int64_t cols, int64_t bytes, char *packed) {
-    if (bytes == storage->element_bytes) {
-        const attni_strided_matrix from = {rows->data, rows->row_stride, rows->col_stride};
-        const attni_strided_matrix to = {packed, cols, 1};
-        attni_copy_matrix(to, from, count, cols, (size_t)bytes);
-        return packed;
+/* ---- copies: run by run of rows that lie side by side ---- */
+
+/* attni_fused_keys_from or attni_fused_values_from. */
+typedef attni_source_rows rows_source(const attni_fused_item *item, int64_t first);
+
+static void ask_for_row(const attni_source_rows *rows, int64_t bytes) {
+    for (int64_t byte = 0; byte < bytes && rows->col_stride == 1; byte += CACHE_LINE) {
+        __builtin_prefetch((const char *)rows->data + byte);
     }
-    for (int64_t r = 0; r < count; ++r) {
-        storage->widen(attni_floats_to(packed, r * cols),
-                       attni_element(rows->data, r * rows->row_stride, storage->element_bytes),
-                       rows->col_stride, cols);
+}
+
+/* Rows as kernels read them, `stride` elements apart: widened, or as they are where `bytes` of an
+ * element are those that are stored. */
+static const void *pack_rows(const attni_fused_item *item, rows_source *source, int64_t first,
+                             int64_t count, const attni_storage_kernels *storage, int64_t cols,
+                             int64_t stride, int64_t bytes, char *packed) {
+    for (int64_t done = 0; done < count;) {
+        const attni_source_rows rows = source(item, first + done);
+        const int64_t of_run = attni_min(rows.count, count - done);
+        char *to = attni_advance(packed, done * stride * bytes);
+        if (of_run < SCATTERED_AHEAD && done + SCATTERED_AHEAD < count) {
+            const attni_source_rows soon = source(item, first + done + SCATTERED_AHEAD);
+            ask_for_row(&soon, cols * storage->element_bytes);
+        }
+        if (bytes == storage->element_bytes) {
+            const attni_strided_matrix from = {rows.data, rows.row_stride, rows.col_stride};
+            attni_copy_matrix((attni_strided_matrix){to, stride, 1}, from, of_run, cols,
+                              (size_t)bytes);
+        } else {
+            for (int64_t r = 0; r < of_run; ++r) {
+                storage->widen(
+                    attni_floats_to(to, r * stride),
+                    attni_element(rows.data, r * rows.row_stride, storage->element_bytes),
+                    rows.col_stride, cols);
+            }
+        }
+        done += of_run;
     }
     return packed;
 }
 
-/* As they are stored, each with a 0 behind it. */
-static const void *pack_odd_pairs(const attni_fused_item *item, const attni_source_rows *keys,
-                                  int64_t count, char *packed) {
-    const attni_fused_plan *plan = item->engine->plan;
-    const attni_strided_matrix from = {keys->data, keys->row_stride, keys->col_stride};
-    const attni_strided_matrix to = {packed, plan->key_stride, 1};
-    memset(packed, 0, (size_t)(count * plan->key_stride * plan->key_bytes));
-    attni_copy_matrix(to, from, count, item->engine->problem->head_dim, (size_t)plan->key_bytes);
-    return packed;
-}
-
-static const void *pack_keys(const attni_fused_item *item, const attni_source_rows *keys,
-                             int64_t count, char *packed) {
+/* An odd number of features is stored with a 0 behind it. */
+static const void *pack_keys(const attni_fused_item *item, int64_t first, int64_t count,
+                             char *packed) {
     const attni_fused_engine *engine = item->engine;
-    if (engine->plan->key_stride != engine->problem->head_dim) {
-        return pack_odd_pairs(item, keys, count, packed);
+    const attni_fused_plan *plan = engine->plan;
+    const int64_t head_dim = engine->problem->head_dim;
+    if (plan->key_stride != head_dim) {
+        memset(packed, 0, (size_t)(count * plan->key_stride * plan->key_bytes));
     }
-    return pack_rows(keys, engine->key_storage, count, engine->problem->head_dim,
-                     engine->plan->key_bytes, packed);
+    return pack_rows(item, attni_fused_keys_from, first, count, engine->key_storage, head_dim,
+                     plan->key_stride, plan->key_bytes, packed);
 }
 
 /* Stream kernels read rows; for the others chunks of columns are count * value_columns apart. */
-static const void *pack_values(const attni_fused_item *item, const attni_source_rows *values,
-                               int64_t count, char *packed) {
+static const void *pack_values(const attni_fused_item *item, int64_t first, int64_t count,
+                               char *packed) {
     const attni_fused_engine *engine = item->engine;
+    const int64_t value_dim = engine->problem->value_dim;
     const int64_t columns = engine->kernels->tiles->value_columns;
     if (engine->plan->by_rows) {
-        return pack_rows(values, engine->value_storage, count, engine->problem->value_dim,
-                         engine->plan->value_bytes, packed);
+        return pack_rows(item, attni_fused_values_from, first, count, engine->value_storage,
+                         value_dim, value_dim, engine->plan->value_bytes, packed);
     }
-    engine->value_storage->pack_values(attni_floats_to(packed, 0), count * columns, columns,
-                                       values->data, values->row_stride, values->col_stride, count,
-                                       engine->problem->value_dim);
+    for (int64_t done = 0; done < count;) {
+        const attni_source_rows rows = attni_fused_values_from(item, first + done);
+        const int64_t of_run = attni_min(rows.count, count - done);
+        engine->value_storage->pack_values(attni_floats_to(packed, done * columns), count * columns,
+                                           columns, rows.data, rows.row_stride, rows.col_stride,
+                                           of_run, value_dim);
+        done += of_run;
+    }
     return packed;
 }
+
+/* ---- the keys at hand ---- */
 
 /* Behind the `count` keys at hand. Only a layer has extra columns, and its keys are dense. */
 static void take_extra_columns(attni_fused_item *item, bool packs_value, int64_t count) {
     const attni_fused_plan *plan = item->engine->plan;
     const attni_sdpa_problem *problem = item->engine->problem;
+    const int64_t first = problem->src_len;
     const int64_t extra = problem->extra_cols;
     const int32_t columns = item->engine->kernels->tiles->value_columns;
-    const attni_source_rows keys = attni_fused_keys_from(item, problem->src_len);
-    const attni_source_rows values = attni_fused_values_from(item, problem->src_len);
     char *packed_key = item->slot + plan->key_offset + count * problem->head_dim * plan->key_bytes;
     char *packed_value =
         item->slot + plan->value_offset + count * plan->sum_stride * plan->value_bytes;
-    item->extra_key = plan->packs_key ? pack_keys(item, &keys, extra, packed_key) : keys.data;
-    item->extra_value = packs_value ? pack_values(item, &values, extra, packed_value) : values.data;
+    item->extra_key = plan->packs_key ? pack_keys(item, first, extra, packed_key)
+                                      : attni_fused_keys_from(item, first).data;
+    item->extra_value = packs_value ? pack_values(item, first, extra, packed_value)
+                                    : attni_fused_values_from(item, first).data;
     item->extra_value_stride = packs_value ? extra * columns : columns;
 }
 
 /* The values of a block in pairs of keys, an even one and the next; what a pair has of another
- * block is 0. */
-static void take_value_pairs(attni_fused_item *item, const attni_source_rows *values) {
+ * block is 0. Those in pages are gathered before, since a page may end within a pair. */
+static void take_value_pairs(attni_fused_item *item) {
     const attni_fused_engine *engine = item->engine;
+    const int64_t value_dim = engine->problem->value_dim;
     const int64_t columns = engine->kernels->tiles->value_columns;
+    const int64_t count = item->block.end - item->block.begin;
     const int64_t pairs = attni_divide_up(item->block.end, 2) - item->block.begin / 2;
     uint32_t *packed = (uint32_t *)(void *)(item->slot + engine->plan->value_offset);
+    attni_source_rows values = attni_fused_values_from(item, item->block.begin);
+    if (values.count < count) {
+        char *gathered = item->slot + engine->plan->gathered_offset;
+        pack_rows(item, attni_fused_values_from, item->block.begin, count, engine->value_storage,
+                  value_dim, value_dim, engine->value_storage->element_bytes, gathered);
+        values = (attni_source_rows){gathered, value_dim, 1, count};
+    }
     item->value = packed;
     item->value_key_stride = columns;
     item->value_chunk_stride = pairs * columns;
-    engine->pairs->pack_values(packed, item->value_chunk_stride, columns, values->data,
-                               values->row_stride, values->col_stride,
-                               item->block.end - item->block.begin,
-                               (int32_t)(item->block.begin % 2), engine->problem->value_dim);
+    engine->pairs->pack_values(packed, item->value_chunk_stride, columns, values.data,
+                               values.row_stride, values.col_stride, count,
+                               (int32_t)(item->block.begin % 2), value_dim);
+}
+
+/* Where stream kernels find the block's rows: from *rows on, or in pages. `at` has room for the
+ * pages of a block. */
+static attni_fused_runs find_runs(const attni_fused_item *item, rows_source *source,
+                                  const void *const *rows, bool is_packed, const void **at) {
+    const int64_t page = item->engine->problem->pages.rows;
+    if (page == 0 || is_packed) {
+        return (attni_fused_runs){rows, INT64_MAX, 0};
+    }
+    const int64_t first = item->block.begin % page;
+    int32_t count = 0;
+    for (int64_t key = item->block.begin - first; key < item->block.end; key += page) {
+        at[count++] = source(item, key).data;
+    }
+    return (attni_fused_runs){at, page, first};
 }
 
 void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
@@ -121,21 +173,29 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     const int64_t count = block.end - block.begin;
     const attni_source_rows keys = attni_fused_keys_from(item, block.begin);
     const attni_source_rows values = attni_fused_values_from(item, block.begin);
-    const bool packs_value = plan->packs_value && !lie_well(item->engine, &values);
+    const bool packs_value =
+        plan->packs_value && (values.count < count || !lie_well(item->engine, &values));
     item->block = block;
-    item->key =
-        plan->packs_key ? pack_keys(item, &keys, count, item->slot + plan->key_offset) : keys.data;
+    item->key = plan->packs_key ? pack_keys(item, block.begin, count, item->slot + plan->key_offset)
+                                : keys.data;
     item->key_stride = plan->packs_key ? plan->key_stride : keys.row_stride;
     if (plan->by_pairs) {
-        take_value_pairs(item, &values);
+        take_value_pairs(item);
         return;
     }
-    item->value = packs_value ? pack_values(item, &values, count, item->slot + plan->value_offset)
-                              : values.data;
+    item->value = packs_value
+                      ? pack_values(item, block.begin, count, item->slot + plan->value_offset)
+                      : values.data;
     item->value_key_stride = !packs_value    ? values.row_stride
                              : plan->by_rows ? problem->value_dim
                                              : columns;
     item->value_chunk_stride = packs_value ? count * columns : columns;
+    if (plan->by_rows) {
+        const void **at = (const void **)(void *)(item->slot + plan->runs_offset);
+        item->key_runs = find_runs(item, attni_fused_keys_from, &item->key, plan->packs_key, at);
+        item->value_runs = find_runs(item, attni_fused_values_from, &item->value, packs_value,
+                                     at + ATTNI_MAX_RUNS);
+    }
     if (problem->extra_cols > 0) {
         take_extra_columns(item, packs_value, count);
     }
@@ -149,7 +209,7 @@ static attni_ahead all_of(const attni_source_rows *rows, const attni_operand *op
         .row = rows->data,
         .stride = rows->row_stride * operand->element_bytes,
         .bytes = cols * operand->element_bytes,
-        .num_rows = rows->col_stride == 1 ? count : 0,
+        .num_rows = rows->col_stride == 1 ? attni_min(count, rows->count) : 0,
         .rows_at_once = 1,
     };
 }
@@ -180,7 +240,7 @@ static void find_start(attni_fused_item *item, int64_t block, attni_interval *ke
     *rows = attni_fused_block_rows(item->engine, block);
     rows->begin /= plan->group;
     rows->end = attni_divide_up(rows->end, plan->group);
-    *keys = attni_rows_union(&item->visibility, rows->begin, rows->end);
+    *keys = attni_rows_union(&item->sequence.visibility, rows->begin, rows->end);
     keys->begin = attni_max(keys->begin, item->range.begin);
     keys->end =
         attni_min(attni_fused_past_tile(plan, keys->begin), attni_min(keys->end, item->range.end));

@@ -30,7 +30,7 @@ static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
     float distances[ATTNI_PANEL_LANES];
     const int64_t first = keys->keys.begin % item->engine->plan->key_block;
     for (int32_t lane = 0; lane < panel->width; ++lane) {
-        const int64_t position = attni_row_position(&item->visibility, panel->row[lane]);
+        const int64_t position = attni_row_position(&item->sequence.visibility, panel->row[lane]);
         slopes[lane] = (float)attni_read_real(
             option->data, panel->head[lane] * option->strides[head_axis], option->dtype);
         distances[lane] = (float)attni_saturating_add(position, first - keys->keys.begin);

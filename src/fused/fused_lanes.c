@@ -80,13 +80,16 @@ static void weigh_keys(const attni_fused_item *item, attni_panel *panel,
 }
 
 static bool are_finite(const attni_fused_item *item, attni_interval keys) {
-    if (keys.begin >= keys.end) {
-        return true;
+    bool is_finite = true;
+    while (is_finite && keys.begin < keys.end) {
+        const attni_source_rows values = attni_fused_values_from(item, keys.begin);
+        const int64_t count = attni_min(values.count, keys.end - keys.begin);
+        is_finite = item->engine->value_storage->are_finite(values.data, values.row_stride,
+                                                            values.col_stride, count,
+                                                            item->engine->problem->value_dim);
+        keys.begin += count;
     }
-    const attni_source_rows values = attni_fused_values_from(item, keys.begin);
-    return item->engine->value_storage->are_finite(values.data, values.row_stride,
-                                                   values.col_stride, keys.end - keys.begin,
-                                                   item->engine->problem->value_dim);
+    return is_finite;
 }
 
 bool attni_lanes_zeros_hide(const attni_fused_item *item, const attni_panel *panel,

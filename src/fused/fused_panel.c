@@ -57,7 +57,7 @@ static void find_rows(const attni_fused_item *item, attni_panel *panel, int64_t 
             row += head == 0;
         }
     }
-    find_visible(&item->visibility, panel);
+    find_visible(&item->sequence.visibility, panel);
     const int32_t last = panel->count - 1;
     panel->seen = attni_interval_between(attni_max(item->range.begin, panel->first_key[0]),
                                          attni_min(item->range.end, panel->past_key[last]));

@@ -16,7 +16,6 @@ enum {
     MAX_KEYS = 256, /* of a tile, which should stay close to the first-level cache */
     MIN_KEYS = 96,
     KEY_GRANULE = 8,    /* blocks of keys are multiples of it */
-    STREAM_KEYS = 1024, /* of a tile of a few rows: streams long enough to be fetched ahead */
     CHUNK_KEYS = 2048,  /* about so many are summed from a fresh maximum: an item's worth */
     ENOUGH_SPLITS = 32, /* items below which chunks are spread, so that many threads help */
     MOST_PARTIALS =
@@ -71,11 +70,16 @@ static void choose_input_copies(const attni_sdpa_problem *problem, const attni_t
                                 attni_fused_plan *plan) {
     const bool by_floats = !plan->by_rows && !plan->by_pairs;
     const bool has_odd_pair = plan->by_pairs && problem->head_dim % 2 != 0;
+    /* What lies in pages is copied, unless they are long runs of whole rows. */
+    const bool gathers =
+        problem->pages.rows > 0 &&
+        (!plan->by_rows || problem->pages.rows < ATTNI_RUN_ROWS || problem->weights.is_present);
     plan->key_stride = problem->head_dim + (has_odd_pair ? 1 : 0);
-    plan->packs_key = (last_stride(problem, &problem->key) != 1 && problem->head_dim > 1) ||
+    plan->packs_key = gathers ||
+                      (last_stride(problem, &problem->key) != 1 && problem->head_dim > 1) ||
                       has_odd_pair || (by_floats && !is_float32(&problem->key));
     plan->packs_value =
-        (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
+        gathers || (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
         (!plan->by_rows &&
          (problem->value_dim % tiles->lanes != 0 || !is_float32(&problem->value) ||
           plan->num_vectors >= plan->num_blocks * PACKING_PANELS * ATTNI_PANEL_VECTORS));
@@ -148,7 +152,7 @@ static int64_t choose_key_block(const attni_sdpa_problem *problem, int64_t row_b
         return attni_max(1, problem->src_len);
     }
     if (by_rows) {
-        return STREAM_KEYS;
+        return ATTNI_STREAM_KEYS;
     }
     const int64_t most = attni_clamp(KEY_BLOCK_BYTES / attni_max(1, row_bytes), MIN_KEYS, MAX_KEYS);
     return most / KEY_GRANULE * KEY_GRANULE;
@@ -165,12 +169,16 @@ static void choose_chunks(const attni_sdpa_problem *problem, attni_fused_plan *p
     plan->folds = plan->num_chunks > 1 || (problem->extra_cols > 0 && !is_whole);
 }
 
+/* Panels of the largest block. */
+static int64_t most_panels(int64_t panel_bytes) {
+    return attni_clamp(ROW_BLOCK_BYTES / attni_max(1, panel_bytes), 1, MAX_PANELS);
+}
+
 /* Blocks of a group's rows: large ones read keys and values less often, small ones give more
  * threads something to do. */
 static int64_t choose_blocks(int64_t groups, const attni_fused_plan *plan, int64_t panel_bytes) {
     const int64_t panels = attni_divide_up(plan->num_vectors, ATTNI_PANEL_VECTORS);
-    const int64_t most = attni_clamp(ROW_BLOCK_BYTES / attni_max(1, panel_bytes), 1, MAX_PANELS);
-    const int64_t fewest_blocks = attni_divide_up(panels, most);
+    const int64_t fewest_blocks = attni_divide_up(panels, most_panels(panel_bytes));
     const int64_t wanted_blocks = attni_divide_up(ENOUGH_ITEMS, groups);
     return attni_max(fewest_blocks, attni_min(wanted_blocks, attni_max(1, panels / 2)));
 }
@@ -210,6 +218,10 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     plan->pairs_offset = add_floats(slot, plan->by_pairs ? keys / 2 + 1 : 0, width);
     plan->key_offset = add_floats(slot, plan->packs_key ? keys : 0, problem->head_dim);
     plan->value_offset = add_floats(slot, plan->packs_value ? keys : 0, plan->sum_stride);
+    plan->gathered_offset =
+        add_floats(slot, plan->by_pairs && problem->pages.rows > 0 ? keys : 0, problem->value_dim);
+    plan->runs_offset = attni_layout_add(slot, plan->by_rows && problem->pages.rows > 0 ? 2 : 0,
+                                         ATTNI_MAX_RUNS * sizeof(const void *));
     const bool is_staging = plan->stages_weights || plan->stages_masks;
     plan->staging_offset = add_floats(slot, is_staging ? keys : 0, width);
     plan->averages_offset = add_floats(slot, plan->sums_averages ? block_rows : 0,
@@ -247,11 +259,15 @@ static void choose_tile(const attni_sdpa_problem *problem, const attni_tile_kern
     choose_chunks(problem, plan);
 }
 
+static int64_t panel_bytes_of(const attni_sdpa_problem *problem, int64_t lanes,
+                              const attni_fused_plan *plan) {
+    return ATTNI_PANEL_VECTORS * lanes * row_bytes_of(problem, plan);
+}
+
 /* How `groups` of all batches are cut into items. */
 static void choose_items(const attni_sdpa_problem *problem, int64_t groups, int64_t lanes,
                          attni_fused_plan *plan) {
-    const int64_t panel_bytes = ATTNI_PANEL_VECTORS * lanes * row_bytes_of(problem, plan);
-    plan->num_blocks = choose_blocks(groups, plan, panel_bytes);
+    plan->num_blocks = choose_blocks(groups, plan, panel_bytes_of(problem, lanes, plan));
     const int64_t items = groups * plan->num_blocks;
     const double partial_bytes = (double)groups * (double)plan->num_chunks * (double)plan->rows *
                                  (double)(plan->sum_stride + 2) * sizeof(float);
@@ -260,12 +276,18 @@ static void choose_items(const attni_sdpa_problem *problem, int64_t groups, int6
     plan->num_merges = plan->spreads ? items : 0;
 }
 
+/* Keys of a sequence, where all share one tensor: as if all were equally long. */
+static double typical_keys(const attni_sdpa_problem *problem) {
+    const bool is_shared = problem->key_starts.is_present || problem->pages.starts.is_present;
+    const double sequences = is_shared ? (double)attni_max(1, problem->num_batches) : 1;
+    return (double)(problem->src_len + problem->extra_cols) / sequences;
+}
+
 /* Whether threads, and memory asked for ahead, pay. */
 static void weigh_items(const attn_context *context, const attni_sdpa_problem *problem,
                         attni_fused_plan *plan) {
     const double work = (double)problem->num_batches * (double)problem->num_heads *
-                        (double)problem->tgt_len *
-                        (double)(problem->src_len + problem->extra_cols) *
+                        (double)problem->tgt_len * typical_keys(problem) *
                         ((double)problem->head_dim + (double)problem->value_dim + EXP_WORK);
     const double starts = ITEM_WORK * (double)plan->num_items;
     plan->looks_ahead = !plan->by_rows && work / (double)plan->num_items >= LONG_ITEM;
@@ -312,4 +334,53 @@ attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_
                   (plan->packs_value ? ATTNI_PACKS_VALUE : 0) | ATTNI_PACKS_QUERY |
                   (plan->stages_output ? ATTNI_PACKS_OUTPUT : 0);
     return ATTN_OK;
+}
+
+/* ---- calls of many runs ---- */
+
+/* A slot of any run whose rows stand in lanes: its blocks have as many rows as there are, or as
+ * blocks ever have. */
+static size_t most_lane_bytes(const attni_sdpa_problem *problem, int64_t lanes,
+                              const attni_fused_plan *plan, attni_layout *layout) {
+    attni_fused_plan most = *plan;
+    attni_layout slot = {0};
+    const int64_t vectors = most_panels(panel_bytes_of(problem, lanes, plan)) * ATTNI_PANEL_VECTORS;
+    most.num_blocks = 1;
+    most.num_vectors = attni_min(plan->num_vectors, vectors);
+    most.packs_value = true;
+    most.keeps_sights = plan->has_masks;
+    lay_out_slot(problem, lanes, &most, &slot);
+    layout->overflow |= slot.overflow;
+    return slot.bytes;
+}
+
+/* A slot of any run of a few rows: that of the most of them. */
+static size_t most_row_bytes(const attn_context *context, const attni_sdpa_problem *problem,
+                             attni_layout *layout) {
+    attni_sdpa_problem few = *problem;
+    attni_fused_plan plan = {0};
+    attni_layout of_few = {0};
+    few.tgt_len = attni_min(problem->tgt_len, ATTNI_STREAM_ROWS / group_of_shapes(problem));
+    if (few.tgt_len > 0) {
+        (void)attni_fused_make_plan(context, &few, &plan, &of_few);
+    }
+    layout->overflow |= of_few.overflow;
+    return plan.slot_bytes;
+}
+
+void attni_fused_bound_runs(const attn_context *context, const attni_sdpa_problem *problem,
+                            const attni_fused_plan *plan, attni_layout *layout) {
+    const int64_t lanes = attni_context_kernels(context)->tiles->lanes;
+    if (plan->num_items == 0) {
+        return;
+    }
+    *layout = (attni_layout){0};
+    const size_t by_lanes = plan->by_rows ? 0 : most_lane_bytes(problem, lanes, plan, layout);
+    const size_t by_rows = most_row_bytes(context, problem, layout);
+    const double partials = (double)problem->num_heads * (double)problem->tgt_len *
+                            (double)attni_divide_up(problem->src_len, CHUNK_KEYS) *
+                            (double)(plan->sum_stride + 2) * sizeof(float);
+    attni_layout_add(layout, partials < MOST_PARTIALS ? (int64_t)partials : MOST_PARTIALS, 1);
+    attni_layout_add(layout, attni_context_slots(context, INT64_MAX),
+                     by_lanes > by_rows ? by_lanes : by_rows);
 }

@@ -20,15 +20,23 @@ static float *tile_row(const attni_fused_item *item, int32_t row) {
     return item->tile + row * tile_stride(item);
 }
 
+/* The block's rows from number `first` on. */
+static attni_stream_rows rows_of(const attni_fused_runs *runs, int64_t first, int64_t stride) {
+    return (attni_stream_rows){runs->at, runs->rows, runs->first + first, stride};
+}
+
 static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
     const attni_stream_kernels *streams = item->engine->key_streams;
     const int64_t head_dim = item->engine->problem->head_dim;
     memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
-    streams->score(item->tile, tile_stride(item), panel->count, panel->queries, head_dim,
-                   attni_fused_key_at(item, keys->keys.begin), item->key_stride, keys->count);
+    const attni_stream_rows source =
+        rows_of(&item->key_runs, keys->keys.begin - item->block.begin, item->key_stride);
+    streams->score(item->tile, tile_stride(item), panel->count, panel->queries, head_dim, &source,
+                   keys->count);
     if (keys->extra > 0) {
+        const attni_stream_rows extra = {&item->extra_key, INT64_MAX, 0, item->key_stride};
         streams->score(item->tile + keys->count, tile_stride(item), panel->count, panel->queries,
-                       head_dim, item->extra_key, item->key_stride, keys->extra);
+                       head_dim, &extra, keys->extra);
     }
 }
 
@@ -65,7 +73,7 @@ static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
                         const attni_tile_keys *keys, int32_t lane) {
     const attni_operand *option = &item->engine->problem->alibi_slopes;
     const int64_t stride = option->strides[item->engine->problem->batch_rank];
-    const int64_t position = attni_row_position(&item->visibility, panel->row[lane]);
+    const int64_t position = attni_row_position(&item->sequence.visibility, panel->row[lane]);
     item->engine->kernels->float32->alibi(
         tile_row(item, lane), keys->count,
         attni_read_real(option->data, panel->head[lane] * stride, option->dtype),
@@ -136,11 +144,11 @@ static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
 
 /* Rows of values that all rows of the panel see whole. */
 static void weigh_common(const attni_fused_item *item, attni_panel *panel, const float *tile,
-                         const void *values, int64_t count, const float *rescale) {
+                         attni_stream_rows values, int64_t count, const float *rescale) {
     const attni_fused_engine *engine = item->engine;
     engine->value_streams->weigh(panel->sums, engine->plan->sum_stride, rescale, tile,
-                                 tile_stride(item), panel->count, values, item->value_key_stride,
-                                 count, engine->problem->value_dim);
+                                 tile_stride(item), panel->count, &values, count,
+                                 engine->problem->value_dim);
 }
 
 static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
@@ -154,8 +162,9 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
         panel->is_started = true;
     }
     weigh_common(item, panel, item->tile + skipped,
-                 attni_fused_value_at(item, keys->keys.begin + skipped), common.end - common.begin,
-                 panel->state.rescale);
+                 rows_of(&item->value_runs, keys->keys.begin + skipped - item->block.begin,
+                         item->value_key_stride),
+                 common.end - common.begin, panel->state.rescale);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         attni_fused_add_own_values(item, panel, keys, attni_fused_keys_before(keys, common), lane,
                                    tile_row(item, lane), 1);
@@ -163,8 +172,8 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
                                    tile_row(item, lane), 1);
     }
     if (keys->extra > 0) {
-        weigh_common(item, panel, item->tile + keys->count, item->extra_value, keys->extra,
-                     attni_fused_ones);
+        const attni_stream_rows extra = {&item->extra_value, INT64_MAX, 0, item->value_key_stride};
+        weigh_common(item, panel, item->tile + keys->count, extra, keys->extra, attni_fused_ones);
     }
     for (int32_t lane = 0; factor != NULL && lane < panel->count; ++lane) {
         engine->kernels->float32->scale(panel->sums + lane * sum_stride, engine->problem->value_dim,

@@ -194,8 +194,10 @@ static bool is_same(const attni_sights_key *a, const attni_sights_key *b) {
 }
 
 static attni_sights_key key_of(const attni_fused_item *item, int64_t block) {
-    attni_sights_key key = {
-        .is_valid = true, .block = block, .split = item->split, .visibility = item->visibility};
+    attni_sights_key key = {.is_valid = true,
+                            .block = block,
+                            .split = item->split,
+                            .visibility = item->sequence.visibility};
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
         key.masks[i] =
             attni_fused_offset(item, item->engine->problem->masks[i].strides, item->first_head);

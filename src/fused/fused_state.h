@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "kernels/kernel_select.h"
+#include "problem/batch_sequence.h"
 #include "problem/sdpa_problem.h"
 
 /* How a call is cut into items, and what an item's scratch memory is.
@@ -78,6 +79,8 @@ typedef struct attni_fused_plan {
     size_t pairs_offset;    /* the weights of a tile in pairs of keys */
     size_t key_offset;      /* packed: (key_block + extra, head_dim) */
     size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
+    size_t runs_offset;     /* by rows, of pages: const void *[2][ATTNI_MAX_RUNS] */
+    size_t gathered_offset; /* by pairs, of pages: values as stored, (key_block, value_dim) */
     size_t staging_offset;  /* rows of masks or weights, (lanes, key_block) */
     size_t averages_offset; /* sums of the weights of a block's rows, (rows, S + extra) */
     size_t kept_key_offset; /* attni_sights_key */
@@ -190,6 +193,19 @@ struct attni_panel {
     double folded_sum[ATTNI_PANEL_LANES];
 };
 
+/* Where the rows of a block lie that a few rows meet. */
+enum {
+    ATTNI_RUN_ROWS = 16,      /* of a page, at least: shorter ones are copied */
+    ATTNI_STREAM_KEYS = 1024, /* of a block at most */
+    ATTNI_MAX_RUNS = ATTNI_STREAM_KEYS / ATTNI_RUN_ROWS + 2
+};
+
+typedef struct attni_fused_runs {
+    const void *const *at; /* first rows of the runs */
+    int64_t rows;          /* of a run */
+    int64_t first;         /* row of the first run that is the block's first */
+} attni_fused_runs;
+
 /* One item on its way: scratch memory and where it is. */
 struct attni_fused_item {
     const attni_fused_engine *engine;
@@ -200,7 +216,7 @@ struct attni_fused_item {
     int64_t first_head;   /* of the group */
     int64_t split;        /* of engine->num_splits */
     attni_interval range; /* of the keys: those of the split */
-    attni_visibility visibility;
+    attni_sequence sequence;
     attni_panel *panels;
     int64_t num_panels;
     float *tile;
@@ -217,6 +233,8 @@ struct attni_fused_item {
     attni_interval next;  /* the block after it in which some row sees a key, or nothing */
     const void *key;      /* of block.begin; elements of plan->key_bytes */
     int64_t key_stride;
+    attni_fused_runs key_runs; /* by rows: where keys and values are, instead */
+    attni_fused_runs value_runs;
     const void *value;
     int64_t value_key_stride;
     int64_t value_chunk_stride;

@@ -7,6 +7,7 @@
 #include "kernels/exponential.h"
 #include "kernels/kernel_tables.h"
 #include "kernels/storage.h"
+#include "kernels/stream_source.h"
 #include "kernels/transpose.h"
 
 /* ---- scores ---- */
@@ -28,8 +29,6 @@ enum {
     KEYS_AT_ONCE = 2, /* meet a row's vector while it is in a register; their sums stay in others */
     STEP = 2 * LANES, /* features at a time */
     CACHE_LINE = 64,  /* bytes */
-    ROWS_AHEAD = 8,   /* of a stream: what is asked for before it is needed */
-    ROWS_THAT_NEED_TIME = 2, /* so many query rows keep the processor from finding out by itself */
 };
 
 /* Asks for the next STEP elements of a row that is read soon, by the second-level cache: asking for
@@ -58,9 +57,9 @@ INLINE void multiply_vectors(const float *queries, int64_t head_dim, const vecto
 /* Products of `num_keys` keys, one of each stream, with the rows, their lanes not yet added up:
  * lane i of products[k][r * LANES] holds every LANES-th term. Two sums for each where there are few
  * keep the multiply-add units busy. */
-INLINE void multiply_keys(const float *queries, int64_t head_dim, const stored *keys,
-                          int64_t key_stride, int64_t stream_stride, const int num_keys,
-                          const int num_rows, vector (*products)[ATTNI_STREAM_ROWS * LANES]) {
+INLINE void multiply_keys(const float *queries, int64_t head_dim, const stored *const *keys,
+                          const stored *const *soon, const int num_keys, const int num_rows,
+                          vector (*products)[ATTNI_STREAM_ROWS * LANES]) {
     const int last_part = num_keys * num_rows < 6 ? 1 : 0;
     vector sums[KEYS_AT_ONCE][ATTNI_STREAM_ROWS][2] = {0};
     vector key[KEYS_AT_ONCE];
@@ -70,10 +69,9 @@ INLINE void multiply_keys(const float *queries, int64_t head_dim, const stored *
         for (int v = 0; v < 2; ++v) {
             UNROLL
             for (int k = 0; k < num_keys; ++k) {
-                const stored *row = keys + k * stream_stride + e;
-                key[k] = load_stored(row + v * LANES);
-                if (v == 0 && num_rows >= ROWS_THAT_NEED_TIME) {
-                    ask_for(row + ROWS_AHEAD * key_stride);
+                key[k] = load_stored(keys[k] + e + v * LANES);
+                if (v == 0 && soon != NULL) {
+                    ask_for(soon[k] + e);
                 }
             }
             multiply_vectors(queries + e + v * LANES, head_dim, key, num_keys, num_rows,
@@ -84,7 +82,7 @@ INLINE void multiply_keys(const float *queries, int64_t head_dim, const stored *
         const int64_t left = head_dim - e < LANES ? head_dim - e : LANES;
         UNROLL
         for (int k = 0; k < num_keys; ++k) {
-            const vector last = load_stored_part(keys + k * stream_stride + e, left);
+            const vector last = load_stored_part(keys[k] + e, left);
             UNROLL
             for (int r = 0; r < num_rows; ++r) {
                 sums[k][r][0] += last * load_part(queries + r * head_dim + e, left, 0);
@@ -116,21 +114,27 @@ INLINE void store_scores(float *tile, int64_t tile_stride, const int num_rows, i
     }
 }
 
-/* Key j of every stream in turn. */
+/* Scores of num_keys keys from number `from` on: key j of every stream in turn. */
 INLINE void score_rows(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
-                       int64_t head_dim, const stored *keys, int64_t key_stride, int64_t num_keys,
-                       const int streams) {
+                       int64_t head_dim, const attni_stream_rows *keys, const bool is_one_run,
+                       int64_t from, int64_t num_keys, const int streams) {
     vector products[ATTNI_STREAMS][ATTNI_STREAM_ROWS * LANES];
+    streams_of_rows at;
+    const bool asks = asks_ahead(num_rows, is_one_run);
     const int at_once = streams < KEYS_AT_ONCE ? streams : KEYS_AT_ONCE;
     const int64_t length = num_keys / streams;
-    const int64_t stream_stride = length * key_stride;
+    if (length == 0) {
+        return;
+    }
+    start_streams(&at, streams, is_one_run, keys, from, length, num_keys);
     for (int64_t first = 0; first < length; first += LANES) {
         const int64_t count = length - first < LANES ? length - first : LANES;
         for (int64_t j = 0; j < count; ++j) {
-            const stored *key = keys + (first + j) * key_stride;
+            take_step(&at, streams, is_one_run, asks, keys, first + j);
+            UNROLL
             for (int s = 0; s < streams; s += at_once) {
-                multiply_keys(queries, head_dim, key + s * stream_stride, key_stride, stream_stride,
-                              at_once, num_rows, (void *)&products[s][j]);
+                multiply_keys(queries, head_dim, at.here + s, asks ? at.soon + s : NULL, at_once,
+                              num_rows, (void *)&products[s][j]);
             }
         }
         for (int s = 0; s < streams; ++s) {
@@ -140,29 +144,39 @@ INLINE void score_rows(float *tile, int64_t tile_stride, const int num_rows, con
 }
 
 /* What the streams leave over is one more, short. */
-INLINE void score_all(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
-                      int64_t head_dim, const stored *keys, int64_t key_stride, int64_t num_keys) {
+INLINE void score_runs(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
+                       int64_t head_dim, const attni_stream_rows *keys, const bool is_one_run,
+                       int64_t num_keys) {
     const int64_t streamed = num_keys / ATTNI_STREAMS * ATTNI_STREAMS;
-    score_rows(tile, tile_stride, num_rows, queries, head_dim, keys, key_stride, streamed,
+    score_rows(tile, tile_stride, num_rows, queries, head_dim, keys, is_one_run, 0, streamed,
                ATTNI_STREAMS);
-    score_rows(tile + streamed, tile_stride, num_rows, queries, head_dim,
-               keys + streamed * key_stride, key_stride, num_keys - streamed, 1);
+    score_rows(tile + streamed, tile_stride, num_rows, queries, head_dim, keys, is_one_run,
+               streamed, num_keys - streamed, 1);
+}
+
+INLINE void score_all(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
+                      int64_t head_dim, const attni_stream_rows *keys, int64_t num_keys) {
+    if (are_one_run(keys, num_keys)) {
+        score_runs(tile, tile_stride, num_rows, queries, head_dim, keys, true, num_keys);
+    } else {
+        score_runs(tile, tile_stride, num_rows, queries, head_dim, keys, false, num_keys);
+    }
 }
 
 static void stream_score(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                         int64_t head_dim, const void *keys, int64_t key_stride, int64_t num_keys) {
+                         int64_t head_dim, const attni_stream_rows *keys, int64_t num_keys) {
     switch (num_rows) {
     case 1:
-        score_all(tile, tile_stride, 1, queries, head_dim, keys, key_stride, num_keys);
+        score_all(tile, tile_stride, 1, queries, head_dim, keys, num_keys);
         break;
     case 2:
-        score_all(tile, tile_stride, 2, queries, head_dim, keys, key_stride, num_keys);
+        score_all(tile, tile_stride, 2, queries, head_dim, keys, num_keys);
         break;
     case 3:
-        score_all(tile, tile_stride, 3, queries, head_dim, keys, key_stride, num_keys);
+        score_all(tile, tile_stride, 3, queries, head_dim, keys, num_keys);
         break;
     default:
-        score_all(tile, tile_stride, 4, queries, head_dim, keys, key_stride, num_keys);
+        score_all(tile, tile_stride, 4, queries, head_dim, keys, num_keys);
         break;
     }
 }
@@ -240,14 +254,14 @@ static void scale_sums(float *sums, int64_t sum_stride, const float *rescale, in
 
 /* `vectors` vectors of columns of add_keys. */
 INLINE void add_columns(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
-                        const int num_rows, const stored *value, int64_t stream_stride,
+                        const int num_rows, const stored *const *values, int64_t column,
                         int64_t length, const int vectors, const int streams) {
     vector x[ATTNI_STREAMS][2];
     UNROLL
     for (int s = 0; s < streams; ++s) {
         UNROLL
         for (int v = 0; v < vectors; ++v) {
-            x[s][v] = load_stored(value + s * stream_stride + v * LANES);
+            x[s][v] = load_stored(values[s] + column + v * LANES);
         }
     }
     UNROLL
@@ -273,65 +287,91 @@ INLINE void add_columns(float *sums, int64_t sum_stride, const float *tile, int6
     }
 }
 
-/* Adds the values of `streams` keys, `length` keys apart, the first of which is at `value` and
- * weighed by tile[r * tile_stride]. */
+/* Adds the values of `streams` keys, whose weights are `length` apart from tile[r * tile_stride] on.
+ */
 INLINE void add_keys(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
-                     const int num_rows, const stored *value, int64_t key_stride, int64_t length,
-                     int64_t value_dim, const int streams) {
-    const int64_t stream_stride = length * key_stride;
+                     const int num_rows, const stored *const *values, const stored *const *soon,
+                     int64_t length, int64_t value_dim, const int streams) {
     int64_t c = 0;
     for (; c + STEP <= value_dim; c += STEP) {
         UNROLL
-        for (int s = 0; s < streams && num_rows >= ROWS_THAT_NEED_TIME; ++s) {
-            ask_for(value + s * stream_stride + ROWS_AHEAD * key_stride + c);
+        for (int s = 0; s < streams && soon != NULL; ++s) {
+            ask_for(soon[s] + c);
         }
-        add_columns(sums + c, sum_stride, tile, tile_stride, num_rows, value + c, stream_stride,
-                    length, 2, streams);
+        add_columns(sums + c, sum_stride, tile, tile_stride, num_rows, values, c, length, 2,
+                    streams);
     }
     for (; c + LANES <= value_dim; c += LANES) {
-        add_columns(sums + c, sum_stride, tile, tile_stride, num_rows, value + c, stream_stride,
-                    length, 1, streams);
+        add_columns(sums + c, sum_stride, tile, tile_stride, num_rows, values, c, length, 1,
+                    streams);
     }
     for (; c < value_dim; ++c) {
         for (int r = 0; r < num_rows; ++r) {
             for (int s = 0; s < streams; ++s) {
-                sums[r * sum_stride + c] += tile[r * tile_stride + s * length] *
-                                            widened(stored_at(value + s * stream_stride + c));
+                sums[r * sum_stride + c] +=
+                    tile[r * tile_stride + s * length] * widened(stored_at(values[s] + c));
             }
         }
     }
 }
 
-INLINE void weigh_rows(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
-                       const int num_rows, const stored *values, int64_t key_stride,
-                       int64_t num_keys, int64_t value_dim) {
-    const int64_t length = num_keys / ATTNI_STREAMS;
-    for (int64_t j = 0; j < length; ++j) {
-        add_keys(sums, sum_stride, tile + j, tile_stride, num_rows, values + j * key_stride,
-                 key_stride, length, value_dim, ATTNI_STREAMS);
+/* Key j of every stream in turn, of num_keys keys from number `from` on. */
+INLINE void weigh_streams(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
+                          const int num_rows, const attni_stream_rows *values,
+                          const bool is_one_run, int64_t from, int64_t num_keys, int64_t value_dim,
+                          const int streams) {
+    streams_of_rows at;
+    const bool asks = asks_ahead(num_rows, is_one_run);
+    const int64_t length = num_keys / streams;
+    if (length == 0) {
+        return;
     }
-    for (int64_t j = length * ATTNI_STREAMS; j < num_keys; ++j) {
-        add_keys(sums, sum_stride, tile + j, tile_stride, num_rows, values + j * key_stride,
-                 key_stride, 0, value_dim, 1);
+    start_streams(&at, streams, is_one_run, values, from, length, num_keys);
+    for (int64_t j = 0; j < length; ++j) {
+        take_step(&at, streams, is_one_run, asks, values, j);
+        add_keys(sums, sum_stride, tile + j, tile_stride, num_rows, at.here, asks ? at.soon : NULL,
+                 length, value_dim, streams);
+    }
+}
+
+INLINE void weigh_runs(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
+                       const int num_rows, const attni_stream_rows *values, const bool is_one_run,
+                       int64_t num_keys, int64_t value_dim) {
+    const int64_t streamed = num_keys / ATTNI_STREAMS * ATTNI_STREAMS;
+    weigh_streams(sums, sum_stride, tile, tile_stride, num_rows, values, is_one_run, 0, streamed,
+                  value_dim, ATTNI_STREAMS);
+    weigh_streams(sums, sum_stride, tile + streamed, tile_stride, num_rows, values, is_one_run,
+                  streamed, num_keys - streamed, value_dim, 1);
+}
+
+INLINE void weigh_rows(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
+                       const int num_rows, const attni_stream_rows *values, int64_t num_keys,
+                       int64_t value_dim) {
+    if (are_one_run(values, num_keys)) {
+        weigh_runs(sums, sum_stride, tile, tile_stride, num_rows, values, true, num_keys,
+                   value_dim);
+    } else {
+        weigh_runs(sums, sum_stride, tile, tile_stride, num_rows, values, false, num_keys,
+                   value_dim);
     }
 }
 
 static void stream_weigh(float *sums, int64_t sum_stride, const float *rescale, const float *tile,
-                         int64_t tile_stride, int32_t num_rows, const void *values,
-                         int64_t key_stride, int64_t num_keys, int64_t value_dim) {
+                         int64_t tile_stride, int32_t num_rows, const attni_stream_rows *values,
+                         int64_t num_keys, int64_t value_dim) {
     scale_sums(sums, sum_stride, rescale, num_rows, value_dim);
     switch (num_rows) {
     case 1:
-        weigh_rows(sums, sum_stride, tile, tile_stride, 1, values, key_stride, num_keys, value_dim);
+        weigh_rows(sums, sum_stride, tile, tile_stride, 1, values, num_keys, value_dim);
         break;
     case 2:
-        weigh_rows(sums, sum_stride, tile, tile_stride, 2, values, key_stride, num_keys, value_dim);
+        weigh_rows(sums, sum_stride, tile, tile_stride, 2, values, num_keys, value_dim);
         break;
     case 3:
-        weigh_rows(sums, sum_stride, tile, tile_stride, 3, values, key_stride, num_keys, value_dim);
+        weigh_rows(sums, sum_stride, tile, tile_stride, 3, values, num_keys, value_dim);
         break;
     default:
-        weigh_rows(sums, sum_stride, tile, tile_stride, 4, values, key_stride, num_keys, value_dim);
+        weigh_rows(sums, sum_stride, tile, tile_stride, 4, values, num_keys, value_dim);
         break;
     }
 }

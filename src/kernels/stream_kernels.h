@@ -22,19 +22,27 @@
 
 enum { ATTNI_STREAM_ROWS = 4, ATTNI_STREAMS = 4 };
 
+/* Rows of keys or values in runs that may lie anywhere: row r is at runs[(first + r) / run_rows] +
+ * (first + r) % run_rows * stride. Sums do not depend on where runs end. */
+typedef struct attni_stream_rows {
+    const void *const *runs;
+    int64_t run_rows;
+    int64_t first;
+    int64_t stride; /* elements */
+} attni_stream_rows;
+
 typedef struct attni_stream_kernels {
-    /* tile[r][j] = sum over e of queries[r * head_dim + e] * keys[j * key_stride + e] */
+    /* tile[r][j] = sum over e of queries[r * head_dim + e] * key j[e] */
     void (*score)(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                  int64_t head_dim, const void *keys, int64_t key_stride, int64_t num_keys);
+                  int64_t head_dim, const attni_stream_rows *keys, int64_t num_keys);
 
     /* As attni_tile_kernels.exponentiate, row r in lane r of the state; finds the maxima itself. */
     void (*exponentiate)(float *tile, int64_t tile_stride, int32_t num_rows, int64_t num_keys,
                          attni_panel_state *state);
 
-    /* sums[r * sum_stride + c] = rescale[r] * sums + sum over j of tile[r][j] *
-     * values[j * key_stride + c] */
+    /* sums[r * sum_stride + c] = rescale[r] * sums + sum over j of tile[r][j] * value j[c] */
     void (*weigh)(float *sums, int64_t sum_stride, const float *rescale, const float *tile,
-                  int64_t tile_stride, int32_t num_rows, const void *values, int64_t key_stride,
+                  int64_t tile_stride, int32_t num_rows, const attni_stream_rows *values,
                   int64_t num_keys, int64_t value_dim);
 } attni_stream_kernels;
 

@@ -237,6 +237,18 @@ attn_status attni_mha_check_overlap(const attni_mha_problem *problem, const void
     return attni_check_workspace_apart(workspace, workspace_bytes, tensors, NUM_TENSORS);
 }
 
+/* A layer projects keys and values itself, with as many rows for each sequence. */
+static attn_status check_projected(const attn_sdpa_params *attention) {
+    const char *name = attention->kv != NULL             ? "kv"
+                       : attention->query_starts != NULL ? "query_starts"
+                                                         : NULL;
+    return name == NULL ? ATTN_OK
+                        : attni_fail(ATTN_ERROR_VALUE,
+                                     "attention.%s: expected NULL in a layer, which projects keys "
+                                     "and values of (N, S) itself",
+                                     name);
+}
+
 attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
                             const attn_tensor *value, const attn_mha_params *given,
                             const attn_tensor *output, attni_data_rule data_rule,
@@ -249,6 +261,7 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
                                 sizeof params, &params));
     *problem = (attni_mha_problem){.layer = layer, .params = params, .data_rule = data_rule};
     ATTNI_TRY(attni_sdpa_read_params("attention", params.attention, &problem->attention));
+    ATTNI_TRY(check_projected(&problem->attention));
     ATTNI_TRY(check_sequences(query, key, value, output, problem));
     ATTNI_TRY(attni_check_reserved("", params.reserved));
     ATTNI_TRY(check_key_padding_mask(&params, problem));

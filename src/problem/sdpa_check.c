@@ -6,15 +6,10 @@
 #include "problem/sdpa_check.h"
 
 #include "base/checked_size.h"
+#include "problem/key_source.h"
 #include "problem/sdpa_options.h"
+#include "problem/sequence_check.h"
 #include "tensor/element.h"
-
-static attn_status check_input(const char *name, const attn_tensor *tensor,
-                               attni_data_rule data_rule) {
-    ATTNI_TRY(attni_check_tensor(name, tensor, data_rule));
-    ATTNI_TRY(attni_check_rank(name, tensor, 2, ATTN_MAX_RANK));
-    return attni_check_float(name, tensor);
-}
 
 /* The length of canonical axis `axis` in an input, 1 where it has none. */
 static int64_t axis_length(const attn_tensor *tensor, int32_t axis, int32_t canonical_rank) {
@@ -22,23 +17,23 @@ static int64_t axis_length(const attn_tensor *tensor, int32_t axis, int32_t cano
     return own < 0 ? 1 : tensor->shape[own];
 }
 
-/* Broadcasts one axis of query, key and value as PyTorch does. */
-static attn_status broadcast_axis(const attn_tensor *const inputs[3], int32_t axis,
+/* Broadcasts one axis of the inputs that have it, as PyTorch does. */
+static attn_status broadcast_axis(const attni_input_views *inputs, int32_t axis,
                                   int32_t canonical_rank, int64_t *length) {
-    static const char *const names[] = {"query", "key", "value"};
     *length = 1;
     int32_t first = 0;
-    for (int32_t i = 0; i < 3; ++i) {
-        const int64_t own = axis_length(inputs[i], axis, canonical_rank);
+    for (int32_t i = 0; i < ATTNI_INPUTS; ++i) {
+        const attn_tensor *view = inputs->views[i];
+        const int64_t own = view != NULL ? axis_length(view, axis, canonical_rank) : 1;
         if (own == 1 || own == *length) {
             continue;
         }
         if (*length != 1) {
             char text[ATTNI_SHAPE_TEXT_BYTES];
             return attni_fail(ATTN_ERROR_SHAPE, "%s: expected %lld (as %s) or 1 on axis %d, got %s",
-                              names[i], (long long)*length, names[first],
+                              inputs->names[i], (long long)*length, inputs->names[first],
                               (int)(axis - canonical_rank),
-                              attni_shape_text(text, inputs[i]->rank, inputs[i]->shape));
+                              attni_shape_text(text, view->rank, view->shape));
         }
         *length = own;
         first = i;
@@ -59,45 +54,66 @@ static attn_status check_group(const char *name, const attn_tensor *tensor, int6
     return ATTN_OK;
 }
 
-static attn_status check_heads(const attni_sdpa_request *request,
-                               const attn_tensor *const inputs[3], int32_t canonical_rank,
-                               attni_sdpa_problem *problem) {
+static attn_status check_heads(const attni_sdpa_request *request, const attni_input_views *inputs,
+                               int32_t canonical_rank, attni_sdpa_problem *problem) {
     const int32_t head_axis = canonical_rank - 3;
+    const attn_tensor *key = inputs->views[ATTNI_KEY];
+    const attn_tensor *value = inputs->views[ATTNI_VALUE];
     if (request->params->enable_gqa == 0) {
         ATTNI_TRY(broadcast_axis(inputs, head_axis, canonical_rank, &problem->num_heads));
         const int64_t all = attni_max(1, problem->num_heads);
-        problem->key_group = axis_length(request->key, head_axis, canonical_rank) == 1 ? all : 1;
-        problem->value_group =
-            axis_length(request->value, head_axis, canonical_rank) == 1 ? all : 1;
+        problem->key_group = axis_length(key, head_axis, canonical_rank) == 1 ? all : 1;
+        problem->value_group = axis_length(value, head_axis, canonical_rank) == 1 ? all : 1;
         return ATTN_OK;
     }
-    problem->num_heads = axis_length(request->query, head_axis, canonical_rank);
-    ATTNI_TRY(check_group("key", request->key, problem->num_heads, &problem->key_group));
-    return check_group("value", request->value, problem->num_heads, &problem->value_group);
+    problem->num_heads = axis_length(inputs->views[ATTNI_QUERY], head_axis, canonical_rank);
+    ATTNI_TRY(check_group(inputs->names[ATTNI_KEY], key, problem->num_heads, &problem->key_group));
+    return check_group(inputs->names[ATTNI_VALUE], value, problem->num_heads,
+                       &problem->value_group);
+}
+
+/* Columns that options and outputs have for the keys. Where sequences have room for any number of
+ * keys each, it is the caller who knows how many columns the longest needs. */
+static int64_t choose_columns(const attn_sdpa_params *params, int64_t key_rows) {
+    const attn_tensor *const with_columns[] = {params->weights, params->mask, params->bias};
+    for (int32_t i = 0; i < 3; ++i) {
+        const attn_tensor *tensor = with_columns[i];
+        if (tensor != NULL && tensor->rank > 0 && tensor->rank <= ATTN_MAX_RANK) {
+            const int64_t columns = tensor->shape[tensor->rank - 1];
+            if (columns >= 0 && (i == 0 || columns != 1)) {
+                return columns;
+            }
+        }
+    }
+    return key_rows;
 }
 
 /* Sizes L, S, E, Ev from the last two axes. */
-static attn_status check_sizes(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
-    const attn_tensor *query = request->query;
-    const attn_tensor *key = request->key;
-    const attn_tensor *value = request->value;
+static attn_status check_sizes(const attni_sdpa_request *request, const attni_input_views *inputs,
+                               attni_sdpa_problem *problem) {
+    const attn_tensor *query = inputs->views[ATTNI_QUERY];
+    const attn_tensor *key = inputs->views[ATTNI_KEY];
+    const attn_tensor *value = inputs->views[ATTNI_VALUE];
     char text[ATTNI_SHAPE_TEXT_BYTES];
     problem->tgt_len = query->shape[query->rank - 2];
     problem->head_dim = query->shape[query->rank - 1];
-    problem->src_len = key->shape[key->rank - 2] - request->extra_cols;
+    problem->key_rows = key->shape[key->rank - 2] - request->extra_cols;
+    problem->src_len = problem->key_starts.is_present || problem->pages.starts.is_present
+                           ? choose_columns(request->params, problem->key_rows)
+                           : problem->key_rows;
     problem->extra_cols = request->extra_cols;
     problem->value_dim = value->shape[value->rank - 1];
     if (key->shape[key->rank - 1] != problem->head_dim) {
-        return attni_fail(
-            ATTN_ERROR_SHAPE, "key: expected shape (..., S, E=%lld) as query's last axis, got %s",
-            (long long)problem->head_dim, attni_shape_text(text, key->rank, key->shape));
+        return attni_fail(ATTN_ERROR_SHAPE,
+                          "%s: expected shape (..., S, E=%lld) as query's last axis, got %s",
+                          inputs->names[ATTNI_KEY], (long long)problem->head_dim,
+                          attni_shape_text(text, key->rank, key->shape));
     }
     if (value->shape[value->rank - 2] != key->shape[key->rank - 2]) {
-        return attni_fail(
-            ATTN_ERROR_SHAPE,
-            "value: expected shape (..., S=%lld, Ev) with as many rows as key, got %s",
-            (long long)key->shape[key->rank - 2],
-            attni_shape_text(text, value->rank, value->shape));
+        return attni_fail(ATTN_ERROR_SHAPE,
+                          "%s: expected shape (..., S=%lld, Ev) with as many rows as key, got %s",
+                          inputs->names[ATTNI_VALUE], (long long)key->shape[key->rank - 2],
+                          attni_shape_text(text, value->rank, value->shape));
     }
     return ATTN_OK;
 }
@@ -120,22 +136,22 @@ static attni_operand input_operand(const attn_tensor *tensor, int32_t canonical_
     return operand;
 }
 
-/* Sizes, heads and batch axes, from query, key and value. */
-static attn_status check_inputs(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
-    const attn_tensor *const inputs[] = {request->query, request->key, request->value};
-    static const char *const names[] = {"query", "key", "value"};
+/* Sizes, heads and batch axes, from query, key and value and what says where they are. */
+static attn_status check_inputs(const attni_sdpa_request *request, attni_input_views *inputs,
+                                attni_sdpa_problem *problem) {
     *problem = (attni_sdpa_problem){0};
+    ATTNI_TRY(attni_read_inputs(request, inputs, problem));
     int32_t rank = 2;
-    for (int32_t i = 0; i < 3; ++i) {
-        ATTNI_TRY(check_input(names[i], inputs[i], request->tensor_data));
-        rank = (int32_t)attni_max(rank, inputs[i]->rank);
+    for (int32_t i = 0; i < ATTNI_INPUTS; ++i) {
+        rank = inputs->views[i] != NULL ? (int32_t)attni_max(rank, inputs->views[i]->rank) : rank;
     }
     const int32_t query_dtype = request->query->dtype;
     problem->dtype = request->dtype != 0 ? request->dtype : query_dtype;
     problem->score_dtype = attni_score_dtype(query_dtype);
-    ATTNI_TRY(attni_check_beside("key", request->key, query_dtype));
-    ATTNI_TRY(attni_check_beside("value", request->value, query_dtype));
-    ATTNI_TRY(check_sizes(request, problem));
+    ATTNI_TRY(attni_check_beside(inputs->names[ATTNI_KEY], inputs->views[ATTNI_KEY], query_dtype));
+    ATTNI_TRY(
+        attni_check_beside(inputs->names[ATTNI_VALUE], inputs->views[ATTNI_VALUE], query_dtype));
+    ATTNI_TRY(check_sizes(request, inputs, problem));
     const int32_t canonical_rank = (int32_t)attni_max(rank, 3);
     problem->has_heads = rank > 2;
     problem->batch_rank = canonical_rank - 3;
@@ -143,13 +159,13 @@ static attn_status check_inputs(const attni_sdpa_request *request, attni_sdpa_pr
     for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
         ATTNI_TRY(broadcast_axis(inputs, axis, canonical_rank, &problem->batch_shape[axis]));
     }
-    return ATTN_OK;
+    return attni_place_sequences(inputs, problem);
 }
 
 /* The axes of output. */
 static int32_t output_axes(const attni_sdpa_problem *problem, attni_axis axes[ATTN_MAX_RANK]) {
     int32_t count = 0;
-    for (; count < problem->batch_rank; ++count) {
+    for (; count < problem->batch_rank && !problem->query_starts.is_present; ++count) {
         axes[count] = (attni_axis){NULL, problem->batch_shape[count]};
     }
     if (problem->has_heads) {
@@ -180,24 +196,28 @@ static bool writes_rows(const attni_sdpa_problem *problem) {
 }
 
 attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
-    ATTNI_TRY(check_inputs(request, problem));
+    attni_input_views inputs;
+    ATTNI_TRY(check_inputs(request, &inputs, problem));
     ATTNI_TRY(check_output(request, problem));
     problem->num_batches = 1;
     for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
         /* Fits: output's size was checked with empty axes counted as 1. */
         problem->num_batches *= problem->batch_shape[axis];
     }
-    problem->query = input_operand(request->query, problem->batch_rank + 3);
-    problem->key = input_operand(request->key, problem->batch_rank + 3);
-    problem->value = input_operand(request->value, problem->batch_rank + 3);
-    ATTNI_TRY(attni_sdpa_check_options(request, problem));
+    const int32_t rank = problem->batch_rank + 3;
+    problem->query = input_operand(inputs.views[ATTNI_QUERY], rank);
+    problem->key = input_operand(inputs.views[ATTNI_KEY], rank);
+    problem->value = input_operand(inputs.views[ATTNI_VALUE], rank);
+    ATTNI_TRY(attni_sdpa_check_options(request, &inputs, problem));
     problem->rows_are_written = writes_rows(problem);
-    return ATTN_OK;
+    return request->option_data == ATTNI_DATA_IGNORED ? ATTN_OK
+                                                      : attni_check_sequences(&inputs, problem);
 }
 
 attn_status attni_sdpa_describe_output(const attni_sdpa_request *request, attn_tensor *output) {
     attni_sdpa_problem problem;
-    ATTNI_TRY(check_inputs(request, &problem));
+    attni_input_views inputs;
+    ATTNI_TRY(check_inputs(request, &inputs, &problem));
     attni_axis axes[ATTN_MAX_RANK] = {{0}};
     *output = (attn_tensor){.dtype = problem.dtype, .rank = output_axes(&problem, axes)};
     for (int32_t axis = 0; axis < output->rank; ++axis) {

@@ -81,15 +81,6 @@ static attn_status check_numbers(const attn_sdpa_params *params, const char *pre
     return ATTN_OK;
 }
 
-/* Where an option's elements are; its strides are set already. */
-static void place_operand(const attn_tensor *tensor, attni_operand *operand) {
-    operand->data = tensor->data;
-    operand->element_bytes = (int64_t)attn_dtype_size_bytes(tensor->dtype);
-    operand->dtype = tensor->dtype;
-    operand->is_present = true;
-}
-
-/* A view of indices over the batch axes. */
 static attn_status check_batch_option(const attni_sdpa_request *request, const char *option,
                                       const attn_tensor *tensor, const attni_sdpa_problem *problem,
                                       attni_operand *operand) {
@@ -97,16 +88,8 @@ static attn_status check_batch_option(const attni_sdpa_request *request, const c
         return ATTN_OK;
     }
     char text[NAME_BYTES];
-    const char *name = option_name(request, option, text);
-    attni_axis axes[ATTNI_MAX_BATCH_AXES];
-    for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
-        axes[axis] = (attni_axis){NULL, problem->batch_shape[axis]};
-    }
-    ATTNI_TRY(attni_check_tensor(name, tensor, request->option_data));
-    ATTNI_TRY(attni_check_index(name, tensor));
-    ATTNI_TRY(attni_broadcast_strides(name, tensor, axes, problem->batch_rank, operand->strides));
-    place_operand(tensor, operand);
-    return ATTN_OK;
+    return attni_check_batch_indices(option_name(request, option, text), tensor,
+                                     request->option_data, problem, operand);
 }
 
 /* A view of shape (H) or (1). */
@@ -124,8 +107,13 @@ static attn_status check_head_option(const attni_sdpa_request *request, const ch
     ATTNI_TRY(attni_check_rank(name, tensor, 1, 1));
     ATTNI_TRY(
         attni_broadcast_strides(name, tensor, &axis, 1, &operand->strides[problem->batch_rank]));
-    place_operand(tensor, operand);
+    attni_place_operand(tensor, operand);
     return ATTN_OK;
+}
+
+/* Whether rows of all sequences stand one behind the other. */
+static bool is_ragged(const attni_sdpa_problem *problem) {
+    return problem->query_starts.is_present;
 }
 
 /* Which canonical axes an optional output has, and the type whose results it holds. */
@@ -146,7 +134,7 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
     attni_axis axes[ATTN_MAX_RANK];
     int32_t canonical[ATTN_MAX_RANK];
     int32_t count = 0;
-    for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
+    for (int32_t axis = 0; axis < problem->batch_rank && !is_ragged(problem); ++axis) {
         canonical[count] = axis;
         axes[count++] = (attni_axis){NULL, problem->batch_shape[axis]};
     }
@@ -167,7 +155,7 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
     for (int32_t i = 0; i < count; ++i) {
         operand->strides[canonical[i]] = attni_stride(tensor, i);
     }
-    place_operand(tensor, operand);
+    attni_place_operand(tensor, operand);
     return ATTN_OK;
 }
 
@@ -184,8 +172,9 @@ static attn_status check_dense(const attni_sdpa_request *request, const char *op
     axes[count++] = (attni_axis){"Hq", problem->num_heads};
     axes[count++] = (attni_axis){"L", problem->tgt_len};
     axes[count++] = (attni_axis){"S", problem->src_len};
-    /* Without a head axis in the call a mask has none to broadcast along. */
-    const int32_t hidden = problem->has_heads ? 0 : 1;
+    /* Without a head axis in the call a mask has none to broadcast along; nor a batch axis where
+     * rows of all sequences stand one behind the other. */
+    const int32_t hidden = problem->has_heads && !is_ragged(problem) ? 0 : 1;
     ATTNI_TRY(attni_mask_check(option_name(request, option, name), tensor, kind, problem->dtype,
                                axes + hidden, count - hidden, request->option_data, mask));
     for (int32_t axis = count - 1; hidden != 0 && axis >= 0; --axis) {
@@ -206,8 +195,8 @@ static attn_status check_masks(const attni_sdpa_request *request, attni_sdpa_pro
 /* Weights without the head axis that output has are averaged over it. */
 static attn_status check_outputs(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
     const attn_tensor *weights = request->params->weights;
-    problem->average_weights =
-        weights != NULL && problem->has_heads && weights->rank == problem->batch_rank + 2;
+    problem->average_weights = weights != NULL && problem->has_heads &&
+                               weights->rank == (is_ragged(problem) ? 0 : problem->batch_rank) + 2;
     const output_axes lse_axes = {.heads = true, .cols = -1, .dtype = problem->score_dtype};
     const output_axes weight_axes = {.heads = !problem->average_weights,
                                      .cols = problem->src_len + problem->extra_cols,
@@ -218,19 +207,21 @@ static attn_status check_outputs(const attni_sdpa_request *request, attni_sdpa_p
                                &problem->weights);
 }
 
+/* Those of sequences with room for S keys each; of others, see sequence_check.c. */
 static attn_status check_key_lengths(const attni_sdpa_request *request,
+                                     const attni_input_views *inputs,
                                      const attni_sdpa_problem *problem) {
-    const attn_tensor *lengths = request->params->key_lengths;
-    if (lengths == NULL || request->option_data == ATTNI_DATA_IGNORED) {
+    const bool has_own = problem->key_starts.is_present || problem->pages.starts.is_present;
+    if (inputs->key_lengths == NULL || has_own || request->option_data == ATTNI_DATA_IGNORED) {
         return ATTN_OK;
     }
     char name[NAME_BYTES];
-    return attni_check_lengths(option_name(request, "key_lengths", name), lengths,
-                               problem->src_len);
+    return attni_check_lengths(option_name(request, inputs->lengths_name, name),
+                               inputs->key_lengths, problem->src_len);
 }
 
 attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
-                                     attni_sdpa_problem *problem) {
+                                     const attni_input_views *inputs, attni_sdpa_problem *problem) {
     const attn_sdpa_params *params = request->params;
     ATTNI_TRY(check_numbers(params, request->option_prefix));
     const bool has_scale = (params->set & ATTN_SDPA_SET_SCALE) != 0;
@@ -250,7 +241,7 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
     ATTNI_TRY(check_masks(request, problem));
     ATTNI_TRY(check_batch_option(request, "query_offset", params->query_offset, problem,
                                  &problem->query_offset));
-    ATTNI_TRY(check_batch_option(request, "key_lengths", params->key_lengths, problem,
+    ATTNI_TRY(check_batch_option(request, inputs->lengths_name, inputs->key_lengths, problem,
                                  &problem->key_lengths));
     ATTNI_TRY(check_head_option(request, "alibi_slopes", params->alibi_slopes, problem,
                                 &problem->alibi_slopes));
@@ -261,5 +252,5 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
         ATTNI_TRY(attni_struct_check_output(option_name(request, "report", name), params->report,
                                             ATTNI_BYTES_THROUGH(attn_sdpa_report, reason)));
     }
-    return check_key_lengths(request, problem);
+    return check_key_lengths(request, inputs, problem);
 }

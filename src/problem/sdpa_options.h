@@ -5,6 +5,7 @@
 #ifndef ATTNI_PROBLEM_SDPA_OPTIONS_H
 #define ATTNI_PROBLEM_SDPA_OPTIONS_H
 
+#include "problem/key_source.h"
 #include "problem/sdpa_problem.h"
 #include "problem/sdpa_request.h"
 
@@ -14,6 +15,6 @@ attn_status attni_sdpa_read_params(const char *name, const attn_sdpa_params *giv
 
 /* Everything in params, given the sizes and batch axes in *problem; fills the rest of it. */
 attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
-                                     attni_sdpa_problem *problem);
+                                     const attni_input_views *inputs, attni_sdpa_problem *problem);
 
 #endif

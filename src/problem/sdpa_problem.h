@@ -32,6 +32,19 @@ typedef struct attni_operand {
     bool is_present;
 } attni_operand;
 
+/* Keys and values that lie in pages: key j of a sequence is row j % rows of page table[j / rows]. The
+ * operands key and value are then page 0 of one sequence. */
+typedef struct attni_pages {
+    attni_operand table;  /* of page numbers: batch axes, then one for the pages of a sequence */
+    attni_operand starts; /* of a sequence's entries where one table has those of all, one more than
+                             sequences; else absent */
+    int64_t num_entries;  /* of the last axis of table */
+    int64_t count;        /* pages there are */
+    int64_t rows;         /* of a page; 0: nothing lies in pages */
+    int64_t key_stride;   /* between pages, in elements */
+    int64_t value_stride;
+} attni_pages;
+
 /* A checked call. L = tgt_len, S = src_len, T = S + extra_cols, E = head_dim, Ev = value_dim. */
 typedef struct attni_sdpa_problem {
     int32_t dtype;       /* of options and results, beside the score type: query's, or a layer's */
@@ -64,6 +77,12 @@ typedef struct attni_sdpa_problem {
     attni_operand output;
     attni_operand query_offset; /* batch axes only */
     attni_operand key_lengths;  /* batch axes only */
+    attni_operand key_starts;   /* one more than sequences: their rows of key and value, which then
+                                   have no batch axis; else absent */
+    attni_operand query_starts; /* likewise of query and what is written, and of masks' rows; L is
+                                   then the rows of all sequences */
+    int64_t key_rows;           /* of key and value, those of all sequences with key_starts */
+    attni_pages pages;
     attni_operand alibi_slopes; /* head axis only */
     attni_operand sinks;        /* head axis only */
     attni_operand lse;

@@ -5,8 +5,6 @@
  */
 #include <attention/sdpa.h>
 
-#include <string.h>
-
 #include "base/float_traps.h"
 #include "base/versioned_struct.h"
 #include "base/workspace.h"
@@ -26,35 +24,62 @@ typedef struct sdpa_arguments {
     const attn_tensor *output;
 } sdpa_arguments;
 
-enum { NUM_OUTPUTS = 3, NUM_TENSORS = 12 };
+/* The tensors of a call that are there: the outputs, then the inputs. */
+typedef struct tensor_list {
+    attni_argument tensors[19];
+    int32_t count;
+    int32_t num_outputs;
+} tensor_list;
 
-/* The tensors of a call: the outputs, then the inputs. */
+static void add(tensor_list *list, const char *name, const attn_tensor *tensor) {
+    if (tensor != NULL) {
+        list->tensors[list->count++] = (attni_argument){name, tensor};
+    }
+}
+
+/* kv was checked. */
+static void add_kv(tensor_list *list, const attn_kv *given) {
+    attn_kv kv;
+    (void)attni_struct_read("kv", given, ATTNI_BYTES_THROUGH(attn_kv, lengths), sizeof kv, &kv);
+    add(list, "kv.key", kv.key);
+    add(list, "kv.value", kv.value);
+    add(list, "kv.page_table", kv.page_table);
+    add(list, "kv.page_starts", kv.page_starts);
+    add(list, "kv.starts", kv.starts);
+    add(list, "kv.lengths", kv.lengths);
+}
+
 static void list_tensors(const sdpa_arguments *arguments, const attn_sdpa_params *params,
-                         attni_argument tensors[NUM_TENSORS]) {
-    const attni_argument all[NUM_TENSORS] = {{"output", arguments->output},
-                                             {"lse", params->lse},
-                                             {"weights", params->weights},
-                                             {"query", arguments->query},
-                                             {"key", arguments->key},
-                                             {"value", arguments->value},
-                                             {"mask", params->mask},
-                                             {"bias", params->bias},
-                                             {"query_offset", params->query_offset},
-                                             {"key_lengths", params->key_lengths},
-                                             {"alibi_slopes", params->alibi_slopes},
-                                             {"sinks", params->sinks}};
-    memcpy(tensors, all, sizeof all);
+                         tensor_list *list) {
+    list->count = 0;
+    add(list, "output", arguments->output);
+    add(list, "lse", params->lse);
+    add(list, "weights", params->weights);
+    list->num_outputs = list->count;
+    add(list, "query", arguments->query);
+    add(list, "key", arguments->key);
+    add(list, "value", arguments->value);
+    add(list, "mask", params->mask);
+    add(list, "bias", params->bias);
+    add(list, "query_offset", params->query_offset);
+    add(list, "key_lengths", params->key_lengths);
+    add(list, "alibi_slopes", params->alibi_slopes);
+    add(list, "sinks", params->sinks);
+    add(list, "query_starts", params->query_starts);
+    if (params->kv != NULL) {
+        add_kv(list, params->kv);
+    }
 }
 
 /* No output may touch an input or another output, nor the workspace any tensor. */
 static attn_status check_overlap(const sdpa_arguments *arguments, const attn_sdpa_params *params,
                                  const attni_layout *layout, const void *workspace) {
-    attni_argument tensors[NUM_TENSORS];
-    list_tensors(arguments, params, tensors);
-    ATTNI_TRY(attni_check_outputs(tensors, NUM_OUTPUTS, tensors + NUM_OUTPUTS,
-                                  NUM_TENSORS - NUM_OUTPUTS));
-    return attni_check_workspace_apart(workspace, attni_workspace_reach(layout), tensors,
-                                       NUM_TENSORS);
+    tensor_list list;
+    list_tensors(arguments, params, &list);
+    ATTNI_TRY(attni_check_outputs(list.tensors, list.num_outputs, list.tensors + list.num_outputs,
+                                  list.count - list.num_outputs));
+    return attni_check_workspace_apart(workspace, attni_workspace_reach(layout), list.tensors,
+                                       list.count);
 }
 
 /* Everything before the run; *params are today's. */
@@ -87,6 +112,9 @@ attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const att
     attni_sdpa_problem problem;
     attni_sdpa_plan plan;
     ATTNI_TRY(prepare(context, &arguments, ATTNI_DATA_REQUIRED, &options, &problem, &plan));
+    if (problem.query_starts.is_present && workspace == NULL) {
+        ATTNI_TRY(attni_sdpa_plan_runs(context, &problem, &plan));
+    }
     ATTNI_TRY(attni_workspace_check(&plan.layout, workspace, workspace_bytes));
     ATTNI_TRY(check_overlap(&arguments, &options, &plan.layout, workspace));
     attni_workspace scratch;

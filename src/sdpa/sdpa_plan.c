@@ -4,6 +4,8 @@
  */
 #include "sdpa/sdpa_plan.h"
 
+#include "base/checked_size.h"
+
 /* The fused engine is the faster one for every shape; it computes in float32 only. */
 static attn_status choose_engine(const attn_context *context, const attni_sdpa_problem *problem,
                                  attni_sdpa_plan *plan) {
@@ -26,8 +28,9 @@ static attn_status choose_engine(const attn_context *context, const attni_sdpa_p
     return ATTN_OK;
 }
 
-attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
-                                 attni_sdpa_plan *plan) {
+/* As many query rows for each sequence. */
+static attn_status plan_run(const attn_context *context, const attni_sdpa_problem *problem,
+                            attni_sdpa_plan *plan) {
     *plan = (attni_sdpa_plan){0};
     ATTNI_TRY(choose_engine(context, problem, plan));
     ATTNI_TRY(plan->engine == ATTN_ENGINE_FUSED
@@ -35,4 +38,44 @@ attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_p
                   : attni_blas_make_plan(context, problem, &plan->blas, &plan->layout));
     size_t bytes;
     return attni_layout_bytes(&plan->layout, &bytes);
+}
+
+/* Of all runs that the rows may make, whatever their starts: that of a sequence with all rows, with
+ * scratch memory for the others. */
+attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
+                                 attni_sdpa_plan *plan) {
+    if (!problem->query_starts.is_present) {
+        return plan_run(context, problem, plan);
+    }
+    const attni_sdpa_problem whole = attni_run_of(problem, 0, attni_min(1, problem->num_batches),
+                                                  (attni_interval){0, problem->tgt_len});
+    ATTNI_TRY(plan_run(context, &whole, plan));
+    if (plan->engine == ATTN_ENGINE_FUSED) {
+        attni_fused_bound_runs(context, &whole, &plan->fused, &plan->layout);
+    }
+    size_t bytes;
+    return attni_layout_bytes(&plan->layout, &bytes);
+}
+
+attn_status attni_sdpa_plan_runs(const attn_context *context, const attni_sdpa_problem *problem,
+                                 attni_sdpa_plan *plan) {
+    attni_query_runs runs = attni_query_runs_of(problem);
+    attni_sdpa_problem run;
+    attni_layout largest = {0};
+    while (attni_next_run(&runs, &run)) {
+        attni_sdpa_plan own;
+        ATTNI_TRY(plan_run(context, &run, &own));
+        largest.bytes = own.layout.bytes > largest.bytes ? own.layout.bytes : largest.bytes;
+    }
+    plan->layout = largest;
+    return ATTN_OK;
+}
+
+attn_status attni_sdpa_plan_run(const attn_context *context, const attni_sdpa_problem *run,
+                                const attni_sdpa_plan *plan, attni_sdpa_plan *own) {
+    ATTNI_TRY(plan_run(context, run, own));
+    return own->layout.bytes <= plan->layout.bytes
+               ? ATTN_OK
+               : attni_fail(ATTN_ERROR_VALUE,
+                            "query_starts: expected nobody to write it during the call");
 }

@@ -7,6 +7,7 @@
 
 #include "blas/blas_plan.h"
 #include "fused/fused_plan.h"
+#include "problem/query_runs.h"
 
 /* How a call will run. Depends on shapes, strides, options and the context, never on values, nor on
  * the number of threads but for how many pieces of scratch memory there are. */
@@ -20,5 +21,15 @@ typedef struct attni_sdpa_plan {
 
 attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
                                  attni_sdpa_plan *plan);
+
+/* Where sequences have query rows of their own number (query_runs.h) the plan above is for whatever
+ * their starts are. This makes its scratch memory that of the starts there are, which are read. */
+attn_status attni_sdpa_plan_runs(const attn_context *context, const attni_sdpa_problem *problem,
+                                 attni_sdpa_plan *plan);
+
+/* The plan of one run within the memory of the call's. Fails with ATTN_ERROR_VALUE where another
+ * thread has made the runs larger than they were. */
+attn_status attni_sdpa_plan_run(const attn_context *context, const attni_sdpa_problem *run,
+                                const attni_sdpa_plan *plan, attni_sdpa_plan *own);
 
 #endif

@@ -9,12 +9,36 @@
 #include "fused/fused_engine.h"
 #include "sdpa/sdpa_report.h"
 
+static attn_status run_engine(attn_context *context, const attni_sdpa_problem *problem,
+                              const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks) {
+    return plan->engine == ATTN_ENGINE_FUSED
+               ? attni_fused_run(context, problem, &plan->fused, scratch, num_blocks)
+               : attni_blas_run(context, problem, &plan->blas, scratch, num_blocks);
+}
+
+/* One run of equally long sequences after the other. */
+static attn_status run_runs(attn_context *context, const attni_sdpa_problem *problem,
+                            const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks) {
+    attni_query_runs runs = attni_query_runs_of(problem);
+    attni_sdpa_problem run;
+    /* From here on outputs are written, and a failure could not leave them untouched. */
+    ATTNI_TRY(attni_start_threads(context));
+    while (attni_next_run(&runs, &run)) {
+        attni_sdpa_plan own;
+        int64_t own_blocks = 0;
+        ATTNI_TRY(attni_sdpa_plan_run(context, &run, plan, &own));
+        ATTNI_TRY(run_engine(context, &run, &own, scratch, &own_blocks));
+        *num_blocks += own_blocks;
+    }
+    return ATTN_OK;
+}
+
 attn_status attni_sdpa_run(attn_context *context, const attni_sdpa_problem *problem,
                            const attni_sdpa_plan *plan, char *scratch, attn_sdpa_report *report) {
     int64_t num_blocks = 0;
-    ATTNI_TRY(plan->engine == ATTN_ENGINE_FUSED
-                  ? attni_fused_run(context, problem, &plan->fused, scratch, &num_blocks)
-                  : attni_blas_run(context, problem, &plan->blas, scratch, &num_blocks));
+    ATTNI_TRY(problem->query_starts.is_present
+                  ? run_runs(context, problem, plan, scratch, &num_blocks)
+                  : run_engine(context, problem, plan, scratch, &num_blocks));
     if (report != NULL) {
         attn_sdpa_report done = attni_sdpa_report_of(context, plan);
         done.num_blocks = num_blocks;

@@ -164,10 +164,36 @@ static void sdpa_report_layout_is_pinned(void **state) {
     ASSERT_NUMBERS(numbers);
 }
 
+static void kv_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_kv, 56),
+        OFFSET(attn_kv, struct_size, 0),
+        OFFSET(attn_kv, key, 8),
+        OFFSET(attn_kv, value, 16),
+        OFFSET(attn_kv, page_table, 24),
+        OFFSET(attn_kv, page_starts, 32),
+        OFFSET(attn_kv, starts, 40),
+        OFFSET(attn_kv, lengths, 48),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
+static void kv_append_params_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_kv_append_params, 24),
+        OFFSET(attn_kv_append_params, struct_size, 0),
+        OFFSET(attn_kv_append_params, starts, 8),
+        OFFSET(attn_kv_append_params, positions, 16),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
 static void sdpa_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_sdpa_params, 136),
+        SIZE(attn_sdpa_params, 152),
         OFFSET(attn_sdpa_params, struct_size, 0),
         OFFSET(attn_sdpa_params, set, 8),
         OFFSET(attn_sdpa_params, is_causal, 12),
@@ -188,6 +214,8 @@ static void sdpa_params_layout_is_pinned(void **state) {
         OFFSET(attn_sdpa_params, lse, 112),
         OFFSET(attn_sdpa_params, weights, 120),
         OFFSET(attn_sdpa_params, report, 128),
+        OFFSET(attn_sdpa_params, kv, 136),
+        OFFSET(attn_sdpa_params, query_starts, 144),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -307,6 +335,8 @@ int main(void) {
         cmocka_unit_test(rope_params_layout_is_pinned),
         cmocka_unit_test(softmax_params_layout_is_pinned),
         cmocka_unit_test(sdpa_report_layout_is_pinned),
+        cmocka_unit_test(kv_layout_is_pinned),
+        cmocka_unit_test(kv_append_params_layout_is_pinned),
         cmocka_unit_test(sdpa_params_layout_is_pinned),
         cmocka_unit_test(sdpa_outputs_layout_is_pinned),
         cmocka_unit_test(mha_config_layout_is_pinned),

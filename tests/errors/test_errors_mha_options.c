@@ -155,7 +155,7 @@ static const mha_refusal wrong_options[] = {
      .status = ATTN_ERROR_VALUE,
      .line = "params: expected struct_size ..."},
     {.name = "attention_struct_size_below_first_release_is_refused",
-     .attention = {.struct_size = sizeof(attn_sdpa_params) - 1},
+     .attention = {.struct_size = offsetof(attn_sdpa_params, kv) - 1},
      .status = ATTN_ERROR_VALUE,
      .line = "attention: expected struct_size ..."},
 };
@@ -261,7 +261,7 @@ static void struct_size_zero_is_refused(void **state) {
     fixture.options.attention = &fixture.attention;
     fixture.attention.struct_size = 0;
     refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_VALUE,
-                   refusal_size_line("attention", sizeof fixture.attention, 0));
+                   refusal_size_line("attention", offsetof(attn_sdpa_params, kv), 0));
     refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
     mha_refusal_assert_usable();
 }

@@ -166,7 +166,7 @@ static const sdpa_refusal wrong_options[] = {
      .status = ATTN_ERROR_VALUE,
      .line = "params: expected struct_size ..."},
     {.name = "struct_size_below_first_release_is_refused",
-     .params = {.struct_size = sizeof(attn_sdpa_params) - 1},
+     .params = {.struct_size = offsetof(attn_sdpa_params, kv) - 1},
      .status = ATTN_ERROR_VALUE,
      .line = "params: expected struct_size ..."},
 };
@@ -231,7 +231,7 @@ static void struct_size_zero_is_refused(void **state) {
     sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
     fixture.options.struct_size = 0;
     refusal_assert("attn_sdpa", sdpa_fixture_run(&fixture), ATTN_ERROR_VALUE,
-                   refusal_size_line("params", sizeof fixture.options, 0));
+                   refusal_size_line("params", offsetof(attn_sdpa_params, kv), 0));
     refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
     sdpa_refusal_assert_usable();
 }

@@ -58,10 +58,10 @@ static attni_mask_sight look_at_flags(const unsigned char *const *rows, int32_t 
 }
 
 static void stream_score(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                         int64_t head_dim, const void *keys, int64_t key_stride, int64_t num_keys) {
+                         int64_t head_dim, const attni_stream_rows *keys, int64_t num_keys) {
     num_scores += num_keys * num_rows;
     right->streams[ATTNI_STORED_FLOAT32]->score(tile, tile_stride, num_rows, queries, head_dim,
-                                                keys, key_stride, num_keys);
+                                                keys, num_keys);
 }
 
 const attni_kernel_set *__wrap_attni_context_kernels(const attn_context *context);

@@ -213,9 +213,9 @@ static attni_mask_sight look_at_flags(const unsigned char *const *rows, int32_t 
 }
 
 static void stream_score(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                         int64_t head_dim, const void *keys, int64_t key_stride, int64_t num_keys) {
+                         int64_t head_dim, const attni_stream_rows *keys, int64_t num_keys) {
     right->streams[ATTNI_STORED_FLOAT32]->score(tile, tile_stride, num_rows, queries, head_dim,
-                                                keys, key_stride, num_keys);
+                                                keys, num_keys);
     tile[num_keys - 1] += 1;
 }
 
@@ -227,10 +227,10 @@ static void stream_exponentiate(float *tile, int64_t tile_stride, int32_t num_ro
 }
 
 static void stream_weigh(float *sums, int64_t sum_stride, const float *rescale, const float *tile,
-                         int64_t tile_stride, int32_t num_rows, const void *values,
-                         int64_t key_stride, int64_t num_keys, int64_t value_dim) {
+                         int64_t tile_stride, int32_t num_rows, const attni_stream_rows *values,
+                         int64_t num_keys, int64_t value_dim) {
     right->streams[ATTNI_STORED_FLOAT32]->weigh(sums, sum_stride, rescale, tile, tile_stride,
-                                                num_rows, values, key_stride, num_keys, value_dim);
+                                                num_rows, values, num_keys, value_dim);
     sums[value_dim - 1] += 1;
 }
 

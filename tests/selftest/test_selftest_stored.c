@@ -55,17 +55,16 @@ static void pack_values(float *packed, int64_t chunk_stride, int64_t columns, co
 }
 
 static void score(float *tile, int64_t tile_stride, int32_t num_rows, const float *queries,
-                  int64_t head_dim, const void *keys, int64_t key_stride, int64_t num_keys) {
-    right->streams[stored]->score(tile, tile_stride, num_rows, queries, head_dim, keys, key_stride,
-                                  num_keys);
+                  int64_t head_dim, const attni_stream_rows *keys, int64_t num_keys) {
+    right->streams[stored]->score(tile, tile_stride, num_rows, queries, head_dim, keys, num_keys);
     tile[num_keys - 1] += 1;
 }
 
 static void weigh(float *sums, int64_t sum_stride, const float *rescale, const float *tile,
-                  int64_t tile_stride, int32_t num_rows, const void *values, int64_t key_stride,
+                  int64_t tile_stride, int32_t num_rows, const attni_stream_rows *values,
                   int64_t num_keys, int64_t value_dim) {
     right->streams[stored]->weigh(sums, sum_stride, rescale, tile, tile_stride, num_rows, values,
-                                  key_stride, num_keys, value_dim);
+                                  num_keys, value_dim);
     sums[value_dim - 1] += 1;
 }
 

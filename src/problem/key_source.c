@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * key_source.c: finds query, key and value, and what says where their sequences are.
+ */
+#include "problem/key_source.h"
+
+#include "base/checked_size.h"
+#include "base/versioned_struct.h"
+#include "tensor/element.h"
+
+static attn_status check_input(const char *name, const attn_tensor *tensor, int32_t lowest_rank,
+                               int32_t highest_rank, attni_data_rule data_rule) {
+    ATTNI_TRY(attni_check_tensor(name, tensor, data_rule));
+    ATTNI_TRY(attni_check_rank(name, tensor, lowest_rank, highest_rank));
+    return attni_check_float(name, tensor);
+}
+
+void attni_place_operand(const attn_tensor *tensor, attni_operand *operand) {
+    operand->data = tensor->data;
+    operand->element_bytes = (int64_t)attn_dtype_size_bytes(tensor->dtype);
+    operand->dtype = tensor->dtype;
+    operand->is_present = true;
+}
+
+/* A view for broadcasting, of the first `count` axes of `indices` less `surplus` in the last. */
+static attn_tensor batch_view(const attn_tensor *indices, int32_t count, int64_t surplus) {
+    attn_tensor view = {.rank = count + 3};
+    for (int32_t axis = 0; axis < view.rank; ++axis) {
+        view.shape[axis] = axis < count ? indices->shape[axis] : 1;
+    }
+    if (count > 0) {
+        view.shape[count - 1] -= surplus;
+    }
+    return view;
+}
+
+static void set_view(attni_input_views *inputs, int32_t which, attn_tensor view) {
+    inputs->made[which] = view;
+    inputs->views[which] = &inputs->made[which];
+}
+
+/* Starts of B sequences, and the end of the last: shape (B + 1). */
+attn_status attni_take_starts(const char *name, const attn_tensor *starts,
+                              attni_data_rule data_rule, attni_operand *operand,
+                              attni_input_views *inputs, int32_t which) {
+    ATTNI_TRY(attni_check_tensor(name, starts, data_rule));
+    ATTNI_TRY(attni_check_index(name, starts));
+    ATTNI_TRY(attni_check_rank(name, starts, 1, 1));
+    if (starts->shape[0] == 0) {
+        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected shape (B + 1), got (0)", name);
+    }
+    attni_place_operand(starts, operand);
+    operand->strides[0] = attni_stride(starts, 0);
+    set_view(inputs, which, batch_view(starts, 1, 1));
+    return ATTN_OK;
+}
+
+/* One page's view as that of a sequence of `rows`, whose rows do not lie so: only the first page's
+ * do. */
+static attn_tensor view_of_sequence(const attn_tensor *pages, int64_t rows) {
+    attn_tensor view = {.data = pages->data, .dtype = pages->dtype, .rank = 3};
+    for (int32_t axis = 0; axis < view.rank; ++axis) {
+        view.shape[axis] = pages->shape[axis + 1];
+        view.strides[axis] = attni_stride(pages, axis + 1);
+    }
+    view.shape[1] = rows;
+    return view;
+}
+
+static attn_status check_pages(const attn_kv *kv) {
+    for (int32_t axis = 0; axis <= 2; axis += 2) {
+        if (kv->key->shape[axis] != kv->value->shape[axis]) {
+            char text[ATTNI_SHAPE_TEXT_BYTES];
+            return attni_fail(ATTN_ERROR_SHAPE,
+                              "kv.value: expected shape (pages=%lld, Hv, page=%lld, Ev) with as "
+                              "many pages and rows as kv.key, got %s",
+                              (long long)kv->key->shape[0], (long long)kv->key->shape[2],
+                              attni_shape_text(text, 4, kv->value->shape));
+        }
+    }
+    if (kv->key->shape[2] == 0) {
+        return attni_fail(ATTN_ERROR_SHAPE, "kv.key: expected pages of 1 row or more, got 0");
+    }
+    return ATTN_OK;
+}
+
+static attn_status take_pages(const attn_kv *kv, attni_data_rule data_rule,
+                              attni_input_views *inputs, attni_sdpa_problem *problem) {
+    attni_pages *pages = &problem->pages;
+    const attn_tensor *table = kv->page_table;
+    const bool is_flat = kv->page_starts != NULL;
+    ATTNI_TRY(check_pages(kv));
+    ATTNI_TRY(attni_check_tensor("kv.page_table", table, data_rule));
+    ATTNI_TRY(attni_check_index("kv.page_table", table));
+    ATTNI_TRY(attni_check_rank("kv.page_table", table, 1, is_flat ? 1 : ATTNI_MAX_BATCH_AXES + 1));
+    pages->num_entries = table->shape[table->rank - 1];
+    pages->count = kv->key->shape[0];
+    pages->rows = kv->key->shape[2];
+    pages->key_stride = attni_stride(kv->key, 0);
+    pages->value_stride = attni_stride(kv->value, 0);
+    attni_place_operand(table, &pages->table);
+    if (!attni_multiply(pages->num_entries, pages->rows, &problem->key_rows)) {
+        return attni_fail(ATTN_ERROR_OVERFLOW, "kv.page_table: %lld pages of %lld rows exceed 2^63",
+                          (long long)pages->num_entries, (long long)pages->rows);
+    }
+    set_view(inputs, ATTNI_KEY, view_of_sequence(kv->key, problem->key_rows));
+    set_view(inputs, ATTNI_VALUE, view_of_sequence(kv->value, problem->key_rows));
+    if (is_flat) {
+        inputs->names[ATTNI_KEY_PLACES] = "kv.page_starts";
+        return attni_take_starts("kv.page_starts", kv->page_starts, data_rule, &pages->starts,
+                                 inputs, ATTNI_KEY_PLACES);
+    }
+    inputs->names[ATTNI_KEY_PLACES] = "kv.page_table";
+    set_view(inputs, ATTNI_KEY_PLACES, batch_view(table, table->rank - 1, 0));
+    return ATTN_OK;
+}
+
+static attn_status check_alone(const attni_sdpa_request *request) {
+    const char *name = request->key != NULL                   ? "key"
+                       : request->value != NULL               ? "value"
+                       : request->params->key_lengths != NULL ? "key_lengths"
+                                                              : NULL;
+    if (name != NULL) {
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected NULL beside kv, which has it", name);
+    }
+    return ATTN_OK;
+}
+
+static attn_status check_places(const attn_kv *kv) {
+    if (kv->starts != NULL && kv->page_table != NULL) {
+        return attni_fail(ATTN_ERROR_VALUE, "kv.starts: expected NULL beside kv.page_table");
+    }
+    if (kv->page_starts != NULL && kv->page_table == NULL) {
+        return attni_fail(ATTN_ERROR_VALUE, "kv.page_starts: expected NULL without kv.page_table");
+    }
+    return ATTN_OK;
+}
+
+attn_status attni_read_kv(const attn_kv *given, attni_data_rule data_rule,
+                          attni_input_views *inputs, attni_sdpa_problem *problem) {
+    attn_kv kv;
+    ATTNI_TRY(
+        attni_struct_read("kv", given, ATTNI_BYTES_THROUGH(attn_kv, lengths), sizeof kv, &kv));
+    ATTNI_TRY(check_places(&kv));
+    const int32_t lowest = kv.page_table != NULL ? 4 : kv.starts != NULL ? 3 : 2;
+    const int32_t highest = lowest > 2 ? lowest : ATTN_MAX_RANK;
+    ATTNI_TRY(check_input("kv.key", kv.key, lowest, highest, data_rule));
+    ATTNI_TRY(check_input("kv.value", kv.value, lowest, highest, data_rule));
+    inputs->names[ATTNI_KEY] = "kv.key";
+    inputs->names[ATTNI_VALUE] = "kv.value";
+    inputs->lengths_name = "kv.lengths";
+    inputs->key_lengths = kv.lengths;
+    inputs->page_table = kv.page_table;
+    if (kv.page_table != NULL) {
+        return take_pages(&kv, data_rule, inputs, problem);
+    }
+    inputs->views[ATTNI_KEY] = kv.key;
+    inputs->views[ATTNI_VALUE] = kv.value;
+    if (kv.starts == NULL) {
+        return ATTN_OK;
+    }
+    inputs->names[ATTNI_KEY_PLACES] = "kv.starts";
+    return attni_take_starts("kv.starts", kv.starts, data_rule, &problem->key_starts, inputs,
+                             ATTNI_KEY_PLACES);
+}
+
+/* Query rows of all sequences, one behind the other. */
+static attn_status take_query_starts(const attni_sdpa_request *request, attni_input_views *inputs,
+                                     attni_sdpa_problem *problem) {
+    if (request->params->query_starts == NULL) {
+        return ATTN_OK;
+    }
+    ATTNI_TRY(attni_check_rank("query", request->query, 3, 3));
+    inputs->names[ATTNI_QUERY_PLACES] = "query_starts";
+    return attni_take_starts("query_starts", request->params->query_starts, request->option_data,
+                             &problem->query_starts, inputs, ATTNI_QUERY_PLACES);
+}
+
+attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_views *inputs,
+                              attni_sdpa_problem *problem) {
+    inputs->views[ATTNI_KEY_PLACES] = NULL;
+    inputs->views[ATTNI_QUERY_PLACES] = NULL;
+    inputs->names[ATTNI_QUERY] = "query";
+    inputs->names[ATTNI_KEY] = "key";
+    inputs->names[ATTNI_VALUE] = "value";
+    inputs->page_table = NULL;
+    inputs->key_lengths = request->params->key_lengths;
+    inputs->lengths_name = "key_lengths";
+    ATTNI_TRY(check_input("query", request->query, 2, ATTN_MAX_RANK, request->tensor_data));
+    inputs->views[ATTNI_QUERY] = request->query;
+    ATTNI_TRY(take_query_starts(request, inputs, problem));
+    if (request->params->kv != NULL) {
+        ATTNI_TRY(check_alone(request));
+        return attni_read_kv(request->params->kv, request->tensor_data, inputs, problem);
+    }
+    ATTNI_TRY(check_input("key", request->key, 2, ATTN_MAX_RANK, request->tensor_data));
+    ATTNI_TRY(check_input("value", request->value, 2, ATTN_MAX_RANK, request->tensor_data));
+    inputs->views[ATTNI_KEY] = request->key;
+    inputs->views[ATTNI_VALUE] = request->value;
+    return ATTN_OK;
+}
+
+attn_status attni_check_starts_axis(const attni_input_views *inputs, int32_t which,
+                                    const attni_operand *starts,
+                                    const attni_sdpa_problem *problem) {
+    if (!starts->is_present) {
+        return ATTN_OK;
+    }
+    const attn_tensor *view = inputs->views[which];
+    if (problem->batch_rank != 1) {
+        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected one batch axis beside it, got %d",
+                          inputs->names[which], (int)problem->batch_rank);
+    }
+    if (view->shape[0] != problem->batch_shape[0]) {
+        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected shape (B + 1 = %lld), got (%lld)",
+                          inputs->names[which], (long long)problem->batch_shape[0] + 1,
+                          (long long)view->shape[0] + 1);
+    }
+    return ATTN_OK;
+}
+
+/* Strides of the page table: over the batch axes, then over a sequence's pages. */
+static attn_status place_table(const attni_input_views *inputs, attni_sdpa_problem *problem) {
+    attni_pages *pages = &problem->pages;
+    const attn_tensor *table = inputs->page_table;
+    if (table == NULL) {
+        return ATTN_OK;
+    }
+    int64_t strides[ATTN_MAX_RANK] = {0};
+    attni_axis axes[ATTN_MAX_RANK];
+    const int32_t batch_axes = pages->starts.is_present ? 0 : problem->batch_rank;
+    for (int32_t axis = 0; axis < batch_axes; ++axis) {
+        axes[axis] = (attni_axis){NULL, problem->batch_shape[axis]};
+    }
+    axes[batch_axes] = (attni_axis){"M", pages->num_entries};
+    ATTNI_TRY(attni_broadcast_strides("kv.page_table", table, axes, batch_axes + 1, strides));
+    for (int32_t axis = 0; axis < batch_axes; ++axis) {
+        pages->table.strides[axis] = strides[axis];
+    }
+    pages->table.strides[problem->batch_rank] = strides[batch_axes];
+    return ATTN_OK;
+}
+
+attn_status attni_place_sequences(const attni_input_views *inputs, attni_sdpa_problem *problem) {
+    ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_KEY_PLACES, &problem->key_starts, problem));
+    ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_KEY_PLACES, &problem->pages.starts, problem));
+    ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_QUERY_PLACES, &problem->query_starts, problem));
+    return place_table(inputs, problem);
+}
+
+attn_status attni_check_batch_indices(const char *name, const attn_tensor *tensor,
+                                      attni_data_rule data_rule, const attni_sdpa_problem *problem,
+                                      attni_operand *operand) {
+    attni_axis axes[ATTNI_MAX_BATCH_AXES];
+    for (int32_t axis = 0; axis < problem->batch_rank; ++axis) {
+        axes[axis] = (attni_axis){NULL, problem->batch_shape[axis]};
+    }
+    ATTNI_TRY(attni_check_tensor(name, tensor, data_rule));
+    ATTNI_TRY(attni_check_index(name, tensor));
+    ATTNI_TRY(attni_broadcast_strides(name, tensor, axes, problem->batch_rank, operand->strides));
+    attni_place_operand(tensor, operand);
+    return ATTN_OK;
+}

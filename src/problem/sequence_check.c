@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * sequence_check.c: reads the numbers that say where sequences are, before anything is written.
+ */
+#include "problem/sequence_check.h"
+
+#include "base/checked_size.h"
+#include "problem/batch_sequence.h"
+#include "problem/query_runs.h"
+#include "tensor/element.h"
+
+attn_status attni_check_starts(const char *name, const attni_operand *starts, int64_t sequences,
+                               int64_t total) {
+    int64_t lowest = 0;
+    for (int64_t i = 0; starts->is_present && i <= sequences; ++i) {
+        const int64_t start = attni_read_index(starts->data, i * starts->strides[0], starts->dtype);
+        if (start < lowest || start > total) {
+            return attni_fail(ATTN_ERROR_VALUE,
+                              "%s: expected %lld (%s) to %lld, got %lld at element %lld", name,
+                              (long long)lowest, i == 0 ? "the first" : "the start before it",
+                              (long long)total, (long long)start, (long long)i);
+        }
+        lowest = start;
+    }
+    return ATTN_OK;
+}
+
+/* Of a sequence that has its own number of rows. */
+static attn_status check_length(const attni_input_views *inputs, const attni_sdpa_problem *problem,
+                                int64_t batch) {
+    attni_sdpa_problem whole = *problem;
+    whole.key_lengths.is_present = false;
+    whole.src_len = INT64_MAX;
+    const int64_t rows = attni_batch_sequence(&whole, batch).visibility.key_length;
+    if (!problem->key_lengths.is_present) {
+        return rows <= problem->src_len
+                   ? ATTN_OK
+                   : attni_fail(ATTN_ERROR_VALUE,
+                                "%s: expected at most S=%lld keys (the columns of mask, bias and "
+                                "weights), got %lld in sequence %lld",
+                                inputs->names[ATTNI_KEY_PLACES], (long long)problem->src_len,
+                                (long long)rows, (long long)batch);
+    }
+    const int64_t most = attni_min(rows, problem->src_len);
+    const int64_t length =
+        attni_read_index(problem->key_lengths.data, batch * problem->key_lengths.strides[0],
+                         problem->key_lengths.dtype);
+    if (length < 0 || length > most) {
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected 0 to %lld, got %lld of sequence %lld",
+                          inputs->lengths_name, (long long)most, (long long)length,
+                          (long long)batch);
+    }
+    return ATTN_OK;
+}
+
+static attn_status check_lengths(const attni_input_views *inputs,
+                                 const attni_sdpa_problem *problem) {
+    const bool has_own = problem->key_starts.is_present || problem->pages.starts.is_present;
+    for (int64_t batch = 0; has_own && batch < problem->num_batches; ++batch) {
+        ATTNI_TRY(check_length(inputs, problem, batch));
+    }
+    return ATTN_OK;
+}
+
+attn_status attni_check_page(const attni_sdpa_problem *problem, const attni_sequence *sequence,
+                             int64_t place) {
+    const int64_t page = attni_page_entry(problem, sequence, place);
+    if (page < 0 || page >= problem->pages.count) {
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "kv.page_table: expected a page, 0 to %lld, got %lld at entry %lld of "
+                          "sequence %lld",
+                          (long long)problem->pages.count - 1, (long long)page, (long long)place,
+                          (long long)sequence->batch);
+    }
+    return ATTN_OK;
+}
+
+/* The pages of a sequence that hold the keys `seen`. */
+static attn_status check_pages(const attni_sdpa_problem *problem, const attni_sequence *sequence,
+                               attni_interval seen) {
+    const int64_t end = attni_divide_up(seen.end, problem->pages.rows);
+    for (int64_t place = seen.begin / problem->pages.rows; place < end; ++place) {
+        ATTNI_TRY(attni_check_page(problem, sequence, place));
+    }
+    return ATTN_OK;
+}
+
+/* Those that no row sees may lie anywhere. */
+static attn_status check_all_pages(const attni_sdpa_problem *problem) {
+    attni_query_runs runs = attni_query_runs_of(problem);
+    attni_sdpa_problem run;
+    while (attni_next_run(&runs, &run)) {
+        for (int64_t batch = 0; batch < run.num_batches && run.tgt_len > 0; ++batch) {
+            attni_sequence sequence = attni_batch_sequence(&run, batch);
+            const attni_interval seen = attni_rows_union(&sequence.visibility, 0, run.tgt_len);
+            sequence.batch += runs.first; /* for messages */
+            ATTNI_TRY(check_pages(&run, &sequence, seen));
+        }
+    }
+    return ATTN_OK;
+}
+
+attn_status attni_check_sequences(const attni_input_views *inputs,
+                                  const attni_sdpa_problem *problem) {
+    const attni_pages *pages = &problem->pages;
+    const int64_t sequences = problem->num_batches;
+    ATTNI_TRY(
+        attni_check_starts("query_starts", &problem->query_starts, sequences, problem->tgt_len));
+    ATTNI_TRY(attni_check_starts("kv.starts", &problem->key_starts, sequences, problem->key_rows));
+    ATTNI_TRY(attni_check_starts("kv.page_starts", &pages->starts, sequences, pages->num_entries));
+    ATTNI_TRY(check_lengths(inputs, problem));
+    return pages->rows > 0 && problem->rows_are_written ? check_all_pages(problem) : ATTN_OK;
+}

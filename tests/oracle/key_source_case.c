@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * key_source_case.c: builds calls over sequences, and each sequence's own. Elements are placed here
+ * by what kv.h says of them, row by row.
+ */
+#include "key_source_case.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "property_setup.h"
+#include "support/oracle_tensor.h"
+
+static const char *const engine_names[] = {"fused_float32", "fused_bfloat16", "fused_float16",
+                                           "fused_mixed",   "native_float32", "native_bfloat16",
+                                           "native_float64"};
+static const int32_t dtype_of[] = {ATTN_DTYPE_FLOAT32, ATTN_DTYPE_BFLOAT16, ATTN_DTYPE_FLOAT16,
+                                   ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT32,  ATTN_DTYPE_BFLOAT16,
+                                   ATTN_DTYPE_FLOAT64};
+
+/* Page sizes are level - FIRST_PAGES into page_sizes, and flat lists behind them. */
+enum {
+    KIND_TENSORS,
+    KIND_STARTS,
+    FIRST_PAGES,
+    FIRST_FLAT = FIRST_PAGES + 4,
+    NUM_KINDS = FIRST_FLAT + 2
+};
+static const char *const kind_names[NUM_KINDS] = {"tensors",  "starts",    "pages_1", "pages_16",
+                                                  "pages_17", "pages_128", "flat_3",  "flat_32"};
+static const int64_t page_sizes[] = {1, 16, 17, 128, 3, 32};
+
+static const char *const lengths_names[] = {"given", "none"};
+enum rows { ROWS_ONE, ROWS_THREE, ROWS_SEVENTY, RAGGED_ONE, RAGGED_FEW, RAGGED_MANY };
+static const char *const rows_names[] = {"1", "3", "70", "ragged_1", "ragged_few", "ragged_many"};
+static const char *const keys_names[] = {"few", "hundreds", "thousands"};
+static const int64_t most_keys[] = {20, 300, 2300};
+static const char *const batch_names[] = {"1", "2", "9"};
+static const int64_t batch_of[] = {1, 2, 9};
+static const char *const heads_names[] = {"1,1", "2,2", "4,1", "6,2"};
+static const int64_t heads_of[][2] = {{1, 1}, {2, 2}, {4, 1}, {6, 2}};
+static const char *const feature_names[] = {"8,8", "40,24", "64,64", "7,33"};
+static const int64_t features_of[][2] = {{8, 8}, {40, 24}, {64, 64}, {7, 33}};
+enum positions { ALL_KEYS, CAUSAL_END, CAUSAL_OFFSETS, WINDOW };
+static const char *const position_names[] = {"none", "causal_end", "causal_offsets", "window"};
+enum masks { NO_MASK, BOOL_MASK, ADDITIVE_MASK };
+static const char *const mask_names[] = {"none", "bool", "additive"};
+static const char *const bias_names[] = {"none", "per_head"};
+enum options { PLAIN, ALIBI_CAPPED, SINKS, SIGMOID, LINEAR };
+static const char *const option_names[] = {"none", "alibi_softcap", "sinks", "sigmoid", "linear"};
+enum outputs { OUTPUT_ALONE, LSE, WEIGHTS, AVERAGED };
+static const char *const output_names[] = {"output", "lse", "weights", "averaged"};
+static const char *const value_names[] = {"finite", "infinite_where_hidden_from_some"};
+static const char *const index_names[] = {"int64", "int32"};
+static const char *const workspace_names[] = {"library", "exact"};
+static const char *const thread_names[] = {"1", "2", "7"};
+const int32_t source_threads_of[NUM_SOURCE_THREADS] = {1, 2, 7};
+
+/* Many sequences of many keys, or of many rows, say no more, and take long. */
+static int is_affordable(int factor_a, int level_a, int factor_b, int level_b) {
+    int levels[SOURCE_FACTORS] = {0};
+    levels[factor_a] = level_a;
+    levels[factor_b] = level_b;
+    const int is_wide = levels[SOURCE_BATCH] == 2;
+    const int is_long = levels[SOURCE_KEYS] == 2;
+    const int is_tall = levels[SOURCE_ROWS] == ROWS_SEVENTY || levels[SOURCE_ROWS] == RAGGED_MANY;
+    return !(is_long && (is_wide || is_tall));
+}
+
+#define FACTOR(name, names) \
+    { name, (int)(sizeof names / sizeof names[0]), names, 0 }
+
+factor_set source_factor_set(void) {
+    factor_set set = {.factors = {[SOURCE_ENGINE] = FACTOR("engine", engine_names),
+                                  [SOURCE_KIND] = FACTOR("keys_in", kind_names),
+                                  [SOURCE_LENGTHS] = FACTOR("lengths", lengths_names),
+                                  [SOURCE_ROWS] = FACTOR("L", rows_names),
+                                  [SOURCE_KEYS] = FACTOR("S", keys_names),
+                                  [SOURCE_BATCH] = FACTOR("batch", batch_names),
+                                  [SOURCE_HEADS] = FACTOR("heads", heads_names),
+                                  [SOURCE_FEATURES] = FACTOR("E,Ev", feature_names),
+                                  [SOURCE_POSITIONS] = FACTOR("positions", position_names),
+                                  [SOURCE_MASKS] = FACTOR("mask", mask_names),
+                                  [SOURCE_BIAS] = FACTOR("bias", bias_names),
+                                  [SOURCE_OPTIONS] = FACTOR("options", option_names),
+                                  [SOURCE_OUTPUTS] = FACTOR("outputs", output_names),
+                                  [SOURCE_VALUES] = FACTOR("values", value_names),
+                                  [SOURCE_INDICES] = FACTOR("indices", index_names),
+                                  [SOURCE_WORKSPACE] = FACTOR("workspace", workspace_names),
+                                  [SOURCE_THREADS] = FACTOR("threads", thread_names)},
+                      .count = SOURCE_FACTORS,
+                      .is_allowed = is_affordable};
+    static const char *const layouts_of[] = {"key", "value", "query", "output"};
+    for (int f = SOURCE_KEY_LAYOUT; f <= SOURCE_OUTPUT_LAYOUT; ++f) {
+        set.factors[f] = (factor){layouts_of[f - SOURCE_KEY_LAYOUT], LAYOUT_UNALIGNED + 1,
+                                  tensor_layout_names, 0};
+    }
+    return set;
+}
+
+static int level(const source_case *built, enum source_factor which) {
+    return built->chosen->level[which];
+}
+
+int source_is_ragged(const source_case *built) {
+    return level(built, SOURCE_ROWS) >= RAGGED_ONE;
+}
+
+static int is_paged(const source_case *built) {
+    return level(built, SOURCE_KIND) >= FIRST_PAGES;
+}
+
+static int is_flat(const source_case *built) {
+    return level(built, SOURCE_KIND) >= FIRST_FLAT;
+}
+
+static int64_t page_rows(const source_case *built) {
+    return page_sizes[level(built, SOURCE_KIND) - FIRST_PAGES];
+}
+
+static int64_t pages_of(const source_case *built, int64_t keys) {
+    return (keys + page_rows(built) - 1) / page_rows(built);
+}
+
+static int64_t largest(int64_t count, const int64_t *numbers) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        found = numbers[i] > found ? numbers[i] : found;
+    }
+    return found;
+}
+
+/* ---- sizes ---- */
+
+static void choose_rows(source_case *built) {
+    static const int64_t fixed[] = {1, 3, 70, 1};
+    const int rows = level(built, SOURCE_ROWS);
+    int64_t next = 2; /* rows before the first sequence are nobody's */
+    for (int64_t b = 0; b < built->batch; ++b) {
+        built->rows[b] = rows <= RAGGED_ONE
+                             ? fixed[rows]
+                             : random_between(&built->random, 0, rows == RAGGED_FEW ? 3 : 75);
+        built->first_row[b] = next;
+        next += built->rows[b];
+    }
+}
+
+/* Without lengths a sequence has as many keys as there is room for. */
+static void choose_keys(source_case *built) {
+    const int64_t most = most_keys[level(built, SOURCE_KEYS)];
+    const int fills = level(built, SOURCE_LENGTHS) == 1;
+    for (int64_t b = 0; b < built->batch; ++b) {
+        built->keys[b] = random_between(&built->random, b == 1 ? 0 : most / 2, most);
+        if (fills && is_paged(built)) {
+            built->keys[b] = pages_of(built, built->keys[b]) * page_rows(built);
+        }
+    }
+    for (int64_t b = 0; b < built->batch && fills; ++b) {
+        const int has_own = level(built, SOURCE_KIND) == KIND_STARTS || is_flat(built);
+        built->keys[b] = has_own ? built->keys[b] : largest(built->batch, built->keys);
+    }
+}
+
+/* ---- keys and values ---- */
+
+static attn_tensor *add_integers(source_case *built, int64_t count) {
+    const int32_t dtype = level(built, SOURCE_INDICES) == 0 ? ATTN_DTYPE_INT64 : ATTN_DTYPE_INT32;
+    return pool_input(&built->all.pool, dtype, 1, &count, LAYOUT_CONTIGUOUS);
+}
+
+static void store(const attn_tensor *integers, int64_t at, int64_t number) {
+    oracle_store_integer(integers, &at, number);
+}
+
+/* Rows that the sequence has room for, those of its keys included. */
+static int64_t room_of(const source_case *built, int64_t sequence) {
+    return built->keys[sequence] + (level(built, SOURCE_LENGTHS) == 0 ? sequence % 3 : 0);
+}
+
+static int64_t lay_out_starts(source_case *built) {
+    attn_tensor *starts = add_integers(built, built->batch + 1);
+    int64_t next = 1;
+    for (int64_t b = 0; b < built->batch; ++b) {
+        store(starts, b, next);
+        built->first_key[b] = next;
+        next += room_of(built, b);
+    }
+    store(starts, built->batch, next);
+    built->all.kv.starts = starts;
+    return next + 1;
+}
+
+/* Pages in random order; entries that no key needs are -1 or far out. Returns how many pages there
+ * are. */
+static int64_t lay_out_pages(source_case *built) {
+    int64_t places[MOST_SEQUENCES + 1] = {0};
+    for (int64_t b = 0; b < built->batch; ++b) {
+        places[b] = pages_of(built, room_of(built, b));
+    }
+    const int64_t most = largest(built->batch, places);
+    int64_t entries = 0;
+    for (int64_t b = 0; b < built->batch; ++b) {
+        built->first_key[b] = is_flat(built) ? entries : b * most;
+        entries += is_flat(built) ? places[b] : most;
+    }
+    int64_t order[8192];
+    const int64_t num_pages = entries + 2;
+    random_order(&built->random, num_pages, order);
+    attn_tensor *table = add_integers(built, entries);
+    for (int64_t i = 0; i < entries; ++i) {
+        store(table, i, i % 2 == 0 ? -1 : 1 << 30);
+    }
+    for (int64_t b = 0; b < built->batch; ++b) {
+        for (int64_t p = 0; p < pages_of(built, built->keys[b]); ++p) {
+            store(table, built->first_key[b] + p, order[built->first_key[b] + p]);
+        }
+    }
+    built->page_table = table;
+    built->all.kv.page_table = table;
+    if (is_flat(built)) {
+        attn_tensor *starts = add_integers(built, built->batch + 1);
+        for (int64_t b = 0; b <= built->batch; ++b) {
+            store(starts, b, b < built->batch ? built->first_key[b] : entries);
+        }
+        built->all.kv.page_starts = starts;
+        return num_pages;
+    }
+    table->rank = 2;
+    table->shape[0] = built->batch;
+    table->shape[1] = most;
+    table->strides[0] = most;
+    table->strides[1] = 1;
+    return num_pages;
+}
+
+/* Index of key `key` of a sequence in a tensor of all: axes 0 (or none) and that of rows. */
+static void place_key(const source_case *built, int64_t sequence, int64_t head, int64_t key,
+                      int64_t feature, int64_t index[4]) {
+    const int kind = level(built, SOURCE_KIND);
+    if (kind == KIND_STARTS) {
+        index[0] = head;
+        index[1] = built->first_key[sequence] + key;
+        index[2] = feature;
+        return;
+    }
+    index[0] = sequence;
+    index[1] = head;
+    index[2] = key;
+    index[3] = feature;
+    if (kind >= FIRST_PAGES) {
+        int64_t entry[2] = {built->first_key[sequence] + key / page_rows(built), 0};
+        if (!is_flat(built)) {
+            entry[0] = sequence;
+            entry[1] = key / page_rows(built);
+        }
+        index[0] = oracle_integer(built->page_table, entry);
+        index[2] = key % page_rows(built);
+    }
+}
+
+/* What no key is at is NaN. */
+static void fill_keys(source_case *built, const attn_tensor *tensor, int64_t heads, int is_value) {
+    int64_t index[4] = {0};
+    if (oracle_count(tensor->rank, tensor->shape) == 0) {
+        return;
+    }
+    do {
+        oracle_store(tensor, index, NAN);
+    } while (oracle_next_index(tensor->rank, tensor->shape, index));
+    const int has_infinities = is_value && level(built, SOURCE_VALUES) == 1;
+    for (int64_t b = 0; b < built->batch; ++b) {
+        const int64_t shape[] = {heads, built->keys[b], tensor->shape[tensor->rank - 1]};
+        int64_t at[3] = {0};
+        if (oracle_count(3, shape) == 0) {
+            continue;
+        }
+        do {
+            place_key(built, b, at[0], at[1], at[2], index);
+            oracle_store(tensor, index,
+                         has_infinities && at[1] % 29 == 11 ? INFINITY
+                                                            : random_real(&built->random, -1, 1));
+        } while (oracle_next_index(3, shape, at));
+    }
+}
+
+static attn_tensor *add_keys(source_case *built, int32_t dtype, int64_t groups, int64_t rows,
+                             int64_t features, int layout, int is_value) {
+    const int64_t heads = heads_of[level(built, SOURCE_HEADS)][1];
+    const int is_joined = level(built, SOURCE_KIND) == KIND_STARTS;
+    const int64_t shape[] = {groups, heads, rows, features};
+    attn_tensor *tensor = pool_input(&built->all.pool, dtype, is_joined ? 3 : 4, shape + is_joined,
+                                     (enum tensor_layout)layout);
+    fill_keys(built, tensor, heads, is_value);
+    return tensor;
+}
+
+static void set_keys(source_case *built) {
+    const int64_t *features = features_of[level(built, SOURCE_FEATURES)];
+    const int is_mixed = level(built, SOURCE_ENGINE) == SOURCE_FUSED_MIXED;
+    const int kind = level(built, SOURCE_KIND);
+    int64_t rooms[MOST_SEQUENCES];
+    for (int64_t b = 0; b < built->batch; ++b) {
+        rooms[b] = room_of(built, b);
+    }
+    int64_t groups = built->batch, rows = largest(built->batch, rooms);
+    built->columns = rows;
+    if (kind == KIND_STARTS) {
+        rows = lay_out_starts(built);
+    } else if (is_paged(built)) {
+        groups = lay_out_pages(built);
+        rows = page_rows(built);
+        built->columns = is_flat(built) ? built->columns : built->page_table->shape[1] * rows;
+    }
+    if (level(built, SOURCE_LENGTHS) == 0) {
+        attn_tensor *lengths = add_integers(built, built->batch);
+        for (int64_t b = 0; b < built->batch; ++b) {
+            store(lengths, b, built->keys[b]);
+        }
+        built->all.kv.lengths = lengths;
+    }
+    built->all.kv.struct_size = sizeof built->all.kv;
+    built->all.key = add_keys(built, is_mixed ? ATTN_DTYPE_BFLOAT16 : built->dtype, groups, rows,
+                              features[0], level(built, SOURCE_KEY_LAYOUT), 0);
+    built->all.value = add_keys(built, is_mixed ? ATTN_DTYPE_FLOAT16 : built->dtype, groups, rows,
+                                features[1], level(built, SOURCE_VALUE_LAYOUT), 1);
+    built->all.kv.key = built->all.key;
+    built->all.kv.value = built->all.value;
+    built->all.params.kv = &built->all.kv;
+}
+
+/* ---- what has rows ---- */
+
+/* Rows of all sequences: (batch, ...) or, one behind the other, without that axis. Two rows behind
+ * the last are nobody's. */
+static attn_tensor *add_rows(source_case *built, int is_output, int32_t dtype, int32_t rank,
+                             const int64_t *shape, int32_t row_axis, int layout) {
+    int64_t own[4];
+    memcpy(own, shape, (size_t)rank * sizeof *shape);
+    const int is_ragged = source_is_ragged(built);
+    const int64_t last = built->batch - 1;
+    own[0] = built->batch;
+    own[row_axis] = is_ragged ? built->first_row[last] + built->rows[last] + 2 : built->rows[last];
+    return (is_output ? pool_output : pool_input)(&built->all.pool, dtype, rank - is_ragged,
+                                                  own + is_ragged, (enum tensor_layout)layout);
+}
+
+static void set_queries(source_case *built) {
+    const int64_t heads = heads_of[level(built, SOURCE_HEADS)][0];
+    const int64_t query[] = {0, heads, 0, features_of[level(built, SOURCE_FEATURES)][0]};
+    built->all.query =
+        add_rows(built, 0, built->dtype, 4, query, 2, level(built, SOURCE_QUERY_LAYOUT));
+    random_fill(built->all.query, &built->random, -1, 1, 0);
+    if (source_is_ragged(built)) {
+        attn_tensor *starts = add_integers(built, built->batch + 1);
+        const int64_t last = built->batch - 1;
+        for (int64_t b = 0; b < built->batch; ++b) {
+            store(starts, b, built->first_row[b]);
+        }
+        store(starts, built->batch, built->first_row[last] + built->rows[last]);
+        built->all.params.query_starts = starts;
+    }
+}
+
+static void set_positions(source_case *built) {
+    const int positions = level(built, SOURCE_POSITIONS);
+    attn_sdpa_params *params = &built->all.params;
+    params->is_causal = positions == CAUSAL_END || positions == CAUSAL_OFFSETS;
+    params->align_end = positions == CAUSAL_END;
+    if (positions == WINDOW) {
+        params->set = ATTN_SDPA_SET_WINDOW;
+        params->window_left = 19;
+        params->window_right = 3;
+    }
+    if (positions == CAUSAL_OFFSETS || positions == WINDOW) {
+        attn_tensor *offsets = add_integers(built, built->batch);
+        for (int64_t b = 0; b < built->batch; ++b) {
+            store(offsets, b, random_between(&built->random, -2, built->keys[b]));
+        }
+        params->query_offset = offsets;
+    }
+}
+
+static attn_tensor *add_dense(source_case *built, int32_t dtype, int64_t heads) {
+    const int64_t shape[] = {0, heads, 0, built->columns};
+    attn_tensor *dense = add_rows(built, 0, dtype, 4, shape, 2, LAYOUT_CONTIGUOUS);
+    if (dtype == ATTN_DTYPE_BOOL) {
+        random_fill_bool(dense, &built->random, 0.3);
+    } else {
+        random_fill(dense, &built->random, -2, 2, 0);
+    }
+    return dense;
+}
+
+static void set_options(source_case *built) {
+    const int64_t heads = heads_of[level(built, SOURCE_HEADS)][0];
+    const int masks = level(built, SOURCE_MASKS), options = level(built, SOURCE_OPTIONS);
+    attn_sdpa_params *params = &built->all.params;
+    if (masks != NO_MASK) {
+        params->mask_kind = masks == BOOL_MASK ? ATTN_MASK_BOOL_EXCLUDE : ATTN_MASK_ADDITIVE;
+        params->mask = add_dense(built, masks == BOOL_MASK ? ATTN_DTYPE_BOOL : built->dtype, 1);
+    }
+    if (level(built, SOURCE_BIAS) == 1) {
+        params->bias = add_dense(built, built->dtype, heads);
+    }
+    if (options == ALIBI_CAPPED || options == SINKS) {
+        attn_tensor *of_heads =
+            pool_input(&built->all.pool, built->dtype, 1, &heads, LAYOUT_CONTIGUOUS);
+        random_fill(of_heads, &built->random, 0, 0.125, 0);
+        params->softcap = options == ALIBI_CAPPED ? 2 : 0;
+        params->alibi_slopes = options == ALIBI_CAPPED ? of_heads : NULL;
+        params->sinks = options == SINKS ? of_heads : NULL;
+    }
+    params->normalizer = options == SIGMOID  ? ATTN_NORMALIZER_SIGMOID
+                         : options == LINEAR ? ATTN_NORMALIZER_LINEAR
+                                             : ATTN_NORMALIZER_SOFTMAX;
+}
+
+static int wants_lse(const source_case *built) {
+    return level(built, SOURCE_OUTPUTS) == LSE &&
+           built->all.params.normalizer == ATTN_NORMALIZER_SOFTMAX;
+}
+
+static int32_t lse_dtype(const source_case *built) {
+    return built->dtype == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
+}
+
+/* A number that no result is: what nobody writes keeps it. */
+static attn_tensor *add_output(source_case *built, int32_t dtype, int32_t rank,
+                               const int64_t *shape, int32_t row_axis, int layout) {
+    attn_tensor *output = add_rows(built, 1, dtype, rank, shape, row_axis, layout);
+    int64_t index[4] = {0};
+    if (oracle_count(output->rank, output->shape) > 0) {
+        do {
+            oracle_store(output, index, 7777);
+        } while (oracle_next_index(output->rank, output->shape, index));
+    }
+    return output;
+}
+
+static void set_outputs(source_case *built) {
+    const int64_t heads = heads_of[level(built, SOURCE_HEADS)][0];
+    const int64_t output[] = {0, heads, 0, features_of[level(built, SOURCE_FEATURES)][1]};
+    const int64_t lse[] = {0, heads, 0};
+    const int64_t weights[] = {0, heads, 0, built->columns};
+    const int64_t averaged[] = {0, 0, built->columns};
+    const int outputs = level(built, SOURCE_OUTPUTS);
+    source_call *all = &built->all;
+    all->output = add_output(built, built->dtype, 4, output, 2, level(built, SOURCE_OUTPUT_LAYOUT));
+    if (wants_lse(built)) {
+        all->lse = add_output(built, lse_dtype(built), 3, lse, 2, LAYOUT_CONTIGUOUS);
+    } else if (outputs == WEIGHTS) {
+        all->weights = add_output(built, built->dtype, 4, weights, 2, LAYOUT_CONTIGUOUS);
+    } else if (outputs == AVERAGED) {
+        all->weights = add_output(built, built->dtype, 3, averaged, 1, LAYOUT_CONTIGUOUS);
+    }
+    all->params.lse = all->lse;
+    all->params.weights = all->weights;
+}
+
+void source_case_build(source_case *built, const factor_case *chosen, uint64_t seed) {
+    memset(built, 0, sizeof *built);
+    built->chosen = chosen;
+    built->random = random_seeded(seed);
+    built->dtype = dtype_of[level(built, SOURCE_ENGINE)];
+    built->batch = batch_of[level(built, SOURCE_BATCH)];
+    built->all.params.struct_size = sizeof built->all.params;
+    built->all.params.enable_gqa = 1;
+    choose_rows(built);
+    choose_keys(built);
+    set_keys(built);
+    set_queries(built);
+    set_positions(built);
+    set_options(built);
+    set_outputs(built);
+}
+
+void source_case_destroy(source_case *built) {
+    pool_destroy(&built->all.pool);
+}
+
+/* ---- a sequence alone ---- */
+
+/* Contiguous, (1, ...): the rows of a sequence of what has rows of all, and of its columns the
+ * first `columns`. */
+static attn_tensor *rows_alone(const source_case *built, int64_t sequence, const attn_tensor *all,
+                               int32_t row_axis, int64_t columns, int is_output,
+                               tensor_pool *pool) {
+    const int is_ragged = source_is_ragged(built);
+    int64_t shape[4] = {1, 1, 1, 1}, index[4] = {0};
+    if (all == NULL) {
+        return NULL;
+    }
+    for (int32_t axis = 1; axis < all->rank + is_ragged; ++axis) {
+        shape[axis] = all->shape[axis - is_ragged];
+    }
+    const int32_t rank = all->rank + is_ragged;
+    shape[row_axis] = built->rows[sequence];
+    shape[rank - 1] = columns >= 0 ? columns : shape[rank - 1];
+    attn_tensor *alone =
+        (is_output ? pool_output : pool_input)(pool, all->dtype, rank, shape, LAYOUT_CONTIGUOUS);
+    if (is_output || oracle_count(rank, shape) == 0) {
+        return alone;
+    }
+    do {
+        int64_t source[4];
+        memcpy(source, index, sizeof source);
+        source[0] = sequence;
+        source[row_axis] += is_ragged ? built->first_row[sequence] : 0;
+        memcpy(oracle_address(alone, index), oracle_address(all, source + is_ragged),
+               attn_dtype_size_bytes(all->dtype));
+    } while (oracle_next_index(rank, shape, index));
+    return alone;
+}
+
+static attn_tensor *keys_alone(const source_case *built, int64_t sequence, const attn_tensor *all,
+                               tensor_pool *pool) {
+    const int64_t shape[] = {1, heads_of[level(built, SOURCE_HEADS)][1], built->keys[sequence],
+                             all->shape[all->rank - 1]};
+    int64_t index[4] = {0}, source[4];
+    attn_tensor *alone = pool_input(pool, all->dtype, 4, shape, LAYOUT_CONTIGUOUS);
+    if (oracle_count(4, shape) == 0) {
+        return alone;
+    }
+    do {
+        place_key(built, sequence, index[1], index[2], index[3], source);
+        memcpy(oracle_address(alone, index), oracle_address(all, source),
+               attn_dtype_size_bytes(all->dtype));
+    } while (oracle_next_index(4, shape, index));
+    return alone;
+}
+
+void source_sequence_build(source_case *built, int64_t sequence, source_call *alone) {
+    const source_call *all = &built->all;
+    const int64_t keys = built->keys[sequence];
+    memset(alone, 0, sizeof *alone);
+    alone->params = all->params;
+    alone->params.kv = NULL;
+    alone->params.query_starts = NULL;
+    alone->query = rows_alone(built, sequence, all->query, 2, -1, 0, &alone->pool);
+    alone->key = keys_alone(built, sequence, all->key, &alone->pool);
+    alone->value = keys_alone(built, sequence, all->value, &alone->pool);
+    alone->output = rows_alone(built, sequence, all->output, 2, -1, 1, &alone->pool);
+    alone->lse = rows_alone(built, sequence, all->lse, 2, built->rows[sequence], 1, &alone->pool);
+    const int is_averaged = level(built, SOURCE_OUTPUTS) == AVERAGED;
+    alone->weights =
+        rows_alone(built, sequence, all->weights, is_averaged ? 1 : 2, keys, 1, &alone->pool);
+    alone->params.lse = alone->lse;
+    alone->params.weights = alone->weights;
+    alone->params.mask = rows_alone(built, sequence, all->params.mask, 2, keys, 0, &alone->pool);
+    alone->params.bias = rows_alone(built, sequence, all->params.bias, 2, keys, 0, &alone->pool);
+    if (all->params.query_offset != NULL) {
+        attn_tensor *offset =
+            pool_input(&alone->pool, ATTN_DTYPE_INT64, 0, NULL, LAYOUT_CONTIGUOUS);
+        oracle_store_integer(offset, NULL, oracle_integer(all->params.query_offset, &sequence));
+        alone->params.query_offset = offset;
+    }
+}
