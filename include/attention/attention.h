@@ -7,6 +7,7 @@
  *   context.h     threads, memory, kernels; NULL means the defaults
  *   softmax.h     mask kinds and the masked row softmax
  *   sdpa.h        attn_sdpa: attention on query, key, value
+ *   merge.h       attn_sdpa_merge: attention over keys that were attended in parts
  *   multihead.h   attn_mha: torch.nn.MultiheadAttention and its generalisations
  *   selftest.h    attn_selftest: whether this machine and its BLAS compute what they should
  *   version.h     which version this is
@@ -43,6 +44,7 @@
 
 #include <attention/context.h>
 #include <attention/export.h>
+#include <attention/merge.h>
 #include <attention/multihead.h>
 #include <attention/sdpa.h>
 #include <attention/selftest.h>

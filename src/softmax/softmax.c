@@ -49,14 +49,6 @@ typedef struct softmax_plan {
     attni_layout layout;
 } softmax_plan;
 
-static bool is_same_view(const attn_tensor *a, const attn_tensor *b) {
-    bool same = a->data == b->data && a->dtype == b->dtype;
-    for (int32_t axis = 0; same && axis < a->rank; ++axis) {
-        same = a->shape[axis] <= 1 || a->strides[axis] == b->strides[axis];
-    }
-    return same;
-}
-
 static attn_status check_options(const attn_softmax_params *params, const attni_axis *axes,
                                  attni_data_rule data_rule, softmax_problem *problem) {
     const attn_tensor *input = &problem->input;
@@ -98,7 +90,7 @@ static attn_status check_overlap(const attni_argument tensors[NUM_TENSORS]) {
     const attn_tensor *input = tensors[NUM_OUTPUTS].tensor;
     attni_argument inputs[NUM_TENSORS - NUM_OUTPUTS];
     memcpy(inputs, tensors + NUM_OUTPUTS, sizeof inputs);
-    inputs[0].tensor = is_same_view(input, output) ? NULL : input;
+    inputs[0].tensor = attni_is_same_view(input, output) ? NULL : input;
     ATTNI_TRY(attni_check_outputs(tensors, NUM_OUTPUTS, inputs, NUM_TENSORS - NUM_OUTPUTS));
     return attni_check_disjoint(tensors[1].name, tensors[1].tensor, "input", input);
 }

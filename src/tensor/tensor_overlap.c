@@ -85,6 +85,14 @@ attn_status attni_check_disjoint(const char *output_name, const attn_tensor *out
                       other_name);
 }
 
+bool attni_is_same_view(const attn_tensor *a, const attn_tensor *b) {
+    bool same = a->data == b->data && a->dtype == b->dtype;
+    for (int32_t axis = 0; same && axis < a->rank; ++axis) {
+        same = attni_stride(a, axis) == attni_stride(b, axis);
+    }
+    return same;
+}
+
 attn_status attni_check_writable(const char *name, const attn_tensor *tensor) {
     if (!has_elements(tensor)) {
         return ATTN_OK;

@@ -115,6 +115,16 @@ static void softmax_params_layout_is_pinned(void **state) {
     ASSERT_NUMBERS(numbers);
 }
 
+static void merge_params_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_merge_params, 16),
+        OFFSET(attn_merge_params, struct_size, 0),
+        OFFSET(attn_merge_params, sinks, 8),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
 static void sdpa_report_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
@@ -273,6 +283,7 @@ int main(void) {
         cmocka_unit_test(context_config_layout_is_pinned),
         cmocka_unit_test(context_info_layout_is_pinned),
         cmocka_unit_test(softmax_params_layout_is_pinned),
+        cmocka_unit_test(merge_params_layout_is_pinned),
         cmocka_unit_test(sdpa_report_layout_is_pinned),
         cmocka_unit_test(sdpa_params_layout_is_pinned),
         cmocka_unit_test(sdpa_outputs_layout_is_pinned),

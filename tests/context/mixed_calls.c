@@ -12,9 +12,13 @@
 
 #include <cmocka.h>
 
-enum { HEAD_DIM = MIXED_EMBED / MIXED_HEADS, INPUT_VALUES = 3 * MIXED_LONGEST * MIXED_EMBED };
+enum {
+    HEAD_DIM = MIXED_EMBED / MIXED_HEADS,
+    INPUT_VALUES = 3 * MIXED_LONGEST * MIXED_EMBED,
+    MIXED_PARTS = 9
+};
 
-typedef enum call_kind { LAYER, ATTENTION, SOFTMAX } call_kind;
+typedef enum call_kind { LAYER, ATTENTION, SOFTMAX, MERGE } call_kind;
 
 enum call_option {
     CAUSAL = 1,
@@ -51,6 +55,8 @@ static const call_row rows_of_calls[] = {
     {ATTENTION, ATTN_DTYPE_FLOAT64, MIXED_LONGEST, MIXED_LONGEST, SLOPES | WINDOW},
     {SOFTMAX, ATTN_DTYPE_FLOAT32, 80, MIXED_LONGEST, 0},
     {SOFTMAX, ATTN_DTYPE_FLOAT64, 5, 33, 0},
+    {MERGE, ATTN_DTYPE_FLOAT32, MIXED_LONGEST, MIXED_PARTS, LSE},
+    {MERGE, ATTN_DTYPE_FLOAT64, 7, MIXED_PARTS, LSE},
 };
 
 int mixed_calls_count(void) {
@@ -171,6 +177,23 @@ static attn_status run_softmax(const mixed_calls *calls, attn_context *context, 
     return attn_softmax(context, &scores, NULL, &weights, NULL, 0);
 }
 
+/* Parts begin 99 numbers apart, their lses 7. */
+static attn_status run_merge(const mixed_calls *calls, attn_context *context, const call_row *row,
+                             void *memory) {
+    const int64_t shape[] = {row->rows, MIXED_EMBED};
+    const int64_t bytes = bytes_of(row->dtype);
+    char *input = calls->inputs[row->dtype == ATTN_DTYPE_FLOAT64];
+    attn_tensor outputs[MIXED_PARTS], lses[MIXED_PARTS];
+    for (int part = 0; part < MIXED_PARTS; ++part) {
+        outputs[part] = view_of(input + 99 * part * bytes, row->dtype, 2, shape);
+        lses[part] = view_of(input + 7 * part * bytes, row->dtype, 1, shape);
+    }
+    const attn_tensor output = view_of(memory, row->dtype, 2, shape);
+    const attn_tensor lse =
+        view_of((char *)memory + row->rows * MIXED_EMBED * bytes, row->dtype, 1, shape);
+    return attn_sdpa_merge(context, MIXED_PARTS, outputs, lses, NULL, &output, &lse);
+}
+
 attn_status mixed_call_run(const mixed_calls *calls, attn_context *context, const attn_mha *layer,
                            int which, void *memory) {
     const call_row *row = &rows_of_calls[which];
@@ -179,6 +202,8 @@ attn_status mixed_call_run(const mixed_calls *calls, attn_context *context, cons
         return run_layer(calls, context, layer, row, memory);
     case ATTENTION:
         return run_attention(calls, context, row, memory);
+    case MERGE:
+        return run_merge(calls, context, row, memory);
     default:
         return run_softmax(calls, context, row, memory);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * large_calls.c: a softmax, attention by both engines, and a layer.
+ * large_calls.c: a softmax, a merge, attention by both engines, and a layer.
  */
 #include "large_calls.h"
 
@@ -19,6 +19,18 @@ static attn_status run_softmax(attn_context *context, float *output) {
     const attn_tensor from = matrix(values, LARGE_ROWS, LARGE_COLS);
     const attn_tensor to = matrix(output, LARGE_ROWS, LARGE_COLS);
     return attn_softmax(context, &from, NULL, &to, NULL, 0);
+}
+
+/* A matrix merged with itself. */
+static attn_status run_merge(attn_context *context, float *output) {
+    static float values[NUM_FLOATS];
+    refusal_numbers(values, NUM_FLOATS, 8);
+    const int64_t rows = LARGE_ROWS;
+    const attn_tensor from = matrix(values, LARGE_ROWS, LARGE_COLS);
+    const attn_tensor logits = refusal_view(values, ATTN_DTYPE_FLOAT32, 1, &rows);
+    const attn_tensor to = matrix(output, LARGE_ROWS, LARGE_COLS);
+    const attn_tensor outputs[] = {from, from}, lses[] = {logits, logits};
+    return attn_sdpa_merge(context, 2, outputs, lses, NULL, &to, NULL);
 }
 
 static attn_status run_sdpa(attn_context *context, float *output) {
@@ -59,6 +71,7 @@ static attn_status run_mha(attn_context *context, float *output) {
 
 const large_call large_calls[] = {
     {"softmax", ATTN_ENGINE_AUTO, run_softmax, 1, true},
+    {"merge", ATTN_ENGINE_AUTO, run_merge, 1, true},
     {"sdpa_fused", ATTN_ENGINE_FUSED, run_sdpa, 1, true},
     {"sdpa_blas", ATTN_ENGINE_BLAS, run_sdpa, 2, false},
     {"mha_fused", ATTN_ENGINE_FUSED, run_mha, 5, false},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_random_calls.c: calls with all options drawn at random, against the float64 oracle. Half are
- * attn_sdpa, a third attn_mha_forward, the rest attn_softmax.
+ * test_random_calls.c: calls with all options drawn at random, against the float64 oracle. Of
+ * seven three are attn_sdpa, two attn_mha_forward, the others attn_softmax and attn_sdpa_merge.
  *
  *     test_random_calls [first seed] [number of calls]
  *
@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "merge_case.h"
 #include "mha_case.h"
 #include "sdpa_case.h"
 #include "softmax_case.h"
@@ -49,16 +50,17 @@ static void any_call_is_within_the_error_bound(void **state) {
         {.name = "random attn_sdpa", .set = sdpa_factor_set(), .run = sdpa_case_run},
         {.name = "random attn_mha_forward", .set = mha_factor_set(), .run = mha_case_run},
         {.name = "random attn_softmax", .set = softmax_factor_set(), .run = softmax_case_run},
+        {.name = "random attn_sdpa_merge", .set = merge_factor_set(), .run = merge_case_run},
     };
-    const int kind_of_remainder[] = {0, 1, 0, 1, 0, 2};
+    const int kind_of_remainder[] = {0, 1, 0, 1, 0, 2, 3};
     int64_t failures = 0;
     printf("%lld random calls from seed %llu\n", (long long)num_calls,
            (unsigned long long)first_seed);
     for (int64_t i = 0; i < num_calls; ++i) {
         const uint64_t seed = first_seed + (uint64_t)i;
-        failures += run_call(&kinds[kind_of_remainder[seed % 6]], seed);
+        failures += run_call(&kinds[kind_of_remainder[seed % 7]], seed);
     }
-    for (int k = 0; k < 3; ++k) {
+    for (int k = 0; k < 4; ++k) {
         outcome_print(kinds[k].name, &kinds[k].outcome);
     }
     assert_int_equal(failures, 0);
