@@ -10,7 +10,7 @@
 #include "support/guard_pages.h"
 #include "support/oracle_tensor.h"
 
-enum { MOST_TENSORS = 32 };
+enum { MOST_TENSORS = 40 };
 
 void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies) {
     const attn_tensor **fields[FUZZ_OPTIONS] = {[OPTION_MASK] = &params->mask,

@@ -32,7 +32,7 @@ static const char *const values_names[] = {"ordinary", "large", "integers"};
 static const char *const special_names[] = {"none",       "nan_lse",    "inf_lse", "hidden",
                                             "all_hidden", "nan_output", "nan_sink"};
 
-enum { ROWS_ZERO = 4, COLS_ZERO = 5, LEAD_ZERO = 2, MOST_PARTS = 15 };
+enum { ROWS_ZERO = 4, COLS_ZERO = 5, LEAD_ZERO = 2 };
 enum part_dtypes { PARTS_AS_OUTPUT, PARTS_AS_SCORES, PARTS_BY_TURNS };
 enum lses_level { LSES_REPEATED = 5, LSES_NONE = 7, NUM_LSES_LEVELS };
 enum in_place { IN_PLACE_NO, IN_PLACE_OUTPUT, IN_PLACE_LSE, IN_PLACE_BOTH, IN_PLACE_TWICE };
@@ -103,18 +103,6 @@ factor_set merge_factor_set(void) {
     add_factor(&set, MERGE_SPECIAL, "special", 7, special_names, 0);
     return set;
 }
-
-typedef struct merge_call {
-    tensor_pool pool;
-    int64_t count;
-    int64_t shape[ATTN_MAX_RANK];
-    int32_t rank, dtype;
-    attn_tensor outputs[MOST_PARTS], lses[MOST_PARTS];
-    const attn_tensor *given_lses; /* lses or NULL */
-    attn_merge_params params;
-    const attn_merge_params *given_params;
-    const attn_tensor *output, *lse;
-} merge_call;
 
 static int32_t part_dtype(int level, const merge_call *call, int64_t part) {
     const int32_t scores = score_dtype(call->dtype);
@@ -256,8 +244,8 @@ static void build_results(const factor_case *chosen, merge_call *call) {
                                 call->shape, call->shape[rows_rank - 1], &call->pool);
 }
 
-static void build_call(const factor_case *chosen, uint64_t seed, int free_lengths,
-                       merge_call *call) {
+void merge_case_build(const factor_case *chosen, uint64_t seed, int free_lengths,
+                      merge_call *call) {
     random_state random = random_seeded(seed);
     *call = (merge_call){.shape = {2, 1, 2, 1, 3, 2},
                          .count = counts[chosen->level[MERGE_COUNT]],
@@ -292,26 +280,36 @@ static int call_library(const factor_set *set, const factor_case *chosen, merge_
            pool_check(&call->pool, outcome->message, sizeof outcome->message);
 }
 
-int merge_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed,
-                   int free_lengths, call_outcome *outcome) {
-    merge_call call;
-    build_call(chosen, seed, free_lengths, &call);
+int merge_call_run(const factor_set *set, const factor_case *chosen, merge_call *call,
+                   call_outcome *outcome) {
     /* Before the call, which may overwrite its inputs. */
     oracle_parts parts =
-        oracle_parts_create(call.count, call.outputs, call.given_lses, call.params.sinks);
+        oracle_parts_create(call->count, call->outputs, call->given_lses, call->params.sinks);
     oracle_merge_result expected = oracle_merge(&parts);
-    int failed = call_library(set, chosen, &call, outcome) ||
-                 compare_tensor("output", call.output, &expected.output, &outcome->output,
+    int failed = call_library(set, chosen, call, outcome) ||
+                 compare_tensor("output", call->output, &expected.output, &outcome->output,
                                 outcome->message, sizeof outcome->message);
-    if (!failed && call.lse != NULL) {
-        failed = compare_tensor("lse", call.lse, &expected.lse, &outcome->lse, outcome->message,
+    if (!failed && call->lse != NULL) {
+        failed = compare_tensor("lse", call->lse, &expected.lse, &outcome->lse, outcome->message,
                                 sizeof outcome->message);
     }
     ++outcome->num_calls;
-    outcome->num_visible += call.count * expected.output.count;
+    outcome->num_visible += call->count * expected.output.count;
     outcome->num_seeing += expected.output.count > 0;
     oracle_merge_result_destroy(&expected);
     oracle_parts_destroy(&parts);
-    pool_destroy(&call.pool);
+    return failed;
+}
+
+void merge_call_destroy(merge_call *call) {
+    pool_destroy(&call->pool);
+}
+
+int merge_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed,
+                   int free_lengths, call_outcome *outcome) {
+    merge_call call;
+    merge_case_build(chosen, seed, free_lengths, &call);
+    const int failed = merge_call_run(set, chosen, &call, outcome);
+    merge_call_destroy(&call);
     return failed;
 }
