@@ -26,7 +26,7 @@ typedef struct sdpa_arguments {
     const attn_tensor *output;
 } sdpa_arguments;
 
-enum { NUM_OUTPUTS = 3, NUM_TENSORS = 12 };
+enum { NUM_OUTPUTS = 4, NUM_TENSORS = 13 };
 
 /* The tensors of a call: the outputs, then the inputs. */
 static void list_tensors(const sdpa_arguments *arguments, const attn_sdpa_params *params,
@@ -34,6 +34,7 @@ static void list_tensors(const sdpa_arguments *arguments, const attn_sdpa_params
     const attni_argument all[NUM_TENSORS] = {{"output", arguments->output},
                                              {"lse", params->lse},
                                              {"weights", params->weights},
+                                             {"scores", params->scores},
                                              {"query", arguments->query},
                                              {"key", arguments->key},
                                              {"value", arguments->value},

@@ -33,6 +33,7 @@ attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_p
     ATTNI_TRY(plan->engine == ATTN_ENGINE_FUSED
                   ? attni_fused_make_plan(context, problem, &plan->fused, &plan->layout)
                   : attni_blas_make_plan(context, problem, &plan->blas, &plan->layout));
+    attni_scores_make_plan(context, problem, &plan->scores, &plan->layout);
     size_t bytes;
     return attni_layout_bytes(&plan->layout, &bytes);
 }

@@ -146,7 +146,7 @@ static void sdpa_report_layout_is_pinned(void **state) {
 static void sdpa_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_sdpa_params, 136),
+        SIZE(attn_sdpa_params, 152),
         OFFSET(attn_sdpa_params, struct_size, 0),
         OFFSET(attn_sdpa_params, set, 8),
         OFFSET(attn_sdpa_params, is_causal, 12),
@@ -167,6 +167,9 @@ static void sdpa_params_layout_is_pinned(void **state) {
         OFFSET(attn_sdpa_params, lse, 112),
         OFFSET(attn_sdpa_params, weights, 120),
         OFFSET(attn_sdpa_params, report, 128),
+        OFFSET(attn_sdpa_params, scores, 136),
+        OFFSET(attn_sdpa_params, scores_stage, 144),
+        OFFSET(attn_sdpa_params, reserved, 148),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -174,12 +177,13 @@ static void sdpa_params_layout_is_pinned(void **state) {
 static void sdpa_outputs_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_sdpa_outputs, 584),
+        SIZE(attn_sdpa_outputs, 728),
         OFFSET(attn_sdpa_outputs, struct_size, 0),
         OFFSET(attn_sdpa_outputs, output, 8),
         OFFSET(attn_sdpa_outputs, lse, 152),
         OFFSET(attn_sdpa_outputs, weights, 296),
         OFFSET(attn_sdpa_outputs, averaged_weights, 440),
+        OFFSET(attn_sdpa_outputs, scores, 584),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -256,12 +260,13 @@ static void mha_report_layout_is_pinned(void **state) {
 static void mha_outputs_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_mha_outputs, 584),
+        SIZE(attn_mha_outputs, 728),
         OFFSET(attn_mha_outputs, struct_size, 0),
         OFFSET(attn_mha_outputs, output, 8),
         OFFSET(attn_mha_outputs, lse, 152),
         OFFSET(attn_mha_outputs, weights, 296),
         OFFSET(attn_mha_outputs, averaged_weights, 440),
+        OFFSET(attn_mha_outputs, scores, 584),
     };
     ASSERT_NUMBERS(numbers);
 }

@@ -14,7 +14,7 @@
 #include "errors/softmax_fixture.h"
 
 /* Room for a struct of a later release. */
-enum { TAIL_BYTES = 72, MOST_BYTES = 704 };
+enum { TAIL_BYTES = 72, MOST_BYTES = 848 };
 
 typedef struct tail_case {
     const char *function;

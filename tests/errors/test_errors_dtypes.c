@@ -154,6 +154,7 @@ static void sdpa_refuses_other_dtypes(void **state) {
         {"lse", SDPA_LSE, FLOAT, 0, true},
         {"weights", SDPA_WEIGHTS, FLOAT, 0, true},
         {"weights", SDPA_AVERAGE_WEIGHTS, FLOAT, 0, true},
+        {"scores", SDPA_SCORES, FLOAT, 0, true},
     };
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; ++i) {
         for_every_other_dtype(&targets[i], check_sdpa);
@@ -240,6 +241,7 @@ static void mha_refuses_other_dtypes(void **state) {
         {"attention.lse", MHA_ATTENTION_LSE, FLOAT, 0, true},
         {"attention.weights", MHA_ATTENTION_WEIGHTS, FLOAT, 0, true},
         {"attention.weights", MHA_AVERAGE_WEIGHTS, FLOAT, 0, true},
+        {"attention.scores", MHA_ATTENTION_SCORES, FLOAT, 0, true},
     };
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; ++i) {
         for_every_other_dtype(&targets[i], check_mha);

@@ -125,6 +125,15 @@ static const mha_refusal wrong_options[] = {
      .attention = {.align_end = -1},
      .status = ATTN_ERROR_VALUE,
      .line = "attention.align_end: expected 0 or 1, got -1"},
+    {.name = "attention_scores_stage_unknown_is_refused",
+     .attention = {.scores_stage = 3},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "attention.scores_stage: expected a value of enum attn_score_stage, 0 to 2 in this "
+             "version, got 3"},
+    {.name = "attention_reserved_is_refused",
+     .attention = {.reserved = -1},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "attention.reserved: expected 0 in this version, got -1"},
     {.name = "attention_offset_beside_align_end_is_refused",
      .attention = {.align_end = 1},
      .links = {MHA_ATTENTION_OFFSET},
@@ -155,7 +164,7 @@ static const mha_refusal wrong_options[] = {
      .status = ATTN_ERROR_VALUE,
      .line = "params: expected struct_size ..."},
     {.name = "attention_struct_size_below_first_release_is_refused",
-     .attention = {.struct_size = sizeof(attn_sdpa_params) - 1},
+     .attention = {.struct_size = offsetof(attn_sdpa_params, scores) - 1},
      .status = ATTN_ERROR_VALUE,
      .line = "attention: expected struct_size ..."},
 };
@@ -261,7 +270,7 @@ static void struct_size_zero_is_refused(void **state) {
     fixture.options.attention = &fixture.attention;
     fixture.attention.struct_size = 0;
     refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_VALUE,
-                   refusal_size_line("attention", sizeof fixture.attention, 0));
+                   refusal_size_line("attention", offsetof(attn_sdpa_params, scores), 0));
     refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
     mha_refusal_assert_usable();
 }
