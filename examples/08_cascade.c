@@ -24,68 +24,64 @@ static void check(attn_status status) {
     }
 }
 
-/* New memory in some order: numbers in [-1, 1) that look like chance. */
-static attn_tensor random_tensor(int32_t rank, const int64_t *shape) {
+/* A view of `numbers`, which get values in [-1, 1) that look like chance. */
+static attn_tensor random_tensor(float *numbers, int32_t rank, const int64_t *shape) {
     static unsigned seed = 1;
     attn_tensor tensor;
     int64_t count;
-    check(attn_tensor_init(&tensor, NULL, ATTN_DTYPE_FLOAT32, rank, shape));
+    check(attn_tensor_init(&tensor, numbers, ATTN_DTYPE_FLOAT32, rank, shape));
     check(attn_tensor_count(&tensor, &count));
-    float *numbers = malloc((size_t)count * sizeof *numbers);
-    if (numbers == NULL) {
-        fputs("out of memory\n", stderr);
-        exit(EXIT_FAILURE);
-    }
     for (int64_t i = 0; i < count; i++) {
         seed = seed * 1664525u + 1013904223u;
         numbers[i] = (float)(seed >> 8) / (1 << 23) - 1;
     }
-    tensor.data = numbers;
     return tensor;
 }
 
 /* How many keys each sequence has behind the prefix. */
 static const int64_t suffix_lengths[SEQUENCES] = {3, 12, 1, 0, 7, 5};
 
+enum { MOST_KEYS = PREFIX + SUFFIX };
+
 /* The keys or values of one sequence, (HEADS, PREFIX + its own, FEATURES), as they would stand in
  * memory without a cascade. */
-static attn_tensor copied_together(const attn_tensor *prefix, const attn_tensor *suffix,
-                                   int64_t sequence) {
+static attn_tensor copied_together(float *together, const attn_tensor *prefix,
+                                   const attn_tensor *suffix, int64_t sequence) {
     const int64_t length = PREFIX + suffix_lengths[sequence];
-    attn_tensor together = random_tensor(3, (int64_t[]){HEADS, length, FEATURES});
+    const int64_t shape[] = {HEADS, length, FEATURES};
+    attn_tensor tensor;
+    check(attn_tensor_init(&tensor, together, ATTN_DTYPE_FLOAT32, 3, shape));
     for (int64_t head = 0; head < HEADS; head++) {
         for (int64_t key = 0; key < length; key++) {
             const int64_t row = key < PREFIX ? head * PREFIX + key
                                              : (sequence * HEADS + head) * SUFFIX + key - PREFIX;
             const float *from = (const float *)(key < PREFIX ? prefix : suffix)->data;
             for (int64_t e = 0; e < FEATURES; e++) {
-                ((float *)together.data)[(head * length + key) * FEATURES + e] =
-                    from[row * FEATURES + e];
+                together[(head * length + key) * FEATURES + e] = from[row * FEATURES + e];
             }
         }
     }
-    return together;
+    return tensor;
 }
 
 /* The largest difference of a sequence's row from attention over its keys in one piece. */
 static double difference(const attn_tensor *query, const attn_tensor *keys,
                          const attn_tensor *values, const attn_tensor *output, int64_t sequence) {
-    attn_tensor one_query, cascaded;
+    static float key_data[HEADS * MOST_KEYS * FEATURES], value_data[HEADS * MOST_KEYS * FEATURES];
+    float expected_data[HEADS * FEATURES];
+    attn_tensor one_query, cascaded, expected;
     check(attn_tensor_select(query, 0, sequence, &one_query));
     check(attn_tensor_select(output, 0, sequence, &cascaded));
-    attn_tensor key = copied_together(&keys[0], &keys[1], sequence);
-    attn_tensor value = copied_together(&values[0], &values[1], sequence);
-    attn_tensor expected = random_tensor(3, (int64_t[]){HEADS, 1, FEATURES});
+    check(attn_tensor_init(&expected, expected_data, ATTN_DTYPE_FLOAT32, 3,
+                           (int64_t[]){HEADS, 1, FEATURES}));
+    attn_tensor key = copied_together(key_data, &keys[0], &keys[1], sequence);
+    attn_tensor value = copied_together(value_data, &values[0], &values[1], sequence);
     check(attn_sdpa(NULL, &one_query, &key, &value, NULL, &expected, NULL, 0));
     double largest = 0;
-    for (int64_t i = 0; i < (int64_t)HEADS * FEATURES; i++) {
-        const double error =
-            (double)((float *)expected.data)[i] - (double)((float *)cascaded.data)[i];
+    for (int i = 0; i < HEADS * FEATURES; i++) {
+        const double error = (double)expected_data[i] - (double)((float *)cascaded.data)[i];
         largest = error > largest ? error : -error > largest ? -error : largest;
     }
-    free(key.data);
-    free(value.data);
-    free(expected.data);
     return largest;
 }
 
@@ -95,11 +91,20 @@ int main(void) {
     const int64_t rows[] = {SEQUENCES, HEADS, 1, FEATURES};
     const int64_t prefix[] = {HEADS, PREFIX, FEATURES};
     const int64_t suffixes[] = {SEQUENCES, HEADS, SUFFIX, FEATURES};
-    attn_tensor query = random_tensor(4, rows);
-    attn_tensor keys[] = {random_tensor(3, prefix), random_tensor(4, suffixes)};
-    attn_tensor values[] = {random_tensor(3, prefix), random_tensor(4, suffixes)};
-    attn_tensor outputs[] = {random_tensor(4, rows), random_tensor(4, rows)};
-    attn_tensor lses[] = {random_tensor(3, rows), random_tensor(3, rows)};
+    static float query_data[SEQUENCES * HEADS * FEATURES];
+    static float prefix_data[2][HEADS * PREFIX * FEATURES];
+    static float suffix_data[2][SEQUENCES * HEADS * SUFFIX * FEATURES];
+    static float output_data[2][SEQUENCES * HEADS * FEATURES], lse_data[2][SEQUENCES * HEADS];
+    attn_tensor query = random_tensor(query_data, 4, rows);
+    attn_tensor keys[] = {random_tensor(prefix_data[0], 3, prefix),
+                          random_tensor(suffix_data[0], 4, suffixes)};
+    attn_tensor values[] = {random_tensor(prefix_data[1], 3, prefix),
+                            random_tensor(suffix_data[1], 4, suffixes)};
+    attn_tensor outputs[2], lses[2];
+    for (int part = 0; part < 2; part++) {
+        check(attn_tensor_init(&outputs[part], output_data[part], ATTN_DTYPE_FLOAT32, 4, rows));
+        check(attn_tensor_init(&lses[part], lse_data[part], ATTN_DTYPE_FLOAT32, 3, rows));
+    }
 
     /* To the prefix the sequences' queries are rows of one batch: (SEQUENCES, HEADS, 1, FEATURES)
      * read as (HEADS, SEQUENCES, FEATURES), output and lse likewise. Nothing is copied. */
@@ -136,13 +141,6 @@ int main(void) {
             fprintf(stderr, "largest difference %g\n", error);
             return EXIT_FAILURE;
         }
-    }
-    free(query.data);
-    for (int i = 0; i < 2; i++) {
-        free(keys[i].data);
-        free(values[i].data);
-        free(outputs[i].data);
-        free(lses[i].data);
     }
     return EXIT_SUCCESS;
 }

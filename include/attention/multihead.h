@@ -273,13 +273,13 @@ typedef struct attn_mha_params {
  *            batch_first=0 (L, N, qdim)   (S, N, kdim)   (S, N, vdim)   (L, N, embed_dim)
  *            batch_first=1 (N, L, qdim)   (N, S, kdim)   (N, S, vdim)   (N, L, embed_dim)
  *            unbatched     (L, qdim)      (S, kdim)      (S, vdim)      (L, embed_dim)
- *            weights and lse are batch-major always. query, key and value of the layer's dtype;
- *            output and weights, and options that accompany scores, of it or the score type
- *            (float64 of a float64 layer, else float32). Extra columns
- *            (bias_kv, then zero) stand after the S source keys, are visible to every row whatever
- *            causality, window, lengths or masks say, and have no position (no ALiBi); scale and
- *            softcap apply. Masks and bias have S columns, returned weights and scores T. A key that
- *            key_padding_mask excludes is a vector of zeros to scores before the mask.
+ *            weights, scores and lse are batch-major always. query, key and value of the layer's
+ *            dtype; output and weights, and options that accompany scores, of it or the score type
+ *            (float64 of a float64 layer, else float32). Extra columns (bias_kv, then zero) stand
+ *            after the S source keys, are visible to every row whatever causality, window, lengths
+ *            or masks say, and have no position (no ALiBi); scale and softcap apply. Masks and bias
+ *            have S columns, returned weights and scores T. A key that key_padding_mask excludes is
+ *            a vector of zeros to scores before the mask.
  * Layout     any strides.
  * Aliasing   an output must not overlap itself, another output, an input or a parameter, nor may
  *            the bytes of workspace that are needed overlap any of them; what counts as overlap:

@@ -4,7 +4,6 @@
  */
 #include "sdpa/merge_check.h"
 
-#include "base/checked_size.h"
 #include "base/versioned_struct.h"
 #include "tensor/element.h"
 #include "tensor/tensor_check.h"
@@ -127,11 +126,10 @@ static attn_status check_overlap(const attni_merge_problem *problem, const attn_
     return ATTN_OK;
 }
 
-/* Whether an index of `outer` is worth as many of `inner`, the next axis, as that is long. */
+/* Whether an index of `outer` is worth as many of `inner`, the next axis, as that is long. The
+ * product fits: the tensor's bytes do, of which an element has two or more. */
 static bool follows(const attn_tensor *tensor, int32_t outer, int32_t inner, int64_t length) {
-    int64_t reach;
-    return attni_multiply(tensor->strides[inner], length, &reach) &&
-           reach == tensor->strides[outer];
+    return tensor->strides[inner] * length == tensor->strides[outer];
 }
 
 /* The same of every tensor of the call. */

@@ -28,7 +28,8 @@ enum call_option {
     SLOPES = 16,
     WEIGHTS = 32,
     LSE = 64,
-    GROUPED = 128
+    GROUPED = 128,
+    SCORES = 256 /* the masked ones, behind weights */
 };
 
 typedef struct call_row {
@@ -48,10 +49,10 @@ static const call_row rows_of_calls[] = {
     {ATTENTION, ATTN_DTYPE_FLOAT32, 1, MIXED_LONGEST, GROUPED},
     {ATTENTION, ATTN_DTYPE_FLOAT32, 3, 50, MASK | SLOPES},
     {ATTENTION, ATTN_DTYPE_FLOAT32, 65, 65, CAUSAL | SOFTCAP | LSE},
-    {ATTENTION, ATTN_DTYPE_FLOAT32, MIXED_LONGEST, 130, WINDOW | WEIGHTS},
+    {ATTENTION, ATTN_DTYPE_FLOAT32, MIXED_LONGEST, 130, WINDOW | WEIGHTS | SCORES},
     {ATTENTION, ATTN_DTYPE_FLOAT32, 0, 5, LSE},
     {ATTENTION, ATTN_DTYPE_FLOAT64, 2, 9, MASK | LSE},
-    {ATTENTION, ATTN_DTYPE_FLOAT64, 90, 100, CAUSAL | WEIGHTS | GROUPED},
+    {ATTENTION, ATTN_DTYPE_FLOAT64, 90, 100, CAUSAL | WEIGHTS | GROUPED | SCORES},
     {ATTENTION, ATTN_DTYPE_FLOAT64, MIXED_LONGEST, MIXED_LONGEST, SLOPES | WINDOW},
     {SOFTMAX, ATTN_DTYPE_FLOAT32, 80, MIXED_LONGEST, 0},
     {SOFTMAX, ATTN_DTYPE_FLOAT64, 5, 33, 0},
@@ -146,6 +147,9 @@ static attn_status run_attention(const mixed_calls *calls, attn_context *context
     const attn_tensor value = view_of(input + 999 * bytes, row->dtype, 3, key_shape);
     const attn_tensor output = view_of(out, row->dtype, 3, query_shape);
     const attn_tensor weights = view_of(out + output_bytes, row->dtype, 3, weight_shape);
+    const int64_t weight_bytes = MIXED_HEADS * row->rows * row->keys * bytes;
+    const attn_tensor scores =
+        view_of(out + output_bytes + weight_bytes, row->dtype, 3, weight_shape);
     const attn_tensor lse = view_of(out + output_bytes, row->dtype, 2, query_shape);
     const attn_tensor alibi = view_of(own_slopes, ATTN_DTYPE_FLOAT32, 1, head_shape);
     const attn_tensor mask = mask_of(hidden, row->keys);
@@ -155,6 +159,8 @@ static attn_status run_attention(const mixed_calls *calls, attn_context *context
     params.alibi_slopes = (row->options & SLOPES) != 0 ? &alibi : NULL;
     params.weights = (row->options & WEIGHTS) != 0 ? &weights : NULL;
     params.lse = (row->options & LSE) != 0 ? &lse : NULL;
+    params.scores = (row->options & SCORES) != 0 ? &scores : NULL;
+    params.scores_stage = ATTN_SCORE_MASKED;
     params.enable_gqa = (row->options & GROUPED) != 0;
     if ((row->options & WINDOW) != 0) {
         params.set |= ATTN_SDPA_SET_WINDOW;
@@ -215,6 +221,7 @@ static size_t result_bytes(int which) {
     const int64_t heads = row->kind == ATTENTION ? MIXED_HEADS : 1;
     int64_t values = row->rows * (row->kind == SOFTMAX ? row->keys : MIXED_EMBED);
     values += (row->options & WEIGHTS) != 0 ? heads * row->rows * row->keys : 0;
+    values += (row->options & SCORES) != 0 ? heads * row->rows * row->keys : 0;
     values += (row->options & LSE) != 0 ? heads * row->rows : 0;
     return (size_t)(values * bytes_of(row->dtype));
 }

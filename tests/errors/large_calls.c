@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * large_calls.c: a softmax, a merge, attention by both engines, and a layer.
+ * large_calls.c: a softmax, a merge, scores, attention by both engines, and a layer.
  */
 #include "large_calls.h"
 
@@ -44,6 +44,30 @@ static attn_status run_sdpa(attn_context *context, float *output) {
     return attn_sdpa(context, &views[0], &views[1], &views[2], NULL, &to, NULL, 0);
 }
 
+/* Beside the output, or, without columns of value, alone. */
+static attn_status run_scores(attn_context *context, float *output, int64_t value_dim) {
+    enum { KEYS = 300 };
+    static float inputs[3][LARGE_ROWS * HEAD_DIM];
+    for (int i = 0; i < 3; ++i) {
+        refusal_numbers(inputs[i], LARGE_ROWS * HEAD_DIM, i + 9);
+    }
+    const attn_tensor query = matrix(inputs[0], LARGE_ROWS, HEAD_DIM);
+    const attn_tensor key = matrix(inputs[1], KEYS, HEAD_DIM);
+    const attn_tensor value = matrix(inputs[2], KEYS, value_dim);
+    const attn_tensor to = matrix(output, LARGE_ROWS, value_dim);
+    const attn_tensor scores = matrix(output + LARGE_ROWS * HEAD_DIM, LARGE_ROWS, KEYS);
+    const attn_sdpa_params params = {.struct_size = sizeof params, .scores = &scores};
+    return attn_sdpa(context, &query, &key, &value, &params, &to, NULL, 0);
+}
+
+static attn_status run_scores_alone(attn_context *context, float *output) {
+    return run_scores(context, output, 0);
+}
+
+static attn_status run_sdpa_with_scores(attn_context *context, float *output) {
+    return run_scores(context, output, HEAD_DIM);
+}
+
 /* Its weights are bound, so that they are put in order on the way. */
 static attn_status run_mha(attn_context *context, float *output) {
     static float in_weight[3 * EMBED_DIM * EMBED_DIM], out_weight[EMBED_DIM * EMBED_DIM];
@@ -74,6 +98,9 @@ const large_call large_calls[] = {
     {"merge", ATTN_ENGINE_AUTO, run_merge, 1, true},
     {"sdpa_fused", ATTN_ENGINE_FUSED, run_sdpa, 1, true},
     {"sdpa_blas", ATTN_ENGINE_BLAS, run_sdpa, 2, false},
+    {"scores", ATTN_ENGINE_AUTO, run_scores_alone, 1, true},
+    {"sdpa_fused_with_scores", ATTN_ENGINE_FUSED, run_sdpa_with_scores, 2, false},
+    {"sdpa_blas_with_scores", ATTN_ENGINE_BLAS, run_sdpa_with_scores, 2, false},
     {"mha_fused", ATTN_ENGINE_FUSED, run_mha, 5, false},
     {"mha_blas", ATTN_ENGINE_BLAS, run_mha, 5, false},
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_properties_scores.c: scores of more rows and keys than one block of them, against the oracle;
- * and their bits: the same beside every engine, in every layout, batch and capacity, by any number
- * of threads, while those of the other outputs are what they are without scores.
+ * test_properties_scores.c: scores of more rows and keys than one block of them, against the
+ * oracle; and their bits: the same beside every engine, in every layout, batch and capacity, by any
+ * number of threads, while those of the other outputs are what they are without scores.
  */
 #include <math.h>
 #include <setjmp.h>
