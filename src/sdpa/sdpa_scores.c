@@ -3,8 +3,9 @@
  * sdpa_scores.c: scores of a block of rows, a block of keys at a time: the product goes to the
  * output, and what the stage adds to it is done there while it is in the caches.
  *
- * Blocks of keys begin at multiples of their length, counted from key 0, so that distances, which
- * are rounded from where a block begins, are the same for any rows, layout and capacity.
+ * Blocks of keys begin at multiples of their length, counted from key 0. Distances are rounded from
+ * the first key of a block that a row sees, and are so the same beside any rows, in any layout and
+ * at any capacity.
  */
 #include "sdpa/sdpa_scores.h"
 
@@ -143,19 +144,17 @@ static void hide(const scores_run *run, char *row, int64_t stride, int64_t begin
     }
 }
 
-/* ALiBi, masks and what the row does not see, on scores of keys that are side by side. */
-static void mask_row(const scores_run *run, const score_rows *rows, int64_t index,
-                     attni_interval keys, char *scores) {
+/* ALiBi and masks of a row's scores of `keys`, all of which it sees. Distances are rounded from the
+ * first of them. */
+static void mask_keys(const scores_run *run, const score_rows *rows, int64_t row,
+                      attni_interval keys, char *scores) {
     const attni_sdpa_problem *problem = run->problem;
-    const int64_t row = rows->first + index;
     const int64_t count = keys.end - keys.begin;
     if (problem->alibi_slopes.is_present) {
         const attni_operand *slopes = &problem->alibi_slopes;
+        const int64_t offset = rows->head * slopes->strides[problem->batch_rank];
         const int64_t position = attni_row_position(&rows->visibility, row);
-        run->kernels->alibi(scores, count,
-                            attni_read_real(slopes->data,
-                                            rows->head * slopes->strides[problem->batch_rank],
-                                            slopes->dtype),
+        run->kernels->alibi(scores, count, attni_read_real(slopes->data, offset, slopes->dtype),
                             (double)attni_saturating_add(position, -keys.begin));
     }
     int64_t offsets[ATTNI_MAX_MASKS];
@@ -167,9 +166,23 @@ static void mask_row(const scores_run *run, const score_rows *rows, int64_t inde
     }
     attni_masks_apply(problem->masks, ATTNI_MAX_MASKS, offsets, problem->batch_rank + 2,
                       run->kernels, scores, count, hidden_score(problem));
+}
+
+/* The same of those that the row sees, on scores of keys that are side by side; the others are
+ * hidden. */
+static void mask_row(const scores_run *run, const score_rows *rows, int64_t index,
+                     attni_interval keys, char *scores) {
+    const int64_t row = rows->first + index;
+    const int64_t count = keys.end - keys.begin;
     const attni_interval seen = attni_row_interval(&rows->visibility, row);
-    hide(run, scores, 1, 0, attni_clamp(seen.begin - keys.begin, 0, count));
-    hide(run, scores, 1, attni_clamp(seen.end - keys.begin, 0, count), count);
+    const int64_t begin = attni_clamp(seen.begin - keys.begin, 0, count);
+    const int64_t end = attni_clamp(seen.end - keys.begin, 0, count);
+    hide(run, scores, 1, 0, begin);
+    if (begin < end) {
+        mask_keys(run, rows, row, (attni_interval){keys.begin + begin, keys.begin + end},
+                  scores + begin * run->element);
+    }
+    hide(run, scores, 1, end, count);
 }
 
 /* What the stage adds to a row's scores of `keys`, of which the extra columns only have softcap. */

@@ -171,6 +171,45 @@ static void scores_have_bits_of_their_own(void **state) {
     }
 }
 
+static attn_tensor *offset_of(tensor_pool *pool, int64_t number) {
+    attn_tensor *offset = pool_input(pool, ATTN_DTYPE_INT64, 0, NULL, LAYOUT_CONTIGUOUS);
+    oracle_store_integer(offset, NULL, number);
+    return offset;
+}
+
+/* So far from the keys that distances are rounded, rows have the same bits without those before
+ * them, by which a window shows other keys first. */
+static void rows_far_from_the_keys_have_bits_of_their_own(void **state) {
+    (void)state;
+    enum { FAR = 1 << 30, SKIPPED = 5, ROWS = 20, KEYS = 300, BEGIN = 40 };
+    const sdpa_sizes sizes = {ATTN_DTYPE_FLOAT32, 1, 2, 2, ROWS, KEYS, 8, 4};
+    const int64_t heads = 2;
+    sdpa_setup setup;
+    sdpa_setup_create(&setup, &sizes, 827);
+    attn_tensor *slopes = pool_input(&setup.pool, sizes.dtype, 1, &heads, LAYOUT_CONTIGUOUS);
+    random_fill(slopes, &setup.random, 0.5, 1, 0);
+    setup.params.lse = setup.params.weights = NULL;
+    setup.params.alibi_slopes = slopes;
+    setup.params.set = ATTN_SDPA_SET_WINDOW;
+    setup.params.window_left = FAR - BEGIN;
+    setup.params.window_right = -1;
+    setup.params.query_offset = offset_of(&setup.pool, FAR);
+    const attn_tensor *all = add_scores(&setup, ATTN_SCORE_MASKED, LAYOUT_CONTIGUOUS);
+    sdpa_setup_run(NULL, &setup);
+    attn_tensor query, output, expected;
+    assert_ok(attn_tensor_slice(setup.query, 2, SKIPPED, ROWS - SKIPPED, 1, &query));
+    assert_ok(attn_tensor_slice(setup.output, 2, SKIPPED, ROWS - SKIPPED, 1, &output));
+    assert_ok(attn_tensor_slice(all, 2, SKIPPED, ROWS - SKIPPED, 1, &expected));
+    setup.query = &query;
+    setup.output = &output;
+    setup.sizes.rows = ROWS - SKIPPED;
+    setup.params.query_offset = offset_of(&setup.pool, FAR + SKIPPED);
+    const attn_tensor *alone = add_scores(&setup, ATTN_SCORE_MASKED, LAYOUT_CONTIGUOUS);
+    sdpa_setup_run(NULL, &setup);
+    assert_same_bits("scores", alone, &expected);
+    sdpa_setup_destroy(&setup);
+}
+
 /* Beside scores the other outputs have the bits they have without. */
 static void other_outputs_are_the_same_beside_scores(void **state) {
     (void)state;
@@ -217,6 +256,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scores_of_many_blocks_are_within_the_error_bound),
         cmocka_unit_test(scores_have_bits_of_their_own),
+        cmocka_unit_test(rows_far_from_the_keys_have_bits_of_their_own),
         cmocka_unit_test(other_outputs_are_the_same_beside_scores),
         cmocka_unit_test(scores_alone_are_written),
     };
