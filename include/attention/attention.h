@@ -9,6 +9,7 @@
  *   rms_norm.h    attn_rms_norm: normalisation of queries and keys
  *   rope.h        attn_rope: rotary positions of queries and keys
  *   sdpa.h        attn_sdpa: attention on query, key, value
+ *   merge.h       attn_sdpa_merge: attention over keys that were attended in parts
  *   multihead.h   attn_mha: torch.nn.MultiheadAttention and its generalisations
  *   selftest.h    attn_selftest: whether this machine and its BLAS compute what they should
  *   version.h     which version this is
@@ -46,6 +47,7 @@
 #include <attention/context.h>
 #include <attention/export.h>
 #include <attention/kv.h>
+#include <attention/merge.h>
 #include <attention/multihead.h>
 #include <attention/rms_norm.h>
 #include <attention/rope.h>

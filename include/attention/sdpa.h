@@ -42,10 +42,11 @@
  *   key_lengths   j < key_lengths
  *   mask, bias    a bool mask, or an additive mask or bias that is not -inf there
  * Keys and values that a row does not see by causality, window or length never enter its result,
- * and those no row of the same head and batch sees are never read. If a key or value that is hidden
- * only by a dense mask or bias is NaN or infinite, the rows that hide it may be NaN or finite, not
- * always alike: this is the one case left unspecified. A row that sees nothing (or S = 0) is empty:
- * output 0, weights 0, lse -inf (the sink's logit where there is one), whatever key and value hold.
+ * and those no row of the same head and batch sees are never read (but keys, for scores that are
+ * asked for before the mask: enum attn_score_stage). If a key or value that is hidden only by a
+ * dense mask or bias is NaN or infinite, the rows that hide it may be NaN or finite, not always
+ * alike: this is the one case left unspecified. A row that sees nothing (or S = 0) is empty: output
+ * 0, weights 0, lse -inf (the sink's logit where there is one), whatever key and value hold.
  *
  * Order. score = scale * (q . k); softcap: score = softcap * tanh(score / softcap); ALiBi: score -=
  * slope[h] * |p(i) - j|; bias; mask; normaliser. Softmax subtracts the row's maximum first. Sums of
@@ -80,6 +81,23 @@ enum attn_normalizer {
     ATTN_NORMALIZER_SOFTMAX = 0, /* exp(score - lse) */
     ATTN_NORMALIZER_SIGMOID = 1, /* 1 / (1 + exp(-score)), no row sum, no added bias */
     ATTN_NORMALIZER_LINEAR = 2   /* the score itself: plain linear attention */
+};
+
+/*
+ * Which scores attn_sdpa_params.scores are. In each a key at or past its sequence's key length is
+ * not read; sinks take no part. The stages are the modes 0 to 2 of ONNX's qk_matmul_output.
+ */
+enum attn_score_stage {
+    /* scale * (q . k) of every row and every key, those too that causality, window, mask or bias
+     * hide, which are read for it; 0 at and past the key length */
+    ATTN_SCORE_SCALED = 0,
+
+    /* the same after softcap */
+    ATTN_SCORE_CAPPED = 1,
+
+    /* what the normalizer gets: ALiBi, bias and mask added, too; -inf where a row does not see the
+     * key, and at and past the key length */
+    ATTN_SCORE_MASKED = 2
 };
 
 /* Bits of attn_sdpa_report.packs: the tensor goes through a copy in scratch memory, a block at a
@@ -215,6 +233,15 @@ typedef struct attn_sdpa_params {
     /* int64 or int32, (B + 1): sequence b has query rows query_starts[b] to query_starts[b + 1] - 1;
      * ascending, 0 to total. See Ragged queries at the top of this file */
     const attn_tensor *query_starts;
+    /* out, the score type: (batch axes, Hq, L, S), without Hq if output has no head axis: the
+     * scores themselves, of scores_stage */
+    const attn_tensor *scores;
+
+    /* enum attn_score_stage; without scores it has no effect */
+    int32_t scores_stage;
+
+    /* 0: a later version may have a meaning for it */
+    int32_t reserved;
 } attn_sdpa_params;
 
 /*
@@ -226,7 +253,7 @@ typedef struct attn_sdpa_params {
  *            any alignment, and the library allocates nothing once the context's threads run
  *            (attn_context_start; else the first large call starts them). With query_starts the
  *            workspace is for whatever they are; without one the call takes what these need. A call without an element
- *            to write in output, lse and weights returns at once and wants no workspace, however
+ *            to write in output, lse, weights and scores returns at once and wants no workspace, however
  *            long its other axes are; keys are then not read.
  * Shapes     see the top of this file, as for types.
  * Layout     any strides, negative and (inputs) zero ones too.
@@ -237,24 +264,28 @@ typedef struct attn_sdpa_params {
  *            output's axes must nest: by ascending stride, each steps over all that the smaller
  *            ones reach.
  * Numerics   let u = 2^-24, or 2^-53 where query is float64, w the exact weights of a row and T the
- *            keys it sees. A score is off by at most d = (E + 8) u (|scale| sum |q k| + |slope (p -
- *            j)| + |bias| + |mask|), the largest over the row, and softmax's output by (2 d + (T +
- *            16 + m) u) sum w |v|, m the largest difference of two visible scores, where that
- *            factor is below 0.01 (its square is left out). Storing a result of 16 bits adds half a
- *            step between neighbours of its type: at most 2^-8 of a bfloat16, 2^-11 of a float16
- *            that is 2^-14 or more, 2^-25 below; beyond the largest number, 65504 of float16, it is
- *            infinite. The exact result is that of the numbers the inputs hold. Kernels whose name
- *            ends with _bf16 multiply pairs of bfloat16: where query, key and value all have that
- *            type, more than 4 query rows (of all heads that share a key head) round each weight to
- *            it, which adds at most 2^-8 sum w |v|, and count numbers and products below 2^-126 as
- *            0; attn_context_config.float32_weights asks them not to. NaN in a visible score makes
- *            its row NaN. E = 0 makes every score 0. Empty rows: see above.
+ *            keys it sees. A score, which scores also hold as they are, is off by at most d = (E +
+ *            8) u (|scale| sum |q k| + |slope (p - j)| + |bias| + |mask|), the largest over the
+ *            row, and softmax's output by (2 d + (T + 16 + m) u) sum w |v|, m the largest
+ *            difference of two visible scores, where that factor is below 0.01 (its square is left
+ *            out). Storing a result of 16 bits adds half a step between neighbours of its type: at
+ *            most 2^-8 of a bfloat16, 2^-11 of a float16 that is 2^-14 or more, 2^-25 below; beyond
+ *            the largest number, 65504 of float16, it is infinite. The exact result is that of the
+ *            numbers the inputs hold. Kernels whose name ends with _bf16 multiply pairs of
+ *            bfloat16: where query, key and value all have that type, more than 4 query rows (of
+ *            all heads that share a key head) round each weight to it, which adds at most 2^-8 sum
+ *            w |v|, and count numbers and products below 2^-126 as 0;
+ *            attn_context_config.float32_weights asks them not to. NaN in a visible score makes its
+ *            row NaN. E = 0 makes every score 0. Empty rows: see above.
  * Bits       a sequence's are its own. Output, lse and weights of one batch index have the same
  *            bits in a batch of any size, at any capacity (keys at or past key_lengths, however
  *            many), in any layout and alignment, by any number of threads, and from call to call.
  *            They depend on its own lengths and options, on whether weights are asked for, on the
- *            engine and the kernels. Where BLAS computes, as it does for float64 by default
- *            (attn_sdpa_report tells), this is for the BLAS to keep; ATTN_GEMM_NATIVE keeps it.
+ *            engine and the kernels. Scores are computed by the library's own products whatever the
+ *            engine, apart from the rest: their bits depend on their query, key and options and on
+ *            the kernels alone, and asking for them changes no bit of the other outputs. Where BLAS
+ *            computes, as it does for float64 by default (attn_sdpa_report tells), this is for the
+ *            BLAS to keep; ATTN_GEMM_NATIVE keeps it.
  * Errors     ATTN_ERROR_NULL a required tensor, or data of a tensor that is not empty;
  *            ATTN_ERROR_VALUE an option out of range, scale or window without its bit in set, mask
  *            without kind or kind without mask, sinks or lse without softmax, query_offset beside
@@ -322,13 +353,17 @@ typedef struct attn_sdpa_outputs {
 
     /* of params.weights, their mean over the heads; as weights where output has no head axis */
     attn_tensor averaged_weights;
+
+    /* of params.scores */
+    attn_tensor scores;
 } attn_sdpa_outputs;
 
 /*
  * Fills *outputs for these inputs and options. Data pointers are not looked at, nor are params's
- * lse, weights and report. Allocates nothing; any thread. Errors: as attn_sdpa_workspace_bytes;
- * ATTN_ERROR_OVERFLOW an output's bytes exceed INT64_MAX; ATTN_ERROR_NULL outputs; ATTN_ERROR_VALUE
- * outputs->struct_size. *outputs is untouched after an error. Since 0.1.
+ * lse, weights, scores and report. Allocates nothing; any thread. Errors: as
+ * attn_sdpa_workspace_bytes; ATTN_ERROR_OVERFLOW an output's bytes exceed INT64_MAX;
+ * ATTN_ERROR_NULL outputs; ATTN_ERROR_VALUE outputs->struct_size. *outputs is untouched after an
+ * error. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_sdpa_describe_outputs(const attn_tensor *query,
                                                                 const attn_tensor *key,

@@ -7,6 +7,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Structs are made of fields of so many bytes, and of smaller ones that together are one. */
+enum { FIELD_BYTES = 8 };
+
 static uint64_t struct_size_of(const void *given) {
     uint64_t size;
     memcpy(&size, given, sizeof size);
@@ -44,7 +47,9 @@ attn_status attni_struct_read(const char *name, const void *given, size_t first_
                               name, known_bytes, (unsigned long long)i);
         }
     }
-    memcpy(known, given, size < known_bytes ? (size_t)size : known_bytes);
+    /* A size that no release had may end inside a field: part of an address is none. */
+    const size_t whole_fields = (size_t)size / FIELD_BYTES * FIELD_BYTES;
+    memcpy(known, given, whole_fields < known_bytes ? whole_fields : known_bytes);
     return ATTN_OK;
 }
 

@@ -171,6 +171,15 @@ static double row_exp_sum(void *data, int64_t n, double max) {
     return total.sum + total.error;
 }
 
+INLINE vector exponential(vector x, real unused) {
+    (void)unused;
+    return exp_nonpositive(x);
+}
+
+static void row_exp(void *row, int64_t n) {
+    map_row(row, n, exponential, 0);
+}
+
 INLINE vector times(vector x, real factor) {
     return x * factor;
 }
@@ -357,6 +366,7 @@ const attni_row_kernels TABLE_NAME(row_kernels) = {
     .has_nan = row_has_nan,
     .is_zero = row_is_zero,
     .exp_sum = row_exp_sum,
+    .exp = row_exp,
     .scale = row_scale,
     .softcap = row_softcap,
     .alibi = row_alibi,

@@ -29,6 +29,9 @@ typedef struct attni_row_kernels {
      * does not grow with n. */
     double (*exp_sum)(void *row, int64_t n, double max);
 
+    /* row = exp(row) for elements <= 0; errors as exp_sum's. */
+    void (*exp)(void *row, int64_t n);
+
     /* row = factor * row */
     void (*scale)(void *row, int64_t n, double factor);
 

@@ -200,7 +200,7 @@ static attn_status check_parameters(const attn_mha *layer) {
     return ATTN_OK;
 }
 
-enum { NUM_OUTPUTS = 3, NUM_ARGUMENTS = 13, NUM_TENSORS = NUM_ARGUMENTS + ATTNI_NUM_SLOTS };
+enum { NUM_OUTPUTS = 4, NUM_ARGUMENTS = 14, NUM_TENSORS = NUM_ARGUMENTS + ATTNI_NUM_SLOTS };
 
 /* The tensors of a call: the outputs, then the inputs, then the layer's parameters. */
 static void list_tensors(const attni_mha_problem *problem, attni_argument tensors[NUM_TENSORS]) {
@@ -209,6 +209,7 @@ static void list_tensors(const attni_mha_problem *problem, attni_argument tensor
         {"output", &problem->output},
         {"attention.weights", attention->weights},
         {"attention.lse", attention->lse},
+        {"attention.scores", attention->scores},
         {"query", &problem->query},
         {"key", &problem->key},
         {"value", &problem->value},

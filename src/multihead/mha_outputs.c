@@ -47,6 +47,7 @@ attn_status attn_mha_describe_outputs(const attn_mha *layer, const attn_tensor *
     known.lse = inside.lse;
     known.weights = inside.weights;
     known.averaged_weights = inside.averaged_weights;
+    known.scores = inside.scores;
     attni_struct_write(outputs, &known, sizeof known);
     return ATTN_OK;
 }

@@ -41,8 +41,8 @@ attni_sdpa_problem attni_run_of(const attni_sdpa_problem *problem, int64_t first
     run.num_batches = sequences;
     run.batch_shape[0] = sequences;
     run.tgt_len = rows_of_first.end - rows_of_first.begin;
-    attni_operand *const of_rows[] = {&run.query, &run.output, &run.lse, &run.weights};
-    for (int32_t i = 0; i < 4; ++i) {
+    attni_operand *const of_rows[] = {&run.query, &run.output, &run.lse, &run.weights, &run.scores};
+    for (int32_t i = 0; i < 5; ++i) {
         cut_operand(of_rows[i], ROW_AXIS, rows_of_first);
     }
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {

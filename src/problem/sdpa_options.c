@@ -69,6 +69,9 @@ static attn_status check_numbers(const attn_sdpa_params *params, const char *pre
     ATTNI_TRY(attni_check_switch(prefix, "align_end", params->align_end));
     ATTNI_TRY(attni_check_choice(prefix, "normalizer", params->normalizer, ATTN_NORMALIZER_LINEAR,
                                  "enum attn_normalizer"));
+    ATTNI_TRY(attni_check_choice(prefix, "scores_stage", params->scores_stage, ATTN_SCORE_MASKED,
+                                 "enum attn_score_stage"));
+    ATTNI_TRY(attni_check_reserved(prefix, params->reserved));
     if (params->align_end != 0 && params->query_offset != NULL) {
         return attni_fail(ATTN_ERROR_VALUE,
                           "%squery_offset: expected NULL beside align_end, which sets it", prefix);
@@ -201,10 +204,16 @@ static attn_status check_outputs(const attni_sdpa_request *request, attni_sdpa_p
     const output_axes weight_axes = {.heads = !problem->average_weights,
                                      .cols = problem->src_len + problem->extra_cols,
                                      .dtype = problem->dtype};
+    const output_axes score_axes = {.heads = true,
+                                    .cols = problem->src_len + problem->extra_cols,
+                                    .dtype = problem->score_dtype};
     ATTNI_TRY(check_output_option(request, "lse", request->params->lse, problem, lse_axes,
                                   &problem->lse));
-    return check_output_option(request, "weights", weights, problem, weight_axes,
-                               &problem->weights);
+    ATTNI_TRY(
+        check_output_option(request, "weights", weights, problem, weight_axes, &problem->weights));
+    problem->score_stage = request->params->scores_stage;
+    return check_output_option(request, "scores", request->params->scores, problem, score_axes,
+                               &problem->scores);
 }
 
 /* Those of sequences with room for S keys each; of others, see sequence_check.c. */

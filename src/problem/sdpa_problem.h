@@ -87,6 +87,8 @@ typedef struct attni_sdpa_problem {
     attni_operand sinks;        /* head axis only */
     attni_operand lse;
     attni_operand weights;
+    attni_operand scores;
+    int32_t score_stage;               /* of scores, enum attn_score_stage */
     attni_mask masks[ATTNI_MAX_MASKS]; /* those with a kind are applied in order */
 } attni_sdpa_problem;
 

@@ -26,7 +26,7 @@ typedef struct sdpa_arguments {
 
 /* The tensors of a call that are there: the outputs, then the inputs. */
 typedef struct tensor_list {
-    attni_argument tensors[19];
+    attni_argument tensors[20];
     int32_t count;
     int32_t num_outputs;
 } tensor_list;
@@ -55,6 +55,7 @@ static void list_tensors(const sdpa_arguments *arguments, const attn_sdpa_params
     add(list, "output", arguments->output);
     add(list, "lse", params->lse);
     add(list, "weights", params->weights);
+    add(list, "scores", params->scores);
     list->num_outputs = list->count;
     add(list, "query", arguments->query);
     add(list, "key", arguments->key);

@@ -48,6 +48,7 @@ attn_status attni_sdpa_describe_outputs(const attni_sdpa_request *request,
     attn_sdpa_params params = *request->params;
     params.lse = NULL;
     params.weights = NULL;
+    params.scores = NULL;
     params.report = NULL;
     whole.params = &params;
     whole.output = &outputs->output;
@@ -61,7 +62,9 @@ attn_status attni_sdpa_describe_outputs(const attni_sdpa_request *request,
     ATTNI_TRY(attni_check_extent("weights", &outputs->weights));
     outputs->averaged_weights =
         problem.has_heads ? without_heads(&outputs->weights) : outputs->weights;
-    return ATTN_OK;
+    outputs->scores = outputs->weights;
+    outputs->scores.dtype = problem.score_dtype;
+    return attni_check_extent("scores", &outputs->scores);
 }
 
 attn_status attn_sdpa_describe_outputs(const attn_tensor *query, const attn_tensor *key,

@@ -36,6 +36,7 @@ static attn_status plan_run(const attn_context *context, const attni_sdpa_proble
     ATTNI_TRY(plan->engine == ATTN_ENGINE_FUSED
                   ? attni_fused_make_plan(context, problem, &plan->fused, &plan->layout)
                   : attni_blas_make_plan(context, problem, &plan->blas, &plan->layout));
+    attni_scores_make_plan(context, problem, &plan->scores, &plan->layout);
     size_t bytes;
     return attni_layout_bytes(&plan->layout, &bytes);
 }
@@ -53,6 +54,7 @@ attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_p
     if (plan->engine == ATTN_ENGINE_FUSED) {
         attni_fused_bound_runs(context, &whole, &plan->fused, &plan->layout);
     }
+    attni_scores_bound_runs(context, &whole, &plan->scores, &plan->layout);
     size_t bytes;
     return attni_layout_bytes(&plan->layout, &bytes);
 }

@@ -8,6 +8,7 @@
 #include "blas/blas_plan.h"
 #include "fused/fused_plan.h"
 #include "problem/query_runs.h"
+#include "sdpa/sdpa_scores.h"
 
 /* How a call will run. Depends on shapes, strides, options and the context, never on values, nor on
  * the number of threads but for how many pieces of scratch memory there are. */
@@ -16,7 +17,8 @@ typedef struct attni_sdpa_plan {
     const char *reason;     /* for it */
     attni_fused_plan fused; /* of the two the engine's own; the other stays empty */
     attni_blas_plan blas;
-    attni_layout layout; /* of the engine's scratch memory */
+    attni_scores_plan scores;
+    attni_layout layout; /* of all scratch memory */
 } attni_sdpa_plan;
 
 attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,

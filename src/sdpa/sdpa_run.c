@@ -9,11 +9,18 @@
 #include "fused/fused_engine.h"
 #include "sdpa/sdpa_report.h"
 
-static attn_status run_engine(attn_context *context, const attni_sdpa_problem *problem,
-                              const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks) {
-    return plan->engine == ATTN_ENGINE_FUSED
-               ? attni_fused_run(context, problem, &plan->fused, scratch, num_blocks)
-               : attni_blas_run(context, problem, &plan->blas, scratch, num_blocks);
+/* As many query rows for each sequence. */
+static attn_status run_once(attn_context *context, const attni_sdpa_problem *problem,
+                            const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks) {
+    if (plan->scores.num_slots > 1) {
+        /* After the engine, whose outputs are written then, nothing may fail for want of a thread.
+         */
+        ATTNI_TRY(attni_start_threads(context));
+    }
+    ATTNI_TRY(plan->engine == ATTN_ENGINE_FUSED
+                  ? attni_fused_run(context, problem, &plan->fused, scratch, num_blocks)
+                  : attni_blas_run(context, problem, &plan->blas, scratch, num_blocks));
+    return attni_scores_run(context, problem, &plan->scores, scratch);
 }
 
 /* One run of equally long sequences after the other. */
@@ -27,7 +34,7 @@ static attn_status run_runs(attn_context *context, const attni_sdpa_problem *pro
         attni_sdpa_plan own;
         int64_t own_blocks = 0;
         ATTNI_TRY(attni_sdpa_plan_run(context, &run, plan, &own));
-        ATTNI_TRY(run_engine(context, &run, &own, scratch, &own_blocks));
+        ATTNI_TRY(run_once(context, &run, &own, scratch, &own_blocks));
         *num_blocks += own_blocks;
     }
     return ATTN_OK;
@@ -38,7 +45,7 @@ attn_status attni_sdpa_run(attn_context *context, const attni_sdpa_problem *prob
     int64_t num_blocks = 0;
     ATTNI_TRY(problem->query_starts.is_present
                   ? run_runs(context, problem, plan, scratch, &num_blocks)
-                  : run_engine(context, problem, plan, scratch, &num_blocks));
+                  : run_once(context, problem, plan, scratch, &num_blocks));
     if (report != NULL) {
         attn_sdpa_report done = attni_sdpa_report_of(context, plan);
         done.num_blocks = num_blocks;

@@ -99,12 +99,12 @@ attn_status attni_check_lengths(const char *name, const attn_tensor *lengths, in
  * each steps over all smaller ones). */
 attn_status attni_check_writable(const char *name, const attn_tensor *tensor);
 
-/* Whether two views of one shape are the same elements: data, dtype and strides. */
-bool attni_is_same_view(const attn_tensor *a, const attn_tensor *b);
-
 /* An output may not share memory with another tensor; either may be NULL (absent) or empty. */
 attn_status attni_check_disjoint(const char *output_name, const attn_tensor *output,
                                  const char *other_name, const attn_tensor *other);
+
+/* Whether two views of one shape are of the same elements, each at the same place of both. */
+bool attni_is_same_view(const attn_tensor *a, const attn_tensor *b);
 
 /* The bytes of a workspace that a call needs may not share memory with any of its tensors. */
 attn_status attni_check_workspace_apart(const void *workspace, size_t needed_bytes,

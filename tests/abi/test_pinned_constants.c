@@ -95,6 +95,13 @@ static void normalizers_are_pinned(void **state) {
     assert_int_equal(ATTN_NORMALIZER_LINEAR, 2);
 }
 
+static void score_stages_are_pinned(void **state) {
+    (void)state;
+    assert_int_equal(ATTN_SCORE_SCALED, 0);
+    assert_int_equal(ATTN_SCORE_CAPPED, 1);
+    assert_int_equal(ATTN_SCORE_MASKED, 2);
+}
+
 /* Enums travel as int32_t and statuses are declared as one. */
 static void status_is_a_32_bit_integer(void **state) {
     (void)state;
@@ -119,6 +126,7 @@ int main(void) {
         cmocka_unit_test(mask_kinds_are_pinned),
         cmocka_unit_test(sdpa_bits_are_pinned),
         cmocka_unit_test(normalizers_are_pinned),
+        cmocka_unit_test(score_stages_are_pinned),
         cmocka_unit_test(status_is_a_32_bit_integer),
         cmocka_unit_test(header_version_is_the_library_version),
     };

@@ -146,6 +146,16 @@ static void softmax_params_layout_is_pinned(void **state) {
     ASSERT_NUMBERS(numbers);
 }
 
+static void merge_params_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_merge_params, 16),
+        OFFSET(attn_merge_params, struct_size, 0),
+        OFFSET(attn_merge_params, sinks, 8),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
 static void sdpa_report_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
@@ -216,6 +226,9 @@ static void sdpa_params_layout_is_pinned(void **state) {
         OFFSET(attn_sdpa_params, report, 128),
         OFFSET(attn_sdpa_params, kv, 136),
         OFFSET(attn_sdpa_params, query_starts, 144),
+        OFFSET(attn_sdpa_params, scores, 152),
+        OFFSET(attn_sdpa_params, scores_stage, 160),
+        OFFSET(attn_sdpa_params, reserved, 164),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -223,12 +236,13 @@ static void sdpa_params_layout_is_pinned(void **state) {
 static void sdpa_outputs_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_sdpa_outputs, 584),
+        SIZE(attn_sdpa_outputs, 728),
         OFFSET(attn_sdpa_outputs, struct_size, 0),
         OFFSET(attn_sdpa_outputs, output, 8),
         OFFSET(attn_sdpa_outputs, lse, 152),
         OFFSET(attn_sdpa_outputs, weights, 296),
         OFFSET(attn_sdpa_outputs, averaged_weights, 440),
+        OFFSET(attn_sdpa_outputs, scores, 584),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -305,12 +319,13 @@ static void mha_report_layout_is_pinned(void **state) {
 static void mha_outputs_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_mha_outputs, 584),
+        SIZE(attn_mha_outputs, 728),
         OFFSET(attn_mha_outputs, struct_size, 0),
         OFFSET(attn_mha_outputs, output, 8),
         OFFSET(attn_mha_outputs, lse, 152),
         OFFSET(attn_mha_outputs, weights, 296),
         OFFSET(attn_mha_outputs, averaged_weights, 440),
+        OFFSET(attn_mha_outputs, scores, 584),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -334,6 +349,7 @@ int main(void) {
         cmocka_unit_test(rms_norm_params_layout_is_pinned),
         cmocka_unit_test(rope_params_layout_is_pinned),
         cmocka_unit_test(softmax_params_layout_is_pinned),
+        cmocka_unit_test(merge_params_layout_is_pinned),
         cmocka_unit_test(sdpa_report_layout_is_pinned),
         cmocka_unit_test(kv_layout_is_pinned),
         cmocka_unit_test(kv_append_params_layout_is_pinned),

@@ -8,13 +8,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "errors/merge_fixture.h"
 #include "errors/mha_fixture.h"
 #include "errors/rope_fixture.h"
 #include "errors/sdpa_fixture.h"
 #include "errors/softmax_fixture.h"
 
 /* Room for a struct of a later release. */
-enum { TAIL_BYTES = 72, MOST_BYTES = 704 };
+enum { TAIL_BYTES = 72, MOST_BYTES = 848 };
 
 typedef struct tail_case {
     const char *function;
@@ -127,6 +128,17 @@ static attn_status call_sdpa_explain_report(void *report) {
     sdpa_fixture fixture;
     sdpa_fixture_prepare(&fixture, NULL);
     return sdpa_fixture_explain(&fixture, report);
+}
+
+static attn_status call_sdpa_merge(void *params) {
+    merge_fixture fixture;
+    merge_fixture_prepare(&fixture, NULL);
+    fixture.params = params;
+    const attn_status status = merge_fixture_run(&fixture);
+    if (status == ATTN_OK) {
+        merge_fixture_assert_values(&fixture);
+    }
+    return status;
 }
 
 static attn_status call_mha_create(void *config) {
@@ -272,6 +284,7 @@ static const tail_case options[] = {
     {"attn_sdpa_workspace_bytes", "params", STRUCT(attn_sdpa_params, 136),
      .call = call_sdpa_workspace_bytes},
     {"attn_sdpa_explain", "params", STRUCT(attn_sdpa_params, 136), .call = call_sdpa_explain},
+    {"attn_sdpa_merge", "params", STRUCT(attn_merge_params, 16), .call = call_sdpa_merge},
     {"attn_mha_create", "config", STRUCT(attn_mha_config, 96), .valid = &valid_config,
      .call = call_mha_create},
     {"attn_mha_forward", "params", STRUCT(attn_mha_params, 32), .call = call_mha_forward},

@@ -12,9 +12,13 @@
 
 #include <cmocka.h>
 
-enum { HEAD_DIM = MIXED_EMBED / MIXED_HEADS, INPUT_VALUES = 3 * MIXED_LONGEST * MIXED_EMBED };
+enum {
+    HEAD_DIM = MIXED_EMBED / MIXED_HEADS,
+    INPUT_VALUES = 3 * MIXED_LONGEST * MIXED_EMBED,
+    MIXED_PARTS = 9
+};
 
-typedef enum call_kind { LAYER, ATTENTION, SOFTMAX, ROPE, NORM } call_kind;
+typedef enum call_kind { LAYER, ATTENTION, SOFTMAX, ROPE, NORM, MERGE } call_kind;
 
 enum call_option {
     CAUSAL = 1,
@@ -24,7 +28,8 @@ enum call_option {
     SLOPES = 16,
     WEIGHTS = 32,
     LSE = 64,
-    GROUPED = 128
+    GROUPED = 128,
+    SCORES = 256 /* the masked ones, behind weights */
 };
 
 typedef struct call_row {
@@ -44,10 +49,10 @@ static const call_row rows_of_calls[] = {
     {ATTENTION, ATTN_DTYPE_FLOAT32, 1, MIXED_LONGEST, GROUPED},
     {ATTENTION, ATTN_DTYPE_FLOAT32, 3, 50, MASK | SLOPES},
     {ATTENTION, ATTN_DTYPE_FLOAT32, 65, 65, CAUSAL | SOFTCAP | LSE},
-    {ATTENTION, ATTN_DTYPE_FLOAT32, MIXED_LONGEST, 130, WINDOW | WEIGHTS},
+    {ATTENTION, ATTN_DTYPE_FLOAT32, MIXED_LONGEST, 130, WINDOW | WEIGHTS | SCORES},
     {ATTENTION, ATTN_DTYPE_FLOAT32, 0, 5, LSE},
     {ATTENTION, ATTN_DTYPE_FLOAT64, 2, 9, MASK | LSE},
-    {ATTENTION, ATTN_DTYPE_FLOAT64, 90, 100, CAUSAL | WEIGHTS | GROUPED},
+    {ATTENTION, ATTN_DTYPE_FLOAT64, 90, 100, CAUSAL | WEIGHTS | GROUPED | SCORES},
     {ATTENTION, ATTN_DTYPE_FLOAT64, MIXED_LONGEST, MIXED_LONGEST, SLOPES | WINDOW},
     {SOFTMAX, ATTN_DTYPE_FLOAT32, 80, MIXED_LONGEST, 0},
     {SOFTMAX, ATTN_DTYPE_FLOAT64, 5, 33, 0},
@@ -55,6 +60,8 @@ static const call_row rows_of_calls[] = {
     {ROPE, ATTN_DTYPE_FLOAT64, MIXED_LONGEST, MIXED_EMBED, 0},
     {NORM, ATTN_DTYPE_FLOAT32, MIXED_LONGEST, MIXED_EMBED, 0},
     {NORM, ATTN_DTYPE_FLOAT64, 3, MIXED_EMBED, 0},
+    {MERGE, ATTN_DTYPE_FLOAT32, MIXED_LONGEST, MIXED_PARTS, LSE},
+    {MERGE, ATTN_DTYPE_FLOAT64, 7, MIXED_PARTS, LSE},
 };
 
 int mixed_calls_count(void) {
@@ -144,6 +151,9 @@ static attn_status run_attention(const mixed_calls *calls, attn_context *context
     const attn_tensor value = view_of(input + 999 * bytes, row->dtype, 3, key_shape);
     const attn_tensor output = view_of(out, row->dtype, 3, query_shape);
     const attn_tensor weights = view_of(out + output_bytes, row->dtype, 3, weight_shape);
+    const int64_t weight_bytes = MIXED_HEADS * row->rows * row->keys * bytes;
+    const attn_tensor scores =
+        view_of(out + output_bytes + weight_bytes, row->dtype, 3, weight_shape);
     const attn_tensor lse = view_of(out + output_bytes, row->dtype, 2, query_shape);
     const attn_tensor alibi = view_of(own_slopes, ATTN_DTYPE_FLOAT32, 1, head_shape);
     const attn_tensor mask = mask_of(hidden, row->keys);
@@ -153,6 +163,8 @@ static attn_status run_attention(const mixed_calls *calls, attn_context *context
     params.alibi_slopes = (row->options & SLOPES) != 0 ? &alibi : NULL;
     params.weights = (row->options & WEIGHTS) != 0 ? &weights : NULL;
     params.lse = (row->options & LSE) != 0 ? &lse : NULL;
+    params.scores = (row->options & SCORES) != 0 ? &scores : NULL;
+    params.scores_stage = ATTN_SCORE_MASKED;
     params.enable_gqa = (row->options & GROUPED) != 0;
     if ((row->options & WINDOW) != 0) {
         params.set |= ATTN_SDPA_SET_WINDOW;
@@ -187,6 +199,23 @@ static attn_status run_features(const mixed_calls *calls, attn_context *context,
                              : attn_rms_norm(context, &from, NULL, &to);
 }
 
+/* Parts begin 99 numbers apart, their lses 7. */
+static attn_status run_merge(const mixed_calls *calls, attn_context *context, const call_row *row,
+                             void *memory) {
+    const int64_t shape[] = {row->rows, MIXED_EMBED};
+    const int64_t bytes = bytes_of(row->dtype);
+    char *input = calls->inputs[row->dtype == ATTN_DTYPE_FLOAT64];
+    attn_tensor outputs[MIXED_PARTS], lses[MIXED_PARTS];
+    for (int part = 0; part < MIXED_PARTS; ++part) {
+        outputs[part] = view_of(input + 99 * part * bytes, row->dtype, 2, shape);
+        lses[part] = view_of(input + 7 * part * bytes, row->dtype, 1, shape);
+    }
+    const attn_tensor output = view_of(memory, row->dtype, 2, shape);
+    const attn_tensor lse =
+        view_of((char *)memory + row->rows * MIXED_EMBED * bytes, row->dtype, 1, shape);
+    return attn_sdpa_merge(context, MIXED_PARTS, outputs, lses, NULL, &output, &lse);
+}
+
 attn_status mixed_call_run(const mixed_calls *calls, attn_context *context, const attn_mha *layer,
                            int which, void *memory) {
     const call_row *row = &rows_of_calls[which];
@@ -198,6 +227,8 @@ attn_status mixed_call_run(const mixed_calls *calls, attn_context *context, cons
     case ROPE:
     case NORM:
         return run_features(calls, context, row, memory);
+    case MERGE:
+        return run_merge(calls, context, row, memory);
     default:
         return run_softmax(calls, context, row, memory);
     }
@@ -209,6 +240,7 @@ static size_t result_bytes(int which) {
     const int64_t heads = row->kind == ATTENTION ? MIXED_HEADS : 1;
     int64_t values = row->rows * (row->kind >= SOFTMAX ? row->keys : MIXED_EMBED);
     values += (row->options & WEIGHTS) != 0 ? heads * row->rows * row->keys : 0;
+    values += (row->options & SCORES) != 0 ? heads * row->rows * row->keys : 0;
     values += (row->options & LSE) != 0 ? heads * row->rows : 0;
     return (size_t)(values * bytes_of(row->dtype));
 }

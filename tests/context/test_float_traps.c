@@ -292,13 +292,45 @@ static attn_status run_edge_softmax(edge_memory *memory, int32_t dtype, attn_con
     return attn_softmax(context, &in, &params, &out, NULL, 0);
 }
 
+/* Two columns of the mask as the logits of two parts. */
+static attn_status run_edge_merge(edge_memory *memory, int32_t dtype, attn_context *context) {
+    const int64_t shape[] = {ROWS, COLS};
+    attn_tensor outputs[2], lses[2];
+    for (int part = 0; part < 2; ++part) {
+        char *logits = (char *)memory->mask + part * (int)attn_dtype_size_bytes(dtype);
+        outputs[part] = view_of(memory->value, dtype, 2, shape);
+        lses[part] = view_of(logits, dtype, 1, shape);
+        lses[part].strides[0] = KEYS;
+    }
+    const attn_tensor out = view_of(memory->out, dtype, 2, shape);
+    const attn_tensor lse = view_of(memory->lse, dtype, 1, shape);
+    const attn_tensor sinks = view_of(memory->sinks, dtype, 1, (int64_t[]){1});
+    const attn_merge_params params = {.struct_size = sizeof params, .sinks = &sinks};
+    return attn_sdpa_merge(context, 2, outputs, lses, &params, &out, &lse);
+}
+
+/* The functions that meet the edges. */
+enum edge_function { EDGE_SDPA, EDGE_SOFTMAX, EDGE_MERGE, NUM_EDGE_FUNCTIONS };
+
+static attn_status run_function(enum edge_function function, edge_memory *memory,
+                                const edge_call *call, int32_t dtype, attn_context *context) {
+    switch (function) {
+    case EDGE_SDPA:
+        return run_edge(memory, call, dtype, context);
+    case EDGE_SOFTMAX:
+        return run_edge_softmax(memory, dtype, context);
+    default:
+        return run_edge_merge(memory, dtype, context);
+    }
+}
+
 static bool is_same_result(const edge_memory *a, const edge_memory *b) {
     return memcmp(a->out, b->out, sizeof a->out) == 0 &&
            memcmp(a->lse, b->lse, sizeof a->lse) == 0 &&
            memcmp(a->weights, b->weights, sizeof a->weights) == 0;
 }
 
-static void assert_edge(const edge_call *call, int32_t dtype, bool is_softmax,
+static void assert_edge(const edge_call *call, int32_t dtype, enum edge_function function,
                         attn_context *context, const int *num_changed) {
     edge_memory *plain = malloc(sizeof *plain);
     edge_memory *trapping = malloc(sizeof *trapping);
@@ -306,12 +338,10 @@ static void assert_edge(const edge_call *call, int32_t dtype, bool is_softmax,
     fill_edge(plain, call, dtype);
     fill_edge(trapping, call, dtype);
     enter_without_traps();
-    const attn_status a = is_softmax ? run_edge_softmax(plain, dtype, context)
-                                     : run_edge(plain, call, dtype, context);
+    const attn_status a = run_function(function, plain, call, dtype, context);
     fesetenv(FE_DFL_ENV);
     const float_environment before = enter();
-    const attn_status b = is_softmax ? run_edge_softmax(trapping, dtype, context)
-                                     : run_edge(trapping, call, dtype, context);
+    const attn_status b = run_function(function, trapping, call, dtype, context);
     const bool is_left = leave(before);
     if (a != ATTN_OK || b != ATTN_OK || !is_left || *num_changed != 0 ||
         !is_same_result(plain, trapping)) {
@@ -329,11 +359,11 @@ static void edges_compute_and_leave_the_environment(void **state) {
         for (enum pool pool = ALONE; pool < NUM_POOLS; ++pool) {
             int num_changed = 0;
             attn_context *context = context_of(pool, engine, ATTN_GEMM_AUTO, &num_changed);
-            for (int i = 0; i < NUM_EDGE_CALLS; ++i) {
-                assert_edge(&edge_calls[i], ATTN_DTYPE_FLOAT32, false, context, &num_changed);
-                assert_edge(&edge_calls[i], ATTN_DTYPE_FLOAT64, false, context, &num_changed);
-                assert_edge(&edge_calls[i], ATTN_DTYPE_FLOAT32, true, context, &num_changed);
-                assert_edge(&edge_calls[i], ATTN_DTYPE_FLOAT64, true, context, &num_changed);
+            for (int i = 0; i < NUM_EDGE_CALLS * NUM_EDGE_FUNCTIONS; ++i) {
+                const edge_call *call = &edge_calls[i / NUM_EDGE_FUNCTIONS];
+                const enum edge_function function = (enum edge_function)(i % NUM_EDGE_FUNCTIONS);
+                assert_edge(call, ATTN_DTYPE_FLOAT32, function, context, &num_changed);
+                assert_edge(call, ATTN_DTYPE_FLOAT64, function, context, &num_changed);
             }
             attn_context_destroy(context);
         }

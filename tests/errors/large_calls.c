@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * large_calls.c: a softmax, a rotation, a normalisation, attention by both engines, and a layer.
+ * large_calls.c: a softmax, a rotation, a normalisation, a merge, scores, attention by both engines,
+ * and a layer.
  */
 #include "large_calls.h"
 
@@ -37,6 +38,18 @@ static attn_status run_rms_norm(attn_context *context, float *output) {
     return attn_rms_norm(context, &from, NULL, &to);
 }
 
+/* A matrix merged with itself. */
+static attn_status run_merge(attn_context *context, float *output) {
+    static float values[NUM_FLOATS];
+    refusal_numbers(values, NUM_FLOATS, 8);
+    const int64_t rows = LARGE_ROWS;
+    const attn_tensor from = matrix(values, LARGE_ROWS, LARGE_COLS);
+    const attn_tensor logits = refusal_view(values, ATTN_DTYPE_FLOAT32, 1, &rows);
+    const attn_tensor to = matrix(output, LARGE_ROWS, LARGE_COLS);
+    const attn_tensor outputs[] = {from, from}, lses[] = {logits, logits};
+    return attn_sdpa_merge(context, 2, outputs, lses, NULL, &to, NULL);
+}
+
 static attn_status run_sdpa(attn_context *context, float *output) {
     static float inputs[3][LARGE_ROWS * HEAD_DIM];
     attn_tensor views[3];
@@ -46,6 +59,30 @@ static attn_status run_sdpa(attn_context *context, float *output) {
     }
     const attn_tensor to = matrix(output, LARGE_ROWS, HEAD_DIM);
     return attn_sdpa(context, &views[0], &views[1], &views[2], NULL, &to, NULL, 0);
+}
+
+/* Beside the output, or, without columns of value, alone. */
+static attn_status run_scores(attn_context *context, float *output, int64_t value_dim) {
+    enum { KEYS = 300 };
+    static float inputs[3][LARGE_ROWS * HEAD_DIM];
+    for (int i = 0; i < 3; ++i) {
+        refusal_numbers(inputs[i], LARGE_ROWS * HEAD_DIM, i + 9);
+    }
+    const attn_tensor query = matrix(inputs[0], LARGE_ROWS, HEAD_DIM);
+    const attn_tensor key = matrix(inputs[1], KEYS, HEAD_DIM);
+    const attn_tensor value = matrix(inputs[2], KEYS, value_dim);
+    const attn_tensor to = matrix(output, LARGE_ROWS, value_dim);
+    const attn_tensor scores = matrix(output + LARGE_ROWS * HEAD_DIM, LARGE_ROWS, KEYS);
+    const attn_sdpa_params params = {.struct_size = sizeof params, .scores = &scores};
+    return attn_sdpa(context, &query, &key, &value, &params, &to, NULL, 0);
+}
+
+static attn_status run_scores_alone(attn_context *context, float *output) {
+    return run_scores(context, output, 0);
+}
+
+static attn_status run_sdpa_with_scores(attn_context *context, float *output) {
+    return run_scores(context, output, HEAD_DIM);
 }
 
 /* Its weights are bound, so that they are put in order on the way. */
@@ -77,8 +114,12 @@ const large_call large_calls[] = {
     {"softmax", ATTN_ENGINE_AUTO, run_softmax, 1, true},
     {"rope", ATTN_ENGINE_AUTO, run_rope, 1, true},
     {"rms_norm", ATTN_ENGINE_AUTO, run_rms_norm, 1, true},
+    {"merge", ATTN_ENGINE_AUTO, run_merge, 1, true},
     {"sdpa_fused", ATTN_ENGINE_FUSED, run_sdpa, 1, true},
     {"sdpa_blas", ATTN_ENGINE_BLAS, run_sdpa, 2, false},
+    {"scores", ATTN_ENGINE_AUTO, run_scores_alone, 1, true},
+    {"sdpa_fused_with_scores", ATTN_ENGINE_FUSED, run_sdpa_with_scores, 2, false},
+    {"sdpa_blas_with_scores", ATTN_ENGINE_BLAS, run_sdpa_with_scores, 2, false},
     {"mha_fused", ATTN_ENGINE_FUSED, run_mha, 5, false},
     {"mha_blas", ATTN_ENGINE_BLAS, run_mha, 5, false},
 };

@@ -84,6 +84,7 @@ static void fill_memory(mha_memory *memory) {
     refusal_fill(memory->output, sizeof memory->output);
     refusal_fill(memory->lse, sizeof memory->lse);
     refusal_fill(memory->weights, sizeof memory->weights);
+    refusal_fill(memory->scores, sizeof memory->scores);
     for (int64_t n = 0; n < MHA_N; ++n) {
         memory->key_lengths[n] = MHA_S - n;
     }
@@ -112,6 +113,7 @@ static void make_views(mha_fixture *fixture, mha_parameters *parameters) {
     views[MHA_ATTENTION_BIAS] = refusal_view(memory->bias, float32, 2, mask);
     views[MHA_AVERAGE_WEIGHTS] = refusal_view(memory->weights, float32, 3, weights);
     views[MHA_ATTENTION_WEIGHTS] = refusal_view(memory->weights, float32, 4, head_weights);
+    views[MHA_ATTENTION_SCORES] = refusal_view(memory->scores, float32, 4, head_weights);
     views[MHA_ATTENTION_LSE] = refusal_view(memory->lse, float32, 3, head_weights);
     views[MHA_ATTENTION_SINKS] = refusal_view(memory->sinks, float32, 1, head_weights + 1);
     views[MHA_ATTENTION_SLOPES] = refusal_view(memory->alibi_slopes, float32, 1, head_weights + 1);
@@ -146,6 +148,7 @@ void mha_fixture_link(mha_fixture *fixture, int tensor) {
         [MHA_ATTENTION_BIAS] = &attention->bias,
         [MHA_AVERAGE_WEIGHTS] = &attention->weights,
         [MHA_ATTENTION_WEIGHTS] = &attention->weights,
+        [MHA_ATTENTION_SCORES] = &attention->scores,
         [MHA_ATTENTION_LSE] = &attention->lse,
         [MHA_ATTENTION_SINKS] = &attention->sinks,
         [MHA_ATTENTION_SLOPES] = &attention->alibi_slopes,

@@ -37,6 +37,7 @@ enum mha_tensor {
     MHA_ATTENTION_BIAS,                   /* attention.bias (L, S), float32 */
     MHA_AVERAGE_WEIGHTS,                  /* attention.weights (N, L, S) */
     MHA_ATTENTION_WEIGHTS,                /* attention.weights (N, H, L, S) */
+    MHA_ATTENTION_SCORES,                 /* attention.scores (N, H, L, S) */
     MHA_ATTENTION_LSE,                    /* attention.lse (N, H, L) */
     MHA_ATTENTION_SINKS,                  /* attention.sinks (H) */
     MHA_ATTENTION_SLOPES,                 /* attention.alibi_slopes (H) */
@@ -63,6 +64,7 @@ typedef struct mha_memory {
     float alibi_slopes[MHA_H];
     float lse[MHA_N * MHA_H * MHA_L];
     float weights[MHA_N * MHA_H * MHA_L * MHA_S];
+    float scores[MHA_N * MHA_H * MHA_L * MHA_S];
 } mha_memory;
 
 typedef struct mha_parameters {

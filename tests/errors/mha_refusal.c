@@ -37,7 +37,8 @@ static void apply(const mha_refusal *entry, mha_fixture *fixture) {
 /* Whether it is about an output, which attn_mha_describe_outputs is not given. */
 static bool is_about_output(const char *line) {
     return refusal_line_names(line, "output") || refusal_line_names(line, "attention.lse") ||
-           refusal_line_names(line, "attention.weights");
+           refusal_line_names(line, "attention.weights") ||
+           refusal_line_names(line, "attention.scores");
 }
 
 static void assert_query(const char *call, attn_status status, const mha_refusal *entry,

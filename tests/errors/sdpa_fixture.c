@@ -30,6 +30,7 @@ static void fill_memory(sdpa_memory *memory) {
     refusal_fill(memory->lse, sizeof memory->lse);
     refusal_fill(memory->weights, sizeof memory->weights);
     refusal_fill(memory->average_weights, sizeof memory->average_weights);
+    refusal_fill(memory->scores, sizeof memory->scores);
 }
 
 static void make_views(sdpa_fixture *fixture) {
@@ -60,6 +61,7 @@ static void make_views(sdpa_fixture *fixture) {
     views[SDPA_WEIGHTS] = refusal_view(memory->weights, float32, 4, weights);
     views[SDPA_AVERAGE_WEIGHTS] =
         refusal_view(memory->average_weights, float32, 3, average_weights);
+    views[SDPA_SCORES] = refusal_view(memory->scores, float32, 4, weights);
 }
 
 void sdpa_fixture_prepare(sdpa_fixture *fixture, attn_context *context) {
@@ -87,6 +89,7 @@ void sdpa_fixture_link(sdpa_fixture *fixture, int tensor) {
         [SDPA_LSE] = &options->lse,
         [SDPA_WEIGHTS] = &options->weights,
         [SDPA_AVERAGE_WEIGHTS] = &options->weights,
+        [SDPA_SCORES] = &options->scores,
     };
     *places[tensor] = &fixture->views[tensor];
 }

@@ -27,6 +27,7 @@ enum sdpa_tensor {
     SDPA_LSE,                   /* (N, H, L) */
     SDPA_WEIGHTS,               /* (N, H, L, S) */
     SDPA_AVERAGE_WEIGHTS,       /* (N, L, S) */
+    SDPA_SCORES,                /* (N, H, L, S) */
     SDPA_TENSORS
 };
 
@@ -46,6 +47,7 @@ typedef struct sdpa_memory {
     float lse[SDPA_N * SDPA_H * SDPA_L];
     float weights[SDPA_N * SDPA_H * SDPA_L * SDPA_S];
     float average_weights[SDPA_N * SDPA_L * SDPA_S];
+    float scores[SDPA_N * SDPA_H * SDPA_L * SDPA_S];
 } sdpa_memory;
 
 typedef struct sdpa_fixture {

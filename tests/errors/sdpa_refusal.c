@@ -32,7 +32,7 @@ static void apply(const sdpa_refusal *entry, sdpa_fixture *fixture) {
 /* Whether it is about an output, which attn_sdpa_describe_outputs is not given. */
 static bool is_about_output(const char *line) {
     return refusal_line_names(line, "output") || refusal_line_names(line, "lse") ||
-           refusal_line_names(line, "weights");
+           refusal_line_names(line, "weights") || refusal_line_names(line, "scores");
 }
 
 static void assert_query(const char *call, attn_status status, const sdpa_refusal *entry,

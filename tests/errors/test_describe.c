@@ -34,6 +34,7 @@ static void outputs_are_those_the_calls_take(void **state) {
     assert_view("lse", &outputs.lse, &sdpa.views[SDPA_LSE]);
     assert_view("weights", &outputs.weights, &sdpa.views[SDPA_WEIGHTS]);
     assert_view("averaged", &outputs.averaged_weights, &sdpa.views[SDPA_AVERAGE_WEIGHTS]);
+    assert_view("scores", &outputs.scores, &sdpa.views[SDPA_SCORES]);
     mha_fixture mha;
     mha_fixture_prepare(&mha, NULL, &layer);
     attn_mha_outputs of_layer = {.struct_size = sizeof of_layer};
@@ -42,6 +43,7 @@ static void outputs_are_those_the_calls_take(void **state) {
     assert_view("lse", &of_layer.lse, &mha.views[MHA_ATTENTION_LSE]);
     assert_view("weights", &of_layer.weights, &mha.views[MHA_ATTENTION_WEIGHTS]);
     assert_view("averaged", &of_layer.averaged_weights, &mha.views[MHA_AVERAGE_WEIGHTS]);
+    assert_view("scores", &of_layer.scores, &mha.views[MHA_ATTENTION_SCORES]);
 }
 
 /* Without a logarithm of a sum there is no lse: all zero. Outputs that the options hold already are
@@ -64,6 +66,8 @@ static void outputs_follow_the_normalizer_and_not_the_given_outputs(void **state
             params[i]->normalizer = normalizer;
             params[i]->lse = &nonsense;
             params[i]->weights = &nonsense;
+            params[i]->scores = &nonsense;
+            params[i]->scores_stage = ATTN_SCORE_MASKED;
             params[i]->report = &report;
         }
         refusal_assert_ok("attn_sdpa_describe_outputs",
@@ -106,23 +110,31 @@ static void outputs_null_and_layer_null_are_refused(void **state) {
 static void outputs_beyond_int64_are_refused(void **state) {
     (void)state;
     static const struct {
+        int32_t dtype;
         int64_t query[3], key[3], value[3];
         const char *line;
     } cases[] = {
-        {{POWER(40), 1, 1},
+        {ATTN_DTYPE_FLOAT32,
+         {POWER(40), 1, 1},
          {1, 1, 1},
          {1, 1, POWER(30)},
          "output: shape (1099511627776, 1, 1073741824) with its strides exceeds 2^63 bytes"},
-        {{1, POWER(31), 1},
+        {ATTN_DTYPE_FLOAT32,
+         {1, POWER(31), 1},
          {1, POWER(31), 1},
          {1, POWER(31), 1},
          "weights: shape (1, 2147483648, 2147483648) with its strides exceeds 2^63 bytes"},
+        {ATTN_DTYPE_BFLOAT16,
+         {1, POWER(30), 1},
+         {1, POWER(31), 1},
+         {1, POWER(31), 1},
+         "scores: shape (1, 1073741824, 2147483648) with its strides exceeds 2^63 bytes"},
     };
     static const int64_t strides[3];
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
         attn_tensor query, key, value;
         attn_sdpa_outputs outputs;
-        const int32_t dtype = ATTN_DTYPE_FLOAT32;
+        const int32_t dtype = cases[i].dtype;
         refusal_assert_ok(
             "query", attn_tensor_init_strided(&query, NULL, dtype, 3, cases[i].query, strides));
         refusal_assert_ok("key",

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "merge_fixture.h"
 #include "mha_fixture.h"
 #include "rope_fixture.h"
 #include "sdpa_fixture.h"
@@ -208,9 +209,38 @@ static void sdpa_refuses_other_dtypes(void **state) {
         {"lse", SDPA_LSE, FLOAT, 0, true},
         {"weights", SDPA_WEIGHTS, FLOAT, 0, true},
         {"weights", SDPA_AVERAGE_WEIGHTS, FLOAT, 0, true},
+        {"scores", SDPA_SCORES, FLOAT, 0, true},
     };
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; ++i) {
         for_every_other_dtype(&targets[i], check_sdpa);
+    }
+}
+
+/* ---- attn_sdpa_merge ---- */
+
+static void check_merge(const dtype_target *target, int32_t dtype) {
+    merge_fixture fixture;
+    merge_fixture_prepare(&fixture, context);
+    fixture.views[target->tensor].dtype = dtype;
+    fixture.options.sinks = &fixture.views[MERGE_SINKS];
+    const merge_memory before = fixture.memory;
+    assert_refused("attn_sdpa_merge", merge_fixture_run(&fixture), target->name, dtype);
+    assert_memory_equal(&fixture.memory, &before, sizeof before);
+}
+
+static void merge_refuses_other_dtypes(void **state) {
+    (void)state;
+    static const dtype_target targets[] = {
+        {"output", MERGE_OUTPUT, FLOATS, 0, true},
+        {"outputs[0]", MERGE_FIRST, STORED, 0, false},
+        {"outputs[1]", MERGE_SECOND, STORED, 0, false},
+        {"lses[0]", MERGE_FIRST_LSE, FLOAT, 0, false},
+        {"lses[1]", MERGE_SECOND_LSE, FLOAT, 0, false},
+        {"lse", MERGE_LSE, FLOAT, 0, true},
+        {"sinks", MERGE_SINKS, STORED, 0, false},
+    };
+    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; ++i) {
+        for_every_other_dtype(&targets[i], check_merge);
     }
 }
 
@@ -266,6 +296,7 @@ static void mha_refuses_other_dtypes(void **state) {
         {"attention.lse", MHA_ATTENTION_LSE, FLOAT, 0, true},
         {"attention.weights", MHA_ATTENTION_WEIGHTS, FLOAT, 0, true},
         {"attention.weights", MHA_AVERAGE_WEIGHTS, FLOAT, 0, true},
+        {"attention.scores", MHA_ATTENTION_SCORES, FLOAT, 0, true},
     };
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; ++i) {
         for_every_other_dtype(&targets[i], check_mha);
@@ -330,6 +361,7 @@ int main(void) {
         cmocka_unit_test(softmax_refuses_other_dtypes),
         cmocka_unit_test(rope_and_rms_norm_refuse_other_dtypes),
         cmocka_unit_test(sdpa_refuses_other_dtypes),
+        cmocka_unit_test(merge_refuses_other_dtypes),
         cmocka_unit_test(mha_refuses_other_dtypes),
         cmocka_unit_test(parameters_refuse_other_dtypes),
     };

@@ -9,6 +9,9 @@
 
 #include "sdpa_refusal.h"
 
+/* report is the last field of release 0.1. */
+enum { FIRST_RELEASE_BYTES = offsetof(attn_sdpa_params, kv) };
+
 static const sdpa_refusal wrong_options[] = {
     {.name = "set_next_bit_is_refused",
      .params = {.set = 4},
@@ -106,6 +109,34 @@ static const sdpa_refusal wrong_options[] = {
      .status = ATTN_ERROR_VALUE,
      .line =
          "normalizer: expected a value of enum attn_normalizer, 0 to 2 in this version, got -1"},
+    {.name = "scores_stage_unknown_is_refused",
+     .params = {.scores_stage = 3},
+     .links = {SDPA_SCORES},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line =
+         "scores_stage: expected a value of enum attn_score_stage, 0 to 2 in this version, got 3"},
+    {.name = "scores_stage_negative_is_refused",
+     .params = {.scores_stage = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line =
+         "scores_stage: expected a value of enum attn_score_stage, 0 to 2 in this version, got -1"},
+    {.name = "reserved_is_refused",
+     .params = {.reserved = 1},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "reserved: expected 0 in this version, got 1"},
+    {.name = "scores_without_heads_are_refused",
+     .spoils = {{REFUSAL_RANK, SDPA_SCORES, .value = 3}},
+     .status = ATTN_ERROR_SHAPE,
+     .line = "scores: expected shape (2, Hq=4, L=3, S=6), got (4, 3, 6)"},
+    {.name = "scores_of_other_keys_are_refused",
+     .spoils = {{REFUSAL_LENGTH, SDPA_SCORES, .axis = 3, .value = SDPA_S - 1}},
+     .status = ATTN_ERROR_SHAPE,
+     .line = "scores: expected shape (2, Hq=4, L=3, S=6), got (2, 4, 3, 5)"},
+    {.name = "scores_data_null_is_refused",
+     .spoils = {{REFUSAL_NO_DATA, SDPA_SCORES}},
+     .call_only = true,
+     .status = ATTN_ERROR_NULL,
+     .line = "scores: expected data for shape (2, 4, 3, 6), got NULL"},
     {.name = "mask_kind_unknown_is_refused",
      .params = {.mask_kind = 4},
      .links = {SDPA_MASK},
@@ -166,12 +197,14 @@ static const sdpa_refusal wrong_options[] = {
      .status = ATTN_ERROR_VALUE,
      .line = "params: expected struct_size ..."},
     {.name = "struct_size_below_first_release_is_refused",
-     .params = {.struct_size = offsetof(attn_sdpa_params, kv) - 1},
+     .params = {.struct_size = FIRST_RELEASE_BYTES - 1},
      .status = ATTN_ERROR_VALUE,
      .line = "params: expected struct_size ..."},
 };
 
 static const sdpa_refusal accepted[] = {
+    {.name = "scores_stage_without_scores_is_accepted",
+     .params = {.scores_stage = ATTN_SCORE_MASKED}},
     {.name = "scale_of_the_default_is_accepted",
      .params = {.set = ATTN_SDPA_SET_SCALE, .scale = 0.44721359549995793}},
     {.name = "window_without_limits_is_accepted",
@@ -213,14 +246,12 @@ static void newer_struct_with_option_is_refused(void **state) {
     sdpa_refusal_assert_usable();
 }
 
-/* report is the last field of release 0.1, so a struct that ends with it is the smallest there can
- * be. */
+/* It is the smallest there can be. */
 static void struct_of_first_release_is_accepted(void **state) {
     (void)state;
     sdpa_fixture fixture;
     sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
-    fixture.options.struct_size =
-        offsetof(attn_sdpa_params, report) + sizeof fixture.options.report;
+    fixture.options.struct_size = FIRST_RELEASE_BYTES;
     refusal_assert_ok("attn_sdpa", sdpa_fixture_run(&fixture));
     sdpa_fixture_assert_values(&fixture);
 }
@@ -231,7 +262,7 @@ static void struct_size_zero_is_refused(void **state) {
     sdpa_fixture_prepare(&fixture, sdpa_refusal_context);
     fixture.options.struct_size = 0;
     refusal_assert("attn_sdpa", sdpa_fixture_run(&fixture), ATTN_ERROR_VALUE,
-                   refusal_size_line("params", offsetof(attn_sdpa_params, kv), 0));
+                   refusal_size_line("params", FIRST_RELEASE_BYTES, 0));
     refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
     sdpa_refusal_assert_usable();
 }

@@ -298,6 +298,30 @@ static void assert_large_forward_done(fault_scene *scene) {
     }
 }
 
+/*
+ * A first call that starts the context's threads and allocates nothing else. The parts are all
+ * alike, so that the merged output is too.
+ */
+static void prepare_large_merge(fault_scene *scene) {
+    for (int64_t i = 0; i < MANY_ROWS * MANY_FEATURES; ++i) {
+        scene->forward_output[i] = 0.25f;
+    }
+    refusal_fill(scene->large_output, sizeof scene->large_output);
+}
+
+static attn_status run_large_merge(fault_scene *scene) {
+    enum { PARTS = 128, COLS = 32, ROWS = MANY_ROWS / COLS };
+    static float logits[ROWS];
+    const int64_t shape[] = {ROWS, COLS};
+    attn_tensor outputs[PARTS], lses[PARTS];
+    for (int part = 0; part < PARTS; ++part) {
+        outputs[part] = refusal_view(scene->forward_output, ATTN_DTYPE_FLOAT32, 2, shape);
+        lses[part] = refusal_view(logits, ATTN_DTYPE_FLOAT32, 1, shape);
+    }
+    const attn_tensor output = refusal_view(scene->large_output, ATTN_DTYPE_FLOAT32, 2, shape);
+    return attn_sdpa_merge(scene->context, PARTS, outputs, lses, NULL, &output, NULL);
+}
+
 static attn_status run_context_start(fault_scene *scene) {
     return attn_context_start(scene->context);
 }
@@ -308,6 +332,9 @@ static void assert_threads_started(fault_scene *scene) {
     const int64_t before = scene->allocator.requests;
     prepare_large_sdpa(scene);
     refusal_assert_ok("attn_sdpa", run_large_sdpa_in(scene, workspace, sizeof workspace));
+    assert_large_sdpa_done(scene);
+    prepare_large_merge(scene);
+    refusal_assert_ok("attn_sdpa_merge", run_large_merge(scene));
     assert_large_sdpa_done(scene);
     refusal_assert_ok("attn_context_start", attn_context_start(scene->context));
     assert_int_equal(scene->allocator.requests, before);
@@ -338,6 +365,8 @@ static const fault_scenario scenarios[] = {
      assert_large_forward_unchanged, assert_large_forward_done, nothing, "..."},
     {"rms_norm_that_starts_threads", 3, prepare_large_features, run_large_rms_norm,
      assert_large_forward_unchanged, assert_large_forward_done, nothing, "..."},
+    {"sdpa_merge_that_starts_threads", 3, prepare_large_merge, run_large_merge,
+     assert_large_sdpa_unchanged, assert_large_sdpa_done, nothing, "..."},
     {"mha_forward_that_starts_threads", 3, prepare_large_forward, run_large_forward,
      assert_large_forward_unchanged, assert_large_forward_done, destroy_made_layer, "..."},
 };

@@ -10,7 +10,7 @@
 #include "support/guard_pages.h"
 #include "support/oracle_tensor.h"
 
-enum { MOST_TENSORS = 32 };
+enum { MOST_TENSORS = 40 };
 
 void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies) {
     const attn_tensor **fields[FUZZ_OPTIONS] = {[OPTION_MASK] = &params->mask,
@@ -20,7 +20,8 @@ void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies) {
                                                 [OPTION_ALIBI_SLOPES] = &params->alibi_slopes,
                                                 [OPTION_SINKS] = &params->sinks,
                                                 [OPTION_LSE] = &params->lse,
-                                                [OPTION_WEIGHTS] = &params->weights};
+                                                [OPTION_WEIGHTS] = &params->weights,
+                                                [OPTION_SCORES] = &params->scores};
     for (int i = 0; i < FUZZ_OPTIONS; ++i) {
         if (*fields[i] != NULL) {
             copies[i] = **fields[i];
@@ -31,7 +32,8 @@ void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies) {
 
 int fuzz_share(const attn_tensor *part, const attn_tensor *whole, int32_t first_shorter,
                attn_tensor *view) {
-    if (part->rank != whole->rank || oracle_count(part->rank, part->shape) == 0) {
+    if (part->dtype != whole->dtype || part->rank != whole->rank ||
+        oracle_count(part->rank, part->shape) == 0) {
         return 0;
     }
     for (int32_t axis = 0; axis < part->rank; ++axis) {
@@ -115,16 +117,17 @@ void *fuzz_workspace(fuzz_bytes *bytes, attn_tensor *const *tensors, int num_ten
 }
 
 void fuzz_spoil_options(fuzz_bytes *bytes, attn_sdpa_params *params) {
-    int32_t *const numbers[] = {&params->mask_kind, &params->normalizer, &params->is_causal,
-                                &params->enable_gqa, &params->align_end};
-    const int what = fuzz_byte(bytes) % 9;
-    if (what < 5) {
+    int32_t *const numbers[] = {&params->mask_kind,  &params->normalizer, &params->is_causal,
+                                &params->enable_gqa, &params->align_end,  &params->scores_stage,
+                                &params->reserved};
+    const int what = fuzz_byte(bytes) % 11;
+    if (what < 7) {
         *numbers[what] = (int32_t)fuzz_odd_number(bytes);
-    } else if (what == 5) {
-        params->set ^= (int32_t)(UINT32_C(1) << fuzz_byte(bytes) % 32);
-    } else if (what == 6) {
-        params->window_left = fuzz_odd_number(bytes);
     } else if (what == 7) {
+        params->set ^= (int32_t)(UINT32_C(1) << fuzz_byte(bytes) % 32);
+    } else if (what == 8) {
+        params->window_left = fuzz_odd_number(bytes);
+    } else if (what == 9) {
         params->window_right = fuzz_odd_number(bytes);
     } else {
         params->softcap = (double)fuzz_odd_number(bytes);

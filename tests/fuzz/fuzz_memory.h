@@ -20,7 +20,7 @@ typedef struct fuzz_input {
     uint64_t seed;
 } fuzz_input;
 
-/* The tensors of attn_sdpa_params, in the order of its fields; the last two are outputs. */
+/* The tensors of attn_sdpa_params, in the order of its fields; the last three are outputs. */
 enum {
     OPTION_MASK,
     OPTION_BIAS,
@@ -30,14 +30,15 @@ enum {
     OPTION_SINKS,
     OPTION_LSE,
     OPTION_WEIGHTS,
+    OPTION_SCORES,
     FUZZ_OPTIONS
 };
 
 /* Points the options at copies of themselves, which may be spoiled. */
 void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies);
 
-/* Makes `view` a part of `whole` with the shape of `part`: the axes from `first_shorter` on may be
- * shorter than those of `whole`, the ones before may not. 0 if there is no such part. */
+/* Makes `view` a part of `whole` with the type and shape of `part`: the axes from `first_shorter` on
+ * may be shorter than those of `whole`, the ones before may not. 0 if there is no such part. */
 int fuzz_share(const attn_tensor *part, const attn_tensor *whole, int32_t first_shorter,
                attn_tensor *view);
 

@@ -175,7 +175,7 @@ static void describe_longer(fuzz_input *input, const attn_mha_config *config, at
 }
 
 /* The tensors of a call, outputs first, then inputs and bound parameters; their number. */
-enum { NUM_OUTPUTS = 3, MOST_TENSORS = 5 + FUZZ_OPTIONS + MAX_PARAMETERS };
+enum { NUM_OUTPUTS = 4, MOST_TENSORS = 5 + FUZZ_OPTIONS + MAX_PARAMETERS };
 
 static int list_tensors(spoiled_call *spoiled, attn_tensor parameters[MAX_PARAMETERS],
                         attn_tensor *tensors[MOST_TENSORS]) {
@@ -185,6 +185,7 @@ static int list_tensors(spoiled_call *spoiled, attn_tensor parameters[MAX_PARAME
     tensors[count++] = &v[3];
     tensors[count++] = &o[OPTION_LSE];
     tensors[count++] = &o[OPTION_WEIGHTS];
+    tensors[count++] = &o[OPTION_SCORES];
     for (int i = 0; i < 3; ++i) {
         tensors[count++] = &v[i];
     }

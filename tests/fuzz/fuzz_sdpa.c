@@ -146,7 +146,7 @@ static void ask_longer(fuzz_input *input, sdpa_call *call, const spoiled_call *s
 }
 
 /* The tensors of a call, outputs first. */
-enum { NUM_OUTPUTS = 3, NUM_TENSORS = 4 + FUZZ_OPTIONS };
+enum { NUM_OUTPUTS = 4, NUM_TENSORS = 4 + FUZZ_OPTIONS };
 
 static void list_tensors(spoiled_call *call, attn_tensor *tensors[NUM_TENSORS]) {
     attn_tensor *v = call->views, *o = call->options;
@@ -154,6 +154,7 @@ static void list_tensors(spoiled_call *call, attn_tensor *tensors[NUM_TENSORS]) 
     tensors[count++] = &v[3];
     tensors[count++] = &o[OPTION_LSE];
     tensors[count++] = &o[OPTION_WEIGHTS];
+    tensors[count++] = &o[OPTION_SCORES];
     for (int i = 0; i < 3; ++i) {
         tensors[count++] = &v[i];
     }

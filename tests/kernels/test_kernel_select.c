@@ -98,7 +98,7 @@ static void set_is_found_by_name_or_the_best_without(void **state) {
 
 static void assert_complete(const attni_row_kernels *kernels) {
     assert_true(kernels->max != NULL && kernels->has_nan != NULL && kernels->is_zero != NULL &&
-                kernels->exp_sum != NULL);
+                kernels->exp_sum != NULL && kernels->exp != NULL);
     assert_true(kernels->scale != NULL && kernels->softcap != NULL && kernels->alibi != NULL &&
                 kernels->sigmoid != NULL);
     assert_true(kernels->add_bias != NULL && kernels->exclude != NULL && kernels->hide != NULL &&

@@ -209,6 +209,27 @@ static void exp_sum_with_an_infinite_maximum_is_0_or_nan(void **state) {
     for_every_row(check_special_exp);
 }
 
+/* exp is exp_sum without a maximum and a sum. */
+static void check_exp_alone(struct row_setting *setting) {
+    static char expected[ROW_MOST * sizeof(double)];
+    const attni_row_kernels *kernels = setting->choice.kernels;
+    for (int64_t j = 0; j < setting->n; ++j) {
+        setting->before[j] = setting->before[j] > 0 ? -setting->before[j] : setting->before[j];
+        row_set(expected, j, setting->choice.dtype, setting->before[j]);
+    }
+    set_row(setting);
+    kernels->exp_sum(expected, setting->n, 0);
+    kernels->exp(setting->row, setting->n);
+    for (int64_t j = 0; j < setting->n; ++j) {
+        assert_element(setting, j, row_get(expected, j, setting->choice.dtype));
+    }
+}
+
+static void exp_of_any_row_is_that_of_exp_sum(void **state) {
+    (void)state;
+    for_every_row(check_exp_alone);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(max_of_any_row_ignores_nan),
@@ -219,6 +240,7 @@ int main(void) {
         cmocka_unit_test(alibi_subtracts_slope_times_distance),
         cmocka_unit_test(exp_sum_of_any_row_is_within_two_units),
         cmocka_unit_test(exp_sum_with_an_infinite_maximum_is_0_or_nan),
+        cmocka_unit_test(exp_of_any_row_is_that_of_exp_sum),
     };
     return cmocka_run_group_tests_name("row_kernels", tests, NULL, NULL);
 }

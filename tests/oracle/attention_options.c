@@ -266,6 +266,18 @@ attn_tensor *build_weights(const option_shape *shape, int32_t dtype, int is_aver
     return pool_output(pool, dtype, lead_rank + 2, weights_shape, (enum tensor_layout)(layout - 1));
 }
 
+void build_scores(const factor_case *chosen, const option_shape *shape, int64_t num_keys,
+                  tensor_pool *pool, attn_sdpa_params *params) {
+    static const int32_t stages[NUM_SCORES_LEVELS] = {0, ATTN_SCORE_SCALED, ATTN_SCORE_CAPPED,
+                                                      ATTN_SCORE_MASKED};
+    const int level = chosen->level[FACTOR_SCORES];
+    if (level != SCORES_NONE) {
+        params->scores = build_weights(shape, score_dtype(shape->dtype), 0, num_keys,
+                                       chosen->level[FACTOR_SCORES_LAYOUT], pool);
+        params->scores_stage = stages[level];
+    }
+}
+
 void fill_operand(const factor_case *chosen, const attn_tensor *tensor, int is_value,
                   random_state *random) {
     switch (chosen->level[FACTOR_VALUES]) {

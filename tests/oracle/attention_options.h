@@ -47,6 +47,10 @@ void sprinkle(const attn_tensor *tensor, random_state *random, double probabilit
 attn_tensor *build_weights(const option_shape *shape, int32_t dtype, int is_averaged,
                            int64_t num_keys, int layout, tensor_pool *pool);
 
+/* params.scores, (lead..., rows, num_keys), and its stage, as the case says. */
+void build_scores(const factor_case *chosen, const option_shape *shape, int64_t num_keys,
+                  tensor_pool *pool, attn_sdpa_params *params);
+
 /* Query and key (is_value 0) or value elements as FACTOR_VALUES says. */
 void fill_operand(const factor_case *chosen, const attn_tensor *tensor, int is_value,
                   random_state *random);

@@ -40,6 +40,7 @@ const char *const scores_shape_names[NUM_SCORES_SHAPES] = {
     "none", "full", "L,S", "1,S", "L,1", "S", "1", "H,1,S", "B,1,1,S", "B,1,L,1"};
 const char *const index_dtype_names[2] = {"int64", "int32"};
 static const char *const weights_names[] = {"none", "per_head", "averaged"};
+static const char *const scores_names[NUM_SCORES_LEVELS] = {"none", "scaled", "capped", "masked"};
 const char *const optional_layout_names[] = {
     "none",     "contiguous", "sequence_first", "packed",        "step_two",        "transposed",
     "reversed", "unaligned",  "repeated_first", "repeated_rows", "repeated_columns"};
@@ -141,6 +142,9 @@ void add_shared_factors(factor_set *set) {
     add_factor(set, FACTOR_WEIGHTS, "weights", 3, weights_names, 0);
     add_factor(set, FACTOR_WEIGHTS_LAYOUT, "weights_layout", 1 + LAYOUT_NUM_OUTPUT,
                optional_layout_names, 0);
+    add_factor(set, FACTOR_SCORES, "scores", NUM_SCORES_LEVELS, scores_names, 0);
+    add_factor(set, FACTOR_SCORES_LAYOUT, "scores_layout", 1 + LAYOUT_NUM_OUTPUT,
+               optional_layout_names, 0);
     add_factor(set, FACTOR_QUERY_LAYOUT, "query", LAYOUT_NUM_INPUT, tensor_layout_names, 0);
     add_factor(set, FACTOR_KEY_LAYOUT, "key", LAYOUT_NUM_INPUT, tensor_layout_names, 0);
     add_factor(set, FACTOR_VALUE_LAYOUT, "value", LAYOUT_NUM_INPUT, tensor_layout_names, 0);
@@ -152,7 +156,7 @@ void add_shared_factors(factor_set *set) {
 /* Options that live in the params struct, so that none of them can be set where there is no struct.
  */
 static int needs_params(int f) {
-    return (f >= FACTOR_SCALE && f <= FACTOR_WEIGHTS_LAYOUT);
+    return (f >= FACTOR_SCALE && f <= FACTOR_SCORES_LAYOUT);
 }
 
 /* A shape or layout is one of the thing it belongs to: both absent or both present. */
@@ -160,7 +164,8 @@ static int is_layout_of(int f, int owner) {
     return (f == FACTOR_MASK_LAYOUT && owner == FACTOR_MASK) ||
            (f == FACTOR_BIAS_SHAPE && owner == FACTOR_BIAS) ||
            (f == FACTOR_BIAS_LAYOUT && (owner == FACTOR_BIAS || owner == FACTOR_BIAS_SHAPE)) ||
-           (f == FACTOR_WEIGHTS_LAYOUT && owner == FACTOR_WEIGHTS);
+           (f == FACTOR_WEIGHTS_LAYOUT && owner == FACTOR_WEIGHTS) ||
+           (f == FACTOR_SCORES_LAYOUT && owner == FACTOR_SCORES);
 }
 
 static int is_additive(int mask) {

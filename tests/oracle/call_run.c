@@ -138,6 +138,7 @@ void outcome_print(const char *name, const call_outcome *outcome) {
     stats_print(name, "output", &outcome->output);
     stats_print(name, "weights", &outcome->weights);
     stats_print(name, "lse", &outcome->lse);
+    stats_print(name, "scores", &outcome->scores);
     printf("%s: %lld calls, %lld of them with something to see, %lld visible positions\n", name,
            (long long)outcome->num_calls, (long long)outcome->num_seeing,
            (long long)outcome->num_visible);

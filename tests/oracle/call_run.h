@@ -13,7 +13,7 @@
 #include "support/compare.h"
 
 typedef struct call_outcome {
-    compare_stats output, weights, lse;
+    compare_stats output, weights, lse, scores;
     int64_t num_visible; /* positions of rows that take part, over all calls */
     int64_t num_calls;
     int64_t num_seeing; /* calls in which some row sees a key */

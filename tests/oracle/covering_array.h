@@ -18,7 +18,7 @@
 
 #include "support/random.h"
 
-enum { MAX_FACTORS = 56, MAX_LEVELS = 16 };
+enum { MAX_FACTORS = 64, MAX_LEVELS = 16 };
 
 typedef struct factor {
     const char *name;

@@ -47,13 +47,13 @@ static int lse_differs(const attn_tensor *lse, const described_sizes *sizes,
     return 0;
 }
 
-static int weights_differ(const char *name, const attn_tensor *weights, int32_t lead_rank,
-                          const described_sizes *sizes, call_outcome *outcome) {
+static int weights_differ(const char *name, const attn_tensor *weights, int32_t dtype,
+                          int32_t lead_rank, const described_sizes *sizes, call_outcome *outcome) {
     int64_t shape[ATTN_MAX_RANK];
     memcpy(shape, sizes->lead, sizeof shape);
     shape[lead_rank] = sizes->rows;
     shape[lead_rank + 1] = sizes->columns;
-    return differs(name, weights, sizes->dtype, lead_rank + 2, shape, outcome);
+    return differs(name, weights, dtype, lead_rank + 2, shape, outcome);
 }
 
 int described_wrongly(const described_outputs *described, const attn_tensor *output,
@@ -62,6 +62,8 @@ int described_wrongly(const described_outputs *described, const attn_tensor *out
     return differs("output", &described->output, sizes->dtype, output->rank, output->shape,
                    outcome) ||
            lse_differs(&described->lse, sizes, outcome) ||
-           weights_differ("weights", &described->weights, heads, sizes, outcome) ||
-           weights_differ("averaged_weights", &described->averaged_weights, none, sizes, outcome);
+           weights_differ("weights", &described->weights, sizes->dtype, heads, sizes, outcome) ||
+           weights_differ("averaged_weights", &described->averaged_weights, sizes->dtype, none,
+                          sizes, outcome) ||
+           weights_differ("scores", &described->scores, sizes->score_dtype, heads, sizes, outcome);
 }

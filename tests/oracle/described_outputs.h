@@ -12,7 +12,7 @@
 
 /* What a describing function filled in. */
 typedef struct described_outputs {
-    attn_tensor output, lse, weights, averaged_weights;
+    attn_tensor output, lse, weights, averaged_weights, scores;
 } described_outputs;
 
 /* The sizes of the attention. */
@@ -26,8 +26,8 @@ typedef struct described_sizes {
 
 /*
  * 1, with the outcome's message, unless the output has query's dtype and `output`'s shape, the
- * weights are (lead..., rows, columns), with heads and as their mean, and lse is (lead..., rows) of
- * the score type, or zeros where the normalizer has none; each contiguous and without data.
+ * weights are (lead..., rows, columns), with heads and as their mean, scores are the same with heads
+ * and of the score type, and lse is (lead..., rows) of the score type, or zeros where the normalizer has none; each contiguous and without data.
  */
 int described_wrongly(const described_outputs *described, const attn_tensor *output,
                       const described_sizes *sizes, call_outcome *outcome);

@@ -152,6 +152,8 @@ static void build_options(const factor_case *chosen, const call_sizes *sizes, ra
                                                 sizes->keys + sizes->layer.extra_keys,
                                                 chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     }
+    build_scores(chosen, &shape, sizes->keys + sizes->layer.extra_keys, &call->pool,
+                 &call->attention);
     call->params.attention =
         chosen->level[MHA_ATTENTION] == ATTENTION_ABSENT ? NULL : &call->attention;
 }

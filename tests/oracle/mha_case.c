@@ -31,7 +31,7 @@ static int check_description(const attn_mha *layer, const mha_call *call, call_o
     }
     const oracle_mha_sizes layer_sizes = oracle_mha_resolve(&call->config);
     const described_outputs described = {outputs.output, outputs.lse, outputs.weights,
-                                         outputs.averaged_weights};
+                                         outputs.averaged_weights, outputs.scores};
     const int has_batch = query.rank == 3, rows_axis = has_batch && call->config.batch_first;
     described_sizes sizes = {.dtype = layer_sizes.dtype,
                              .score_dtype = score_dtype(layer_sizes.dtype),
@@ -150,10 +150,26 @@ static int compare_outputs(const mha_call *call, call_outcome *outcome) {
     return failed;
 }
 
+/* Before the mask scores are of all keys, so that the oracle gets them as they are. */
+static int compare_scores(const mha_call *call, call_outcome *outcome) {
+    if (call->given_params == NULL || call->params.attention == NULL ||
+        call->attention.scores == NULL) {
+        return 0;
+    }
+    oracle_mha_result expected =
+        oracle_mha(&call->config, call->parameters, call->num_parameters, call->query, call->key,
+                   call->value, call->given_params);
+    const int failed = compare_tensor("scores", call->attention.scores, &expected.inner.scores,
+                                      &outcome->scores, outcome->message, sizeof outcome->message);
+    oracle_mha_result_destroy(&expected);
+    return failed;
+}
+
 int mha_call_run(const factor_set *set, const factor_case *chosen, mha_call *call,
                  call_outcome *outcome) {
     ++outcome->num_calls;
-    return call_library(set, chosen, call, outcome) || compare_outputs(call, outcome);
+    return call_library(set, chosen, call, outcome) || compare_outputs(call, outcome) ||
+           compare_scores(call, outcome);
 }
 
 int mha_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,

@@ -23,7 +23,7 @@ static const char *const names_names[] = {"state_dict", "separate_weights", "sep
 
 /* Whether a level other than 0 needs attn_mha_params.attention. */
 static int needs_attention(int f) {
-    return (f >= FACTOR_SCALE && f <= FACTOR_WEIGHTS_LAYOUT) || f == MHA_MASK_FORM;
+    return (f >= FACTOR_SCALE && f <= FACTOR_SCORES_LAYOUT) || f == MHA_MASK_FORM;
 }
 
 /* Whether a level other than 0 needs attn_mha_params. */

@@ -48,7 +48,7 @@ static int check_description(const sdpa_call *call, call_outcome *outcome) {
     }
     const attn_tensor *output = call->output;
     const described_outputs described = {outputs.output, outputs.lse, outputs.weights,
-                                         outputs.averaged_weights};
+                                         outputs.averaged_weights, outputs.scores};
     described_sizes sizes = {.dtype = query.dtype,
                              .score_dtype = score_dtype(query.dtype),
                              .lead_rank = output->rank - 2,
@@ -92,11 +92,27 @@ static double weight_unit_of(const factor_set *set, const factor_case *chosen,
                : oracle_weight_unit(kernels, call->query, call->key, call->value);
 }
 
+/* Before the mask scores are of all keys, so that the oracle gets them as they are. */
+static int compare_scores(const sdpa_call *call, call_outcome *outcome) {
+    if (call->given_params == NULL || call->params.scores == NULL) {
+        return 0;
+    }
+    attn_tensor no_value = *call->value;
+    no_value.shape[no_value.rank - 1] = 0;
+    oracle_result expected = oracle_sdpa(call->query, call->key, &no_value, call->given_params, 0);
+    const int failed = compare_tensor("scores", call->params.scores, &expected.scores,
+                                      &outcome->scores, outcome->message, sizeof outcome->message);
+    oracle_result_destroy(&expected);
+    return failed;
+}
+
 static int compare_outputs(double weight_unit, const sdpa_call *call, call_outcome *outcome) {
     const attn_sdpa_params *params = &call->params;
     const int is_averaged = params->weights != NULL && params->weights->rank < call->output->rank;
+    attn_sdpa_params others = *params;
+    others.scores = NULL;
     oracle_result expected = oracle_sdpa(call->query, &call->seen_key, &call->seen_value,
-                                         call->given_params, weight_unit);
+                                         call->given_params != NULL ? &others : NULL, weight_unit);
     char *message = outcome->message;
     const size_t bytes = sizeof outcome->message;
     int failed =
@@ -119,7 +135,8 @@ int sdpa_call_run(const factor_set *set, const factor_case *chosen, sdpa_call *c
                   call_outcome *outcome) {
     ++outcome->num_calls;
     return check_description(call, outcome) || call_library(set, chosen, call, outcome) ||
-           compare_outputs(weight_unit_of(set, chosen, call), call, outcome);
+           compare_outputs(weight_unit_of(set, chosen, call), call, outcome) ||
+           compare_scores(call, outcome);
 }
 
 int sdpa_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,

@@ -193,6 +193,7 @@ static void build_options(const factor_case *chosen, random_state *random, sdpa_
             build_weights(&shape, result_dtype(chosen, SDPA_WEIGHTS_TYPE), is_averaged, keys,
                           chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     }
+    build_scores(chosen, &shape, keys, &call->pool, &call->params);
     call->output = pool_output(&call->pool, result_dtype(chosen, SDPA_OUTPUT_TYPE), out.rank,
                                out.shape, chosen->level[FACTOR_OUTPUT_LAYOUT]);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_documented_bounds.c: the error bounds that attention/softmax.h and attention/sdpa.h promise
+ * test_documented_bounds.c: the error bounds that attention/softmax.h, sdpa.h and merge.h promise
  * under "Numerics". They are simpler than the ones of compare.h, which every other test uses.
  */
 #include <float.h>
@@ -193,10 +193,118 @@ static void sdpa_error_is_within_the_documented_bound(void **state) {
     print_message("attn_sdpa: largest error / documented bound %.3f\n", largest);
 }
 
+/* ---- attn_sdpa_merge ---- */
+
+enum { MERGE_ROWS = 40, MERGE_COLS = 19, MOST_PARTS = 17 };
+
+/* Partial results that all differ by up to `range` in their logits. */
+typedef struct merge_setup {
+    tensor_pool pool;
+    int64_t count;
+    attn_tensor outputs[MOST_PARTS], lses[MOST_PARTS];
+    attn_tensor *output, *lse;
+} merge_setup;
+
+static void merge_setup_create(merge_setup *setup, int32_t dtype, int64_t count, double range) {
+    const int64_t shape[] = {MERGE_ROWS, MERGE_COLS};
+    const int32_t scores = dtype == ATTN_DTYPE_FLOAT64 ? dtype : ATTN_DTYPE_FLOAT32;
+    random_state random = random_seeded(173);
+    *setup = (merge_setup){.count = count};
+    for (int64_t part = 0; part < count; ++part) {
+        attn_tensor *output = pool_input(&setup->pool, dtype, 2, shape, LAYOUT_CONTIGUOUS);
+        attn_tensor *lse = pool_input(&setup->pool, scores, 1, shape, LAYOUT_CONTIGUOUS);
+        random_fill(output, &random, -1, 1, 0);
+        random_fill(lse, &random, -range, range, 0);
+        setup->outputs[part] = *output;
+        setup->lses[part] = *lse;
+    }
+    setup->output = pool_output(&setup->pool, dtype, 2, shape, LAYOUT_CONTIGUOUS);
+    setup->lse = pool_output(&setup->pool, scores, 1, shape, LAYOUT_CONTIGUOUS);
+}
+
+/* A row in long double with (2 m + 2 count + 12) u sum w |outputs| and (m + 3 count + 6 + |lse|) u,
+ * or, without lses, count u sum |outputs|. */
+static void exact_merge_row(const merge_setup *setup, int64_t row, int has_lses,
+                            oracle_array *output, oracle_array *lse) {
+    const double unit = unit_of(setup->output->dtype), count = (double)setup->count;
+    const double smallest = setup->output->dtype == ATTN_DTYPE_FLOAT64 ? DBL_MIN : FLT_MIN;
+    double largest = -INFINITY, lowest = INFINITY;
+    long double sum = 0;
+    for (int64_t part = 0; part < setup->count; ++part) {
+        const double logit = oracle_element(&setup->lses[part], &row);
+        largest = fmax(largest, logit);
+        lowest = fmin(lowest, logit);
+    }
+    for (int64_t part = 0; part < setup->count; ++part) {
+        sum += expl((long double)oracle_element(&setup->lses[part], &row) - largest);
+    }
+    const double spread = largest - lowest;
+    lse->value[row] = (double)(largest + logl(sum));
+    lse->error[row] = (spread + 3 * count + 6 + fabs(lse->value[row])) * unit;
+    for (int64_t col = 0; col < MERGE_COLS; ++col) {
+        const int64_t index[] = {row, col};
+        long double value = 0, magnitude = 0;
+        for (int64_t part = 0; part < setup->count; ++part) {
+            const long double logit = oracle_element(&setup->lses[part], &row);
+            const long double weight = has_lses ? expl(logit - largest) / sum : 1;
+            const long double term = weight * oracle_element(&setup->outputs[part], index);
+            value += term;
+            magnitude += fabsl(term);
+        }
+        const double units = has_lses ? 2 * spread + 2 * count + 12 : count;
+        output->value[row * MERGE_COLS + col] = (double)value;
+        output->error[row * MERGE_COLS + col] = units * unit * (double)magnitude + count * smallest;
+    }
+}
+
+/* The largest error / bound. */
+static double merge_ratio(int32_t dtype, int64_t count, double range, int has_lses) {
+    merge_setup setup;
+    merge_setup_create(&setup, dtype, count, range);
+    assert_ok(attn_sdpa_merge(NULL, count, setup.outputs, has_lses ? setup.lses : NULL, NULL,
+                              setup.output, has_lses ? setup.lse : NULL));
+    oracle_array output = oracle_array_create(MERGE_ROWS * MERGE_COLS);
+    oracle_array lse = oracle_array_create(MERGE_ROWS);
+    for (int64_t row = 0; row < MERGE_ROWS; ++row) {
+        exact_merge_row(&setup, row, has_lses, &output, &lse);
+    }
+    compare_stats stats = {0};
+    char message[400] = "";
+    const int failed =
+        compare_tensor("output", setup.output, &output, &stats, message, sizeof message) ||
+        (has_lses && compare_tensor("lse", setup.lse, &lse, &stats, message, sizeof message));
+    oracle_array_destroy(&output);
+    oracle_array_destroy(&lse);
+    pool_destroy(&setup.pool);
+    if (failed) {
+        fail_msg("dtype %d, %lld parts within %g: %s", (int)dtype, (long long)count, range,
+                 message);
+    }
+    return stats.largest_ratio;
+}
+
+static void merge_error_is_within_the_documented_bound(void **state) {
+    (void)state;
+    const int32_t dtypes[] = {ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT64, ATTN_DTYPE_BFLOAT16,
+                              ATTN_DTYPE_FLOAT16};
+    const int64_t counts[] = {1, 2, 5, MOST_PARTS};
+    const double ranges[] = {0, 0.5, 8, 70};
+    for (int d = 0; d < 4; ++d) {
+        double largest = 0;
+        for (int i = 0; i < 16; ++i) {
+            largest = fmax(largest, merge_ratio(dtypes[d], counts[i % 4], ranges[i / 4], 1));
+            largest = fmax(largest, merge_ratio(dtypes[d], counts[i % 4], ranges[i / 4], 0));
+        }
+        print_message("attn_sdpa_merge, dtype %d: largest error / documented bound %.3f\n",
+                      (int)dtypes[d], largest);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(softmax_error_is_within_the_documented_bound),
         cmocka_unit_test(sdpa_error_is_within_the_documented_bound),
+        cmocka_unit_test(merge_error_is_within_the_documented_bound),
     };
     return cmocka_run_group_tests_name("documented bounds", tests, NULL, NULL);
 }

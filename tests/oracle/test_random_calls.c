@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_random_calls.c: calls with all options drawn at random, against the float64 oracle. Three of
- * eight are attn_sdpa, two attn_mha_forward, the rest attn_softmax, attn_rope and attn_rms_norm.
+ * nine are attn_sdpa, two attn_mha_forward, the rest attn_softmax, attn_rope, attn_rms_norm and
+ * attn_sdpa_merge.
  *
  *     test_random_calls [first seed] [number of calls]
  *
@@ -16,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "merge_case.h"
 #include "mha_case.h"
 #include "rms_norm_case.h"
 #include "rope_case.h"
@@ -53,16 +55,17 @@ static void any_call_is_within_the_error_bound(void **state) {
         {.name = "random attn_softmax", .set = softmax_factor_set(), .run = softmax_case_run},
         {.name = "random attn_rope", .set = rope_factor_set(), .run = rope_case_run},
         {.name = "random attn_rms_norm", .set = rms_norm_factor_set(), .run = rms_norm_case_run},
+        {.name = "random attn_sdpa_merge", .set = merge_factor_set(), .run = merge_case_run},
     };
-    const int kind_of_remainder[] = {0, 1, 0, 1, 0, 2, 3, 4};
+    const int kind_of_remainder[] = {0, 1, 0, 1, 0, 2, 3, 4, 5};
     int64_t failures = 0;
     printf("%lld random calls from seed %llu\n", (long long)num_calls,
            (unsigned long long)first_seed);
     for (int64_t i = 0; i < num_calls; ++i) {
         const uint64_t seed = first_seed + (uint64_t)i;
-        failures += run_call(&kinds[kind_of_remainder[seed % 8]], seed);
+        failures += run_call(&kinds[kind_of_remainder[seed % 9]], seed);
     }
-    for (int k = 0; k < 5; ++k) {
+    for (int k = 0; k < 6; ++k) {
         outcome_print(kinds[k].name, &kinds[k].outcome);
     }
     assert_int_equal(failures, 0);

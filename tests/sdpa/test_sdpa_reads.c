@@ -278,12 +278,26 @@ static int destroy_contexts(void **state) {
     return 0;
 }
 
+/* Before the mask scores are of keys that positions hide, too. */
+static int is_hidden_by_lengths(const call *made) {
+    return made->has_lengths && !made->params.is_causal && made->params.set == 0;
+}
+
+/* Numbers, but where a key is hidden after the mask. */
+static void assert_hidden_scores(const attn_tensor *scores, int32_t stage) {
+    for (int64_t i = 0, count = count_of(scores); i < count; ++i) {
+        const double score = number_at(scores->data, scores->dtype, i);
+        assert_true(isfinite(score) || (stage == ATTN_SCORE_MASKED && score == -(double)INFINITY));
+    }
+}
+
 /* Attends with rows that see only what is between the pages; a wrong read ends the process. The
  * values are the keys, so that neither may be read elsewhere. */
 static void attend(attn_context *context, const call *made, const attn_tensor *keys) {
     const attn_tensor query = rows_of(made, made->seen.features);
     const attn_tensor output = rows_of(made, made->seen.features);
     const attn_tensor weights = rows_of(made, made->layout->has_weights ? made->seen.positions : 0);
+    const attn_tensor scores = rows_of(made, made->layout->has_weights ? made->seen.positions : 0);
     fill(&query);
     int64_t offsets[MAX_BATCHES];
     int64_t lengths[MAX_BATCHES];
@@ -293,12 +307,16 @@ static void attend(attn_context *context, const call *made, const attn_tensor *k
     params.query_offset = &offset;
     params.key_lengths = made->has_lengths ? &length : NULL;
     params.weights = made->layout->has_weights ? &weights : NULL;
+    params.scores = made->layout->has_weights ? &scores : NULL;
+    params.scores_stage = is_hidden_by_lengths(made) ? ATTN_SCORE_SCALED : ATTN_SCORE_MASKED;
     assert_int_equal(attn_sdpa(context, &query, keys, keys, &params, &output, NULL, 0), ATTN_OK);
     assert_finite(&output);
     assert_finite(&weights);
+    assert_hidden_scores(&scores, params.scores_stage);
     free(query.data);
     free(output.data);
     free(weights.data);
+    free(scores.data);
 }
 
 static void attend_by_every_engine(const call *made) {

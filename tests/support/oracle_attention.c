@@ -42,6 +42,8 @@ void oracle_problem_set_options(oracle_problem *problem, const attn_sdpa_params 
     problem->is_causal = params->is_causal;
     problem->has_bias = params->bias != NULL;
     problem->normalizer = params->normalizer;
+    problem->has_scores = params->scores != NULL;
+    problem->scores_stage = params->scores_stage;
     problem->alibi_slopes =
         params->alibi_slopes != NULL ? oracle_expand(params->alibi_slopes, 1, per_head) : NULL;
     problem->sinks = params->sinks != NULL ? oracle_expand(params->sinks, 1, per_head) : NULL;
@@ -166,15 +168,18 @@ static bounded scaled_product(const oracle_problem *p, int64_t b, int64_t h, int
                      scale * propagated + bound_dot(p->rounding, p->features, scale * magnitude)};
 }
 
+static bounded capped(const oracle_problem *p, bounded score) {
+    if (p->softcap == 0) {
+        return score;
+    }
+    const double value = p->softcap * tanh(score.value / p->softcap);
+    return (bounded){value, bound_softcap(p->rounding, score.error, score.value, value)};
+}
+
 /* The score with everything but the normaliser applied. Keys past S have no position and no mask.
  */
 static bounded final_score(const oracle_problem *p, int64_t b, int64_t h, int64_t i, int64_t j) {
-    bounded score = scaled_product(p, b, h, i, j);
-    if (p->softcap > 0) {
-        const double capped = p->softcap * tanh(score.value / p->softcap);
-        score.error = bound_softcap(p->rounding, score.error, score.value, capped);
-        score.value = capped;
-    }
+    bounded score = capped(p, scaled_product(p, b, h, i, j));
     if (j >= p->keys) {
         return score;
     }
@@ -188,6 +193,39 @@ static bounded final_score(const oracle_problem *p, int64_t b, int64_t h, int64_
     }
     score.value = finite_sum(score.value - bias, p->mask.bias[position], p->rounding.largest);
     return score;
+}
+
+/* scale * (q . 0): what a padded key, which a layer clears, is to a query. */
+static bounded cleared_product(const oracle_problem *p, int64_t b, int64_t h, int64_t i) {
+    const double *query = p->query.value + ((b * p->heads + h) * p->rows + i) * p->features;
+    double sum = 0;
+    for (int64_t e = 0; e < p->features; ++e) {
+        sum += query[e] * 0;
+    }
+    return (bounded){p->scale * sum, 0};
+}
+
+/* A score as the scores output has it. */
+static bounded staged_score(const oracle_problem *p, int64_t b, int64_t h, int64_t i, int64_t j) {
+    if (p->scores_stage == ATTN_SCORE_MASKED) {
+        return is_visible(p, b, h, i, j) ? final_score(p, b, h, i, j) : (bounded){-INFINITY, 0};
+    }
+    if (j < p->keys && j >= p->key_lengths[b]) {
+        return (bounded){0, 0};
+    }
+    const int is_cleared = j < p->keys && p->is_padding[b * p->keys + j];
+    const bounded score = is_cleared ? cleared_product(p, b, h, i) : scaled_product(p, b, h, i, j);
+    return p->scores_stage == ATTN_SCORE_CAPPED ? capped(p, score) : score;
+}
+
+static void write_scores(const oracle_problem *p, int64_t output_row, oracle_result *result) {
+    const int64_t head = output_row / p->rows, all_keys = p->keys + p->extra_keys;
+    for (int64_t j = 0; j < all_keys && p->has_scores; ++j) {
+        const bounded score =
+            staged_score(p, head / p->heads, head % p->heads, output_row % p->rows, j);
+        result->scores.value[output_row * all_keys + j] = score.value;
+        result->scores.error[output_row * all_keys + j] = score.error;
+    }
 }
 
 /* Visible positions and scores of a row; a sink is one position more, without a value. */
@@ -326,7 +364,9 @@ oracle_result oracle_attention(const oracle_problem *problem) {
     oracle_result result = {oracle_array_create(heads * p->rows * p->value_features),
                             oracle_array_create(heads * p->rows),
                             oracle_array_create(heads * p->rows * all_keys),
-                            oracle_array_create(p->batches * p->rows * all_keys), 0};
+                            oracle_array_create(p->batches * p->rows * all_keys),
+                            oracle_array_create(p->has_scores ? heads * p->rows * all_keys : 0),
+                            0};
     oracle_row row = oracle_row_create(all_keys + (p->sinks != NULL));
     for (int64_t output_row = 0; output_row < heads * p->rows; ++output_row) {
         const int64_t head = output_row / p->rows;
@@ -335,6 +375,7 @@ oracle_result oracle_attention(const oracle_problem *problem) {
         write_output(p, &row, head, output_row, &result);
         write_weights(p, &row, output_row, &result);
         open_unspecified(p, output_row, &result);
+        write_scores(p, output_row, &result);
     }
     oracle_row_destroy(&row);
     average_weights(p, &result);
@@ -346,4 +387,5 @@ void oracle_result_destroy(oracle_result *result) {
     oracle_array_destroy(&result->lse);
     oracle_array_destroy(&result->weights);
     oracle_array_destroy(&result->average_weights);
+    oracle_array_destroy(&result->scores);
 }

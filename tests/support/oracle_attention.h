@@ -32,6 +32,8 @@ typedef struct oracle_problem {
     int64_t window_left, window_right; /* -1: unlimited */
     int is_causal, has_bias;
     int32_t normalizer;
+    int32_t scores_stage;
+    int has_scores; /* else none are wanted */
 } oracle_problem;
 
 typedef struct oracle_result {
@@ -39,6 +41,7 @@ typedef struct oracle_result {
     oracle_array lse;             /* (B, H, L); softmax only */
     oracle_array weights;         /* (B, H, L, T) */
     oracle_array average_weights; /* (B, L, T) */
+    oracle_array scores;          /* (B, H, L, T), or empty */
     int64_t num_visible;          /* pairs of a row and one of the S keys it sees */
 } oracle_result;
 

@@ -321,6 +321,23 @@ static void outputs_every_pair_but_two_inputs_is_checked(void **state) {
     }
 }
 
+static void same_view_is_the_same_elements_in_the_same_places(void **state) {
+    (void)state;
+    const attn_tensor view = dense(ATTN_DTYPE_FLOAT32, 3, (int64_t[]){3, 1, 2});
+    attn_tensor other = view;
+    assert_true(attni_is_same_view(&view, &other));
+    other.strides[1] = 99; /* of an axis that has one place */
+    assert_true(attni_is_same_view(&view, &other));
+    other.strides[0] = -other.strides[0];
+    assert_false(attni_is_same_view(&view, &other));
+    other = view;
+    other.data = (char *)view.data + 4;
+    assert_false(attni_is_same_view(&view, &other));
+    other = view;
+    other.dtype = ATTN_DTYPE_INT32;
+    assert_false(attni_is_same_view(&view, &other));
+}
+
 /* ---- writable ---- */
 
 static void writable_is_never_said_of_a_view_that_writes_twice(void **state) {
@@ -382,6 +399,7 @@ int main(void) {
         cmocka_unit_test(disjoint_interleaved_rows_and_elements_are_accepted),
         cmocka_unit_test(disjoint_absent_or_empty_tensors_share_nothing),
         cmocka_unit_test(outputs_every_pair_but_two_inputs_is_checked),
+        cmocka_unit_test(same_view_is_the_same_elements_in_the_same_places),
         cmocka_unit_test(writable_is_never_said_of_a_view_that_writes_twice),
         cmocka_unit_test(writable_every_part_of_a_dense_buffer_is_accepted),
         cmocka_unit_test(writable_repeated_axis_is_refused_unless_of_length_1),

@@ -388,6 +388,30 @@ static void sdpa_takes_a_bias_and_aligns_the_ends(void **state) {
     assert_mean_of_first(call.output_data[0], KEYS);
 }
 
+/* Values over the keys in two parts: of equal scores each weighs as many keys as it has. */
+static void sdpa_merges_two_parts_of_the_keys(void **state) {
+    (void)state;
+    attention_call call;
+    prepare(&call);
+    float part_data[2][QUERIES * FEATURES], lse_data[3][QUERIES];
+    attn_tensor outputs[2], lses[2];
+    for (int part = 0; part < 2; ++part) {
+        attn_tensor key, value;
+        const int64_t first = part == 0 ? 0 : 1, length = part == 0 ? 1 : KEYS - 1;
+        assert_ok(attn_tensor_slice(&call.key, 0, first, length, 1, &key));
+        assert_ok(attn_tensor_slice(&call.value, 0, first, length, 1, &value));
+        outputs[part] = matrix(part_data[part], QUERIES, FEATURES);
+        lses[part] = vector(lse_data[part], QUERIES);
+        const attn_sdpa_params params = {.struct_size = sizeof params, .lse = &lses[part]};
+        assert_ok(attn_sdpa(NULL, &call.query, &key, &value, &params, &outputs[part], NULL, 0));
+    }
+    const attn_tensor lse = vector(lse_data[2], QUERIES);
+    const attn_merge_params params = {.struct_size = sizeof params};
+    assert_ok(attn_sdpa_merge(NULL, 2, outputs, lses, &params, &call.output, &lse));
+    assert_mean_of_first(call.output_data[QUERIES - 1], KEYS);
+    assert_near((double)lse_data[2][0], log(KEYS));
+}
+
 static void count_checks(void *state, const char *check, attn_status status, const char *detail) {
     int *num_checks = state;
     assert_ok(status);
@@ -590,6 +614,7 @@ int main(void) {
         cmocka_unit_test(sdpa_explains_a_strided_call),
         cmocka_unit_test(sdpa_describes_its_outputs),
         cmocka_unit_test(sdpa_takes_a_bias_and_aligns_the_ends),
+        cmocka_unit_test(sdpa_merges_two_parts_of_the_keys),
         cmocka_unit_test(selftest_tells_of_its_checks),
         cmocka_unit_test(mha_of_zero_queries_is_the_mean_of_the_values_and_the_bias),
         cmocka_unit_test(mha_parameters_are_listed_and_read_back),

@@ -255,6 +255,7 @@ typedef struct attn_mha_params {
      *   bias        broadcastable to (N, H, L, S), unbatched (H, L, S)
      *   lse         (N, H, L), unbatched (H, L)
      *   weights     per head (N, H, L, T), averaged over the heads (N, L, T); unbatched without N
+     *   scores      (N, H, L, T), unbatched (H, L, T)
      *   enable_gqa  0 or 1, without effect: the layer's num_kv_heads says it
      *   report      of the attention alone; attn_mha_explain tells of the layer
      */
@@ -272,12 +273,13 @@ typedef struct attn_mha_params {
  *            batch_first=0 (L, N, qdim)   (S, N, kdim)   (S, N, vdim)   (L, N, embed_dim)
  *            batch_first=1 (N, L, qdim)   (N, S, kdim)   (N, S, vdim)   (N, L, embed_dim)
  *            unbatched     (L, qdim)      (S, kdim)      (S, vdim)      (L, embed_dim)
- *            weights and lse are batch-major always. query, key and value of the layer's dtype;
- *            output and weights, and options that accompany scores, of it or the score type
- *            (float64 of a float64 layer, else float32). Extra columns
- *            (bias_kv, then zero) stand after the S source keys, are visible to every row whatever
- *            causality, window, lengths or masks say, and have no position (no ALiBi); scale and
- *            softcap apply. Masks and bias have S columns, returned weights T.
+ *            weights, scores and lse are batch-major always. query, key and value of the layer's
+ *            dtype; output and weights, and options that accompany scores, of it or the score type
+ *            (float64 of a float64 layer, else float32). Extra columns (bias_kv, then zero) stand
+ *            after the S source keys, are visible to every row whatever causality, window, lengths
+ *            or masks say, and have no position (no ALiBi); scale and softcap apply. Masks and bias
+ *            have S columns, returned weights and scores T. A key that key_padding_mask excludes is
+ *            a vector of zeros to scores before the mask.
  * Layout     any strides.
  * Aliasing   an output must not overlap itself, another output, an input or a parameter, nor may
  *            the bytes of workspace that are needed overlap any of them; what counts as overlap:
@@ -365,11 +367,14 @@ typedef struct attn_mha_outputs {
 
     /* of attention->weights, their mean over the heads */
     attn_tensor averaged_weights;
+
+    /* of attention->scores */
+    attn_tensor scores;
 } attn_mha_outputs;
 
 /*
  * Fills *outputs for these inputs and options. Data pointers are not looked at, nor are the
- * attention's lse, weights and report. Allocates nothing; any thread. Errors: as
+ * attention's lse, weights, scores and report. Allocates nothing; any thread. Errors: as
  * attn_mha_workspace_bytes; ATTN_ERROR_OVERFLOW an output's bytes exceed INT64_MAX; ATTN_ERROR_NULL
  * outputs; ATTN_ERROR_VALUE outputs->struct_size. *outputs is untouched after an error. Since 0.1.
  */

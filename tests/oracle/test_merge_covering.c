@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_merge_covering.c: attn_sdpa_merge with every two settings of any two options together,
+ * against the float64 oracle.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "merge_case.h"
+
+/* In every round each pair meets among other settings and on other data. */
+enum { NUM_ROUNDS = 3 };
+
+static void merge_with_every_pair_of_settings_is_within_the_error_bound(void **state) {
+    (void)state;
+    const factor_set set = merge_factor_set();
+    call_outcome outcome = {0};
+    int64_t failures = 0;
+    for (uint64_t round = 1; round <= NUM_ROUNDS; ++round) {
+        failures +=
+            run_covering_array("merge covering", &set, 1000000 * round, merge_case_run, &outcome);
+    }
+    outcome_print("merge covering", &outcome);
+    assert_int_equal(failures, 0);
+    assert_true(outcome.output.largest_ratio > 1e-3);
+    assert_true(outcome.lse.largest_ratio > 1e-3);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(merge_with_every_pair_of_settings_is_within_the_error_bound),
+    };
+    return cmocka_run_group_tests_name("merge covering", tests, NULL, NULL);
+}
