@@ -203,7 +203,7 @@ static void kv_append_params_layout_is_pinned(void **state) {
 static void sdpa_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_sdpa_params, 152),
+        SIZE(attn_sdpa_params, 168),
         OFFSET(attn_sdpa_params, struct_size, 0),
         OFFSET(attn_sdpa_params, set, 8),
         OFFSET(attn_sdpa_params, is_causal, 12),
