@@ -45,6 +45,17 @@ module attention_abi
     type(c_ptr) :: kernels = c_null_ptr, blas = c_null_ptr
   end type attn_context_info
 
+  type, bind(c) :: attn_kv
+    integer(c_int64_t) :: struct_size = 0
+    type(c_ptr) :: key = c_null_ptr, value = c_null_ptr, page_table = c_null_ptr, &
+                   page_starts = c_null_ptr, starts = c_null_ptr, lengths = c_null_ptr
+  end type attn_kv
+
+  type, bind(c) :: attn_kv_append_params
+    integer(c_int64_t) :: struct_size = 0
+    type(c_ptr) :: starts = c_null_ptr, positions = c_null_ptr
+  end type attn_kv_append_params
+
   type, bind(c) :: attn_sdpa_params
     integer(c_int64_t) :: struct_size = 0
     integer(c_int32_t) :: set = 0, is_causal = 0
@@ -53,7 +64,8 @@ module attention_abi
     integer(c_int32_t) :: enable_gqa = 0, align_end = 0, normalizer = 0, mask_kind = 0
     type(c_ptr) :: mask = c_null_ptr, bias = c_null_ptr, query_offset = c_null_ptr, &
                    key_lengths = c_null_ptr, alibi_slopes = c_null_ptr, sinks = c_null_ptr, &
-                   lse = c_null_ptr, weights = c_null_ptr, report = c_null_ptr
+                   lse = c_null_ptr, weights = c_null_ptr, report = c_null_ptr, kv = c_null_ptr, &
+                   query_starts = c_null_ptr
   end type attn_sdpa_params
 
   type, bind(c) :: attn_sdpa_report
