@@ -142,11 +142,20 @@ module attention_abi
       type(c_ptr), value :: context
     end subroutine attn_context_destroy
 
+    integer(c_int32_t) function attn_kv_append(context, kv, key, value, params) bind(c)
+      import :: attn_tensor, attn_kv, attn_kv_append_params, c_ptr, c_int32_t
+      type(c_ptr), value :: context
+      type(attn_kv), intent(in) :: kv
+      type(attn_tensor), intent(in) :: key, value
+      type(attn_kv_append_params), intent(in) :: params
+    end function attn_kv_append
+
     integer(c_int32_t) function attn_sdpa(context, query, key, value, params, output, workspace, &
                                           workspace_bytes) bind(c)
       import :: attn_tensor, attn_sdpa_params, c_ptr, c_int32_t, c_size_t
       type(c_ptr), value :: context, workspace
-      type(attn_tensor), intent(in) :: query, key, value, output
+      type(attn_tensor), intent(in) :: query, output
+      type(attn_tensor), intent(in), optional :: key, value
       type(attn_sdpa_params), intent(in) :: params
       integer(c_size_t), value :: workspace_bytes
     end function attn_sdpa
