@@ -79,7 +79,7 @@ interface Abi extends Library {
     @FieldOrder({
         "struct_size", "key", "value", "page_table", "page_starts", "starts", "lengths"
     })
-    final class KvPlaces extends Structure {
+    final class Kv extends Structure {
         public long struct_size = size();
         public Pointer key;
         public Pointer value;
@@ -223,6 +223,9 @@ interface Abi extends Library {
     int attn_context_describe(Context context, ContextInfo info);
 
     void attn_context_destroy(Pointer context);
+
+    int attn_kv_append(
+            Context context, KvPlaces kv, Tensor key, Tensor value, KvAppendOptions params);
 
     int attn_sdpa(
             Context context,
