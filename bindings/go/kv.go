@@ -21,8 +21,8 @@ type KV struct {
 	Lengths    *View // broadcastable to the batch axes: rows in use; nil: all
 }
 
-// KVAppendOptions are the options of KVAppend. The zero value: as many new rows for each sequence, at
-// the end of its rows in use.
+// KVAppendOptions are the options of KVAppend. The zero value: as many new rows for each sequence,
+// at the end of its rows in use.
 type KVAppendOptions struct {
 	Context   *Context // nil: the process's default one
 	Starts    *View    // (B + 1): the new rows of sequences, in key (Hk, total, E) and value

@@ -124,7 +124,7 @@ void positions_say_where_rows_go() {
     require(pages.key == expected && pages.value == expected, "rows went elsewhere");
 }
 
-void outputs_and_reports_are_those_of_the_places() {
+void outputs_are_those_of_the_places() {
     auto options = decoding();
     options.query_starts = view_of(query_starts);
     const auto shapes = attention::describe_outputs(queries, ragged(), options);
@@ -207,7 +207,7 @@ int main() {
     return run_tests("kv", {
         {"pages_are_ragged_rows_are_single_sequences", pages_are_ragged_rows_are_single_sequences},
         {"positions_say_where_rows_go", positions_say_where_rows_go},
-        {"outputs_and_reports_are_those_of_the_places", outputs_and_reports_are_those_of_the_places},
+        {"outputs_are_those_of_the_places", outputs_are_those_of_the_places},
         {"cache_grows_and_shrinks", cache_grows_and_shrinks},
         {"cache_attends_in_another_type", cache_attends_in_another_type},
         {"what_does_not_fit_is_told", what_does_not_fit_is_told},

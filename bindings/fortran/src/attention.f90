@@ -71,15 +71,15 @@ module attention
     final :: multihead_finalize
   end type multihead
 
-  ! query (E, L, Hq, ...), key (E, S, Hk, ...), value (Ev, S, Hv, ...), output (Ev, L, Hq, ...); or query,
-  ! kv, output, with keys and values elsewhere.
+  ! query (E, L, Hq, ...), key (E, S, Hk, ...), value (Ev, S, Hv, ...), output (Ev, L, Hq, ...); or
+  ! query, kv, output, with keys and values elsewhere.
   ! All of real(c_double); or query, key and value each of real(c_float) or 16 bits, output and weights
   ! of query's type or real(c_float), lse of real(c_float).
   ! attn_mask, broadcastable to (S, L, Hq, ...): .true. takes part, numbers are added; bias: numbers
-  ! beside it. window is left and right of a row's position, -1 for all. With query_starts (B + 1) query
-  ! is (E, total, Hq), one sequence behind the other, and output, lse and weights are likewise. lse (L,
-  ! Hq, ...) and weights, per head (S, L, Hq, ...) or averaged (S, L, ...), are outputs, computed if
-  ! present.
+  ! beside it. window is left and right of a row's position, -1 for all. With query_starts (B + 1)
+  ! query is (E, total, Hq), one sequence behind the other, and output, lse and weights are likewise.
+  ! lse (L, Hq, ...) and weights, per head (S, L, Hq, ...) or averaged (S, L, ...), are outputs,
+  ! computed if present.
   interface attend
     procedure :: attend_tensors, attend_places
   end interface attend

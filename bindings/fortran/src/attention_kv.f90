@@ -1,7 +1,7 @@
 ! SPDX-License-Identifier: BSD-3-Clause
 !
-! attention_kv.f90: where keys and values of sequences lie, and new ones stored there. A program uses
-! the module attention, which has what is public of it.
+! attention_kv.f90: where keys and values of sequences lie, and new ones stored there. A program
+! uses the module attention, which has what is public of it.
 module attention_kv
   use, intrinsic :: iso_c_binding
   use attention_abi, only: attn_tensor, attn_kv, attn_kv_append_params, attn_kv_append
@@ -11,9 +11,10 @@ module attention_kv
   private
   public :: kv_places, kv_append, raw_places
 
-  ! key (E, C, Hk, batch axes), of which lengths are in use; with starts (B + 1) one sequence behind the
-  ! other, (E, total, Hk); with page_table (M, batch axes), or (P) and page_starts (B + 1), in pages, (E,
-  ! page, Hk, pages). value likewise. What is left out is absent. kv.h says where a key is.
+  ! key (E, C, Hk, batch axes), of which lengths are in use; with starts (B + 1) one sequence behind
+  ! the other, (E, total, Hk); with page_table (M, batch axes), or (P) and page_starts (B + 1), in
+  ! pages, (E, page, Hk, pages). value likewise. What is left out is absent. kv.h says where a key
+  ! is.
   type :: kv_places
     type(attn_tensor) :: key, value
     type(attn_tensor) :: page_table = attn_tensor(), page_starts = attn_tensor(), &
@@ -38,9 +39,9 @@ contains
     if (view%dtype /= 0) address = c_loc(view)
   end function present_view
 
-  ! Stores new rows, converted, key (E, L, Hk, batch axes) and value (Ev, L, Hv, batch axes), at the end of
-  ! lengths, which count them already, or at positions (L, batch axes); with starts (B + 1) key is (E,
-  ! total, Hk). Nothing is written after an error.
+  ! Stores new rows, converted, key (E, L, Hk, batch axes) and value (Ev, L, Hv, batch axes), at the
+  ! end of lengths, which count them already, or at positions (L, batch axes); with starts (B + 1)
+  ! key is (E, total, Hk). Nothing is written after an error.
   subroutine kv_append(kv, key, value, starts, positions, context, stat, errmsg)
     type(kv_places), intent(in), target :: kv
     type(attn_tensor), intent(in) :: key, value

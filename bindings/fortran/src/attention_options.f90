@@ -1,7 +1,7 @@
 ! SPDX-License-Identifier: BSD-3-Clause
 !
-! attention_options.f90: what the calls of attention and of layers are given, and report, as C has it. A
-! program uses the module attention, which has what is public of it.
+! attention_options.f90: what the calls of attention and of layers are given, and report, as C has
+! it. A program uses the module attention, which has what is public of it.
 module attention_options
   use, intrinsic :: iso_c_binding
   use attention_abi, only: attn_tensor, attn_dtype_bool, attn_mask_additive, attn_sdpa_set_scale, &

@@ -17,8 +17,8 @@ for _, name in ipairs(indices) do
 end
 local append_options = {starts = true, positions = true, context = true}
 
--- A table with the C struct `places` and the tensors it points to, as sdpa.make_arguments; `rows` makes a
--- tensor of key and value.
+-- A table with the C struct `places` and the tensors it points to, as sdpa.make_arguments; `rows`
+-- makes a tensor of key and value.
 local function make_places(given, rows)
   options.check_names(given, known)
   local made = {places = options.sized("attn_kv")}
@@ -40,9 +40,9 @@ function kv.read(given)
   end)
 end
 
--- Stores new rows, converted: key (batch axes, Hk, L, E), value (batch axes, Hv, L, Ev); what is given as
--- kv.lengths counts them already. The key and value of kv are tensors: a copy of a table would be lost.
--- Returns kv.
+-- Stores new rows, converted: key (batch axes, Hk, L, E), value (batch axes, Hv, L, Ev); what is
+-- given as kv.lengths counts them already. The key and value of kv are tensors: a copy of a table
+-- would be lost. Returns kv.
 function kv.append(given, key, value, append)
   append = append or {}
   options.check_names(append, append_options)

@@ -19,8 +19,8 @@ struct Places<'a> {
     lengths: Option<View<'a>>,
 }
 
-/// What [`sdpa_kv`](crate::sdpa_kv) reads: key (batch axes, Hk, C, E); with `starts` (Hk, total, E);
-/// with `page_table` (pages, Hk, page, E); value likewise. `attention/kv.h` is the manual.
+/// What [`sdpa_kv`](crate::sdpa_kv) reads: key (batch axes, Hk, C, E); with `starts` (Hk, total,
+/// E); with `page_table` (pages, Hk, page, E); value likewise. `attention/kv.h` is the manual.
 #[derive(Debug, Clone, Copy)]
 pub struct Kv<'a> {
     key: View<'a>,
@@ -108,8 +108,8 @@ impl KvMut<'_> {
     }
 }
 
-/// The options of [`kv_append`]. The default is as many new rows for each sequence, at the end of its
-/// rows in use.
+/// The options of [`kv_append`]. The default is as many new rows for each sequence, at the end of
+/// its rows in use.
 #[derive(Debug, Default)]
 pub struct KvAppendOptions<'a> {
     context: Option<&'a Context>,

@@ -74,7 +74,8 @@ impl<T: Element + Default> KvCache<T> {
         sdpa_kv(query, &self.as_kv()?, output, options)
     }
 
-    /// What is there, for [`sdpa_kv`] and for `describe_outputs_kv` and `explain_kv` of the options.
+    /// What is there, for [`sdpa_kv`] and for `describe_outputs_kv` and `explain_kv` of the
+    /// options.
     pub fn as_kv(&self) -> Result<Kv<'_>> {
         let key = View::new(&self.key, &self.key_shape)?;
         let value = View::new(&self.value, &self.value_shape)?;

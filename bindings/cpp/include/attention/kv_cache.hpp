@@ -15,8 +15,8 @@
 
 namespace attention {
 
-/* Keys and values of B sequences, stored as T, with room for C rows of each. append and truncate need
- * the cache alone; what is const may run at once. */
+/* Keys and values of B sequences, stored as T, with room for C rows of each. append and truncate
+ * need the cache alone; what is const may run at once. */
 template <class T> class kv_cache {
     static_assert(is_half<T> || is_one_of<T, float, double>,
                   "a cache is of float, double, bfloat16 or float16");
@@ -28,8 +28,8 @@ template <class T> class kv_cache {
           value_(elements_of(value_shape)), lengths_(static_cast<std::size_t>(key_shape[0])) {
     }
 
-    /* L new rows for each sequence, (B, Hk, L, E) and (B, Hv, L, Ev), converted to T. The cache stays
-     * as it was if this throws. */
+    /* L new rows for each sequence, (B, Hk, L, E) and (B, Hv, L, Ev), converted to T. The cache
+     * stays as it was if this throws. */
     void append(const any_float_input &key, const any_float_input &value,
                 const context *chosen = nullptr) {
         const attn_tensor &rows = *key.c_view();

@@ -112,7 +112,7 @@ void attend(const tensor<const T> &query, const keys_of<T> &key, const keys_of<T
                     &params, output.c_view(), nullptr, 0));
 }
 
-/* The same with keys and values in a cache, ragged or in pages; S is then as attention/sdpa.h says. */
+/* The same with keys and values in a cache, ragged or in pages; S is as attention/sdpa.h says. */
 template <class T>
 void attend(const tensor<const T> &query, const kv_of<T> &kv, const result_of<T> &output,
             const attend_options<T> &options = {}, const context *chosen = nullptr) {
