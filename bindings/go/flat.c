@@ -7,9 +7,10 @@
 #include "_cgo_export.h"
 
 /* The arguments that FLAT_DATA declares, in its order. */
-#define FLAT_ARGUMENTS                                                                  \
-    query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths, \
-        alibi_slopes, sinks, lse, weights
+#define FLAT_ARGUMENTS                                                                    \
+    query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths,   \
+        alibi_slopes, sinks, lse, weights, query_starts, kv_key, kv_value, kv_page_table, \
+        kv_page_starts, kv_starts, kv_lengths, new_starts, new_positions
 
 /* The arguments of a call as the library has them. */
 typedef struct arguments {
@@ -20,10 +21,32 @@ typedef struct arguments {
     const attn_tensor *output;
     attn_sdpa_params attention;
     attn_mha_params forward;
+    attn_kv places;
+    attn_kv_append_params append;
+    const attn_kv *kv;
 } arguments;
 
 static const attn_tensor *present(const attn_tensor *tensor) {
     return tensor->dtype == ATTN_DTYPE_INVALID ? NULL : tensor;
+}
+
+static void assemble_places(arguments *made, const flat_call *call) {
+    const attn_tensor *const tensors = made->tensors;
+    made->places = (attn_kv){
+        .struct_size = sizeof made->places,
+        .key = present(&tensors[FLAT_KV_KEY]),
+        .value = present(&tensors[FLAT_KV_VALUE]),
+        .page_table = present(&tensors[FLAT_KV_PAGE_TABLE]),
+        .page_starts = present(&tensors[FLAT_KV_PAGE_STARTS]),
+        .starts = present(&tensors[FLAT_KV_STARTS]),
+        .lengths = present(&tensors[FLAT_KV_LENGTHS]),
+    };
+    made->kv = call->has_kv ? &made->places : NULL;
+    made->append = (attn_kv_append_params){
+        .struct_size = sizeof made->append,
+        .starts = present(&tensors[FLAT_NEW_STARTS]),
+        .positions = present(&tensors[FLAT_NEW_POSITIONS]),
+    };
 }
 
 /* `data` has a pointer for each tensor. NULL: nobody looks at them. */
@@ -38,6 +61,7 @@ static void assemble(arguments *made, const flat_call *call, const attn_tensor *
     made->key = present(&tensors[FLAT_KEY]);
     made->value = present(&tensors[FLAT_VALUE]);
     made->output = present(&tensors[FLAT_OUTPUT]);
+    assemble_places(made, call);
     made->attention = call->attention;
     made->attention.mask = present(&tensors[FLAT_MASK]);
     made->attention.bias = present(&tensors[FLAT_BIAS]);
@@ -47,14 +71,19 @@ static void assemble(arguments *made, const flat_call *call, const attn_tensor *
     made->attention.sinks = present(&tensors[FLAT_SINKS]);
     made->attention.lse = present(&tensors[FLAT_LSE]);
     made->attention.weights = present(&tensors[FLAT_WEIGHTS]);
+    made->attention.query_starts = present(&tensors[FLAT_QUERY_STARTS]);
+    made->attention.kv = made->kv;
     made->forward = call->forward;
     made->forward.key_padding_mask = present(&tensors[FLAT_KEY_PADDING_MASK]);
     made->forward.attention = &made->attention;
 }
 
-attn_status flat_attend(const flat_call *call, const attn_tensor *layouts, FLAT_DATA) {
+attn_status flat_run(const flat_call *call, const attn_tensor *layouts, FLAT_DATA) {
     arguments a;
     assemble(&a, call, layouts, (flat_data *const[]){FLAT_ARGUMENTS});
+    if (call->appends) {
+        return attn_kv_append(call->context, a.kv, a.key, a.value, &a.append);
+    }
     return call->layer == NULL
                ? attn_sdpa(call->context, a.query, a.key, a.value, &a.attention, a.output, NULL, 0)
                : attn_mha_forward(call->context, call->layer, a.query, a.key, a.value, &a.forward,

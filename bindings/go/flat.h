@@ -27,6 +27,15 @@ enum flat_tensor {
     FLAT_SINKS,
     FLAT_LSE,
     FLAT_WEIGHTS,
+    FLAT_QUERY_STARTS,
+    FLAT_KV_KEY, /* fields of attn_kv, to FLAT_KV_LENGTHS */
+    FLAT_KV_VALUE,
+    FLAT_KV_PAGE_TABLE,
+    FLAT_KV_PAGE_STARTS,
+    FLAT_KV_STARTS,
+    FLAT_KV_LENGTHS,
+    FLAT_NEW_STARTS, /* fields of attn_kv_append_params */
+    FLAT_NEW_POSITIONS,
     FLAT_TENSORS
 };
 
@@ -37,7 +46,10 @@ typedef unsigned char flat_data;
     flat_data *query, flat_data *key, flat_data *value, flat_data *output, flat_data *mask, \
         flat_data *bias, flat_data *key_padding_mask, flat_data *query_offset,              \
         flat_data *key_lengths, flat_data *alibi_slopes, flat_data *sinks, flat_data *lse,  \
-        flat_data *weights
+        flat_data *weights, flat_data *query_starts, flat_data *kv_key,                     \
+        flat_data *kv_value,                                                                \
+        flat_data *kv_page_table, flat_data *kv_page_starts, flat_data *kv_starts,          \
+        flat_data *kv_lengths, flat_data *new_starts, flat_data *new_positions
 
 /* A call, but for its tensors. */
 typedef struct flat_call {
@@ -45,9 +57,12 @@ typedef struct flat_call {
     const attn_mha *layer;      /* NULL: attn_sdpa, without one */
     attn_sdpa_params attention; /* of attn_sdpa, or of the attention inside the layer */
     attn_mha_params forward;    /* of the layer */
+    int32_t has_kv;             /* 1: the fields of attn_kv count */
+    int32_t appends;            /* 1: attn_kv_append; key and value are the new rows */
 } flat_call;
 
-attn_status flat_attend(const flat_call *call, const attn_tensor *layouts, FLAT_DATA);
+/* attn_sdpa, attn_mha_forward or attn_kv_append. */
+attn_status flat_run(const flat_call *call, const attn_tensor *layouts, FLAT_DATA);
 
 /* attn_sdpa_describe_outputs or attn_mha_describe_outputs, which look at no data. */
 attn_status flat_describe_outputs(const flat_call *call, const attn_tensor *layouts,

@@ -119,7 +119,7 @@ type ForwardOptions struct {
 // EmbedDim); with BatchFirst the batch N comes first; unbatched without N. options may be nil.
 func (layer *MultiheadAttention) Forward(query, key, value, output *View, options *ForwardOptions) error {
 	views, request := layer.operands(query, key, value, output, options)
-	return views.attend(layer.contextOf(options), layer, request)
+	return views.run(layer.contextOf(options), layer, request)
 }
 
 // DescribeOutputs tells the shapes of Forward's outputs. LSE and Weights of the options do not

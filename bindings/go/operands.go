@@ -22,23 +22,36 @@ var operandNames = [C.FLAT_TENSORS]string{
 	C.FLAT_SINKS:            "sinks",
 	C.FLAT_LSE:              "lse",
 	C.FLAT_WEIGHTS:          "weights",
+	C.FLAT_QUERY_STARTS:     "query_starts",
+	C.FLAT_KV_KEY:           "kv.key",
+	C.FLAT_KV_VALUE:         "kv.value",
+	C.FLAT_KV_PAGE_TABLE:    "kv.page_table",
+	C.FLAT_KV_PAGE_STARTS:   "kv.page_starts",
+	C.FLAT_KV_STARTS:        "kv.starts",
+	C.FLAT_KV_LENGTHS:       "kv.lengths",
+	C.FLAT_NEW_STARTS:       "starts",
+	C.FLAT_NEW_POSITIONS:    "positions",
 }
 
-// attend checks the views and makes the call that request describes; without a layer, nil, it is one
-// of attention alone.
-func (views *operands) attend(context *Context, layer *MultiheadAttention, request C.flat_call) error {
+// run checks the views and makes the call that request describes; without a layer, nil, it is one of
+// attention alone, or stores new rows.
+func (views *operands) run(context *Context, layer *MultiheadAttention, request C.flat_call) error {
 	layouts, err := views.layouts()
 	if err != nil {
 		return err
 	}
 	return use(context, layer, shared, func(context *C.attn_context, layer *C.attn_mha) C.attn_status {
 		request.context, request.layer = context, layer
-		return C.flat_attend(&request, &layouts[0],
+		return C.flat_run(&request, &layouts[0],
 			views.data(C.FLAT_QUERY), views.data(C.FLAT_KEY), views.data(C.FLAT_VALUE),
 			views.data(C.FLAT_OUTPUT), views.data(C.FLAT_MASK), views.data(C.FLAT_BIAS),
 			views.data(C.FLAT_KEY_PADDING_MASK), views.data(C.FLAT_QUERY_OFFSET),
 			views.data(C.FLAT_KEY_LENGTHS), views.data(C.FLAT_ALIBI_SLOPES),
-			views.data(C.FLAT_SINKS), views.data(C.FLAT_LSE), views.data(C.FLAT_WEIGHTS))
+			views.data(C.FLAT_SINKS), views.data(C.FLAT_LSE), views.data(C.FLAT_WEIGHTS),
+			views.data(C.FLAT_QUERY_STARTS), views.data(C.FLAT_KV_KEY), views.data(C.FLAT_KV_VALUE),
+			views.data(C.FLAT_KV_PAGE_TABLE), views.data(C.FLAT_KV_PAGE_STARTS),
+			views.data(C.FLAT_KV_STARTS), views.data(C.FLAT_KV_LENGTHS),
+			views.data(C.FLAT_NEW_STARTS), views.data(C.FLAT_NEW_POSITIONS))
 	})
 }
 

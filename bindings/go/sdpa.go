@@ -40,6 +40,14 @@ type SDPAOptions struct {
 	ALiBiSlopes *View // (Hq) or (1): a score loses slope * distance
 	Sinks       *View // (Hq) or (1): one more logit in softmax's denominator
 
+	// Keys and values in a cache, ragged or in pages; the arguments key and value, and KeyLengths, are
+	// nil then. Not in a layer.
+	KV *KV
+
+	// Of int64 or int32, (B + 1): query is (Hq, total, E), and sequence b has the rows from
+	// QueryStarts[b] on; output, LSE, Weights and the rows of masks lie likewise. Not in a layer.
+	QueryStarts *View
+
 	LSE     *View // out: logarithm of each row's sum of exponentials, (batch axes, Hq, L)
 	Weights *View // out: (batch axes, Hq, L, S), or their mean over heads, (batch axes, L, S)
 }
@@ -52,7 +60,7 @@ type SDPAOptions struct {
 // or F16, output and weights of query's type or float32, LSE of float32. options may be nil.
 func SDPA(query, key, value, output *View, options *SDPAOptions) error {
 	views, request := options.operands(query, key, value, output)
-	return views.attend(options.context(), nil, request)
+	return views.run(options.context(), nil, request)
 }
 
 // DescribeOutputs tells the shapes of SDPA's outputs. LSE and Weights of the options do not matter.
@@ -76,7 +84,7 @@ func (options *SDPAOptions) operands(query, key, value, output *View) (operands,
 	if options == nil {
 		options = &SDPAOptions{}
 	}
-	return operands{
+	views := operands{
 		C.FLAT_QUERY:        query,
 		C.FLAT_KEY:          key,
 		C.FLAT_VALUE:        value,
@@ -89,7 +97,11 @@ func (options *SDPAOptions) operands(query, key, value, output *View) (operands,
 		C.FLAT_SINKS:        options.Sinks,
 		C.FLAT_LSE:          options.LSE,
 		C.FLAT_WEIGHTS:      options.Weights,
-	}, C.flat_call{attention: options.params()}
+		C.FLAT_QUERY_STARTS: options.QueryStarts,
+	}
+	request := C.flat_call{attention: options.params()}
+	options.KV.addTo(&views, &request)
+	return views, request
 }
 
 func (options *SDPAOptions) context() *Context {

@@ -7,6 +7,7 @@
 local ffi = require "ffi"
 local context = require "attention.context"
 local failure = require "attention.failure"
+local kv = require "attention.kv"
 local layer = require "attention.layer"
 local sdpa = require "attention.sdpa"
 local tensor = require "attention.tensor"
@@ -15,6 +16,7 @@ local library = require("attention.abi").library
 return {
   sdpa = sdpa.call,
   explain = sdpa.explain,
+  kv_append = kv.append,
   layer = layer.new,
   context = context.new,
   selftest = context.selftest,

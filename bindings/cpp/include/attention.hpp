@@ -6,7 +6,9 @@
  *   attention/tensor.hpp      tensor<T>: a view of memory somebody else owns, tensor<const T> for
  *                             what is only read; mask; error: thrown for every status but ATTN_OK
  *   attention/context.hpp     context: threads, memory, engine and kernels; selftest
+ *   attention/kv.hpp          kv_of, kv_storage: caches, ragged or paged; kv_append: into them
  *   attention/sdpa.hpp        attend: scaled dot-product attention
+ *   attention/kv_cache.hpp    kv_cache: a cache that has its own memory
  *   attention/multihead.hpp   multihead: a layer of sizes and parameters
  */
 #ifndef ATTENTION_HPP
@@ -14,6 +16,8 @@
 
 #include "attention/context.hpp"
 #include "attention/float16.hpp"
+#include "attention/kv.hpp"
+#include "attention/kv_cache.hpp"
 #include "attention/multihead.hpp"
 #include "attention/sdpa.hpp"
 #include "attention/tensor.hpp"

@@ -15,8 +15,7 @@ module attention
                            attn_engine_fused, attn_gemm_auto, attn_gemm_blas, attn_gemm_native, &
                            attn_error_unsupported, attn_dtype_float32, attn_dtype_float64, &
                            attn_dtype_bfloat16, attn_dtype_float16
-  use attention_abi, only: abi_ok => attn_ok, attn_dtype_bool, attn_mask_additive, attn_mask_bool_include, &
-                           attn_mask_bool_exclude, attn_sdpa_set_scale, attn_sdpa_set_window, &
+  use attention_abi, only: abi_ok => attn_ok, attn_mask_bool_include, attn_mask_bool_exclude, attn_kv, &
                            attn_sdpa_params, attn_sdpa_report, attn_mha_config, attn_mha_params, &
                            attn_mha_report, attn_mha_init_params, attention_view, &
                            attn_tensor_init, attn_sdpa, attn_mha_create, attn_mha_describe, &
@@ -24,27 +23,21 @@ module attention
                            attn_mha_init_parameters, attn_mha_explain, attn_mha_forward
   use attention_contexts, only: attention_context, context_info, selftest, handle_of, check, &
                                 text_at, longest_text
+  use attention_options, only: attention_report, report_of, options_of, address_of, as_flag, kind_of
+  use attention_kv, only: kv_places, kv_append, raw_places
   use attention_halves, only: to_bfloat16, from_bfloat16, to_float16, from_float16
   implicit none
   private
   public :: to_bfloat16, from_bfloat16, to_float16, from_float16
   public :: attn_dtype_float32, attn_dtype_float64, attn_dtype_bfloat16, attn_dtype_float16
   public :: attn_tensor, tensor_of, tensor_at, attend, selftest
+  public :: kv_places, kv_append
   public :: attention_context, context_info, multihead, multihead_sizes
   public :: attention_report, multihead_report
   public :: attn_normalizer_softmax, attn_normalizer_sigmoid, attn_normalizer_linear
   public :: attn_engine_auto, attn_engine_blas, attn_engine_fused
   public :: attn_gemm_auto, attn_gemm_blas, attn_gemm_native
   public :: attn_error_unsupported
-
-  ! What attention ran and why, for people to read. packs: 1 query, 2 key, 4 value, 8 output, added:
-  ! what went through a copy.
-  type :: attention_report
-    integer(c_int32_t) :: engine, gemm, packs
-    logical :: depends_on_blas_threads
-    integer(c_int64_t) :: row_block, num_blocks, workspace_bytes
-    character(longest_text) :: kernels, reason
-  end type attention_report
 
   type :: multihead_report
     integer(c_int32_t) :: projection_gemm
@@ -77,6 +70,19 @@ module attention
     procedure :: destroy => multihead_destroy
     final :: multihead_finalize
   end type multihead
+
+  ! query (E, L, Hq, ...), key (E, S, Hk, ...), value (Ev, S, Hv, ...), output (Ev, L, Hq, ...); or
+  ! query, kv, output, with keys and values elsewhere.
+  ! All of real(c_double); or query, key and value each of real(c_float) or 16 bits, output and weights
+  ! of query's type or real(c_float), lse of real(c_float).
+  ! attn_mask, broadcastable to (S, L, Hq, ...): .true. takes part, numbers are added; bias: numbers
+  ! beside it. window is left and right of a row's position, -1 for all. With query_starts (B + 1)
+  ! query is (E, total, Hq), one sequence behind the other, and output, lse and weights are likewise.
+  ! lse (L, Hq, ...) and weights, per head (S, L, Hq, ...) or averaged (S, L, ...), are outputs,
+  ! computed if present.
+  interface attend
+    procedure :: attend_tensors, attend_places
+  end interface attend
 
   ! A view of an array or a section. It lives no longer than the array, so the compiler takes nothing
   ! that is gone after the statement: the argument is a pointer, or a target that one could point to. Of
@@ -140,81 +146,16 @@ contains
     call check(attn_tensor_init(view, address, dtype, size(shape, kind=c_int32_t), shape), stat, errmsg)
   end function tensor_at
 
-  function address_of(view) result(address)
-    type(attn_tensor), intent(in), target, optional :: view
-    type(c_ptr) :: address
-    address = c_null_ptr
-    if (present(view)) address = c_loc(view)
-  end function address_of
-
-  ! ---- options ----
-
-  integer(c_int32_t) function as_flag(option)
-    logical, intent(in), optional :: option
-    as_flag = 0
-    if (present(option)) as_flag = merge(1_c_int32_t, 0_c_int32_t, option)
-  end function as_flag
-
-  ! What a mask means: numbers are added, a logical one is as the call has it.
-  integer(c_int32_t) function kind_of(mask, of_logical)
-    type(attn_tensor), intent(in), optional :: mask
-    integer(c_int32_t), intent(in) :: of_logical
-    kind_of = 0
-    if (present(mask)) kind_of = merge(of_logical, attn_mask_additive, mask%dtype == attn_dtype_bool)
-  end function kind_of
-
-  ! The options of attention, in a layer or not. The views must be targets of the caller.
-  function options_of(of_logical, attn_mask, bias, is_causal, scale, enable_gqa, align_end, &
-                      query_offset, key_lengths, window, softcap, sinks, alibi_slopes, normalizer, &
-                      lse, weights) result(params)
-    integer(c_int32_t), intent(in) :: of_logical
-    type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
-                                                       sinks, alibi_slopes, lse, weights
-    logical, intent(in), optional :: is_causal, enable_gqa, align_end
-    real(c_double), intent(in), optional :: scale, softcap
-    integer(c_int64_t), intent(in), optional :: window(2)
-    integer(c_int32_t), intent(in), optional :: normalizer
-    type(attn_sdpa_params) :: params
-    params%struct_size = c_sizeof(params)
-    params%mask = address_of(attn_mask)
-    params%mask_kind = kind_of(attn_mask, of_logical)
-    params%bias = address_of(bias)
-    params%query_offset = address_of(query_offset)
-    params%key_lengths = address_of(key_lengths)
-    params%sinks = address_of(sinks)
-    params%alibi_slopes = address_of(alibi_slopes)
-    params%lse = address_of(lse)
-    params%weights = address_of(weights)
-    params%is_causal = as_flag(is_causal)
-    params%enable_gqa = as_flag(enable_gqa)
-    params%align_end = as_flag(align_end)
-    if (present(normalizer)) params%normalizer = normalizer
-    if (present(softcap)) params%softcap = softcap
-    if (present(scale)) then
-      params%set = ior(params%set, attn_sdpa_set_scale)
-      params%scale = scale
-    end if
-    if (present(window)) then
-      params%set = ior(params%set, attn_sdpa_set_window)
-      params%window_left = window(1)
-      params%window_right = window(2)
-    end if
-  end function options_of
-
   ! ---- scaled dot-product attention ----
 
-  ! query (E, L, Hq, ...), key (E, S, Hk, ...), value (Ev, S, Hv, ...), output (Ev, L, Hq, ...).
-  ! All of real(c_double); or query, key and value each of real(c_float) or 16 bits, output and weights
-  ! of query's type or real(c_float), lse of real(c_float).
-  ! attn_mask, broadcastable to (S, L, Hq, ...): .true. takes part, numbers are added; bias: numbers
-  ! beside it. window is left and right of a row's position, -1 for all. lse (L, Hq, ...) and weights,
-  ! per head (S, L, Hq, ...) or averaged (S, L, ...), are outputs, computed if present.
-  subroutine attend(query, key, value, output, attn_mask, is_causal, scale, enable_gqa, bias, &
-                    align_end, query_offset, key_lengths, window, softcap, sinks, alibi_slopes, &
-                    normalizer, lse, weights, context, report, stat, errmsg)
+  subroutine attend_tensors(query, key, value, output, attn_mask, is_causal, scale, enable_gqa, bias, &
+                            align_end, query_offset, key_lengths, window, softcap, sinks, &
+                            alibi_slopes, normalizer, lse, weights, query_starts, context, report, &
+                            stat, errmsg)
     type(attn_tensor), intent(in) :: query, key, value, output
     type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
-                                                       sinks, alibi_slopes, lse, weights
+                                                       sinks, alibi_slopes, lse, weights, &
+                                                       query_starts
     logical, intent(in), optional :: is_causal, enable_gqa, align_end
     real(c_double), intent(in), optional :: scale, softcap
     integer(c_int64_t), intent(in), optional :: window(2)
@@ -224,25 +165,55 @@ contains
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
     type(attn_sdpa_params) :: params
-    type(attn_sdpa_report), target :: raw
-    integer(c_int32_t) :: status
     params = options_of(attn_mask_bool_include, attn_mask, bias, is_causal, scale, enable_gqa, &
                         align_end, query_offset, key_lengths, window, softcap, sinks, alibi_slopes, &
-                        normalizer, lse, weights)
+                        normalizer, lse, weights, query_starts)
+    call run(query, output, params, key, value, context, report, stat, errmsg)
+  end subroutine attend_tensors
+
+  subroutine attend_places(query, kv, output, attn_mask, is_causal, scale, enable_gqa, bias, &
+                           align_end, query_offset, key_lengths, window, softcap, sinks, &
+                           alibi_slopes, normalizer, lse, weights, query_starts, context, report, &
+                           stat, errmsg)
+    type(attn_tensor), intent(in) :: query, output
+    type(kv_places), intent(in), target :: kv
+    type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
+                                                       sinks, alibi_slopes, lse, weights, &
+                                                       query_starts
+    logical, intent(in), optional :: is_causal, enable_gqa, align_end
+    real(c_double), intent(in), optional :: scale, softcap
+    integer(c_int64_t), intent(in), optional :: window(2)
+    integer(c_int32_t), intent(in), optional :: normalizer
+    type(attention_context), intent(in), optional :: context
+    type(attention_report), intent(out), optional :: report
+    integer, intent(out), optional :: stat
+    character(*), intent(inout), optional :: errmsg
+    type(attn_sdpa_params) :: params
+    type(attn_kv), target :: places
+    params = options_of(attn_mask_bool_include, attn_mask, bias, is_causal, scale, enable_gqa, &
+                        align_end, query_offset, key_lengths, window, softcap, sinks, alibi_slopes, &
+                        normalizer, lse, weights, query_starts)
+    places = raw_places(kv)
+    params%kv = c_loc(places)
+    call run(query, output, params, context=context, report=report, stat=stat, errmsg=errmsg)
+  end subroutine attend_places
+
+  subroutine run(query, output, params, key, value, context, report, stat, errmsg)
+    type(attn_tensor), intent(in) :: query, output
+    type(attn_sdpa_params), intent(inout) :: params
+    type(attn_tensor), intent(in), optional :: key, value
+    type(attention_context), intent(in), optional :: context
+    type(attention_report), intent(out), optional :: report
+    integer, intent(out), optional :: stat
+    character(*), intent(inout), optional :: errmsg
+    type(attn_sdpa_report), target :: raw
+    integer(c_int32_t) :: status
     raw%struct_size = c_sizeof(raw)
     if (present(report)) params%report = c_loc(raw)
     status = attn_sdpa(handle_of(context), query, key, value, params, output, c_null_ptr, 0_c_size_t)
     call check(status, stat, errmsg)
     if (present(report) .and. status == abi_ok) report = report_of(raw)
-  end subroutine attend
-
-  function report_of(raw) result(report)
-    type(attn_sdpa_report), intent(in) :: raw
-    type(attention_report) :: report
-    report = attention_report(raw%engine, raw%gemm, raw%packs, raw%depends_on_blas_threads == 1, &
-                              raw%row_block, raw%num_blocks, raw%workspace_bytes, &
-                              text_at(raw%kernels), text_at(raw%reason))
-  end function report_of
+  end subroutine run
 
   ! ---- multi-head attention ----
 

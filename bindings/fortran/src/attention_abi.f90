@@ -45,6 +45,17 @@ module attention_abi
     type(c_ptr) :: kernels = c_null_ptr, blas = c_null_ptr
   end type attn_context_info
 
+  type, bind(c) :: attn_kv
+    integer(c_int64_t) :: struct_size = 0
+    type(c_ptr) :: key = c_null_ptr, value = c_null_ptr, page_table = c_null_ptr, &
+                   page_starts = c_null_ptr, starts = c_null_ptr, lengths = c_null_ptr
+  end type attn_kv
+
+  type, bind(c) :: attn_kv_append_params
+    integer(c_int64_t) :: struct_size = 0
+    type(c_ptr) :: starts = c_null_ptr, positions = c_null_ptr
+  end type attn_kv_append_params
+
   type, bind(c) :: attn_sdpa_params
     integer(c_int64_t) :: struct_size = 0
     integer(c_int32_t) :: set = 0, is_causal = 0
@@ -53,7 +64,8 @@ module attention_abi
     integer(c_int32_t) :: enable_gqa = 0, align_end = 0, normalizer = 0, mask_kind = 0
     type(c_ptr) :: mask = c_null_ptr, bias = c_null_ptr, query_offset = c_null_ptr, &
                    key_lengths = c_null_ptr, alibi_slopes = c_null_ptr, sinks = c_null_ptr, &
-                   lse = c_null_ptr, weights = c_null_ptr, report = c_null_ptr
+                   lse = c_null_ptr, weights = c_null_ptr, report = c_null_ptr, kv = c_null_ptr, &
+                   query_starts = c_null_ptr
   end type attn_sdpa_params
 
   type, bind(c) :: attn_sdpa_report
@@ -130,11 +142,20 @@ module attention_abi
       type(c_ptr), value :: context
     end subroutine attn_context_destroy
 
+    integer(c_int32_t) function attn_kv_append(context, kv, key, value, params) bind(c)
+      import :: attn_tensor, attn_kv, attn_kv_append_params, c_ptr, c_int32_t
+      type(c_ptr), value :: context
+      type(attn_kv), intent(in) :: kv
+      type(attn_tensor), intent(in) :: key, value
+      type(attn_kv_append_params), intent(in) :: params
+    end function attn_kv_append
+
     integer(c_int32_t) function attn_sdpa(context, query, key, value, params, output, workspace, &
                                           workspace_bytes) bind(c)
       import :: attn_tensor, attn_sdpa_params, c_ptr, c_int32_t, c_size_t
       type(c_ptr), value :: context, workspace
-      type(attn_tensor), intent(in) :: query, key, value, output
+      type(attn_tensor), intent(in) :: query, output
+      type(attn_tensor), intent(in), optional :: key, value
       type(attn_sdpa_params), intent(in) :: params
       integer(c_size_t), value :: workspace_bytes
     end function attn_sdpa

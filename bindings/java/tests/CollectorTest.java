@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 import attention.Attention;
 import attention.Context;
+import attention.KvAppendOptions;
+import attention.KvPlaces;
 import attention.Mask;
 import attention.Multihead;
 import attention.SdpaOptions;
@@ -78,6 +80,39 @@ final class CollectorTest {
         return read(output);
     }
 
+    /** Two sequences, in pages that are ROWS long. */
+    private static float[] appendAndAttend() {
+        final FloatBuffer output = Tensor.directFloats(2 * HEADS * FEATURES);
+        final FloatBuffer keys = Tensor.directFloats(4 * HEADS * ROWS * FEATURES);
+        Attention.kvAppend(
+                new KvPlaces(
+                                Tensor.view(Tensor.Dtype.FLOAT32, keys, 4, HEADS, ROWS, FEATURES),
+                                copied(4, HEADS, ROWS, FEATURES))
+                        .pageTable(pages())
+                        .lengths(Tensor.of(new int[] {ROWS, ROWS}, 2)),
+                copied(2, HEADS, ROWS, FEATURES),
+                viewed(2, HEADS, ROWS, FEATURES),
+                new KvAppendOptions().positions(Tensor.of(new long[] {1}, 1)),
+                context());
+        Attention.sdpa(
+                copied(2, HEADS, 1, FEATURES),
+                null,
+                null,
+                Tensor.view(Tensor.Dtype.FLOAT32, output, 2, HEADS, 1, FEATURES),
+                new SdpaOptions()
+                        .kv(
+                                new KvPlaces(
+                                                Tensor.view(Tensor.Dtype.FLOAT32, keys, 4, HEADS, ROWS, FEATURES),
+                                                copied(4, HEADS, ROWS, FEATURES))
+                                        .pageTable(pages())),
+                context());
+        return read(output);
+    }
+
+    private static Tensor pages() {
+        return Tensor.of(new int[] {2, 0, 3, 1}, 2, 2);
+    }
+
     private static Multihead layer() {
         final Multihead made = new Multihead(new Multihead.Config(EMBED_DIM, HEADS));
         made.initialize(1);
@@ -132,18 +167,20 @@ final class CollectorTest {
 
     public static void main(String[] arguments) {
         final float[] attended = attend();
+        final float[] appended = appendAndAttend();
         final float[] forwarded = forward();
         final float[] weight = readWeight();
-        if (weight[0] != numbers(1)[0] || Float.isNaN(attended[0] + forwarded[0])) {
+        if (weight[0] != numbers(1)[0] || Float.isNaN(attended[0] + appended[0] + forwarded[0])) {
             throw new AssertionError("expected numbers");
         }
         inBackground(System::gc);
         inBackground(CollectorTest::takeWhatIsFreed);
         for (int call = 0; call < CALLS; call++) {
             requireSame(attended, attend(), "sdpa");
+            requireSame(appended, appendAndAttend(), "kvAppend and sdpa");
             requireSame(forwarded, forward(), "forward");
             requireSame(weight, readWeight(), "read");
         }
-        System.out.println("collector: passed, " + 3 * CALLS + " calls");
+        System.out.println("collector: passed, " + 4 * CALLS + " calls");
     }
 }

@@ -28,6 +28,8 @@ public final class Layout {
         show("attn_tensor", new Abi.TensorView());
         show("attn_context_config", new Abi.ContextConfig());
         show("attn_context_info", new Abi.ContextInfo());
+        show("attn_kv", new Abi.Kv());
+        show("attn_kv_append_params", new Abi.KvAppendParams());
         show("attn_sdpa_params", new Abi.SdpaParams());
         show("attn_sdpa_report", new Abi.SdpaReport());
         show("attn_sdpa_outputs", new Abi.Outputs());

@@ -147,6 +147,25 @@ attn_status attn_softmax_workspace_bytes(attn_context *context, const attn_tenso
                                          const attn_softmax_params *params,
                                          const attn_tensor *output, size_t *bytes);
 
+typedef struct attn_kv {
+    uint64_t struct_size;
+    const attn_tensor *key;
+    const attn_tensor *value;
+    const attn_tensor *page_table;
+    const attn_tensor *page_starts;
+    const attn_tensor *starts;
+    const attn_tensor *lengths;
+} attn_kv;
+
+typedef struct attn_kv_append_params {
+    uint64_t struct_size;
+    const attn_tensor *starts;
+    const attn_tensor *positions;
+} attn_kv_append_params;
+
+attn_status attn_kv_append(attn_context *context, const attn_kv *kv, const attn_tensor *key,
+                           const attn_tensor *value, const attn_kv_append_params *params);
+
 enum attn_sdpa_set { ATTN_SDPA_SET_SCALE = 1, ATTN_SDPA_SET_WINDOW = 2 };
 
 enum attn_normalizer {
@@ -196,6 +215,8 @@ typedef struct attn_sdpa_params {
     const attn_tensor *lse;
     const attn_tensor *weights;
     attn_sdpa_report *report;
+    const attn_kv *kv;
+    const attn_tensor *query_starts;
 } attn_sdpa_params;
 
 attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const attn_tensor *key,

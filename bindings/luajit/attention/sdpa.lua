@@ -4,6 +4,7 @@
 local bit = require "bit"
 local context = require "attention.context"
 local failure = require "attention.failure"
+local kv = require "attention.kv"
 local options = require "attention.options"
 local report = require "attention.report"
 local tensor = require "attention.tensor"
@@ -42,7 +43,7 @@ for _, name in ipairs(flags) do
   sdpa.attention_options[name] = true
 end
 
-local call_options = {out = true, return_weights = true, context = true}
+local call_options = {out = true, return_weights = true, context = true, kv = true, query_starts = true}
 for name in pairs(sdpa.attention_options) do
   call_options[name] = true
 end
@@ -91,15 +92,26 @@ function sdpa.add_outputs(arguments, described, make, return_lse, weights_field)
   end
 end
 
+-- Keys and values elsewhere, and ragged queries, which a layer's attention has not.
+local function add_sequences(arguments, given)
+  if given.kv then
+    arguments.kv = kv.read(given.kv)
+    arguments.params.kv = arguments.kv.places
+  end
+  arguments.query_starts = tensor.wrap(given.query_starts, "int64")
+  arguments.params.query_starts = tensor.pointer(arguments.query_starts)
+end
+
 -- The arguments of a call, with outputs that `make` makes of their descriptions.
 local function prepare(query, key, value, given, make)
   options.check_names(given, call_options)
   local arguments = sdpa.make_arguments(given, library.ATTN_MASK_BOOL_INCLUDE)
+  add_sequences(arguments, given)
   local described, weights_field = options.sized("attn_sdpa_outputs"), nil
   arguments.described = described
   arguments.query, arguments.key, arguments.value = tensor.wrap(query), tensor.wrap(key), tensor.wrap(value)
-  check(library.attn_sdpa_describe_outputs(arguments.query.view, arguments.key.view, arguments.value.view,
-                                           arguments.params, described))
+  check(library.attn_sdpa_describe_outputs(tensor.pointer(arguments.query), tensor.pointer(arguments.key),
+                                           tensor.pointer(arguments.value), arguments.params, described))
   if given.return_weights then
     local wanted = given.return_weights == true and "per_head" or given.return_weights
     weights_field = options.choose("return_weights", weights_fields, wanted)
@@ -109,13 +121,13 @@ local function prepare(query, key, value, given, make)
   return arguments
 end
 
--- softmax(scale * query * key^T) * value; the options are in README.md. Returns output, lse,
--- attn_weights, of which the last two are nil unless they are asked for.
+-- softmax(scale * query * key^T) * value; the options are in README.md; with kv, key and value are
+-- nil. Returns output, lse, attn_weights, of which the last two are nil unless they are asked for.
 function sdpa.call(query, key, value, given)
   given = given or {}
   local arguments = prepare(query, key, value, given, tensor.allocate)
-  check(library.attn_sdpa(context.handle(given.context), arguments.query.view, arguments.key.view,
-                          arguments.value.view, arguments.params, arguments.output.view, nil, 0))
+  check(library.attn_sdpa(context.handle(given.context), arguments.query.view, tensor.pointer(arguments.key),
+                          tensor.pointer(arguments.value), arguments.params, arguments.output.view, nil, 0))
   return arguments.output, arguments.lse, arguments.weights
 end
 
@@ -123,8 +135,8 @@ end
 function sdpa.explain(query, key, value, given)
   given = given or {}
   local arguments, c_report = prepare(query, key, value, given, tensor.described), options.sized("attn_sdpa_report")
-  check(library.attn_sdpa_explain(context.handle(given.context), arguments.query.view, arguments.key.view,
-                                  arguments.value.view, arguments.params, arguments.output.view, c_report))
+  check(library.attn_sdpa_explain(context.handle(given.context), arguments.query.view, tensor.pointer(arguments.key),
+                                  tensor.pointer(arguments.value), arguments.params, arguments.output.view, c_report))
   return report.attention(c_report)
 end
 

@@ -5,11 +5,12 @@ use std::ptr;
 
 use crate::context::{static_text, Context, Engine, Gemm};
 use crate::error::{check, Result};
+use crate::kv::Kv;
 use crate::mask::{raw_mask, Mask};
 use crate::outputs::OutputShapes;
 use crate::setters::setters;
 use crate::sys::{self, attn_tensor};
-use crate::view::{View, ViewMut};
+use crate::view::{raw_view, View, ViewMut};
 
 /// What turns scores into weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +43,7 @@ pub struct SdpaOptions<'a> {
     key_lengths: Option<View<'a>>,
     alibi_slopes: Option<View<'a>>,
     sinks: Option<View<'a>>,
+    query_starts: Option<View<'a>>,
     lse: Option<ViewMut<'a>>,
     weights: Option<ViewMut<'a>>,
 }
@@ -80,6 +82,9 @@ impl<'a> SdpaOptions<'a> {
         alibi_slopes: View<'a> => Some,
         /// (Hq) or (1): one more logit in softmax's denominator.
         sinks: View<'a> => Some,
+        /// `i64` or `i32`, (B + 1): query is (Hq, total, E), and sequence b has the rows from
+        /// `query_starts[b]` on; output, lse, weights and the rows of masks lie likewise.
+        query_starts: View<'a> => Some,
         /// Receives the logarithm of each row's sum of exponentials: output's shape without its
         /// last axis.
         lse: ViewMut<'a> => Some,
@@ -102,17 +107,31 @@ impl<'a> SdpaOptions<'a> {
         key: &View<'_>,
         value: &View<'_>,
     ) -> Result<OutputShapes> {
-        let params = self.as_raw();
+        // SAFETY: the pointers borrow from the arguments.
+        unsafe { self.describe_raw(query, key.as_raw(), value.as_raw(), self.as_raw()) }
+    }
+
+    /// [`describe_outputs`](Self::describe_outputs) of [`sdpa_kv`].
+    pub fn describe_outputs_kv(&self, query: &View<'_>, kv: &Kv<'_>) -> Result<OutputShapes> {
+        let places = kv.as_raw();
+        // SAFETY: the pointers borrow from the arguments and from `places`.
+        unsafe { self.describe_raw(query, ptr::null(), ptr::null(), self.as_raw_with(&places)) }
+    }
+
+    /// # Safety
+    ///
+    /// What key, value and params point to is there; no element is touched.
+    unsafe fn describe_raw(
+        &self,
+        query: &View<'_>,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: sys::attn_sdpa_params,
+    ) -> Result<OutputShapes> {
         let mut outputs = sys::attn_sdpa_outputs::default();
-        // SAFETY: every pointer borrows from an argument or a local; no element is touched.
+        // SAFETY: the caller's word, and a local.
         check(unsafe {
-            sys::attn_sdpa_describe_outputs(
-                query.as_raw(),
-                key.as_raw(),
-                value.as_raw(),
-                &params,
-                &mut outputs,
-            )
+            sys::attn_sdpa_describe_outputs(query.as_raw(), key, value, &params, &mut outputs)
         })?;
         Ok((&outputs).into())
     }
@@ -125,21 +144,56 @@ impl<'a> SdpaOptions<'a> {
         value: &View<'_>,
         output: &ViewMut<'_>,
     ) -> Result<SdpaReport> {
-        let params = self.as_raw();
+        // SAFETY: the pointers borrow from the arguments.
+        unsafe { self.explain_raw(query, key.as_raw(), value.as_raw(), self.as_raw(), output) }
+    }
+
+    /// [`explain`](Self::explain) of [`sdpa_kv`].
+    pub fn explain_kv(
+        &self,
+        query: &View<'_>,
+        kv: &Kv<'_>,
+        output: &ViewMut<'_>,
+    ) -> Result<SdpaReport> {
+        let places = kv.as_raw();
+        let params = self.as_raw_with(&places);
+        // SAFETY: the pointers borrow from the arguments and from `places`.
+        unsafe { self.explain_raw(query, ptr::null(), ptr::null(), params, output) }
+    }
+
+    /// # Safety
+    ///
+    /// As of `describe_raw`.
+    unsafe fn explain_raw(
+        &self,
+        query: &View<'_>,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: sys::attn_sdpa_params,
+        output: &ViewMut<'_>,
+    ) -> Result<SdpaReport> {
         let mut report = sys::attn_sdpa_report::default();
-        // SAFETY: as in describe_outputs.
+        // SAFETY: the caller's word, and a local.
         check(unsafe {
             sys::attn_sdpa_explain(
                 self.raw_context_or(ptr::null_mut()),
                 query.as_raw(),
-                key.as_raw(),
-                value.as_raw(),
+                key,
+                value,
                 &params,
                 output.as_raw(),
                 &mut report,
             )
         })?;
         Ok((&report).into())
+    }
+
+    /// As `as_raw`, with keys and values where `kv` says, from which it borrows too.
+    fn as_raw_with(&self, kv: &sys::attn_kv) -> sys::attn_sdpa_params {
+        sys::attn_sdpa_params {
+            kv,
+            ..self.as_raw()
+        }
     }
 
     pub(crate) fn raw_context_or(&self, other: *mut sys::attn_context) -> *mut sys::attn_context {
@@ -169,6 +223,7 @@ impl<'a> SdpaOptions<'a> {
             key_lengths: raw_view(&self.key_lengths),
             alibi_slopes: raw_view(&self.alibi_slopes),
             sinks: raw_view(&self.sinks),
+            query_starts: raw_view(&self.query_starts),
             lse: raw_output(&self.lse),
             weights: raw_output(&self.weights),
             ..Default::default()
@@ -216,10 +271,6 @@ impl From<&sys::attn_sdpa_report> for SdpaReport {
     }
 }
 
-fn raw_view(view: &Option<View<'_>>) -> *const attn_tensor {
-    view.as_ref().map_or(ptr::null(), View::as_raw)
-}
-
 fn raw_output(view: &Option<ViewMut<'_>>) -> *const attn_tensor {
     view.as_ref().map_or(ptr::null(), ViewMut::as_raw)
 }
@@ -256,6 +307,31 @@ pub fn sdpa(
             query.as_raw(),
             key.as_raw(),
             value.as_raw(),
+            &params,
+            output.as_raw(),
+            ptr::null_mut(),
+            0,
+        )
+    })
+}
+
+/// [`sdpa`] with keys and values in a cache, ragged or in pages: each sequence has the bits it has
+/// alone. S, in the shapes of options and outputs, is then C, or as `attention/sdpa.h` says.
+pub fn sdpa_kv(
+    query: &View<'_>,
+    kv: &Kv<'_>,
+    output: &mut ViewMut<'_>,
+    options: SdpaOptions<'_>,
+) -> Result<()> {
+    let places = kv.as_raw();
+    let params = options.as_raw_with(&places);
+    // SAFETY: as in sdpa; the library checks what leads to a row.
+    check(unsafe {
+        sys::attn_sdpa(
+            options.raw_context_or(ptr::null_mut()),
+            query.as_raw(),
+            ptr::null(),
+            ptr::null(),
             &params,
             output.as_raw(),
             ptr::null_mut(),

@@ -134,6 +134,24 @@ pub struct attn_selftest_params {
 }
 
 #[repr(C)]
+pub struct attn_kv {
+    pub struct_size: u64,
+    pub key: *const attn_tensor,
+    pub value: *const attn_tensor,
+    pub page_table: *const attn_tensor,
+    pub page_starts: *const attn_tensor,
+    pub starts: *const attn_tensor,
+    pub lengths: *const attn_tensor,
+}
+
+#[repr(C)]
+pub struct attn_kv_append_params {
+    pub struct_size: u64,
+    pub starts: *const attn_tensor,
+    pub positions: *const attn_tensor,
+}
+
+#[repr(C)]
 pub struct attn_sdpa_report {
     pub struct_size: u64,
     pub engine: i32,
@@ -169,6 +187,8 @@ pub struct attn_sdpa_params {
     pub lse: *const attn_tensor,
     pub weights: *const attn_tensor,
     pub report: *mut attn_sdpa_report,
+    pub kv: *const attn_kv,
+    pub query_starts: *const attn_tensor,
 }
 
 #[repr(C)]
@@ -257,6 +277,8 @@ default_is_zero_but_for_its_size!(
     attn_context_config,
     attn_context_info,
     attn_selftest_params,
+    attn_kv,
+    attn_kv_append_params,
     attn_sdpa_report,
     attn_sdpa_params,
     attn_sdpa_outputs,
@@ -301,6 +323,14 @@ extern "C" {
     pub fn attn_context_describe(context: *mut attn_context, info: *mut attn_context_info) -> i32;
 
     pub fn attn_selftest(context: *mut attn_context, params: *const attn_selftest_params) -> i32;
+
+    pub fn attn_kv_append(
+        context: *mut attn_context,
+        kv: *const attn_kv,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: *const attn_kv_append_params,
+    ) -> i32;
 
     pub fn attn_sdpa(
         context: *mut attn_context,

@@ -3,6 +3,7 @@
 
 use std::marker::PhantomData;
 use std::os::raw::c_void;
+use std::ptr;
 
 use crate::error::{check, Error, Result, Status};
 use crate::half::{Bf16, F16};
@@ -138,6 +139,16 @@ impl<'a> ViewMut<'a> {
     }
 }
 
+impl ViewMut<'_> {
+    /// The same to read, until it is written again.
+    pub fn as_view(&self) -> View<'_> {
+        View {
+            raw: self.raw,
+            memory: PhantomData,
+        }
+    }
+}
+
 macro_rules! reshape {
     ($view:ident) => {
         impl $view<'_> {
@@ -196,6 +207,11 @@ macro_rules! reshape {
 
 reshape!(View);
 reshape!(ViewMut);
+
+/// The C struct of a view, NULL for none; valid as long as the view.
+pub(crate) fn raw_view(view: &Option<View<'_>>) -> *const attn_tensor {
+    view.as_ref().map_or(ptr::null(), View::as_raw)
+}
 
 pub(crate) fn signed(length: usize) -> Result<i64> {
     i64::try_from(length).map_err(|_| {

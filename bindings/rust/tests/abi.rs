@@ -52,6 +52,8 @@ fn facts() -> Vec<Fact> {
             blas_is_serial, kernels, blas,
         }
         attn_selftest_params { struct_size, visit, visit_state }
+        attn_kv { struct_size, key, value, page_table, page_starts, starts, lengths }
+        attn_kv_append_params { struct_size, starts, positions }
         attn_sdpa_report {
             struct_size, engine, gemm, depends_on_blas_threads, packs, row_block, num_blocks,
             workspace_bytes, kernels, reason,
@@ -59,7 +61,7 @@ fn facts() -> Vec<Fact> {
         attn_sdpa_params {
             struct_size, set, is_causal, scale, softcap, window_left, window_right, enable_gqa,
             align_end, normalizer, mask_kind, mask, bias, query_offset, key_lengths, alibi_slopes,
-            sinks, lse, weights, report,
+            sinks, lse, weights, report, kv, query_starts,
         }
         attn_sdpa_outputs { struct_size, output, lse, weights, averaged_weights }
         attn_mha_config {

@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "context.hpp"
+#include "kv.hpp"
 #include "tensor.hpp"
 
 namespace attention {
@@ -33,6 +34,7 @@ template <class T> struct attend_options {
     std::int32_t normalizer = ATTN_NORMALIZER_SOFTMAX;
     std::optional<index_input> query_offset, key_lengths;
     std::optional<float_input<T>> alibi_slopes, sinks;
+    std::optional<index_input> query_starts; /* (B + 1): query is (Hq, total, E), ragged */
 
     std::optional<tensor<score_of<T>>> lse; /* out: (..., Hq, L) */
     std::optional<result_of<T>> weights; /* out: (..., Hq, L, S), or (..., L, S): the heads' mean */
@@ -63,6 +65,7 @@ template <class T> attn_sdpa_params params_of(const attend_options<T> &options) 
     params.key_lengths = view_of(options.key_lengths);
     params.alibi_slopes = view_of(options.alibi_slopes);
     params.sinks = view_of(options.sinks);
+    params.query_starts = view_of(options.query_starts);
     params.lse = view_of(options.lse);
     params.weights = view_of(options.weights);
     if (options.scale) {
@@ -76,6 +79,19 @@ template <class T> attn_sdpa_params params_of(const attend_options<T> &options) 
     }
     return params;
 }
+
+/* The structs of a call whose keys and values lie in `kv`; one points to the other. */
+template <class T> struct kv_params {
+    attn_kv places;
+    attn_sdpa_params params;
+
+    kv_params(const kv_of<T> &kv, const attend_options<T> &options)
+        : places(kv_view_of(kv)), params(params_of(options)) {
+        params.kv = &places;
+    }
+    kv_params(const kv_params &) = delete;
+    kv_params &operator=(const kv_params &) = delete;
+};
 
 /* Of attn_sdpa_outputs or attn_mha_outputs. */
 template <class Outputs> output_shapes shapes_of(const Outputs &outputs) {
@@ -96,6 +112,15 @@ void attend(const tensor<const T> &query, const keys_of<T> &key, const keys_of<T
                     &params, output.c_view(), nullptr, 0));
 }
 
+/* The same with keys and values in a cache, ragged or in pages; S is as attention/sdpa.h says. */
+template <class T>
+void attend(const tensor<const T> &query, const kv_of<T> &kv, const result_of<T> &output,
+            const attend_options<T> &options = {}, const context *chosen = nullptr) {
+    const detail::kv_params<T> call(kv, options);
+    check(attn_sdpa(detail::handle_of(chosen), query.c_view(), nullptr, nullptr, &call.params,
+                    output.c_view(), nullptr, 0));
+}
+
 /* For whoever allocates the outputs of attend; the options' own outputs are not looked at. */
 template <class T>
 output_shapes describe_outputs(const tensor<const T> &query, const keys_of<T> &key,
@@ -105,6 +130,16 @@ output_shapes describe_outputs(const tensor<const T> &query, const keys_of<T> &k
     outputs.struct_size = sizeof outputs;
     check(attn_sdpa_describe_outputs(query.c_view(), key.c_view(), value.c_view(), &params,
                                      &outputs));
+    return detail::shapes_of(outputs);
+}
+
+template <class T>
+output_shapes describe_outputs(const tensor<const T> &query, const kv_of<T> &kv,
+                               const attend_options<T> &options = {}) {
+    const detail::kv_params<T> call(kv, options);
+    attn_sdpa_outputs outputs{};
+    outputs.struct_size = sizeof outputs;
+    check(attn_sdpa_describe_outputs(query.c_view(), nullptr, nullptr, &call.params, &outputs));
     return detail::shapes_of(outputs);
 }
 
@@ -118,6 +153,18 @@ attn_sdpa_report explain(const tensor<const T> &query, const keys_of<T> &key,
     report.struct_size = sizeof report;
     check(attn_sdpa_explain(detail::handle_of(chosen), query.c_view(), key.c_view(), value.c_view(),
                             &params, output.c_view(), &report));
+    return report;
+}
+
+template <class T>
+attn_sdpa_report explain(const tensor<const T> &query, const kv_of<T> &kv,
+                         const result_of<T> &output, const attend_options<T> &options = {},
+                         const context *chosen = nullptr) {
+    const detail::kv_params<T> call(kv, options);
+    attn_sdpa_report report{};
+    report.struct_size = sizeof report;
+    check(attn_sdpa_explain(detail::handle_of(chosen), query.c_view(), nullptr, nullptr,
+                            &call.params, output.c_view(), &report));
     return report;
 }
 

@@ -77,9 +77,30 @@ interface Abi extends Library {
     }
 
     @FieldOrder({
+        "struct_size", "key", "value", "page_table", "page_starts", "starts", "lengths"
+    })
+    final class Kv extends Structure {
+        public long struct_size = size();
+        public Pointer key;
+        public Pointer value;
+        public Pointer page_table;
+        public Pointer page_starts;
+        public Pointer starts;
+        public Pointer lengths;
+    }
+
+    @FieldOrder({"struct_size", "starts", "positions"})
+    final class KvAppendParams extends Structure {
+        public long struct_size = size();
+        public Pointer starts;
+        public Pointer positions;
+    }
+
+    @FieldOrder({
         "struct_size", "set", "is_causal", "scale", "softcap", "window_left", "window_right",
         "enable_gqa", "align_end", "normalizer", "mask_kind", "mask", "bias", "query_offset",
-        "key_lengths", "alibi_slopes", "sinks", "lse", "weights", "report"
+        "key_lengths", "alibi_slopes", "sinks", "lse", "weights", "report",
+        "kv", "query_starts"
     })
     final class SdpaParams extends Structure {
         public long struct_size = size();
@@ -102,6 +123,8 @@ interface Abi extends Library {
         public Pointer lse;
         public Pointer weights;
         public Pointer report;
+        public Pointer kv;
+        public Pointer query_starts;
     }
 
     @FieldOrder({
@@ -200,6 +223,9 @@ interface Abi extends Library {
     int attn_context_describe(Context context, ContextInfo info);
 
     void attn_context_destroy(Pointer context);
+
+    int attn_kv_append(
+            Context context, KvPlaces kv, Tensor key, Tensor value, KvAppendOptions params);
 
     int attn_sdpa(
             Context context,

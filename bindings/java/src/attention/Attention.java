@@ -7,6 +7,7 @@ public final class Attention {
 
     /**
      * query (..., Hq, L, E), key (..., Hk, S, E), value (..., Hv, S, Ev), output (..., Hq, L, Ev).
+     * With {@link SdpaOptions#kv} key and value are null.
      *
      * @throws AttentionException naming the argument that does not fit
      */
@@ -27,6 +28,22 @@ public final class Attention {
     /** As above, with the default context. */
     public static void sdpa(Tensor query, Tensor key, Tensor value, Tensor output, SdpaOptions options) {
         sdpa(query, key, value, output, options, null);
+    }
+
+    /**
+     * Stores new rows, converted: key (batch axes, Hk, L, E), value (batch axes, Hv, L, Ev). The
+     * lengths of kv count them already. Nothing is written if this throws.
+     */
+    public static void kvAppend(
+            KvPlaces kv, Tensor key, Tensor value, KvAppendOptions options, Context context) {
+        Abi.check(
+                Abi.LIBRARY.attn_kv_append(
+                        context, kv == null ? null : kv.written(), key, value, options));
+    }
+
+    /** As above, with the default context. */
+    public static void kvAppend(KvPlaces kv, Tensor key, Tensor value, KvAppendOptions options) {
+        kvAppend(kv, key, value, options, null);
     }
 
     /** Types and shapes of that call's outputs, for making them. */

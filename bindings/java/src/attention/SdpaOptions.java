@@ -23,6 +23,8 @@ public final class SdpaOptions extends Argument {
     private Tensor keyLengths;
     private Tensor alibiSlopes;
     private Tensor sinks;
+    private KvPlaces kv;
+    private Tensor queryStarts;
     private Tensor lse;
     private Tensor weights;
 
@@ -102,6 +104,21 @@ public final class SdpaOptions extends Argument {
         return this;
     }
 
+    /** Keys and values elsewhere: those of the call, and keyLengths, are null. Not in a layer. */
+    public SdpaOptions kv(KvPlaces places) {
+        kv = places;
+        return this;
+    }
+
+    /**
+     * INT64 or INT32, (B + 1): query is (Hq, total, E), and a sequence's rows begin there; output,
+     * lse, weights and the rows of masks lie likewise. Not in a layer.
+     */
+    public SdpaOptions queryStarts(Tensor rows) {
+        queryStarts = rows;
+        return this;
+    }
+
     /** Out: (..., Hq, L). */
     public SdpaOptions lse(Tensor output) {
         lse = Tensor.written("lse", output);
@@ -123,6 +140,8 @@ public final class SdpaOptions extends Argument {
         params.key_lengths = Tensor.pointerOf(keyLengths);
         params.alibi_slopes = Tensor.pointerOf(alibiSlopes);
         params.sinks = Tensor.pointerOf(sinks);
+        params.kv = kv == null ? null : kv.pointer();
+        params.query_starts = Tensor.pointerOf(queryStarts);
         params.lse = Tensor.pointerOf(lse);
         params.weights = Tensor.pointerOf(weights);
         params.write();

@@ -2,6 +2,7 @@
 
 # SPDX-License-Identifier: BSD-3-Clause
 
+require 'attention/kv'
 require 'attention/tensor'
 
 module Attention
@@ -15,9 +16,10 @@ module Attention
 
     # bool_kind: what a bool mask means.
     def initialize(bool_kind, scale: nil, window: nil, softcap: 0.0, normalizer: :softmax, is_causal: false,
-                   enable_gqa: false, align_end: false, **tensors)
+                   enable_gqa: false, align_end: false, kv: nil, **tensors)
+      @kv = Kv.wrap(kv)
       @params = ABI.make(:attn_sdpa_params,
-                         scale: scale || 0.0, softcap:,
+                         kv: @kv, scale: scale || 0.0, softcap:,
                          is_causal: Choice.flag(is_causal), enable_gqa: Choice.flag(enable_gqa),
                          align_end: Choice.flag(align_end),
                          normalizer: Choice.of(:normalizer, NORMALIZERS, normalizer))
@@ -46,14 +48,15 @@ module Attention
     end
 
     def take_tensors(bool_kind, attn_mask: nil, bias: nil, query_offset: nil, key_lengths: nil, alibi_slopes: nil,
-                     sinks: nil)
+                     sinks: nil, query_starts: nil)
       @tensors = {
         mask: Tensor.wrap(attn_mask),
         bias: Tensor.wrap(bias),
         query_offset: Tensor.wrap(query_offset, dtype: :int64),
         key_lengths: Tensor.wrap(key_lengths, dtype: :int64),
         alibi_slopes: Tensor.wrap(alibi_slopes),
-        sinks: Tensor.wrap(sinks)
+        sinks: Tensor.wrap(sinks),
+        query_starts: Tensor.wrap(query_starts, dtype: :int64)
       }
       @tensors.each { |field, tensor| @params[field.to_s] = tensor }
       @params.mask_kind = Choice.mask_kind(@tensors[:mask], bool_kind)

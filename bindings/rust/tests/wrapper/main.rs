@@ -5,6 +5,7 @@ mod attending;
 mod contexts;
 mod halves;
 mod layers;
+mod places;
 mod views;
 
 use attention::{

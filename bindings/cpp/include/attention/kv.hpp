@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * kv.hpp: where the keys and values of sequences lie: in a cache that grows, one behind the other,
+ * or in pages. attention/kv.h says which row of memory has which key.
+ */
+#ifndef ATTENTION_KV_HPP
+#define ATTENTION_KV_HPP
+
+#include <attention/kv.h>
+
+#include <optional>
+
+#include "context.hpp"
+#include "tensor.hpp"
+
+namespace attention {
+
+/* attn_kv, a view as its tensors are: key (batch axes, Hk, C, E), with starts (Hk, total, E), with
+ * page_table (pages, Hk, page, E); value likewise. */
+template <class Rows> struct kv_places {
+    Rows key, value;
+    std::optional<index_input> page_table, page_starts; /* (batch axes, M), or (P) and (B + 1) */
+    std::optional<index_input> starts;                  /* (B + 1) */
+    std::optional<index_input> lengths;                 /* rows in use of a sequence; else all */
+
+    kv_places(const Rows &keys, const Rows &values) : key(keys), value(values) {
+    }
+};
+
+/* What queries of type T attend to. */
+template <class T> using kv_of = kv_places<keys_of<T>>;
+
+/* What new rows are stored in. */
+using kv_storage = kv_places<any_float_result>;
+
+/* attn_kv_append_params: without options as many new rows for each sequence, at the end of its rows
+ * in use. */
+struct append_options {
+    std::optional<index_input> starts;    /* (B + 1): the new rows of sequences, in (H, total, E) */
+    std::optional<index_input> positions; /* (batch axes, L) or (total): where they go */
+};
+
+namespace detail {
+
+/* Points to the tensors of `places`. */
+template <class Rows> attn_kv kv_view_of(const kv_places<Rows> &places) {
+    attn_kv kv{};
+    kv.struct_size = sizeof kv;
+    kv.key = places.key.c_view();
+    kv.value = places.value.c_view();
+    kv.page_table = view_of(places.page_table);
+    kv.page_starts = view_of(places.page_starts);
+    kv.starts = view_of(places.starts);
+    kv.lengths = view_of(places.lengths);
+    return kv;
+}
+
+} // namespace detail
+
+/* attn_kv_append: stores new rows, converted, key (batch axes, Hk, L, E) and value (batch axes, Hv,
+ * L, Ev); kv's lengths count them already. */
+inline void kv_append(const kv_storage &kv, const any_float_input &key,
+                      const any_float_input &value, const append_options &options = {},
+                      const context *chosen = nullptr) {
+    const attn_kv places = detail::kv_view_of(kv);
+    attn_kv_append_params params{};
+    params.struct_size = sizeof params;
+    params.starts = detail::view_of(options.starts);
+    params.positions = detail::view_of(options.positions);
+    check(attn_kv_append(detail::handle_of(chosen), &places, key.c_view(), value.c_view(),
+                         &params));
+}
+
+} // namespace attention
+
+#endif

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_kv.cpp: keys and values in caches, ragged and in pages, and ragged queries.
+ */
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include <attention.hpp>
+
+#include "wrapper_checks.hpp"
+
+namespace {
+
+using attention::any_float_result;
+using attention::attend_options;
+using attention::kv_cache;
+using attention::kv_of;
+using attention::kv_storage;
+using attention::tensor;
+
+/* Three sequences: where their keys and their queries are, one behind the other. */
+const std::vector<std::int64_t> key_starts{0, 5, 6, 13}, query_starts{0, 2, 3, 6};
+constexpr std::int64_t sequences = 3, num_keys = 13, num_queries = 6, page = 4;
+
+const std::vector<float> key_elements = numbers(heads * num_keys * features),
+                         value_elements = [] {
+                             auto made = numbers(heads * num_keys * features + 7);
+                             made.erase(made.begin(), made.begin() + 7);
+                             return made;
+                         }(),
+                         query_elements = numbers(heads * num_queries * features);
+const tensor<const float> keys(key_elements.data(), {heads, num_keys, features}),
+    values(value_elements.data(), keys.shape()),
+    queries(query_elements.data(), {heads, num_queries, features});
+
+tensor<const std::int64_t> view_of(const std::vector<std::int64_t> &numbers) {
+    return {numbers.data(), {static_cast<std::int64_t>(numbers.size())}};
+}
+
+attend_options<float> decoding() {
+    attend_options<float> options;
+    options.is_causal = options.align_end = true;
+    return options;
+}
+
+std::vector<float> attended(const kv_of<float> &kv) {
+    auto options = decoding();
+    options.query_starts = view_of(query_starts);
+    std::vector<float> output = room(queries.shape());
+    attention::attend(queries, kv, tensor<float>(output.data(), queries.shape()), options);
+    return output;
+}
+
+/* The rows of sequence b. */
+template <class T>
+tensor<T> part(const tensor<T> &rows, const std::vector<std::int64_t> &starts, std::size_t b) {
+    return rows.sliced(1, starts[b], starts[b + 1] - starts[b]);
+}
+
+std::vector<float> attended_one_by_one() {
+    std::vector<float> output = room(queries.shape());
+    const tensor<float> to(output.data(), queries.shape());
+    for (std::size_t b = 0; b < sequences; ++b) {
+        attention::attend(part(queries, query_starts, b), part(keys, key_starts, b),
+                          part(values, key_starts, b), part(to, query_starts, b), decoding());
+    }
+    return output;
+}
+
+kv_of<float> ragged() {
+    kv_of<float> kv(keys, values);
+    kv.starts = view_of(key_starts);
+    return kv;
+}
+
+/* Pages in no order; an entry that no key needs is no page. */
+struct paged {
+    std::vector<std::int32_t> table{3, 1, /**/ 5, -1, /**/ 0, 2};
+    std::vector<std::int64_t> lengths{5, 1, 7};
+    attention::sizes shape{6, heads, page, features};
+    std::vector<float> key = room(shape), value = room(shape);
+
+    template <class Rows> attention::kv_places<Rows> places() {
+        attention::kv_places<Rows> kv(tensor<float>(key.data(), shape),
+                                      tensor<float>(value.data(), shape));
+        kv.page_table = tensor<const std::int32_t>(table.data(), {sequences, 2});
+        kv.lengths = view_of(lengths);
+        return kv;
+    }
+    void fill() {
+        attention::append_options options;
+        options.starts = view_of(key_starts);
+        attention::kv_append(places<any_float_result>(), keys, values, options);
+    }
+};
+
+void pages_are_ragged_rows_are_single_sequences() {
+    const std::vector<float> expected = attended_one_by_one();
+    require(expected != room(queries.shape()), "nothing is attended to");
+    require(attended(ragged()) == expected, "ragged keys are others");
+    paged pages;
+    pages.fill();
+    require(attended(pages.places<attention::keys_of<float>>()) == expected,
+            "keys in pages are others");
+}
+
+void positions_say_where_rows_go() {
+    paged pages;
+    const std::vector<std::int32_t> positions{2, -1, 6};
+    attention::append_options options;
+    options.positions = tensor<const std::int32_t>(positions.data(), {sequences, 1});
+    const tensor<const float> rows(key_elements.data(), {sequences, heads, 1, features});
+    attention::kv_append(pages.places<any_float_result>(), rows, rows, options);
+    /* page 3 has rows 0 to 3 of sequence 0, page 2 rows 4 to 7 of sequence 2 */
+    auto expected = room(pages.shape);
+    for (const auto &[page_number, row, sequence] : {std::array{3, 2, 0}, std::array{2, 2, 2}}) {
+        for (std::int64_t h = 0; h < heads; ++h) {
+            const auto *from = rows.selected(0, sequence).selected(0, h).data();
+            std::copy_n(from, features,
+                        expected.begin() + ((page_number * heads + h) * page + row) * features);
+        }
+    }
+    require(pages.key == expected && pages.value == expected, "rows went elsewhere");
+}
+
+void outputs_are_those_of_the_places() {
+    auto options = decoding();
+    options.query_starts = view_of(query_starts);
+    const auto shapes = attention::describe_outputs(queries, ragged(), options);
+    require(shapes.output == queries.shape() &&
+                shapes.weights == attention::sizes{heads, num_queries, num_keys},
+            "describe_outputs");
+    std::vector<float> output = room(shapes.output);
+    const auto report = attention::explain(
+        queries, ragged(), tensor<float>(output.data(), shapes.output), options);
+    require(report.engine == ATTN_ENGINE_FUSED, "explain");
+}
+
+void cache_grows_and_shrinks() {
+    const attention::sizes shape{sequences, heads, 8, features};
+    kv_cache<float> cache(shape, shape);
+    const std::vector<std::int64_t> none(sequences);
+    require(cache.lengths() == none, "a new cache is not empty");
+    cache.append(keys, values, key_starts);
+    require(cache.lengths() == std::vector<std::int64_t>{5, 1, 7}, "lengths");
+    require(attended(cache.view<float>()) == attended_one_by_one(), "a cache is no pages");
+
+    const auto first = tensor<const float>(key_elements.data(), {sequences, heads, 1, features});
+    cache.append(first, first);
+    require(cache.lengths() == std::vector<std::int64_t>{6, 2, 8}, "a row for each");
+    require_error([&] { cache.append(first, first); }, ATTN_ERROR_VALUE,
+                  "kv.lengths: expected 0 to S=8, got 9 at element 2");
+    require(cache.lengths() == std::vector<std::int64_t>{6, 2, 8}, "a refused row is counted");
+    for (std::size_t b = 0; b < sequences; ++b) {
+        cache.truncate(b, cache.lengths()[b] - 1);
+    }
+    require(attended(cache.view<float>()) == attended_one_by_one(), "truncate");
+}
+
+void cache_attends_in_another_type() {
+    kv_cache<attention::bfloat16> cache({1, heads, 4, features}, {1, heads, 4, features});
+    const auto rows = keys.sliced(1, 0, 3);
+    cache.append(tensor<const float>(rows.data(), {1, heads, 3, features},
+                                     {0, num_keys * features, features, 1}),
+                 tensor<const float>(rows.data(), {1, heads, 3, features},
+                                     {0, num_keys * features, features, 1}));
+    /* numbers() has few bits: they stay as they are */
+    const auto query = queries.sliced(1, 0, 1);
+    std::vector<float> output(heads * features), expected(heads * features);
+    const attention::sizes shape{heads, 1, features};
+    attention::attend(query, rows, rows, tensor<float>(expected.data(), shape));
+    cache.attend(query, tensor<float>(output.data(), {1, heads, 1, features}));
+    require(output == expected, "16 bits are other numbers");
+}
+
+void what_does_not_fit_is_told() {
+    auto kv = ragged();
+    const std::vector<std::int64_t> starts{0, 5, 6, 14};
+    kv.starts = view_of(starts);
+    require_error([&] { (void)attended(kv); }, ATTN_ERROR_VALUE,
+                  "kv.starts: expected 6 (the start before it) to 13, got 14 at element 3");
+    const attention::sizes shape{sequences, heads, 8, features};
+    kv_cache<float> cache(shape, shape);
+    const auto largest = std::numeric_limits<std::int64_t>::max();
+    require_error([&] { cache.append(keys, values, {0, largest, -largest, 13}); },
+                  ATTN_ERROR_VALUE,
+                  "starts: expected 0 (the start before it) to 13, got 9223372036854775807 at "
+                  "element 1");
+    require_error([&] { cache.append(keys, values, {0, 13}); }, ATTN_ERROR_SHAPE,
+                  "starts: expected shape (B + 1 = 4), got (2)");
+    require_error([&] { cache.append(keys.selected(0, 0).selected(0, 0), values); },
+                  ATTN_ERROR_SHAPE, "key: expected shape (3, H=2, L, E=4), got (4)");
+    require(cache.lengths() == std::vector<std::int64_t>(sequences), "lengths");
+    bool is_refused = false;
+    try {
+        cache.truncate(0, 1);
+    } catch (const std::out_of_range &) {
+        is_refused = true;
+    }
+    require(is_refused, "truncated to more rows than there are");
+}
+
+} // namespace
+
+int main() {
+    return run_tests("kv", {
+        {"pages_are_ragged_rows_are_single_sequences", pages_are_ragged_rows_are_single_sequences},
+        {"positions_say_where_rows_go", positions_say_where_rows_go},
+        {"outputs_are_those_of_the_places", outputs_are_those_of_the_places},
+        {"cache_grows_and_shrinks", cache_grows_and_shrinks},
+        {"cache_attends_in_another_type", cache_attends_in_another_type},
+        {"what_does_not_fit_is_told", what_does_not_fit_is_told},
+    });
+}
