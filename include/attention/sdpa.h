@@ -18,15 +18,15 @@
  *
  * Keys elsewhere. With params.kv keys and values lie as kv.h says: in caches that grow, one sequence
  * behind the other, or in pages; the arguments key and value are then NULL. S, the columns of mask,
- * bias and weights, is C where every sequence has as much room; with starts or page_starts it is the
+ * bias, weights and scores, is C where every sequence has as much room; with starts or page_starts it is the
  * number of columns that these have, no fewer than any sequence has keys, and all rows of key where
  * there are none. Keys and columns count within the sequence. Everything else is as if each sequence
  * had a key and a value of its own, to the bit.
  *
  * Ragged queries. With params.query_starts query is (Hq, total, E): row i of sequence b is row
- * query_starts[b] + i. output, lse, weights and the rows of mask and bias lie likewise, without batch
- * axes; there is one batch axis, B, which key, value and what belongs to sequences may have. Rows of
- * no sequence are neither read nor written.
+ * query_starts[b] + i. output, lse, weights, scores and the rows of mask and bias lie likewise,
+ * without batch axes; there is one batch axis, B, which key, value and what belongs to sequences may
+ * have. Rows of no sequence are neither read nor written.
  *
  * Types. query is float32, float64, bfloat16 or float16. A float64 query has float64 keys and
  * values; beside the others key and value may each be float32, bfloat16 or float16, whatever query

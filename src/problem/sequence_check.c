@@ -85,14 +85,23 @@ static attn_status check_pages(const attni_sdpa_problem *problem, const attni_se
     return ATTN_OK;
 }
 
-/* Those that no row sees may lie anywhere. */
+/* The keys of a sequence that are read: those that some row sees, or all that have a score before
+ * the mask. */
+static attni_interval read_keys(const attni_sdpa_problem *run, const attni_sequence *sequence) {
+    const attni_visibility *visibility = &sequence->visibility;
+    const bool has_all = run->scores.is_present && run->score_stage != ATTN_SCORE_MASKED;
+    return has_all ? (attni_interval){0, visibility->key_length}
+                   : attni_rows_union(visibility, 0, run->tgt_len);
+}
+
+/* Pages of other keys may lie anywhere. */
 static attn_status check_all_pages(const attni_sdpa_problem *problem) {
     attni_query_runs runs = attni_query_runs_of(problem);
     attni_sdpa_problem run;
     while (attni_next_run(&runs, &run)) {
         for (int64_t batch = 0; batch < run.num_batches && run.tgt_len > 0; ++batch) {
             attni_sequence sequence = attni_batch_sequence(&run, batch);
-            const attni_interval seen = attni_rows_union(&sequence.visibility, 0, run.tgt_len);
+            const attni_interval seen = read_keys(&run, &sequence);
             sequence.batch += runs.first; /* for messages */
             ATTNI_TRY(check_pages(&run, &sequence, seen));
         }

@@ -48,8 +48,9 @@ static const char *const mask_names[] = {"none", "bool", "additive"};
 static const char *const bias_names[] = {"none", "per_head"};
 enum options { PLAIN, ALIBI_CAPPED, SINKS, SIGMOID, LINEAR };
 static const char *const option_names[] = {"none", "alibi_softcap", "sinks", "sigmoid", "linear"};
-enum outputs { OUTPUT_ALONE, LSE, WEIGHTS, AVERAGED };
-static const char *const output_names[] = {"output", "lse", "weights", "averaged"};
+enum outputs { OUTPUT_ALONE, LSE, WEIGHTS, AVERAGED, CAPPED_SCORES, MASKED_SCORES };
+static const char *const output_names[] = {"output",   "lse",    "weights",
+                                           "averaged", "capped", "masked"};
 static const char *const value_names[] = {"finite", "infinite_where_hidden_from_some"};
 static const char *const index_names[] = {"int64", "int32"};
 static const char *const workspace_names[] = {"library", "exact"};
@@ -453,8 +454,13 @@ static void set_outputs(source_case *built) {
     } else if (outputs == AVERAGED) {
         all->weights = add_output(built, built->dtype, 3, averaged, 1, LAYOUT_CONTIGUOUS);
     }
+    if (outputs >= CAPPED_SCORES) {
+        all->scores = add_output(built, lse_dtype(built), 4, weights, 2, LAYOUT_CONTIGUOUS);
+        all->params.scores_stage = outputs == CAPPED_SCORES ? ATTN_SCORE_CAPPED : ATTN_SCORE_MASKED;
+    }
     all->params.lse = all->lse;
     all->params.weights = all->weights;
+    all->params.scores = all->scores;
 }
 
 void source_case_build(source_case *built, const factor_case *chosen, uint64_t seed) {
@@ -544,6 +550,8 @@ void source_sequence_build(source_case *built, int64_t sequence, source_call *al
     const int is_averaged = level(built, SOURCE_OUTPUTS) == AVERAGED;
     alone->weights =
         rows_alone(built, sequence, all->weights, is_averaged ? 1 : 2, keys, 1, &alone->pool);
+    alone->scores = rows_alone(built, sequence, all->scores, 2, keys, 1, &alone->pool);
+    alone->params.scores = alone->scores;
     alone->params.lse = alone->lse;
     alone->params.weights = alone->weights;
     alone->params.mask = rows_alone(built, sequence, all->params.mask, 2, keys, 0, &alone->pool);

@@ -57,7 +57,7 @@ factor_set source_factor_set(void);
 /* What a call reads and writes, of all sequences or of one; the sequence's are contiguous. */
 typedef struct source_call {
     tensor_pool pool;
-    attn_tensor *query, *key, *value, *output, *lse, *weights;
+    attn_tensor *query, *key, *value, *output, *lse, *weights, *scores;
     attn_kv kv;
     attn_sdpa_params params;
 } source_call;

@@ -5,6 +5,7 @@
  * --full also pairs chosen otherwise. That the numbers are right is said by the tests of calls
  * alone.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,7 +28,12 @@ static void fail_case(const source_case *built, const factor_set *set, const cha
              (long long)sequence, (long long)row, expected, got, options);
 }
 
-/* Columns behind a sequence's keys are 0 in weights. */
+/* What columns behind a sequence's keys hold of weights or scores. */
+static double behind_keys(const source_case *built, const char *what) {
+    const int is_masked = built->all.params.scores_stage == ATTN_SCORE_MASKED;
+    return strcmp(what, "scores") == 0 && is_masked ? -(double)INFINITY : 0;
+}
+
 static void assert_rows(const source_case *built, const factor_set *set, const char *what,
                         int64_t sequence, const attn_tensor *all, const attn_tensor *alone,
                         int32_t row_axis) {
@@ -38,7 +44,7 @@ static void assert_rows(const source_case *built, const factor_set *set, const c
     }
     memcpy(shape, alone->shape, sizeof shape);
     const int32_t rank = alone->rank;
-    const int is_wider = row_axis != rank - 1 && strcmp(what, "weights") == 0;
+    const int is_wider = strcmp(what, "weights") == 0 || strcmp(what, "scores") == 0;
     shape[rank - 1] = is_wider ? built->columns : shape[rank - 1];
     if (oracle_count(rank, shape) == 0) {
         return;
@@ -50,7 +56,7 @@ static void assert_rows(const source_case *built, const factor_set *set, const c
         source[row_axis] += is_ragged ? built->first_row[sequence] : 0;
         const double got = oracle_element(all, source + is_ragged);
         const int is_behind = index[rank - 1] >= alone->shape[rank - 1];
-        const double expected = is_behind ? 0 : oracle_element(alone, index);
+        const double expected = is_behind ? behind_keys(built, what) : oracle_element(alone, index);
         const int is_nan = expected != expected && got != got;
         if (!is_nan && memcmp(&expected, &got, sizeof got) != 0) {
             fail_case(built, set, what, sequence, index[row_axis], expected, got);
@@ -112,11 +118,13 @@ static void run_case(attn_context **contexts, const factor_set *set, const facto
                             alone.output, NULL, 0));
         assert_rows(&built, set, "output", b, all->output, alone.output, 2);
         assert_rows(&built, set, "lse", b, all->lse, alone.lse, 2);
+        assert_rows(&built, set, "scores", b, all->scores, alone.scores, 2);
         assert_rows(&built, set, "weights", b, all->weights, alone.weights, weights_axis);
         pool_destroy(&alone.pool);
     }
     assert_untouched(&built, set, all->output, 1);
     assert_untouched(&built, set, all->lse, 1);
+    assert_untouched(&built, set, all->scores, 1);
     assert_untouched(&built, set, all->weights, weights_axis - 1);
     source_case_destroy(&built);
 }
