@@ -287,8 +287,8 @@ INLINE void add_columns(float *sums, int64_t sum_stride, const float *tile, int6
     }
 }
 
-/* Adds the values of `streams` keys, whose weights are `length` apart from tile[r * tile_stride] on.
- */
+/* Adds the values of `streams` keys, whose weights are `length` apart from tile[r * tile_stride]
+ * on. */
 INLINE void add_keys(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
                      const int num_rows, const stored *const *values, const stored *const *soon,
                      int64_t length, int64_t value_dim, const int streams) {

@@ -24,8 +24,9 @@ typedef struct attni_input_views {
     attn_tensor made[ATTNI_INPUTS];
 } attni_input_views;
 
-/* Fills *inputs, which must stay where it is, and in *problem what lies where. Fails with every error of query, key, value and
- * what kv says of them, but for those of their shapes against each other and of values. */
+/* Fills *inputs, which must stay where it is, and in *problem what lies where. Fails with every
+ * error of query, key, value and what kv says of them, but for those of their shapes against each
+ * other and of values. */
 attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_views *inputs,
                               attni_sdpa_problem *problem);
 

@@ -118,5 +118,6 @@ attn_status attni_check_sequences(const attni_input_views *inputs,
     ATTNI_TRY(attni_check_starts("kv.starts", &problem->key_starts, sequences, problem->key_rows));
     ATTNI_TRY(attni_check_starts("kv.page_starts", &pages->starts, sequences, pages->num_entries));
     ATTNI_TRY(check_lengths(inputs, problem));
-    return pages->rows > 0 && problem->rows_are_written ? check_all_pages(problem) : ATTN_OK;
+    const bool reads_keys = problem->rows_are_written || problem->scores.is_present;
+    return pages->rows > 0 && reads_keys ? check_all_pages(problem) : ATTN_OK;
 }
