@@ -17,15 +17,19 @@ enum { ATTNI_QUERY, ATTNI_KEY, ATTNI_VALUE, ATTNI_KEY_PLACES, ATTNI_QUERY_PLACES
  * batch axes and three of length 1 behind them. */
 typedef struct attni_input_views {
     const attn_tensor *views[ATTNI_INPUTS]; /* the caller's, or made; NULL where there is none */
+    const attn_tensor *given[ATTNI_INPUTS]; /* the caller's, which messages show */
     const char *names[ATTNI_INPUTS];
+    bool are_starts[ATTNI_INPUTS]; /* (B + 1), which do not broadcast */
+    const char *key_rows_name;     /* of the axis of key and value that has rows */
     const attn_tensor *page_table;  /* of kv, or NULL */
     const attn_tensor *key_lengths; /* of kv or of the call itself, or NULL */
     const char *lengths_name;
     attn_tensor made[ATTNI_INPUTS];
 } attni_input_views;
 
-/* Fills *inputs, which must stay where it is, and in *problem what lies where. Fails with every error of query, key, value and
- * what kv says of them, but for those of their shapes against each other and of values. */
+/* Fills *inputs, which must stay where it is, and in *problem what lies where. Fails with every
+ * error of query, key, value and what kv says of them, but for those of their shapes against each
+ * other and of values. */
 attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_views *inputs,
                               attni_sdpa_problem *problem);
 

@@ -17,6 +17,25 @@ static int64_t axis_length(const attn_tensor *tensor, int32_t axis, int32_t cano
     return own < 0 ? 1 : tensor->shape[own];
 }
 
+static attn_status fail_starts(const attni_input_views *inputs, int32_t which,
+                               int64_t num_batches) {
+    return attni_fail(ATTN_ERROR_SHAPE, "%s: expected shape (B + 1 = %lld), got (%lld)",
+                      inputs->names[which], (long long)num_batches + 1,
+                      (long long)inputs->given[which]->shape[0]);
+}
+
+/* Input `which` is not as long on an axis, counted from the end, as `first` is. The view of what
+ * says where sequences are has axes behind the caller's. */
+static attn_status fail_axis(const attni_input_views *inputs, int32_t which, int32_t first,
+                             int64_t length, int32_t axis) {
+    const attn_tensor *given = inputs->given[which];
+    const int32_t behind = which < ATTNI_KEY_PLACES ? 0 : inputs->views[which]->rank - given->rank;
+    char text[ATTNI_SHAPE_TEXT_BYTES];
+    return attni_fail(ATTN_ERROR_SHAPE, "%s: expected %lld (as %s) or 1 on axis %d, got %s",
+                      inputs->names[which], (long long)length, inputs->names[first],
+                      (int)(axis + behind), attni_shape_text(text, given->rank, given->shape));
+}
+
 /* Broadcasts one axis of the inputs that have it, as PyTorch does. */
 static attn_status broadcast_axis(const attni_input_views *inputs, int32_t axis,
                                   int32_t canonical_rank, int64_t *length) {
@@ -29,11 +48,9 @@ static attn_status broadcast_axis(const attni_input_views *inputs, int32_t axis,
             continue;
         }
         if (*length != 1) {
-            char text[ATTNI_SHAPE_TEXT_BYTES];
-            return attni_fail(ATTN_ERROR_SHAPE, "%s: expected %lld (as %s) or 1 on axis %d, got %s",
-                              inputs->names[i], (long long)*length, inputs->names[first],
-                              (int)(axis - canonical_rank),
-                              attni_shape_text(text, view->rank, view->shape));
+            return inputs->are_starts[i]
+                       ? fail_starts(inputs, i, *length)
+                       : fail_axis(inputs, i, first, *length, axis - canonical_rank);
         }
         *length = own;
         first = i;
@@ -94,6 +111,7 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
     const attn_tensor *query = inputs->views[ATTNI_QUERY];
     const attn_tensor *key = inputs->views[ATTNI_KEY];
     const attn_tensor *value = inputs->views[ATTNI_VALUE];
+    const attn_tensor *given = inputs->given[ATTNI_KEY];
     char text[ATTNI_SHAPE_TEXT_BYTES];
     problem->tgt_len = query->shape[query->rank - 2];
     problem->head_dim = query->shape[query->rank - 1];
@@ -105,14 +123,16 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
     problem->value_dim = value->shape[value->rank - 1];
     if (key->shape[key->rank - 1] != problem->head_dim) {
         return attni_fail(ATTN_ERROR_SHAPE,
-                          "%s: expected shape (..., S, E=%lld) as query's last axis, got %s",
-                          inputs->names[ATTNI_KEY], (long long)problem->head_dim,
-                          attni_shape_text(text, key->rank, key->shape));
+                          "%s: expected shape (..., %s, E=%lld) as query's last axis, got %s",
+                          inputs->names[ATTNI_KEY], inputs->key_rows_name,
+                          (long long)problem->head_dim,
+                          attni_shape_text(text, given->rank, given->shape));
     }
     if (value->shape[value->rank - 2] != key->shape[key->rank - 2]) {
         return attni_fail(ATTN_ERROR_SHAPE,
-                          "%s: expected shape (..., S=%lld, Ev) with as many rows as key, got %s",
-                          inputs->names[ATTNI_VALUE], (long long)key->shape[key->rank - 2],
+                          "%s: expected shape (..., %s=%lld, Ev) with as many rows as %s, got %s",
+                          inputs->names[ATTNI_VALUE], inputs->key_rows_name,
+                          (long long)key->shape[key->rank - 2], inputs->names[ATTNI_KEY],
                           attni_shape_text(text, value->rank, value->shape));
     }
     return ATTN_OK;
@@ -142,46 +162,32 @@ static attn_status check_sequences(const attni_input_views *inputs, int32_t whic
     if (!starts->is_present) {
         return ATTN_OK;
     }
-    const attn_tensor *view = inputs->views[which];
     if (problem->batch_rank != 1) {
         return attni_fail(ATTN_ERROR_SHAPE, "%s: expected one batch axis beside it, got %d",
                           inputs->names[which], (int)problem->batch_rank);
     }
-    if (view->shape[0] != problem->batch_shape[0]) {
-        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected shape (B + 1 = %lld), got (%lld)",
-                          inputs->names[which], (long long)problem->batch_shape[0] + 1,
-                          (long long)view->shape[0] + 1);
-    }
-    return ATTN_OK;
+    return inputs->views[which]->shape[0] == problem->batch_shape[0]
+               ? ATTN_OK
+               : fail_starts(inputs, which, problem->batch_shape[0]);
 }
 
-/* Strides of the page table: over the batch axes, then over a sequence's pages. */
-static attn_status place_table(const attni_input_views *inputs, attni_sdpa_problem *problem) {
-    attni_pages *pages = &problem->pages;
+/* Strides of the page table: over the batch axes, which it was broadcast along, then over a
+ * sequence's pages. */
+static void place_table(const attni_input_views *inputs, attni_sdpa_problem *problem) {
     const attn_tensor *table = inputs->page_table;
-    if (table == NULL) {
-        return ATTN_OK;
+    const int32_t rank = table != NULL ? table->rank : 0;
+    for (int32_t axis = 0; axis < rank; ++axis) {
+        problem->pages.table.strides[problem->batch_rank + 1 - rank + axis] =
+            attni_stride(table, axis);
     }
-    int64_t strides[ATTN_MAX_RANK] = {0};
-    attni_axis axes[ATTN_MAX_RANK];
-    const int32_t batch_axes = pages->starts.is_present ? 0 : problem->batch_rank;
-    for (int32_t axis = 0; axis < batch_axes; ++axis) {
-        axes[axis] = (attni_axis){NULL, problem->batch_shape[axis]};
-    }
-    axes[batch_axes] = (attni_axis){"M", pages->num_entries};
-    ATTNI_TRY(attni_broadcast_strides("kv.page_table", table, axes, batch_axes + 1, strides));
-    for (int32_t axis = 0; axis < batch_axes; ++axis) {
-        pages->table.strides[axis] = strides[axis];
-    }
-    pages->table.strides[problem->batch_rank] = strides[batch_axes];
-    return ATTN_OK;
 }
 
 static attn_status place_sequences(const attni_input_views *inputs, attni_sdpa_problem *problem) {
     ATTNI_TRY(check_sequences(inputs, ATTNI_KEY_PLACES, &problem->key_starts, problem));
     ATTNI_TRY(check_sequences(inputs, ATTNI_KEY_PLACES, &problem->pages.starts, problem));
     ATTNI_TRY(check_sequences(inputs, ATTNI_QUERY_PLACES, &problem->query_starts, problem));
-    return place_table(inputs, problem);
+    place_table(inputs, problem);
+    return ATTN_OK;
 }
 
 /* Sizes, heads and batch axes, from query, key and value and what says where they are. */
@@ -258,8 +264,14 @@ attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_probl
     problem->value = input_operand(inputs.views[ATTNI_VALUE], rank);
     ATTNI_TRY(attni_sdpa_check_options(request, &inputs, problem));
     problem->rows_are_written = writes_rows(problem);
-    return request->option_data == ATTNI_DATA_IGNORED ? ATTN_OK
-                                                      : attni_check_sequences(&inputs, problem);
+    if (request->option_data == ATTNI_DATA_REQUIRED) {
+        ATTNI_TRY(attni_check_sequences(&inputs, problem));
+    }
+    if (problem->pages.count == 0) {
+        /* Nobody sees a key, and so it stays when another thread writes lengths. */
+        problem->pages.num_entries = 0;
+    }
+    return ATTN_OK;
 }
 
 attn_status attni_sdpa_describe_output(const attni_sdpa_request *request, attn_tensor *output) {
