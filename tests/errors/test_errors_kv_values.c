@@ -164,6 +164,10 @@ static const kv_refusal accepted[] = {
      .is_ragged = true,
      .spoils = {{REFUSAL_ELEMENT, KV_QUERY_STARTS, .axis = 1, .value = 0},
                 {REFUSAL_ELEMENT, KV_QUERY_STARTS, .axis = 2, .value = 0}}},
+    {.name = "starts_without_lengths_are_accepted",
+     .kind = KV_BEHIND,
+     .spoils = {{REFUSAL_ELEMENT, KV_LENGTHS, .axis = 1, .value = 5},
+                {REFUSAL_NO_TENSOR, KV_LENGTHS}}},
     {.name = "page_that_no_row_sees_may_be_wild",
      .kind = KV_PAGED,
      .is_ragged = true,
@@ -186,6 +190,28 @@ static void pages_of_outputs_without_elements_are_not_looked_at(void **state) {
     fixture.views[KV_OUTPUT].shape[2] = 0;
     refusal_assert_ok("attn_sdpa", kv_fixture_run(&fixture));
     refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+}
+
+/* Of one sequence, whose table is its list of pages; then of the other. */
+static void page_table_without_batch_axes_is_accepted(void **state) {
+    (void)state;
+    static const refusal_spoil spoils[] = {{REFUSAL_RANK, KV_QUERY, .value = 3},
+                                           {REFUSAL_RANK, KV_OUTPUT, .value = 3},
+                                           {REFUSAL_RANK, KV_PAGE_TABLE, .value = 1},
+                                           {REFUSAL_RANK, KV_LENGTHS, .value = 0}};
+    kv_fixture fixture;
+    kv_memory *memory = &fixture.memory;
+    kv_fixture_prepare(&fixture, NULL, KV_PAGED, false);
+    for (int i = 0; i < 4; ++i) {
+        refusal_spoil_view(fixture.views, &spoils[i]);
+    }
+    refusal_assert_ok("attn_sdpa", kv_fixture_run(&fixture));
+    fixture.views[KV_QUERY].data = memory->query + KV_H * KV_L * KV_E;
+    fixture.views[KV_OUTPUT].data = memory->output + KV_H * KV_L * KV_EV;
+    fixture.views[KV_PAGE_TABLE].data = memory->page_table + KV_M;
+    fixture.views[KV_LENGTHS].data = memory->lengths + 1;
+    refusal_assert_ok("attn_sdpa", kv_fixture_run(&fixture));
+    kv_fixture_assert_values(&fixture);
 }
 
 /* The option is not looked at, so that it need not be a tensor yet. */
@@ -212,6 +238,8 @@ int main(void) {
 #undef ADD
     refusal_suite_add(&suite, "pages_of_outputs_without_elements_are_not_looked_at",
                       pages_of_outputs_without_elements_are_not_looked_at, NULL);
+    refusal_suite_add(&suite, "page_table_without_batch_axes_is_accepted",
+                      page_table_without_batch_axes_is_accepted, NULL);
     refusal_suite_add(&suite, "describing_outputs_asks_weights_for_no_columns",
                       describing_outputs_asks_weights_for_no_columns, NULL);
     return kv_refusal_main(&suite, "numbers of kv");
