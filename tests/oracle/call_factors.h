@@ -148,6 +148,18 @@ extern const char *const result_names[NUM_RESULT_LEVELS];
 enum weights_level { WEIGHTS_NONE, WEIGHTS_PER_HEAD, WEIGHTS_AVERAGED };
 enum values_level { VALUES_ORDINARY, VALUES_LARGE, VALUES_INTEGERS };
 enum poison_level { POISON_NONE, POISON_QUERY, POISON_KEY, POISON_VALUE, POISON_MASK, POISON_BIAS };
+/* Where keys and values are. */
+enum keys_level {
+    KEYS_IN_ARGUMENTS,
+    KEYS_IN_CACHES,
+    KEYS_BEHIND, /* one sequence behind the other */
+    KEYS_IN_PAGES_1,
+    KEYS_IN_PAGES_16,
+    KEYS_IN_PAGES_17,
+    KEYS_IN_LISTS, /* of pages of 3 rows */
+    NUM_KEYS_LEVELS
+};
+enum queries_level { QUERIES_BATCHED, QUERIES_RAGGED, NUM_QUERIES_LEVELS };
 enum workspace_level { WORKSPACE_NONE, WORKSPACE_EXACT, WORKSPACE_UNALIGNED, WORKSPACE_LARGER };
 enum threads_level { THREADS_ONE, THREADS_TWO, THREADS_THREE, THREADS_OF_CALLER };
 
