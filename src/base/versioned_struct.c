@@ -7,6 +7,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Every release's struct is so many bytes, times a number. */
+enum { FIELD_BYTES = 8 };
+
 static uint64_t struct_size_of(const void *given) {
     uint64_t size;
     memcpy(&size, given, sizeof size);
@@ -44,7 +47,8 @@ attn_status attni_struct_read(const char *name, const void *given, size_t first_
                               name, known_bytes, (unsigned long long)i);
         }
     }
-    memcpy(known, given, size < known_bytes ? (size_t)size : known_bytes);
+    /* No release had a part of a field, and part of a pointer is none. */
+    memcpy(known, given, size < known_bytes ? (size_t)(size - size % FIELD_BYTES) : known_bytes);
     return ATTN_OK;
 }
 

@@ -17,8 +17,9 @@
 enum { ATTNI_MOST_STRUCT_BYTES = 4096 };
 
 /* Copies the caller's struct `given` into `known` (known_bytes long, today's size): fields the
- * caller's version lacks become zero. NULL means all defaults. first_bytes is the struct's size in
- * the first release that had it, by ATTNI_BYTES_THROUGH. `name` is the argument, for messages.
+ * caller's version lacks, or has part of, become zero. NULL means all defaults. first_bytes is the
+ * struct's size in the first release that had it, by ATTNI_BYTES_THROUGH. `name` is the argument,
+ * for messages.
  * Fails with ATTN_ERROR_VALUE (struct_size below first_bytes or above the most) or
  * ATTN_ERROR_UNSUPPORTED (a newer struct that uses what is not known). */
 attn_status attni_struct_read(const char *name, const void *given, size_t first_bytes,

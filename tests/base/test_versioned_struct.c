@@ -74,15 +74,17 @@ static void read_smaller_than_the_first_release_is_refused(void **state) {
     }
 }
 
-/* Every size from the first release's to today's: what the caller has arrives, the rest is zero. */
+/* Every size from the first release's to today's: what the caller has arrives, the rest is zero. Part
+ * of eight bytes is nothing, since it may be of a pointer. */
 static void read_older_struct_leaves_newer_fields_zero(void **state) {
     (void)state;
     unsigned char known[MOST];
     for (uint64_t size = FIRST; size <= KNOWN; ++size) {
         const unsigned char *given = given_struct(size);
         assert_read(given, ATTN_OK, known);
-        assert_memory_equal(known, given, size);
-        for (size_t i = size; i < KNOWN; ++i) {
+        const size_t whole = size / 8 * 8;
+        assert_memory_equal(known, given, whole);
+        for (size_t i = whole; i < KNOWN; ++i) {
             assert_int_equal(known[i], 0);
         }
     }

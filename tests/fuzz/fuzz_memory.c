@@ -31,7 +31,8 @@ void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies) {
 
 int fuzz_share(const attn_tensor *part, const attn_tensor *whole, int32_t first_shorter,
                attn_tensor *view) {
-    if (part->rank != whole->rank || oracle_count(part->rank, part->shape) == 0) {
+    if (part->dtype != whole->dtype || part->rank != whole->rank ||
+        oracle_count(part->rank, part->shape) == 0) {
         return 0;
     }
     for (int32_t axis = 0; axis < part->rank; ++axis) {

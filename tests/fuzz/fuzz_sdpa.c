@@ -124,7 +124,7 @@ static void spoil_kv(fuzz_bytes *bytes, spoiled_call *spoiled) {
     } else if (*fields[what] != NULL) {
         *fields[what] = NULL;
     } else {
-        *fields[what] = kv->lengths != NULL ? kv->lengths : kv->key;
+        *fields[what] = what < 2 ? &spoiled->views[1 + what] : &spoiled->wheres[WHERE_LENGTHS];
     }
 }
 
@@ -289,9 +289,11 @@ static void overlap_workspace(fuzz_input *input, sdpa_call *call) {
 }
 
 /* Nothing is wrong with the call but numbers that tell where sequences are. */
-static void spoil_numbers(fuzz_input *input, sdpa_call *call) {
+static void spoil_numbers(fuzz_input *input) {
+    sdpa_call call;
     spoiled_call same;
-    copy_call(call, &same);
+    sdpa_case_build(&input->chosen, input->seed, FREE_TINY, &call);
+    copy_call(&call, &same);
     const int times = 1 + fuzz_byte(&input->bytes) % MOST_SPOILED;
     for (int i = 0; i < times; ++i) {
         int64_t index[ATTN_MAX_RANK] = {0};
@@ -307,7 +309,8 @@ static void spoil_numbers(fuzz_input *input, sdpa_call *call) {
         }
         oracle_store_integer(numbers, index, number);
     }
-    compute_valid(input, call, &same, 1);
+    compute_valid(input, &call, &same, 1);
+    sdpa_call_destroy(&call);
 }
 
 static void spoil(fuzz_bytes *bytes, spoiled_call *spoiled, int with_wheres) {
@@ -358,10 +361,10 @@ static void spoil_and_ask(fuzz_input *input) {
     if (fuzz_byte(&input->bytes) % 2 != 0) {
         overlap_workspace(input, &call);
     }
-    if (fuzz_byte(&input->bytes) % 2 != 0) {
-        spoil_numbers(input, &call);
-    }
     sdpa_call_destroy(&call);
+    if (fuzz_byte(&input->bytes) % 2 != 0) {
+        spoil_numbers(input);
+    }
 }
 
 /* Query, key and value in one memory, as far as their shapes allow it. */
