@@ -364,8 +364,7 @@ static size_t most_row_bytes(const attn_context *context, const attni_sdpa_probl
     attni_sdpa_problem few = *problem;
     attni_fused_plan plan = {0};
     attni_layout of_few = {0};
-    few.tgt_len =
-        attni_min(problem->tgt_len, ATTNI_STREAM_ROWS / shaped_group(problem, averages));
+    few.tgt_len = attni_min(problem->tgt_len, ATTNI_STREAM_ROWS / shaped_group(problem, averages));
     if (few.tgt_len > 0) {
         (void)attni_fused_make_plan(context, &few, &plan, &of_few);
     }

@@ -19,8 +19,8 @@ typedef struct attni_input_views {
     const attn_tensor *views[ATTNI_INPUTS]; /* the caller's, or made; NULL where there is none */
     const attn_tensor *given[ATTNI_INPUTS]; /* the caller's, which messages show */
     const char *names[ATTNI_INPUTS];
-    bool are_starts[ATTNI_INPUTS]; /* (B + 1), which do not broadcast */
-    const char *key_rows_name;     /* of the axis of key and value that has rows */
+    bool are_starts[ATTNI_INPUTS];  /* (B + 1), which do not broadcast */
+    const char *key_rows_name;      /* of the axis of key and value that has rows */
     const attn_tensor *page_table;  /* of kv, or NULL */
     const attn_tensor *key_lengths; /* of kv or of the call itself, or NULL */
     const char *lengths_name;

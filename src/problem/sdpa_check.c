@@ -122,11 +122,10 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
     problem->extra_cols = request->extra_cols;
     problem->value_dim = value->shape[value->rank - 1];
     if (key->shape[key->rank - 1] != problem->head_dim) {
-        return attni_fail(ATTN_ERROR_SHAPE,
-                          "%s: expected shape (..., %s, E=%lld) as query's last axis, got %s",
-                          inputs->names[ATTNI_KEY], inputs->key_rows_name,
-                          (long long)problem->head_dim,
-                          attni_shape_text(text, given->rank, given->shape));
+        return attni_fail(
+            ATTN_ERROR_SHAPE, "%s: expected shape (..., %s, E=%lld) as query's last axis, got %s",
+            inputs->names[ATTNI_KEY], inputs->key_rows_name, (long long)problem->head_dim,
+            attni_shape_text(text, given->rank, given->shape));
     }
     if (value->shape[value->rank - 2] != key->shape[key->rank - 2]) {
         return attni_fail(ATTN_ERROR_SHAPE,

@@ -32,8 +32,8 @@ typedef struct attni_operand {
     bool is_present;
 } attni_operand;
 
-/* Keys and values that lie in pages: key j of a sequence is row j % rows of page table[j / rows]. The
- * operands key and value are then page 0 of one sequence. */
+/* Keys and values that lie in pages: key j of a sequence is row j % rows of page table[j / rows].
+ * The operands key and value are then page 0 of one sequence. */
 typedef struct attni_pages {
     attni_operand table;  /* of page numbers: batch axes, then one for the pages of a sequence */
     attni_operand starts; /* of a sequence's entries where one table has those of all, one more than

@@ -74,8 +74,8 @@ static void read_smaller_than_the_first_release_is_refused(void **state) {
     }
 }
 
-/* Every size from the first release's to today's: what the caller has arrives, the rest is zero. Part
- * of eight bytes is nothing, since it may be of a pointer. */
+/* Every size from the first release's to today's: what the caller has arrives, the rest is zero.
+ * Part of eight bytes is nothing, since it may be of a pointer. */
 static void read_older_struct_leaves_newer_fields_zero(void **state) {
     (void)state;
     unsigned char known[MOST];

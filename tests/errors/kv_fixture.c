@@ -9,8 +9,8 @@
 
 #define COUNT_OF(array) ((int64_t)(sizeof(array) / sizeof(array)[0]))
 
-/* Sequence 0 has 5 keys and sequence 1 has 4, which stand in 3 and 2 pages; of ragged queries 3 rows
- * and 1. */
+/* Sequence 0 has 5 keys and sequence 1 has 4, which stand in 3 and 2 pages; of ragged queries 3
+ * rows and 1. */
 static void fill_memory(kv_memory *memory, kv_kind kind) {
     static const int64_t lengths[] = {KV_MOST_KEYS, 4};
     static const int64_t starts[] = {1, 6, 11};
@@ -32,7 +32,8 @@ static void fill_memory(kv_memory *memory, kv_kind kind) {
 }
 
 /* What has query rows: batched with the batch axis, ragged without. */
-static attn_tensor rows_view(const kv_fixture *fixture, float *data, int32_t rank, int64_t columns) {
+static attn_tensor rows_view(const kv_fixture *fixture, float *data, int32_t rank,
+                             int64_t columns) {
     const int64_t batched[] = {KV_N, KV_H, KV_L, columns};
     const int64_t ragged[] = {KV_H, KV_ROWS, columns};
     return fixture->is_ragged ? refusal_view(data, ATTN_DTYPE_FLOAT32, rank - 1, ragged)

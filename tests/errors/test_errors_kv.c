@@ -111,8 +111,8 @@ static const kv_refusal wrong_keys[] = {
      .kind = KV_BEHIND,
      .spoils = {{REFUSAL_LENGTH, KV_VALUE, .axis = 1, .value = 11}},
      .status = ATTN_ERROR_SHAPE,
-     .line =
-         "kv.value: expected shape (..., total=12, Ev) with as many rows as kv.key, got (2, 11, 3)"},
+     .line = "kv.value: expected shape (..., total=12, Ev) with as many rows as kv.key, got (2, "
+             "11, 3)"},
     {.name = "kv_key_heads_do_not_broadcast_is_refused",
      .kind = KV_PAGED,
      .spoils = {{REFUSAL_LENGTH, KV_KEY, .axis = 1, .value = 3}},
@@ -191,44 +191,43 @@ static const kv_refusal wrong_pages[] = {
 };
 
 /* Each of the three that say where sequences begin. */
-#define WRONG_STARTS(tensor, text, with_kind, ragged)                  \
-    {.name = text "_data_null_is_refused",                             \
-     .kind = with_kind,                                                \
-     .is_ragged = ragged,                                              \
-     .spoils = {{REFUSAL_NO_DATA, tensor}},                            \
-     .call_only = true,                                                \
-     .status = ATTN_ERROR_NULL,                                        \
-     .line = text ": expected data for shape (3), got NULL"},          \
-        {.name = text "_float32_is_refused",                           \
-         .kind = with_kind,                                            \
-         .is_ragged = ragged,                                          \
-         .spoils = {{REFUSAL_DTYPE, tensor, .value = ATTN_DTYPE_FLOAT32}}, \
-         .status = ATTN_ERROR_DTYPE,                                   \
-         .line = text ": expected dtype int64 or int32, got float32"}, \
-        {.name = text "_rank_2_is_refused",                            \
-         .kind = with_kind,                                            \
-         .is_ragged = ragged,                                          \
-         .spoils = {{REFUSAL_RANK, tensor, .value = 2}},               \
-         .status = ATTN_ERROR_SHAPE,                                   \
-         .line = text ": expected rank 1, got 2"},                     \
-        {.name = text "_empty_is_refused",                             \
-         .kind = with_kind,                                            \
-         .is_ragged = ragged,                                          \
-         .spoils = {{REFUSAL_LENGTH, tensor, .axis = 0, .value = 0}},  \
-         .status = ATTN_ERROR_SHAPE,                                   \
-         .line = text ": expected shape (B + 1), got (0)"},            \
-        {.name = text "_of_one_sequence_is_refused",                   \
-         .kind = with_kind,                                            \
-         .is_ragged = ragged,                                          \
-         .spoils = {{REFUSAL_LENGTH, tensor, .axis = 0, .value = 2}},  \
-         .status = ATTN_ERROR_SHAPE,                                   \
-         .line = text ": expected shape (B + 1 = 3), got (2)"},        \
-        {.name = text "_of_more_sequences_is_refused",                 \
-         .kind = with_kind,                                            \
-         .is_ragged = ragged,                                          \
-         .spoils = {{REFUSAL_LENGTH, tensor, .axis = 0, .value = 4}},  \
-         .status = ATTN_ERROR_SHAPE,                                   \
-         .line = text ": expected shape (B + 1 = 3), got (4)"}
+#define WRONG_STARTS(tensor, text, with_kind, ragged)                                            \
+    {.name = text "_data_null_is_refused",                                                       \
+     .kind = with_kind,                                                                          \
+     .is_ragged = ragged,                                                                        \
+     .spoils = {{REFUSAL_NO_DATA, tensor}},                                                      \
+     .call_only = true,                                                                          \
+     .status = ATTN_ERROR_NULL,                                                                  \
+     .line = text ": expected data for shape (3), got NULL"},                                    \
+        {.name = text "_float32_is_refused",                                                     \
+         .kind = with_kind,                                                                      \
+         .is_ragged = ragged,                                                                    \
+         .spoils = {{REFUSAL_DTYPE, tensor, .value = ATTN_DTYPE_FLOAT32}},                       \
+         .status = ATTN_ERROR_DTYPE,                                                             \
+         .line = text ": expected dtype int64 or int32, got float32"},                           \
+        {.name = text "_rank_2_is_refused",                                                      \
+         .kind = with_kind,                                                                      \
+         .is_ragged = ragged,                                                                    \
+         .spoils = {{REFUSAL_RANK, tensor, .value = 2}},                                         \
+         .status = ATTN_ERROR_SHAPE,                                                             \
+         .line = text ": expected rank 1, got 2"},                                               \
+        {.name = text "_empty_is_refused",                                                       \
+         .kind = with_kind,                                                                      \
+         .is_ragged = ragged,                                                                    \
+         .spoils = {{REFUSAL_LENGTH, tensor, .axis = 0, .value = 0}},                            \
+         .status = ATTN_ERROR_SHAPE,                                                             \
+         .line = text ": expected shape (B + 1), got (0)"},                                      \
+        {.name = text "_of_one_sequence_is_refused",                                             \
+         .kind = with_kind,                                                                      \
+         .is_ragged = ragged,                                                                    \
+         .spoils = {{REFUSAL_LENGTH, tensor, .axis = 0, .value = 2}},                            \
+         .status = ATTN_ERROR_SHAPE,                                                             \
+         .line = text ": expected shape (B + 1 = 3), got (2)"},                                  \
+    {                                                                                            \
+        .name = text "_of_more_sequences_is_refused", .kind = with_kind, .is_ragged = ragged,    \
+        .spoils = {{REFUSAL_LENGTH, tensor, .axis = 0, .value = 4}}, .status = ATTN_ERROR_SHAPE, \
+        .line = text ": expected shape (B + 1 = 3), got (4)"                                     \
+    }
 
 static const kv_refusal wrong_starts[] = {
     WRONG_STARTS(KV_STARTS, "kv.starts", KV_BEHIND, false),

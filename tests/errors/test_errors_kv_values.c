@@ -64,11 +64,13 @@ static const kv_refusal wrong_lengths[] = {
              "got 6 in sequence 0"},
 };
 
-#define STARTS_AT(tensor, text, with_kind, ragged, at, number, expected)                         \
-    {.name = text "_" #number "_at_" #at "_is_refused", .kind = with_kind, .is_ragged = ragged, \
-     .spoils = {{REFUSAL_ELEMENT, tensor, .axis = at, .value = number}}, .call_only = true,      \
-     .status = ATTN_ERROR_VALUE,                                                                 \
-     .line = text ": expected " expected ", got " #number " at element " #at}
+#define STARTS_AT(tensor, text, with_kind, ragged, at, number, expected)                           \
+    {                                                                                              \
+        .name = text "_" #number "_at_" #at "_is_refused", .kind = with_kind, .is_ragged = ragged, \
+        .spoils = {{REFUSAL_ELEMENT, tensor, .axis = at, .value = number}}, .call_only = true,     \
+        .status = ATTN_ERROR_VALUE,                                                                \
+        .line = text ": expected " expected ", got " #number " at element " #at                    \
+    }
 
 static const kv_refusal wrong_starts[] = {
     STARTS_AT(KV_STARTS, "kv.starts", KV_BEHIND, false, 0, -1, "0 to 12"),
@@ -121,11 +123,13 @@ static const kv_refusal wrong_pages[] = {
          "kv.page_table: expected the number of one of 0 pages, got 4 at entry 0 of sequence 0"},
 };
 
-#define OUTPUT_ON(tensor, text, with_kind, ragged)                                             \
-    {.name = "output_on_" text "_is_refused", .kind = with_kind, .is_ragged = ragged,         \
-     .spoils = {{REFUSAL_MEMORY, KV_OUTPUT, .other = tensor, .value = 4}}, .call_only = true,  \
-     .status = ATTN_ERROR_OVERLAP,                                                             \
-     .line = "output: expected memory of its own, got memory that overlaps " text}
+#define OUTPUT_ON(tensor, text, with_kind, ragged)                                               \
+    {                                                                                            \
+        .name = "output_on_" text "_is_refused", .kind = with_kind, .is_ragged = ragged,         \
+        .spoils = {{REFUSAL_MEMORY, KV_OUTPUT, .other = tensor, .value = 4}}, .call_only = true, \
+        .status = ATTN_ERROR_OVERLAP,                                                            \
+        .line = "output: expected memory of its own, got memory that overlaps " text             \
+    }
 
 static const kv_refusal overlaps[] = {
     OUTPUT_ON(KV_KEY, "kv.key", KV_CACHES, false),

@@ -148,8 +148,8 @@ static attn_status ask_about(attn_context *context, const spoiled_call *bare,
     size_t bytes;
     attn_sdpa_report report = {.struct_size = sizeof report};
     const attn_tensor *v = bare->views;
-    const attn_status status =
-        attn_sdpa_workspace_bytes(context, &v[0], key_of(bare), value_of(bare), given, &v[3], &bytes);
+    const attn_status status = attn_sdpa_workspace_bytes(context, &v[0], key_of(bare),
+                                                         value_of(bare), given, &v[3], &bytes);
     if ((status == ATTN_OK) != (attn_last_error()[0] == '\0')) {
         abort();
     }
@@ -168,16 +168,16 @@ static void compute_refused(const fuzz_input *input, sdpa_call *call, const spoi
     const attn_tensor *v = spoiled->views;
     attn_context *context = case_context(input->set, &input->chosen);
     pool_begin(&call->pool);
-    const attn_status status = attn_sdpa(context, &v[0], key_of(spoiled), value_of(spoiled), given,
-                                         &v[3], NULL, 0);
+    const attn_status status =
+        attn_sdpa(context, &v[0], key_of(spoiled), value_of(spoiled), given, &v[3], NULL, 0);
     fuzz_check_refused(input, &call->pool, asked, status);
     if (memcmp(&before, &spoiled->report, sizeof before) != 0) {
         fuzz_fail(input->set, &input->chosen, input->seed, "a refused call wrote its report");
     }
 }
 
-/* All memory of the call is there, so that it can be made: it is computed or, where numbers that are
- * in memory may be wrong, refused. */
+/* All memory of the call is there, so that it can be made: it is computed or, where numbers that
+ * are in memory may be wrong, refused. */
 static void compute_valid(const fuzz_input *input, sdpa_call *call, const spoiled_call *spoiled,
                           int may_be_wrong) {
     char message[600];

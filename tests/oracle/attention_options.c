@@ -59,10 +59,11 @@ int32_t index_dtype_of_level(int level) {
 static attn_tensor *batch_integers(const option_shape *shape, int is_per_batch,
                                    enum tensor_layout layout, int64_t lowest, int64_t highest,
                                    tensor_pool *pool, random_state *random) {
-    const int32_t batch_rank = shape->is_ragged ? 1 : shape->lead_rank > 0 ? shape->lead_rank - 1 : 0;
-    attn_tensor *integers =
-        pool_input(pool, shape->index_dtype, is_per_batch ? batch_rank : 0,
-                   shape->is_ragged ? &shape->sequences : shape->lead, layout);
+    const int32_t batch_rank = shape->is_ragged       ? 1
+                               : shape->lead_rank > 0 ? shape->lead_rank - 1
+                                                      : 0;
+    attn_tensor *integers = pool_input(pool, shape->index_dtype, is_per_batch ? batch_rank : 0,
+                                       shape->is_ragged ? &shape->sequences : shape->lead, layout);
     random_fill_integers(integers, random, lowest, highest);
     return integers;
 }

@@ -42,8 +42,7 @@ static int check_report(const sdpa_call *call, size_t bytes, call_outcome *outco
         return 0;
     }
     /* What the library took for ragged queries is what their numbers need. */
-    const int is_less =
-        call->params.query_starts != NULL && call->report.workspace_bytes <= bytes;
+    const int is_less = call->params.query_starts != NULL && call->report.workspace_bytes <= bytes;
     if ((call->report.workspace_bytes != bytes && !is_less) || call->report.kernels == NULL ||
         call->report.reason == NULL) {
         snprintf(outcome->message, sizeof outcome->message,

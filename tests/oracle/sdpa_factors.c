@@ -195,9 +195,9 @@ static attn_tensor *build_ragged(const factor_case *chosen, operand_sizes sizes,
     const int64_t shape[] = {sizes.heads, sequences * sizes.rows, sizes.columns};
     attn_tensor *query = pool_input(&call->pool, dtype_of_case(chosen), 3, shape,
                                     chosen->level[FACTOR_QUERY_LAYOUT]);
-    attn_tensor *starts = pool_input(
-        &call->pool, index_dtype_of_level(chosen->level[FACTOR_INDEX_DTYPE]), 1, &count,
-        LAYOUT_CONTIGUOUS);
+    attn_tensor *starts =
+        pool_input(&call->pool, index_dtype_of_level(chosen->level[FACTOR_INDEX_DTYPE]), 1, &count,
+                   LAYOUT_CONTIGUOUS);
     for (int64_t i = 0; i < count; ++i) {
         oracle_store_integer(starts, &i, i * sizes.rows);
     }
@@ -246,8 +246,8 @@ static void build_options(const factor_case *chosen, random_state *random, sdpa_
     if (chosen->level[FACTOR_WEIGHTS] != WEIGHTS_NONE) {
         const int is_averaged = chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED;
         call->params.weights =
-            build_weights(&shape, result_dtype(chosen, SDPA_WEIGHTS_TYPE), is_averaged, shape.columns,
-                          chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
+            build_weights(&shape, result_dtype(chosen, SDPA_WEIGHTS_TYPE), is_averaged,
+                          shape.columns, chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     }
     call->output = pool_output(&call->pool, result_dtype(chosen, SDPA_OUTPUT_TYPE), out.rank,
                                out.shape, chosen->level[FACTOR_OUTPUT_LAYOUT]);

@@ -69,8 +69,8 @@ static void see_option(const attn_tensor **place, attn_tensor *view, const facto
 }
 
 /* An output of rows, the last axis but `from_end - 1`. */
-static attn_tensor see_output(const attn_tensor *given, const factor_case *chosen,
-                              int32_t from_end, int64_t sequences, int64_t rows) {
+static attn_tensor see_output(const attn_tensor *given, const factor_case *chosen, int32_t from_end,
+                              int64_t sequences, int64_t rows) {
     return chosen->level[SDPA_QUERIES] == QUERIES_RAGGED
                ? split_rows(given, from_end, sequences, rows)
                : *given;
@@ -128,9 +128,9 @@ static void place_key(const placing *placed, int64_t batch, int64_t head, int64_
 /* Whether there is a place for a key that nobody sees. */
 static int has_place(const placing *placed, int64_t batch, int64_t key) {
     const int64_t first = placed->firsts[batch], count = placed->firsts[batch + 1] - first;
-    return placed->page == 0 ? key < count
-                             : key / placed->page < count &&
-                                   placed->pages[first + key / placed->page] >= 0;
+    return placed->page == 0
+               ? key < count
+               : key / placed->page < count && placed->pages[first + key / placed->page] >= 0;
 }
 
 static void copy_rows(const placing *placed, const attn_tensor *from, const attn_tensor *to) {
@@ -188,8 +188,7 @@ static void place_behind(placing *placed, sdpa_call *call) {
     placed->firsts[0] = random_between(&placed->random, 0, 2);
     for (int64_t b = 0; b < placed->batches; ++b) {
         const int64_t length = placed->lengths[b];
-        const int64_t room =
-            tells ? random_between(&placed->random, length, placed->keys) : length;
+        const int64_t room = tells ? random_between(&placed->random, length, placed->keys) : length;
         placed->firsts[b + 1] = placed->firsts[b] + room;
     }
     const int64_t rows = placed->firsts[placed->batches] + random_between(&placed->random, 0, 2);

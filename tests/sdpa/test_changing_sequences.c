@@ -66,8 +66,9 @@ static int64_t count_of(const attn_tensor *view) {
 
 /* Half of the numbers are within bounds, if not in order. */
 static int64_t wild_number(changing *numbers, const index_tensor *tensor) {
-    static const int64_t wild[] = {INT64_MIN, INT64_MAX, -1,        1 << 20,          INT32_MAX,
-                                   INT32_MIN, 1,         -(1 << 9), INT64_C(1) << 40, INT64_MAX / 3};
+    static const int64_t wild[] = {INT64_MIN,        INT64_MAX,    -1, 1 << 20,
+                                   INT32_MAX,        INT32_MIN,    1,  -(1 << 9),
+                                   INT64_C(1) << 40, INT64_MAX / 3};
     const int64_t which = random_between(&numbers->random, 0, 19);
     return which < 10 ? wild[which] : random_between(&numbers->random, 0, tensor->highest + 1);
 }
@@ -185,8 +186,8 @@ static index_tensor *take_numbers(attention_call *call, enum guarded_end end, ch
 }
 
 /* Sequences of `each`, the last but one a little shorter and the last as much longer. */
-static const attn_tensor *take_starts(attention_call *call, enum guarded_end end,
-                                      changing *numbers, int which, int64_t each) {
+static const attn_tensor *take_starts(attention_call *call, enum guarded_end end, changing *numbers,
+                                      int which, int64_t each) {
     const int64_t count = BATCH + 1;
     index_tensor *starts = take_numbers(call, end, numbers, which, 1, &count, BATCH * each);
     for (int64_t i = 0; i <= BATCH; ++i) {
@@ -199,8 +200,7 @@ static void take_table(attention_call *call, enum guarded_end end, const changin
                        changing *numbers, int64_t entries, int64_t pages) {
     const int is_list = of->kind == LISTED;
     const int64_t shape[] = {is_list ? BATCH * entries : BATCH, entries};
-    index_tensor *table =
-        take_numbers(call, end, numbers, TABLE, is_list ? 1 : 2, shape, pages);
+    index_tensor *table = take_numbers(call, end, numbers, TABLE, is_list ? 1 : 2, shape, pages);
     for (int64_t i = 0; i < BATCH * entries; ++i) {
         table->legal[i] = pages > 0 ? i * 7 % pages : -1;
     }
@@ -253,7 +253,8 @@ static void take_call(attention_call *call, int which, changing *numbers) {
     if (of->has_weights) {
         call->weights = take_rows(call, end, of, 4, of->keys + of->page);
         call->weights.shape[call->weights.rank - 1] =
-            of->kind == PAGED ? (of->keys + of->page - 1) / of->page * of->page : of->keys + of->page;
+            of->kind == PAGED ? (of->keys + of->page - 1) / of->page * of->page
+                              : of->keys + of->page;
         call->params.weights = &call->weights;
     }
     if (of->is_ragged) {

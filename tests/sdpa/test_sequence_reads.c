@@ -14,12 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <attention/attention.h>
+
+#include "guarded_rows.h"
 
 enum { MOST_SEQUENCES = 3, MOST_PLACES = 512, HEADS = 2, KEY_COLS = 40, VALUE_COLS = 24 };
 
@@ -41,8 +41,16 @@ typedef struct sequences {
 } sequences;
 
 static const sequences cases[] = {
-    {"behind one another", BEHIND, 3, {2, 70, 1}, {40, 90, 17}, {33, 90, 1}, .before = 3,
-     .behind = 2, .is_ragged = true, .has_lengths = true},
+    {"behind one another",
+     BEHIND,
+     3,
+     {2, 70, 1},
+     {40, 90, 17},
+     {33, 90, 1},
+     .before = 3,
+     .behind = 2,
+     .is_ragged = true,
+     .has_lengths = true},
     {"no length is given", BEHIND, 3, {5, 5, 5}, {40, 90, 17}, .before = 1, .behind = 1},
     {"nobody has a first key", BEHIND, 3, {3, 3, 3}, {0, 50, 20}, .behind = 4, .is_ragged = true},
     {"nobody has a last key", BEHIND, 3, {3, 1, 4}, {50, 20, 0}, .behind = 4, .is_ragged = true},
@@ -50,78 +58,108 @@ static const sequences cases[] = {
     {"one sequence without a key", BEHIND, 1, {3}, {0}, .before = 2, .is_ragged = true},
     {"no first row", BEHIND, 3, {0, 5, 3}, {30, 30, 30}, .before = 2, .is_ragged = true},
     {"no last row", PAGED, 3, {5, 3, 0}, {48}, .page = 16, .is_ragged = true},
-    {"no row in the middle", LISTED, 3, {5, 0, 3}, {48, 30, 31}, {48, 30, 31}, .page = 16,
-     .is_ragged = true, .has_lengths = true},
+    {"no row in the middle",
+     LISTED,
+     3,
+     {5, 0, 3},
+     {48, 30, 31},
+     {48, 30, 31},
+     .page = 16,
+     .is_ragged = true,
+     .has_lengths = true},
     {"one sequence without a row", PAGED, 1, {0}, {48}, .page = 16, .before = 1, .is_ragged = true},
     {"no rows and no keys", BEHIND, 2, {0, 0}, {0, 0}, .is_ragged = true},
     {"no sequence", BEHIND, 0, .before = 3, .behind = 2, .is_ragged = true},
     {"no sequence in pages", PAGED, 0, .rooms = {32}, .page = 16, .before = 1, .is_ragged = true},
     {"no sequence in lists", LISTED, 0, .page = 16, .behind = 2, .is_ragged = true},
     {"caches", CACHES, 3, {9, 9, 9}, {100}, {60, 100, 0}, .has_lengths = true},
-    {"caches, ragged", CACHES, 3, {1, 40, 9}, {100}, {60, 100, 7}, .before = 1, .behind = 1,
-     .is_ragged = true, .has_lengths = true, .is_causal = true},
-    {"pages that a window passed", PAGED, 3, {1, 3, 40}, {160}, {150, 33, 159}, .page = 16,
-     .is_ragged = true, .has_lengths = true, .is_causal = true, .window = 35},
+    {"caches, ragged",
+     CACHES,
+     3,
+     {1, 40, 9},
+     {100},
+     {60, 100, 7},
+     .before = 1,
+     .behind = 1,
+     .is_ragged = true,
+     .has_lengths = true,
+     .is_causal = true},
+    {"pages that a window passed",
+     PAGED,
+     3,
+     {1, 3, 40},
+     {160},
+     {150, 33, 159},
+     .page = 16,
+     .is_ragged = true,
+     .has_lengths = true,
+     .is_causal = true,
+     .window = 35},
     {"a page beyond all keys", PAGED, 2, {4, 4}, {64}, {5, 3}, .page = 64, .has_lengths = true},
-    {"pages that sequences share", PAGED, 3, {1, 30, 2}, {96}, {80, 90, 33}, .page = 16,
-     .shared = 2, .is_ragged = true, .has_lengths = true},
-    {"pages from the last to the first", PAGED, 2, {1, 20}, {130}, {130, 77}, .page = 13,
-     .is_ragged = true, .has_lengths = true, .turns_pages = true},
-    {"lists", LISTED, 3, {1, 20, 2}, {70, 10, 33}, {65, 9, 33}, .page = 17, .before = 2,
-     .behind = 3, .is_ragged = true, .has_lengths = true, .is_causal = true},
-    {"lists that sequences share", LISTED, 2, {6, 6}, {70, 90}, {65, 90}, .page = 1, .shared = 50,
+    {"pages that sequences share",
+     PAGED,
+     3,
+     {1, 30, 2},
+     {96},
+     {80, 90, 33},
+     .page = 16,
+     .shared = 2,
+     .is_ragged = true,
      .has_lengths = true},
-    {"many keys, few rows", PAGED, 2, {1, 3}, {1200}, {1177, 640}, .page = 32, .is_ragged = true,
-     .has_lengths = true, .is_causal = true, .window = 700},
-    {"many keys of lists", LISTED, 2, {2, 1}, {1200, 96}, {1200, 96}, .page = 16, .before = 1,
-     .is_ragged = true, .has_lengths = true},
+    {"pages from the last to the first",
+     PAGED,
+     2,
+     {1, 20},
+     {130},
+     {130, 77},
+     .page = 13,
+     .is_ragged = true,
+     .has_lengths = true,
+     .turns_pages = true},
+    {"lists",
+     LISTED,
+     3,
+     {1, 20, 2},
+     {70, 10, 33},
+     {65, 9, 33},
+     .page = 17,
+     .before = 2,
+     .behind = 3,
+     .is_ragged = true,
+     .has_lengths = true,
+     .is_causal = true},
+    {"lists that sequences share",
+     LISTED,
+     2,
+     {6, 6},
+     {70, 90},
+     {65, 90},
+     .page = 1,
+     .shared = 50,
+     .has_lengths = true},
+    {"many keys, few rows",
+     PAGED,
+     2,
+     {1, 3},
+     {1200},
+     {1177, 640},
+     .page = 32,
+     .is_ragged = true,
+     .has_lengths = true,
+     .is_causal = true,
+     .window = 700},
+    {"many keys of lists",
+     LISTED,
+     2,
+     {2, 1},
+     {1200, 96},
+     {1200, 96},
+     .page = 16,
+     .before = 1,
+     .is_ragged = true,
+     .has_lengths = true},
 };
 enum { NUM_CASES = sizeof cases / sizeof cases[0] };
-
-/* ---- rows of memory ---- */
-
-/* `count` rows, each of the heads side by side at the begin or the end of a page of the machine. */
-typedef struct guarded_rows {
-    char *base;
-    int64_t count, row_bytes, machine_page;
-    bool at_end;
-} guarded_rows;
-
-static guarded_rows map_rows(int64_t count, int64_t row_bytes, bool at_end) {
-    guarded_rows rows = {.count = count, .row_bytes = row_bytes, .at_end = at_end};
-    rows.machine_page = (int64_t)sysconf(_SC_PAGESIZE);
-    assert_true(row_bytes <= rows.machine_page);
-    /* One more at either end, which nobody may touch. */
-    rows.base = mmap(NULL, (size_t)((count + 2) * rows.machine_page), PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(rows.base != MAP_FAILED);
-    return rows;
-}
-
-static void unmap_rows(const guarded_rows *rows) {
-    munmap(rows->base, (size_t)((rows->count + 2) * rows->machine_page));
-}
-
-static char *row_at(const guarded_rows *rows, int64_t row) {
-    const int64_t shift = rows->at_end ? rows->machine_page - rows->row_bytes : 0;
-    return rows->base + (row + 1) * rows->machine_page + shift;
-}
-
-/* Takes the access to all rows but those marked. */
-static void guard_rows(const guarded_rows *rows, const bool *may_be_touched) {
-    for (int64_t row = -1; row <= rows->count;) {
-        const bool is_open = row >= 0 && row < rows->count && may_be_touched[row];
-        int64_t end = row + 1;
-        while (end >= 0 && end < rows->count && may_be_touched[end] == is_open) {
-            ++end;
-        }
-        const int access = is_open ? PROT_READ | PROT_WRITE : PROT_NONE;
-        assert_int_equal(mprotect(rows->base + (row + 1) * rows->machine_page,
-                                  (size_t)((end - row) * rows->machine_page), access),
-                         0);
-        row = end;
-    }
-}
 
 /* ---- a call ---- */
 
@@ -237,26 +275,26 @@ static attn_tensor view_of(const call *made, int tensor) {
     const guarded_rows *rows = &made->rows[tensor];
     const bool has_rows = tensor == QUERY || tensor == OUTPUT;
     const bool is_joined = has_rows ? of->is_ragged : of->kind == BEHIND;
-    const int64_t each = has_rows         ? of->rows[0]
-                         : of->page > 0   ? of->page
+    const int64_t each = has_rows                           ? of->rows[0]
+                         : of->page > 0                     ? of->page
                          : rows->count > 0 && of->count > 0 ? rows->count / of->count
                                                             : 0;
     const int64_t groups = !has_rows && of->page > 0 ? made->num_pages : of->count;
     const int64_t step = rows->machine_page / element_bytes(made), columns = columns_of(tensor);
-    attn_tensor view = {.data = row_at(rows, 0),
+    attn_tensor view = {.data = guarded_row(rows, 0),
                         .dtype = made->dtype,
                         .rank = 4,
                         .shape = {groups, HEADS, each, columns},
                         .strides = {each * step, columns, step, 1}};
     if (is_joined) {
-        view = (attn_tensor){.data = row_at(rows, 0),
+        view = (attn_tensor){.data = guarded_row(rows, 0),
                              .dtype = made->dtype,
                              .rank = 3,
                              .shape = {HEADS, rows->count, columns},
                              .strides = {columns, step, 1}};
     }
     if (!has_rows && of->turns_pages) {
-        view.data = row_at(rows, (groups - 1) * each);
+        view.data = guarded_row(rows, (groups - 1) * each);
         view.strides[0] = -view.strides[0];
     }
     return view;
@@ -273,7 +311,7 @@ static void fill(const call *made, int tensor) {
     for (int64_t row = 0; row < made->rows[tensor].count; ++row) {
         for (int64_t at = 0; at < HEADS * columns_of(tensor); ++at) {
             const int64_t mixed = (row * 7919 + at * 31 + tensor * 101) % 211;
-            set_element(row_at(&made->rows[tensor], row), made->dtype, at,
+            set_element(guarded_row(&made->rows[tensor], row), made->dtype, at,
                         (double)(mixed - 105) / 100);
         }
     }
@@ -300,7 +338,8 @@ static void build(call *made, const sequences *of, int32_t dtype, bool at_end) {
     lay_out(made);
     for (int t = 0; t < TENSORS; ++t) {
         const int64_t count = memory_rows(made, t);
-        made->rows[t] = map_rows(count, HEADS * columns_of(t) * element_bytes(made), at_end);
+        made->rows[t] =
+            guarded_rows_map(count, HEADS * columns_of(t) * element_bytes(made), at_end);
         made->may_be_touched[t] = calloc((size_t)count + 1, sizeof(bool));
         assert_non_null(made->may_be_touched[t]);
         made->views[t] = view_of(made, t);
@@ -311,7 +350,7 @@ static void build(call *made, const sequences *of, int32_t dtype, bool at_end) {
 
 static void destroy(call *made) {
     for (int t = 0; t < TENSORS; ++t) {
-        unmap_rows(&made->rows[t]);
+        guarded_rows_unmap(&made->rows[t]);
         free(made->may_be_touched[t]);
     }
 }
@@ -325,8 +364,8 @@ static void assert_ok(const sequences *of, attn_status status) {
 static attn_tensor indices(const int64_t *data, int32_t rank, int64_t first, int64_t second) {
     attn_tensor view;
     const int64_t shape[] = {first, second};
-    assert_int_equal(attn_tensor_init(&view, (void *)(uintptr_t)data, ATTN_DTYPE_INT64, rank, shape),
-                     ATTN_OK);
+    assert_int_equal(
+        attn_tensor_init(&view, (void *)(uintptr_t)data, ATTN_DTYPE_INT64, rank, shape), ATTN_OK);
     return view;
 }
 
@@ -347,8 +386,9 @@ static void attend(attn_context *context, call *made) {
     const attn_tensor starts = indices(made->first_place, 1, of->count + 1, 0);
     const attn_tensor query_starts = indices(made->first_row, 1, of->count + 1, 0);
     const int64_t each = of->page > 0 ? room_of(of, 0) / of->page : 0;
-    const attn_tensor table = of->kind == LISTED ? indices(made->table, 1, made->num_entries, 0)
-                                                 : indices(made->table + of->before, 2, of->count, each);
+    const attn_tensor table = of->kind == LISTED
+                                  ? indices(made->table, 1, made->num_entries, 0)
+                                  : indices(made->table + of->before, 2, of->count, each);
     const attn_kv kv = {.struct_size = sizeof kv,
                         .key = &made->views[KEY],
                         .value = &made->views[VALUE],
@@ -360,10 +400,10 @@ static void attend(attn_context *context, call *made) {
     params.kv = &kv;
     params.query_starts = of->is_ragged ? &query_starts : NULL;
     for (int t = 0; t < TENSORS; ++t) {
-        guard_rows(&made->rows[t], made->may_be_touched[t]);
+        guarded_rows_close(&made->rows[t], made->may_be_touched[t]);
     }
-    assert_ok(of, attn_sdpa(context, &made->views[QUERY], NULL, NULL, &params,
-                            &made->views[OUTPUT], NULL, 0));
+    assert_ok(of, attn_sdpa(context, &made->views[QUERY], NULL, NULL, &params, &made->views[OUTPUT],
+                            NULL, 0));
 }
 
 /* ---- a sequence alone ---- */
@@ -394,7 +434,7 @@ static attn_tensor take_alone(const call *made, int tensor, int64_t sequence, in
                 place = place_of(made, sequence, i);
             }
             memcpy(alone[tensor].bytes + (head * count + i) * bytes,
-                   row_at(&made->rows[tensor], place) + head * bytes, (size_t)bytes);
+                   guarded_row(&made->rows[tensor], place) + head * bytes, (size_t)bytes);
         }
     }
     attn_tensor view;
@@ -419,7 +459,7 @@ static void compare(attn_context *context, const call *made) {
         const attn_sdpa_params params = params_of(of);
         assert_ok(of, attn_sdpa(context, &query, &key, &value, &params, &whole, NULL, 0));
         for (int64_t i = 0; i < HEADS * rows; ++i) {
-            const char *got = row_at(&made->rows[OUTPUT], made->first_row[b] + i % rows);
+            const char *got = guarded_row(&made->rows[OUTPUT], made->first_row[b] + i % rows);
             if (memcmp(got + i / rows * bytes, alone[OUTPUT].bytes + i * bytes, (size_t)bytes) !=
                 0) {
                 fail_msg("%s: sequence %lld has other numbers than alone in head %lld, row %lld",
