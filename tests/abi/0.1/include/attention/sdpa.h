@@ -16,17 +16,17 @@
  * "Batch axes" below means the broadcast batch axes of query, key and value together, which are
  * output's.
  *
- * Keys elsewhere. With params.kv keys and values lie as kv.h says: in caches that grow, one sequence
- * behind the other, or in pages; the arguments key and value are then NULL. S, the columns of mask,
- * bias and weights, is C where every sequence has as much room; with starts or page_starts it is the
- * number of columns that these have, no fewer than any sequence has keys, and all rows of key where
- * there are none. Keys and columns count within the sequence. Everything else is as if each sequence
- * had a key and a value of its own, to the bit.
+ * Keys elsewhere. With params.kv keys and values lie as kv.h says: in caches that grow, one
+ * sequence behind the other, or in pages; the arguments key and value are then NULL. S, the columns
+ * of mask, bias and weights, is C where every sequence has as much room; with starts or page_starts
+ * it is the number of columns that these have, no fewer than any sequence has keys, and all rows of
+ * key where there are none. Keys and columns count within the sequence. Everything else is as if
+ * each sequence had a key and a value of its own, to the bit.
  *
  * Ragged queries. With params.query_starts query is (Hq, total, E): row i of sequence b is row
- * query_starts[b] + i. output, lse, weights and the rows of mask and bias lie likewise, without batch
- * axes; there is one batch axis, B, which key, value and what belongs to sequences may have. Rows of
- * no sequence are neither read nor written.
+ * query_starts[b] + i. output, lse, weights and the rows of mask and bias lie likewise, without
+ * batch axes; there is one batch axis, B, which key, value and what belongs to sequences may have.
+ * Rows of no sequence are neither read nor written.
  *
  * Types. query is float32, float64, bfloat16 or float16. A float64 query has float64 keys and
  * values; beside the others key and value may each be float32, bfloat16 or float16, whatever query
@@ -125,7 +125,7 @@ typedef struct attn_sdpa_report {
      * some row sees; 0 when there is nothing to compute */
     int64_t num_blocks;
 
-    /* as attn_sdpa_workspace_bytes */
+    /* as attn_sdpa_workspace_bytes; of a call with query_starts and no workspace, what it took */
     uint64_t workspace_bytes;
 
     /* name of the row kernels */
@@ -212,8 +212,8 @@ typedef struct attn_sdpa_params {
      * value and key_lengths are NULL then. See kv.h */
     const attn_kv *kv;
 
-    /* int64 or int32, (B + 1): sequence b has query rows query_starts[b] to query_starts[b + 1] - 1;
-     * ascending, 0 to total. See Ragged queries at the top of this file */
+    /* int64 or int32, (B + 1): sequence b has query rows query_starts[b] to
+     * query_starts[b + 1] - 1; ascending, 0 to total. See Ragged queries at the top of this file */
     const attn_tensor *query_starts;
 } attn_sdpa_params;
 
@@ -225,9 +225,9 @@ typedef struct attn_sdpa_params {
  *            NULL: the call makes one allocation; else at least attn_sdpa_workspace_bytes bytes at
  *            any alignment, and the library allocates nothing once the context's threads run
  *            (attn_context_start; else the first large call starts them). With query_starts the
- *            workspace is for whatever they are; without one the call takes what these need. A call without an element
- *            to write in output, lse and weights returns at once and wants no workspace, however
- *            long its other axes are; keys are then not read.
+ *            workspace is for whatever they are; without one the call takes what these need. A call
+ *            without an element to write in output, lse and weights returns at once and wants no
+ *            workspace, however long its other axes are; keys are then not read.
  * Shapes     see the top of this file, as for types.
  * Layout     any strides, negative and (inputs) zero ones too.
  * Aliasing   an output must not overlap itself, another output or any input, nor may the bytes of
@@ -258,11 +258,11 @@ typedef struct attn_sdpa_params {
  * Errors     ATTN_ERROR_NULL a required tensor, or data of a tensor that is not empty;
  *            ATTN_ERROR_VALUE an option out of range, scale or window without its bit in set, mask
  *            without kind or kind without mask, sinks or lse without softmax, query_offset beside
- *            align_end, a key length outside 0..S, key, value or key_lengths beside kv, in kv starts
- *            beside page_table or page_starts without it, starts that do not ascend or end past
- *            their rows, a page of a key that is seen which is none; ATTN_ERROR_SHAPE;
- *            ATTN_ERROR_DTYPE;
- *            ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW; ATTN_ERROR_WORKSPACE; ATTN_ERROR_MEMORY;
+ *            align_end, a key length outside 0..S, key, value or key_lengths beside kv, in kv
+ *            starts beside page_table or page_starts without it, starts that do not ascend or end
+ *            past their rows, a page of a key that is seen which is none; ATTN_ERROR_SHAPE;
+ *            ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW; ATTN_ERROR_WORKSPACE;
+ *            ATTN_ERROR_MEMORY;
  *            ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a bit of set, enum value or dtype of a later
  *            version, a newer params struct, float64 under ATTN_ENGINE_FUSED; ATTN_ERROR_BLAS.
  *            Outputs are untouched after an error, but for ATTN_ERROR_THREAD of a parallel_for that
