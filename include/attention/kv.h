@@ -40,10 +40,9 @@ typedef struct attn_kv {
     /* likewise, with Hv heads and Ev features; its type is free of key's */
     const attn_tensor *value;
 
-    /* int64 or int32, (batch axes, M): numbers of pages, 0 to pages - 1 where a key in them is seen
-     * by a row, or has a score before the mask that is asked for, else anything: an entry that is
-     * not needed is never followed. With page_starts (P): the pages of all sequences. NULL:
-     * nothing lies in pages */
+    /* int64 or int32, (batch axes, M): numbers of pages, 0 to pages - 1 where causality, window and
+     * length let a row see a key in them, or its score before the mask is asked for, else anything: an entry that is not needed is never
+     * followed. With page_starts (P): the pages of all sequences. NULL: nothing lies in pages */
     const attn_tensor *page_table;
 
     /* int64 or int32, (B + 1), with page_table only: sequence b has entries page_starts[b] to

@@ -56,6 +56,11 @@ static int64_t group_of_strides(const attni_sdpa_problem *problem) {
     return attni_max(1, common_divisor(key_group, value_group));
 }
 
+/* Heads of a group would meet in one row of averaged weights. */
+static int64_t shaped_group(const attni_sdpa_problem *problem, bool averages) {
+    return averages ? 1 : group_of_shapes(problem);
+}
+
 static int64_t last_stride(const attni_sdpa_problem *problem, const attni_operand *operand) {
     return operand->strides[problem->batch_rank + 2];
 }
@@ -244,8 +249,7 @@ static bool is_of_pairs(const attni_sdpa_problem *problem) {
 static void choose_tile(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
                         bool has_pairs, attni_fused_plan *plan) {
     plan->averages = problem->weights.is_present && problem->average_weights;
-    /* Heads of a group would meet in one row of averaged weights. */
-    const int64_t shaped = plan->averages ? 1 : group_of_shapes(problem);
+    const int64_t shaped = shaped_group(problem, plan->averages);
     /* Which kernels sum a row may depend on nothing but its sequence's shape. In lanes rows do not
      * meet, so that more of them may share keys wherever they lie. */
     plan->by_rows = shaped * problem->tgt_len <= ATTNI_STREAM_ROWS;
@@ -356,11 +360,11 @@ static size_t most_lane_bytes(const attni_sdpa_problem *problem, int64_t lanes,
 
 /* A slot of any run of a few rows: that of the most of them. */
 static size_t most_row_bytes(const attn_context *context, const attni_sdpa_problem *problem,
-                             attni_layout *layout) {
+                             bool averages, attni_layout *layout) {
     attni_sdpa_problem few = *problem;
     attni_fused_plan plan = {0};
     attni_layout of_few = {0};
-    few.tgt_len = attni_min(problem->tgt_len, ATTNI_STREAM_ROWS / group_of_shapes(problem));
+    few.tgt_len = attni_min(problem->tgt_len, ATTNI_STREAM_ROWS / shaped_group(problem, averages));
     if (few.tgt_len > 0) {
         (void)attni_fused_make_plan(context, &few, &plan, &of_few);
     }
@@ -376,7 +380,7 @@ void attni_fused_bound_runs(const attn_context *context, const attni_sdpa_proble
     }
     *layout = (attni_layout){0};
     const size_t by_lanes = plan->by_rows ? 0 : most_lane_bytes(problem, lanes, plan, layout);
-    const size_t by_rows = most_row_bytes(context, problem, layout);
+    const size_t by_rows = most_row_bytes(context, problem, plan->averages, layout);
     const double partials = (double)problem->num_heads * (double)problem->tgt_len *
                             (double)attni_divide_up(problem->src_len, CHUNK_KEYS) *
                             (double)(plan->sum_stride + 2) * sizeof(float);

@@ -245,8 +245,8 @@ static attn_status check_projected(const attn_sdpa_params *attention) {
                                                          : NULL;
     return name == NULL ? ATTN_OK
                         : attni_fail(ATTN_ERROR_VALUE,
-                                     "attention.%s: expected NULL in a layer, which projects keys "
-                                     "and values of (N, S) itself",
+                                     "attention.%s: expected NULL in a layer, which projects the "
+                                     "rows of N sequences itself",
                                      name);
 }
 

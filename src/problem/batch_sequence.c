@@ -86,7 +86,7 @@ int64_t attni_page_entry(const attni_sdpa_problem *problem, const attni_sequence
 /* A place past the entries is asked for by nobody who needs what is there. */
 int64_t attni_page_of(const attni_sdpa_problem *problem, const attni_sequence *sequence,
                       int64_t place) {
-    if (place >= sequence->num_entries || problem->pages.count == 0) {
+    if (place >= sequence->num_entries) {
         return 0;
     }
     const int64_t page = attni_page_entry(problem, sequence, place);

@@ -39,6 +39,13 @@ static void set_view(attni_input_views *inputs, int32_t which, attn_tensor view)
     inputs->views[which] = &inputs->made[which];
 }
 
+static void set_given(attni_input_views *inputs, int32_t which, const char *name,
+                      const attn_tensor *tensor) {
+    inputs->names[which] = name;
+    inputs->given[which] = tensor;
+    inputs->views[which] = tensor;
+}
+
 /* Starts of B sequences, and the end of the last: shape (B + 1). */
 attn_status attni_take_starts(const char *name, const attn_tensor *starts,
                               attni_data_rule data_rule, attni_operand *operand,
@@ -51,7 +58,9 @@ attn_status attni_take_starts(const char *name, const attn_tensor *starts,
     }
     attni_place_operand(starts, operand);
     operand->strides[0] = attni_stride(starts, 0);
+    set_given(inputs, which, name, starts);
     set_view(inputs, which, batch_view(starts, 1, 1));
+    inputs->are_starts[which] = true;
     return ATTN_OK;
 }
 
@@ -106,11 +115,10 @@ static attn_status take_pages(const attn_kv *kv, attni_data_rule data_rule,
     set_view(inputs, ATTNI_KEY, view_of_sequence(kv->key, problem->key_rows));
     set_view(inputs, ATTNI_VALUE, view_of_sequence(kv->value, problem->key_rows));
     if (is_flat) {
-        inputs->names[ATTNI_KEY_PLACES] = "kv.page_starts";
         return attni_take_starts("kv.page_starts", kv->page_starts, data_rule, &pages->starts,
                                  inputs, ATTNI_KEY_PLACES);
     }
-    inputs->names[ATTNI_KEY_PLACES] = "kv.page_table";
+    set_given(inputs, ATTNI_KEY_PLACES, "kv.page_table", table);
     set_view(inputs, ATTNI_KEY_PLACES, batch_view(table, table->rank - 1, 0));
     return ATTN_OK;
 }
@@ -121,7 +129,7 @@ static attn_status check_alone(const attni_sdpa_request *request) {
                        : request->params->key_lengths != NULL ? "key_lengths"
                                                               : NULL;
     if (name != NULL) {
-        return attni_fail(ATTN_ERROR_VALUE, "%s: expected NULL beside kv, which has it", name);
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected NULL beside kv, which has its own", name);
     }
     return ATTN_OK;
 }
@@ -146,20 +154,19 @@ attn_status attni_read_kv(const attn_kv *given, attni_data_rule data_rule,
     const int32_t highest = lowest > 2 ? lowest : ATTN_MAX_RANK;
     ATTNI_TRY(check_input("kv.key", kv.key, lowest, highest, data_rule));
     ATTNI_TRY(check_input("kv.value", kv.value, lowest, highest, data_rule));
-    inputs->names[ATTNI_KEY] = "kv.key";
-    inputs->names[ATTNI_VALUE] = "kv.value";
+    set_given(inputs, ATTNI_KEY, "kv.key", kv.key);
+    set_given(inputs, ATTNI_VALUE, "kv.value", kv.value);
     inputs->lengths_name = "kv.lengths";
     inputs->key_lengths = kv.lengths;
     inputs->page_table = kv.page_table;
     if (kv.page_table != NULL) {
+        inputs->key_rows_name = "page";
         return take_pages(&kv, data_rule, inputs, problem);
     }
-    inputs->views[ATTNI_KEY] = kv.key;
-    inputs->views[ATTNI_VALUE] = kv.value;
     if (kv.starts == NULL) {
         return ATTN_OK;
     }
-    inputs->names[ATTNI_KEY_PLACES] = "kv.starts";
+    inputs->key_rows_name = "total";
     return attni_take_starts("kv.starts", kv.starts, data_rule, &problem->key_starts, inputs,
                              ATTNI_KEY_PLACES);
 }
@@ -171,23 +178,19 @@ static attn_status take_query_starts(const attni_sdpa_request *request, attni_in
         return ATTN_OK;
     }
     ATTNI_TRY(attni_check_rank("query", request->query, 3, 3));
-    inputs->names[ATTNI_QUERY_PLACES] = "query_starts";
     return attni_take_starts("query_starts", request->params->query_starts, request->option_data,
                              &problem->query_starts, inputs, ATTNI_QUERY_PLACES);
 }
 
 attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_views *inputs,
                               attni_sdpa_problem *problem) {
-    inputs->views[ATTNI_KEY_PLACES] = NULL;
-    inputs->views[ATTNI_QUERY_PLACES] = NULL;
-    inputs->names[ATTNI_QUERY] = "query";
-    inputs->names[ATTNI_KEY] = "key";
-    inputs->names[ATTNI_VALUE] = "value";
-    inputs->page_table = NULL;
-    inputs->key_lengths = request->params->key_lengths;
-    inputs->lengths_name = "key_lengths";
+    *inputs = (attni_input_views){
+        .key_rows_name = "S",
+        .key_lengths = request->params->key_lengths,
+        .lengths_name = "key_lengths",
+    };
     ATTNI_TRY(check_input("query", request->query, 2, ATTN_MAX_RANK, request->tensor_data));
-    inputs->views[ATTNI_QUERY] = request->query;
+    set_given(inputs, ATTNI_QUERY, "query", request->query);
     ATTNI_TRY(take_query_starts(request, inputs, problem));
     if (request->params->kv != NULL) {
         ATTNI_TRY(check_alone(request));
@@ -195,9 +198,15 @@ attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_vie
     }
     ATTNI_TRY(check_input("key", request->key, 2, ATTN_MAX_RANK, request->tensor_data));
     ATTNI_TRY(check_input("value", request->value, 2, ATTN_MAX_RANK, request->tensor_data));
-    inputs->views[ATTNI_KEY] = request->key;
-    inputs->views[ATTNI_VALUE] = request->value;
+    set_given(inputs, ATTNI_KEY, "key", request->key);
+    set_given(inputs, ATTNI_VALUE, "value", request->value);
     return ATTN_OK;
+}
+
+attn_status attni_fail_starts(const attni_input_views *inputs, int32_t which, int64_t num_batches) {
+    return attni_fail(ATTN_ERROR_SHAPE, "%s: expected shape (B + 1 = %lld), got (%lld)",
+                      inputs->names[which], (long long)num_batches + 1,
+                      (long long)inputs->given[which]->shape[0]);
 }
 
 attn_status attni_check_starts_axis(const attni_input_views *inputs, int32_t which,
@@ -212,40 +221,28 @@ attn_status attni_check_starts_axis(const attni_input_views *inputs, int32_t whi
                           inputs->names[which], (int)problem->batch_rank);
     }
     if (view->shape[0] != problem->batch_shape[0]) {
-        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected shape (B + 1 = %lld), got (%lld)",
-                          inputs->names[which], (long long)problem->batch_shape[0] + 1,
-                          (long long)view->shape[0] + 1);
+        return attni_fail_starts(inputs, which, problem->batch_shape[0]);
     }
     return ATTN_OK;
 }
 
-/* Strides of the page table: over the batch axes, then over a sequence's pages. */
-static attn_status place_table(const attni_input_views *inputs, attni_sdpa_problem *problem) {
-    attni_pages *pages = &problem->pages;
+/* Strides of the page table: over the batch axes, which it was broadcast along, then over a
+ * sequence's pages. */
+static void place_table(const attni_input_views *inputs, attni_sdpa_problem *problem) {
     const attn_tensor *table = inputs->page_table;
-    if (table == NULL) {
-        return ATTN_OK;
+    const int32_t rank = table != NULL ? table->rank : 0;
+    for (int32_t axis = 0; axis < rank; ++axis) {
+        problem->pages.table.strides[problem->batch_rank + 1 - rank + axis] =
+            attni_stride(table, axis);
     }
-    int64_t strides[ATTN_MAX_RANK] = {0};
-    attni_axis axes[ATTN_MAX_RANK];
-    const int32_t batch_axes = pages->starts.is_present ? 0 : problem->batch_rank;
-    for (int32_t axis = 0; axis < batch_axes; ++axis) {
-        axes[axis] = (attni_axis){NULL, problem->batch_shape[axis]};
-    }
-    axes[batch_axes] = (attni_axis){"M", pages->num_entries};
-    ATTNI_TRY(attni_broadcast_strides("kv.page_table", table, axes, batch_axes + 1, strides));
-    for (int32_t axis = 0; axis < batch_axes; ++axis) {
-        pages->table.strides[axis] = strides[axis];
-    }
-    pages->table.strides[problem->batch_rank] = strides[batch_axes];
-    return ATTN_OK;
 }
 
 attn_status attni_place_sequences(const attni_input_views *inputs, attni_sdpa_problem *problem) {
     ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_KEY_PLACES, &problem->key_starts, problem));
     ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_KEY_PLACES, &problem->pages.starts, problem));
     ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_QUERY_PLACES, &problem->query_starts, problem));
-    return place_table(inputs, problem);
+    place_table(inputs, problem);
+    return ATTN_OK;
 }
 
 attn_status attni_check_batch_indices(const char *name, const attn_tensor *tensor,

@@ -17,7 +17,10 @@ enum { ATTNI_QUERY, ATTNI_KEY, ATTNI_VALUE, ATTNI_KEY_PLACES, ATTNI_QUERY_PLACES
  * batch axes and three of length 1 behind them. */
 typedef struct attni_input_views {
     const attn_tensor *views[ATTNI_INPUTS]; /* the caller's, or made; NULL where there is none */
+    const attn_tensor *given[ATTNI_INPUTS]; /* the caller's, which messages show */
     const char *names[ATTNI_INPUTS];
+    bool are_starts[ATTNI_INPUTS];  /* (B + 1), which do not broadcast */
+    const char *key_rows_name;      /* of the axis of key and value that has rows */
     const attn_tensor *page_table;  /* of kv, or NULL */
     const attn_tensor *key_lengths; /* of kv or of the call itself, or NULL */
     const char *lengths_name;
@@ -51,6 +54,9 @@ void attni_place_operand(const attn_tensor *tensor, attni_operand *operand);
 attn_status attni_check_batch_indices(const char *name, const attn_tensor *tensor,
                                       attni_data_rule data_rule, const attni_sdpa_problem *problem,
                                       attni_operand *operand);
+
+/* Says that starts are not those of so many sequences. */
+attn_status attni_fail_starts(const attni_input_views *inputs, int32_t which, int64_t num_batches);
 
 /* Sequences one behind the other are those of the only batch axis. */
 attn_status attni_check_starts_axis(const attni_input_views *inputs, int32_t which,

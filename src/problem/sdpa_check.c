@@ -17,6 +17,18 @@ static int64_t axis_length(const attn_tensor *tensor, int32_t axis, int32_t cano
     return own < 0 ? 1 : tensor->shape[own];
 }
 
+/* Input `which` is not as long on an axis, counted from the end, as `first` is. The view of what
+ * says where sequences are has axes behind the caller's. */
+static attn_status fail_axis(const attni_input_views *inputs, int32_t which, int32_t first,
+                             int64_t length, int32_t axis) {
+    const attn_tensor *given = inputs->given[which];
+    const int32_t behind = which < ATTNI_KEY_PLACES ? 0 : inputs->views[which]->rank - given->rank;
+    char text[ATTNI_SHAPE_TEXT_BYTES];
+    return attni_fail(ATTN_ERROR_SHAPE, "%s: expected %lld (as %s) or 1 on axis %d, got %s",
+                      inputs->names[which], (long long)length, inputs->names[first],
+                      (int)(axis + behind), attni_shape_text(text, given->rank, given->shape));
+}
+
 /* Broadcasts one axis of the inputs that have it, as PyTorch does. */
 static attn_status broadcast_axis(const attni_input_views *inputs, int32_t axis,
                                   int32_t canonical_rank, int64_t *length) {
@@ -29,11 +41,9 @@ static attn_status broadcast_axis(const attni_input_views *inputs, int32_t axis,
             continue;
         }
         if (*length != 1) {
-            char text[ATTNI_SHAPE_TEXT_BYTES];
-            return attni_fail(ATTN_ERROR_SHAPE, "%s: expected %lld (as %s) or 1 on axis %d, got %s",
-                              inputs->names[i], (long long)*length, inputs->names[first],
-                              (int)(axis - canonical_rank),
-                              attni_shape_text(text, view->rank, view->shape));
+            return inputs->are_starts[i]
+                       ? attni_fail_starts(inputs, i, *length)
+                       : fail_axis(inputs, i, first, *length, axis - canonical_rank);
         }
         *length = own;
         first = i;
@@ -95,6 +105,7 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
     const attn_tensor *query = inputs->views[ATTNI_QUERY];
     const attn_tensor *key = inputs->views[ATTNI_KEY];
     const attn_tensor *value = inputs->views[ATTNI_VALUE];
+    const attn_tensor *given = inputs->given[ATTNI_KEY];
     char text[ATTNI_SHAPE_TEXT_BYTES];
     problem->tgt_len = query->shape[query->rank - 2];
     problem->head_dim = query->shape[query->rank - 1];
@@ -105,15 +116,16 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
     problem->extra_cols = request->extra_cols;
     problem->value_dim = value->shape[value->rank - 1];
     if (key->shape[key->rank - 1] != problem->head_dim) {
-        return attni_fail(ATTN_ERROR_SHAPE,
-                          "%s: expected shape (..., S, E=%lld) as query's last axis, got %s",
-                          inputs->names[ATTNI_KEY], (long long)problem->head_dim,
-                          attni_shape_text(text, key->rank, key->shape));
+        return attni_fail(
+            ATTN_ERROR_SHAPE, "%s: expected shape (..., %s, E=%lld) as query's last axis, got %s",
+            inputs->names[ATTNI_KEY], inputs->key_rows_name, (long long)problem->head_dim,
+            attni_shape_text(text, given->rank, given->shape));
     }
     if (value->shape[value->rank - 2] != key->shape[key->rank - 2]) {
         return attni_fail(ATTN_ERROR_SHAPE,
-                          "%s: expected shape (..., S=%lld, Ev) with as many rows as key, got %s",
-                          inputs->names[ATTNI_VALUE], (long long)key->shape[key->rank - 2],
+                          "%s: expected shape (..., %s=%lld, Ev) with as many rows as %s, got %s",
+                          inputs->names[ATTNI_VALUE], inputs->key_rows_name,
+                          (long long)key->shape[key->rank - 2], inputs->names[ATTNI_KEY],
                           attni_shape_text(text, value->rank, value->shape));
     }
     return ATTN_OK;
@@ -211,8 +223,14 @@ attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_probl
     problem->value = input_operand(inputs.views[ATTNI_VALUE], rank);
     ATTNI_TRY(attni_sdpa_check_options(request, &inputs, problem));
     problem->rows_are_written = writes_rows(problem);
-    return request->option_data == ATTNI_DATA_IGNORED ? ATTN_OK
-                                                      : attni_check_sequences(&inputs, problem);
+    if (request->option_data == ATTNI_DATA_REQUIRED) {
+        ATTNI_TRY(attni_check_sequences(&inputs, problem));
+    }
+    if (problem->pages.count == 0) {
+        /* Nobody sees a key, and so it stays when another thread writes lengths. */
+        problem->pages.num_entries = 0;
+    }
+    return ATTN_OK;
 }
 
 attn_status attni_sdpa_describe_output(const attni_sdpa_request *request, attn_tensor *output) {

@@ -16,8 +16,8 @@ attn_status attni_check_starts(const char *name, const attni_operand *starts, in
         const int64_t start = attni_read_index(starts->data, i * starts->strides[0], starts->dtype);
         if (start < lowest || start > total) {
             return attni_fail(ATTN_ERROR_VALUE,
-                              "%s: expected %lld (%s) to %lld, got %lld at element %lld", name,
-                              (long long)lowest, i == 0 ? "the first" : "the start before it",
+                              "%s: expected %lld%s to %lld, got %lld at element %lld", name,
+                              (long long)lowest, i == 0 ? "" : " (the element before it)",
                               (long long)total, (long long)start, (long long)i);
         }
         lowest = start;
@@ -46,7 +46,7 @@ static attn_status check_length(const attni_input_views *inputs, const attni_sdp
         attni_read_index(problem->key_lengths.data, batch * problem->key_lengths.strides[0],
                          problem->key_lengths.dtype);
     if (length < 0 || length > most) {
-        return attni_fail(ATTN_ERROR_VALUE, "%s: expected 0 to %lld, got %lld of sequence %lld",
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected 0 to %lld, got %lld in sequence %lld",
                           inputs->lengths_name, (long long)most, (long long)length,
                           (long long)batch);
     }
@@ -67,9 +67,9 @@ attn_status attni_check_page(const attni_sdpa_problem *problem, const attni_sequ
     const int64_t page = attni_page_entry(problem, sequence, place);
     if (page < 0 || page >= problem->pages.count) {
         return attni_fail(ATTN_ERROR_VALUE,
-                          "kv.page_table: expected a page, 0 to %lld, got %lld at entry %lld of "
-                          "sequence %lld",
-                          (long long)problem->pages.count - 1, (long long)page, (long long)place,
+                          "kv.page_table: expected the number of one of %lld pages, got %lld at "
+                          "entry %lld of sequence %lld",
+                          (long long)problem->pages.count, (long long)page, (long long)place,
                           (long long)sequence->batch);
     }
     return ATTN_OK;

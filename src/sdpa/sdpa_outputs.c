@@ -52,7 +52,7 @@ attn_status attni_sdpa_describe_outputs(const attni_sdpa_request *request,
     params.report = NULL;
     whole.params = &params;
     whole.output = &outputs->output;
-    ATTNI_TRY(attni_sdpa_describe_output(request, &outputs->output));
+    ATTNI_TRY(attni_sdpa_describe_output(&whole, &outputs->output));
     attni_sdpa_problem problem;
     ATTNI_TRY(attni_sdpa_check(&whole, &problem));
     if (params.normalizer == ATTN_NORMALIZER_SOFTMAX) {

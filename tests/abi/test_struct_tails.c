@@ -33,6 +33,7 @@ static union {
 } given;
 
 static mha_layer layer;
+static sdpa_fixture sources; /* of valid_kv */
 
 /* ---- the calls; a success has the right numbers ---- */
 
@@ -139,6 +140,45 @@ static attn_status call_sdpa_merge(void *params) {
         merge_fixture_assert_values(&fixture);
     }
     return status;
+}
+
+/* The fixture's call with its key and value in a kv. */
+static void prepare_kv(sdpa_fixture *fixture, void *kv) {
+    sdpa_fixture_prepare(fixture, NULL);
+    fixture->arguments[SDPA_KEY] = NULL;
+    fixture->arguments[SDPA_VALUE] = NULL;
+    fixture->options.kv = kv;
+}
+
+static attn_status call_sdpa_kv(void *kv) {
+    sdpa_fixture fixture;
+    prepare_kv(&fixture, kv);
+    const attn_status status = sdpa_fixture_run(&fixture);
+    if (status == ATTN_OK) {
+        sdpa_fixture_assert_values(&fixture);
+    }
+    return status;
+}
+
+static attn_status call_sdpa_workspace_bytes_kv(void *kv) {
+    sdpa_fixture fixture;
+    size_t bytes;
+    prepare_kv(&fixture, kv);
+    return sdpa_fixture_workspace_bytes(&fixture, &bytes);
+}
+
+static attn_status call_sdpa_explain_kv(void *kv) {
+    sdpa_fixture fixture;
+    attn_sdpa_report report = {.struct_size = sizeof report};
+    prepare_kv(&fixture, kv);
+    return sdpa_fixture_explain(&fixture, &report);
+}
+
+static attn_status call_sdpa_describe_outputs_kv(void *kv) {
+    sdpa_fixture fixture;
+    attn_sdpa_outputs outputs = {.struct_size = sizeof outputs};
+    prepare_kv(&fixture, kv);
+    return sdpa_fixture_describe_outputs(&fixture, &outputs);
 }
 
 static attn_status call_mha_create(void *config) {
@@ -270,6 +310,10 @@ static attn_status call_mha_attention_report(void *report) {
 static const attn_mha_config valid_config = {
     .struct_size = sizeof valid_config, .embed_dim = 8, .num_heads = 2};
 
+static const attn_kv valid_kv = {.struct_size = sizeof valid_kv,
+                                 .key = &sources.views[SDPA_KEY],
+                                 .value = &sources.views[SDPA_VALUE]};
+
 #define STRUCT(type, release_0_1) .first_bytes = (release_0_1), .known_bytes = sizeof(type)
 
 /* Read by the library. */
@@ -285,6 +329,13 @@ static const tail_case options[] = {
      .call = call_sdpa_workspace_bytes},
     {"attn_sdpa_explain", "params", STRUCT(attn_sdpa_params, 136), .call = call_sdpa_explain},
     {"attn_sdpa_merge", "params", STRUCT(attn_merge_params, 16), .call = call_sdpa_merge},
+    {"attn_sdpa", "kv", STRUCT(attn_kv, 56), .valid = &valid_kv, .call = call_sdpa_kv},
+    {"attn_sdpa_workspace_bytes", "kv", STRUCT(attn_kv, 56), .valid = &valid_kv,
+     .call = call_sdpa_workspace_bytes_kv},
+    {"attn_sdpa_explain", "kv", STRUCT(attn_kv, 56), .valid = &valid_kv,
+     .call = call_sdpa_explain_kv},
+    {"attn_sdpa_describe_outputs", "kv", STRUCT(attn_kv, 56), .valid = &valid_kv,
+     .call = call_sdpa_describe_outputs_kv},
     {"attn_mha_create", "config", STRUCT(attn_mha_config, 96), .valid = &valid_config,
      .call = call_mha_create},
     {"attn_mha_forward", "params", STRUCT(attn_mha_params, 32), .call = call_mha_forward},
@@ -428,6 +479,7 @@ static void add(refusal_suite *suite, const tail_case *entry, const char *condit
 int main(void) {
     static refusal_suite suite;
     mha_layer_create(&layer, NULL);
+    sdpa_fixture_prepare(&sources, NULL);
     for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i) {
         add(&suite, &options[i], "too_small_is_refused",
             options_smaller_than_the_first_release_are_refused);

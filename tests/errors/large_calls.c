@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * large_calls.c: a softmax, a rotation, a normalisation, a merge, scores, attention by both engines,
- * and a layer.
+ * also of ragged queries, and a layer.
  */
 #include "large_calls.h"
 
@@ -85,6 +85,35 @@ static attn_status run_sdpa_with_scores(attn_context *context, float *output) {
     return run_scores(context, output, HEAD_DIM);
 }
 
+/* Rows of two sequences, the first of which is too little to share, so that it would be written
+ * before threads are missed; keys in pages that stand in order. */
+static attn_status run_ragged(attn_context *context, float *output) {
+    enum { PAGE = 16, NUM_PAGES = LARGE_ROWS / PAGE, SEQUENCES = 2 };
+    static float inputs[3][LARGE_ROWS * HEAD_DIM];
+    static int32_t pages[SEQUENCES * NUM_PAGES];
+    static const int32_t starts[] = {0, 2, LARGE_ROWS};
+    const int64_t rows[] = {1, LARGE_ROWS, HEAD_DIM}, table[] = {SEQUENCES, NUM_PAGES};
+    const int64_t page[] = {NUM_PAGES, 1, PAGE, HEAD_DIM}, ends[] = {SEQUENCES + 1};
+    for (int i = 0; i < 3; ++i) {
+        refusal_numbers(inputs[i], LARGE_ROWS * HEAD_DIM, i + 2);
+    }
+    for (int i = 0; i < SEQUENCES * NUM_PAGES; ++i) {
+        pages[i] = i % NUM_PAGES;
+    }
+    const attn_tensor query = refusal_view(inputs[0], ATTN_DTYPE_FLOAT32, 3, rows);
+    const attn_tensor key = refusal_view(inputs[1], ATTN_DTYPE_FLOAT32, 4, page);
+    const attn_tensor value = refusal_view(inputs[2], ATTN_DTYPE_FLOAT32, 4, page);
+    const attn_tensor to = refusal_view(output, ATTN_DTYPE_FLOAT32, 3, rows);
+    const attn_tensor page_table = refusal_view(pages, ATTN_DTYPE_INT32, 2, table);
+    const attn_tensor query_starts =
+        refusal_view((void *)(uintptr_t)starts, ATTN_DTYPE_INT32, 1, ends);
+    const attn_kv kv = {
+        .struct_size = sizeof kv, .key = &key, .value = &value, .page_table = &page_table};
+    const attn_sdpa_params params = {
+        .struct_size = sizeof params, .kv = &kv, .query_starts = &query_starts};
+    return attn_sdpa(context, &query, NULL, NULL, &params, &to, NULL, 0);
+}
+
 /* Its weights are bound, so that they are put in order on the way. */
 static attn_status run_mha(attn_context *context, float *output) {
     static float in_weight[3 * EMBED_DIM * EMBED_DIM], out_weight[EMBED_DIM * EMBED_DIM];
@@ -120,6 +149,8 @@ const large_call large_calls[] = {
     {"scores", ATTN_ENGINE_AUTO, run_scores_alone, 1, true},
     {"sdpa_fused_with_scores", ATTN_ENGINE_FUSED, run_sdpa_with_scores, 2, false},
     {"sdpa_blas_with_scores", ATTN_ENGINE_BLAS, run_sdpa_with_scores, 2, false},
+    {"ragged_fused", ATTN_ENGINE_FUSED, run_ragged, 1, false},
+    {"ragged_blas", ATTN_ENGINE_BLAS, run_ragged, 2, false},
     {"mha_fused", ATTN_ENGINE_FUSED, run_mha, 5, false},
     {"mha_blas", ATTN_ENGINE_BLAS, run_mha, 5, false},
 };

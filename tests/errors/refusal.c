@@ -134,7 +134,7 @@ void refusal_spoil_view(attn_tensor *views, const refusal_spoil *spoil) {
         view->data = (char *)views[spoil->other].data + spoil->value;
         break;
     case REFUSAL_ELEMENT:
-        *(int64_t *)view->data = spoil->value;
+        ((int64_t *)view->data)[spoil->axis] = spoil->value;
         break;
     }
 }

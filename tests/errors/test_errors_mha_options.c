@@ -9,6 +9,10 @@
 
 #include "mha_refusal.h"
 
+/* Refused unread. */
+static const attn_kv some_kv;
+static const attn_tensor some_starts;
+
 static const mha_refusal wrong_options[] = {
     {.name = "attention_is_causal_negative_is_refused",
      .attention = {.is_causal = -1},
@@ -149,6 +153,16 @@ static const mha_refusal wrong_options[] = {
      .attention = {.normalizer = ATTN_NORMALIZER_LINEAR},
      .status = ATTN_ERROR_VALUE,
      .line = "attention.lse: expected NULL unless the normalizer is softmax"},
+    {.name = "attention_kv_is_refused",
+     .attention = {.kv = &some_kv},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.kv: expected NULL in a layer, which projects the rows of N sequences "
+             "itself"},
+    {.name = "attention_query_starts_is_refused",
+     .attention = {.query_starts = &some_starts},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.query_starts: expected NULL in a layer, which projects the rows of N "
+             "sequences itself"},
     {.name = "attention_length_negative_is_refused",
      .spoils = {{REFUSAL_ELEMENT, MHA_ATTENTION_LENGTHS, .value = -1}},
      .call_only = true,

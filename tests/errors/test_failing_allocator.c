@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "counting_allocator.h"
+#include "kv_fixture.h"
 #include "mha_fixture.h"
 #include "sdpa_fixture.h"
 #include "softmax_fixture.h"
@@ -24,6 +25,7 @@ typedef struct fault_scene {
     mha_layer layer;
     attn_mha *made_layer;
     sdpa_fixture sdpa;
+    kv_fixture kv;
     softmax_fixture softmax;
     mha_fixture mha;
     float large_output[MANY_ROWS];
@@ -180,6 +182,23 @@ static void assert_sdpa_unchanged(fault_scene *scene) {
 
 static void assert_sdpa_done(fault_scene *scene) {
     sdpa_fixture_assert_values(&scene->sdpa);
+}
+
+/* Two runs of ragged queries, whose memory is what the larger one needs. */
+static void prepare_kv(fault_scene *scene) {
+    kv_fixture_prepare(&scene->kv, scene->context, KV_LISTED, true);
+}
+
+static attn_status run_kv(fault_scene *scene) {
+    return kv_fixture_run(&scene->kv);
+}
+
+static void assert_kv_unchanged(fault_scene *scene) {
+    refusal_assert_untouched("output", scene->kv.memory.output, sizeof scene->kv.memory.output);
+}
+
+static void assert_kv_done(fault_scene *scene) {
+    kv_fixture_assert_values(&scene->kv);
 }
 
 static void prepare_softmax(fault_scene *scene) {
@@ -357,6 +376,8 @@ static const fault_scenario scenarios[] = {
      destroy_layer, "workspace: allocation of ..."},
     {"sdpa", 1, prepare_sdpa, run_sdpa, assert_sdpa_unchanged, assert_sdpa_done, nothing,
      "workspace: allocation of ..."},
+    {"sdpa_with_kv", 1, prepare_kv, run_kv, assert_kv_unchanged, assert_kv_done, nothing,
+     "workspace: allocation of ..."},
     {"softmax", 1, prepare_softmax, run_softmax, assert_softmax_unchanged, assert_softmax_done,
      nothing, "workspace: allocation of ..."},
     {"sdpa_that_starts_threads", 3, prepare_large_sdpa, run_large_sdpa, assert_large_sdpa_unchanged,
@@ -465,12 +486,16 @@ static void calls_with_workspace_never_allocate(void **state) {
         }
         prepare_layer(&scene);
         prepare_sdpa(&scene);
+        prepare_kv(&scene);
         prepare_softmax(&scene);
         size_t bytes;
         refusal_assert_ok("attn_sdpa_workspace_bytes",
                           sdpa_fixture_workspace_bytes(&scene.sdpa, &bytes));
         count_allocations(&scene, run_sdpa, &scene.sdpa.workspace, &scene.sdpa.workspace_bytes,
                           bytes);
+        refusal_assert_ok("attn_sdpa_workspace_bytes",
+                          kv_fixture_workspace_bytes(&scene.kv, &bytes));
+        count_allocations(&scene, run_kv, &scene.kv.workspace, &scene.kv.workspace_bytes, bytes);
         refusal_assert_ok("attn_softmax_workspace_bytes",
                           softmax_fixture_workspace_bytes(&scene.softmax, &bytes));
         count_allocations(&scene, run_softmax, &scene.softmax.workspace,

@@ -81,14 +81,22 @@ static void add(placed_call *call, const char *name, int32_t dtype, int32_t rank
     call->names[call->count++] = name;
 }
 
-static const attn_tensor *find(const placed_call *call, const char *name) {
+/* NULL where the call has none of this name. */
+static const attn_tensor *seek(const placed_call *call, const char *name) {
     for (int i = 0; i < call->count; ++i) {
         if (strcmp(call->names[i], name) == 0) {
             return &call->views[i];
         }
     }
-    fail_msg("no tensor %s", name);
     return NULL;
+}
+
+static const attn_tensor *find(const placed_call *call, const char *name) {
+    const attn_tensor *tensor = seek(call, name);
+    if (tensor == NULL) {
+        fail_msg("no tensor %s", name);
+    }
+    return tensor;
 }
 
 /* ---- softmax ---- */
@@ -161,7 +169,7 @@ static attn_sdpa_params options_of(const placed_call *call, const char *prefix) 
     for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i) {
         char name[64];
         snprintf(name, sizeof name, "%s%s", prefix, options[i].name);
-        *options[i].place = find(call, name);
+        *options[i].place = seek(call, name);
     }
     return params;
 }
@@ -176,6 +184,73 @@ static attn_status ask_sdpa(const placed_call *call, size_t *bytes) {
     const attn_sdpa_params params = options_of(call, "");
     return attn_sdpa_workspace_bytes(call->context, find(call, "query"), find(call, "key"),
                                      find(call, "value"), &params, find(call, "output"), bytes);
+}
+
+/* ---- attention of ragged queries to keys and values in kv ---- */
+
+enum { ROWS = 5, TOTAL = 7, PAGES = 4, PAGE = 2 };
+
+/* Starts of two sequences, and the end of the second. */
+static void add_starts(placed_call *call, const char *name, int64_t second, int64_t end) {
+    add(call, name, ATTN_DTYPE_INT64, 1, (const int64_t[]){N + 1});
+    const int64_t starts[] = {0, second, end};
+    memcpy(call->views[call->count - 1].data, starts, sizeof starts);
+}
+
+static void add_ragged(placed_call *call) {
+    add(call, "output", call->dtype, 3, (const int64_t[]){H, ROWS, D});
+    add(call, "lse", call->dtype, 2, (const int64_t[]){H, ROWS});
+    add(call, "weights", call->dtype, 3, (const int64_t[]){H, ROWS, S});
+    call->num_outputs = 3;
+    add(call, "query", call->dtype, 3, (const int64_t[]){H, ROWS, D});
+    add_starts(call, "query_starts", 2, ROWS);
+    add(call, "mask", ATTN_DTYPE_BOOL, 2, (const int64_t[]){ROWS, S});
+    add(call, "query_offset", ATTN_DTYPE_INT32, 1, (const int64_t[]){N});
+    add(call, "kv.lengths", ATTN_DTYPE_INT64, 1, (const int64_t[]){N});
+}
+
+static void build_behind(placed_call *call) {
+    add_ragged(call);
+    add(call, "kv.key", call->dtype, 3, (const int64_t[]){H, TOTAL, D});
+    add(call, "kv.value", call->dtype, 3, (const int64_t[]){H, TOTAL, D});
+    add_starts(call, "kv.starts", 3, TOTAL);
+}
+
+/* All entries are page 1. */
+static void build_pages(placed_call *call) {
+    add_ragged(call);
+    add(call, "kv.key", call->dtype, 4, (const int64_t[]){PAGES, H, PAGE, D});
+    add(call, "kv.value", call->dtype, 4, (const int64_t[]){PAGES, H, PAGE, D});
+    add(call, "kv.page_table", ATTN_DTYPE_INT32, 1, (const int64_t[]){PAGES});
+    add_starts(call, "kv.page_starts", 2, PAGES);
+}
+
+static attn_sdpa_params kv_params(const placed_call *call, attn_kv *kv) {
+    *kv = (attn_kv){.struct_size = sizeof *kv,
+                    .key = find(call, "kv.key"),
+                    .value = find(call, "kv.value"),
+                    .page_table = seek(call, "kv.page_table"),
+                    .page_starts = seek(call, "kv.page_starts"),
+                    .starts = seek(call, "kv.starts"),
+                    .lengths = find(call, "kv.lengths")};
+    attn_sdpa_params params = options_of(call, "");
+    params.kv = kv;
+    params.query_starts = find(call, "query_starts");
+    return params;
+}
+
+static attn_status run_kv(const placed_call *call, void *workspace, size_t bytes) {
+    attn_kv kv;
+    const attn_sdpa_params params = kv_params(call, &kv);
+    return attn_sdpa(call->context, find(call, "query"), NULL, NULL, &params, find(call, "output"),
+                     workspace, bytes);
+}
+
+static attn_status ask_kv(const placed_call *call, size_t *bytes) {
+    attn_kv kv;
+    const attn_sdpa_params params = kv_params(call, &kv);
+    return attn_sdpa_workspace_bytes(call->context, find(call, "query"), NULL, NULL, &params,
+                                     find(call, "output"), bytes);
 }
 
 /* ---- a layer, all of whose parameters are bound ---- */
@@ -350,6 +425,24 @@ static const placed_call calls[] = {
      .dtype = ATTN_DTYPE_FLOAT64,
      .engine = ATTN_ENGINE_BLAS,
      CALLS(sdpa)},
+    {.name = "ragged_behind_float32_fused",
+     .dtype = ATTN_DTYPE_FLOAT32,
+     .engine = ATTN_ENGINE_FUSED,
+     .build = build_behind,
+     .run = run_kv,
+     .ask = ask_kv},
+    {.name = "ragged_pages_float32_fused",
+     .dtype = ATTN_DTYPE_FLOAT32,
+     .engine = ATTN_ENGINE_FUSED,
+     .build = build_pages,
+     .run = run_kv,
+     .ask = ask_kv},
+    {.name = "ragged_pages_float64_blas",
+     .dtype = ATTN_DTYPE_FLOAT64,
+     .engine = ATTN_ENGINE_BLAS,
+     .build = build_pages,
+     .run = run_kv,
+     .ask = ask_kv},
     {.name = "mha_float32_fused",
      .dtype = ATTN_DTYPE_FLOAT32,
      .engine = ATTN_ENGINE_FUSED,

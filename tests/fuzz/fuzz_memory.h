@@ -37,8 +37,9 @@ enum {
 /* Points the options at copies of themselves, which may be spoiled. */
 void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies);
 
-/* Makes `view` a part of `whole` with the type and shape of `part`: the axes from `first_shorter` on
- * may be shorter than those of `whole`, the ones before may not. 0 if there is no such part. */
+/* Makes `view` a part of `whole` with the shape of `part`: the axes from `first_shorter` on may be
+ * shorter than those of `whole`, the ones before may not. 0 if there is no such part, or if it is
+ * of another type. */
 int fuzz_share(const attn_tensor *part, const attn_tensor *whole, int32_t first_shorter,
                attn_tensor *view);
 

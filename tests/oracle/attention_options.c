@@ -59,9 +59,11 @@ int32_t index_dtype_of_level(int level) {
 static attn_tensor *batch_integers(const option_shape *shape, int is_per_batch,
                                    enum tensor_layout layout, int64_t lowest, int64_t highest,
                                    tensor_pool *pool, random_state *random) {
-    const int32_t batch_rank = shape->lead_rank > 0 ? shape->lead_rank - 1 : 0;
-    attn_tensor *integers =
-        pool_input(pool, shape->index_dtype, is_per_batch ? batch_rank : 0, shape->lead, layout);
+    const int32_t batch_rank = shape->is_ragged       ? 1
+                               : shape->lead_rank > 0 ? shape->lead_rank - 1
+                                                      : 0;
+    attn_tensor *integers = pool_input(pool, shape->index_dtype, is_per_batch ? batch_rank : 0,
+                                       shape->is_ragged ? &shape->sequences : shape->lead, layout);
     random_fill_integers(integers, random, lowest, highest);
     return integers;
 }
@@ -86,7 +88,8 @@ static attn_tensor *build_offset(int level, const option_shape *shape, tensor_po
     }
     const enum tensor_layout layout =
         level == OFFSET_PER_BATCH ? LAYOUT_CONTIGUOUS : LAYOUT_REVERSED;
-    return batch_integers(shape, 1, layout, -shape->rows, shape->keys + 2, pool, random);
+    const int64_t rows = shape->rows / (shape->sequences > 0 ? shape->sequences : 1);
+    return batch_integers(shape, 1, layout, -rows, shape->keys + 2, pool, random);
 }
 
 static attn_tensor *build_lengths(int level, const option_shape *shape, tensor_pool *pool,
@@ -169,7 +172,7 @@ int32_t scores_axes(int level, const option_shape *shape, int64_t *axes) {
         all[axis] = (is_head_axis ? has_heads : has_batches) ? shape->lead[axis] : 1;
     }
     all[all_rank - 2] = has_rows ? shape->rows : 1;
-    all[all_rank - 1] = has_keys ? shape->keys : 1;
+    all[all_rank - 1] = has_keys ? shape->columns : 1;
 
     int32_t rank = 2;
     if (level == SCORES_SHAPE_VECTOR || level == SCORES_SHAPE_ONE) {

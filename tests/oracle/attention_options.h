@@ -18,6 +18,9 @@ typedef struct option_shape {
     int32_t lead_rank;   /* axes before the rows: batch axes and, last, the heads */
     int64_t lead[ATTN_MAX_RANK];
     int64_t heads, rows, keys;
+    int64_t columns; /* of masks and weights; keys, or more that nobody has */
+    int is_ragged;   /* rows of all sequences stand one behind the other: lead is the heads, rows */
+    int64_t sequences; /* are all, and these have offsets and lengths */
 } option_shape;
 
 /* Everything but mask, is_causal and weights: scale, positions, lengths, window, softcap, bias,

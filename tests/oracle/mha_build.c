@@ -136,7 +136,8 @@ static void build_options(const factor_case *chosen, const call_sizes *sizes, ra
                           .index_dtype = index_dtype_of_level(chosen->level[FACTOR_INDEX_DTYPE]),
                           .heads = sizes->layer.num_heads,
                           .rows = sizes->rows,
-                          .keys = sizes->keys};
+                          .keys = sizes->keys,
+                          .columns = sizes->keys};
     if (sizes->is_batched) {
         shape.lead[shape.lead_rank++] = sizes->batch;
     }

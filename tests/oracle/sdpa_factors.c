@@ -9,6 +9,7 @@
 #include "hidden_rows.h"
 #include "sdpa_case.h"
 #include "support/oracle_sdpa.h"
+#include "support/oracle_tensor.h"
 
 static const char *const rank_names[] = {"2,2,2", "3,3,3", "4,4,4", "5,5,5", "8,8,8",
                                          "4,3,3", "3,4,4", "4,4,5", "2,4,3"};
@@ -47,6 +48,10 @@ static const char *const value_features_names[] = {"1", "5", "16", "37", "64", "
 static const int64_t value_features[] = {1, 5, 16, 37, 64, 0};
 enum { FEATURES_ZERO = 5 };
 
+static const char *const keys_names[NUM_KEYS_LEVELS] = {
+    "arguments", "caches", "behind", "pages_1", "pages_16", "pages_17", "lists"};
+static const char *const queries_names[NUM_QUERIES_LEVELS] = {"batched", "ragged"};
+
 /* The axes the output has in all: what must fit the ranks. */
 static int32_t largest_rank(int level) {
     const int32_t *r = ranks[level];
@@ -54,8 +59,13 @@ static int32_t largest_rank(int level) {
     return larger > r[2] ? larger : r[2];
 }
 
+/* Whether keys may be so for any batch axes: then each sequence has a place in a table. */
+static int is_for_any_batch(int keys_level) {
+    return keys_level >= KEYS_IN_PAGES_1 && keys_level <= KEYS_IN_PAGES_17;
+}
+
 static int rank_rule(int level, int other, int other_level) {
-    const int has_batches = largest_rank(level) > 3;
+    const int has_batches = largest_rank(level) > 3, has_one_batch_axis = largest_rank(level) == 4;
     switch (other) {
     case SDPA_BATCH:
         return has_batches || other_level == 0;
@@ -67,6 +77,11 @@ static int rank_rule(int level, int other, int other_level) {
     case SDPA_MASK_SHAPE:
         return (level != RANKS_TWO || other_level < SCORES_SHAPE_PER_HEAD) &&
                (has_batches || other_level < SCORES_SHAPE_PER_BATCH);
+    case SDPA_KEYS_IN:
+        return other_level <= KEYS_IN_CACHES ||
+               (is_for_any_batch(other_level) ? level != RANKS_TWO : has_one_batch_axis);
+    case SDPA_QUERIES:
+        return other_level == QUERIES_BATCHED || has_one_batch_axis;
     default:
         return 1;
     }
@@ -85,6 +100,13 @@ static int sdpa_rule(int factor_a, int level_a, int factor_b, int level_b) {
     }
     if (factor_a == FACTOR_OPTIONS && level_a == OPTIONS_ABSENT && factor_b == SDPA_MASK_SHAPE) {
         return level_b == SCORES_SHAPE_NONE;
+    }
+    if (factor_a == FACTOR_OPTIONS && level_a == OPTIONS_ABSENT &&
+        (factor_b == SDPA_KEYS_IN || factor_b == SDPA_QUERIES)) {
+        return level_b == 0;
+    }
+    if (factor_a == FACTOR_SCORES && (factor_b == SDPA_KEYS_IN || factor_b == SDPA_QUERIES)) {
+        return level_a == SCORES_NONE || level_b == 0; /* test_key_sources.c has the others */
     }
     if (factor_a == FACTOR_POISON && level_a == POISON_MASK && factor_b == SDPA_MASK_SHAPE) {
         return level_b != SCORES_SHAPE_NONE;
@@ -111,6 +133,8 @@ factor_set sdpa_factor_set(void) {
     add_factor(&set, SDPA_VALUE_TYPE, "value_type", NUM_STORED_LEVELS, stored_names, 0);
     add_factor(&set, SDPA_OUTPUT_TYPE, "output_type", NUM_RESULT_LEVELS, result_names, 0);
     add_factor(&set, SDPA_WEIGHTS_TYPE, "weights_type", NUM_RESULT_LEVELS, result_names, 0);
+    add_factor(&set, SDPA_KEYS_IN, "keys_in", NUM_KEYS_LEVELS, keys_names, 0);
+    add_factor(&set, SDPA_QUERIES, "queries", NUM_QUERIES_LEVELS, queries_names, 0);
     return set;
 }
 
@@ -167,17 +191,52 @@ static attn_tensor *build_operand(const factor_case *chosen, enum operand operan
     return tensor;
 }
 
-static void build_options(const factor_case *chosen, random_state *random, sdpa_call *call) {
-    const oracle_sdpa_shape out =
-        oracle_sdpa_output_shape(call->query, call->key, call->value, &call->params);
+/* (H, rows of all sequences, E), and where each begins. */
+static attn_tensor *build_ragged(const factor_case *chosen, operand_sizes sizes,
+                                 random_state *random, sdpa_call *call) {
+    const int64_t sequences = batches[chosen->level[SDPA_BATCH]], count = sequences + 1;
+    const int64_t shape[] = {sizes.heads, sequences * sizes.rows, sizes.columns};
+    attn_tensor *query = pool_input(&call->pool, dtype_of_case(chosen), 3, shape,
+                                    chosen->level[FACTOR_QUERY_LAYOUT]);
+    attn_tensor *starts =
+        pool_input(&call->pool, index_dtype_of_level(chosen->level[FACTOR_INDEX_DTYPE]), 1, &count,
+                   LAYOUT_CONTIGUOUS);
+    for (int64_t i = 0; i < count; ++i) {
+        oracle_store_integer(starts, &i, i * sizes.rows);
+    }
+    fill_operand(chosen, query, 0, random);
+    call->params.query_starts = starts;
+    return query;
+}
+
+/* The shape of a call's output, and of what goes with it. */
+static oracle_sdpa_shape options_shape(const factor_case *chosen, const sdpa_call *call,
+                                       option_shape *shape) {
+    const int is_ragged = call->params.query_starts != NULL;
     const int64_t keys = call->key->shape[call->key->rank - 2];
-    option_shape shape = {.dtype = call->query->dtype,
-                          .index_dtype = index_dtype_of_level(chosen->level[FACTOR_INDEX_DTYPE]),
-                          .lead_rank = out.rank - 2,
-                          .rows = out.shape[out.rank - 2],
-                          .keys = keys};
-    memcpy(shape.lead, out.shape, sizeof shape.lead);
-    shape.heads = out.rank > 2 ? out.shape[out.rank - 3] : 1;
+    oracle_sdpa_shape out =
+        oracle_sdpa_output_shape(&call->seen.query, call->key, call->value, &call->params);
+    *shape = (option_shape){.dtype = call->query->dtype,
+                            .index_dtype = index_dtype_of_level(chosen->level[FACTOR_INDEX_DTYPE]),
+                            .keys = keys,
+                            .columns = sdpa_case_columns(chosen, keys),
+                            .is_ragged = is_ragged,
+                            .sequences = is_ragged ? out.shape[0] : 0};
+    if (is_ragged) {
+        memmove(out.shape, out.shape + 1, 3 * sizeof *out.shape);
+        out.shape[1] *= shape->sequences;
+        out.rank = 3;
+    }
+    shape->lead_rank = out.rank - 2;
+    shape->rows = out.shape[out.rank - 2];
+    shape->heads = out.rank > 2 ? out.shape[out.rank - 3] : 1;
+    memcpy(shape->lead, out.shape, sizeof shape->lead);
+    return out;
+}
+
+static void build_options(const factor_case *chosen, random_state *random, sdpa_call *call) {
+    option_shape shape;
+    const oracle_sdpa_shape out = options_shape(chosen, call, &shape);
     build_attention_options(chosen, &shape, &call->pool, random, &call->params);
     call->params.is_causal = chosen->level[FACTOR_CAUSAL];
     if (chosen->level[FACTOR_MASK] != MASK_LEVEL_NONE) {
@@ -190,10 +249,10 @@ static void build_options(const factor_case *chosen, random_state *random, sdpa_
     if (chosen->level[FACTOR_WEIGHTS] != WEIGHTS_NONE) {
         const int is_averaged = chosen->level[FACTOR_WEIGHTS] == WEIGHTS_AVERAGED;
         call->params.weights =
-            build_weights(&shape, result_dtype(chosen, SDPA_WEIGHTS_TYPE), is_averaged, keys,
-                          chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
+            build_weights(&shape, result_dtype(chosen, SDPA_WEIGHTS_TYPE), is_averaged,
+                          shape.columns, chosen->level[FACTOR_WEIGHTS_LAYOUT], &call->pool);
     }
-    build_scores(chosen, &shape, keys, &call->pool, &call->params);
+    build_scores(chosen, &shape, shape.keys, &call->pool, &call->params);
     call->output = pool_output(&call->pool, result_dtype(chosen, SDPA_OUTPUT_TYPE), out.rank,
                                out.shape, chosen->level[FACTOR_OUTPUT_LAYOUT]);
 }
@@ -256,10 +315,14 @@ void sdpa_case_build(const factor_case *chosen, uint64_t seed, int free_lengths,
     random_state random = random_seeded(seed);
     const heads_level *h = &heads[chosen->level[SDPA_HEADS]];
     const case_sizes s = draw_sizes(chosen, free_lengths, &random);
+    const operand_sizes of_query = {h->query, s.rows, s.features};
+    const int is_ragged = chosen->level[SDPA_QUERIES] == QUERIES_RAGGED;
+    const int64_t sequences = is_ragged ? batches[chosen->level[SDPA_BATCH]] : 0;
     *call = (sdpa_call){.params = {.struct_size = sizeof call->params},
                         .report = {.struct_size = sizeof call->report}};
-    call->query = build_operand(
-        chosen, OPERAND_QUERY, (operand_sizes){h->query, s.rows, s.features}, &random, &call->pool);
+    call->query = is_ragged ? build_ragged(chosen, of_query, &random, call)
+                            : build_operand(chosen, OPERAND_QUERY, of_query, &random, &call->pool);
+    call->seen.query = is_ragged ? split_rows(call->query, 2, sequences, s.rows) : *call->query;
     call->key = build_operand(chosen, OPERAND_KEY, (operand_sizes){h->key, s.keys, s.features},
                               &random, &call->pool);
     call->value =
@@ -269,11 +332,13 @@ void sdpa_case_build(const factor_case *chosen, uint64_t seed, int free_lengths,
     build_options(chosen, &random, call);
     call->params.report = &call->report;
     call->given_params = chosen->level[FACTOR_OPTIONS] == OPTIONS_ABSENT ? NULL : &call->params;
+    sdpa_case_set_seen(chosen, s.keys, sequences, s.rows, call);
     sdpa_case_poison(chosen, &random, call);
+    sdpa_case_place_keys(chosen, seed, call);
 }
 
 void sdpa_call_destroy(sdpa_call *call) {
-    free(call->seen_key.data);
-    free(call->seen_value.data);
+    free(call->seen.key.data);
+    free(call->seen.value.data);
     pool_destroy(&call->pool);
 }

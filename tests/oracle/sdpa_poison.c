@@ -23,9 +23,8 @@ static void poison_element(const attn_tensor *tensor, random_state *random) {
     }
 }
 
-/* A key or value over all batch axes of the output, with its own heads: where it is broadcast, a
- * row in memory is several rows here, some of which may be seen. */
-static attn_tensor broadcast_view(const attn_tensor *given, const oracle_sdpa_shape *out) {
+attn_tensor broadcast_keys(const attn_tensor *given, const sdpa_call *call) {
+    const attn_tensor *out = &call->seen.output;
     attn_tensor view = *given;
     view.rank = out->rank;
     for (int32_t axis = 0; axis < out->rank; ++axis) {
@@ -42,16 +41,15 @@ void sdpa_case_poison(const factor_case *chosen, random_state *random, sdpa_call
                                           call->value, call->params.mask, call->params.bias};
     const attn_tensor *target = targets[chosen->level[FACTOR_POISON]];
     const int level = chosen->level[SDPA_HIDDEN];
-    const oracle_sdpa_shape out =
-        oracle_sdpa_output_shape(call->query, call->key, call->value, call->given_params);
-    const attn_tensor key = broadcast_view(call->key, &out);
-    const attn_tensor value = broadcast_view(call->value, &out);
+    const attn_tensor key = broadcast_keys(call->key, call);
+    const attn_tensor value = broadcast_keys(call->value, call);
     if (target != NULL) {
         poison_element(target, random);
     }
+    seen_call *seen = &call->seen;
     unsigned char *hidden =
-        oracle_sdpa_hidden_keys(call->query, call->key, call->value, call->given_params);
-    call->seen_key = fill_hidden_rows(&key, hidden, level, random);
-    call->seen_value = fill_hidden_rows(&value, hidden, level, random);
+        oracle_sdpa_hidden_keys(&seen->query, call->key, call->value, seen->given_params);
+    seen->key = fill_hidden_rows(&key, hidden, level, random);
+    seen->value = fill_hidden_rows(&value, hidden, level, random);
     free(hidden);
 }

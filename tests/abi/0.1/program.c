@@ -412,6 +412,42 @@ static void sdpa_merges_two_parts_of_the_keys(void **state) {
     assert_near((double)lse_data[2][0], log(KEYS));
 }
 
+/* Two sequences behind one another: two query rows of keys 0 and 1, and one of key 2; then the same
+ * keys in pages of one row, from the last to the first. */
+static void sdpa_of_ragged_sequences_is_the_mean_of_the_values_of_each(void **state) {
+    (void)state;
+    int64_t start_data[] = {0, 2, 3};
+    int32_t page_data[] = {2, 1, 0};
+    const int64_t count = 3, last = 2, ragged[] = {1, QUERIES, FEATURES};
+    const int64_t paged[] = {KEYS, 1, 1, FEATURES};
+    for (int in_pages = 0; in_pages < 2; ++in_pages) {
+        attention_call call;
+        prepare(&call);
+        attn_tensor query, key, value, output, starts, pages;
+        assert_ok(attn_tensor_init(&query, call.query_data, ATTN_DTYPE_FLOAT32, 3, ragged));
+        assert_ok(attn_tensor_init(&output, call.output_data, ATTN_DTYPE_FLOAT32, 3, ragged));
+        assert_ok(attn_tensor_init(&starts, start_data, ATTN_DTYPE_INT64, 1, &count));
+        assert_ok(attn_tensor_init(&pages, page_data, ATTN_DTYPE_INT32, 1, &count));
+        assert_ok(attn_tensor_init(&key, call.key_data, ATTN_DTYPE_FLOAT32, 3 + in_pages,
+                                   in_pages ? paged : ragged));
+        assert_ok(attn_tensor_init(&value, call.value_data, ATTN_DTYPE_FLOAT32, 3 + in_pages,
+                                   in_pages ? paged : ragged));
+        const attn_kv kv = {.struct_size = sizeof kv,
+                            .key = &key,
+                            .value = &value,
+                            .page_table = in_pages ? &pages : NULL,
+                            .page_starts = in_pages ? &starts : NULL,
+                            .starts = in_pages ? NULL : &starts};
+        const attn_sdpa_params params = {
+            .struct_size = sizeof params, .kv = &kv, .query_starts = &starts};
+        assert_ok(attn_sdpa(NULL, &query, NULL, NULL, &params, &output, NULL, 0));
+        /* Means of values 0 and 1, or 2 and 1; then value 2, or 0. */
+        assert_near(call.output_data[0][0], in_pages ? 1.5 : 0.5);
+        assert_near(call.output_data[1][1], in_pages ? 15 : 5);
+        assert_near(call.output_data[last][0], in_pages ? 0 : 2);
+    }
+}
+
 static void count_checks(void *state, const char *check, attn_status status, const char *detail) {
     int *num_checks = state;
     assert_ok(status);
@@ -615,6 +651,7 @@ int main(void) {
         cmocka_unit_test(sdpa_describes_its_outputs),
         cmocka_unit_test(sdpa_takes_a_bias_and_aligns_the_ends),
         cmocka_unit_test(sdpa_merges_two_parts_of_the_keys),
+        cmocka_unit_test(sdpa_of_ragged_sequences_is_the_mean_of_the_values_of_each),
         cmocka_unit_test(selftest_tells_of_its_checks),
         cmocka_unit_test(mha_of_zero_queries_is_the_mean_of_the_values_and_the_bias),
         cmocka_unit_test(mha_parameters_are_listed_and_read_back),

@@ -143,7 +143,7 @@ typedef struct attn_sdpa_report {
      * some row sees; 0 when there is nothing to compute */
     int64_t num_blocks;
 
-    /* as attn_sdpa_workspace_bytes */
+    /* as attn_sdpa_workspace_bytes; of a call with query_starts and no workspace, what it took */
     uint64_t workspace_bytes;
 
     /* name of the row kernels */
