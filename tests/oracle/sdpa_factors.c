@@ -105,8 +105,9 @@ static int sdpa_rule(int factor_a, int level_a, int factor_b, int level_b) {
         (factor_b == SDPA_KEYS_IN || factor_b == SDPA_QUERIES)) {
         return level_b == 0;
     }
-    if (factor_a == FACTOR_SCORES && (factor_b == SDPA_KEYS_IN || factor_b == SDPA_QUERIES)) {
-        return level_a == SCORES_NONE || level_b == 0; /* test_key_sources.c has the others */
+    if ((factor_a == FACTOR_SCORES || factor_a == FACTOR_SCORES_LAYOUT) &&
+        (factor_b == SDPA_KEYS_IN || factor_b == SDPA_QUERIES)) {
+        return level_a == 0 || level_b == 0; /* test_key_sources.c has the others */
     }
     if (factor_a == FACTOR_POISON && level_a == POISON_MASK && factor_b == SDPA_MASK_SHAPE) {
         return level_b != SCORES_SHAPE_NONE;
