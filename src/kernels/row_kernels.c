@@ -56,7 +56,8 @@ INLINE exp_parts split_exp(vector x) {
     }
     exp_parts parts;
     parts.tail = r * r * series + r;
-    parts.power = (vector)(((vector_mask)shifted + EXPONENT_BIAS) << MANTISSA_BITS);
+    /* Unsigned, since the bits of a NaN may wrap around. */
+    parts.power = (vector)(((vector_number)shifted + EXPONENT_BIAS) << MANTISSA_BITS);
     return parts;
 }
 

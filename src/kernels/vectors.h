@@ -32,6 +32,7 @@
 #if defined(ATTNI_REAL_IS_float)
 typedef float real;
 typedef int32_t integer;
+typedef uint32_t unsigned_integer;
 #define REAL_DTYPE ATTN_DTYPE_FLOAT32
 #define REAL_NAME float32
 #define MANTISSA_BITS 23
@@ -47,6 +48,7 @@ typedef int32_t integer;
 #else
 typedef double real;
 typedef int64_t integer;
+typedef uint64_t unsigned_integer;
 #define REAL_DTYPE ATTN_DTYPE_FLOAT64
 #define REAL_NAME float64
 #define MANTISSA_BITS 52
@@ -63,6 +65,7 @@ typedef int64_t integer;
 
 typedef real vector __attribute__((vector_size(VECTOR_BYTES)));
 typedef integer vector_mask __attribute__((vector_size(VECTOR_BYTES)));
+typedef unsigned_integer vector_number __attribute__((vector_size(VECTOR_BYTES)));
 
 /* A vector, or an element, somewhere in memory. (Compilers keep numbers in registers better than
  * with memcpy.) */
