@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from libattention._dtypes import DATA, DTYPE_NAMES
+from libattention._dtypes import BFLOAT16, DTYPE_NAMES, FLOATS
 from libattention._kv import KV
 from libattention._library import Error, lib, unsupported
-from libattention._tensors import Kind, described, kind_of, numpy_dtype
+from libattention._tensors import NUMPY, Kind, kind_of, numpy_dtype
 
 
 class CacheFullError(Error):
@@ -48,18 +48,22 @@ def elements_of(dtype: Any) -> Elements:
     """A torch.dtype means PyTorch's tensors; a name, or NumPy's dtype, NumPy's arrays."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(dtype, torch.dtype):
-        example, from_numpy = torch.empty(0, dtype=dtype, device="cpu"), torch.from_numpy
+        kind, from_numpy = kind_of(torch.empty(0, device="cpu"), "dtype"), torch.from_numpy
+        name = str(dtype).removeprefix("torch.")
     else:
-        example, from_numpy = np.empty(0, _numpy_dtype_of(dtype)), np.asarray
-    return Elements(kind_of(example, "dtype"), described(example, "dtype", DATA).dtype, from_numpy)
+        kind, from_numpy = NUMPY, np.asarray
+        name = _numpy_name(dtype)
+    numbers = {DTYPE_NAMES[number]: number for number in FLOATS}
+    if name not in numbers:
+        raise unsupported(f"dtype: expected {', '.join(numbers)} or one of PyTorch's, got {name}")
+    return Elements(kind, numbers[name], from_numpy)
 
 
-def _numpy_dtype_of(dtype: Any) -> Any:
-    numbers = {name: number for number, name in DTYPE_NAMES.items()}
+def _numpy_name(dtype: Any) -> str:
     try:
-        if isinstance(dtype, str) and dtype in numbers:
-            return numpy_dtype(numbers[dtype])
-        return np.dtype(dtype)
+        if dtype == "bfloat16":  # known to NumPy once the package that has it is imported
+            numpy_dtype(BFLOAT16)
+        return str(np.dtype(dtype).name)
     except ModuleNotFoundError as error:
         text = "dtype: NumPy has bfloat16 only with the package ml_dtypes, which is not installed"
         raise unsupported(text) from error
