@@ -4,6 +4,7 @@ as the row says."""
 
 import itertools
 
+import guide_caches
 import guide_tables
 import numpy as np
 import pytest
@@ -391,6 +392,9 @@ TESTS = {
         ("torch.nn.functional.scaled_dot_product_attention", "PyTorch"): ATTENTION,
         ("torch.nn.MultiheadAttention", "PyTorch's constructor"): CONSTRUCTOR,
         ("torch.nn.MultiheadAttention", "PyTorch's `forward`"): FORWARD,
+    },
+    "caches.md": {
+        ("Caches, pages and batches without padding", "keys and values lie"): guide_caches.PLACES,
     },
     "masks.md": {
         ("Masks and their polarity", "kind"): KINDS,
