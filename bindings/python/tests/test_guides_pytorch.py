@@ -4,6 +4,7 @@ as the row says."""
 
 import itertools
 
+import guide_caches
 import guide_tables
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention as torch_attention
 
 import libattention
-from libattention import MultiheadAttention, scaled_dot_product_attention
+from libattention import KV, MultiheadAttention, scaled_dot_product_attention
 from libattention._library import ffi, lib
 from libattention._options import NO_OPTIONS, Options, make_params
 from libattention._outputs import BOOL_MASK
@@ -135,6 +136,15 @@ def ragged():
     for dtype in (torch.int32, torch.int64):
         tensor = torch.tensor(lengths, dtype=dtype)
         close(scaled_dot_product_attention(QUERY, KEY, VALUE, key_lengths=tensor), expected)
+    key, value = (
+        torch.cat([one[i, :, :n] for i, n in enumerate(lengths)], dim=1) for one in (KEY, VALUE)
+    )
+    found = scaled_dot_product_attention(
+        torch.cat(list(QUERY), dim=1),
+        kv=KV(key, value, starts=[0, 7, 10]),
+        query_starts=[0, L, 2 * L],
+    )
+    close(found, torch.cat(list(expected), dim=1))
 
 
 def returned_weights():
@@ -158,7 +168,7 @@ ATTENTION = {
         "is_causal align_end query_offset",
         lower_right,
     ),
-    "nested tensors, ragged batches": ("key_lengths", ragged),
+    "nested tensors, ragged batches": ("key_lengths query_starts kv starts KV key value", ragged),
     "weights, which PyTorch does not return": ("weights return_weights True", returned_weights),
 }
 
@@ -382,6 +392,9 @@ TESTS = {
         ("torch.nn.functional.scaled_dot_product_attention", "PyTorch"): ATTENTION,
         ("torch.nn.MultiheadAttention", "PyTorch's constructor"): CONSTRUCTOR,
         ("torch.nn.MultiheadAttention", "PyTorch's `forward`"): FORWARD,
+    },
+    "caches.md": {
+        ("Caches, pages and batches without padding", "keys and values lie"): guide_caches.PLACES,
     },
     "masks.md": {
         ("Masks and their polarity", "kind"): KINDS,

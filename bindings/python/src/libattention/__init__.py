@@ -12,18 +12,25 @@ is part of this package.
 """
 
 from libattention._attention import explain, scaled_dot_product_attention
+from libattention._cache_memory import CacheFullError
 from libattention._context import Context, start
 from libattention._heatmap import plot_heatmap
 from libattention._info import info, selftest
+from libattention._kv import KV, kv_append
+from libattention._kv_cache import KVCache
 from libattention._library import Error
 from libattention._multihead import MultiheadAttention
 
 __all__ = [
+    "KV",
+    "CacheFullError",
     "Context",
     "Error",
+    "KVCache",
     "MultiheadAttention",
     "explain",
     "info",
+    "kv_append",
     "plot_heatmap",
     "scaled_dot_product_attention",
     "selftest",

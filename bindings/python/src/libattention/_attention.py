@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import sys
+from math import inf
 from operator import is_
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from libattention._abi import ffi
 from libattention._context import Context, handle_of
+from libattention._kv import KV, MOST_VIEWS, add_integers, add_kv, check_kv
 from libattention._library import lib, raise_last_error, unsupported
 from libattention._options import (
     EVERY_KEY,
@@ -19,15 +21,12 @@ from libattention._options import (
     Options,
     make_params,
 )
-from libattention._outputs import BOOL_MASK, NAMES, describe_outputs, outputs_of
+from libattention._outputs import BOOL_MASK, NAMES, Outputs, describe_outputs, outputs_of
 from libattention._planned_calls import attend as attend_by_plan
 from libattention._reports import attention_report, new_report
 from libattention._small_calls import IS_COMPILED
 from libattention._small_calls import attend as attend_small
-from libattention._tensors import (
-    Views,
-    kind_of,
-)
+from libattention._tensors import Kind, Views, empty_from, kind_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
 
 def scaled_dot_product_attention(
     query: Any,
-    key: Any,
-    value: Any,
+    key: Any = None,
+    value: Any = None,
     attn_mask: Any = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
@@ -52,6 +51,8 @@ def scaled_dot_product_attention(
     sinks: Any = None,
     alibi_slopes: Any = None,
     normalizer: Normalizer = "softmax",
+    kv: KV | None = None,
+    query_starts: Any = None,
     return_lse: bool = False,
     return_weights: bool = False,
     out: Any = None,
@@ -65,8 +66,8 @@ def scaled_dot_product_attention(
     Args:
         query: (..., Hq, L, E), ranks 2 to 8; float32, float64, bfloat16 or float16. Key and value
             are of this or another of these, but float64 goes with itself alone
-        key: (..., Hk, S, E)
-        value: (..., Hv, S, Ev)
+        key: (..., Hk, S, E); None with kv
+        value: (..., Hv, S, Ev); None with kv
         attn_mask: broadcastable to (..., Hq, L, S). Bool: True takes part; float: added. It, bias,
             sinks and alibi_slopes have query's dtype, or float32 beside 16 bits
         dropout_p: must be 0
@@ -85,6 +86,13 @@ def scaled_dot_product_attention(
         sinks: (Hq) or (1): one more logit in the denominator
         alibi_slopes: (Hq) or (1): scores lose slope * distance
         normalizer: what makes weights of scores
+        kv: where keys and values lie, a libattention.KV, in the place of key, value and
+            key_lengths, which it has itself. S is the room C of a sequence there; with starts or
+            page_starts the columns of attn_mask or bias, which are as many as the longest sequence
+            has keys, or more, and without them all rows of kv.key
+        query_starts: int64 or int32, (B + 1): query is (Hq, total, E), and sequence b of B has its
+            rows query_starts[b] to query_starts[b + 1] - 1. What comes out, and the rows of
+            attn_mask and bias, lie likewise, without batch axes
         return_lse: also return (..., Hq, L), the logarithms of the rows' sums
         return_weights: also return (..., Hq, L, S)
         out: where to put the output, (..., Hq, L, Ev); must not overlap an input
@@ -96,7 +104,10 @@ def scaled_dot_product_attention(
         query's dtype, lse has float32 beside 16 bits: computing is float32's, and a result of 16
         bits is rounded once, at the end.
 
-    A row that sees nothing is 0 (lse -inf). The GIL is released while computing.
+    A row that sees nothing is 0 (lse -inf), and so is a row of no sequence, which is left as it is
+    in out. The GIL is released while computing. Since 0.1.
+
+    Of keys and values that lie elsewhere, and of ragged queries, there are no gradients.
 
     PyTorch tensors that require grad, or only stand for numbers (torch.compile, export, trace,
     vmap, fake tensors), go through the operator torch.ops.libattention.sdpa: gradients are
@@ -117,6 +128,8 @@ def scaled_dot_product_attention(
         and sinks is None
         and alibi_slopes is None
         and normalizer == "softmax"
+        and kv is None
+        and query_starts is None
         and out is None
         and not return_weights
     )
@@ -150,10 +163,12 @@ def scaled_dot_product_attention(
         alibi_slopes,
         normalizer,
     )
+    results = (out, return_lse, return_weights)
+    if kv is not None or query_starts is not None:
+        return attend_sequences(query, key, value, options, kv, query_starts, results, context)
     if is_tensor:
         from libattention._torch_calls import attend_tensors
 
-        results = (out, return_lse, return_weights)
         found = attend_tensors(query, key, value, options, may_have_plan, results, context)
         if found is not None:
             return found
@@ -182,35 +197,121 @@ def attend_at_once(
     # Compared by identity: what is merely equal to a default only costs time.
     if return_lse or return_weights or not all(map(is_, options, NO_OPTIONS)):
         params = make_params(Options._make(options), views, BOOL_MASK)
+    results = (out, return_lse, return_weights)
+    return _computed(query, kind, views, inputs, params, outputs, results, context)
+
+
+def attend_sequences(
+    query: Any,
+    key: Any,
+    value: Any,
+    options: tuple[Any, ...],
+    kv: KV | None,
+    query_starts: Any,
+    results: tuple[Any, bool, bool],
+    context: Context | None,
+) -> Any:
+    """scaled_dot_product_attention of sequences that lie elsewhere than in batches. Results: out,
+    return_lse and return_weights."""
+    if kv is not None:
+        check_kv(kv)
+    if "torch" in sys.modules:
+        from libattention._torch_calls import refuse_sequences
+
+        refuse_sequences((query, key, value, *options, *(kv or ()), query_starts))
+    views = Views(MOST_VIEWS)
+    kind = kind_of(query, "query")
+    inputs, params, _place = _add_sequences(
+        views, query, key, value, Options._make(options), kv, query_starts
+    )
+    views.finish()
+    described = describe_outputs(inputs, params)
+    # Where the normalizer has no lse, the library says so.
+    lse = described.lse if described.lse.dtype else described.output
+    outputs = Outputs(*map(empty_from, (described.output, lse, described.weights)))
+    is_ragged = query_starts is not None
+    return _computed(query, kind, views, inputs, params, outputs, results, context, is_ragged)
+
+
+def _add_sequences(
+    views: Views,
+    query: Any,
+    key: Any,
+    value: Any,
+    options: Options,
+    kv: KV | None,
+    query_starts: Any,
+) -> tuple[tuple[Any, Any, Any], Any, Any]:
+    """Query, key and value, an attn_sdpa_params, and what has to live as long as that."""
+    place = ffi.NULL
+    if kv is None:
+        inputs = views.add_inputs(query, key, value)
+    else:
+        # Beside kv the library refuses what is given.
+        given = [
+            ffi.NULL if one is None else views.add_array(one, name)
+            for one, name in ((key, "key"), (value, "value"))
+        ]
+        inputs = (views.add_array(query, "query"), given[0], given[1])
+        place = add_kv(views, kv)
+    params = make_params(options, views, BOOL_MASK)
+    params.kv = place
+    if query_starts is not None:
+        params.query_starts = add_integers(views, query_starts, "query_starts")
+    return inputs, params, place
+
+
+def _computed(
+    query: Any,
+    kind: Kind,
+    views: Views,
+    inputs: tuple[Any, Any, Any],
+    params: Any,
+    outputs: Outputs,
+    results: tuple[Any, bool, bool],
+    context: Context | None,
+    is_ragged: bool = False,
+) -> Any:
+    """What is asked for, of the query's kind; new arrays of ragged rows are those of empty ones
+    before, since a row may be of no sequence."""
+    out, return_lse, return_weights = results
+    made: list[tuple[Any, float]] = []
     if out is None:
         output, output_view = views.add_new(outputs.output, kind, "out")
+        made.append((output, 0))
     else:
         output, output_view = out, views.add_array(out, "out", writable=True)
-    results = [output]
+    wanted = [output]
     if return_lse:
         lse, params.lse = views.add_new(outputs.lse, kind, "return_lse")
-        results.append(lse)
+        made.append((lse, -inf))
+        wanted.append(lse)
     if return_weights:
         weights, params.weights = views.add_new(outputs.weights, kind, "return_weights")
-        results.append(weights)
+        made.append((weights, 0))
+        wanted.append(weights)
+    for array, empty in made if is_ragged else ():
+        array[...] = empty
     views.finish()
     status = lib.attn_sdpa(handle_of(context), *inputs, params, output_view, ffi.NULL, 0)
     if status:
         raise_last_error(status, NAMES)
-    found = [one if one is out else kind.finished(one, query) for one in results]
+    found = [one if one is out else kind.finished(one, query) for one in wanted]
     return found[0] if len(found) == 1 else tuple(found)
 
 
 def explain(
     query: Any,
-    key: Any,
-    value: Any,
+    key: Any = None,
+    value: Any = None,
     attn_mask: Any = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
     *,
+    kv: KV | None = None,
+    query_starts: Any = None,
     context: Context | None = None,
     **options: Unpack[FurtherOptions],
 ) -> dict[str, Any]:
@@ -225,6 +326,8 @@ def explain(
         is_causal: as there
         scale: as there
         enable_gqa: as there
+        kv: as there
+        query_starts: as there
         context: as there
         options: as there, from bias to normalizer
 
@@ -235,11 +338,11 @@ def explain(
     """
     if dropout_p != 0:
         _refuse_dropout()
-    views = Views()
-    inputs = views.add_inputs(query, key, value)
-    params = make_params(
-        Options(attn_mask, is_causal, scale, enable_gqa, **options), views, BOOL_MASK
-    )
+    if kv is not None:
+        check_kv(kv)
+    views = Views(MOST_VIEWS)
+    given = Options(attn_mask, is_causal, scale, enable_gqa, **options)
+    inputs, params, _place = _add_sequences(views, query, key, value, given, kv, query_starts)
     views.finish()
     outputs = describe_outputs(inputs, params)
     report = new_report("attn_sdpa_report")

@@ -40,7 +40,7 @@ def string(text: Any) -> str:
 def raise_last_error(status: int, names: Mapping[str, str]) -> NoReturn:
     """The calling thread's last failure. `names` says how C's arguments are called in Python; the
     options of the attention inside a layer are called as those of attention."""
-    text = string(lib.attn_last_error()).removeprefix("attention.")
+    text = string(lib.attn_last_error()).removeprefix("attention.").replace("NULL", "None")
     argument, colon, rest = text.partition(":")
     raise Error(status, names.get(argument, argument) + colon + rest)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # PyTorch's polarity for this layer: a bool mask says what is left out.
 BOOL_MASK: int = lib.ATTN_MASK_BOOL_EXCLUDE
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
+# For tensors that this layer cannot take.
+_OPERATOR = "use torch.nn.MultiheadAttention with libattention.integrations.torch.accelerate"
 
 
 class MultiheadAttention:
@@ -273,7 +275,7 @@ class MultiheadAttention:
             (N, L, T) or (N, H, L, T), without N where unbatched, or None; with return_lse also lse
             (N, H, L). T counts the keys of add_bias_kv and add_zero_attn, too.
         """
-        refuse_stand_ins(query, key, value, key_padding_mask, attn_mask)
+        refuse_stand_ins(query, key, value, key_padding_mask, attn_mask, instead=_OPERATOR)
         views = Views()
         kind = kind_of(query, "query")
         inputs = views.add_inputs(query, key, value)
@@ -332,7 +334,7 @@ class MultiheadAttention:
             projection_gemm, kernels, workspace_bytes and depends_on_blas_threads of the layer, and
             as attention what libattention.explain tells of the attention inside.
         """
-        refuse_stand_ins(query, key, value, key_padding_mask, attn_mask)
+        refuse_stand_ins(query, key, value, key_padding_mask, attn_mask, instead=_OPERATOR)
         views = Views()
         inputs = views.add_inputs(query, key, value)
         attention = Options(attn_mask, is_causal, scale, **options)

@@ -227,7 +227,7 @@ class DlpackKind:
             )
         try:
             # It owns what was handed out, which may be a copy of the array's own memory.
-            view = np.from_dlpack(array)
+            view = _lent_to_write(array) if writable else np.from_dlpack(array)
         except (BufferError, RuntimeError, TypeError) as error:
             raise unsupported(f"{name}: cannot be read through DLPack: {error}") from error
         return NUMPY.describe(view, name, role, writable)
@@ -238,6 +238,14 @@ class DlpackKind:
     def finished(self, array: Any, like: Any) -> Any:
         # Only now: a library may copy what it imports.
         return _namespace_of(like).from_dlpack(array)
+
+
+def _lent_to_write(array: Any) -> Any:
+    """The array's own memory: what is written to a copy is lost."""
+    try:
+        return np.from_dlpack(array, copy=False)
+    except TypeError:  # NumPy or the producer is older than the word; what is lent is read-only
+        return np.from_dlpack(array)
 
 
 def _namespace_of(array: Any) -> Any:
@@ -276,19 +284,19 @@ def kind_of(array: Any, name: str) -> Kind:
     )
 
 
-def refuse_stand_ins(*arrays: Any) -> None:
-    """Refuses PyTorch tensors that only stand for numbers, where no operator takes them."""
+def refuse_stand_ins(*arrays: Any, instead: str) -> None:
+    """Refuses PyTorch tensors that only stand for numbers, where no operator takes them. `instead`
+    is what to do about it."""
     torch = sys.modules.get("torch")
-    if torch is None or not isinstance(arrays[0], torch.Tensor):
+    if torch is None or not any(isinstance(one, torch.Tensor) for one in arrays):
         return
     from libattention._torch_ordinary import reason_there_are_no_numbers
 
     reason = reason_there_are_no_numbers(arrays)
     if reason is not None:
         raise unsupported(
-            f"query, key, value or a mask {reason}, where there are no numbers to compute with; "
-            "call outside of that, or use torch.nn.MultiheadAttention with "
-            "libattention.integrations.torch.accelerate"
+            f"a tensor of the call {reason}, where there are no numbers to compute with; "
+            f"call outside of that, or {instead}"
         )
 
 

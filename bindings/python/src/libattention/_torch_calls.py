@@ -55,3 +55,17 @@ def attend_tensors(
 
     given = Options._make(options)
     return attend(query, key, value, given, return_lse, return_weights, context)
+
+
+def refuse_sequences(arrays: tuple[Any, ...]) -> None:
+    """Refuses tensors that PyTorch would have to compute with, where no operator takes them.
+
+    Args:
+        arrays: everything that a call with kv or query_starts is given
+    """
+    reason = reason_to_ask_pytorch(arrays)
+    if reason is not None:
+        raise unsupported(
+            f"kv, query_starts: cannot be given where a tensor {reason}; "
+            "call under torch.no_grad(), outside of autocast, compiling and transforms"
+        )
