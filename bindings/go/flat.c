@@ -9,8 +9,8 @@
 /* The arguments that FLAT_DATA declares, in its order. */
 #define FLAT_ARGUMENTS                                                                    \
     query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths,   \
-        alibi_slopes, sinks, lse, weights, query_starts, kv_key, kv_value, kv_page_table, \
-        kv_page_starts, kv_starts, kv_lengths, new_starts, new_positions
+        alibi_slopes, sinks, lse, weights, scores, query_starts, kv_key, kv_value,        \
+        kv_page_table, kv_page_starts, kv_starts, kv_lengths, new_starts, new_positions
 
 /* The arguments of a call as the library has them. */
 typedef struct arguments {
@@ -71,6 +71,7 @@ static void assemble(arguments *made, const flat_call *call, const attn_tensor *
     made->attention.sinks = present(&tensors[FLAT_SINKS]);
     made->attention.lse = present(&tensors[FLAT_LSE]);
     made->attention.weights = present(&tensors[FLAT_WEIGHTS]);
+    made->attention.scores = present(&tensors[FLAT_SCORES]);
     made->attention.query_starts = present(&tensors[FLAT_QUERY_STARTS]);
     made->attention.kv = made->kv;
     made->forward = call->forward;
@@ -105,6 +106,7 @@ attn_status flat_describe_outputs(const flat_call *call, const attn_tensor *layo
         outputs->lse = made.lse;
         outputs->weights = made.weights;
         outputs->averaged_weights = made.averaged_weights;
+        outputs->scores = made.scores;
     }
     return status;
 }
@@ -138,6 +140,41 @@ attn_status flat_mha_read_parameter(attn_context *context, const attn_mha *layer
     attn_tensor values = *layout;
     values.data = data;
     return attn_mha_read_parameter(context, layer, name, present(&values));
+}
+
+/* `layouts` with data, in their order. */
+static void fill(attn_tensor *tensors, int count, const attn_tensor *layouts,
+                 flat_data *const *data) {
+    for (int i = 0; i < count; ++i) {
+        tensors[i] = layouts[i];
+        tensors[i].data = data[i];
+    }
+}
+
+attn_status flat_rope(attn_context *context, const attn_rope_params *numbers,
+                      const attn_tensor *layouts, flat_data *input, flat_data *output,
+                      flat_data *frequencies, flat_data *cos, flat_data *sin, flat_data *positions,
+                      flat_data *lengths) {
+    attn_tensor tensors[7];
+    fill(tensors, 7, layouts,
+         (flat_data *const[]){input, output, frequencies, cos, sin, positions, lengths});
+    attn_rope_params params = *numbers;
+    params.frequencies = present(&tensors[2]);
+    params.cos = present(&tensors[3]);
+    params.sin = present(&tensors[4]);
+    params.positions = present(&tensors[5]);
+    params.lengths = present(&tensors[6]);
+    return attn_rope(context, present(&tensors[0]), &params, present(&tensors[1]));
+}
+
+attn_status flat_rms_norm(attn_context *context, const attn_rms_norm_params *numbers,
+                          const attn_tensor *layouts, flat_data *input, flat_data *output,
+                          flat_data *weight) {
+    attn_tensor tensors[3];
+    fill(tensors, 3, layouts, (flat_data *const[]){input, output, weight});
+    attn_rms_norm_params params = *numbers;
+    params.weight = present(&tensors[2]);
+    return attn_rms_norm(context, present(&tensors[0]), &params, present(&tensors[1]));
 }
 
 static void tell(void *visitor, const char *check, attn_status status, const char *detail) {
