@@ -285,6 +285,19 @@ interface Abi extends Library {
     int attn_sdpa_describe_outputs(
             Tensor query, Tensor key, Tensor value, SdpaOptions params, Outputs outputs);
 
+    int attn_sdpa_merge(
+            Context context,
+            long count,
+            Tensor.Array outputs,
+            Tensor.Array lses,
+            MergeOptions params,
+            Tensor output,
+            Tensor lse);
+
+    int attn_rope(Context context, Tensor input, RopeOptions params, Tensor output);
+
+    int attn_rms_norm(Context context, Tensor input, RmsNormOptions params, Tensor output);
+
     int attn_mha_create(Context context, MhaConfig config, PointerByReference layer);
 
     int attn_mha_describe(Multihead layer, MhaConfig config);
