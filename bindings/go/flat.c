@@ -4,6 +4,8 @@
  */
 #include "flat.h"
 
+#include <stdlib.h>
+
 #include "_cgo_export.h"
 
 /* The arguments that FLAT_DATA declares, in its order. */
@@ -175,6 +177,36 @@ attn_status flat_rms_norm(attn_context *context, const attn_rms_norm_params *num
     attn_rms_norm_params params = *numbers;
     params.weight = present(&tensors[2]);
     return attn_rms_norm(context, present(&tensors[0]), &params, present(&tensors[1]));
+}
+
+attn_status flat_merge_part(uintptr_t merging, int64_t index, flat_part *after,
+                            const attn_tensor *layouts, flat_data *output, flat_data *lse) {
+    flat_part part = {.after = after, .output = layouts[0], .lse = layouts[1]};
+    part.output.data = output;
+    part.lse.data = lse;
+    return attention_merge_rest(merging, index, &part);
+}
+
+attn_status flat_merge(attn_context *context, int64_t count, const flat_part *parts,
+                       int32_t has_lses, const attn_tensor *layouts, flat_data *output,
+                       flat_data *lse, flat_data *sinks) {
+    attn_tensor tensors[3];
+    fill(tensors, 3, layouts, (flat_data *const[]){output, lse, sinks});
+    const attn_merge_params params = {.struct_size = sizeof params, .sinks = present(&tensors[2])};
+    attn_tensor *const outputs = calloc((size_t)count + 1, 2 * sizeof *outputs);
+    if (outputs == NULL) {
+        return attn_error_set(ATTN_ERROR_MEMORY, "parts: no memory for their views");
+    }
+    attn_tensor *const lses = outputs + count;
+    for (int64_t i = 0; parts != NULL; parts = parts->after, ++i) {
+        outputs[i] = parts->output;
+        lses[i] = parts->lse;
+    }
+    const attn_status status =
+        attn_sdpa_merge(context, count, outputs, has_lses ? lses : NULL, &params,
+                        present(&tensors[0]), present(&tensors[1]));
+    free(outputs);
+    return status;
 }
 
 static void tell(void *visitor, const char *check, attn_status status, const char *detail) {

@@ -90,6 +90,23 @@ attn_status flat_rms_norm(attn_context *context, const attn_rms_norm_params *num
                           const attn_tensor *layouts, flat_data *input, flat_data *output,
                           flat_data *weight);
 
+/* A part of a merge, on the stack of the call that was handed its data. */
+typedef struct flat_part {
+    const struct flat_part *after;
+    attn_tensor output;
+    attn_tensor lse;
+} flat_part;
+
+/* Goes on with the parts before this one, part `index` of the Go merging of this handle. layouts: of
+ * output and lse. */
+attn_status flat_merge_part(uintptr_t merging, int64_t index, flat_part *after,
+                            const attn_tensor *layouts, flat_data *output, flat_data *lse);
+
+/* attn_sdpa_merge of a list of `count` parts. layouts: of the data. */
+attn_status flat_merge(attn_context *context, int64_t count, const flat_part *parts,
+                       int32_t has_lses, const attn_tensor *layouts, flat_data *output,
+                       flat_data *lse, flat_data *sinks);
+
 /* attn_selftest, which tells the Go visitor of this handle. */
 attn_status flat_selftest(attn_context *context, uintptr_t visitor);
 

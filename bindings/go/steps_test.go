@@ -9,7 +9,7 @@ import (
 	"attention"
 )
 
-// Scores, and what models do around attention: positions, normalisation.
+// Scores, and what models do around attention: parts put together, positions, normalisation.
 
 func TestScoresAreTold(t *testing.T) {
 	q, k := numbers(numHeads*rows*headDim), numbers(numHeads*numKeys*headDim)
@@ -85,4 +85,45 @@ func TestRowsAreNormalised(t *testing.T) {
 	requireEqual(t, []float32{0.75, 2}, output)
 	requireError(t, attention.RMSNorm(input, to, &attention.RMSNormOptions{Epsilon: -1}), attention.ErrValue,
 		"epsilon: expected 0 (the default) or a positive number, got -1")
+}
+
+// partialResult is of some of the keys.
+func partialResult(t *testing.T, start, count int, sinks *attention.View) (attention.PartialResult, [2][]float32) {
+	output, outputs := room([]int{numHeads, rows, headDim})
+	lse, lses := room([]int{numHeads, rows})
+	query := attention.NewView(numbers(numHeads*rows*headDim), numHeads, rows, headDim)
+	seen := attention.NewStridedView(numbers(numHeads*numKeys*headDim), start*headDim,
+		[]int{numHeads, count, headDim}, []int{numKeys * headDim, headDim, 1})
+	requireNil(t, attention.SDPA(query, seen, seen, output, &attention.SDPAOptions{LSE: lse, Sinks: sinks}))
+	return attention.PartialResult{Output: output, LSE: lse}, [2][]float32{outputs, lses}
+}
+
+func TestPartsAreTheWhole(t *testing.T) {
+	sinks := attention.NewView([]float32{0.5, -1}, numHeads)
+	_, whole := partialResult(t, 0, numKeys, sinks)
+	var parts []attention.PartialResult
+	var merged [2][]float32
+	for i := numKeys - 1; i >= 0; i-- {
+		part, data := partialResult(t, i, 1, nil)
+		parts, merged = append(parts, part), data
+	}
+	last := parts[numKeys-1]
+	requireNil(t, attention.Merge(parts, last.Output, &attention.MergeOptions{Sinks: sinks, LSE: last.LSE}))
+	requireNear(t, 16, whole[0], merged[0])
+	requireNear(t, 16, whole[1], merged[1])
+}
+
+func TestPartsWithoutLSEAreAdded(t *testing.T) {
+	one := attention.PartialResult{Output: attention.NewView([]float32{1, 2}, 1, 2)}
+	other := attention.PartialResult{Output: attention.NewView([]float32{3, -1}, 1, 2)}
+	to, sum := room([]int{1, 2})
+	requireNil(t, attention.Merge([]attention.PartialResult{one, other}, to, nil))
+	requireEqual(t, []float32{4, 1}, sum)
+	one.LSE = attention.NewView([]float32{0}, 1)
+	requireError(t, attention.Merge([]attention.PartialResult{one, other}, to, nil), attention.ErrDtype,
+		"lses[1]: expected a dtype of enum attn_dtype, got invalid")
+	one.LSE = &attention.View{}
+	requireError(t, attention.Merge([]attention.PartialResult{other, one}, to, nil), attention.ErrValue,
+		"lses[1]: expected a view made by NewView")
+	requireError(t, attention.Merge(nil, to, nil), attention.ErrValue, "count: expected 1 and up, got 0")
 }
