@@ -23,11 +23,18 @@ type MergeOptions struct {
 	LSE     *View    // out: (..., L)
 }
 
-// Merge puts together what was attended over parts of the keys. output, and the LSE of the options, may
-// be those of a part. If no part has an LSE, outputs are added. options may be nil.
+// mostParts bounds the thread's stack that a merge takes: some 500 bytes for each part.
+const mostParts = 128
+
+// Merge puts together what was attended over parts of the keys, at most 128; what it makes may be a part
+// again. output, and the LSE of the options, may be those of a part. If no part has an LSE, outputs are
+// added. options may be nil.
 func Merge(parts []PartialResult, output *View, options *MergeOptions) error {
 	if options == nil {
 		options = &MergeOptions{}
+	}
+	if len(parts) > mostParts {
+		return failure(ErrValue, "parts: expected at most %d, got %d", mostParts, len(parts))
 	}
 	views, names := []*View{output, options.LSE, options.Sinks}, []string{"output", "lse", "sinks"}
 	merge := &merging{count: len(parts)}

@@ -126,4 +126,12 @@ func TestPartsWithoutLSEAreAdded(t *testing.T) {
 	requireError(t, attention.Merge([]attention.PartialResult{other, one}, to, nil), attention.ErrValue,
 		"lses[1]: expected a view made by NewView")
 	requireError(t, attention.Merge(nil, to, nil), attention.ErrValue, "count: expected 1 and up, got 0")
+	many := make([]attention.PartialResult, 129)
+	for i := range many {
+		many[i] = other
+	}
+	requireNil(t, attention.Merge(many[:128], to, nil))
+	requireEqual(t, []float32{384, -128}, sum)
+	requireError(t, attention.Merge(many, to, nil), attention.ErrValue,
+		"parts: expected at most 128, got 129")
 }
