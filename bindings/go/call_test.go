@@ -83,6 +83,7 @@ func TestWeightsAreAveragedByTheirRank(t *testing.T) {
 		LSE:             []int{numHeads, rows},
 		Weights:         []int{numHeads, rows, rows},
 		AveragedWeights: []int{rows, rows},
+		Scores:          []int{numHeads, rows, rows},
 	}, shapes)
 	requireMean(t, shapes, func(weights *attention.View) {
 		attended(t, &attention.SDPAOptions{Weights: weights})

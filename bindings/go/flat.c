@@ -4,13 +4,15 @@
  */
 #include "flat.h"
 
+#include <stdlib.h>
+
 #include "_cgo_export.h"
 
 /* The arguments that FLAT_DATA declares, in its order. */
 #define FLAT_ARGUMENTS                                                                    \
     query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths,   \
-        alibi_slopes, sinks, lse, weights, query_starts, kv_key, kv_value, kv_page_table, \
-        kv_page_starts, kv_starts, kv_lengths, new_starts, new_positions
+        alibi_slopes, sinks, lse, weights, scores, query_starts, kv_key, kv_value,        \
+        kv_page_table, kv_page_starts, kv_starts, kv_lengths, new_starts, new_positions
 
 /* The arguments of a call as the library has them. */
 typedef struct arguments {
@@ -71,6 +73,7 @@ static void assemble(arguments *made, const flat_call *call, const attn_tensor *
     made->attention.sinks = present(&tensors[FLAT_SINKS]);
     made->attention.lse = present(&tensors[FLAT_LSE]);
     made->attention.weights = present(&tensors[FLAT_WEIGHTS]);
+    made->attention.scores = present(&tensors[FLAT_SCORES]);
     made->attention.query_starts = present(&tensors[FLAT_QUERY_STARTS]);
     made->attention.kv = made->kv;
     made->forward = call->forward;
@@ -105,6 +108,7 @@ attn_status flat_describe_outputs(const flat_call *call, const attn_tensor *layo
         outputs->lse = made.lse;
         outputs->weights = made.weights;
         outputs->averaged_weights = made.averaged_weights;
+        outputs->scores = made.scores;
     }
     return status;
 }
@@ -138,6 +142,71 @@ attn_status flat_mha_read_parameter(attn_context *context, const attn_mha *layer
     attn_tensor values = *layout;
     values.data = data;
     return attn_mha_read_parameter(context, layer, name, present(&values));
+}
+
+/* `layouts` with data, in their order. */
+static void fill(attn_tensor *tensors, int count, const attn_tensor *layouts,
+                 flat_data *const *data) {
+    for (int i = 0; i < count; ++i) {
+        tensors[i] = layouts[i];
+        tensors[i].data = data[i];
+    }
+}
+
+attn_status flat_rope(attn_context *context, const attn_rope_params *numbers,
+                      const attn_tensor *layouts, flat_data *input, flat_data *output,
+                      flat_data *frequencies, flat_data *cos, flat_data *sin, flat_data *positions,
+                      flat_data *lengths) {
+    attn_tensor tensors[7];
+    fill(tensors, 7, layouts,
+         (flat_data *const[]){input, output, frequencies, cos, sin, positions, lengths});
+    attn_rope_params params = *numbers;
+    params.frequencies = present(&tensors[2]);
+    params.cos = present(&tensors[3]);
+    params.sin = present(&tensors[4]);
+    params.positions = present(&tensors[5]);
+    params.lengths = present(&tensors[6]);
+    return attn_rope(context, present(&tensors[0]), &params, present(&tensors[1]));
+}
+
+attn_status flat_rms_norm(attn_context *context, const attn_rms_norm_params *numbers,
+                          const attn_tensor *layouts, flat_data *input, flat_data *output,
+                          flat_data *weight) {
+    attn_tensor tensors[3];
+    fill(tensors, 3, layouts, (flat_data *const[]){input, output, weight});
+    attn_rms_norm_params params = *numbers;
+    params.weight = present(&tensors[2]);
+    return attn_rms_norm(context, present(&tensors[0]), &params, present(&tensors[1]));
+}
+
+attn_status flat_merge_part(uintptr_t merging, int64_t index, flat_part *after,
+                            const attn_tensor *layouts, flat_data *output, flat_data *lse) {
+    flat_part part = {.after = after, .output = layouts[0], .lse = layouts[1]};
+    part.output.data = output;
+    part.lse.data = lse;
+    return attention_merge_rest(merging, index, &part);
+}
+
+attn_status flat_merge(attn_context *context, int64_t count, const flat_part *parts,
+                       int32_t has_lses, const attn_tensor *layouts, flat_data *output,
+                       flat_data *lse, flat_data *sinks) {
+    attn_tensor tensors[3];
+    fill(tensors, 3, layouts, (flat_data *const[]){output, lse, sinks});
+    const attn_merge_params params = {.struct_size = sizeof params, .sinks = present(&tensors[2])};
+    attn_tensor *const outputs = calloc((size_t)count + 1, 2 * sizeof *outputs);
+    if (outputs == NULL) {
+        return attn_error_set(ATTN_ERROR_MEMORY, "parts: no memory for their views");
+    }
+    attn_tensor *const lses = outputs + count;
+    for (int64_t i = 0; parts != NULL; parts = parts->after, ++i) {
+        outputs[i] = parts->output;
+        lses[i] = parts->lse;
+    }
+    const attn_status status =
+        attn_sdpa_merge(context, count, outputs, has_lses ? lses : NULL, &params,
+                        present(&tensors[0]), present(&tensors[1]));
+    free(outputs);
+    return status;
 }
 
 static void tell(void *visitor, const char *check, attn_status status, const char *detail) {

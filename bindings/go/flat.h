@@ -27,6 +27,7 @@ enum flat_tensor {
     FLAT_SINKS,
     FLAT_LSE,
     FLAT_WEIGHTS,
+    FLAT_SCORES,
     FLAT_QUERY_STARTS,
     FLAT_KV_KEY, /* fields of attn_kv, to FLAT_KV_LENGTHS */
     FLAT_KV_VALUE,
@@ -46,7 +47,7 @@ typedef unsigned char flat_data;
     flat_data *query, flat_data *key, flat_data *value, flat_data *output, flat_data *mask, \
         flat_data *bias, flat_data *key_padding_mask, flat_data *query_offset,              \
         flat_data *key_lengths, flat_data *alibi_slopes, flat_data *sinks, flat_data *lse,  \
-        flat_data *weights, flat_data *query_starts, flat_data *kv_key,                     \
+        flat_data *weights, flat_data *scores, flat_data *query_starts, flat_data *kv_key,  \
         flat_data *kv_value,                                                                \
         flat_data *kv_page_table, flat_data *kv_page_starts, flat_data *kv_starts,          \
         flat_data *kv_lengths, flat_data *new_starts, flat_data *new_positions
@@ -77,6 +78,34 @@ attn_status flat_mha_load_parameter(attn_context *context, attn_mha *layer, cons
 
 attn_status flat_mha_read_parameter(attn_context *context, const attn_mha *layer, const char *name,
                                     const attn_tensor *layout, flat_data *data);
+
+/* attn_rope. layouts: of the data, in its order. */
+attn_status flat_rope(attn_context *context, const attn_rope_params *numbers,
+                      const attn_tensor *layouts, flat_data *input, flat_data *output,
+                      flat_data *frequencies, flat_data *cos, flat_data *sin, flat_data *positions,
+                      flat_data *lengths);
+
+/* attn_rms_norm, likewise. */
+attn_status flat_rms_norm(attn_context *context, const attn_rms_norm_params *numbers,
+                          const attn_tensor *layouts, flat_data *input, flat_data *output,
+                          flat_data *weight);
+
+/* A part of a merge, on the stack of the call that was handed its data. */
+typedef struct flat_part {
+    const struct flat_part *after;
+    attn_tensor output;
+    attn_tensor lse;
+} flat_part;
+
+/* Goes on with the parts before this one, part `index` of the Go merging of this handle. layouts: of
+ * output and lse. */
+attn_status flat_merge_part(uintptr_t merging, int64_t index, flat_part *after,
+                            const attn_tensor *layouts, flat_data *output, flat_data *lse);
+
+/* attn_sdpa_merge of a list of `count` parts. layouts: of the data. */
+attn_status flat_merge(attn_context *context, int64_t count, const flat_part *parts,
+                       int32_t has_lses, const attn_tensor *layouts, flat_data *output,
+                       flat_data *lse, flat_data *sinks);
 
 /* attn_selftest, which tells the Go visitor of this handle. */
 attn_status flat_selftest(attn_context *context, uintptr_t visitor);

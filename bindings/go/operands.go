@@ -22,6 +22,7 @@ var operandNames = [C.FLAT_TENSORS]string{
 	C.FLAT_SINKS:            "sinks",
 	C.FLAT_LSE:              "lse",
 	C.FLAT_WEIGHTS:          "weights",
+	C.FLAT_SCORES:           "scores",
 	C.FLAT_QUERY_STARTS:     "query_starts",
 	C.FLAT_KV_KEY:           "kv.key",
 	C.FLAT_KV_VALUE:         "kv.value",
@@ -48,18 +49,26 @@ func (views *operands) run(context *Context, layer *MultiheadAttention, request 
 			views.data(C.FLAT_KEY_PADDING_MASK), views.data(C.FLAT_QUERY_OFFSET),
 			views.data(C.FLAT_KEY_LENGTHS), views.data(C.FLAT_ALIBI_SLOPES),
 			views.data(C.FLAT_SINKS), views.data(C.FLAT_LSE), views.data(C.FLAT_WEIGHTS),
-			views.data(C.FLAT_QUERY_STARTS), views.data(C.FLAT_KV_KEY), views.data(C.FLAT_KV_VALUE),
+			views.data(C.FLAT_SCORES), views.data(C.FLAT_QUERY_STARTS), views.data(C.FLAT_KV_KEY), views.data(C.FLAT_KV_VALUE),
 			views.data(C.FLAT_KV_PAGE_TABLE), views.data(C.FLAT_KV_PAGE_STARTS),
 			views.data(C.FLAT_KV_STARTS), views.data(C.FLAT_KV_LENGTHS),
 			views.data(C.FLAT_NEW_STARTS), views.data(C.FLAT_NEW_POSITIONS))
 	})
 }
 
-func (views *operands) layouts() ([C.FLAT_TENSORS]C.attn_tensor, error) {
-	var layouts [C.FLAT_TENSORS]C.attn_tensor
+func (views *operands) layouts() ([]C.attn_tensor, error) {
+	return layoutsOf(views[:], operandNames[:])
+}
+
+func (views *operands) data(index int) *C.flat_data { return dataOf(views[index]) }
+
+// layoutsOf are the views without their data, of an invalid dtype for nil; or why one is none, by its
+// name.
+func layoutsOf(views []*View, names []string) ([]C.attn_tensor, error) {
+	layouts := make([]C.attn_tensor, len(views))
 	for i, view := range views {
-		if err := view.check(operandNames[i]); err != nil {
-			return layouts, err
+		if err := view.check(names[i]); err != nil {
+			return nil, err
 		}
 		if view != nil {
 			layouts[i] = view.layout
@@ -68,9 +77,9 @@ func (views *operands) layouts() ([C.FLAT_TENSORS]C.attn_tensor, error) {
 	return layouts, nil
 }
 
-func (views *operands) data(index int) *C.flat_data {
-	if views[index] == nil {
+func dataOf(view *View) *C.flat_data {
+	if view == nil {
 		return nil
 	}
-	return (*C.flat_data)(views[index].data)
+	return (*C.flat_data)(view.data)
 }

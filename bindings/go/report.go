@@ -11,6 +11,7 @@ type OutputShapes struct {
 	LSE             []int // nil where the normalizer has none
 	Weights         []int // one matrix for each head
 	AveragedWeights []int // their mean over the heads
+	Scores          []int
 }
 
 // An SDPAReport is what a call runs and why, for people to read.
@@ -63,6 +64,7 @@ func (views *operands) describeOutputs(layer *MultiheadAttention, request C.flat
 		Output:          shapeOf(&outputs.output),
 		Weights:         shapeOf(&outputs.weights),
 		AveragedWeights: shapeOf(&outputs.averaged_weights),
+		Scores:          shapeOf(&outputs.scores),
 	}
 	if outputs.lse.dtype != C.ATTN_DTYPE_INVALID {
 		shapes.LSE = shapeOf(&outputs.lse)

@@ -14,6 +14,15 @@ const (
 	Linear  Normalizer = C.ATTN_NORMALIZER_LINEAR  // the score itself
 )
 
+// A ScoreStage says which scores a call tells. In each a key past its sequence's length is not read.
+type ScoreStage int32
+
+const (
+	ScoresScaled ScoreStage = C.ATTN_SCORE_SCALED // Scale * (q . k) of every row and key
+	ScoresCapped ScoreStage = C.ATTN_SCORE_CAPPED // the same after Softcap
+	ScoresMasked ScoreStage = C.ATTN_SCORE_MASKED // with biases, and -inf where a row sees no key
+)
+
 // A Window is how many keys a query sees before and after its own position; -1: all of them.
 type Window struct {
 	Left, Right int64
@@ -50,6 +59,9 @@ type SDPAOptions struct {
 
 	LSE     *View // out: logarithm of each row's sum of exponentials, (batch axes, Hq, L)
 	Weights *View // out: (batch axes, Hq, L, S), or their mean over heads, (batch axes, L, S)
+
+	Scores      *View // out: (batch axes, Hq, L, S)
+	ScoresStage ScoreStage
 }
 
 // SDPA is scaled dot-product attention: output = normalise(scale * query * key^T, bias, mask) *
@@ -97,6 +109,7 @@ func (options *SDPAOptions) operands(query, key, value, output *View) (operands,
 		C.FLAT_SINKS:        options.Sinks,
 		C.FLAT_LSE:          options.LSE,
 		C.FLAT_WEIGHTS:      options.Weights,
+		C.FLAT_SCORES:       options.Scores,
 		C.FLAT_QUERY_STARTS: options.QueryStarts,
 	}
 	request := C.flat_call{attention: options.params()}
@@ -114,13 +127,14 @@ func (options *SDPAOptions) context() *Context {
 // params are the options without their tensors.
 func (options *SDPAOptions) params() C.attn_sdpa_params {
 	params := C.attn_sdpa_params{
-		struct_size: C.sizeof_attn_sdpa_params,
-		softcap:     C.double(options.Softcap),
-		is_causal:   flag(options.IsCausal),
-		align_end:   flag(options.AlignEnd),
-		enable_gqa:  flag(options.EnableGQA),
-		normalizer:  C.int32_t(options.Normalizer),
-		mask_kind:   options.Mask.kind,
+		struct_size:  C.sizeof_attn_sdpa_params,
+		softcap:      C.double(options.Softcap),
+		is_causal:    flag(options.IsCausal),
+		align_end:    flag(options.AlignEnd),
+		enable_gqa:   flag(options.EnableGQA),
+		normalizer:   C.int32_t(options.Normalizer),
+		mask_kind:    options.Mask.kind,
+		scores_stage: C.int32_t(options.ScoresStage),
 	}
 	if options.Scale != nil {
 		params.set |= C.ATTN_SDPA_SET_SCALE

@@ -10,6 +10,7 @@ local failure = require "attention.failure"
 local kv = require "attention.kv"
 local layer = require "attention.layer"
 local sdpa = require "attention.sdpa"
+local steps = require "attention.steps"
 local tensor = require "attention.tensor"
 local library = require("attention.abi").library
 
@@ -17,6 +18,9 @@ return {
   sdpa = sdpa.call,
   explain = sdpa.explain,
   kv_append = kv.append,
+  merge = steps.merge,
+  rope = steps.rope,
+  rms_norm = steps.rms_norm,
   layer = layer.new,
   context = context.new,
   selftest = context.selftest,

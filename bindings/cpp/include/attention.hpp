@@ -9,6 +9,9 @@
  *   attention/kv.hpp          kv_of, kv_storage: caches, ragged or paged; kv_append: into them
  *   attention/sdpa.hpp        attend: scaled dot-product attention
  *   attention/kv_cache.hpp    kv_cache: a cache that has its own memory
+ *   attention/merge.hpp       merge: attention over keys that were attended in parts
+ *   attention/rope.hpp        rope: rotary positions
+ *   attention/rms_norm.hpp    rms_norm: normalised queries and keys
  *   attention/multihead.hpp   multihead: a layer of sizes and parameters
  */
 #ifndef ATTENTION_HPP
@@ -18,7 +21,10 @@
 #include "attention/float16.hpp"
 #include "attention/kv.hpp"
 #include "attention/kv_cache.hpp"
+#include "attention/merge.hpp"
 #include "attention/multihead.hpp"
+#include "attention/rms_norm.hpp"
+#include "attention/rope.hpp"
 #include "attention/sdpa.hpp"
 #include "attention/tensor.hpp"
 

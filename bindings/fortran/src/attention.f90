@@ -11,7 +11,8 @@
 module attention
   use, intrinsic :: iso_c_binding
   use attention_abi, only: attn_tensor, attn_normalizer_softmax, attn_normalizer_sigmoid, &
-                           attn_normalizer_linear, attn_engine_auto, attn_engine_blas, &
+                           attn_normalizer_linear, attn_score_scaled, attn_score_capped, &
+                           attn_score_masked, attn_engine_auto, attn_engine_blas, &
                            attn_engine_fused, attn_gemm_auto, attn_gemm_blas, attn_gemm_native, &
                            attn_error_unsupported, attn_dtype_float32, attn_dtype_float64, &
                            attn_dtype_bfloat16, attn_dtype_float16
@@ -25,6 +26,7 @@ module attention
                                 text_at, longest_text
   use attention_options, only: attention_report, report_of, options_of, address_of, as_flag, kind_of
   use attention_kv, only: kv_places, kv_append, raw_places
+  use attention_steps, only: partial_result, merge_parts, rope, rms_norm
   use attention_halves, only: to_bfloat16, from_bfloat16, to_float16, from_float16
   implicit none
   private
@@ -32,9 +34,11 @@ module attention
   public :: attn_dtype_float32, attn_dtype_float64, attn_dtype_bfloat16, attn_dtype_float16
   public :: attn_tensor, tensor_of, tensor_at, attend, selftest
   public :: kv_places, kv_append
+  public :: partial_result, merge_parts, rope, rms_norm
   public :: attention_context, context_info, multihead, multihead_sizes
   public :: attention_report, multihead_report
   public :: attn_normalizer_softmax, attn_normalizer_sigmoid, attn_normalizer_linear
+  public :: attn_score_scaled, attn_score_capped, attn_score_masked
   public :: attn_engine_auto, attn_engine_blas, attn_engine_fused
   public :: attn_gemm_auto, attn_gemm_blas, attn_gemm_native
   public :: attn_error_unsupported
@@ -78,8 +82,8 @@ module attention
   ! attn_mask, broadcastable to (S, L, Hq, ...): .true. takes part, numbers are added; bias: numbers
   ! beside it. window is left and right of a row's position, -1 for all. With query_starts (B + 1)
   ! query is (E, total, Hq), one sequence behind the other, and output, lse and weights are likewise.
-  ! lse (L, Hq, ...) and weights, per head (S, L, Hq, ...) or averaged (S, L, ...), are outputs,
-  ! computed if present.
+  ! lse (L, Hq, ...), weights, per head (S, L, Hq, ...) or averaged (S, L, ...), and scores (S, L, Hq,
+  ! ...) are outputs, computed if present; scores_stage: attn_score_*.
   interface attend
     procedure :: attend_tensors, attend_places
   end interface attend
@@ -151,15 +155,15 @@ contains
   subroutine attend_tensors(query, key, value, output, attn_mask, is_causal, scale, enable_gqa, bias, &
                             align_end, query_offset, key_lengths, window, softcap, sinks, &
                             alibi_slopes, normalizer, lse, weights, query_starts, context, report, &
-                            stat, errmsg)
+                            stat, errmsg, scores, scores_stage)
     type(attn_tensor), intent(in) :: query, key, value, output
     type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
                                                        sinks, alibi_slopes, lse, weights, &
-                                                       query_starts
+                                                       scores, query_starts
     logical, intent(in), optional :: is_causal, enable_gqa, align_end
     real(c_double), intent(in), optional :: scale, softcap
     integer(c_int64_t), intent(in), optional :: window(2)
-    integer(c_int32_t), intent(in), optional :: normalizer
+    integer(c_int32_t), intent(in), optional :: normalizer, scores_stage
     type(attention_context), intent(in), optional :: context
     type(attention_report), intent(out), optional :: report
     integer, intent(out), optional :: stat
@@ -167,23 +171,23 @@ contains
     type(attn_sdpa_params) :: params
     params = options_of(attn_mask_bool_include, attn_mask, bias, is_causal, scale, enable_gqa, &
                         align_end, query_offset, key_lengths, window, softcap, sinks, alibi_slopes, &
-                        normalizer, lse, weights, query_starts)
+                        normalizer, lse, weights, scores, scores_stage, query_starts)
     call run(query, output, params, key, value, context, report, stat, errmsg)
   end subroutine attend_tensors
 
   subroutine attend_places(query, kv, output, attn_mask, is_causal, scale, enable_gqa, bias, &
                            align_end, query_offset, key_lengths, window, softcap, sinks, &
                            alibi_slopes, normalizer, lse, weights, query_starts, context, report, &
-                           stat, errmsg)
+                           stat, errmsg, scores, scores_stage)
     type(attn_tensor), intent(in) :: query, output
     type(kv_places), intent(in), target :: kv
     type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
                                                        sinks, alibi_slopes, lse, weights, &
-                                                       query_starts
+                                                       scores, query_starts
     logical, intent(in), optional :: is_causal, enable_gqa, align_end
     real(c_double), intent(in), optional :: scale, softcap
     integer(c_int64_t), intent(in), optional :: window(2)
-    integer(c_int32_t), intent(in), optional :: normalizer
+    integer(c_int32_t), intent(in), optional :: normalizer, scores_stage
     type(attention_context), intent(in), optional :: context
     type(attention_report), intent(out), optional :: report
     integer, intent(out), optional :: stat
@@ -192,7 +196,7 @@ contains
     type(attn_kv), target :: places
     params = options_of(attn_mask_bool_include, attn_mask, bias, is_causal, scale, enable_gqa, &
                         align_end, query_offset, key_lengths, window, softcap, sinks, alibi_slopes, &
-                        normalizer, lse, weights, query_starts)
+                        normalizer, lse, weights, scores, scores_stage, query_starts)
     places = raw_places(kv)
     params%kv = c_loc(places)
     call run(query, output, params, context=context, report=report, stat=stat, errmsg=errmsg)
@@ -301,21 +305,21 @@ contains
 
   ! query (qdim, N, L), with batch_first (qdim, L, N), unbatched (qdim, L); key, value, output
   ! likewise. key_padding_mask (S, N) and attn_mask (S, L), (S, L, N * H) or (S, L, H, N): .true. is
-  ! left out, numbers are added. weights, averaged (T, L, N) or per head (T, L, H, N), and lse (L, H,
-  ! N) are outputs, computed if present. The other options are attend's.
+  ! left out, numbers are added. weights, averaged (T, L, N) or per head (T, L, H, N), scores (T, L, H,
+  ! N) and lse (L, H, N) are outputs, computed if present. The other options are attend's.
   subroutine multihead_forward(self, query, key, value, output, key_padding_mask, attn_mask, &
                                is_causal, scale, bias, align_end, query_offset, key_lengths, window, &
                                softcap, sinks, alibi_slopes, normalizer, lse, weights, context, &
-                               report, stat, errmsg)
+                               report, stat, errmsg, scores, scores_stage)
     class(multihead), intent(in) :: self
     type(attn_tensor), intent(in) :: query, key, value, output
     type(attn_tensor), intent(in), optional, target :: key_padding_mask, attn_mask, bias, &
                                                        query_offset, key_lengths, sinks, &
-                                                       alibi_slopes, lse, weights
+                                                       alibi_slopes, lse, weights, scores
     logical, intent(in), optional :: is_causal, align_end
     real(c_double), intent(in), optional :: scale, softcap
     integer(c_int64_t), intent(in), optional :: window(2)
-    integer(c_int32_t), intent(in), optional :: normalizer
+    integer(c_int32_t), intent(in), optional :: normalizer, scores_stage
     type(attention_context), intent(in), optional :: context
     type(multihead_report), intent(out), optional :: report
     integer, intent(out), optional :: stat
@@ -325,7 +329,7 @@ contains
     integer(c_int32_t) :: status
     attention = options_of(attn_mask_bool_exclude, attn_mask, bias, is_causal, scale, .false., &
                            align_end, query_offset, key_lengths, window, softcap, sinks, &
-                           alibi_slopes, normalizer, lse, weights)
+                           alibi_slopes, normalizer, lse, weights, scores, scores_stage)
     params%struct_size = c_sizeof(params)
     params%key_padding_mask = address_of(key_padding_mask)
     params%key_padding_mask_kind = kind_of(key_padding_mask, attn_mask_bool_exclude)

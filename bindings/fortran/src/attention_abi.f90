@@ -19,6 +19,8 @@ module attention_abi
                                    attn_mask_bool_include = 2, attn_mask_bool_exclude = 3
   integer(c_int32_t), parameter :: attn_normalizer_softmax = 0, attn_normalizer_sigmoid = 1, &
                                    attn_normalizer_linear = 2
+  integer(c_int32_t), parameter :: attn_score_scaled = 0, attn_score_capped = 1, &
+                                   attn_score_masked = 2
   integer(c_int32_t), parameter :: attn_sdpa_set_scale = 1, attn_sdpa_set_window = 2
 
   type, bind(c) :: attn_tensor
@@ -65,7 +67,8 @@ module attention_abi
     type(c_ptr) :: mask = c_null_ptr, bias = c_null_ptr, query_offset = c_null_ptr, &
                    key_lengths = c_null_ptr, alibi_slopes = c_null_ptr, sinks = c_null_ptr, &
                    lse = c_null_ptr, weights = c_null_ptr, report = c_null_ptr, kv = c_null_ptr, &
-                   query_starts = c_null_ptr
+                   query_starts = c_null_ptr, scores = c_null_ptr
+    integer(c_int32_t) :: scores_stage = 0, reserved = 0
   end type attn_sdpa_params
 
   type, bind(c) :: attn_sdpa_report
@@ -74,6 +77,25 @@ module attention_abi
     integer(c_int64_t) :: row_block = 0, num_blocks = 0, workspace_bytes = 0
     type(c_ptr) :: kernels = c_null_ptr, reason = c_null_ptr
   end type attn_sdpa_report
+
+  type, bind(c) :: attn_merge_params
+    integer(c_int64_t) :: struct_size = 0
+    type(c_ptr) :: sinks = c_null_ptr
+  end type attn_merge_params
+
+  type, bind(c) :: attn_rope_params
+    integer(c_int64_t) :: struct_size = 0, rotary_dim = 0
+    real(c_double) :: base = 0, magnitude = 0
+    integer(c_int32_t) :: interleaved = 0, inverse = 0
+    type(c_ptr) :: frequencies = c_null_ptr, cos = c_null_ptr, sin = c_null_ptr, &
+                   positions = c_null_ptr, lengths = c_null_ptr
+  end type attn_rope_params
+
+  type, bind(c) :: attn_rms_norm_params
+    integer(c_int64_t) :: struct_size = 0
+    type(c_ptr) :: weight = c_null_ptr
+    real(c_double) :: epsilon = 0, weight_offset = 0
+  end type attn_rms_norm_params
 
   type, bind(c) :: attn_mha_config
     integer(c_int64_t) :: struct_size = 0, embed_dim = 0, num_heads = 0, kdim = 0, vdim = 0, &
@@ -159,6 +181,30 @@ module attention_abi
       type(attn_sdpa_params), intent(in) :: params
       integer(c_size_t), value :: workspace_bytes
     end function attn_sdpa
+
+    integer(c_int32_t) function attn_sdpa_merge(context, count, outputs, lses, params, output, &
+                                                lse) bind(c)
+      import :: attn_tensor, attn_merge_params, c_ptr, c_int32_t, c_int64_t
+      type(c_ptr), value :: context
+      integer(c_int64_t), value :: count
+      type(attn_tensor), intent(in) :: outputs(*), output
+      type(attn_tensor), intent(in), optional :: lses(*), lse
+      type(attn_merge_params), intent(in) :: params
+    end function attn_sdpa_merge
+
+    integer(c_int32_t) function attn_rope(context, input, params, output) bind(c)
+      import :: attn_tensor, attn_rope_params, c_ptr, c_int32_t
+      type(c_ptr), value :: context
+      type(attn_tensor), intent(in) :: input, output
+      type(attn_rope_params), intent(in) :: params
+    end function attn_rope
+
+    integer(c_int32_t) function attn_rms_norm(context, input, params, output) bind(c)
+      import :: attn_tensor, attn_rms_norm_params, c_ptr, c_int32_t
+      type(c_ptr), value :: context
+      type(attn_tensor), intent(in) :: input, output
+      type(attn_rms_norm_params), intent(in) :: params
+    end function attn_rms_norm
 
     integer(c_int32_t) function attn_mha_create(context, config, layer) bind(c)
       import :: attn_mha_config, c_ptr, c_int32_t

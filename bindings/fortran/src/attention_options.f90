@@ -46,15 +46,15 @@ contains
   ! The options of attention, in a layer or not. The views must be targets of the caller.
   function options_of(of_logical, attn_mask, bias, is_causal, scale, enable_gqa, align_end, &
                       query_offset, key_lengths, window, softcap, sinks, alibi_slopes, normalizer, &
-                      lse, weights, query_starts) result(params)
+                      lse, weights, scores, scores_stage, query_starts) result(params)
     integer(c_int32_t), intent(in) :: of_logical
     type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
                                                        sinks, alibi_slopes, lse, weights, &
-                                                       query_starts
+                                                       scores, query_starts
     logical, intent(in), optional :: is_causal, enable_gqa, align_end
     real(c_double), intent(in), optional :: scale, softcap
     integer(c_int64_t), intent(in), optional :: window(2)
-    integer(c_int32_t), intent(in), optional :: normalizer
+    integer(c_int32_t), intent(in), optional :: normalizer, scores_stage
     type(attn_sdpa_params) :: params
     params%struct_size = c_sizeof(params)
     params%mask = address_of(attn_mask)
@@ -66,6 +66,8 @@ contains
     params%alibi_slopes = address_of(alibi_slopes)
     params%lse = address_of(lse)
     params%weights = address_of(weights)
+    params%scores = address_of(scores)
+    if (present(scores_stage)) params%scores_stage = scores_stage
     params%query_starts = address_of(query_starts)
     params%is_causal = as_flag(is_causal)
     params%enable_gqa = as_flag(enable_gqa)

@@ -174,6 +174,12 @@ enum attn_normalizer {
     ATTN_NORMALIZER_LINEAR = 2
 };
 
+enum attn_score_stage {
+    ATTN_SCORE_SCALED = 0,
+    ATTN_SCORE_CAPPED = 1,
+    ATTN_SCORE_MASKED = 2
+};
+
 enum attn_sdpa_pack {
     ATTN_SDPA_PACK_QUERY = 1,
     ATTN_SDPA_PACK_KEY = 2,
@@ -217,6 +223,9 @@ typedef struct attn_sdpa_params {
     attn_sdpa_report *report;
     const attn_kv *kv;
     const attn_tensor *query_starts;
+    const attn_tensor *scores;
+    int32_t scores_stage;
+    int32_t reserved;
 } attn_sdpa_params;
 
 attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const attn_tensor *key,
@@ -237,11 +246,48 @@ typedef struct attn_sdpa_outputs {
     attn_tensor lse;
     attn_tensor weights;
     attn_tensor averaged_weights;
+    attn_tensor scores;
 } attn_sdpa_outputs;
 
 attn_status attn_sdpa_describe_outputs(const attn_tensor *query, const attn_tensor *key,
                                        const attn_tensor *value, const attn_sdpa_params *params,
                                        attn_sdpa_outputs *outputs);
+
+typedef struct attn_merge_params {
+    uint64_t struct_size;
+    const attn_tensor *sinks;
+} attn_merge_params;
+
+attn_status attn_sdpa_merge(attn_context *context, int64_t count, const attn_tensor *outputs,
+                            const attn_tensor *lses, const attn_merge_params *params,
+                            const attn_tensor *output, const attn_tensor *lse);
+
+typedef struct attn_rope_params {
+    uint64_t struct_size;
+    int64_t rotary_dim;
+    double base;
+    double magnitude;
+    int32_t interleaved;
+    int32_t inverse;
+    const attn_tensor *frequencies;
+    const attn_tensor *cos;
+    const attn_tensor *sin;
+    const attn_tensor *positions;
+    const attn_tensor *lengths;
+} attn_rope_params;
+
+attn_status attn_rope(attn_context *context, const attn_tensor *input,
+                      const attn_rope_params *params, const attn_tensor *output);
+
+typedef struct attn_rms_norm_params {
+    uint64_t struct_size;
+    const attn_tensor *weight;
+    double epsilon;
+    double weight_offset;
+} attn_rms_norm_params;
+
+attn_status attn_rms_norm(attn_context *context, const attn_tensor *input,
+                          const attn_rms_norm_params *params, const attn_tensor *output);
 
 typedef struct attn_mha attn_mha;
 
@@ -295,6 +341,7 @@ typedef struct attn_mha_outputs {
     attn_tensor lse;
     attn_tensor weights;
     attn_tensor averaged_weights;
+    attn_tensor scores;
 } attn_mha_outputs;
 
 attn_status attn_mha_create(attn_context *context, const attn_mha_config *config,

@@ -152,19 +152,19 @@ local function prepare(self, query, key, value, given, make)
                                           arguments.value.view, layer_params, described))
   arguments.output = make(described.output)
   local weights_field = given.average_attn_weights == false and "weights" or "averaged_weights"
-  sdpa.add_outputs(arguments, described, make, given.return_lse, given.need_weights ~= false and weights_field)
+  sdpa.add_outputs(arguments, described, make, given, given.need_weights ~= false and weights_field)
   return arguments
 end
 
--- Returns attn_output, attn_weights (nil with need_weights = false), lse (nil without return_lse); the
--- options are in README.md.
+-- Returns attn_output, attn_weights (nil with need_weights = false), lse (nil without return_lse),
+-- scores (nil without return_scores); the options are in README.md.
 function Layer:forward(query, key, value, given)
   given = given or {}
   local arguments = prepare(self, query, key, value, given, tensor.allocate)
   check(library.attn_mha_forward(context.handle(given.context), self.object, arguments.query.view,
                                  arguments.key.view, arguments.value.view, arguments.layer_params,
                                  arguments.output.view, nil, 0))
-  return arguments.output, arguments.weights, arguments.lse
+  return arguments.output, arguments.weights, arguments.lse, arguments.scores
 end
 
 -- What that call would run, and why.

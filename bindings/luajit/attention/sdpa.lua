@@ -20,6 +20,13 @@ local normalizers = {
   linear = library.ATTN_NORMALIZER_LINEAR,
 }
 
+-- Which scores return_scores means.
+local stages = {
+  scaled = library.ATTN_SCORE_SCALED,
+  capped = library.ATTN_SCORE_CAPPED,
+  masked = library.ATTN_SCORE_MASKED,
+}
+
 -- Which of the described outputs return_weights means.
 local weights_fields = {per_head = "weights", averaged = "averaged_weights"}
 
@@ -35,7 +42,8 @@ local inputs = {
 local flags = {"is_causal", "enable_gqa", "align_end"}
 
 -- The options that a layer's call takes too.
-sdpa.attention_options = {scale = true, window = true, softcap = true, normalizer = true, return_lse = true}
+sdpa.attention_options = {scale = true, window = true, softcap = true, normalizer = true, return_lse = true,
+                          return_scores = true}
 for name in pairs(inputs) do
   sdpa.attention_options[name] = true
 end
@@ -81,8 +89,14 @@ end
 
 -- Adds the outputs beside the main one that are asked for, each made of its description:
 -- weights_field names that of the weights, nil for none.
-function sdpa.add_outputs(arguments, described, make, return_lse, weights_field)
-  if return_lse then
+function sdpa.add_outputs(arguments, described, make, given, weights_field)
+  if given.return_scores then
+    local wanted = given.return_scores == true and "scaled" or given.return_scores
+    arguments.params.scores_stage = options.choose("return_scores", stages, wanted)
+    arguments.scores = make(described.scores)
+    arguments.params.scores = arguments.scores.view
+  end
+  if given.return_lse then
     arguments.lse = make(described.lse)
     arguments.params.lse = arguments.lse.view
   end
@@ -117,18 +131,19 @@ local function prepare(query, key, value, given, make)
     weights_field = options.choose("return_weights", weights_fields, wanted)
   end
   arguments.output = given.out and tensor.writable("out", given.out) or make(described.output)
-  sdpa.add_outputs(arguments, described, make, given.return_lse, weights_field)
+  sdpa.add_outputs(arguments, described, make, given, weights_field)
   return arguments
 end
 
 -- softmax(scale * query * key^T) * value; the options are in README.md; with kv, key and value are
--- nil. Returns output, lse, attn_weights, of which the last two are nil unless they are asked for.
+-- nil. Returns output, lse, attn_weights, scores, of which the last three are nil unless they are
+-- asked for.
 function sdpa.call(query, key, value, given)
   given = given or {}
   local arguments = prepare(query, key, value, given, tensor.allocate)
   check(library.attn_sdpa(context.handle(given.context), arguments.query.view, tensor.pointer(arguments.key),
                           tensor.pointer(arguments.value), arguments.params, arguments.output.view, nil, 0))
-  return arguments.output, arguments.lse, arguments.weights
+  return arguments.output, arguments.lse, arguments.weights, arguments.scores
 end
 
 -- What that call would run, and why.

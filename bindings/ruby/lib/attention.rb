@@ -5,6 +5,8 @@
 require 'attention/context'
 require 'attention/kv_append'
 require 'attention/layer'
+require 'attention/merge_call'
+require 'attention/row_calls'
 require 'attention/sdpa_call'
 
 # PyTorch's attention on the CPU: README.md is the manual.
@@ -14,8 +16,9 @@ module Attention
   # softmax(scale * query * key^T) * value: torch.nn.functional.scaled_dot_product_attention with the
   # options of sdpa.h. In a bool attn_mask, true takes part. With kv, key and value are left out.
   #
-  # Returns the output; with return_lse or return_weights (true or :per_head, or :averaged) an array of
-  # it, the lse and the weights, of these what is asked for.
+  # Returns the output; with return_lse, return_weights (true or :per_head, or :averaged) or
+  # return_scores (true or :scaled, :capped or :masked) an array of it, the lse, the weights and the
+  # scores, of these what is asked for.
   def self.sdpa(query, key = nil, value = nil, **options)
     SdpaCall.new([query, key, value], **options).run
   end
@@ -29,6 +32,25 @@ module Attention
   # says, a hash as sdpa takes it, at the end of its lengths, which count them already, or at positions.
   def self.kv_append(kv, key, value, **options)
     KvAppend.new(kv, [key, value], **options).run
+  end
+
+  # Puts together what was attended over parts of the keys, arrays of an output and its lse, and returns
+  # these two; without any lse the outputs are added, and the sum is returned. Options: sinks, out,
+  # out_lse, context.
+  def self.merge(parts, **options)
+    MergeCall.new(parts, **options).run
+  end
+
+  # Rotates the features of an input (batch axes, H, L, E) by the positions of its rows; the options are
+  # those of rope.h, out (which may be the input) and context. Returns the output.
+  def self.rope(input, **options)
+    RopeCall.new(input, **options).run
+  end
+
+  # Divides each row of an input (..., E) by the root of the mean of its squares. Options: weight,
+  # epsilon, weight_offset, out (which may be the input), context. Returns the output.
+  def self.rms_norm(input, **options)
+    RmsNormCall.new(input, **options).run
   end
 
   # Raises an Error unless what has a known result is computed so.

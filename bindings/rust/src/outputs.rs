@@ -16,28 +16,43 @@ pub struct OutputShapes {
     pub weights: Vec<usize>,
     /// Of the same, their mean over the heads.
     pub averaged_weights: Vec<usize>,
+    /// Of [`SdpaOptions::scores`](crate::SdpaOptions::scores).
+    pub scores: Vec<usize>,
 }
 
 impl OutputShapes {
-    fn new(outputs: [&attn_tensor; 4]) -> Self {
-        let [output, lse, weights, averaged_weights] = outputs;
+    fn new(outputs: [&attn_tensor; 5]) -> Self {
+        let [output, lse, weights, averaged_weights, scores] = outputs;
         OutputShapes {
             output: shape_of(output),
             lse: (lse.dtype != sys::ATTN_DTYPE_INVALID).then(|| shape_of(lse)),
             weights: shape_of(weights),
             averaged_weights: shape_of(averaged_weights),
+            scores: shape_of(scores),
         }
     }
 }
 
 impl From<&sys::attn_sdpa_outputs> for OutputShapes {
     fn from(raw: &sys::attn_sdpa_outputs) -> Self {
-        Self::new([&raw.output, &raw.lse, &raw.weights, &raw.averaged_weights])
+        Self::new([
+            &raw.output,
+            &raw.lse,
+            &raw.weights,
+            &raw.averaged_weights,
+            &raw.scores,
+        ])
     }
 }
 
 impl From<&sys::attn_mha_outputs> for OutputShapes {
     fn from(raw: &sys::attn_mha_outputs) -> Self {
-        Self::new([&raw.output, &raw.lse, &raw.weights, &raw.averaged_weights])
+        Self::new([
+            &raw.output,
+            &raw.lse,
+            &raw.weights,
+            &raw.averaged_weights,
+            &raw.scores,
+        ])
     }
 }

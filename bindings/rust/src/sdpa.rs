@@ -10,7 +10,7 @@ use crate::mask::{raw_mask, Mask};
 use crate::outputs::OutputShapes;
 use crate::setters::setters;
 use crate::sys::{self, attn_tensor};
-use crate::view::{raw_view, View, ViewMut};
+use crate::view::{raw_output, raw_view, View, ViewMut};
 
 /// What turns scores into weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,6 +23,19 @@ pub enum Normalizer {
     Sigmoid = sys::ATTN_NORMALIZER_SIGMOID,
     /// The score itself: plain linear attention.
     Linear = sys::ATTN_NORMALIZER_LINEAR,
+}
+
+/// Which scores [`SdpaOptions::scores`] receives. A key past its sequence's length is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(i32)]
+pub enum ScoreStage {
+    /// scale * (q . k) of every row and every key.
+    #[default]
+    Scaled = sys::ATTN_SCORE_SCALED,
+    /// The same after softcap.
+    Capped = sys::ATTN_SCORE_CAPPED,
+    /// What the normalizer gets: with biases, and -inf where a row does not see the key.
+    Masked = sys::ATTN_SCORE_MASKED,
 }
 
 /// The options of an attention call. The default is PyTorch's call without options; all of them
@@ -46,6 +59,8 @@ pub struct SdpaOptions<'a> {
     query_starts: Option<View<'a>>,
     lse: Option<ViewMut<'a>>,
     weights: Option<ViewMut<'a>>,
+    scores: Option<ViewMut<'a>>,
+    scores_stage: ScoreStage,
 }
 
 impl<'a> SdpaOptions<'a> {
@@ -91,6 +106,10 @@ impl<'a> SdpaOptions<'a> {
         /// Receives the weights: those of each head, (batch axes, Hq, L, S), or, without the axis
         /// Hq, their mean over the heads.
         weights: ViewMut<'a> => Some,
+        /// Receives the scores, (batch axes, Hq, L, S), of `scores_stage`.
+        scores: ViewMut<'a> => Some,
+        /// Which scores are received.
+        scores_stage: ScoreStage,
     }
 
     /// Keys before and after the query's own position that it sees; -1: all of them.
@@ -226,6 +245,8 @@ impl<'a> SdpaOptions<'a> {
             query_starts: raw_view(&self.query_starts),
             lse: raw_output(&self.lse),
             weights: raw_output(&self.weights),
+            scores: raw_output(&self.scores),
+            scores_stage: self.scores_stage as i32,
             ..Default::default()
         }
     }
@@ -269,10 +290,6 @@ impl From<&sys::attn_sdpa_report> for SdpaReport {
             reason: static_text(raw.reason),
         }
     }
-}
-
-fn raw_output(view: &Option<ViewMut<'_>>) -> *const attn_tensor {
-    view.as_ref().map_or(ptr::null(), ViewMut::as_raw)
 }
 
 /// output = normalise(scale * query * key^T, bias, mask) * value.

@@ -58,6 +58,10 @@ pub const ATTN_NORMALIZER_SOFTMAX: i32 = 0;
 pub const ATTN_NORMALIZER_SIGMOID: i32 = 1;
 pub const ATTN_NORMALIZER_LINEAR: i32 = 2;
 
+pub const ATTN_SCORE_SCALED: i32 = 0;
+pub const ATTN_SCORE_CAPPED: i32 = 1;
+pub const ATTN_SCORE_MASKED: i32 = 2;
+
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct attn_tensor {
@@ -189,6 +193,9 @@ pub struct attn_sdpa_params {
     pub report: *mut attn_sdpa_report,
     pub kv: *const attn_kv,
     pub query_starts: *const attn_tensor,
+    pub scores: *const attn_tensor,
+    pub scores_stage: i32,
+    pub reserved: i32,
 }
 
 #[repr(C)]
@@ -198,6 +205,36 @@ pub struct attn_sdpa_outputs {
     pub lse: attn_tensor,
     pub weights: attn_tensor,
     pub averaged_weights: attn_tensor,
+    pub scores: attn_tensor,
+}
+
+#[repr(C)]
+pub struct attn_merge_params {
+    pub struct_size: u64,
+    pub sinks: *const attn_tensor,
+}
+
+#[repr(C)]
+pub struct attn_rope_params {
+    pub struct_size: u64,
+    pub rotary_dim: i64,
+    pub base: f64,
+    pub magnitude: f64,
+    pub interleaved: i32,
+    pub inverse: i32,
+    pub frequencies: *const attn_tensor,
+    pub cos: *const attn_tensor,
+    pub sin: *const attn_tensor,
+    pub positions: *const attn_tensor,
+    pub lengths: *const attn_tensor,
+}
+
+#[repr(C)]
+pub struct attn_rms_norm_params {
+    pub struct_size: u64,
+    pub weight: *const attn_tensor,
+    pub epsilon: f64,
+    pub weight_offset: f64,
 }
 
 #[repr(C)]
@@ -257,6 +294,7 @@ pub struct attn_mha_outputs {
     pub lse: attn_tensor,
     pub weights: attn_tensor,
     pub averaged_weights: attn_tensor,
+    pub scores: attn_tensor,
 }
 
 macro_rules! default_is_zero_but_for_its_size {
@@ -282,6 +320,9 @@ default_is_zero_but_for_its_size!(
     attn_sdpa_report,
     attn_sdpa_params,
     attn_sdpa_outputs,
+    attn_merge_params,
+    attn_rope_params,
+    attn_rms_norm_params,
     attn_mha_config,
     attn_mha_load_params,
     attn_mha_init_params,
@@ -357,6 +398,28 @@ extern "C" {
         value: *const attn_tensor,
         params: *const attn_sdpa_params,
         outputs: *mut attn_sdpa_outputs,
+    ) -> i32;
+
+    pub fn attn_sdpa_merge(
+        context: *mut attn_context,
+        count: i64,
+        outputs: *const attn_tensor,
+        lses: *const attn_tensor,
+        params: *const attn_merge_params,
+        output: *const attn_tensor,
+        lse: *const attn_tensor,
+    ) -> i32;
+    pub fn attn_rope(
+        context: *mut attn_context,
+        input: *const attn_tensor,
+        params: *const attn_rope_params,
+        output: *const attn_tensor,
+    ) -> i32;
+    pub fn attn_rms_norm(
+        context: *mut attn_context,
+        input: *const attn_tensor,
+        params: *const attn_rms_norm_params,
+        output: *const attn_tensor,
     ) -> i32;
 
     pub fn attn_mha_create(

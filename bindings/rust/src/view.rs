@@ -208,9 +208,21 @@ macro_rules! reshape {
 reshape!(View);
 reshape!(ViewMut);
 
+impl View<'_> {
+    /// A copy of the C struct, for an array of them; it borrows as the view does.
+    pub(crate) fn raw_copy(&self) -> attn_tensor {
+        self.raw
+    }
+}
+
 /// The C struct of a view, NULL for none; valid as long as the view.
 pub(crate) fn raw_view(view: &Option<View<'_>>) -> *const attn_tensor {
     view.as_ref().map_or(ptr::null(), View::as_raw)
+}
+
+/// Likewise, of an output.
+pub(crate) fn raw_output(view: &Option<ViewMut<'_>>) -> *const attn_tensor {
+    view.as_ref().map_or(ptr::null(), ViewMut::as_raw)
 }
 
 pub(crate) fn signed(length: usize) -> Result<i64> {

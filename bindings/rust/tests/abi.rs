@@ -61,9 +61,15 @@ fn facts() -> Vec<Fact> {
         attn_sdpa_params {
             struct_size, set, is_causal, scale, softcap, window_left, window_right, enable_gqa,
             align_end, normalizer, mask_kind, mask, bias, query_offset, key_lengths, alibi_slopes,
-            sinks, lse, weights, report, kv, query_starts,
+            sinks, lse, weights, report, kv, query_starts, scores, scores_stage, reserved,
         }
-        attn_sdpa_outputs { struct_size, output, lse, weights, averaged_weights }
+        attn_sdpa_outputs { struct_size, output, lse, weights, averaged_weights, scores }
+        attn_merge_params { struct_size, sinks }
+        attn_rope_params {
+            struct_size, rotary_dim, base, magnitude, interleaved, inverse, frequencies, cos, sin,
+            positions, lengths,
+        }
+        attn_rms_norm_params { struct_size, weight, epsilon, weight_offset }
         attn_mha_config {
             struct_size, embed_dim, num_heads, kdim, vdim, qdim, num_kv_heads, head_dim,
             value_head_dim, dtype, no_bias, add_bias_kv, add_zero_attn, batch_first,
@@ -78,7 +84,7 @@ fn facts() -> Vec<Fact> {
             struct_size, projection_gemm, depends_on_blas_threads, workspace_bytes, kernels,
             attention,
         }
-        attn_mha_outputs { struct_size, output, lse, weights, averaged_weights }
+        attn_mha_outputs { struct_size, output, lse, weights, averaged_weights, scores }
     };
     let constants: Vec<Fact> = constants![
         ATTN_MAX_RANK,
@@ -123,6 +129,9 @@ fn facts() -> Vec<Fact> {
         ATTN_NORMALIZER_SOFTMAX,
         ATTN_NORMALIZER_SIGMOID,
         ATTN_NORMALIZER_LINEAR,
+        ATTN_SCORE_SCALED,
+        ATTN_SCORE_CAPPED,
+        ATTN_SCORE_MASKED,
     ];
     facts.extend(constants);
     facts

@@ -38,6 +38,8 @@ template <class T> struct attend_options {
 
     std::optional<tensor<score_of<T>>> lse; /* out: (..., Hq, L) */
     std::optional<result_of<T>> weights; /* out: (..., Hq, L, S), or (..., L, S): the heads' mean */
+    std::optional<tensor<score_of<T>>> scores; /* out: (..., Hq, L, S), those of scores_stage */
+    std::int32_t scores_stage = ATTN_SCORE_SCALED;
 };
 
 /* What a call's outputs are shaped like. */
@@ -46,6 +48,7 @@ struct output_shapes {
     sizes lse; /* empty where the normalizer has none */
     sizes weights;
     sizes averaged_weights;
+    sizes scores;
 };
 
 namespace detail {
@@ -68,6 +71,8 @@ template <class T> attn_sdpa_params params_of(const attend_options<T> &options) 
     params.query_starts = view_of(options.query_starts);
     params.lse = view_of(options.lse);
     params.weights = view_of(options.weights);
+    params.scores = view_of(options.scores);
+    params.scores_stage = options.scores_stage;
     if (options.scale) {
         params.set |= ATTN_SDPA_SET_SCALE;
         params.scale = *options.scale;
@@ -96,7 +101,7 @@ template <class T> struct kv_params {
 /* Of attn_sdpa_outputs or attn_mha_outputs. */
 template <class Outputs> output_shapes shapes_of(const Outputs &outputs) {
     return {shape_of(outputs.output), shape_of(outputs.lse), shape_of(outputs.weights),
-            shape_of(outputs.averaged_weights)};
+            shape_of(outputs.averaged_weights), shape_of(outputs.scores)};
 }
 
 } // namespace detail

@@ -100,7 +100,7 @@ interface Abi extends Library {
         "struct_size", "set", "is_causal", "scale", "softcap", "window_left", "window_right",
         "enable_gqa", "align_end", "normalizer", "mask_kind", "mask", "bias", "query_offset",
         "key_lengths", "alibi_slopes", "sinks", "lse", "weights", "report",
-        "kv", "query_starts"
+        "kv", "query_starts", "scores", "scores_stage", "reserved"
     })
     final class SdpaParams extends Structure {
         public long struct_size = size();
@@ -125,6 +125,9 @@ interface Abi extends Library {
         public Pointer report;
         public Pointer kv;
         public Pointer query_starts;
+        public Pointer scores;
+        public int scores_stage;
+        public int reserved;
     }
 
     @FieldOrder({
@@ -145,13 +148,46 @@ interface Abi extends Library {
     }
 
     /** attn_sdpa_outputs and attn_mha_outputs, which have the same fields. */
-    @FieldOrder({"struct_size", "output", "lse", "weights", "averaged_weights"})
+    @FieldOrder({"struct_size", "output", "lse", "weights", "averaged_weights", "scores"})
     final class Outputs extends Structure {
         public long struct_size = size();
         public TensorView output = new TensorView();
         public TensorView lse = new TensorView();
         public TensorView weights = new TensorView();
         public TensorView averaged_weights = new TensorView();
+        public TensorView scores = new TensorView();
+    }
+
+    @FieldOrder({"struct_size", "sinks"})
+    final class MergeParams extends Structure {
+        public long struct_size = size();
+        public Pointer sinks;
+    }
+
+    @FieldOrder({
+        "struct_size", "rotary_dim", "base", "magnitude", "interleaved", "inverse", "frequencies",
+        "cos", "sin", "positions", "lengths"
+    })
+    final class RopeParams extends Structure {
+        public long struct_size = size();
+        public long rotary_dim;
+        public double base;
+        public double magnitude;
+        public int interleaved;
+        public int inverse;
+        public Pointer frequencies;
+        public Pointer cos;
+        public Pointer sin;
+        public Pointer positions;
+        public Pointer lengths;
+    }
+
+    @FieldOrder({"struct_size", "weight", "epsilon", "weight_offset"})
+    final class RmsNormParams extends Structure {
+        public long struct_size = size();
+        public Pointer weight;
+        public double epsilon;
+        public double weight_offset;
     }
 
     @FieldOrder({
@@ -248,6 +284,19 @@ interface Abi extends Library {
 
     int attn_sdpa_describe_outputs(
             Tensor query, Tensor key, Tensor value, SdpaOptions params, Outputs outputs);
+
+    int attn_sdpa_merge(
+            Context context,
+            long count,
+            Tensor.Array outputs,
+            Tensor.Array lses,
+            MergeOptions params,
+            Tensor output,
+            Tensor lse);
+
+    int attn_rope(Context context, Tensor input, RopeOptions params, Tensor output);
+
+    int attn_rms_norm(Context context, Tensor input, RmsNormOptions params, Tensor output);
 
     int attn_mha_create(Context context, MhaConfig config, PointerByReference layer);
 

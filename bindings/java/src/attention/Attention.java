@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 package attention;
 
+import java.util.List;
+
 /** Scaled dot-product attention. A null context is the process's default one. */
 public final class Attention {
     private Attention() {}
@@ -46,7 +48,44 @@ public final class Attention {
         kvAppend(kv, key, value, options, null);
     }
 
-    /** Types and shapes of that call's outputs, for making them. */
+    /**
+     * Puts together what was attended over parts of the keys. Output, and the options' lse, may be
+     * those of a part. If no part has an lse, outputs are added.
+     */
+    public static void merge(
+            List<PartialResult> parts, Tensor output, MergeOptions options, Context context) {
+        final Tensor lse = options == null ? null : options.lse();
+        Abi.check(
+                Abi.LIBRARY.attn_sdpa_merge(
+                        context,
+                        parts.size(),
+                        PartialResult.outputs(parts),
+                        PartialResult.lses(parts),
+                        options,
+                        Tensor.written("output", output),
+                        lse));
+    }
+
+    /**
+     * Rotates the features of input (batch axes, H, L, E) by the positions of its rows. Output, of
+     * the same shape, may be input.
+     */
+    public static void rope(Tensor input, Tensor output, RopeOptions options, Context context) {
+        Abi.check(
+                Abi.LIBRARY.attn_rope(context, input, options, Tensor.written("output", output)));
+    }
+
+    /**
+     * Divides each row of input (..., E) by the root of the mean of its squares. Output, of the same
+     * shape, may be input.
+     */
+    public static void rmsNorm(Tensor input, Tensor output, RmsNormOptions options, Context context) {
+        Abi.check(
+                Abi.LIBRARY.attn_rms_norm(
+                        context, input, options, Tensor.written("output", output)));
+    }
+
+    /** Types and shapes of the outputs of {@link #sdpa}, for making them. */
     public static Outputs outputs(Tensor query, Tensor key, Tensor value, SdpaOptions options) {
         final Abi.Outputs described = new Abi.Outputs();
         Abi.check(
@@ -55,7 +94,7 @@ public final class Attention {
         return new Outputs(described);
     }
 
-    /** What that call would run, and why. */
+    /** What {@link #sdpa} would run, and why. */
     public static SdpaReport explain(
             Tensor query, Tensor key, Tensor value, Tensor output, SdpaOptions options, Context context) {
         final Abi.SdpaReport report = new Abi.SdpaReport();

@@ -33,6 +33,11 @@ public final class Outputs {
         return room(described.averaged_weights);
     }
 
+    /** Of any stage. */
+    public Tensor scores() {
+        return room(described.scores);
+    }
+
     private static Tensor room(Abi.TensorView view) {
         return Tensor.zeros(Tensor.Dtype.of(view.dtype), Arrays.copyOf(view.shape, view.rank));
     }

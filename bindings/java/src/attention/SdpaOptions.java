@@ -15,6 +15,16 @@ public final class SdpaOptions extends Argument {
         LINEAR
     }
 
+    /** Which scores {@link #scores} gets; a key past its sequence's length is not read. */
+    public enum ScoreStage {
+        /** scale * (q . k) of every row and key. */
+        SCALED,
+        /** The same after softcap. */
+        CAPPED,
+        /** With biases, and -inf where a row does not see the key. */
+        MASKED
+    }
+
     private final Abi.SdpaParams params = new Abi.SdpaParams();
     // What the struct points at lives as long as these options.
     private Mask mask;
@@ -27,6 +37,7 @@ public final class SdpaOptions extends Argument {
     private Tensor queryStarts;
     private Tensor lse;
     private Tensor weights;
+    private Tensor scores;
 
     public SdpaOptions mask(Mask chosen) {
         mask = chosen;
@@ -131,6 +142,13 @@ public final class SdpaOptions extends Argument {
         return this;
     }
 
+    /** Out: (..., Hq, L, S), the scores of a stage. */
+    public SdpaOptions scores(Tensor output, ScoreStage stage) {
+        scores = Tensor.written("scores", output);
+        params.scores_stage = stage.ordinal();
+        return this;
+    }
+
     @Override
     Pointer pointer() {
         params.mask = mask == null ? null : Tensor.pointerOf(mask.tensor);
@@ -144,6 +162,7 @@ public final class SdpaOptions extends Argument {
         params.query_starts = Tensor.pointerOf(queryStarts);
         params.lse = Tensor.pointerOf(lse);
         params.weights = Tensor.pointerOf(weights);
+        params.scores = Tensor.pointerOf(scores);
         params.write();
         return params.getPointer();
     }

@@ -8,6 +8,7 @@ import java.nio.Buffer;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
+import java.util.List;
 
 /**
  * A view of native memory: an address, a shape, strides in elements. Made of a direct buffer, which
@@ -214,6 +215,34 @@ public final class Tensor extends Argument {
     @Override
     Pointer pointer() {
         return view.getPointer();
+    }
+
+    /** The views of tensors as a C array. One that is null is of no dtype: the library names it. */
+    static final class Array extends Argument {
+        private final List<Tensor> tensors;
+        private final Memory views;
+
+        Array(List<Tensor> tensors) {
+            this.tensors = tensors;
+            final int bytes = new Abi.TensorView().size();
+            views = new Memory(Math.max(1, (long) bytes * tensors.size()));
+            views.clear();
+            for (int i = 0; i < tensors.size(); i++) {
+                if (tensors.get(i) != null) {
+                    views.write((long) bytes * i, tensors.get(i).pointer().getByteArray(0, bytes), 0, bytes);
+                }
+            }
+        }
+
+        @Override
+        Pointer pointer() {
+            return views;
+        }
+
+        @Override
+        public String toString() {
+            return tensors.toString();
+        }
     }
 
     static Pointer pointerOf(Tensor tensor) {

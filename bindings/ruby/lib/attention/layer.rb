@@ -81,7 +81,7 @@ module Attention
     end
 
     # Returns attn_output and attn_weights, nil with need_weights: false; with return_lse: true also the
-    # lse. In bool masks, true is masked out. The other options are those of Attention.sdpa.
+    # lse, and with return_scores the scores. In bool masks, true is masked out. The other options are those of Attention.sdpa.
     def forward(query, key, value, **options)
       MultiheadCall.new(self, [query, key, value], **options).run
     end

@@ -27,7 +27,7 @@ module Attention
     def run
       outputs = make_outputs(:room_for)
       Call.make(:attn_mha_forward, @context, @layer, *@inputs, @params, outputs.output, nil, 0)
-      [outputs.output, outputs.weights] + [outputs.lse].compact
+      [outputs.output, outputs.weights] + [outputs.lse, outputs.scores].compact
     end
 
     def explain
@@ -43,8 +43,8 @@ module Attention
     def make_outputs(make)
       described = ABI.make(:attn_mha_outputs)
       Call.make(:attn_mha_describe_outputs, @layer, *@inputs, @params, described)
-      outputs = Outputs.new(described, make, **@asked)
-      @attention.write_to(outputs.lse, outputs.weights)
+      outputs = Outputs.new(described, make, scores: @attention.scores?, **@asked)
+      @attention.write_to(outputs)
       outputs
     end
   end

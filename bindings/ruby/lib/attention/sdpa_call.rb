@@ -20,7 +20,7 @@ module Attention
     def run
       outputs = make_outputs(:room_for)
       Call.make(:attn_sdpa, @context, *@inputs, @options, outputs.output, nil, 0)
-      extras = [outputs.lse, outputs.weights].compact
+      extras = [outputs.lse, outputs.weights, outputs.scores].compact
       extras.empty? ? outputs.output : [outputs.output, *extras]
     end
 
@@ -36,8 +36,8 @@ module Attention
     def make_outputs(make)
       described = ABI.make(:attn_sdpa_outputs)
       Error.check(ABI.attn_sdpa_describe_outputs(*@inputs, @options, described))
-      outputs = Outputs.new(described, make, **@asked)
-      @options.write_to(outputs.lse, outputs.weights)
+      outputs = Outputs.new(described, make, scores: @options.scores?, **@asked)
+      @options.write_to(outputs)
       outputs
     end
   end

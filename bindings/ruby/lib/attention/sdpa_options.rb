@@ -14,9 +14,15 @@ module Attention
       linear: ABI::ATTN_NORMALIZER_LINEAR
     }.freeze
 
+    STAGES = {
+      scaled: ABI::ATTN_SCORE_SCALED,
+      capped: ABI::ATTN_SCORE_CAPPED,
+      masked: ABI::ATTN_SCORE_MASKED
+    }.freeze
+
     # bool_kind: what a bool mask means.
     def initialize(bool_kind, scale: nil, window: nil, softcap: 0.0, normalizer: :softmax, is_causal: false,
-                   enable_gqa: false, align_end: false, kv: nil, **tensors)
+                   enable_gqa: false, align_end: false, kv: nil, return_scores: false, **tensors)
       @kv = Kv.wrap(kv)
       @params = ABI.make(:attn_sdpa_params,
                          kv: @kv, scale: scale || 0.0, softcap:,
@@ -25,14 +31,22 @@ module Attention
                          normalizer: Choice.of(:normalizer, NORMALIZERS, normalizer))
       @params.set |= ABI::ATTN_SDPA_SET_SCALE if scale
       take_window(*window) if window
+      @wants_scores = return_scores ? true : false
+      take_stage(return_scores) if return_scores
       take_tensors(bool_kind, **tensors)
     end
 
-    # Makes the call fill these outputs, which may be nil.
-    def write_to(lse, weights)
-      @outputs = [lse, weights]
-      @params.lse = lse
-      @params.weights = weights
+    # Makes the call fill these outputs beside the main one, which may be nil.
+    def write_to(outputs)
+      @outputs = outputs
+      @params.lse = outputs.lse
+      @params.weights = outputs.weights
+      @params.scores = outputs.scores
+    end
+
+    # Whether the scores are asked for.
+    def scores?
+      @wants_scores
     end
 
     def to_ptr
@@ -40,6 +54,10 @@ module Attention
     end
 
     private
+
+    def take_stage(wanted)
+      @params.scores_stage = Choice.of(:return_scores, STAGES, wanted == true ? :scaled : wanted)
+    end
 
     def take_window(left, right)
       @params.set |= ABI::ATTN_SDPA_SET_WINDOW

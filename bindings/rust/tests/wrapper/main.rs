@@ -6,6 +6,7 @@ mod contexts;
 mod halves;
 mod layers;
 mod places;
+mod steps;
 mod views;
 
 use attention::{
