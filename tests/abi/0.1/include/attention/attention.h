@@ -8,6 +8,7 @@
  *   softmax.h     mask kinds and the masked row softmax
  *   rms_norm.h    attn_rms_norm: normalisation of queries and keys
  *   rope.h        attn_rope: rotary positions of queries and keys
+ *   kv.h          attn_kv: where keys and values of sequences lie; attn_kv_append
  *   sdpa.h        attn_sdpa: attention on query, key, value
  *   merge.h       attn_sdpa_merge: attention over keys that were attended in parts
  *   multihead.h   attn_mha: torch.nn.MultiheadAttention and its generalisations
