@@ -135,7 +135,7 @@ func TestWhatIsNoPlaceIsTold(t *testing.T) {
 	kv.Starts = attention.NewView([]int64{0, 5, 6, 14}, numSequences+1)
 	_, err := attendedIn(kv)
 	requireError(t, err, attention.ErrValue,
-		"kv.starts: expected 6 (the start before it) to 13, got 14 at element 3")
+		"kv.starts: expected 6 (the element before it) to 13, got 14 at element 3")
 	kv.Starts = attention.NewView([]int64{0}, 2)
 	_, err = attendedIn(kv)
 	requireError(t, err, attention.ErrShape, "kv.starts: expected the 2 elements of shape [2], got 1")

@@ -179,13 +179,13 @@ void what_does_not_fit_is_told() {
     const std::vector<std::int64_t> starts{0, 5, 6, 14};
     kv.starts = view_of(starts);
     require_error([&] { (void)attended(kv); }, ATTN_ERROR_VALUE,
-                  "kv.starts: expected 6 (the start before it) to 13, got 14 at element 3");
+                  "kv.starts: expected 6 (the element before it) to 13, got 14 at element 3");
     const attention::sizes shape{sequences, heads, 8, features};
     kv_cache<float> cache(shape, shape);
     const auto largest = std::numeric_limits<std::int64_t>::max();
     require_error([&] { cache.append(keys, values, {0, largest, -largest, 13}); },
                   ATTN_ERROR_VALUE,
-                  "starts: expected 0 (the start before it) to 13, got 9223372036854775807 at "
+                  "starts: expected 0 (the element before it) to 13, got 9223372036854775807 at "
                   "element 1");
     require_error([&] { cache.append(keys, values, {0, 13}); }, ATTN_ERROR_SHAPE,
                   "starts: expected shape (B + 1 = 4), got (2)");

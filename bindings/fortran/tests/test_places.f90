@@ -99,7 +99,7 @@ contains
     call attend(tensor_of(queries), kv, tensor_of(output), query_starts=tensor_of(query_starts), &
                 stat=stat, errmsg=errmsg)
     call check(stat == 2 .and. all(output == -1), 'starts beyond the keys are a status')
-    call check(errmsg == 'kv.starts: expected 6 (the start before it) to 13, got 14 at element 3', trim(errmsg))
+    call check(errmsg == 'kv.starts: expected 6 (the element before it) to 13, got 14 at element 3', trim(errmsg))
     kv = paged()
     kv%value = attn_tensor()
     call kv_append(kv, tensor_of(keys), tensor_of(values), stat=stat, errmsg=errmsg)

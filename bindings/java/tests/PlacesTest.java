@@ -139,7 +139,7 @@ final class PlacesTest {
 
     private static void whatIsNoPlaceIsTold() {
         final KvPlaces kv = new KvPlaces(ragged(KEYS), ragged(VALUES)).starts(indices(0, 5, 6, 14));
-        refuses("kv.starts: expected 6 (the start before it) to 13, got 14 at element 3", () -> attended(kv));
+        refuses("kv.starts: expected 6 (the element before it) to 13, got 14 at element 3", () -> attended(kv));
         refuses("kv.key: expected a tensor, got NULL", () -> attended(new KvPlaces(null, null)));
         refuses(
                 "kv: expected where keys and values lie, got NULL",

@@ -91,7 +91,7 @@ end
 
 function tests.what_is_no_place_is_told()
   local codes, kv = attention.codes, {key = keys, value = values, starts = {0, 5, 6, 14}}
-  assert_fails(codes.VALUE, "kv.starts: expected 6 (the start before it) to 13, got 14 at element 3", attended, kv)
+  assert_fails(codes.VALUE, "kv.starts: expected 6 (the element before it) to 13, got 14 at element 3", attended, kv)
   kv.start = kv.starts
   assert_fails(codes.VALUE, "start: expected one of the options key, lengths, page_starts", attended, kv)
   assert_fails(codes.NULL, "kv.key: expected a tensor, got NULL", attended, {})

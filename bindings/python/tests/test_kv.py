@@ -307,7 +307,7 @@ def test_what_is_refused_is_named(rng):
     before = one.copy()
     calls = {
         "VALUE kv: expected a libattention.KV, got tuple": lambda: sdpa(new, kv=(one, one)),
-        "VALUE key: expected None beside kv, which has it": lambda: sdpa(new, new, new, kv=kv),
+        "VALUE key: expected None beside kv, which has its own": lambda: sdpa(new, new, new, kv=kv),
         "VALUE key_lengths: expected None beside kv": lambda: sdpa(new, kv=kv, key_lengths=3),
         "VALUE key: expected a NumPy array, PyTorch tensor": lambda: sdpa(new),
         "VALUE kv.page_starts: expected None without kv.page_table": lambda: sdpa(
@@ -323,7 +323,7 @@ def test_what_is_refused_is_named(rng):
             new, kv=kv._replace(lengths=[1.5, 2])
         ),
         "VALUE kv.lengths: ": lambda: sdpa(new, kv=kv._replace(lengths=[4, 1])),
-        "VALUE kv.page_table: expected a page, 0 to 1, got 2 at entry 0 of sequence 1": lambda: (
+        "VALUE kv.page_table: expected the number of one of 2 pages, got 2 at entry 0 of sequence 1": lambda: (
             sdpa(new, kv=KV(one, one, page_table=[[0], [2]]))
         ),
         "VALUE query_starts: ": lambda: sdpa(new[0], kv=kv, query_starts=[0, 2, 1]),

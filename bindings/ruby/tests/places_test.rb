@@ -55,7 +55,7 @@ class PlacesTest < Minitest::Test
 
   def test_what_is_no_place_is_told
     kv = { key: KEYS, value: VALUES, starts: [0, 5, 6, 14] }
-    assert_told('kv.starts: expected 6 (the start before it) to 13, got 14 at element 3') { attended(kv) }
+    assert_told('kv.starts: expected 6 (the element before it) to 13, got 14 at element 3') { attended(kv) }
     assert_told('kv.key: expected a tensor, got NULL') { attended({}) }
     assert_told('key: expected a tensor, got NULL') { Attention.sdpa(QUERIES) }
     assert_told('kv: expected where keys and values lie, got NULL') { Attention.kv_append(nil, KEYS, VALUES) }
