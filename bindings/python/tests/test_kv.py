@@ -323,8 +323,8 @@ def test_what_is_refused_is_named(rng):
             new, kv=kv._replace(lengths=[1.5, 2])
         ),
         "VALUE kv.lengths: ": lambda: sdpa(new, kv=kv._replace(lengths=[4, 1])),
-        "VALUE kv.page_table: expected the number of one of 2 pages, got 2 at entry 0 of sequence 1": lambda: (
-            sdpa(new, kv=KV(one, one, page_table=[[0], [2]]))
+        "VALUE kv.page_table: expected the number of one of 2 pages, got 2": lambda: sdpa(
+            new, kv=KV(one, one, page_table=[[0], [2]])
         ),
         "VALUE query_starts: ": lambda: sdpa(new[0], kv=kv, query_starts=[0, 2, 1]),
         "SHAPE query_starts: expected ": lambda: sdpa(new[0], kv=kv, query_starts=[0, 1, 2, 3]),
