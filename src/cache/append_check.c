@@ -39,7 +39,7 @@ static attn_status check_cache(const attn_kv *kv, attni_input_views *inputs,
     const attn_tensor *key = inputs->views[ATTNI_KEY];
     cache->key_rows = key->shape[key->rank - 2];
     cache->src_len = cache->key_rows;
-    ATTNI_TRY(attni_place_sequences(inputs, cache));
+    attni_place_table(inputs, cache); /* Starts have the batch axis that they gave. */
     return inputs->key_lengths == NULL
                ? ATTN_OK
                : attni_check_batch_indices(inputs->lengths_name, inputs->key_lengths,

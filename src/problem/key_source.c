@@ -226,9 +226,7 @@ attn_status attni_check_starts_axis(const attni_input_views *inputs, int32_t whi
     return ATTN_OK;
 }
 
-/* Strides of the page table: over the batch axes, which it was broadcast along, then over a
- * sequence's pages. */
-static void place_table(const attni_input_views *inputs, attni_sdpa_problem *problem) {
+void attni_place_table(const attni_input_views *inputs, attni_sdpa_problem *problem) {
     const attn_tensor *table = inputs->page_table;
     const int32_t rank = table != NULL ? table->rank : 0;
     for (int32_t axis = 0; axis < rank; ++axis) {
@@ -241,7 +239,7 @@ attn_status attni_place_sequences(const attni_input_views *inputs, attni_sdpa_pr
     ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_KEY_PLACES, &problem->key_starts, problem));
     ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_KEY_PLACES, &problem->pages.starts, problem));
     ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_QUERY_PLACES, &problem->query_starts, problem));
-    place_table(inputs, problem);
+    attni_place_table(inputs, problem);
     return ATTN_OK;
 }
 

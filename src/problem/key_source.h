@@ -41,6 +41,10 @@ attn_status attni_read_kv(const attn_kv *given, attni_data_rule data_rule,
  * strides. */
 attn_status attni_place_sequences(const attni_input_views *inputs, attni_sdpa_problem *problem);
 
+/* The page table's strides alone: over the batch axes, which it was broadcast along, then over a
+ * sequence's pages. */
+void attni_place_table(const attni_input_views *inputs, attni_sdpa_problem *problem);
+
 /* Starts of B sequences and the end of the last, (B + 1): operand and, for broadcasting, view
  * `which`. */
 attn_status attni_take_starts(const char *name, const attn_tensor *starts,

@@ -164,6 +164,10 @@ SPOIL(length_below_new_rows, f->lengths[1] = 2)
 SPOIL(length_past_room, f->lengths[1] = 13)
 SPOIL(length_negative, f->lengths[0] = -1)
 SPOIL(position_past_room, (f->params.positions = &f->views[POSITIONS], f->positions[4] = 12))
+SPOIL(positions_without_data,
+      (f->params.positions = &f->views[POSITIONS], f->views[POSITIONS].data = NULL))
+SPOIL(positions_of_floats,
+      (f->params.positions = &f->views[POSITIONS], f->views[POSITIONS].dtype = ATTN_DTYPE_FLOAT32))
 SPOIL(page_negative, f->table[0] = -1)
 SPOIL(page_past_end, f->table[5] = PAGES)
 SPOIL(new_starts_descend, f->new_starts[1] = 5)
@@ -234,6 +238,10 @@ static const append_refusal refusals[] = {
      "kv.lengths: expected 0 to S=12, got -1 at element 0"},
     {"position_past_room_is_refused", IN_PAGES, position_past_room, ATTN_ERROR_VALUE,
      "positions: expected a row below 12, which is the room of sequence 1, got 12 for row 1"},
+    {"positions_without_data_are_refused", IN_PAGES, positions_without_data, ATTN_ERROR_NULL,
+     "positions: expected data for shape (2, 3), got NULL"},
+    {"positions_of_floats_are_refused", IN_PAGES, positions_of_floats, ATTN_ERROR_DTYPE,
+     "positions: expected dtype int64 or int32, got float32"},
     {"page_negative_is_refused", IN_PAGES, page_negative, ATTN_ERROR_VALUE,
      "kv.page_table: expected the number of one of 7 pages, got -1 at entry 0 of sequence 0"},
     {"page_past_end_is_refused", IN_PAGES, page_past_end, ATTN_ERROR_VALUE,

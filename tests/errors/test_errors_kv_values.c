@@ -197,6 +197,27 @@ static void pages_of_outputs_without_elements_are_not_looked_at(void **state) {
 }
 
 /* Of one sequence, whose table is its list of pages; then of the other. */
+/* Scores before the mask are of all keys in use, those of a call without columns of value too. */
+static void pages_of_scores_are_looked_at(void **state) {
+    (void)state;
+    static kv_fixture fixture;
+    static float memory[KV_N * KV_H * KV_L * KV_C];
+    const int64_t shape[] = {KV_N, KV_H, KV_L, KV_C};
+    const attn_tensor scores = refusal_view(memory, ATTN_DTYPE_FLOAT32, 4, shape);
+    for (int32_t stage = ATTN_SCORE_SCALED; stage <= ATTN_SCORE_MASKED; ++stage) {
+        kv_fixture_prepare(&fixture, NULL, KV_PAGED, false);
+        fixture.views[KV_VALUE].shape[3] = 0;
+        fixture.views[KV_OUTPUT].shape[3] = 0;
+        fixture.options.scores = &scores;
+        fixture.options.scores_stage = stage;
+        refusal_assert_ok("attn_sdpa", kv_fixture_run(&fixture));
+        fixture.memory.page_table[0] = KV_PAGES;
+        refusal_assert("attn_sdpa", kv_fixture_run(&fixture), ATTN_ERROR_VALUE,
+                       "kv.page_table: expected the number of one of 7 pages, got 7 at entry 0 of "
+                       "sequence 0");
+    }
+}
+
 static void page_table_without_batch_axes_is_accepted(void **state) {
     (void)state;
     static const refusal_spoil spoils[] = {{REFUSAL_RANK, KV_QUERY, .value = 3},
@@ -242,6 +263,7 @@ int main(void) {
 #undef ADD
     refusal_suite_add(&suite, "pages_of_outputs_without_elements_are_not_looked_at",
                       pages_of_outputs_without_elements_are_not_looked_at, NULL);
+    refusal_suite_add(&suite, "pages_of_scores_are_looked_at", pages_of_scores_are_looked_at, NULL);
     refusal_suite_add(&suite, "page_table_without_batch_axes_is_accepted",
                       page_table_without_batch_axes_is_accepted, NULL);
     refusal_suite_add(&suite, "describing_outputs_asks_weights_for_no_columns",
