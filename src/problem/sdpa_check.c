@@ -22,8 +22,8 @@ static int64_t axis_length(const attn_tensor *tensor, int32_t axis, int32_t cano
 static attn_status fail_axis(const attni_input_views *inputs, int32_t which, int32_t first,
                              int64_t length, int32_t axis) {
     const attn_tensor *given = inputs->given[which];
-    const bool is_place = which == ATTNI_KEY_PLACES || which == ATTNI_QUERY_PLACES;
-    const int32_t behind = is_place ? inputs->views[which]->rank - given->rank : 0;
+    const bool is_table = which == ATTNI_KEY_PLACES; /* starts fail otherwise */
+    const int32_t behind = is_table ? inputs->views[which]->rank - given->rank : 0;
     char text[ATTNI_SHAPE_TEXT_BYTES];
     return attni_fail(ATTN_ERROR_SHAPE, "%s: expected %lld (as %s) or 1 on axis %d, got %s",
                       inputs->names[which], (long long)length, inputs->names[first],

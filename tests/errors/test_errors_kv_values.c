@@ -196,7 +196,6 @@ static void pages_of_outputs_without_elements_are_not_looked_at(void **state) {
     refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
 }
 
-/* Of one sequence, whose table is its list of pages; then of the other. */
 /* Scores before the mask are of all keys in use, those of a call without columns of value too. */
 static void pages_of_scores_are_looked_at(void **state) {
     (void)state;
@@ -218,6 +217,7 @@ static void pages_of_scores_are_looked_at(void **state) {
     }
 }
 
+/* Of one sequence, whose table is its list of pages; then of the other. */
 static void page_table_without_batch_axes_is_accepted(void **state) {
     (void)state;
     static const refusal_spoil spoils[] = {{REFUSAL_RANK, KV_QUERY, .value = 3},
