@@ -13,13 +13,14 @@
  * with an infinity. */
 static long double root_of(const double *row, int64_t count, double epsilon) {
     double largest = sqrt(epsilon);
-    int has_nan = 0;
     for (int64_t j = 0; j < count; ++j) {
-        has_nan |= isnan(row[j]);
+        if (isnan(row[j])) {
+            return (long double)NAN;
+        }
         largest = fmax(largest, fabs(row[j]));
     }
-    if (has_nan || isinf(largest)) {
-        return has_nan ? (long double)NAN : (long double)INFINITY;
+    if (isinf(largest)) {
+        return (long double)INFINITY;
     }
     const long double size = (long double)largest;
     long double sum = 0;
