@@ -18,7 +18,7 @@ enum { MIXED_EMBED = 32, MIXED_HEADS = 4, MIXED_LONGEST = 200, MIXED_MOST_BYTES 
 typedef struct mixed_calls {
     attn_mha *layer;
     void *inputs[2];    /* of float and of double */
-    void *expected[16]; /* of each call, by a lone caller on one thread */
+    void *expected[32]; /* of each call, by a lone caller on one thread */
 } mixed_calls;
 
 /* The number of different calls. */

@@ -133,7 +133,7 @@ static const sdpa_refusal wrong_options[] = {
      .status = ATTN_ERROR_SHAPE,
      .line = "scores: expected shape (2, Hq=4, L=3, S=6), got (2, 4, 3, 5)"},
     {.name = "scores_data_null_is_refused",
-     .spoils = {{REFUSAL_NO_DATA, SDPA_SCORES}},
+     .spoils = {{.fault = REFUSAL_NO_DATA, .tensor = SDPA_SCORES}},
      .call_only = true,
      .status = ATTN_ERROR_NULL,
      .line = "scores: expected data for shape (2, 4, 3, 6), got NULL"},
