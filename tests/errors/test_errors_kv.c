@@ -195,7 +195,7 @@ static const kv_refusal wrong_pages[] = {
     {.name = text "_data_null_is_refused",                                                       \
      .kind = with_kind,                                                                          \
      .is_ragged = ragged,                                                                        \
-     .spoils = {{REFUSAL_NO_DATA, tensor}},                                                      \
+     .spoils = {{REFUSAL_NO_DATA, tensor, .axis = 0}},                                           \
      .call_only = true,                                                                          \
      .status = ATTN_ERROR_NULL,                                                                  \
      .line = text ": expected data for shape (3), got NULL"},                                    \
