@@ -41,8 +41,9 @@ typedef struct attn_kv {
     const attn_tensor *value;
 
     /* int64 or int32, (batch axes, M): numbers of pages, 0 to pages - 1 where causality, window and
-     * length let a row see a key in them, or its score before the mask is asked for, else anything: an entry that is not needed is never
-     * followed. With page_starts (P): the pages of all sequences. NULL: nothing lies in pages */
+     * length let a row see a key in them, or its score before the mask is asked for, else anything:
+     * an entry that is not needed is never followed. With page_starts (P): the pages of all
+     * sequences. NULL: nothing lies in pages */
     const attn_tensor *page_table;
 
     /* int64 or int32, (B + 1), with page_table only: sequence b has entries page_starts[b] to

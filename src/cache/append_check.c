@@ -26,7 +26,7 @@ static void take_batch_axes(const attni_input_views *inputs, attni_sdpa_problem 
 /* The cache as far as it has to do with sequences. */
 static attn_status check_cache(const attn_kv *kv, attni_input_views *inputs,
                                attni_sdpa_problem *cache) {
-    *inputs = (attni_input_views){0};
+    attni_start_inputs(inputs);
     *cache = (attni_sdpa_problem){0};
     if (kv == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "kv: expected where keys and values lie, got NULL");
@@ -146,6 +146,12 @@ static attn_status check_place(const attni_append_problem *problem,
                : attni_check_page(&problem->cache, &sequence->cache, place / pages->rows);
 }
 
+static bool stores_elements(const attni_append_problem *problem) {
+    const attni_new_rows *keys = &problem->parts[ATTNI_NEW_KEYS];
+    const attni_new_rows *values = &problem->parts[ATTNI_NEW_VALUES];
+    return (keys->heads > 0 && keys->features > 0) || (values->heads > 0 && values->features > 0);
+}
+
 static attn_status check_places(const attni_append_problem *problem) {
     for (int64_t batch = 0; batch < problem->cache.num_batches; ++batch) {
         const attni_append_sequence sequence = attni_append_sequence_of(problem, batch);
@@ -156,8 +162,7 @@ static attn_status check_places(const attni_append_problem *problem) {
     return ATTN_OK;
 }
 
-static attn_status check_values(const attni_input_views *inputs,
-                                const attni_append_problem *problem) {
+static attn_status check_values(const attni_input_views *inputs, attni_append_problem *problem) {
     const attni_sdpa_problem *cache = &problem->cache;
     ATTNI_TRY(
         attni_check_starts("starts", &problem->starts, cache->num_batches, problem->num_rows));
@@ -166,7 +171,8 @@ static attn_status check_values(const attni_input_views *inputs,
     if (cache->key_lengths.is_present && !has_own) {
         ATTNI_TRY(attni_check_lengths(inputs->lengths_name, inputs->key_lengths, cache->src_len));
     }
-    return check_places(problem);
+    problem->stores_elements = stores_elements(problem);
+    return problem->stores_elements ? check_places(problem) : ATTN_OK;
 }
 
 attn_status attni_append_check(const attn_kv *kv, const attn_tensor *key, const attn_tensor *value,

@@ -25,6 +25,7 @@ typedef struct attni_append_problem {
     attni_operand positions; /* on the axes (batch axes, row), row 0 being that of all sequences'
                                 rows with starts; absent: the last ones in use */
     int64_t num_rows;        /* L, or all with starts */
+    bool stores_elements;    /* rows have some: else nobody asks where they go */
 } attni_append_problem;
 
 #endif

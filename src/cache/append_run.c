@@ -79,6 +79,9 @@ static void store_item(void *data, int64_t index) {
 }
 
 attn_status attni_append_run(attn_context *context, const attni_append_problem *problem) {
+    if (!problem->stores_elements || problem->num_rows == 0) {
+        return ATTN_OK;
+    }
     append_call call = {problem, attni_context_kernels(context)};
     const attni_new_rows *keys = &problem->parts[ATTNI_NEW_KEYS];
     const attni_new_rows *values = &problem->parts[ATTNI_NEW_VALUES];
@@ -93,7 +96,7 @@ attn_status attni_append_run(attn_context *context, const attni_append_problem *
         ATTNI_TRY(attni_start_threads(context));
         return attni_parallel_for(context, count, store_item, &call);
     }
-    for (int64_t index = 0; index < count && problem->num_rows > 0; ++index) {
+    for (int64_t index = 0; index < count; ++index) {
         store_item(&call, index);
     }
     return ATTN_OK;

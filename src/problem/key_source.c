@@ -4,6 +4,9 @@
  */
 #include "problem/key_source.h"
 
+#include <stddef.h>
+#include <string.h>
+
 #include "base/checked_size.h"
 #include "base/versioned_struct.h"
 #include "tensor/element.h"
@@ -182,13 +185,17 @@ static attn_status take_query_starts(const attni_sdpa_request *request, attni_in
                              &problem->query_starts, inputs, ATTNI_QUERY_PLACES);
 }
 
+/* All but the views that are made, which would take as long as all checks of a small call. */
+void attni_start_inputs(attni_input_views *inputs) {
+    memset(inputs, 0, offsetof(attni_input_views, made));
+}
+
 attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_views *inputs,
                               attni_sdpa_problem *problem) {
-    *inputs = (attni_input_views){
-        .key_rows_name = "S",
-        .key_lengths = request->params->key_lengths,
-        .lengths_name = "key_lengths",
-    };
+    attni_start_inputs(inputs);
+    inputs->key_rows_name = "S";
+    inputs->key_lengths = request->params->key_lengths;
+    inputs->lengths_name = "key_lengths";
     ATTNI_TRY(check_input("query", request->query, 2, ATTN_MAX_RANK, request->tensor_data));
     set_given(inputs, ATTNI_QUERY, "query", request->query);
     ATTNI_TRY(take_query_starts(request, inputs, problem));

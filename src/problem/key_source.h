@@ -27,6 +27,9 @@ typedef struct attni_input_views {
     attn_tensor made[ATTNI_INPUTS];
 } attni_input_views;
 
+/* Makes *inputs those of a call that has none yet. */
+void attni_start_inputs(attni_input_views *inputs);
+
 /* Fills *inputs, which must stay where it is, and in *problem what lies where. Fails with every
  * error of query, key, value and what kv says of them, but for those of their shapes against each
  * other and of values. */

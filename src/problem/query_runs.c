@@ -78,7 +78,8 @@ bool attni_next_run(attni_query_runs *runs, attni_sdpa_problem *run) {
         runs->next = 1;
         return runs->first == 0;
     }
-    if (runs->first >= problem->num_batches) {
+    /* One start for all: nobody has a row. */
+    if (runs->first >= problem->num_batches || starts->strides[0] == 0) {
         return false;
     }
     const attni_interval first = attni_rows_between(starts, runs->first, problem->tgt_len);

@@ -100,6 +100,18 @@ static int64_t choose_columns(const attn_sdpa_params *params, int64_t key_rows) 
     return key_rows;
 }
 
+/* S may exceed what any tensor has rows or elements for, by pages or columns that repeat: a row of
+ * scores must still be memory that there can be. */
+static attn_status check_columns(const attni_input_views *inputs,
+                                 const attni_sdpa_problem *problem) {
+    int64_t bytes;
+    return attni_multiply(problem->src_len, (int64_t)sizeof(double), &bytes)
+               ? ATTN_OK
+               : attni_fail(ATTN_ERROR_OVERFLOW,
+                            "%s: a row of scores of S=%lld keys exceeds 2^63 bytes",
+                            inputs->names[ATTNI_KEY], (long long)problem->src_len);
+}
+
 /* Sizes L, S, E, Ev from the last two axes. */
 static attn_status check_sizes(const attni_sdpa_request *request, const attni_input_views *inputs,
                                attni_sdpa_problem *problem) {
@@ -129,7 +141,7 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
                           (long long)key->shape[key->rank - 2], inputs->names[ATTNI_KEY],
                           attni_shape_text(text, value->rank, value->shape));
     }
-    return ATTN_OK;
+    return inputs->views[ATTNI_KEY_PLACES] == NULL ? ATTN_OK : check_columns(inputs, problem);
 }
 
 /* A tensor's strides on the canonical axes: 0 where its length is 1 or the axis is missing, and all

@@ -11,8 +11,9 @@
 
 attn_status attni_check_starts(const char *name, const attni_operand *starts, int64_t sequences,
                                int64_t total) {
+    const int64_t last = starts->strides[0] == 0 ? 0 : sequences; /* one that repeats is one */
     int64_t lowest = 0;
-    for (int64_t i = 0; starts->is_present && i <= sequences; ++i) {
+    for (int64_t i = 0; starts->is_present && i <= last; ++i) {
         const int64_t start = attni_read_index(starts->data, i * starts->strides[0], starts->dtype);
         if (start < lowest || start > total) {
             return attni_fail(ATTN_ERROR_VALUE,
@@ -55,8 +56,11 @@ static attn_status check_length(const attni_input_views *inputs, const attni_sdp
 
 static attn_status check_lengths(const attni_input_views *inputs,
                                  const attni_sdpa_problem *problem) {
-    const bool has_own = problem->key_starts.is_present || problem->pages.starts.is_present;
-    for (int64_t batch = 0; has_own && batch < problem->num_batches; ++batch) {
+    const attni_operand *starts =
+        problem->key_starts.is_present ? &problem->key_starts : &problem->pages.starts;
+    const bool are_alike = starts->strides[0] == 0 && problem->key_lengths.strides[0] == 0;
+    const int64_t distinct = are_alike ? attni_min(1, problem->num_batches) : problem->num_batches;
+    for (int64_t batch = 0; starts->is_present && batch < distinct; ++batch) {
         ATTNI_TRY(check_length(inputs, problem, batch));
     }
     return ATTN_OK;

@@ -113,8 +113,8 @@ attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const att
     attni_sdpa_problem problem;
     attni_sdpa_plan plan;
     ATTNI_TRY(prepare(context, &arguments, ATTNI_DATA_REQUIRED, &options, &problem, &plan));
-    if (problem.query_starts.is_present && workspace == NULL) {
-        ATTNI_TRY(attni_sdpa_plan_runs(context, &problem, &plan));
+    if (problem.query_starts.is_present) {
+        ATTNI_TRY(attni_sdpa_plan_runs(context, &problem, workspace != NULL, &plan));
     }
     ATTNI_TRY(attni_workspace_check(&plan.layout, workspace, workspace_bytes));
     ATTNI_TRY(check_overlap(&arguments, &options, &plan.layout, workspace));

@@ -60,7 +60,7 @@ attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_p
 }
 
 attn_status attni_sdpa_plan_runs(const attn_context *context, const attni_sdpa_problem *problem,
-                                 attni_sdpa_plan *plan) {
+                                 bool has_workspace, attni_sdpa_plan *plan) {
     attni_query_runs runs = attni_query_runs_of(problem);
     attni_sdpa_problem run;
     attni_layout largest = {0};
@@ -68,8 +68,12 @@ attn_status attni_sdpa_plan_runs(const attn_context *context, const attni_sdpa_p
         attni_sdpa_plan own;
         ATTNI_TRY(plan_run(context, &run, &own));
         largest.bytes = own.layout.bytes > largest.bytes ? own.layout.bytes : largest.bytes;
+        plan->starts_threads |=
+            own.fused.num_slots > 1 || own.blas.is_parallel || own.scores.num_slots > 1;
     }
-    plan->layout = largest;
+    if (!has_workspace) {
+        plan->layout = largest;
+    }
     return ATTN_OK;
 }
 

@@ -19,15 +19,17 @@ typedef struct attni_sdpa_plan {
     attni_blas_plan blas;
     attni_scores_plan scores;
     attni_layout layout; /* of all scratch memory */
+    bool starts_threads; /* some run of ragged queries is large enough for several */
 } attni_sdpa_plan;
 
 attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
                                  attni_sdpa_plan *plan);
 
 /* Where sequences have query rows of their own number (query_runs.h) the plan above is for whatever
- * their starts are. This makes its scratch memory that of the starts there are, which are read. */
+ * their starts are. This reads the starts there are, and makes its threads theirs; its scratch
+ * memory too, unless the caller has given what is there for any. */
 attn_status attni_sdpa_plan_runs(const attn_context *context, const attni_sdpa_problem *problem,
-                                 attni_sdpa_plan *plan);
+                                 bool has_workspace, attni_sdpa_plan *plan);
 
 /* The plan of one run within the memory of the call's. Fails with ATTN_ERROR_VALUE where another
  * thread has made the runs larger than they were. */

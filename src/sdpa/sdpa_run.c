@@ -28,8 +28,10 @@ static attn_status run_runs(attn_context *context, const attni_sdpa_problem *pro
                             const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks) {
     attni_query_runs runs = attni_query_runs_of(problem);
     attni_sdpa_problem run;
-    /* From here on outputs are written, and a failure could not leave them untouched. */
-    ATTNI_TRY(attni_start_threads(context));
+    if (plan->starts_threads) {
+        /* From here on outputs are written, and a failure could not leave them untouched. */
+        ATTNI_TRY(attni_start_threads(context));
+    }
     while (attni_next_run(&runs, &run)) {
         attni_sdpa_plan own;
         int64_t own_blocks = 0;

@@ -122,7 +122,10 @@ static void fill_structs(const kv_fixture *fixture, kv_structs *structs) {
     structs->params.query_starts = arguments[KV_QUERY_STARTS];
     structs->params.key_lengths = arguments[KV_KEY_LENGTHS];
     structs->params.mask = arguments[KV_MASK];
-    structs->params.mask_kind = arguments[KV_MASK] != NULL ? ATTN_MASK_ADDITIVE : ATTN_MASK_NONE;
+    structs->params.mask_kind = arguments[KV_MASK] == NULL ? ATTN_MASK_NONE
+                                : arguments[KV_MASK]->dtype == ATTN_DTYPE_BOOL
+                                    ? ATTN_MASK_BOOL_INCLUDE
+                                    : ATTN_MASK_ADDITIVE;
     structs->params.bias = arguments[KV_BIAS];
     structs->params.lse = arguments[KV_LSE];
     structs->params.weights = arguments[KV_WEIGHTS];

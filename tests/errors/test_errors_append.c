@@ -290,6 +290,19 @@ static void run_refusal(void **state) {
     refusal_assert_untouched("joined cache", f.joined_cache, sizeof f.joined_cache);
 }
 
+/* However many rows there are: they have no elements. */
+static void rows_without_features_return_at_once(void **state) {
+    static fixture f;
+    (void)state;
+    prepare(&f, IN_PAGES);
+    for (int i = NEW_KEY; i <= CACHED_VALUE; ++i) {
+        f.views[i].shape[3] = 0;
+    }
+    f.views[NEW_KEY].shape[2] = INT64_C(1) << 40;
+    f.views[NEW_VALUE].shape[2] = INT64_C(1) << 40;
+    refusal_assert_ok("attn_kv_append", run(&f));
+}
+
 static void kv_null_is_refused(void **state) {
     static fixture f;
     (void)state;
@@ -305,5 +318,7 @@ int main(void) {
         refusal_suite_add(&suite, refusals[i].name, run_refusal, &refusals[i]);
     }
     refusal_suite_add(&suite, "kv_null_is_refused", kv_null_is_refused, NULL);
+    refusal_suite_add(&suite, "rows_without_features_return_at_once",
+                      rows_without_features_return_at_once, NULL);
     return refusal_suite_run(&suite, "errors of attn_kv_append");
 }

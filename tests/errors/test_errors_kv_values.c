@@ -57,7 +57,8 @@ static const kv_refusal wrong_lengths[] = {
              "in sequence 0"},
     {.name = "page_starts_past_the_columns_is_refused",
      .kind = KV_LISTED,
-     .spoils = {{REFUSAL_LENGTH, KV_BIAS, .axis = 1, .value = 5}, {.fault = REFUSAL_NO_TENSOR, .tensor = KV_LENGTHS}},
+     .spoils = {{REFUSAL_LENGTH, KV_BIAS, .axis = 1, .value = 5},
+                {.fault = REFUSAL_NO_TENSOR, .tensor = KV_LENGTHS}},
      .call_only = true,
      .status = ATTN_ERROR_VALUE,
      .line = "kv.page_starts: expected at most S=5 keys (the columns of mask, bias and weights), "
@@ -196,6 +197,49 @@ static void pages_of_outputs_without_elements_are_not_looked_at(void **state) {
     refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
 }
 
+/* Columns that no row has, of a mask that repeats one element: a row of scores would be longer than
+ * memory. */
+static void columns_beyond_memory_are_refused(void **state) {
+    (void)state;
+    static const int32_t engines[] = {ATTN_ENGINE_FUSED, ATTN_ENGINE_BLAS};
+    for (int engine = 0; engine < 2; ++engine) {
+        kv_fixture fixture;
+        attn_context *context = NULL;
+        const attn_context_config config = {.struct_size = sizeof config,
+                                            .engine = engines[engine]};
+        refusal_assert_ok("attn_context_create", attn_context_create(&config, &context));
+        kv_fixture_prepare(&fixture, context, KV_BEHIND, false);
+        unsigned char shown = 1;
+        const int64_t columns = INT64_C(1) << 62, stride = 0;
+        refusal_assert_ok("attn_tensor_init_strided",
+                          attn_tensor_init_strided(&fixture.views[KV_MASK], &shown, ATTN_DTYPE_BOOL,
+                                                   1, &columns, &stride));
+        fixture.arguments[KV_MASK] = &fixture.views[KV_MASK];
+        refusal_assert("attn_sdpa", kv_fixture_run(&fixture), ATTN_ERROR_OVERFLOW,
+                       "kv.key: a row of scores of S=4611686018427387904 keys exceeds 2^63 bytes");
+        refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+        attn_context_destroy(context);
+    }
+}
+
+/* Sequences that are one start repeated have no rows: nobody counts them. */
+static void starts_that_repeat_are_looked_at_once(void **state) {
+    (void)state;
+    kv_fixture fixture;
+    kv_fixture_prepare(&fixture, NULL, KV_BEHIND, true);
+    int64_t start = 1;
+    const int64_t length = (INT64_C(1) << 40) + 1, stride = 0;
+    attn_tensor starts;
+    refusal_assert_ok(
+        "attn_tensor_init_strided",
+        attn_tensor_init_strided(&starts, &start, ATTN_DTYPE_INT64, 1, &length, &stride));
+    fixture.views[KV_STARTS] = starts;
+    fixture.views[KV_QUERY_STARTS] = starts;
+    fixture.arguments[KV_LENGTHS] = NULL;
+    refusal_assert_ok("attn_sdpa", kv_fixture_run(&fixture));
+    refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+}
+
 /* Scores before the mask are of all keys in use, those of a call without columns of value too. */
 static void pages_of_scores_are_looked_at(void **state) {
     (void)state;
@@ -263,6 +307,10 @@ int main(void) {
 #undef ADD
     refusal_suite_add(&suite, "pages_of_outputs_without_elements_are_not_looked_at",
                       pages_of_outputs_without_elements_are_not_looked_at, NULL);
+    refusal_suite_add(&suite, "columns_beyond_memory_are_refused",
+                      columns_beyond_memory_are_refused, NULL);
+    refusal_suite_add(&suite, "starts_that_repeat_are_looked_at_once",
+                      starts_that_repeat_are_looked_at_once, NULL);
     refusal_suite_add(&suite, "pages_of_scores_are_looked_at", pages_of_scores_are_looked_at, NULL);
     refusal_suite_add(&suite, "page_table_without_batch_axes_is_accepted",
                       page_table_without_batch_axes_is_accepted, NULL);
