@@ -257,6 +257,8 @@ typedef struct attn_mha_params {
      *   weights     per head (N, H, L, T), averaged over the heads (N, L, T); unbatched without N
      *   scores      (N, H, L, T), unbatched (H, L, T)
      *   enable_gqa  0 or 1, without effect: the layer's num_kv_heads says it
+     *   kv, query_starts  NULL: a layer projects the rows of N sequences itself (else
+     *               ATTN_ERROR_VALUE)
      *   report      of the attention alone; attn_mha_explain tells of the layer
      */
     const attn_sdpa_params *attention;
