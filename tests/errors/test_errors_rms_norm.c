@@ -5,55 +5,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "rope_fixture.h"
+#include "rope_refusal.h"
 
-typedef struct norm_refusal {
-    const char *name;
-    refusal_spoil spoil;         /* an option's view that is spoilt is also linked */
-    attn_rms_norm_params params; /* the options; struct_size 0: today's */
-    int links[2];                /* numbers of further options to link; 0: none */
-    attn_status status;
-    const char *line;
-} norm_refusal;
-
-static attn_context *test_context;
-
-static void assert_usable(void) {
-    rope_fixture fixture;
-    rope_fixture_prepare(&fixture, test_context);
-    refusal_assert_ok("attn_rms_norm", rope_fixture_normalize(&fixture));
-    rope_fixture_assert_normalized(&fixture);
-}
-
-static void apply(const norm_refusal *entry, rope_fixture *fixture) {
-    fixture->norm_options = entry->params;
-    if (entry->params.struct_size == 0) {
-        fixture->norm_options.struct_size = sizeof fixture->norm_options;
-    }
-    for (int i = 0; i < 2 && entry->links[i] != 0; ++i) {
-        rope_fixture_link(fixture, entry->links[i]);
-    }
-    refusal_spoil_view(fixture->views, &entry->spoil);
-    if (entry->spoil.fault == REFUSAL_NO_TENSOR) {
-        fixture->arguments[entry->spoil.tensor] = NULL;
-    } else if (entry->spoil.fault != REFUSAL_NO_FAULT && entry->spoil.tensor >= ROPE_ARGUMENTS) {
-        rope_fixture_link(fixture, entry->spoil.tensor);
-    }
-}
-
-static void test_refusal(void **state) {
-    const norm_refusal *entry = *state;
-    rope_fixture fixture;
-    rope_fixture_prepare(&fixture, test_context);
-    apply(entry, &fixture);
-    rope_memory before;
-    memcpy(&before, &fixture.memory, sizeof before);
-    refusal_assert("attn_rms_norm", rope_fixture_normalize(&fixture), entry->status, entry->line);
-    assert_memory_equal(&fixture.memory, &before, sizeof before);
-    assert_usable();
-}
-
-static const norm_refusal refused[] = {
+static const rope_refusal refused[] = {
     {.name = "input_null_is_refused",
      .spoil = {REFUSAL_NO_TENSOR, .tensor = ROPE_INPUT},
      .status = ATTN_ERROR_NULL,
@@ -120,29 +74,29 @@ static const norm_refusal refused[] = {
      .status = ATTN_ERROR_SHAPE,
      .line = "output: expected shape (2, 2, 3, E=6), got (2, 2, 3, 5)"},
     {.name = "epsilon_negative_is_refused",
-     .params = {.epsilon = -1e-6},
+     .norm_params = {.epsilon = -1e-6},
      .status = ATTN_ERROR_VALUE,
      .line = "epsilon: expected 0 (the default) or a positive number, got -1e-06"},
     {.name = "epsilon_infinite_is_refused",
-     .params = {.epsilon = INFINITY},
+     .norm_params = {.epsilon = INFINITY},
      .status = ATTN_ERROR_VALUE,
      .line = "epsilon: expected 0 (the default) or a positive number, got inf"},
     {.name = "epsilon_nan_is_refused",
-     .params = {.epsilon = NAN},
+     .norm_params = {.epsilon = NAN},
      .status = ATTN_ERROR_VALUE,
      .line = "epsilon: expected 0 (the default) or a positive number, got nan"},
     {.name = "weight_offset_infinite_is_refused",
-     .params = {.weight_offset = INFINITY},
+     .norm_params = {.weight_offset = INFINITY},
      .links = {ROPE_WEIGHT},
      .status = ATTN_ERROR_VALUE,
      .line = "weight_offset: expected a finite number, got inf"},
     {.name = "weight_offset_nan_is_refused",
-     .params = {.weight_offset = NAN},
+     .norm_params = {.weight_offset = NAN},
      .links = {ROPE_WEIGHT},
      .status = ATTN_ERROR_VALUE,
      .line = "weight_offset: expected a finite number, got nan"},
     {.name = "weight_offset_without_weight_is_refused",
-     .params = {.weight_offset = 1},
+     .norm_params = {.weight_offset = 1},
      .status = ATTN_ERROR_VALUE,
      .line = "weight_offset: expected 0 without weight, got 1"},
     {.name = "weight_float64_beside_float32_is_refused",
@@ -168,38 +122,7 @@ static const norm_refusal refused[] = {
      .line = "output: expected memory of its own, got memory that overlaps weight"},
 };
 
-/* The one overlap that is allowed: the very same view. */
-static void output_that_is_input_is_accepted(void **state) {
-    (void)state;
-    rope_fixture separate, fixture;
-    rope_fixture_prepare(&separate, test_context);
-    refusal_assert_ok("attn_rms_norm", rope_fixture_normalize(&separate));
-    rope_fixture_assert_normalized(&separate);
-    rope_fixture_prepare(&fixture, test_context);
-    fixture.arguments[ROPE_OUTPUT] = &fixture.views[ROPE_INPUT];
-    refusal_assert_ok("attn_rms_norm", rope_fixture_normalize(&fixture));
-    assert_memory_equal(fixture.memory.input, separate.memory.output,
-                        sizeof separate.memory.output);
-}
-
-static const struct CMUnitTest single_tests[] = {
-    cmocka_unit_test(output_that_is_input_is_accepted),
-};
-
 int main(void) {
-    static refusal_suite suite;
-    const attn_context_config config = {.struct_size = sizeof config, .num_threads = 2};
-    if (attn_context_create(&config, &test_context) != ATTN_OK) {
-        print_error("%s\n", attn_last_error());
-        return 1;
-    }
-    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; ++i) {
-        refusal_suite_add(&suite, refused[i].name, test_refusal, &refused[i]);
-    }
-    for (size_t i = 0; i < sizeof single_tests / sizeof single_tests[0]; ++i) {
-        refusal_suite_add(&suite, single_tests[i].name, single_tests[i].test_func, NULL);
-    }
-    const int failures = refusal_suite_run(&suite, "errors of attn_rms_norm");
-    attn_context_destroy(test_context);
-    return failures;
+    return rope_refusal_main(&rope_function_rms_norm, refused, sizeof refused / sizeof refused[0],
+                             NULL, 0);
 }

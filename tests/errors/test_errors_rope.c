@@ -5,53 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "rope_fixture.h"
-
-typedef struct rope_refusal {
-    const char *name;
-    refusal_spoil spoil;     /* an option's view that is spoilt is also linked */
-    attn_rope_params params; /* the options; struct_size 0: today's */
-    int links[2];            /* numbers of further options to link; 0: none */
-    attn_status status;
-    const char *line;
-} rope_refusal;
-
-static attn_context *test_context;
-
-static void assert_usable(void) {
-    rope_fixture fixture;
-    rope_fixture_prepare(&fixture, test_context);
-    refusal_assert_ok("attn_rope", rope_fixture_run(&fixture));
-    rope_fixture_assert_values(&fixture);
-}
-
-static void apply(const rope_refusal *entry, rope_fixture *fixture) {
-    fixture->options = entry->params;
-    if (entry->params.struct_size == 0) {
-        fixture->options.struct_size = sizeof fixture->options;
-    }
-    for (int i = 0; i < 2 && entry->links[i] != 0; ++i) {
-        rope_fixture_link(fixture, entry->links[i]);
-    }
-    refusal_spoil_view(fixture->views, &entry->spoil);
-    if (entry->spoil.fault == REFUSAL_NO_TENSOR) {
-        fixture->arguments[entry->spoil.tensor] = NULL;
-    } else if (entry->spoil.fault != REFUSAL_NO_FAULT && entry->spoil.tensor >= ROPE_ARGUMENTS) {
-        rope_fixture_link(fixture, entry->spoil.tensor);
-    }
-}
-
-static void test_refusal(void **state) {
-    const rope_refusal *entry = *state;
-    rope_fixture fixture;
-    rope_fixture_prepare(&fixture, test_context);
-    apply(entry, &fixture);
-    rope_memory before;
-    memcpy(&before, &fixture.memory, sizeof before);
-    refusal_assert("attn_rope", rope_fixture_run(&fixture), entry->status, entry->line);
-    assert_memory_equal(&fixture.memory, &before, sizeof before);
-    assert_usable();
-}
+#include "rope_refusal.h"
 
 static const rope_refusal refused[] = {
     {.name = "input_null_is_refused",
@@ -353,7 +307,7 @@ static const rope_refusal refused[] = {
 static void features_odd_without_rotary_dim_are_refused(void **state) {
     (void)state;
     rope_fixture fixture;
-    rope_fixture_prepare(&fixture, test_context);
+    rope_fixture_prepare(&fixture, rope_refusal_context);
     fixture.views[ROPE_INPUT].shape[3] = ROPE_FEATURES - 1;
     fixture.views[ROPE_OUTPUT].shape[3] = ROPE_FEATURES - 1;
     fixture.params = NULL;
@@ -368,7 +322,7 @@ static void features_odd_without_rotary_dim_are_refused(void **state) {
 static void position_wrong_in_the_last_row_leaves_the_output(void **state) {
     (void)state;
     rope_fixture fixture;
-    rope_fixture_prepare(&fixture, test_context);
+    rope_fixture_prepare(&fixture, rope_refusal_context);
     int32_t positions[2 * ROPE_BATCHES * ROPE_ROWS] = {0}; /* every second one is nobody's */
     attn_tensor *view = &fixture.views[ROPE_POSITIONS];
     view->dtype = ATTN_DTYPE_INT32;
@@ -387,40 +341,12 @@ static void position_wrong_in_the_last_row_leaves_the_output(void **state) {
     refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
 }
 
-/* The one overlap that is allowed: the very same view. */
-static void output_that_is_input_is_accepted(void **state) {
-    (void)state;
-    rope_fixture separate, fixture;
-    rope_fixture_prepare(&separate, test_context);
-    refusal_assert_ok("attn_rope", rope_fixture_run(&separate));
-    rope_fixture_assert_values(&separate);
-    rope_fixture_prepare(&fixture, test_context);
-    fixture.arguments[ROPE_OUTPUT] = &fixture.views[ROPE_INPUT];
-    refusal_assert_ok("attn_rope", rope_fixture_run(&fixture));
-    assert_memory_equal(fixture.memory.input, separate.memory.output,
-                        sizeof separate.memory.output);
-}
-
 static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(features_odd_without_rotary_dim_are_refused),
     cmocka_unit_test(position_wrong_in_the_last_row_leaves_the_output),
-    cmocka_unit_test(output_that_is_input_is_accepted),
 };
 
 int main(void) {
-    static refusal_suite suite;
-    const attn_context_config config = {.struct_size = sizeof config, .num_threads = 2};
-    if (attn_context_create(&config, &test_context) != ATTN_OK) {
-        print_error("%s\n", attn_last_error());
-        return 1;
-    }
-    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; ++i) {
-        refusal_suite_add(&suite, refused[i].name, test_refusal, &refused[i]);
-    }
-    for (size_t i = 0; i < sizeof single_tests / sizeof single_tests[0]; ++i) {
-        refusal_suite_add(&suite, single_tests[i].name, single_tests[i].test_func, NULL);
-    }
-    const int failures = refusal_suite_run(&suite, "errors of attn_rope");
-    attn_context_destroy(test_context);
-    return failures;
+    return rope_refusal_main(&rope_function_rope, refused, sizeof refused / sizeof refused[0],
+                             single_tests, sizeof single_tests / sizeof single_tests[0]);
 }
