@@ -147,5 +147,5 @@ func TestWhatIsNoPlaceIsTold(t *testing.T) {
 	_, err = forward(newLayer(t), &attention.ForwardOptions{
 		Attention: attention.SDPAOptions{KV: raggedKV()}})
 	requireError(t, err, attention.ErrValue, "attention.kv: expected NULL in a layer, which "+
-		"projects keys and values of (N, S) itself")
+		"projects the rows of N sequences itself")
 }
