@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * key_source_case.c: builds calls over sequences, and each sequence's own. Elements are placed here
- * by what kv.h says of them, row by row.
+ * key_source_case.c: builds calls over sequences, and each sequence's own.
  */
-#include "key_source_case.h"
+#include "key_source_places.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "property_setup.h"
@@ -18,29 +16,16 @@ static const int32_t dtype_of[] = {ATTN_DTYPE_FLOAT32, ATTN_DTYPE_BFLOAT16, ATTN
                                    ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT32,  ATTN_DTYPE_BFLOAT16,
                                    ATTN_DTYPE_FLOAT64};
 
-/* Page sizes are level - FIRST_PAGES into page_sizes, and flat lists behind them. */
-enum {
-    KIND_TENSORS,
-    KIND_STARTS,
-    FIRST_PAGES,
-    FIRST_FLAT = FIRST_PAGES + 4,
-    NUM_KINDS = FIRST_FLAT + 2
-};
 static const char *const kind_names[NUM_KINDS] = {"tensors",  "starts",    "pages_1", "pages_16",
                                                   "pages_17", "pages_128", "flat_3",  "flat_32"};
-static const int64_t page_sizes[] = {1, 16, 17, 128, 3, 32};
 
 static const char *const lengths_names[] = {"given", "none"};
-enum rows { ROWS_ONE, ROWS_THREE, ROWS_SEVENTY, RAGGED_ONE, RAGGED_FEW, RAGGED_MANY };
 static const char *const rows_names[] = {"1", "3", "70", "ragged_1", "ragged_few", "ragged_many"};
 static const char *const keys_names[] = {"few", "hundreds", "thousands"};
-static const int64_t most_keys[] = {20, 300, 2300};
 static const char *const batch_names[] = {"1", "2", "9"};
 static const int64_t batch_of[] = {1, 2, 9};
 static const char *const heads_names[] = {"1,1", "2,2", "4,1", "6,2"};
-static const int64_t heads_of[][2] = {{1, 1}, {2, 2}, {4, 1}, {6, 2}};
 static const char *const feature_names[] = {"8,8", "40,24", "64,64", "7,33"};
-static const int64_t features_of[][2] = {{8, 8}, {40, 24}, {64, 64}, {7, 33}};
 enum positions { ALL_KEYS, CAUSAL_END, CAUSAL_OFFSETS, WINDOW };
 static const char *const position_names[] = {"none", "causal_end", "causal_offsets", "window"};
 enum masks { NO_MASK, BOOL_MASK, ADDITIVE_MASK };
@@ -99,236 +84,6 @@ factor_set source_factor_set(void) {
     return set;
 }
 
-static int level(const source_case *built, enum source_factor which) {
-    return built->chosen->level[which];
-}
-
-int source_is_ragged(const source_case *built) {
-    return level(built, SOURCE_ROWS) >= RAGGED_ONE;
-}
-
-static int is_paged(const source_case *built) {
-    return level(built, SOURCE_KIND) >= FIRST_PAGES;
-}
-
-static int is_flat(const source_case *built) {
-    return level(built, SOURCE_KIND) >= FIRST_FLAT;
-}
-
-static int64_t page_rows(const source_case *built) {
-    return page_sizes[level(built, SOURCE_KIND) - FIRST_PAGES];
-}
-
-static int64_t pages_of(const source_case *built, int64_t keys) {
-    return (keys + page_rows(built) - 1) / page_rows(built);
-}
-
-static int64_t largest(int64_t count, const int64_t *numbers) {
-    int64_t found = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        found = numbers[i] > found ? numbers[i] : found;
-    }
-    return found;
-}
-
-/* ---- sizes ---- */
-
-static void choose_rows(source_case *built) {
-    static const int64_t fixed[] = {1, 3, 70, 1};
-    const int rows = level(built, SOURCE_ROWS);
-    int64_t next = 2; /* rows before the first sequence are nobody's */
-    for (int64_t b = 0; b < built->batch; ++b) {
-        built->rows[b] = rows <= RAGGED_ONE
-                             ? fixed[rows]
-                             : random_between(&built->random, 0, rows == RAGGED_FEW ? 3 : 75);
-        built->first_row[b] = next;
-        next += built->rows[b];
-    }
-}
-
-/* Without lengths a sequence has as many keys as there is room for. */
-static void choose_keys(source_case *built) {
-    const int64_t most = most_keys[level(built, SOURCE_KEYS)];
-    const int fills = level(built, SOURCE_LENGTHS) == 1;
-    for (int64_t b = 0; b < built->batch; ++b) {
-        built->keys[b] = random_between(&built->random, b == 1 ? 0 : most / 2, most);
-        if (fills && is_paged(built)) {
-            built->keys[b] = pages_of(built, built->keys[b]) * page_rows(built);
-        }
-    }
-    for (int64_t b = 0; b < built->batch && fills; ++b) {
-        const int has_own = level(built, SOURCE_KIND) == KIND_STARTS || is_flat(built);
-        built->keys[b] = has_own ? built->keys[b] : largest(built->batch, built->keys);
-    }
-}
-
-/* ---- keys and values ---- */
-
-static attn_tensor *add_integers(source_case *built, int64_t count) {
-    const int32_t dtype = level(built, SOURCE_INDICES) == 0 ? ATTN_DTYPE_INT64 : ATTN_DTYPE_INT32;
-    return pool_input(&built->all.pool, dtype, 1, &count, LAYOUT_CONTIGUOUS);
-}
-
-static void store(const attn_tensor *integers, int64_t at, int64_t number) {
-    oracle_store_integer(integers, &at, number);
-}
-
-/* Rows that the sequence has room for, those of its keys included. */
-static int64_t room_of(const source_case *built, int64_t sequence) {
-    return built->keys[sequence] + (level(built, SOURCE_LENGTHS) == 0 ? sequence % 3 : 0);
-}
-
-static int64_t lay_out_starts(source_case *built) {
-    attn_tensor *starts = add_integers(built, built->batch + 1);
-    int64_t next = 1;
-    for (int64_t b = 0; b < built->batch; ++b) {
-        store(starts, b, next);
-        built->first_key[b] = next;
-        next += room_of(built, b);
-    }
-    store(starts, built->batch, next);
-    built->all.kv.starts = starts;
-    return next + 1;
-}
-
-/* Pages in random order; entries that no key needs are -1 or far out. Returns how many pages there
- * are. */
-static int64_t lay_out_pages(source_case *built) {
-    int64_t places[MOST_SEQUENCES + 1] = {0};
-    for (int64_t b = 0; b < built->batch; ++b) {
-        places[b] = pages_of(built, room_of(built, b));
-    }
-    const int64_t most = largest(built->batch, places);
-    int64_t entries = 0;
-    for (int64_t b = 0; b < built->batch; ++b) {
-        built->first_key[b] = is_flat(built) ? entries : b * most;
-        entries += is_flat(built) ? places[b] : most;
-    }
-    int64_t order[8192];
-    const int64_t num_pages = entries + 2;
-    random_order(&built->random, num_pages, order);
-    attn_tensor *table = add_integers(built, entries);
-    for (int64_t i = 0; i < entries; ++i) {
-        store(table, i, i % 2 == 0 ? -1 : 1 << 30);
-    }
-    for (int64_t b = 0; b < built->batch; ++b) {
-        for (int64_t p = 0; p < pages_of(built, built->keys[b]); ++p) {
-            store(table, built->first_key[b] + p, order[built->first_key[b] + p]);
-        }
-    }
-    built->page_table = table;
-    built->all.kv.page_table = table;
-    if (is_flat(built)) {
-        attn_tensor *starts = add_integers(built, built->batch + 1);
-        for (int64_t b = 0; b <= built->batch; ++b) {
-            store(starts, b, b < built->batch ? built->first_key[b] : entries);
-        }
-        built->all.kv.page_starts = starts;
-        return num_pages;
-    }
-    table->rank = 2;
-    table->shape[0] = built->batch;
-    table->shape[1] = most;
-    table->strides[0] = most;
-    table->strides[1] = 1;
-    return num_pages;
-}
-
-/* Index of key `key` of a sequence in a tensor of all: axes 0 (or none) and that of rows. */
-static void place_key(const source_case *built, int64_t sequence, int64_t head, int64_t key,
-                      int64_t feature, int64_t index[4]) {
-    const int kind = level(built, SOURCE_KIND);
-    if (kind == KIND_STARTS) {
-        index[0] = head;
-        index[1] = built->first_key[sequence] + key;
-        index[2] = feature;
-        return;
-    }
-    index[0] = sequence;
-    index[1] = head;
-    index[2] = key;
-    index[3] = feature;
-    if (kind >= FIRST_PAGES) {
-        int64_t entry[2] = {built->first_key[sequence] + key / page_rows(built), 0};
-        if (!is_flat(built)) {
-            entry[0] = sequence;
-            entry[1] = key / page_rows(built);
-        }
-        index[0] = oracle_integer(built->page_table, entry);
-        index[2] = key % page_rows(built);
-    }
-}
-
-/* What no key is at is NaN. */
-static void fill_keys(source_case *built, const attn_tensor *tensor, int64_t heads, int is_value) {
-    int64_t index[4] = {0};
-    if (oracle_count(tensor->rank, tensor->shape) == 0) {
-        return;
-    }
-    do {
-        oracle_store(tensor, index, NAN);
-    } while (oracle_next_index(tensor->rank, tensor->shape, index));
-    const int has_infinities = is_value && level(built, SOURCE_VALUES) == 1;
-    for (int64_t b = 0; b < built->batch; ++b) {
-        const int64_t shape[] = {heads, built->keys[b], tensor->shape[tensor->rank - 1]};
-        int64_t at[3] = {0};
-        if (oracle_count(3, shape) == 0) {
-            continue;
-        }
-        do {
-            place_key(built, b, at[0], at[1], at[2], index);
-            oracle_store(tensor, index,
-                         has_infinities && at[1] % 29 == 11 ? INFINITY
-                                                            : random_real(&built->random, -1, 1));
-        } while (oracle_next_index(3, shape, at));
-    }
-}
-
-static attn_tensor *add_keys(source_case *built, int32_t dtype, int64_t groups, int64_t rows,
-                             int64_t features, int layout, int is_value) {
-    const int64_t heads = heads_of[level(built, SOURCE_HEADS)][1];
-    const int is_joined = level(built, SOURCE_KIND) == KIND_STARTS;
-    const int64_t shape[] = {groups, heads, rows, features};
-    attn_tensor *tensor = pool_input(&built->all.pool, dtype, is_joined ? 3 : 4, shape + is_joined,
-                                     (enum tensor_layout)layout);
-    fill_keys(built, tensor, heads, is_value);
-    return tensor;
-}
-
-static void set_keys(source_case *built) {
-    const int64_t *features = features_of[level(built, SOURCE_FEATURES)];
-    const int is_mixed = level(built, SOURCE_ENGINE) == SOURCE_FUSED_MIXED;
-    const int kind = level(built, SOURCE_KIND);
-    int64_t rooms[MOST_SEQUENCES];
-    for (int64_t b = 0; b < built->batch; ++b) {
-        rooms[b] = room_of(built, b);
-    }
-    int64_t groups = built->batch, rows = largest(built->batch, rooms);
-    built->columns = rows;
-    if (kind == KIND_STARTS) {
-        rows = lay_out_starts(built);
-    } else if (is_paged(built)) {
-        groups = lay_out_pages(built);
-        rows = page_rows(built);
-        built->columns = is_flat(built) ? built->columns : built->page_table->shape[1] * rows;
-    }
-    if (level(built, SOURCE_LENGTHS) == 0) {
-        attn_tensor *lengths = add_integers(built, built->batch);
-        for (int64_t b = 0; b < built->batch; ++b) {
-            store(lengths, b, built->keys[b]);
-        }
-        built->all.kv.lengths = lengths;
-    }
-    built->all.kv.struct_size = sizeof built->all.kv;
-    built->all.key = add_keys(built, is_mixed ? ATTN_DTYPE_BFLOAT16 : built->dtype, groups, rows,
-                              features[0], level(built, SOURCE_KEY_LAYOUT), 0);
-    built->all.value = add_keys(built, is_mixed ? ATTN_DTYPE_FLOAT16 : built->dtype, groups, rows,
-                                features[1], level(built, SOURCE_VALUE_LAYOUT), 1);
-    built->all.kv.key = built->all.key;
-    built->all.kv.value = built->all.value;
-    built->all.params.kv = &built->all.kv;
-}
-
 /* ---- what has rows ---- */
 
 /* Rows of all sequences: (batch, ...) or, one behind the other, without that axis. Two rows behind
@@ -346,24 +101,25 @@ static attn_tensor *add_rows(source_case *built, int is_output, int32_t dtype, i
 }
 
 static void set_queries(source_case *built) {
-    const int64_t heads = heads_of[level(built, SOURCE_HEADS)][0];
-    const int64_t query[] = {0, heads, 0, features_of[level(built, SOURCE_FEATURES)][0]};
+    const int64_t heads = source_heads_of[source_level(built, SOURCE_HEADS)][0];
+    const int64_t query[] = {0, heads, 0,
+                             source_features_of[source_level(built, SOURCE_FEATURES)][0]};
     built->all.query =
-        add_rows(built, 0, built->dtype, 4, query, 2, level(built, SOURCE_QUERY_LAYOUT));
+        add_rows(built, 0, built->dtype, 4, query, 2, source_level(built, SOURCE_QUERY_LAYOUT));
     random_fill(built->all.query, &built->random, -1, 1, 0);
     if (source_is_ragged(built)) {
-        attn_tensor *starts = add_integers(built, built->batch + 1);
+        attn_tensor *starts = source_add_integers(built, built->batch + 1);
         const int64_t last = built->batch - 1;
         for (int64_t b = 0; b < built->batch; ++b) {
-            store(starts, b, built->first_row[b]);
+            source_store(starts, b, built->first_row[b]);
         }
-        store(starts, built->batch, built->first_row[last] + built->rows[last]);
+        source_store(starts, built->batch, built->first_row[last] + built->rows[last]);
         built->all.params.query_starts = starts;
     }
 }
 
 static void set_positions(source_case *built) {
-    const int positions = level(built, SOURCE_POSITIONS);
+    const int positions = source_level(built, SOURCE_POSITIONS);
     attn_sdpa_params *params = &built->all.params;
     params->is_causal = positions == CAUSAL_END || positions == CAUSAL_OFFSETS;
     params->align_end = positions == CAUSAL_END;
@@ -373,9 +129,9 @@ static void set_positions(source_case *built) {
         params->window_right = 3;
     }
     if (positions == CAUSAL_OFFSETS || positions == WINDOW) {
-        attn_tensor *offsets = add_integers(built, built->batch);
+        attn_tensor *offsets = source_add_integers(built, built->batch);
         for (int64_t b = 0; b < built->batch; ++b) {
-            store(offsets, b, random_between(&built->random, -2, built->keys[b]));
+            source_store(offsets, b, random_between(&built->random, -2, built->keys[b]));
         }
         params->query_offset = offsets;
     }
@@ -393,14 +149,15 @@ static attn_tensor *add_dense(source_case *built, int32_t dtype, int64_t heads) 
 }
 
 static void set_options(source_case *built) {
-    const int64_t heads = heads_of[level(built, SOURCE_HEADS)][0];
-    const int masks = level(built, SOURCE_MASKS), options = level(built, SOURCE_OPTIONS);
+    const int64_t heads = source_heads_of[source_level(built, SOURCE_HEADS)][0];
+    const int masks = source_level(built, SOURCE_MASKS),
+              options = source_level(built, SOURCE_OPTIONS);
     attn_sdpa_params *params = &built->all.params;
     if (masks != NO_MASK) {
         params->mask_kind = masks == BOOL_MASK ? ATTN_MASK_BOOL_EXCLUDE : ATTN_MASK_ADDITIVE;
         params->mask = add_dense(built, masks == BOOL_MASK ? ATTN_DTYPE_BOOL : built->dtype, 1);
     }
-    if (level(built, SOURCE_BIAS) == 1) {
+    if (source_level(built, SOURCE_BIAS) == 1) {
         params->bias = add_dense(built, built->dtype, heads);
     }
     if (options == ALIBI_CAPPED || options == SINKS) {
@@ -417,7 +174,7 @@ static void set_options(source_case *built) {
 }
 
 static int wants_lse(const source_case *built) {
-    return level(built, SOURCE_OUTPUTS) == LSE &&
+    return source_level(built, SOURCE_OUTPUTS) == LSE &&
            built->all.params.normalizer == ATTN_NORMALIZER_SOFTMAX;
 }
 
@@ -439,14 +196,16 @@ static attn_tensor *add_output(source_case *built, int32_t dtype, int32_t rank,
 }
 
 static void set_outputs(source_case *built) {
-    const int64_t heads = heads_of[level(built, SOURCE_HEADS)][0];
-    const int64_t output[] = {0, heads, 0, features_of[level(built, SOURCE_FEATURES)][1]};
+    const int64_t heads = source_heads_of[source_level(built, SOURCE_HEADS)][0];
+    const int64_t output[] = {0, heads, 0,
+                              source_features_of[source_level(built, SOURCE_FEATURES)][1]};
     const int64_t lse[] = {0, heads, 0};
     const int64_t weights[] = {0, heads, 0, built->columns};
     const int64_t averaged[] = {0, 0, built->columns};
-    const int outputs = level(built, SOURCE_OUTPUTS);
+    const int outputs = source_level(built, SOURCE_OUTPUTS);
     source_call *all = &built->all;
-    all->output = add_output(built, built->dtype, 4, output, 2, level(built, SOURCE_OUTPUT_LAYOUT));
+    all->output =
+        add_output(built, built->dtype, 4, output, 2, source_level(built, SOURCE_OUTPUT_LAYOUT));
     if (wants_lse(built)) {
         all->lse = add_output(built, lse_dtype(built), 3, lse, 2, LAYOUT_CONTIGUOUS);
     } else if (outputs == WEIGHTS) {
@@ -467,13 +226,13 @@ void source_case_build(source_case *built, const factor_case *chosen, uint64_t s
     memset(built, 0, sizeof *built);
     built->chosen = chosen;
     built->random = random_seeded(seed);
-    built->dtype = dtype_of[level(built, SOURCE_ENGINE)];
-    built->batch = batch_of[level(built, SOURCE_BATCH)];
+    built->dtype = dtype_of[source_level(built, SOURCE_ENGINE)];
+    built->batch = batch_of[source_level(built, SOURCE_BATCH)];
     built->all.params.struct_size = sizeof built->all.params;
     built->all.params.enable_gqa = 1;
-    choose_rows(built);
-    choose_keys(built);
-    set_keys(built);
+    source_choose_rows(built);
+    source_choose_keys(built);
+    source_set_keys(built);
     set_queries(built);
     set_positions(built);
     set_options(built);
@@ -520,15 +279,15 @@ static attn_tensor *rows_alone(const source_case *built, int64_t sequence, const
 
 static attn_tensor *keys_alone(const source_case *built, int64_t sequence, const attn_tensor *all,
                                tensor_pool *pool) {
-    const int64_t shape[] = {1, heads_of[level(built, SOURCE_HEADS)][1], built->keys[sequence],
-                             all->shape[all->rank - 1]};
+    const int64_t shape[] = {1, source_heads_of[source_level(built, SOURCE_HEADS)][1],
+                             built->keys[sequence], all->shape[all->rank - 1]};
     int64_t index[4] = {0}, source[4];
     attn_tensor *alone = pool_input(pool, all->dtype, 4, shape, LAYOUT_CONTIGUOUS);
     if (oracle_count(4, shape) == 0) {
         return alone;
     }
     do {
-        place_key(built, sequence, index[1], index[2], index[3], source);
+        source_place_key(built, sequence, index[1], index[2], index[3], source);
         memcpy(oracle_address(alone, index), oracle_address(all, source),
                attn_dtype_size_bytes(all->dtype));
     } while (oracle_next_index(4, shape, index));
@@ -547,7 +306,7 @@ void source_sequence_build(source_case *built, int64_t sequence, source_call *al
     alone->value = keys_alone(built, sequence, all->value, &alone->pool);
     alone->output = rows_alone(built, sequence, all->output, 2, -1, 1, &alone->pool);
     alone->lse = rows_alone(built, sequence, all->lse, 2, built->rows[sequence], 1, &alone->pool);
-    const int is_averaged = level(built, SOURCE_OUTPUTS) == AVERAGED;
+    const int is_averaged = source_level(built, SOURCE_OUTPUTS) == AVERAGED;
     alone->weights =
         rows_alone(built, sequence, all->weights, is_averaged ? 1 : 2, keys, 1, &alone->pool);
     alone->scores = rows_alone(built, sequence, all->scores, 2, keys, 1, &alone->pool);

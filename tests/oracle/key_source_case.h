@@ -83,8 +83,7 @@ void source_case_destroy(source_case *built);
 /* The call of one sequence by itself, to be destroyed with pool_destroy. */
 void source_sequence_build(source_case *built, int64_t sequence, source_call *alone);
 
-/* Where a row of a tensor with the rows of all sequences is: sets index[0] and index[row_axis] of
- * the element (sequence, ..., row, ...). */
+/* Whether query rows stand one behind the other. */
 int source_is_ragged(const source_case *built);
 
 #endif
