@@ -35,6 +35,8 @@ static const struct attention_case {
     {"decoding, output rounded", 1, 1, 1, 1, 500, 64, 64, false, true},
 };
 
+enum { CASES = sizeof cases / sizeof cases[0] };
+
 /* An input as the call gets it, and as the integers that it holds, by which results are computed:
  * an element of any type takes many times as long to read. */
 enum { QUERY, KEY, VALUE, OUTPUT, OFFSET, LENGTHS, MASK, INTEGERS, TENSORS = INTEGERS + 3 };
@@ -196,8 +198,9 @@ static attn_status check_case(attn_context *context, int32_t dtype,
     return status;
 }
 
-attn_status attni_selftest_attention(attn_context *context, int32_t dtype) {
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+attn_status attni_selftest_attention(attn_context *context, int32_t dtype,
+                                     attni_selftest_forms forms) {
+    for (int32_t i = forms.first; i < CASES; i += forms.step) {
         ATTNI_TRY(check_case(context, dtype, &cases[i]));
     }
     return ATTN_OK;
