@@ -86,10 +86,33 @@ static void threads_share_a_large_call(void **state) {
     attn_context_destroy(context);
 }
 
+/* Where there is no element to store, no row is looked up: more of them than the length go unseen. */
+static void no_heads_or_features_store_nothing(void **state) {
+    static const struct nothing {
+        int64_t heads;
+        int64_t features;
+    } nothings[] = {{0, 4}, {2, 0}};
+    (void)state;
+    for (int which = 0; which < 2; ++which) {
+        const struct nothing *none = &nothings[which];
+        const int64_t shape[] = {none->heads, 3, none->features};
+        const int64_t cached[] = {none->heads, 2, none->features};
+        int64_t length = 1;
+        attn_tensor rows, cache, lengths;
+        assert_int_equal(attn_tensor_init(&rows, NULL, ATTN_DTYPE_FLOAT32, 3, shape), ATTN_OK);
+        assert_int_equal(attn_tensor_init(&cache, NULL, ATTN_DTYPE_FLOAT32, 3, cached), ATTN_OK);
+        assert_int_equal(attn_tensor_init(&lengths, &length, ATTN_DTYPE_INT64, 0, NULL), ATTN_OK);
+        const attn_kv kv = {
+            .struct_size = sizeof kv, .key = &cache, .value = &cache, .lengths = &lengths};
+        assert_int_equal(attn_kv_append(NULL, &kv, &rows, &rows, NULL), ATTN_OK);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_stored_where_they_belong),
         cmocka_unit_test(threads_share_a_large_call),
+        cmocka_unit_test(no_heads_or_features_store_nothing),
     };
     return cmocka_run_group_tests_name("kv_append", tests, NULL, NULL);
 }

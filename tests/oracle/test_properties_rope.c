@@ -219,23 +219,27 @@ static void row_has_the_same_bits_alone(void **state) {
     attn_context_destroy(one);
 }
 
-/* Cosines of all batches and sines of each: what tells batches apart may be either. */
-static void sines_alone_may_differ_between_batches(void **state) {
+/* Of each batch, or of all, are cosines, sines, both: what tells batches apart may be either. */
+static void either_table_may_differ_between_batches(void **state) {
     (void)state;
-    static const int64_t one[] = {1, ROWS, DIM / 2}, all[] = {BATCHES, 1, DIM / 2};
-    rope_setup setup;
-    setup_create(&setup, ATTN_DTYPE_FLOAT32, 19);
-    attn_tensor *cosines = pool_input(&setup.pool, ATTN_DTYPE_BFLOAT16, 3, one, LAYOUT_CONTIGUOUS);
-    attn_tensor *sines = pool_input(&setup.pool, ATTN_DTYPE_FLOAT32, 3, all, LAYOUT_CONTIGUOUS);
-    random_fill(cosines, &setup.random, -1, 1, 0);
-    random_fill(sines, &setup.random, -1, 1, 0);
-    const attn_rope_params params = {
-        .struct_size = sizeof params, .rotary_dim = DIM, .cos = cosines, .sin = sines};
-    assert_ok(attn_rope(NULL, setup.input, &params, setup.output));
-    oracle_array expected = oracle_rope(setup.input, &params);
-    assert_close("output", setup.output, &expected);
-    oracle_array_destroy(&expected);
-    pool_destroy(&setup.pool);
+    static const int64_t shapes[2][3] = {{1, ROWS, DIM / 2}, {BATCHES, 1, DIM / 2}};
+    for (int which = 0; which < 4; ++which) {
+        rope_setup setup;
+        setup_create(&setup, ATTN_DTYPE_FLOAT32, 19);
+        attn_tensor *cosines =
+            pool_input(&setup.pool, ATTN_DTYPE_BFLOAT16, 3, shapes[which % 2], LAYOUT_CONTIGUOUS);
+        attn_tensor *sines =
+            pool_input(&setup.pool, ATTN_DTYPE_FLOAT32, 3, shapes[which / 2], LAYOUT_CONTIGUOUS);
+        random_fill(cosines, &setup.random, -1, 1, 0);
+        random_fill(sines, &setup.random, -1, 1, 0);
+        const attn_rope_params params = {
+            .struct_size = sizeof params, .rotary_dim = DIM, .cos = cosines, .sin = sines};
+        assert_ok(attn_rope(NULL, setup.input, &params, setup.output));
+        oracle_array expected = oracle_rope(setup.input, &params);
+        assert_close("output", setup.output, &expected);
+        oracle_array_destroy(&expected);
+        pool_destroy(&setup.pool);
+    }
 }
 
 static void layout_leaves_no_bit(void **state) {
@@ -315,7 +319,7 @@ int main(void) {
         cmocka_unit_test(inverse_undoes_the_rotation),
         cmocka_unit_test(scores_depend_on_the_distance_alone),
         cmocka_unit_test(row_has_the_same_bits_alone),
-        cmocka_unit_test(sines_alone_may_differ_between_batches),
+        cmocka_unit_test(either_table_may_differ_between_batches),
         cmocka_unit_test(layout_leaves_no_bit),
         cmocka_unit_test(many_planes_are_those_of_one),
         cmocka_unit_test(features_that_are_not_rotated_keep_their_bits),
