@@ -5,6 +5,8 @@ as the row says."""
 import itertools
 
 import guide_caches
+import guide_parts
+import guide_rotary
 import guide_tables
 import numpy as np
 import pytest
@@ -395,6 +397,13 @@ TESTS = {
     },
     "caches.md": {
         ("Caches, pages and batches without padding", "keys and values lie"): guide_caches.PLACES,
+    },
+    "long-contexts.md": {
+        ("Options of a part", "the whole's"): guide_parts.OPTIONS,
+    },
+    "rotary-positions.md": {
+        ("Which rotation", "a model has"): guide_rotary.ROTATIONS,
+        ("Which norm", "a model has"): guide_rotary.NORMS,
     },
     "masks.md": {
         ("Masks and their polarity", "kind"): KINDS,
