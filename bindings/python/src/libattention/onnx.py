@@ -4,7 +4,8 @@
 `run_node` computes one node. `Backend` is what onnx.backend.test and other programs know, and runs
 graphs of such nodes. The operators are Attention (opset 23 and later), RotaryEmbedding (23),
 RMSNormalization (23) and TensorScatter (24): their inputs, attributes and defaults in each opset
-are those of the onnx package that is installed.
+are those of the onnx package that is installed. Of the domain com.microsoft, which that package
+does not know, they are ONNX Runtime's MultiHeadAttention, GroupQueryAttention and Attention.
 """
 
 from __future__ import annotations
@@ -24,14 +25,31 @@ from libattention._library import unsupported
 from libattention._onnx_attention import attention
 from libattention._onnx_nodes import Array, Node, Signature, refuse
 from libattention._onnx_rows import rms_normalization, rotary_embedding, tensor_scatter
+from libattention._onnx_runtime import (
+    GROUPED,
+    MULTI_HEAD,
+    PACKED,
+    group_query_attention,
+    multi_head_attention,
+    packed_attention,
+)
 
 __all__ = ["Backend", "run_node"]
 
+ONNX_RUNTIME = "com.microsoft"
 OPERATORS: dict[tuple[str, str], Callable[[Node], list[Array | None]]] = {
     ("", "Attention"): attention,
     ("", "RotaryEmbedding"): rotary_embedding,
     ("", "RMSNormalization"): rms_normalization,
     ("", "TensorScatter"): tensor_scatter,
+    (ONNX_RUNTIME, "MultiHeadAttention"): multi_head_attention,
+    (ONNX_RUNTIME, "GroupQueryAttention"): group_query_attention,
+    (ONNX_RUNTIME, "Attention"): packed_attention,
+}
+_SIGNATURES = {
+    "MultiHeadAttention": MULTI_HEAD,
+    "GroupQueryAttention": GROUPED,
+    "Attention": PACKED,
 }
 
 
@@ -48,15 +66,16 @@ def run_node(
         node: an onnx.NodeProto
         inputs: NumPy arrays: by the names that the node gives its inputs, or in its order, without
             those that it leaves out ("")
-        opset: which version of the operator the node is of; None: the newest one that the onnx
-            package has
+        opset: which version of the standard's operator the node is of; None: the newest one that
+            the onnx package has
         context: threads, engine and kernels; None: the default
 
     Returns:
         An array for each output that the node names, in its order, None for one that it leaves out.
 
     16 bits are computed in float32, and rounded once. That is no less than softmax_precision and
-    stash_type ask for, but for float64, which attention then computes in.
+    stash_type ask for, but for float64, which attention then computes in. What ONNX Runtime's
+    operators hide weighs 0, whatever mask_filter_value is, and rows of padding are any numbers.
 
     Raises:
         Error: the operator, or an attribute of it, is none of those that the module has; or the
@@ -66,9 +85,12 @@ def run_node(
     domain = "" if node.domain == "ai.onnx" else node.domain
     function = OPERATORS.get((domain, node.op_type))
     if function is None:
-        known = ", ".join(sorted(name for _, name in OPERATORS))
+        known = ", ".join(name for _, name in OPERATORS)
         raise unsupported(f"{node.op_type}: expected an operator of attention: {known}")
-    signature = _signature(node.op_type, opset)
+    if domain == ONNX_RUNTIME:
+        signature = _SIGNATURES[node.op_type]
+    else:
+        signature = _signature(node.op_type, opset)
     if len(node.output) > signature.num_outputs:
         refuse(f"{node.op_type}: expected at most {signature.num_outputs} outputs")
     found = function(
