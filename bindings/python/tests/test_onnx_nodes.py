@@ -347,7 +347,7 @@ def test_a_graph():
 
 
 def test_the_backends_own_node():
-    node = helper.make_node("Attention", ["Q", "K", "V"], ["Y"], is_causal=1)
+    node = helper.make_node("Attention", ["Q", "K", "V"], ["Y"], domain="ai.onnx", is_causal=1)
     arrays = [normal(1, 2, 3, 4) for _ in range(3)]
     found = Backend.run_node(node, arrays, "CPU", opset_version=23)
     np.testing.assert_array_equal(found[0], run_node(node, dict(zip("QKV", arrays)))[0])
@@ -425,6 +425,7 @@ REFUSED = {
     "mode: expected 'linear' or 'circular', got 'ring'": lambda: scatter(X, X, mode="ring"),
     "device: expected 'CPU', got 'CUDA'": lambda: Backend.prepare(decoder()[0], "CUDA"),
     "device: expected 'CPU', got 'TPU'": lambda: Backend.run_node(None, [], "TPU"),
+    "inputs: expected 8 arrays, got 1": lambda: Backend.run_model(decoder()[0], [X]),
     "model: operator Relu is not of attention": lambda: Backend.prepare(
         helper.make_model(
             helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "graph", [], [])

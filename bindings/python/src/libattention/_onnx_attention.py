@@ -132,12 +132,9 @@ def _attend(
     if _is_double(node, tensors):
         tensors = tuple(one.astype("float64", copy=False) for one in tensors)
     query, key, value = tensors
-    mask = options["attn_mask"]
-    if mask is not None and mask.dtype not in (bool, query.dtype):
-        scores_type = "float64" if query.dtype == np.float64 else "float32"
-        options["attn_mask"] = mask.astype(scores_type, copy=False)
-    whole, out = empty_heads(query, value.shape[-1], query.dtype)
-    options = {**options, "context": node.context}
+    mask = _beside(query, options["attn_mask"])
+    options = {**options, "attn_mask": mask, "context": node.context}
+    whole, out = empty_heads(query, value.shape[-1], node.inputs["Q"].ndim == 3)
     mode = node.attributes["qk_matmul_output_mode"] if node.wants(_SCORES) else None
     if mode not in (None, *range(len(_STAGES)), _AFTER_SOFTMAX):
         refuse(f"qk_matmul_output_mode: expected 0 to 3, got {mode}")
@@ -151,8 +148,14 @@ def _attend(
     # ONNX multiplies keys past their sequence's length like others.
     if mode in (0, 1) and "key_lengths" in options:
         scores = _scores_of_all(query, key, _STAGES[mode], options)
-    output = whole if node.inputs["Q"].ndim == 3 else np.ascontiguousarray(out)
-    return rounded(output, dtype), None if scores is None else rounded(scores, dtype)
+    return rounded(whole, dtype), None if scores is None else rounded(scores, dtype)
+
+
+def _beside(query: Array, mask: Array | None) -> Array | None:
+    """The mask in a type that goes with the query's: integers are added, too."""
+    if mask is None or mask.dtype in (bool, query.dtype):
+        return mask
+    return mask.astype("float64" if query.dtype == np.float64 else "float32", copy=False)
 
 
 def _scores_of_all(query: Array, key: Array, stage: ScoreStage, options: dict[str, Any]) -> Array:

@@ -65,11 +65,15 @@ def joined(past: Array, new: Array, name: str) -> Array:
     return np.concatenate([past, new], axis=2)
 
 
-def empty_heads(like: Array, size: int, dtype: Any) -> tuple[Array, Array]:
-    """A new (batch, length, heads * size), and a view of it as (batch, heads, length, size), which
-    `like` has but for the size."""
+def empty_heads(like: Array, size: int, is_split: bool) -> tuple[Array, Array]:
+    """A new output, and the view of it that a call writes: (batch, heads, length, size), which
+    `like` has but for the size. They are the same, but where inputs were split the output is
+    (batch, length, heads * size)."""
     batch, heads, length, _ = like.shape
-    whole = np.empty((batch, length, heads, size), dtype)
+    if not is_split:
+        whole = np.empty((batch, heads, length, size), like.dtype)
+        return whole, whole
+    whole = np.empty((batch, length, heads, size), like.dtype)
     return whole.reshape(batch, length, heads * size), whole.swapaxes(1, 2)
 
 

@@ -18,10 +18,9 @@ def rotary_embedding(node: Node) -> list[Array | None]:
     x, heads = node.inputs["X"], node.attributes["num_heads"]
     if x.ndim not in (3, 4):
         refuse(f"X: expected 3 or 4 axes, got shape {x.shape}")
-    rows = split_heads(x, heads, "X", "num_heads") if x.ndim == 3 else x
-    whole, out = empty_heads(rows, rows.shape[-1], x.dtype)
-    if x.ndim == 4:
-        whole = out = np.empty(x.shape, x.dtype)
+    is_split = x.ndim == 3
+    rows = split_heads(x, heads, "X", "num_heads") if is_split else x
+    whole, out = empty_heads(rows, rows.shape[-1], is_split)
     rope(
         rows,
         cos=node.inputs["cos_cache"],

@@ -86,7 +86,7 @@ PACKED = Signature(
 
 def _attend(node: Node, query: Array, key: Array, value: Array, **options: Any) -> Array:
     """Of heads, as (batch, length, heads * size). A scale of 0 is none given."""
-    whole, out = empty_heads(query, value.shape[-1], query.dtype)
+    whole, out = empty_heads(query, value.shape[-1], is_split=True)
     scaled_dot_product_attention(
         query,
         key,

@@ -82,8 +82,8 @@ def run_node(
             first input or attribute that does not fit, by name. The attention's own are called as
             in scaled_dot_product_attention: query is Q.
     """
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    function = OPERATORS.get((domain, node.op_type))
+    domain, _ = key = _key(node)
+    function = OPERATORS.get(key)
     if function is None:
         known = ", ".join(name for _, name in OPERATORS)
         raise unsupported(f"{node.op_type}: expected an operator of attention: {known}")
@@ -103,6 +103,11 @@ def run_node(
         )
     )
     return tuple(array if name else None for name, array in zip(node.output, found))
+
+
+def _key(node: onnx.NodeProto) -> tuple[str, str]:
+    """Domain and operator; the standard's domain has two names."""
+    return "" if node.domain == "ai.onnx" else node.domain, node.op_type
 
 
 def _signature(operator: str, opset: int | None) -> Signature:
@@ -177,7 +182,10 @@ class _Prepared(onnx.backend.base.BackendRep):
             values.update(inputs)
         else:
             names = [one.name for one in self._graph.input if one.name not in self._constants]
-            values.update(zip(names, inputs))
+            arrays = list(inputs)
+            if len(arrays) != len(names):
+                refuse(f"inputs: expected {len(names)} arrays, got {len(arrays)}")
+            values.update(zip(names, arrays))
         for node in self._graph.node:
             found = run_node(node, values, opset=self._opset, context=self._context)
             values.update((name, one) for name, one in zip(node.output, found) if name)
@@ -196,7 +204,7 @@ class Backend(onnx.backend.base.Backend):
     @classmethod
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **_: Any) -> bool:
         """Whether every node is of an operator of this module."""
-        are_known = all((one.domain, one.op_type) in OPERATORS for one in model.graph.node)
+        are_known = all(_key(one) in OPERATORS for one in model.graph.node)
         return are_known and cls.supports_device(device)
 
     @classmethod
@@ -224,7 +232,7 @@ class Backend(onnx.backend.base.Backend):
         if not cls.supports_device(device):
             raise unsupported(f"device: expected 'CPU', got {device!r}")
         for node in model.graph.node:
-            if (node.domain, node.op_type) not in OPERATORS:
+            if _key(node) not in OPERATORS:
                 raise unsupported(f"model: operator {node.op_type} is not of attention")
         onnx.checker.check_model(model)
         return _Prepared(model, context)
