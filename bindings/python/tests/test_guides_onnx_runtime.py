@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The guide's tables of ONNX Runtime's operators: each row is a call of the operator, and the same
-computed as the row says."""
+computed as the row says, and by libattention.onnx as the node stands."""
+
+import itertools
 
 import guide_tables
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 from guide_tables import merged, split, viewed
 from onnx import TensorProto, helper
 
-from libattention import scaled_dot_product_attention
+from libattention import rope, scaled_dot_product_attention
+from libattention.onnx import run_node
 
 TABLES = {
     heading: rows
@@ -87,7 +90,20 @@ def run(operator, attributes, num_outputs=1, **inputs):
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(None, inputs)
+    expected = session.run(None, inputs)
+    compare_node(node, inputs, expected)
+    return expected
+
+
+def compare_node(node, inputs, expected):
+    """What libattention.onnx makes of the node: the same within 1e-5, but in rows of padding."""
+    for one, other in zip(run_node(node, inputs), expected):
+        assert one.shape == other.shape
+        pair = one.copy(), other.copy()
+        for array in pair if "seqlens_k" in inputs else ():
+            for sequence, last in enumerate(inputs["seqlens_k"]):
+                array[sequence, ..., last + 1 :, :] = 0
+        np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-5)
 
 
 def close(found, expected):
@@ -310,36 +326,38 @@ def gqa_smooth():
     assert needs(sinks=None)
 
 
+def rotary_tables():
+    angles = np.outer(np.arange(16), 0.3 ** np.arange(E // 2))
+    return np.cos(angles).astype("float32"), np.sin(angles).astype("float32")
+
+
 def gqa_rotary():
-    """A prompt, whose rows stand at 0, 1, ...: halves of each head are turned by the angles."""
-    angles = np.outer(np.arange(8), 0.3 ** np.arange(E // 2)).astype("float32")
-    cosine, sine = np.cos(angles), np.sin(angles)
-    given = [normal(N, L, heads * E) for heads in (H, K, K)]
-    lengths = np.full(N, L, dtype=np.int32)
-    expected, *present = run(
-        "GroupQueryAttention",
-        {"num_heads": H, "kv_num_heads": K, "do_rotary": 1},
-        3,
-        **dict(zip(("query", "key", "value"), given)),
-        past_key=normal(N, K, 0, E),
-        past_value=normal(N, K, 0, E),
-        seqlens_k=lengths - 1,
-        total_sequence_length=np.array(L, dtype=np.int32),
-        cos_cache=cosine,
-        sin_cache=sine,
-    )
-
-    def turned(heads):
-        one, other = heads[..., : E // 2], heads[..., E // 2 :]
-        cos, sin = cosine[:L], sine[:L]
-        return np.concatenate([one * cos - other * sin, one * sin + other * cos], axis=-1)
-
-    query, key, value = (split(one, heads) for one, heads in zip(given, (H, K, K)))
-    close(present[0], turned(key))
-    options = {"is_causal": True, "enable_gqa": True}
-    found = scaled_dot_product_attention(turned(query), turned(key), value, **options)
-    close(merged(found), expected)
-    differs(merged(scaled_dot_product_attention(query, key, value, **options)), expected)
+    """A prompt, whose rows stand at 0, 1, ..., and decoded rows behind a past."""
+    cos, sin = rotary_tables()
+    for (past, rows), interleaved in itertools.product(((0, L), (6, 1)), (0, 1)):
+        given = [normal(N, rows, heads * E) for heads in (H, K, K)]
+        lengths = np.full(N, past + rows, dtype=np.int32)
+        expected, *present = run(
+            "GroupQueryAttention",
+            {"num_heads": H, "kv_num_heads": K, "do_rotary": 1, "rotary_interleaved": interleaved},
+            3,
+            **dict(zip(("query", "key", "value"), given)),
+            past_key=normal(N, K, past, E),
+            past_value=normal(N, K, past, E),
+            seqlens_k=lengths - 1,
+            total_sequence_length=np.array(past + rows, dtype=np.int32),
+            cos_cache=cos,
+            sin_cache=sin,
+        )
+        query, key, _ = (split(one, heads) for one, heads in zip(given, (H, K, K)))
+        options = {"cos": cos, "sin": sin, "lengths": lengths, "interleaved": bool(interleaved)}
+        close(present[0][:, :, past:], rope(key, **options))
+        found = scaled_dot_product_attention(
+            rope(query, **options), *present, is_causal=True, align_end=True, enable_gqa=True
+        )
+        close(merged(found), expected)
+        options["lengths"] = lengths + 1
+        differs(rope(key, **options), present[0][:, :, past:])
 
 
 GROUPED = {
@@ -354,7 +372,10 @@ GROUPED = {
     "`softcap`, `scale`": ("", gqa_softcap_and_scale),
     "`head_sink`": ("sinks", gqa_sink),
     "`smooth_softmax`": ("sinks", gqa_smooth),
-    "`do_rotary`, `cos_cache`, `sin_cache`": ("", gqa_rotary),
+    "`do_rotary`, `cos_cache`, `sin_cache`, `rotary_interleaved`": (
+        "attn_rope cos sin lengths interleaved",
+        gqa_rotary,
+    ),
 }
 
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The guide's table of ONNX's operator Attention: all node tests of the onnx package, computed as
-its rows say, and no row without which they would be the same."""
+its rows say, and no row without which they would be the same. Beside it, that of RotaryEmbedding,
+RMSNormalization and TensorScatter."""
 
 import importlib
 import warnings
 from collections import namedtuple
 
+import guide_onnx_rows
 import guide_tables
 import numpy as np
 import pytest
@@ -24,6 +26,11 @@ with warnings.catch_warnings():
     for (heading, _), rows in guide_tables.tables("coming-from-onnx.md").items()
     if heading.startswith("Attention")
 ]
+(FURTHER_ROWS,) = [
+    rows
+    for (heading, _), rows in guide_tables.tables("coming-from-onnx.md").items()
+    if heading.startswith("RotaryEmbedding")
+]
 INPUTS = ("Q", "K", "V", "attn_mask", "past_key", "past_value", "nonpad_kv_seqlen")
 Node = namedtuple("Node", "attributes inputs outputs")
 
@@ -36,27 +43,18 @@ class Call:
         self.options = {}
         self.rows_are_by_length = False
         self.num_keys = None  # of a mask that is shorter
-        self.without = ()  # options that the second call, for scores, leaves out
-        self.scores = None  # "weights", or the normalizer of a second call
+        self.scores = None  # "weights", or a stage of the scores
         self.is_merged = False
-
-    def attention(self, **options):
-        arguments = {**self.options, **options}
-        mask = arguments.pop("attn_mask", None)
-        return libattention.scaled_dot_product_attention(
-            self.query, self.key, self.value, mask, **arguments
-        )
 
     def run(self):
         """The output, and the scores or weights that the node has as fourth output, or None."""
-        if self.scores == "weights":
-            output, scores = self.attention(return_weights=True)
-        else:
-            output, scores = self.attention(), None
-        if self.scores == "linear":
-            kept = {name: one for name, one in self.options.items() if name not in self.without}
-            self.options = kept
-            scores = self.attention(normalizer="linear", return_weights=True)[1]
+        wanted = {"return_weights": True}
+        if self.scores != "weights":
+            wanted = {"return_scores": self.scores}
+        found = libattention.scaled_dot_product_attention(
+            self.query, self.key, self.value, **self.options, **wanted
+        )
+        output, scores = found if isinstance(found, tuple) else (found, None)
         return merged(output) if self.is_merged else output, scores
 
 
@@ -172,29 +170,26 @@ def mode(node):
     return node.attributes.get("qk_matmul_output_mode", 0) if len(node.outputs) > 3 else None
 
 
-HIDING = ("attn_mask", "is_causal", "window", "key_lengths", "align_end", "query_offset")
-
-
 def mode_3(node, call):
     return wants(node, call, 3, "weights")
 
 
 def mode_0(node, call):
-    return wants(node, call, 0, "linear", (*HIDING, "softcap"))
+    return wants(node, call, 0, "scaled")
 
 
 def mode_1(node, call):
-    return wants(node, call, 1, "linear", HIDING)
+    return wants(node, call, 1, "capped")
 
 
 def mode_2(node, call):
-    return wants(node, call, 2, "linear")
+    return wants(node, call, 2, "masked")
 
 
-def wants(node, call, number, scores, without=()):
+def wants(node, call, number, scores):
     if mode(node) != number:
         return False
-    call.scores, call.without = scores, without
+    call.scores = scores
     return True
 
 
@@ -225,9 +220,9 @@ TESTS = {
         window,
     ),
     "`qk_matmul_output_mode` 3, after the softmax": ("weights", mode_3),
-    "mode 0, raw scores": ("normalizer ATTN_NORMALIZER_LINEAR weights", mode_0),
-    "mode 1, after softcap": ("softcap", mode_1),
-    "mode 2, after the mask": ("", mode_2),
+    "mode 0, raw scores": ("scores scores_stage ATTN_SCORE_SCALED nonpad_kv_seqlen", mode_0),
+    "mode 1, after softcap": ("scores ATTN_SCORE_CAPPED", mode_1),
+    "mode 2, after the mask": ("scores ATTN_SCORE_MASKED", mode_2),
     "`softmax_precision`": ("", precision),
 }
 
@@ -344,17 +339,26 @@ def is_computed(node, left_out=None):
 
 
 def same(found, expected, tolerance):
-    """Hidden scores are 0 where ONNX has -inf; so are rows that see nothing where it has NaN."""
-    expected = expected.astype("float64")
+    """Hidden scores are -inf in both; rows that see nothing are 0 where ONNX has NaN."""
+    expected = np.where(np.isnan(expected), 0, expected.astype("float64"))
     if found.shape != expected.shape:
         return False
-    expected = np.where(np.isneginf(expected) | np.isnan(expected), 0, expected)
-    return np.abs(found - expected).max(initial=0) < tolerance
+    is_hidden = np.isneginf(expected)
+    if not np.array_equal(np.isneginf(found), is_hidden):
+        return False
+    off = np.where(is_hidden, 0, found) - np.where(is_hidden, 0, expected)
+    return np.abs(off).max(initial=0) < tolerance
 
 
 def test_rows_and_tests_are_the_same():
     guide_tables.check_rows(ROWS, TESTS)
     assert len(NODES) >= 50
+    guide_tables.check_rows(FURTHER_ROWS, guide_onnx_rows.ROWS)
+
+
+@pytest.mark.parametrize("first", guide_onnx_rows.ROWS)
+def test_row_of_the_other_operators(first):
+    guide_onnx_rows.ROWS[first][1]()
 
 
 @pytest.mark.parametrize("name", [*NODES, *MADE])

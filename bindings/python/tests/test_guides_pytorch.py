@@ -5,6 +5,8 @@ as the row says."""
 import itertools
 
 import guide_caches
+import guide_parts
+import guide_rotary
 import guide_tables
 import numpy as np
 import pytest
@@ -396,6 +398,13 @@ TESTS = {
     "caches.md": {
         ("Caches, pages and batches without padding", "keys and values lie"): guide_caches.PLACES,
     },
+    "long-contexts.md": {
+        ("Options of a part", "the whole's"): guide_parts.OPTIONS,
+    },
+    "rotary-positions.md": {
+        ("Which rotation", "a model has"): guide_rotary.ROTATIONS,
+        ("Which norm", "a model has"): guide_rotary.NORMS,
+    },
     "masks.md": {
         ("Masks and their polarity", "kind"): KINDS,
         ("What hides a key without a mask", "option"): HIDING,
@@ -415,7 +424,7 @@ def test_every_table_of_the_guides_has_tests():
         guide.name: guide_tables.tables(guide.name) for guide in guide_tables.GUIDES.glob("*.md")
     }
     of_onnx = found.pop("coming-from-onnx.md")
-    assert len(of_onnx) == 4
+    assert len(of_onnx) == 5
     assert {name: list(one) for name, one in found.items() if one} == {
         name: list(one) for name, one in TESTS.items()
     }
@@ -433,7 +442,7 @@ def test_names_of_the_tables_are_those_of_the_library():
         "attn_mask",
         "scaled_dot_product_attention",
     }
-    known.add("total_sequence_length")
+    known.update(("total_sequence_length", "nonpad_kv_seqlen", "write_indices"))
     for guide in guide_tables.GUIDES.glob("*.md"):
         for rows in guide_tables.tables(guide.name).values():
             for first, others in rows.items():

@@ -182,12 +182,15 @@ def test_weights_have_the_columns_of_the_room():
 def test_rows_of_no_sequence_are_empty_and_left_in_out(rng):
     query = rng.normal(size=(HEADS, 6, FEATURES)).astype("float32")
     key = rng.normal(size=(2, HEADS, 3, FEATURES)).astype("float32")
-    options = {"query_starts": np.array([1, 2, 4]), "return_lse": True, "return_weights": True}
-    output, lse, weights = sdpa(query, key, key, **options)
+    results = {"return_lse": True, "return_weights": True, "return_scores": "masked"}
+    options = {"query_starts": np.array([1, 2, 4]), **results}
+    output, lse, weights, scores = sdpa(query, key, key, **options)
     theirs = np.array([False, True, True, True, False, False])
     assert (output[:, theirs] != 0).all()
-    for one, empty in ((output, 0), (lse, -np.inf), (weights, 0)):
+    for one, empty in ((output, 0), (lse, -np.inf), (weights, 0), (scores, -np.inf)):
         assert (one[:, ~theirs] == empty).all()
+    scaled = sdpa(query, key, key, **{**options, "return_scores": "scaled"})[-1]
+    assert not scaled[:, ~theirs].any()
     out = np.full_like(output, 7)
     sdpa(query, key, key, out=out, **options)
     np.testing.assert_array_equal(out[:, theirs], output[:, theirs])
@@ -357,16 +360,32 @@ def test_tensors_that_pytorch_would_compute_with_are_refused():
     tensor = torch.ones(1, KV_HEADS, 2, FEATURES)
     wanted = tensor.clone().requires_grad_()
     kv = KV(tensor, tensor.clone(), lengths=torch.tensor([2]))
+    behind_one_another = KV(tensor[0], tensor[0].clone(), starts=[0, 2])
+    pages = KV(tensor, tensor.clone(), page_table=[[0]])
+    some = wanted[0, :, 0, 0]
     for call in (
         lambda: sdpa(wanted, kv=kv),
+        lambda: sdpa(wanted, kv=pages),
+        lambda: sdpa(wanted[0], kv=behind_one_another, query_starts=[0, 2]),
+        lambda: sdpa(tensor[0], kv=behind_one_another._replace(key=wanted[0]), query_starts=[0, 2]),
         lambda: sdpa(tensor, kv=kv._replace(key=wanted)),
+        lambda: sdpa(tensor, kv=pages._replace(value=wanted)),
+        lambda: sdpa(tensor.numpy(), kv=kv._replace(value=wanted)),
+        lambda: sdpa(tensor, kv=kv, attn_mask=wanted[0, 0, :, :2]),
+        lambda: sdpa(tensor, kv=kv, bias=wanted[0, 0, :, :2]),
+        lambda: sdpa(tensor, kv=kv, sinks=some),
+        lambda: sdpa(tensor, kv=kv, alibi_slopes=some),
+        lambda: sdpa(tensor, kv=kv, return_lse=True, return_scores="masked", sinks=some),
         lambda: sdpa(tensor[0], wanted, tensor, query_starts=[0, 2]),
+        lambda: sdpa(tensor[0], tensor, wanted, query_starts=[0, 2]),
+        lambda: sdpa(wanted[0], tensor, tensor, query_starts=[0, 2]),
     ):
         assert refusal(call).startswith(
             "UNSUPPORTED kv, query_starts: cannot be given where a tensor requires grad; call "
             "under torch.no_grad()"
         )
     assert "pass key.detach()" in refusal(lambda: kv_append(kv, wanted, tensor.clone()))
+    assert "out: requires grad" in refusal(lambda: sdpa(tensor, kv=kv, out=wanted))
     with torch.no_grad():
         assert sdpa(wanted, kv=kv).shape == tensor.shape
         kv_append(kv, wanted, wanted)

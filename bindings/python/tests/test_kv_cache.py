@@ -160,6 +160,10 @@ def test_masks_and_weights_have_a_column_for_each_row_of_the_longest(memory, rng
     np.testing.assert_array_equal(cache.attend(query, attn_mask=seen), plain)
     np.testing.assert_array_equal(cache.attend(query, attn_mask=np.ones((1, 1), bool)), plain)
     assert cache.attend(query, return_weights=True)[1].shape == weights.shape
+    more = cache.attend(query, bias=bias, return_scores="masked", **results)
+    assert more[3].shape == weights.shape
+    np.testing.assert_allclose(np.exp(more[3] - lse[..., None]), weights, rtol=1e-5, atol=1e-6)
+    assert cache.attend(query, return_scores="scaled")[1].shape == weights.shape
     for columns in (5, 7, 8):
         with pytest.raises(libattention.Error, match=r"^attn_mask: expected 6 columns, the rows"):
             cache.attend(query, attn_mask=np.ones((1, columns), bool))

@@ -19,7 +19,10 @@ from libattention._info import info, selftest
 from libattention._kv import KV, kv_append
 from libattention._kv_cache import KVCache
 from libattention._library import Error
+from libattention._merge import merge
 from libattention._multihead import MultiheadAttention
+from libattention._rms_norm import rms_norm
+from libattention._rope import rope
 
 __all__ = [
     "KV",
@@ -31,7 +34,10 @@ __all__ = [
     "explain",
     "info",
     "kv_append",
+    "merge",
     "plot_heatmap",
+    "rms_norm",
+    "rope",
     "scaled_dot_product_attention",
     "selftest",
     "start",

@@ -6,19 +6,21 @@ from __future__ import annotations
 import sys
 from math import inf
 from operator import is_
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 from libattention._abi import ffi
-from libattention._context import Context, handle_of
+from libattention._context import Context, handle_of, number_of
 from libattention._kv import KV, MOST_VIEWS, add_integers, add_kv, check_kv
 from libattention._library import lib, raise_last_error, unsupported
 from libattention._options import (
     EVERY_KEY,
     NO_OPTIONS,
     NO_SOFTCAP,
+    SCORE_STAGES,
     FurtherOptions,
     Normalizer,
     Options,
+    ScoreStage,
     make_params,
 )
 from libattention._outputs import BOOL_MASK, NAMES, Outputs, describe_outputs, outputs_of
@@ -30,6 +32,9 @@ from libattention._tensors import Kind, Views, empty_from, kind_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+# out, return_lse, return_weights and return_scores of a call.
+Results = tuple[Any, bool, bool, Optional[ScoreStage]]
 
 
 def scaled_dot_product_attention(
@@ -55,6 +60,7 @@ def scaled_dot_product_attention(
     query_starts: Any = None,
     return_lse: bool = False,
     return_weights: bool = False,
+    return_scores: ScoreStage | None = None,
     out: Any = None,
     context: Context | None = None,
 ) -> Any:
@@ -95,19 +101,23 @@ def scaled_dot_product_attention(
             attn_mask and bias, lie likewise, without batch axes
         return_lse: also return (..., Hq, L), the logarithms of the rows' sums
         return_weights: also return (..., Hq, L, S)
+        return_scores: also return (..., Hq, L, S), what the weights are made of: "scaled", scale *
+            query @ key^T of every key, hidden ones too (0 past key_lengths); "capped", these after
+            softcap; "masked", what the normalizer gets, -inf where a row does not see the key.
+            Sinks are not in them
         out: where to put the output, (..., Hq, L, Ev); must not overlap an input
         context: threads, engine and kernels; None: the default
 
     Returns:
-        The output (..., Hq, L, Ev), of the kind and dtype of query; with return_lse or
-        return_weights (output, lse), (output, weights) or (output, lse, weights). Weights have
-        query's dtype, lse has float32 beside 16 bits: computing is float32's, and a result of 16
-        bits is rounded once, at the end.
+        The output (..., Hq, L, Ev), of the kind and dtype of query; with return_lse, return_weights
+        or return_scores a tuple of it and, in this order, those of lse, weights and scores that are
+        asked for. Weights have query's dtype, lse and scores have float32 beside 16 bits: computing
+        is float32's, and a result of 16 bits is rounded once, at the end.
 
     A row that sees nothing is 0 (lse -inf), and so is a row of no sequence, which is left as it is
     in out. The GIL is released while computing. Since 0.1.
 
-    Of keys and values that lie elsewhere, and of ragged queries, there are no gradients.
+    Of keys and values that lie elsewhere, of ragged queries and of scores there are no gradients.
 
     PyTorch tensors that require grad, or only stand for numbers (torch.compile, export, trace,
     vmap, fake tensors), go through the operator torch.ops.libattention.sdpa: gradients are
@@ -132,6 +142,7 @@ def scaled_dot_product_attention(
         and query_starts is None
         and out is None
         and not return_weights
+        and return_scores is None
     )
     torch: Any = sys.modules.get("torch")
     is_tensor = torch is not None and isinstance(query, torch.Tensor)
@@ -163,7 +174,7 @@ def scaled_dot_product_attention(
         alibi_slopes,
         normalizer,
     )
-    results = (out, return_lse, return_weights)
+    results = (out, return_lse, return_weights, return_scores)
     if kv is not None or query_starts is not None:
         return attend_sequences(query, key, value, options, kv, query_starts, results, context)
     if is_tensor:
@@ -172,7 +183,7 @@ def scaled_dot_product_attention(
         found = attend_tensors(query, key, value, options, may_have_plan, results, context)
         if found is not None:
             return found
-    return attend_at_once(query, key, value, options, out, return_lse, return_weights, context)
+    return attend_at_once(query, key, value, options, *results, context)
 
 
 def attend_at_once(
@@ -183,6 +194,7 @@ def attend_at_once(
     out: Any = None,
     return_lse: bool = False,
     return_weights: bool = False,
+    return_scores: ScoreStage | None = None,
     context: Context | None = None,
 ) -> Any:
     """scaled_dot_product_attention of arrays that hold their numbers; options as in Options."""
@@ -194,10 +206,11 @@ def attend_at_once(
     find = outputs_of if isinstance(enable_gqa, bool) else outputs_of.__wrapped__
     outputs = find(enable_gqa, *views.layouts())
     params = ffi.NULL
+    results = (out, return_lse, return_weights, return_scores)
     # Compared by identity: what is merely equal to a default only costs time.
-    if return_lse or return_weights or not all(map(is_, options, NO_OPTIONS)):
+    has_results = return_lse or return_weights or return_scores is not None
+    if has_results or not all(map(is_, options, NO_OPTIONS)):
         params = make_params(Options._make(options), views, BOOL_MASK)
-    results = (out, return_lse, return_weights)
     return _computed(query, kind, views, inputs, params, outputs, results, context)
 
 
@@ -208,11 +221,10 @@ def attend_sequences(
     options: tuple[Any, ...],
     kv: KV | None,
     query_starts: Any,
-    results: tuple[Any, bool, bool],
+    results: Results,
     context: Context | None,
 ) -> Any:
-    """scaled_dot_product_attention of sequences that lie elsewhere than in batches. Results: out,
-    return_lse and return_weights."""
+    """scaled_dot_product_attention of sequences that lie elsewhere than in batches."""
     if kv is not None:
         check_kv(kv)
     if "torch" in sys.modules:
@@ -228,7 +240,9 @@ def attend_sequences(
     described = describe_outputs(inputs, params)
     # Where the normalizer has no lse, the library says so.
     lse = described.lse if described.lse.dtype else described.output
-    outputs = Outputs(*map(empty_from, (described.output, lse, described.weights)))
+    outputs = Outputs(
+        *map(empty_from, (described.output, lse, described.weights, described.scores))
+    )
     is_ragged = query_starts is not None
     return _computed(query, kind, views, inputs, params, outputs, results, context, is_ragged)
 
@@ -268,13 +282,13 @@ def _computed(
     inputs: tuple[Any, Any, Any],
     params: Any,
     outputs: Outputs,
-    results: tuple[Any, bool, bool],
+    results: Results,
     context: Context | None,
     is_ragged: bool = False,
 ) -> Any:
     """What is asked for, of the query's kind; new arrays of ragged rows are those of empty ones
     before, since a row may be of no sequence."""
-    out, return_lse, return_weights = results
+    out, return_lse, return_weights, return_scores = results
     made: list[tuple[Any, float]] = []
     if out is None:
         output, output_view = views.add_new(outputs.output, kind, "out")
@@ -290,6 +304,11 @@ def _computed(
         weights, params.weights = views.add_new(outputs.weights, kind, "return_weights")
         made.append((weights, 0))
         wanted.append(weights)
+    if return_scores is not None:
+        params.scores_stage = number_of("return_scores", return_scores, SCORE_STAGES)
+        scores, params.scores = views.add_new(outputs.scores, kind, "return_scores")
+        made.append((scores, -inf if return_scores == "masked" else 0))
+        wanted.append(scores)
     for array, empty in made if is_ragged else ():
         array[...] = empty
     views.finish()

@@ -21,7 +21,7 @@ from libattention._cache_memory import Elements, OwnRooms, Pages, elements_of
 from libattention._cache_steps import Step
 from libattention._context import Context
 from libattention._kv import KV, kv_append
-from libattention._options import Normalizer
+from libattention._options import Normalizer, ScoreStage
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -40,12 +40,14 @@ class CacheOptions(TypedDict, total=False):
     normalizer: Normalizer
     return_lse: bool
     return_weights: bool
+    return_scores: ScoreStage | None
     out: Any
     context: Context | None
 
 
 # Options with a column for each key.
 _WITH_COLUMNS = ("attn_mask", "bias")
+_RESULTS_WITH_COLUMNS = ("return_weights", "return_scores")
 
 
 class KVCache:
@@ -254,12 +256,12 @@ class KVCache:
             layer: 0 to layers - 1; None where there is one
             is_causal: row i sees keys up to where it stands
             options: attn_mask, scale, bias, window, softcap, sinks, alibi_slopes, normalizer,
-                return_lse, return_weights, out and context as there; S, the columns of attn_mask,
-                bias and weights, is the rows of the longest sequence
+                return_lse, return_weights, return_scores, out and context as there; S, the columns
+                of attn_mask, bias, weights and scores, is the rows of the longest sequence
 
         Returns:
             The output (batch, Hq, L, value_dim), or ragged (Hq, total, value_dim), of query's kind
-            and dtype; with return_lse, return_weights as there.
+            and dtype; with return_lse, return_weights or return_scores as there.
 
         Raises:
             Error: the first argument that does not fit; the layer has not stored its rows of this
@@ -281,8 +283,10 @@ class KVCache:
             enable_gqa=True,
             **options,
         )
-        if options.get("return_weights"):
-            return (*found[:-1], found[-1][..., :longest])
+        with_columns = sum(options.get(name) not in (None, False) for name in _RESULTS_WITH_COLUMNS)
+        if with_columns:
+            others = len(found) - with_columns
+            return (*found[:others], *(one[..., :longest] for one in found[others:]))
         return found
 
     def rollback(self) -> None:

@@ -50,6 +50,17 @@ def unsupported(text: str) -> Error:
     return Error(lib.ATTN_ERROR_UNSUPPORTED, text)
 
 
+def assign_given(struct: Any, field: str, value: Any, expected: str) -> None:
+    """As assign; None leaves the struct's 0, by which C means a default. A 0 of whoever called
+    would come to mean that, too, and is refused."""
+    if value is None:
+        return
+    assign(struct, field, value, field, f"{expected} or None")
+    if getattr(struct, field) == 0:
+        text = f"{field}: expected {expected} other than 0, or None, got {value!r:.100}"
+        raise Error(lib.ATTN_ERROR_VALUE, text)
+
+
 def assign(struct: Any, field: str, value: Any, name: str, expected: str) -> None:
     """struct->field = value, for a value of whoever called, who calls it `name`."""
     try:

@@ -17,6 +17,12 @@ NORMALIZERS = {
     "sigmoid": lib.ATTN_NORMALIZER_SIGMOID,
     "linear": lib.ATTN_NORMALIZER_LINEAR,
 }
+ScoreStage = Literal["scaled", "capped", "masked"]
+SCORE_STAGES = {
+    "scaled": lib.ATTN_SCORE_SCALED,
+    "capped": lib.ATTN_SCORE_CAPPED,
+    "masked": lib.ATTN_SCORE_MASKED,
+}
 # What C calls otherwise.
 OPTION_NAMES = {"mask": "attn_mask", "window_left": "window", "window_right": "window"}
 EVERY_KEY = (-1, -1)

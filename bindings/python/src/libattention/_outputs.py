@@ -12,7 +12,13 @@ from libattention._options import OPTION_NAMES, Options, make_params
 from libattention._tensors import Empty, Views, empty_from
 
 # What C calls otherwise.
-NAMES = {**OPTION_NAMES, "output": "out", "lse": "return_lse", "weights": "return_weights"}
+NAMES = {
+    **OPTION_NAMES,
+    "output": "out",
+    "lse": "return_lse",
+    "weights": "return_weights",
+    "scores": "return_scores",
+}
 # PyTorch's polarity for this function: a bool mask says what takes part.
 BOOL_MASK: int = lib.ATTN_MASK_BOOL_INCLUDE
 
@@ -23,6 +29,7 @@ class Outputs(NamedTuple):
     output: Empty
     lse: Empty
     weights: Empty
+    scores: Empty
 
 
 @lru_cache(maxsize=1024)
@@ -32,7 +39,7 @@ def outputs_of(enable_gqa: bool, *layouts: bytes) -> Outputs:
     inputs = tuple(map(views.add_layout, layouts))
     views.finish()
     found = describe_outputs(inputs, make_params(Options(enable_gqa=enable_gqa), views, BOOL_MASK))
-    return Outputs(*map(empty_from, (found.output, found.lse, found.weights)))
+    return Outputs(*map(empty_from, (found.output, found.lse, found.weights, found.scores)))
 
 
 def describe_outputs(inputs: tuple[Any, ...], params: Any) -> Any:

@@ -22,7 +22,7 @@ def attend_tensors(
     value: Any,
     options: tuple[Any, ...],
     may_have_plan: bool,
-    results: tuple[Any, bool, bool],
+    results: tuple[Any, bool, bool, Any],
     context: Context | None,
 ) -> Any:
     """scaled_dot_product_attention of PyTorch tensors.
@@ -33,7 +33,7 @@ def attend_tensors(
         value: as there
         options: as in Options
         may_have_plan: none but is_causal, scale and enable_gqa is given, and no results are
-        results: out, return_lse and return_weights
+        results: out, return_lse, return_weights and return_scores
         context: as there
 
     Returns:
@@ -48,9 +48,10 @@ def attend_tensors(
         return None if found is NotImplemented else found
     if reason is None:
         return None
-    out, return_lse, return_weights = results
-    if out is not None:
-        raise unsupported(f"out: cannot be given where a tensor {reason}")
+    out, return_lse, return_weights, return_scores = results
+    for name, given in (("out", out), ("return_scores", return_scores)):
+        if given is not None:
+            raise unsupported(f"{name}: cannot be given where a tensor {reason}")
     from libattention._torch_operators import attend
 
     given = Options._make(options)
