@@ -75,10 +75,8 @@ static void choose_input_copies(const attni_sdpa_problem *problem, const attni_t
                                 attni_fused_plan *plan) {
     const bool by_floats = !plan->by_rows && !plan->by_pairs;
     const bool has_odd_pair = plan->by_pairs && problem->head_dim % 2 != 0;
-    /* What lies in pages is copied, unless they are long runs of whole rows. */
-    const bool gathers =
-        problem->pages.rows > 0 &&
-        (!plan->by_rows || problem->pages.rows < ATTNI_RUN_ROWS || problem->weights.is_present);
+    /* What lies in pages is copied, unless a few rows meet it, block by block. */
+    const bool gathers = problem->pages.rows > 0 && (!plan->by_rows || problem->weights.is_present);
     plan->key_stride = problem->head_dim + (has_odd_pair ? 1 : 0);
     plan->packs_key = gathers ||
                       (last_stride(problem, &problem->key) != 1 && problem->head_dim > 1) ||
@@ -88,6 +86,8 @@ static void choose_input_copies(const attni_sdpa_problem *problem, const attni_t
         (!plan->by_rows &&
          (problem->value_dim % tiles->lanes != 0 || !is_float32(&problem->value) ||
           plan->num_vectors >= plan->num_blocks * PACKING_PANELS * ATTNI_PANEL_VECTORS));
+    plan->lists_rows =
+        problem->pages.rows > 0 && plan->by_rows && !(plan->packs_key && plan->packs_value);
     plan->key_bytes = by_floats ? (int64_t)sizeof(float) : problem->key.element_bytes;
     plan->value_bytes = plan->by_rows ? problem->value.element_bytes : (int64_t)sizeof(float);
 }
@@ -225,8 +225,9 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     plan->value_offset = add_floats(slot, plan->packs_value ? keys : 0, plan->sum_stride);
     plan->gathered_offset =
         add_floats(slot, plan->by_pairs && problem->pages.rows > 0 ? keys : 0, problem->value_dim);
-    plan->runs_offset = attni_layout_add(slot, plan->by_rows && problem->pages.rows > 0 ? 2 : 0,
-                                         ATTNI_MAX_RUNS * sizeof(const void *));
+    plan->lists_offset =
+        attni_layout_add(slot, plan->lists_rows ? 2 : 0,
+                         (size_t)(plan->tile_keys + ATTNI_STREAM_AHEAD) * sizeof(const void *));
     const bool is_staging = plan->stages_weights || plan->stages_masks;
     plan->staging_offset = add_floats(slot, is_staging ? keys : 0, width);
     plan->averages_offset = add_floats(slot, plan->sums_averages ? block_rows : 0,

@@ -79,7 +79,8 @@ typedef struct attni_fused_plan {
     size_t pairs_offset;    /* the weights of a tile in pairs of keys */
     size_t key_offset;      /* packed: (key_block + extra, head_dim) */
     size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
-    size_t runs_offset;     /* by rows, of pages: const void *[2][ATTNI_MAX_RUNS] */
+    bool lists_rows;        /* by rows, of pages: where each row of a block is */
+    size_t lists_offset;    /* const void *[2][tile_keys + ATTNI_STREAM_AHEAD] */
     size_t gathered_offset; /* by pairs, of pages: values as stored, (key_block, value_dim) */
     size_t staging_offset;  /* rows of masks or weights, (lanes, key_block) */
     size_t averages_offset; /* sums of the weights of a block's rows, (rows, S + extra) */
@@ -193,18 +194,7 @@ struct attni_panel {
     double folded_sum[ATTNI_PANEL_LANES];
 };
 
-/* Where the rows of a block lie that a few rows meet. */
-enum {
-    ATTNI_RUN_ROWS = 16,      /* of a page, at least: shorter ones are copied */
-    ATTNI_STREAM_KEYS = 1024, /* of a block at most */
-    ATTNI_MAX_RUNS = ATTNI_STREAM_KEYS / ATTNI_RUN_ROWS + 2
-};
-
-typedef struct attni_fused_runs {
-    const void *const *at; /* first rows of the runs */
-    int64_t rows;          /* of a run */
-    int64_t first;         /* row of the first run that is the block's first */
-} attni_fused_runs;
+enum { ATTNI_STREAM_KEYS = 1024 }; /* of a block that a few rows meet, at most */
 
 /* One item on its way: scratch memory and where it is. */
 struct attni_fused_item {
@@ -233,10 +223,10 @@ struct attni_fused_item {
     attni_interval next;  /* the block after it in which some row sees a key, or nothing */
     const void *key;      /* of block.begin; elements of plan->key_bytes */
     int64_t key_stride;
-    attni_fused_runs key_runs; /* by rows: where keys and values are, instead */
-    attni_fused_runs value_runs;
     const void *value;
     int64_t value_key_stride;
+    const void **key_list; /* by rows: where each key and its value is, instead, or NULL */
+    const void **value_list;
     int64_t value_chunk_stride;
     attni_ahead ahead[ATTNI_NUM_AHEAD]; /* what is needed next, in this order */
     attni_sights_key *kept_key;
