@@ -2,6 +2,7 @@
  *
  * fused_state.h: the state that the files of the fused engine share, as data and nothing else.
  * Downwards:
+ *   fused_runs                              items of all runs of ragged queries
  *   fused_engine                            items and the steps of a tile
  *   fused_merge, fused_weights              where results go
  *   fused_rows                              the steps for a few rows (kernels/stream_kernels.h)
@@ -43,6 +44,7 @@ typedef struct attni_fused_plan {
     bool spreads;        /* each chunk is an item of its own, folded at the end */
     bool folds;          /* panels fold chunks, or extra columns, themselves */
     int64_t num_items;
+    double work;        /* multiply-adds that take as long as all items */
     int64_t num_merges; /* blocks whose chunks are folded at the end; 0 if none are spread */
     int32_t num_slots;  /* pieces of scratch memory */
     int32_t packs;      /* ATTNI_PACKS_QUERY and so on */
@@ -69,6 +71,7 @@ typedef struct attni_fused_plan {
     size_t partials_offset; /* in the call's scratch memory: what spread chunks put aside, for each
                                (batch and group, chunk, row) a max, a sum and sum_stride sums;
                                behind the chunks are the extra columns */
+    size_t partials_bytes;
     size_t slots_offset;    /* likewise: scratch memory of the slots */
     size_t slot_bytes;      /* of which the offsets below are */
     size_t panels_offset;   /* attni_panel[max_panels] */
