@@ -10,9 +10,9 @@
 #include "blas_threads.h"
 #include "program_exit.h"
 
-static const char *const role_names[ROLE_COUNT] = {"query", "key",   "value",        "output",
-                                                   "mask",  "bias",  "query_offset", "key_lengths",
-                                                   "alibi", "sinks", "lse",          "weights"};
+static const char *const role_names[ROLE_COUNT] = {
+    "query",       "key",   "value", "output", "mask",    "bias",       "query_offset",
+    "key_lengths", "alibi", "sinks", "lse",    "weights", "page_table", "query_starts"};
 
 static int make_context(bench_call *call) {
     const bench_options *o = &call->options;
@@ -53,10 +53,10 @@ static int32_t score_dtype(const bench_options *o) {
     return bench_element_dtype(o) == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
 }
 
-/* (B, heads, rows, features) as a view of memory in the layout that was asked for. */
-static int make_heads(bench_call *call, int role, int64_t heads, int64_t rows, int64_t features) {
+/* (batch, heads, rows, features) as a view of memory in the layout that was asked for. */
+static int make_heads(bench_call *call, int role, int64_t batch, int64_t heads, int64_t rows,
+                      int64_t features) {
     const bench_options *o = &call->options;
-    const int64_t batch = o->batch.value;
     const int64_t bhsd[] = {batch, heads, rows, features};
     const int64_t bshd[] = {batch, rows, heads, features};
     const int is_bhsd = o->layout == BENCH_LAYOUT_BHSD;
@@ -69,21 +69,44 @@ static int make_heads(bench_call *call, int role, int64_t heads, int64_t rows, i
     return status == ATTN_OK ? EXIT_DONE : program_fail_library(role_names[role], status);
 }
 
+/* Query or output: those of a ragged call have no batch axis. */
+static int make_rows(bench_call *call, int role, int64_t features) {
+    const bench_options *o = &call->options;
+    const int is_ragged = o->query_lengths.text != NULL;
+    attn_tensor *view = &call->tensors[role].view;
+    const int exit_code =
+        make_heads(call, role, is_ragged ? 1 : o->batch.value, o->heads.value,
+                   is_ragged ? bench_all_query_rows(o) : o->queries.value, features);
+    if (exit_code != EXIT_DONE || !is_ragged) {
+        return exit_code;
+    }
+    const int status = attn_tensor_select(view, 0, 0, view);
+    return status == ATTN_OK ? EXIT_DONE : program_fail_library(role_names[role], status);
+}
+
+/* Key or value: of pages, or of sequences. */
+static int make_source(bench_call *call, int role, int64_t features) {
+    const bench_options *o = &call->options;
+    const int64_t pages = o->page.given ? o->keys.value / o->page.value : 1;
+    return make_heads(call, role, o->batch.value * pages, o->kv_heads.value, o->keys.value / pages,
+                      features);
+}
+
 static int make_sdpa_tensors(bench_call *call) {
     const bench_options *o = &call->options;
-    const int64_t queries = o->queries.value;
-    const int64_t keys = o->keys.value;
-    int exit_code = make_heads(call, ROLE_QUERY, o->heads.value, queries, o->head_dim.value);
+    int exit_code = make_rows(call, ROLE_QUERY, o->head_dim.value);
+    exit_code = exit_code == EXIT_DONE ? make_source(call, ROLE_KEY, o->head_dim.value) : exit_code;
     if (exit_code == EXIT_DONE) {
-        exit_code = make_heads(call, ROLE_KEY, o->kv_heads.value, keys, o->head_dim.value);
+        exit_code = make_source(call, ROLE_VALUE, o->value_dim.value);
     }
     if (exit_code == EXIT_DONE) {
-        exit_code = make_heads(call, ROLE_VALUE, o->kv_heads.value, keys, o->value_dim.value);
+        exit_code = make_rows(call, ROLE_OUTPUT, o->value_dim.value);
     }
-    if (exit_code == EXIT_DONE) {
-        exit_code = make_heads(call, ROLE_OUTPUT, o->heads.value, queries, o->value_dim.value);
+    if (exit_code == EXIT_DONE && o->page.given) {
+        exit_code = bench_pages_make(call);
     }
-    return exit_code;
+    return exit_code == EXIT_DONE && o->query_lengths.text != NULL ? bench_query_starts_make(call)
+                                                                   : exit_code;
 }
 
 /* Inputs and output of a layer: (B, rows, E), or (rows, B, E). Without --keys it attends to its
@@ -219,6 +242,17 @@ static const attn_tensor *view_of(const bench_call *call, int role) {
     return call->tensors[role].memory == NULL ? NULL : &call->tensors[role].view;
 }
 
+/* Keys and values in pages have their lengths there. */
+static void set_kv(bench_call *call) {
+    call->kv = (attn_kv){.struct_size = sizeof call->kv,
+                         .key = view_of(call, ROLE_KEY),
+                         .value = view_of(call, ROLE_VALUE),
+                         .page_table = view_of(call, ROLE_PAGE_TABLE),
+                         .lengths = view_of(call, ROLE_KEY_LENGTHS)};
+    call->params.kv = &call->kv;
+    call->params.key_lengths = NULL;
+}
+
 /* The mask of a layer may be its key_padding_mask: see bench_call_mha.c. */
 static void set_params(bench_call *call) {
     const bench_options *o = &call->options;
@@ -244,7 +278,11 @@ static void set_params(bench_call *call) {
     };
     call->params.set |= o->scale.given ? ATTN_SDPA_SET_SCALE : 0;
     call->params.set |= o->window_text != NULL ? ATTN_SDPA_SET_WINDOW : 0;
+    if (is_sdpa && o->page.given) {
+        set_kv(call);
+    }
     if (is_sdpa) {
+        call->params.query_starts = view_of(call, ROLE_QUERY_STARTS);
         call->params.enable_gqa = o->is_gqa || o->kv_heads.value != o->heads.value;
         call->params.mask = view_of(call, ROLE_MASK);
         call->params.mask_kind = o->mask == BENCH_MASK_NONE   ? ATTN_MASK_NONE
@@ -253,13 +291,18 @@ static void set_params(bench_call *call) {
     }
 }
 
+/* Key or value beside kv, which has its own. */
+static const attn_tensor *source_of(const bench_call *call, int role) {
+    return call->params.kv != NULL ? NULL : &call->tensors[role].view;
+}
+
 attn_status bench_call_run(bench_call *call) {
     if (call->options.function == BENCH_MHA) {
         return bench_layer_run(call);
     }
     const bench_tensor *tensors = call->tensors;
-    return attn_sdpa(call->context, &tensors[ROLE_QUERY].view, &tensors[ROLE_KEY].view,
-                     &tensors[ROLE_VALUE].view, &call->params, &tensors[ROLE_OUTPUT].view,
+    return attn_sdpa(call->context, &tensors[ROLE_QUERY].view, source_of(call, ROLE_KEY),
+                     source_of(call, ROLE_VALUE), &call->params, &tensors[ROLE_OUTPUT].view,
                      call->workspace, call->workspace_bytes);
 }
 
@@ -268,9 +311,9 @@ static int make_workspace(bench_call *call) {
     const int status = call->options.function == BENCH_MHA
                            ? bench_layer_workspace_bytes(call, &call->workspace_bytes)
                            : attn_sdpa_workspace_bytes(
-                                 call->context, &tensors[ROLE_QUERY].view, &tensors[ROLE_KEY].view,
-                                 &tensors[ROLE_VALUE].view, &call->params,
-                                 &tensors[ROLE_OUTPUT].view, &call->workspace_bytes);
+                                 call->context, &tensors[ROLE_QUERY].view,
+                                 source_of(call, ROLE_KEY), source_of(call, ROLE_VALUE),
+                                 &call->params, &tensors[ROLE_OUTPUT].view, &call->workspace_bytes);
     if (status != ATTN_OK) {
         return program_fail_library("workspace", status);
     }

@@ -27,6 +27,8 @@ enum bench_role {
     ROLE_SINKS,
     ROLE_LSE,
     ROLE_WEIGHTS,
+    ROLE_PAGE_TABLE,
+    ROLE_QUERY_STARTS,
     ROLE_COUNT
 };
 
@@ -41,6 +43,7 @@ typedef struct bench_call {
     int blas_threads; /* what BLAS made of those asked for; 0: unknown */
 
     bench_tensor tensors[ROLE_COUNT]; /* those the options need */
+    attn_kv kv;                       /* of keys in pages */
     attn_sdpa_params params;          /* in multi-head: of the attention inside */
     attn_sdpa_report report;          /* filled by every call */
 
@@ -70,5 +73,9 @@ int64_t bench_call_tensor_bytes(const bench_call *call);
 int bench_layer_make(bench_call *call);
 attn_status bench_layer_workspace_bytes(const bench_call *call, size_t *bytes);
 attn_status bench_layer_run(const bench_call *call);
+
+/* Makes the table of the pages that keys and values lie in, or the starts of query rows. */
+int bench_pages_make(bench_call *call);
+int bench_query_starts_make(bench_call *call);
 
 #endif

@@ -20,6 +20,10 @@ const char *const bench_help[] = {
     "  attn-bench sdpa --heads 32 --kv-heads 8 --queries 1 --keys 16384 --head-dim 128   decoding",
     "  attn-bench sdpa --queries 2048 --engine blas --versus '--engine fused' --versus '--gemm "
     "native'",
+    "  attn-bench sdpa --heads 32 --kv-heads 8 --queries 1 --keys 4096 --versus '--page 16'",
+    "  attn-bench sdpa --batch 4 --queries 500 --key-lengths 20,70,150,500 --causal --align-end "
+    "--versus",
+    "                  '--query-lengths 20,70,150,500'   the padded batch beside the ragged one",
     "  attn-bench mha --batch 8 --queries 128 --embed-dim 384 --heads 12 --weights average",
     "  attn-bench grow sdpa --lengths 128,256,512,1024,2048,4096 --causal --seconds 2",
     "",
@@ -31,6 +35,10 @@ const char *const bench_help[] = {
     "  --dtype T         float32 (default), float64, bfloat16 or float16",
     "  sdpa: --layout T  bhsd (default): rows of one head lie together; bshd: heads of one row do",
     "        --gqa       set the flag of grouped queries even where Hk = H",
+    "        --page N    keys and values lie in pages of N rows, a divisor of S, in any order",
+    "        --query-lengths N,...  query rows of each sequence in L's place, one behind the "
+    "other;",
+    "                    the list is repeated over the batch",
     "  mha:  --embed-dim N     E (768); D is E / H unless given",
     "        --keys N          cross-attention; without it query, key and value are one tensor",
     "        --bound           bind the parameters instead of loading them",
@@ -60,7 +68,8 @@ const char *const bench_help[] = {
     "  --engine T            auto (default), blas, fused",
     "  --gemm T              auto (default), blas, native   --kernels NAME  avx512, avx2, neon, "
     "baseline",
-    "  --float32-weights     kernels that multiply pairs of bfloat16 (their names end with _bf16) are "
+    "  --float32-weights     kernels that multiply pairs of bfloat16 (their names end with _bf16) "
+    "are "
     "not used",
     "  --threads N           of the library; default: the CPUs this process may use",
     "  --blas-threads N      of OpenBLAS or BLIS; default: as the library's",

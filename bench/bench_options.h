@@ -46,7 +46,8 @@ typedef struct bench_options {
     int64_t window[2]; /* left and right, if window_text is not NULL */
     option_integer query_offset;
     int align_end;
-    bench_list key_lengths; /* sequence b has items[b % count] */
+    bench_list key_lengths;   /* sequence b has items[b % count] */
+    bench_list query_lengths; /* likewise; sdpa */
     int mask;
     int mask_shape;
     int bias;
@@ -63,6 +64,7 @@ typedef struct bench_options {
     /* Storage. */
     int dtype; /* of bench_dtypes */
     int layout;
+    option_integer page;   /* rows; sdpa */
     int is_gqa;            /* given, though kv_heads says it too */
     int is_bound;          /* multi-head */
     int is_sequence_first; /* multi-head */
@@ -97,6 +99,10 @@ extern const char *const bench_mask_shapes[];
 extern const char *const bench_biases[];
 extern const char *const bench_normalizers[];
 extern const char *const bench_weights_names[];
+
+/* Query rows of a sequence, and of all: --query-lengths, or --queries each. */
+int64_t bench_query_rows(const bench_options *options, int64_t sequence);
+int64_t bench_all_query_rows(const bench_options *options);
 
 /* What holds before a command line is read. */
 bench_options bench_options_default(int function);

@@ -97,6 +97,22 @@ static int read_key_lengths(bench_options *o) {
                         (long long)o->keys.value, BENCH_LISTED_MAX, o->key_lengths.text);
 }
 
+/* Reads text[0, end) as a number of query rows. */
+static int read_rows(const char *text, const char *end, int64_t limit, int64_t *rows) {
+    return parse_integer(text, end, rows) == 0 && *rows >= 0 && *rows <= limit ? 0 : -1;
+}
+
+static int read_query_lengths(bench_options *o) {
+    if (o->query_lengths.text == NULL ||
+        read_list(&o->query_lengths, BENCH_AXIS_MAX, read_rows) == 0) {
+        return EXIT_DONE;
+    }
+    return program_fail(EXIT_USAGE,
+                        "--query-lengths: expected integers from 0 to %d, at most %d with commas "
+                        "between them, got '%s'",
+                        BENCH_AXIS_MAX, BENCH_LISTED_MAX, o->query_lengths.text);
+}
+
 static int read_axis(const char *text, const char *end, int64_t limit, int64_t *value) {
     return parse_integer(text, end, value) == 0 && *value >= 1 && *value <= limit ? 0 : -1;
 }
@@ -139,6 +155,20 @@ static int check_numbers(const bench_options *o) {
     return EXIT_DONE;
 }
 
+static int check_places(const bench_options *o) {
+    const int has_rows = o->mask != BENCH_MASK_NONE || o->bias != BENCH_BIAS_NONE ||
+                         o->weights != BENCH_WEIGHTS_NONE || o->has_lse;
+    if (o->page.given && o->keys.value % o->page.value != 0) {
+        return program_fail(EXIT_USAGE, "--page: expected a divisor of --keys %lld, got %lld",
+                            (long long)o->keys.value, (long long)o->page.value);
+    }
+    if (o->query_lengths.text != NULL && has_rows) {
+        return program_fail(EXIT_USAGE,
+                            "--query-lengths: expected no --mask, --bias, --weights or --lse");
+    }
+    return EXIT_DONE;
+}
+
 static int check_together(const bench_options *o) {
     if (o->normalizer != ATTN_NORMALIZER_SOFTMAX && (o->has_sinks || o->has_lse)) {
         return program_fail(EXIT_USAGE, "%s: expected --normalizer softmax, got %s",
@@ -157,7 +187,23 @@ int bench_options_complete(bench_options *options) {
     int exit_code = derive_sizes(options);
     exit_code = exit_code == EXIT_DONE ? read_window(options) : exit_code;
     exit_code = exit_code == EXIT_DONE ? read_key_lengths(options) : exit_code;
+    exit_code = exit_code == EXIT_DONE ? read_query_lengths(options) : exit_code;
+    exit_code = exit_code == EXIT_DONE ? check_places(options) : exit_code;
     exit_code = exit_code == EXIT_DONE ? check_kernels(options->kernels) : exit_code;
     exit_code = exit_code == EXIT_DONE ? check_numbers(options) : exit_code;
     return exit_code == EXIT_DONE ? check_together(options) : exit_code;
+}
+
+int64_t bench_query_rows(const bench_options *o, int64_t sequence) {
+    return o->query_lengths.text == NULL
+               ? o->queries.value
+               : o->query_lengths.items[sequence % o->query_lengths.count];
+}
+
+int64_t bench_all_query_rows(const bench_options *o) {
+    int64_t rows = 0;
+    for (int64_t sequence = 0; sequence < o->batch.value; sequence++) {
+        rows += bench_query_rows(o, sequence);
+    }
+    return rows;
 }

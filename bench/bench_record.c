@@ -54,7 +54,9 @@ static int add_shapes(cJSON *root, const bench_options *o) {
         add_count(root, "value_dim", o->value_dim.value) |
         add_text(root, "dtype", bench_dtypes[o->dtype]);
     if (o->function == BENCH_SDPA) {
-        return failed | add_text(root, "layout", bench_layouts[o->layout]);
+        return failed | add_text(root, "layout", bench_layouts[o->layout]) |
+               add_known(root, "page", (double)o->page.value) |
+               add_text(root, "query_lengths", o->query_lengths.text);
     }
     return failed | add_count(root, "embed_dim", o->embed_dim.value) |
            add_truth(root, "self_attention", !o->keys.given) |

@@ -22,7 +22,8 @@ static key_interval interval_of_row(const bench_options *o, int64_t sequence, in
     if (o->key_lengths.text != NULL) {
         keys.end = o->key_lengths.items[sequence % o->key_lengths.count];
     }
-    const int64_t offset = o->align_end ? keys.end - o->queries.value : o->query_offset.value;
+    const int64_t offset =
+        o->align_end ? keys.end - bench_query_rows(o, sequence) : o->query_offset.value;
     const int64_t position = row + offset;
     if (o->is_causal) {
         keys.end = least(keys.end, position + 1);
@@ -40,7 +41,8 @@ static key_interval interval_of_row(const bench_options *o, int64_t sequence, in
  * together are counted by those past what earlier rows saw. */
 static void add_sequence(const bench_options *o, int64_t sequence, bench_work *work) {
     int64_t counted_end = 0;
-    for (int64_t row = 0; row < o->queries.value; row++) {
+    const int64_t rows = bench_query_rows(o, sequence);
+    for (int64_t row = 0; row < rows; row++) {
         const key_interval keys = interval_of_row(o, sequence, row);
         if (keys.begin < keys.end) {
             work->visible_pairs += keys.end - keys.begin;

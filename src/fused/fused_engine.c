@@ -184,7 +184,7 @@ static void run_block(attni_fused_item *item, int64_t block) {
     } while (item->next.begin < seen.end);
 }
 
-static void run_item(void *data, int32_t slot, int64_t index) {
+void attni_fused_run_item(void *data, int32_t slot, int64_t index) {
     const attni_fused_engine *engine = data;
     attni_fused_item item = attni_fused_item_in(engine, slot);
     const int64_t block = attni_fused_go_to_item(&item, index);
@@ -214,29 +214,19 @@ static attni_interval find_chunks(const attni_sdpa_problem *problem, const attni
     return chunks.begin < chunks.end ? chunks : (attni_interval){0, 1};
 }
 
-/* Chunks become items where that was planned, and there are several. */
-static void deal_chunks(attni_fused_engine *engine) {
-    const attni_fused_plan *plan = engine->plan;
-    engine->num_splits = 1;
-    engine->num_items = plan->num_items;
-    if (plan->spreads) {
-        engine->chunks = find_chunks(engine->problem, plan);
-        engine->num_splits = engine->chunks.end - engine->chunks.begin;
-        engine->num_items = plan->num_items / plan->num_chunks * engine->num_splits;
-    }
+attni_interval attni_fused_dealt_chunks(const attni_sdpa_problem *problem,
+                                        const attni_fused_plan *plan) {
+    return plan->spreads && plan->num_items > 0 ? find_chunks(problem, plan)
+                                                : (attni_interval){0, 1};
 }
 
-/* Scratch memory may hold anything. */
-static void forget_sights(const attni_fused_engine *engine) {
-    for (int32_t slot = 0; slot < engine->plan->num_slots && engine->plan->keeps_sights; ++slot) {
-        attni_fused_item_in(engine, slot).kept_key->is_valid = false;
-    }
-}
-
-attn_status attni_fused_run(attn_context *context, const attni_sdpa_problem *problem,
-                            const attni_fused_plan *plan, char *scratch, int64_t *num_blocks) {
+attni_fused_engine attni_fused_engine_of(const attn_context *context,
+                                         const attni_sdpa_problem *problem,
+                                         const attni_fused_plan *plan, attni_interval chunks,
+                                         char *scratch) {
     const attni_kernel_set *kernels = attni_context_kernels(context);
-    attni_fused_engine engine = {
+    const int64_t num_splits = chunks.end - chunks.begin;
+    return (attni_fused_engine){
         .problem = problem,
         .plan = plan,
         .kernels = kernels,
@@ -252,19 +242,36 @@ attn_status attni_fused_run(attn_context *context, const attni_sdpa_problem *pro
         .key_streams = attni_stream_kernels_of(kernels, problem->key.dtype),
         .value_streams = attni_stream_kernels_of(kernels, problem->value.dtype),
         .scratch = scratch,
+        .chunks = chunks,
+        .num_splits = num_splits,
+        .num_items =
+            plan->spreads ? plan->num_items / plan->num_chunks * num_splits : plan->num_items,
     };
-    *num_blocks = 0;
-    if (plan->num_items == 0) {
+}
+
+void attni_fused_forget_sights(const attni_fused_engine *engine, int32_t slot) {
+    if (engine->plan->keeps_sights) {
+        attni_fused_item_in(engine, slot).kept_key->is_valid = false;
+    }
+}
+
+attn_status attni_fused_run(attn_context *context, const attni_sdpa_problem *problem,
+                            const attni_fused_plan *plan, char *scratch, int64_t *num_blocks) {
+    const attni_interval chunks = attni_fused_dealt_chunks(problem, plan);
+    attni_fused_engine engine = attni_fused_engine_of(context, problem, plan, chunks, scratch);
+    *num_blocks = engine.num_items;
+    if (engine.num_items == 0) {
         return ATTN_OK;
     }
-    deal_chunks(&engine);
-    *num_blocks = engine.num_items;
-    forget_sights(&engine);
+    for (int32_t slot = 0; slot < plan->num_slots; ++slot) {
+        attni_fused_forget_sights(&engine, slot);
+    }
     if (plan->num_slots > 1) {
         /* From here on outputs are written, and a failure could not leave them untouched. */
         ATTNI_TRY(attni_start_threads(context));
     }
-    ATTNI_TRY(attni_parallel_items(context, plan->num_slots, engine.num_items, run_item, &engine));
+    ATTNI_TRY(attni_parallel_items(context, plan->num_slots, engine.num_items, attni_fused_run_item,
+                                   &engine));
     if (engine.num_splits == 1) {
         return ATTN_OK;
     }

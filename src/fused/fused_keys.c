@@ -11,6 +11,7 @@
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
 #include "fused/fused_sights.h"
+#include "problem/row_list.h"
 #include "tensor/strided_copy.h"
 
 /* Rows of value nearer than this do not fight for few lines of the first-level cache when a chunk
@@ -36,6 +37,10 @@ static bool lie_well(const attni_fused_engine *engine, const attni_source_rows *
 
 /* attni_fused_keys_from or attni_fused_values_from. */
 typedef attni_source_rows rows_source(const attni_fused_item *item, int64_t first);
+
+/* attni_list_keys or attni_list_values. */
+typedef void rows_lister(const attni_sdpa_problem *problem, const attni_sequence *sequence,
+                         int64_t head, int64_t first, int64_t count, const void **list);
 
 static void ask_for_row(const attni_source_rows *rows, int64_t bytes) {
     for (int64_t byte = 0; byte < bytes && rows->col_stride == 1; byte += CACHE_LINE) {
@@ -150,20 +155,27 @@ static void take_value_pairs(attni_fused_item *item) {
                                (int32_t)(item->block.begin % 2), value_dim);
 }
 
-/* Where stream kernels find the block's rows: from *rows on, or in pages. `at` has room for the
- * pages of a block. */
-static attni_fused_runs find_runs(const attni_fused_item *item, rows_source *source,
-                                  const void *const *rows, bool is_packed, const void **at) {
-    const int64_t page = item->engine->problem->pages.rows;
-    if (page == 0 || is_packed) {
-        return (attni_fused_runs){rows, INT64_MAX, 0};
+/* Where each of the block's rows is, and of those behind them that are read next; the last one
+ * stands for what there is not. By rows an item has one panel. */
+static const void **list_rows(const attni_fused_item *item, rows_lister *lister,
+                              const void **list) {
+    const int64_t count = item->block.end - item->block.begin;
+    const int64_t wanted = count + ATTNI_STREAM_AHEAD;
+    const int64_t listed = attni_min(wanted, item->panels->seen.end - item->block.begin);
+    lister(item->engine->problem, &item->sequence, item->first_head, item->block.begin, listed,
+           list);
+    for (int64_t i = listed; i < wanted && listed > 0; ++i) {
+        list[i] = list[listed - 1];
     }
-    const int64_t first = item->block.begin % page;
-    int32_t count = 0;
-    for (int64_t key = item->block.begin - first; key < item->block.end; key += page) {
-        at[count++] = source(item, key).data;
-    }
-    return (attni_fused_runs){at, page, first};
+    return list;
+}
+
+static void list_block(attni_fused_item *item, bool packs_value) {
+    const attni_fused_plan *plan = item->engine->plan;
+    const void **keys = (const void **)(void *)(item->slot + plan->lists_offset);
+    const void **values = keys + plan->tile_keys + ATTNI_STREAM_AHEAD;
+    item->key_list = plan->packs_key ? NULL : list_rows(item, attni_list_keys, keys);
+    item->value_list = packs_value ? NULL : list_rows(item, attni_list_values, values);
 }
 
 void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
@@ -190,11 +202,8 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
                              : plan->by_rows ? problem->value_dim
                                              : columns;
     item->value_chunk_stride = packs_value ? count * columns : columns;
-    if (plan->by_rows) {
-        const void **at = (const void **)(void *)(item->slot + plan->runs_offset);
-        item->key_runs = find_runs(item, attni_fused_keys_from, &item->key, plan->packs_key, at);
-        item->value_runs = find_runs(item, attni_fused_values_from, &item->value, packs_value,
-                                     at + ATTNI_MAX_RUNS);
+    if (plan->lists_rows) {
+        list_block(item, packs_value);
     }
     if (problem->extra_cols > 0) {
         take_extra_columns(item, packs_value, count);

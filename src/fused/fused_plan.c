@@ -15,12 +15,9 @@ enum {
     MAX_PANELS = 16,
     MAX_KEYS = 256, /* of a tile, which should stay close to the first-level cache */
     MIN_KEYS = 96,
-    KEY_GRANULE = 8,    /* blocks of keys are multiples of it */
-    CHUNK_KEYS = 2048,  /* about so many are summed from a fresh maximum: an item's worth */
-    ENOUGH_SPLITS = 32, /* items below which chunks are spread, so that many threads help */
-    MOST_PARTIALS =
-        10 << 20,        /* bytes that spread chunks may put aside: where there are so many rows
-                                 that they would exceed it, there are several blocks of them */
+    KEY_GRANULE = 8,     /* blocks of keys are multiples of it */
+    CHUNK_KEYS = 2048,   /* about so many are summed from a fresh maximum: an item's worth */
+    ENOUGH_SPLITS = 32,  /* items below which chunks are spread, so that many threads help */
     ENOUGH_ITEMS = 8,    /* below, blocks are made smaller to have work for several threads */
     EXP_WORK = 16,       /* multiply-adds that take as long as a score's exponential */
     ITEM_WORK = 1 << 14, /* multiply-adds that take as long as starting and ending an item */
@@ -75,10 +72,8 @@ static void choose_input_copies(const attni_sdpa_problem *problem, const attni_t
                                 attni_fused_plan *plan) {
     const bool by_floats = !plan->by_rows && !plan->by_pairs;
     const bool has_odd_pair = plan->by_pairs && problem->head_dim % 2 != 0;
-    /* What lies in pages is copied, unless they are long runs of whole rows. */
-    const bool gathers =
-        problem->pages.rows > 0 &&
-        (!plan->by_rows || problem->pages.rows < ATTNI_RUN_ROWS || problem->weights.is_present);
+    /* What lies in pages is copied, unless a few rows meet it, block by block. */
+    const bool gathers = problem->pages.rows > 0 && (!plan->by_rows || problem->weights.is_present);
     plan->key_stride = problem->head_dim + (has_odd_pair ? 1 : 0);
     plan->packs_key = gathers ||
                       (last_stride(problem, &problem->key) != 1 && problem->head_dim > 1) ||
@@ -88,6 +83,8 @@ static void choose_input_copies(const attni_sdpa_problem *problem, const attni_t
         (!plan->by_rows &&
          (problem->value_dim % tiles->lanes != 0 || !is_float32(&problem->value) ||
           plan->num_vectors >= plan->num_blocks * PACKING_PANELS * ATTNI_PANEL_VECTORS));
+    plan->lists_rows =
+        problem->pages.rows > 0 && plan->by_rows && !(plan->packs_key && plan->packs_value);
     plan->key_bytes = by_floats ? (int64_t)sizeof(float) : problem->key.element_bytes;
     plan->value_bytes = plan->by_rows ? problem->value.element_bytes : (int64_t)sizeof(float);
 }
@@ -225,8 +222,9 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     plan->value_offset = add_floats(slot, plan->packs_value ? keys : 0, plan->sum_stride);
     plan->gathered_offset =
         add_floats(slot, plan->by_pairs && problem->pages.rows > 0 ? keys : 0, problem->value_dim);
-    plan->runs_offset = attni_layout_add(slot, plan->by_rows && problem->pages.rows > 0 ? 2 : 0,
-                                         ATTNI_MAX_RUNS * sizeof(const void *));
+    plan->lists_offset =
+        attni_layout_add(slot, plan->lists_rows ? 2 : 0,
+                         (size_t)(plan->tile_keys + ATTNI_STREAM_AHEAD) * sizeof(const void *));
     const bool is_staging = plan->stages_weights || plan->stages_masks;
     plan->staging_offset = add_floats(slot, is_staging ? keys : 0, width);
     plan->averages_offset = add_floats(slot, plan->sums_averages ? block_rows : 0,
@@ -268,14 +266,24 @@ static int64_t panel_bytes_of(const attni_sdpa_problem *problem, int64_t lanes,
     return ATTNI_PANEL_VECTORS * lanes * row_bytes_of(problem, plan);
 }
 
-/* How `groups` of all batches are cut into items. */
+/* `groups` of all batches, and of those that are computed with them. */
+static int64_t groups_of_call(const attni_sdpa_problem *problem, int64_t groups) {
+    int64_t of_call;
+    const int64_t of_batch = groups / problem->num_batches;
+    return attni_multiply(of_batch, problem->call_batches, &of_call) ? of_call : INT64_MAX;
+}
+
+/* How `groups` of all batches are cut into items: there need be enough of them in the whole call.
+ */
 static void choose_items(const attni_sdpa_problem *problem, int64_t groups, int64_t lanes,
                          attni_fused_plan *plan) {
-    plan->num_blocks = choose_blocks(groups, plan, panel_bytes_of(problem, lanes, plan));
+    const int64_t of_call = groups_of_call(problem, groups);
+    plan->num_blocks = choose_blocks(of_call, plan, panel_bytes_of(problem, lanes, plan));
     const int64_t items = groups * plan->num_blocks;
+    const bool are_few = of_call < attni_divide_up(ENOUGH_SPLITS, plan->num_blocks);
     const double partial_bytes = (double)groups * (double)plan->num_chunks * (double)plan->rows *
                                  (double)(plan->sum_stride + 2) * sizeof(float);
-    plan->spreads = plan->num_chunks > 1 && items < ENOUGH_SPLITS && partial_bytes <= MOST_PARTIALS;
+    plan->spreads = plan->num_chunks > 1 && are_few && partial_bytes <= ATTNI_MOST_PARTIALS;
     plan->num_items = items * (plan->spreads ? plan->num_chunks : 1);
     plan->num_merges = plan->spreads ? items : 0;
 }
@@ -283,7 +291,7 @@ static void choose_items(const attni_sdpa_problem *problem, int64_t groups, int6
 /* Keys of a sequence, where all share one tensor: as if all were equally long. */
 static double typical_keys(const attni_sdpa_problem *problem) {
     const bool is_shared = problem->key_starts.is_present || problem->pages.starts.is_present;
-    const double sequences = is_shared ? (double)attni_max(1, problem->num_batches) : 1;
+    const double sequences = is_shared ? (double)attni_max(1, problem->call_batches) : 1;
     return (double)(problem->src_len + problem->extra_cols) / sequences;
 }
 
@@ -293,10 +301,10 @@ static void weigh_items(const attn_context *context, const attni_sdpa_problem *p
     const double work = (double)problem->num_batches * (double)problem->num_heads *
                         (double)problem->tgt_len * typical_keys(problem) *
                         ((double)problem->head_dim + (double)problem->value_dim + EXP_WORK);
-    const double starts = ITEM_WORK * (double)plan->num_items;
+    plan->work = work + ITEM_WORK * (double)plan->num_items;
     plan->looks_ahead = !plan->by_rows && work / (double)plan->num_items >= LONG_ITEM;
     plan->num_slots =
-        work + starts < ATTNI_SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
+        plan->work < ATTNI_SERIAL_WORK ? 1 : attni_context_slots(context, plan->num_items);
 }
 
 static void lay_out(const attni_sdpa_problem *problem, int64_t groups, int64_t lanes,
@@ -308,6 +316,7 @@ static void lay_out(const attni_sdpa_problem *problem, int64_t groups, int64_t l
     const int64_t extra = problem->extra_cols > 0 ? 1 : 0;
     const int64_t partials = plan->spreads ? groups * (plan->num_chunks + extra) : 0;
     plan->partials_offset = add_floats(layout, partials * plan->rows, plan->sum_stride + 2);
+    plan->partials_bytes = layout->bytes - plan->partials_offset;
     plan->slots_offset = attni_layout_add(layout, plan->num_slots, plan->slot_bytes);
 }
 
@@ -372,19 +381,17 @@ static size_t most_row_bytes(const attn_context *context, const attni_sdpa_probl
     return plan.slot_bytes;
 }
 
-void attni_fused_bound_runs(const attn_context *context, const attni_sdpa_problem *problem,
-                            const attni_fused_plan *plan, attni_layout *layout) {
+attni_fused_bounds attni_fused_bound_runs(const attn_context *context,
+                                          const attni_sdpa_problem *problem,
+                                          const attni_fused_plan *plan, attni_layout *layout) {
     const int64_t lanes = attni_context_kernels(context)->tiles->lanes;
-    if (plan->num_items == 0) {
-        return;
-    }
-    *layout = (attni_layout){0};
     const size_t by_lanes = plan->by_rows ? 0 : most_lane_bytes(problem, lanes, plan, layout);
     const size_t by_rows = most_row_bytes(context, problem, plan->averages, layout);
     const double partials = (double)problem->num_heads * (double)problem->tgt_len *
                             (double)attni_divide_up(problem->src_len, CHUNK_KEYS) *
                             (double)(plan->sum_stride + 2) * sizeof(float);
-    attni_layout_add(layout, partials < MOST_PARTIALS ? (int64_t)partials : MOST_PARTIALS, 1);
-    attni_layout_add(layout, attni_context_slots(context, INT64_MAX),
-                     by_lanes > by_rows ? by_lanes : by_rows);
+    return (attni_fused_bounds){
+        .slot_bytes = by_lanes > by_rows ? by_lanes : by_rows,
+        .partials_bytes = partials < ATTNI_MOST_PARTIALS ? (size_t)partials : ATTNI_MOST_PARTIALS,
+    };
 }

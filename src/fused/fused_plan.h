@@ -9,13 +9,23 @@
 #include "context/context.h"
 #include "fused/fused_state.h"
 
-/* Makes *layout large enough for the plans of all calls that `problem`, a sequence with its rows
- * and *plan, is made of if those rows are cut into runs of sequences with as many each. */
-void attni_fused_bound_runs(const attn_context *context, const attni_sdpa_problem *problem,
-                            const attni_fused_plan *plan, attni_layout *layout);
+/* Bytes that spread chunks may put aside: where there are so many rows that they would exceed it,
+ * there are several blocks of them. */
+enum { ATTNI_MOST_PARTIALS = 10 << 20 };
 
 /* Fills an empty plan and adds its scratch memory to a layout. */
 attn_status attni_fused_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
                                   attni_fused_plan *plan, attni_layout *layout);
+
+typedef struct attni_fused_bounds {
+    size_t slot_bytes;
+    size_t partials_bytes; /* of all runs, or as many as a run may have at most */
+} attni_fused_bounds;
+
+/* What is enough for the plans of all runs of equally long sequences into which the rows of
+ * `problem`, one sequence with that plan, may be cut. Only layout->overflow may change. */
+attni_fused_bounds attni_fused_bound_runs(const attn_context *context,
+                                          const attni_sdpa_problem *problem,
+                                          const attni_fused_plan *plan, attni_layout *layout);
 
 #endif

@@ -20,21 +20,34 @@ static float *tile_row(const attni_fused_item *item, int32_t row) {
     return item->tile + row * tile_stride(item);
 }
 
-/* The block's rows from number `first` on. */
-static attni_stream_rows rows_of(const attni_fused_runs *runs, int64_t first, int64_t stride) {
-    return (attni_stream_rows){runs->at, runs->rows, runs->first + first, stride};
+/* Rows of keys from source key `key` on. */
+static attni_stream_rows keys_from(const attni_fused_item *item, int64_t key) {
+    const bool is_listed = item->key_list != NULL;
+    return (attni_stream_rows){
+        .list = is_listed ? item->key_list + (key - item->block.begin) : NULL,
+        .first = is_listed ? NULL : attni_fused_key_at(item, key),
+        .stride = item->key_stride,
+    };
+}
+
+static attni_stream_rows values_from(const attni_fused_item *item, int64_t key) {
+    const bool is_listed = item->value_list != NULL;
+    return (attni_stream_rows){
+        .list = is_listed ? item->value_list + (key - item->block.begin) : NULL,
+        .first = is_listed ? NULL : attni_fused_value_at(item, key),
+        .stride = item->value_key_stride,
+    };
 }
 
 static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
     const attni_stream_kernels *streams = item->engine->key_streams;
     const int64_t head_dim = item->engine->problem->head_dim;
     memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
-    const attni_stream_rows source =
-        rows_of(&item->key_runs, keys->keys.begin - item->block.begin, item->key_stride);
+    const attni_stream_rows source = keys_from(item, keys->keys.begin);
     streams->score(item->tile, tile_stride(item), panel->count, panel->queries, head_dim, &source,
                    keys->count);
     if (keys->extra > 0) {
-        const attni_stream_rows extra = {&item->extra_key, INT64_MAX, 0, item->key_stride};
+        const attni_stream_rows extra = {NULL, item->extra_key, item->key_stride};
         streams->score(item->tile + keys->count, tile_stride(item), panel->count, panel->queries,
                        head_dim, &extra, keys->extra);
     }
@@ -161,9 +174,7 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
         memset(panel->sums, 0, (size_t)(panel->count * sum_stride) * sizeof(float));
         panel->is_started = true;
     }
-    weigh_common(item, panel, item->tile + skipped,
-                 rows_of(&item->value_runs, keys->keys.begin + skipped - item->block.begin,
-                         item->value_key_stride),
+    weigh_common(item, panel, item->tile + skipped, values_from(item, keys->keys.begin + skipped),
                  common.end - common.begin, panel->state.rescale);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         attni_fused_add_own_values(item, panel, keys, attni_fused_keys_before(keys, common), lane,
@@ -172,7 +183,7 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
                                    tile_row(item, lane), 1);
     }
     if (keys->extra > 0) {
-        const attni_stream_rows extra = {&item->extra_value, INT64_MAX, 0, item->value_key_stride};
+        const attni_stream_rows extra = {NULL, item->extra_value, item->value_key_stride};
         weigh_common(item, panel, item->tile + keys->count, extra, keys->extra, attni_fused_ones);
     }
     for (int32_t lane = 0; factor != NULL && lane < panel->count; ++lane) {

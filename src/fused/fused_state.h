@@ -2,6 +2,7 @@
  *
  * fused_state.h: the state that the files of the fused engine share, as data and nothing else.
  * Downwards:
+ *   fused_runs                              items of all runs of ragged queries
  *   fused_engine                            items and the steps of a tile
  *   fused_merge, fused_weights              where results go
  *   fused_rows                              the steps for a few rows (kernels/stream_kernels.h)
@@ -43,6 +44,7 @@ typedef struct attni_fused_plan {
     bool spreads;        /* each chunk is an item of its own, folded at the end */
     bool folds;          /* panels fold chunks, or extra columns, themselves */
     int64_t num_items;
+    double work;        /* multiply-adds that take as long as all items */
     int64_t num_merges; /* blocks whose chunks are folded at the end; 0 if none are spread */
     int32_t num_slots;  /* pieces of scratch memory */
     int32_t packs;      /* ATTNI_PACKS_QUERY and so on */
@@ -69,6 +71,7 @@ typedef struct attni_fused_plan {
     size_t partials_offset; /* in the call's scratch memory: what spread chunks put aside, for each
                                (batch and group, chunk, row) a max, a sum and sum_stride sums;
                                behind the chunks are the extra columns */
+    size_t partials_bytes;
     size_t slots_offset;    /* likewise: scratch memory of the slots */
     size_t slot_bytes;      /* of which the offsets below are */
     size_t panels_offset;   /* attni_panel[max_panels] */
@@ -79,7 +82,8 @@ typedef struct attni_fused_plan {
     size_t pairs_offset;    /* the weights of a tile in pairs of keys */
     size_t key_offset;      /* packed: (key_block + extra, head_dim) */
     size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
-    size_t runs_offset;     /* by rows, of pages: const void *[2][ATTNI_MAX_RUNS] */
+    bool lists_rows;        /* by rows, of pages: where each row of a block is */
+    size_t lists_offset;    /* const void *[2][tile_keys + ATTNI_STREAM_AHEAD] */
     size_t gathered_offset; /* by pairs, of pages: values as stored, (key_block, value_dim) */
     size_t staging_offset;  /* rows of masks or weights, (lanes, key_block) */
     size_t averages_offset; /* sums of the weights of a block's rows, (rows, S + extra) */
@@ -193,18 +197,7 @@ struct attni_panel {
     double folded_sum[ATTNI_PANEL_LANES];
 };
 
-/* Where the rows of a block lie that a few rows meet. */
-enum {
-    ATTNI_RUN_ROWS = 16,      /* of a page, at least: shorter ones are copied */
-    ATTNI_STREAM_KEYS = 1024, /* of a block at most */
-    ATTNI_MAX_RUNS = ATTNI_STREAM_KEYS / ATTNI_RUN_ROWS + 2
-};
-
-typedef struct attni_fused_runs {
-    const void *const *at; /* first rows of the runs */
-    int64_t rows;          /* of a run */
-    int64_t first;         /* row of the first run that is the block's first */
-} attni_fused_runs;
+enum { ATTNI_STREAM_KEYS = 1024 }; /* of a block that a few rows meet, at most */
 
 /* One item on its way: scratch memory and where it is. */
 struct attni_fused_item {
@@ -233,10 +226,10 @@ struct attni_fused_item {
     attni_interval next;  /* the block after it in which some row sees a key, or nothing */
     const void *key;      /* of block.begin; elements of plan->key_bytes */
     int64_t key_stride;
-    attni_fused_runs key_runs; /* by rows: where keys and values are, instead */
-    attni_fused_runs value_runs;
     const void *value;
     int64_t value_key_stride;
+    const void **key_list; /* by rows: where each key and its value is, instead, or NULL */
+    const void **value_list;
     int64_t value_chunk_stride;
     attni_ahead ahead[ATTNI_NUM_AHEAD]; /* what is needed next, in this order */
     attni_sights_key *kept_key;

@@ -11,7 +11,8 @@
  * loads and the next rows are asked for, too.
  *
  * There are 1 to ATTNI_STREAM_ROWS rows. A tile is in memory as (row, key), rows tile_stride apart.
- * Keys and values may have any alignment and strides between rows; their columns are side by side.
+ * Keys and values may have any alignment and lie anywhere, row by row; a row's columns are side by
+ * side.
  */
 #ifndef ATTNI_KERNELS_STREAM_KERNELS_H
 #define ATTNI_KERNELS_STREAM_KERNELS_H
@@ -20,15 +21,19 @@
 
 #include "kernels/tile_kernels.h"
 
-enum { ATTNI_STREAM_ROWS = 4, ATTNI_STREAMS = 4 };
+enum {
+    ATTNI_STREAM_ROWS = 4,
+    ATTNI_STREAMS = 4,
+    ATTNI_STREAM_AHEAD = 8 /* rows of a stream: what is asked for before it is needed */
+};
 
-/* Rows of keys or values in runs that may lie anywhere: row r is at runs[(first + r) / run_rows] +
- * (first + r) % run_rows * stride. Sums do not depend on where runs end. */
+/* Rows of keys or values: row r is `stride` elements behind row r - 1, the first at `first`, or,
+ * where there is a list, anywhere, at list[r]. Behind its rows a list has ATTNI_STREAM_AHEAD
+ * addresses more, which may be asked for and are not read. Sums are the same either way. */
 typedef struct attni_stream_rows {
-    const void *const *runs;
-    int64_t run_rows;
-    int64_t first;
-    int64_t stride; /* elements */
+    const void *const *list;
+    const void *first;
+    int64_t stride;
 } attni_stream_rows;
 
 typedef struct attni_stream_kernels {

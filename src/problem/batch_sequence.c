@@ -75,20 +75,3 @@ attni_sequence attni_batch_sequence(const attni_sdpa_problem *problem, int64_t b
     };
     return sequence;
 }
-
-int64_t attni_page_entry(const attni_sdpa_problem *problem, const attni_sequence *sequence,
-                         int64_t place) {
-    const attni_operand *table = &problem->pages.table;
-    const int64_t stride = table->strides[problem->batch_rank];
-    return attni_read_index(table->data, sequence->first_entry + place * stride, table->dtype);
-}
-
-/* A place past the entries is asked for by nobody who needs what is there. */
-int64_t attni_page_of(const attni_sdpa_problem *problem, const attni_sequence *sequence,
-                      int64_t place) {
-    if (place >= sequence->num_entries) {
-        return 0;
-    }
-    const int64_t page = attni_page_entry(problem, sequence, place);
-    return attni_clamp(page, 0, problem->pages.count - 1);
-}

@@ -91,6 +91,7 @@ bool attni_next_run(attni_query_runs *runs, attni_sdpa_problem *run) {
         }
         last = next;
     }
+    runs->rows_of_first = first;
     *run = attni_run_of(problem, runs->first, runs->next - runs->first, first);
     return true;
 }

@@ -11,8 +11,9 @@
 /* A call on its way through its runs. */
 typedef struct attni_query_runs {
     const attni_sdpa_problem *problem;
-    int64_t first; /* sequence of the run at hand */
-    int64_t next;  /* behind the run */
+    int64_t first;                /* sequence of the run at hand */
+    attni_interval rows_of_first; /* with query_starts */
+    int64_t next;                 /* behind the run */
 } attni_query_runs;
 
 /* Before the first run; without query_starts the call is the only one. */

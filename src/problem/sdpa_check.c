@@ -230,6 +230,7 @@ attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_probl
         /* Fits: output's size was checked with empty axes counted as 1. */
         problem->num_batches *= problem->batch_shape[axis];
     }
+    problem->call_batches = problem->num_batches;
     const int32_t rank = problem->batch_rank + 3;
     problem->query = input_operand(inputs.views[ATTNI_QUERY], rank);
     problem->key = input_operand(inputs.views[ATTNI_KEY], rank);

@@ -53,6 +53,7 @@ typedef struct attni_sdpa_problem {
     int32_t batch_rank;
     int64_t batch_shape[ATTNI_MAX_BATCH_AXES];
     int64_t num_batches;
+    int64_t call_batches; /* of all runs that are computed with this one (query_runs.h) */
     int64_t num_heads;
     int64_t key_group; /* query heads that share one key head */
     int64_t value_group;

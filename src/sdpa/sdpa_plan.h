@@ -7,6 +7,7 @@
 
 #include "blas/blas_plan.h"
 #include "fused/fused_plan.h"
+#include "fused/fused_runs.h"
 #include "problem/query_runs.h"
 #include "sdpa/sdpa_scores.h"
 
@@ -18,8 +19,9 @@ typedef struct attni_sdpa_plan {
     attni_fused_plan fused; /* of the two the engine's own; the other stays empty */
     attni_blas_plan blas;
     attni_scores_plan scores;
-    attni_layout layout; /* of all scratch memory */
-    bool starts_threads; /* some run of ragged queries is large enough for several */
+    attni_fused_runs_plan runs; /* of ragged queries, in the fused engine's place */
+    attni_layout layout;        /* of all scratch memory */
+    bool starts_threads;        /* some run of ragged queries is large enough for several */
 } attni_sdpa_plan;
 
 attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
@@ -31,7 +33,8 @@ attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_p
 attn_status attni_sdpa_plan_runs(const attn_context *context, const attni_sdpa_problem *problem,
                                  bool has_workspace, attni_sdpa_plan *plan);
 
-/* The plan of one run within the memory of the call's. Fails with ATTN_ERROR_VALUE where another
+/* The plan, within the memory of the call's, of what is done run by run: all but what the fused
+ * engine does for all runs together. Fails with ATTN_ERROR_VALUE where another
  * thread has made the runs larger than they were. */
 attn_status attni_sdpa_plan_run(const attn_context *context, const attni_sdpa_problem *run,
                                 const attni_sdpa_plan *plan, attni_sdpa_plan *own);

@@ -23,20 +23,28 @@ static attn_status run_once(attn_context *context, const attni_sdpa_problem *pro
     return attni_scores_run(context, problem, &plan->scores, scratch);
 }
 
-/* One run of equally long sequences after the other. */
+/* The fused engine has all runs of equally long sequences together; what else there is comes one
+ * run after the other. */
 static attn_status run_runs(attn_context *context, const attni_sdpa_problem *problem,
                             const attni_sdpa_plan *plan, char *scratch, int64_t *num_blocks) {
     attni_query_runs runs = attni_query_runs_of(problem);
     attni_sdpa_problem run;
+    const bool has_rest = plan->engine == ATTN_ENGINE_BLAS || problem->scores.is_present;
     if (plan->starts_threads) {
         /* From here on outputs are written, and a failure could not leave them untouched. */
         ATTNI_TRY(attni_start_threads(context));
     }
-    while (attni_next_run(&runs, &run)) {
+    if (plan->engine == ATTN_ENGINE_FUSED) {
+        ATTNI_TRY(attni_fused_run_runs(context, problem, &plan->runs, scratch, num_blocks));
+    }
+    while (has_rest && attni_next_run(&runs, &run)) {
         attni_sdpa_plan own;
         int64_t own_blocks = 0;
         ATTNI_TRY(attni_sdpa_plan_run(context, &run, plan, &own));
-        ATTNI_TRY(run_once(context, &run, &own, scratch, &own_blocks));
+        if (own.engine == ATTN_ENGINE_BLAS) {
+            ATTNI_TRY(attni_blas_run(context, &run, &own.blas, scratch, &own_blocks));
+        }
+        ATTNI_TRY(attni_scores_run(context, &run, &own.scores, scratch));
         *num_blocks += own_blocks;
     }
     return ATTN_OK;

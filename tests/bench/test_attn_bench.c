@@ -138,9 +138,13 @@ static void every_option_is_accepted(void **state) {
         "sdpa --window 3,-1 --key-lengths 0.5,7 --mask bool --mask-shape keys --lse --alibi",
         "sdpa --softcap 5 --mask additive --mask-shape keys --weights heads --layout bshd --gqa",
         "sdpa --mask additive --mask-shape per-head --weights average --kv-heads 1 --dtype float64",
-        "sdpa --mask bool --normalizer sigmoid --scale -2 --allocate --kernels baseline --float32-weights",
+        "sdpa --mask bool --normalizer sigmoid --scale -2 --allocate --kernels baseline "
+        "--float32-weights",
         "sdpa --normalizer linear --gemm native --engine blas --blas-threads 1 --seed 7",
         "sdpa --bias full --mask bool --align-end --causal --keys 12",
+        "sdpa --page 5 --key-lengths 3,10 --layout bshd --lse --kv-heads 1 --dtype float16",
+        "sdpa --page 1 --query-lengths 3,0 --causal --align-end",
+        "sdpa --query-lengths 2,70 --layout bshd --window 1,1",
         "mha --embed-dim 16 --bias per-head --align-end --causal --weights heads --gemm auto",
         "mha --embed-dim 16 --head-dim 5 --value-dim 3 --kv-heads 1 --bound --weights average",
         "mha --embed-dim 16 --keys 9 --sequence-first --mask bool --mask-shape keys --causal --lse",
@@ -157,6 +161,19 @@ static void every_option_is_accepted(void **state) {
         assert_true(number_of(root, "median_ms") > 0.0);
         cJSON_Delete(root);
     }
+}
+
+/* Causal rows of sequences of 3 and 5 at the ends of their 4 and 5 keys. */
+static void query_lengths_are_rows_of_sequences(void **state) {
+    (void)state;
+    cJSON *root = run_and_parse("sdpa --batch 2 --heads 2 --keys 5 --key-lengths 4,5 --causal "
+                                "--align-end --query-lengths 3,5 --page 1 --threads 1 --repeats 1 "
+                                "--seconds 0 --no-limits",
+                                1, 0);
+    assert_true(number_of(root, "visible_pairs") == 2 + 3 + 4 + 1 + 2 + 3 + 4 + 5);
+    assert_true(number_of(root, "page") == 1);
+    assert_string_equal(text_of(root, "query_lengths"), "3,5");
+    cJSON_Delete(root);
 }
 
 static void versus_prints_a_line_for_each_contestant(void **state) {
@@ -209,6 +226,10 @@ static void wrong_command_lines_exit_with_2(void **state) {
     (void)state;
     assert_fails("", 2, "expected sdpa, mha, grow or limits");
     assert_fails("spda", 2, "unknown command 'spda'");
+    assert_fails("sdpa --keys 10 --page 3", 2, "--page: expected a divisor of --keys 10, got 3");
+    assert_fails("sdpa --query-lengths 3,-1", 2, "--query-lengths: expected integers from 0");
+    assert_fails("sdpa --query-lengths 3 --lse", 2, "--query-lengths: expected no --mask");
+    assert_fails("mha --page 3", 2, "--page");
     assert_fails("sdpa --headz 3", 2, "unknown option '--headz'");
     assert_fails("sdpa 3", 2, "unexpected argument '3'");
     assert_fails("sdpa --embed-dim 3", 2, "unknown option '--embed-dim'");
@@ -265,6 +286,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_has_all_fields),
         cmocka_unit_test(every_option_is_accepted),
+        cmocka_unit_test(query_lengths_are_rows_of_sequences),
         cmocka_unit_test(versus_prints_a_line_for_each_contestant),
         cmocka_unit_test(grow_prints_a_line_for_each_length),
         cmocka_unit_test(limits_prints_one_line),

@@ -44,18 +44,19 @@ static float *place_own_rows(panel_setting *setting, int64_t rows, int64_t row_s
     return place_own(setting, cols > 0 ? (rows - 1) * row_stride + cols : 0);
 }
 
-/* The rows from `first` on as runs of random length, which they are anyway; a run that no row is of
- * comes first. */
-static attni_stream_rows in_runs(panel_setting *setting, const void *first, int64_t rows,
-                                 int64_t stride) {
-    static const void *runs[MOST_KEYS + 2];
+/* The rows from `first` on, side by side or listed: both are the same. What follows in a list may be
+ * asked for, and is no address. */
+static attni_stream_rows given_rows(panel_setting *setting, const void *first, int64_t rows,
+                                    int64_t stride) {
+    static const void *list[MOST_KEYS + ATTNI_STREAM_AHEAD];
     const int64_t bytes = setting->set->storage[setting->storage]->element_bytes;
-    const int64_t run_rows = random_between(&setting->random, 1, MOST_KEYS);
-    runs[0] = NULL;
-    for (int64_t row = 0, run = 1; row < rows; row += run_rows, ++run) {
-        runs[run] = (const char *)first + row * stride * bytes;
+    memset(list, 0, sizeof list);
+    for (int64_t row = 0; row < rows; ++row) {
+        list[row] = (const char *)first + row * stride * bytes;
     }
-    return (attni_stream_rows){runs, run_rows, run_rows, stride};
+    return random_between(&setting->random, 0, 1) == 0
+               ? (attni_stream_rows){.first = first, .stride = stride}
+               : (attni_stream_rows){.list = list};
 }
 
 /* ---- score ---- */
@@ -74,7 +75,7 @@ static void check_score_of(panel_setting *setting, int32_t num_rows, int64_t hea
     if (num_keys * head_dim > 0 && random_between(&setting->random, 0, 3) == 0) {
         set_stored(setting, keys, random_between(&setting->random, 0, head_dim - 1), (double)NAN);
     }
-    const attni_stream_rows rows = in_runs(setting, keys, num_keys, key_stride);
+    const attni_stream_rows rows = given_rows(setting, keys, num_keys, key_stride);
     setting->set->streams[setting->storage]->score(tile, tile_stride, num_rows, queries, head_dim,
                                                    &rows, num_keys);
     check_guards(setting, "score");
@@ -277,7 +278,7 @@ static void check_weigh_of(panel_setting *setting, int32_t num_rows, int64_t val
     for (int32_t r = 0; r < num_rows; ++r) {
         factors[r] = random_float(setting, 0, 1);
     }
-    const attni_stream_rows rows = in_runs(setting, values, num_keys, key_stride);
+    const attni_stream_rows rows = given_rows(setting, values, num_keys, key_stride);
     setting->set->streams[setting->storage]->weigh(sums, sum_stride, factors, tile, tile_stride,
                                                    num_rows, &rows, num_keys, value_dim);
     check_guards(setting, "weigh");
