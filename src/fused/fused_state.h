@@ -57,9 +57,10 @@ typedef struct attni_fused_plan {
     int64_t key_stride; /* of packed keys: head_dim, or the next even number in pairs */
     int64_t key_bytes;  /* of an element that kernels read: float32, or as stored */
     int64_t value_bytes;
-    bool stages_output;  /* also: a few rows, or spread chunks */
-    bool stages_weights; /* columns of weights are not side by side */
-    bool sums_averages;  /* averaged weights are narrower than float32: they are summed apart */
+    bool dequantizes_values; /* into memory of their own, before they are packed for lanes */
+    bool stages_output;      /* also: a few rows, or spread chunks */
+    bool stages_weights;     /* columns of weights are not side by side */
+    bool sums_averages;      /* averaged weights are narrower than float32: they are summed apart */
     bool has_masks;
     bool looks_at_masks;    /* before a tile is computed, to compute less of it */
     bool keeps_sights;      /* of masks, for the next item, which may have the same */
@@ -80,7 +81,8 @@ typedef struct attni_fused_plan {
     size_t key_offset;      /* packed: (key_block + extra, head_dim) */
     size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
     size_t runs_offset;     /* by rows, of pages: const void *[2][ATTNI_MAX_RUNS] */
-    size_t gathered_offset; /* by pairs, of pages: values as stored, (key_block, value_dim) */
+    size_t gathered_offset; /* (key_block, value_dim): by pairs, of pages, values as stored; or
+                               dequantised ones */
     size_t staging_offset;  /* rows of masks or weights, (lanes, key_block) */
     size_t averages_offset; /* sums of the weights of a block's rows, (rows, S + extra) */
     size_t kept_key_offset; /* attni_sights_key */
@@ -236,6 +238,8 @@ struct attni_fused_item {
     attni_fused_runs key_runs; /* by rows: where keys and values are, instead */
     attni_fused_runs value_runs;
     const void *value;
+    const float *dequantized; /* values of block.begin and on, value_dim apart; NULL: they are read
+                                 where they lie */
     int64_t value_key_stride;
     int64_t value_chunk_stride;
     attni_ahead ahead[ATTNI_NUM_AHEAD]; /* what is needed next, in this order */

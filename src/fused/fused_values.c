@@ -28,7 +28,7 @@ void attni_fused_add_own_values(const attni_fused_item *item, const attni_panel 
     float *sums = panel->sums + lane * item->engine->plan->sum_stride;
     const int64_t end = attni_min(part.end, panel->past_key[lane]);
     for (int64_t key = attni_max(part.begin, panel->first_key[lane]); key < end; ++key) {
-        const attni_source_rows value = attni_fused_values_from(item, key);
+        const attni_source_rows value = attni_fused_read_values(item, key);
         const float weight = weights[(key - keys->keys.begin) * weight_stride];
         item->engine->value_storage->accumulate(sums, value.data, value.col_stride,
                                                 item->engine->problem->value_dim, weight);
