@@ -16,7 +16,7 @@
  *
  * Quantised keys and values. Elements may be integers, which mean
  *
- *     value = (element - zero) * scale        in float32, each operation rounded once
+ *     value = (element - zero) * scale
  *
  *   ATTN_DTYPE_INT8      -127 to 127         zero if none is given: 0
  *   ATTN_DTYPE_UINT8     0 to 255                                   128
@@ -25,8 +25,10 @@
  *   ATTN_DTYPE_Q8_0      blocks that have their own scale: neither scale nor zero is given
  *   ATTN_DTYPE_Q4_0      likewise
  *
- * (-128 and -8 are read as what they are, and never written.) E and Ev count values, and so do the
- * shapes above: of ATTN_DTYPE_INT4X2 the last axis has E / 2 elements, of ATTN_DTYPE_Q8_0 E / 32.
+ * (-128 and -8 are read as what they are, and never written.) What a result is off by is what it
+ * would be for these values as float32, which rounds them once or twice. E and Ev count values, and
+ * so do the shapes above: of ATTN_DTYPE_INT4X2 the last axis has E / 2 elements, of ATTN_DTYPE_Q8_0
+ * E / 32.
  *
  * A scale has as many axes as the tensor it is for, and each of its lengths divides that tensor's
  * (in values): value i along an axis has scale i / (the tensor's length / the scale's). That is
@@ -136,9 +138,10 @@ typedef struct attn_kv_append_params {
  * above as below. A zero is written exactly where the scale is. A block of zeroes has scale 0, and
  * so has one whose scale is 0 where it is read: its elements are the zero. A block with an infinity
  * or a NaN has scale NaN: it is read as NaN. (With a scale that is read a NaN becomes the zero, and
- * an infinity the outermost element.) ATTN_DTYPE_Q8_0 is written by ggml's rule: scale d = max |x| /
- * 127, elements x * (1 / d) in float32, rounded to nearest, ties away from zero, d then rounded to
- * float16. ATTN_DTYPE_Q4_0 is only read.
+ * an infinity the outermost element.) ATTN_DTYPE_Q8_0 is written by ggml's rule: scale d = max |x|
+ * / 127, elements x * (1 / d) in float32, rounded to nearest, ties away from zero, d then rounded
+ * to float16. A scale past the largest number of its type is infinite, and its block is read as
+ * NaN. ATTN_DTYPE_Q4_0 is only read.
  *
  * lengths count the new rows already, so that a step advances them once, and every layer's append,
  * rotation and attention view the same tensor. lengths are never written.

@@ -101,7 +101,7 @@ static void write_block(const attni_sdpa_problem *cache, const attni_new_rows *p
     const attni_block_numbers *scales = &part->quantization.scale;
     const attni_block_numbers *zeros = &part->quantization.zero;
     const element_range elements = range_of(part->to.dtype);
-    const bool has_zero = zeros->data != NULL;
+    const bool has_zero = zeros->dtype != 0;
     const double exact = !range.is_finite ? (double)NAN
                          : has_zero
                              ? (range.highest - range.lowest) / (elements.highest - elements.lowest)

@@ -13,8 +13,8 @@
 enum { ATTNI_QUERY, ATTNI_KEY, ATTNI_VALUE, ATTNI_KEY_PLACES, ATTNI_QUERY_PLACES, ATTNI_INPUTS };
 
 /* Views that broadcast against each other, aligned at the end. Key and value have the axes (...,
- * heads, S, features), counted in values, and the strides of the first page; what says where sequences are has its
- * batch axes and three of length 1 behind them. */
+ * heads, S, features), counted in values, and the strides of the first page; what says where
+ * sequences are has its batch axes and three of length 1 behind them. */
 typedef struct attni_input_views {
     const attn_tensor *views[ATTNI_INPUTS]; /* the caller's, or made; NULL where there is none */
     const attn_tensor *given[ATTNI_INPUTS]; /* the caller's, which messages show */

@@ -69,7 +69,7 @@ void attni_lay_out_numbers(const attni_sdpa_problem *problem, const attni_block_
     for (int64_t done = 0; done < count;) {
         int64_t end = count;
         float number = absent;
-        if (numbers->data != NULL) {
+        if (numbers->dtype != 0) {
             const int64_t step =
                 numbers->strides[col_axis] == 0 ? INT64_MAX : numbers->steps[col_axis];
             const int64_t offset = attni_number_offset(problem, numbers, at, first + done);

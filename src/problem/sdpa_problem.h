@@ -48,8 +48,8 @@ typedef struct attni_pages {
 /* A number for each block of a quantised operand's values: value i along an axis has number i /
  * steps of the axis. */
 typedef struct attni_block_numbers {
-    char *data; /* NULL: none */
-    int32_t dtype;
+    char *data;
+    int32_t dtype; /* 0: there are none */
     int64_t strides[ATTN_MAX_RANK]; /* on the canonical axes; 0 where there is one for all */
     int64_t steps[ATTN_MAX_RANK];
     int64_t page_stride;
