@@ -137,8 +137,7 @@ static const config_refusal refused_configs[] = {
     {.name = "config_parameter_dtype_int8_is_refused",
      .config = {.embed_dim = 8, .num_heads = 2, .parameter_dtype = ATTN_DTYPE_INT8},
      .status = ATTN_ERROR_DTYPE,
-     .line = "parameter_dtype: expected float32, bfloat16 or float16, got int8, which this version "
-             "does not compute with"},
+     .line = "parameter_dtype: expected float32, bfloat16 or float16, got int8"},
     {.name = "config_weight_bytes_beyond_int64_is_refused",
      .config = {.embed_dim = INT64_C(1) << 40, .num_heads = 1},
      .status = ATTN_ERROR_OVERFLOW,
