@@ -249,8 +249,12 @@ attn_status attni_fused_run(attn_context *context, const attni_sdpa_problem *pro
         .value_storage = attni_storage_kernels_of(kernels, problem->value.dtype),
         .output_storage = attni_storage_kernels_of(kernels, problem->output.dtype),
         .weights_storage = attni_storage_kernels_of(kernels, problem->weights.dtype),
-        .key_streams = attni_stream_kernels_of(kernels, problem->key.dtype),
-        .value_streams = attni_stream_kernels_of(kernels, problem->value.dtype),
+        .key_streams = plan->folds_key_scales
+                           ? kernels->int8_streams
+                           : attni_stream_kernels_of(kernels, problem->key.dtype),
+        .value_streams = plan->folds_value_scales
+                             ? kernels->int8_streams
+                             : attni_stream_kernels_of(kernels, problem->value.dtype),
         .scratch = scratch,
     };
     *num_blocks = 0;

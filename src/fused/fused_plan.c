@@ -7,6 +7,7 @@
 
 #include "base/checked_size.h"
 #include "problem/block_numbers.h"
+#include "problem/quantized_rows.h"
 
 enum {
     ROW_BLOCK_BYTES = 768 << 10, /* of queries and sums of a block of rows; these are used in turn,
@@ -77,6 +78,15 @@ static bool is_float32(const attni_operand *operand) {
     return operand->dtype == ATTN_DTYPE_FLOAT32;
 }
 
+/* Weights to store are not those that are folded. */
+static void choose_folding(const attni_sdpa_problem *problem, attni_fused_plan *plan) {
+    const bool may_fold = plan->by_rows && !problem->weights.is_present;
+    plan->folds_key_scales =
+        may_fold && attni_scales_rows(problem, &problem->key, &problem->key_quantization);
+    plan->folds_value_scales =
+        may_fold && attni_scales_rows(problem, &problem->value, &problem->value_quantization);
+}
+
 /* Rows in lanes meet float32 or pairs of bfloat16, so that what is stored otherwise is widened a
  * block at a time; a few rows read keys and values as they are stored, but for quantised ones. */
 static void choose_input_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
@@ -87,8 +97,10 @@ static void choose_input_copies(const attni_sdpa_problem *problem, const attni_t
     const bool gathers =
         problem->pages.rows > 0 &&
         (!plan->by_rows || problem->pages.rows < ATTNI_RUN_ROWS || problem->weights.is_present);
-    const bool is_key_quantized = attni_is_quantized(problem->key.dtype);
-    const bool is_value_quantized = attni_is_quantized(problem->value.dtype);
+    choose_folding(problem, plan);
+    const bool is_key_quantized = attni_is_quantized(problem->key.dtype) && !plan->folds_key_scales;
+    const bool is_value_quantized =
+        attni_is_quantized(problem->value.dtype) && !plan->folds_value_scales;
     plan->key_stride = problem->head_dim + (has_odd_pair ? 1 : 0);
     plan->packs_key = gathers || is_key_quantized ||
                       (last_stride(problem, &problem->key) != 1 && problem->head_dim > 1) ||
@@ -239,7 +251,8 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     plan->value_offset = add_floats(slot, plan->packs_value ? keys : 0, plan->sum_stride);
     const bool gathers_values =
         plan->dequantizes_values || (plan->by_pairs && problem->pages.rows > 0);
-    plan->gathered_offset = add_floats(slot, gathers_values ? keys : 0, problem->value_dim);
+    const int64_t gathered = gathers_values ? keys : plan->folds_value_scales ? 1 : 0;
+    plan->gathered_offset = add_floats(slot, gathered, problem->value_dim);
     plan->runs_offset = attni_layout_add(slot, plan->by_rows && problem->pages.rows > 0 ? 2 : 0,
                                          ATTNI_MAX_RUNS * sizeof(const void *));
     const bool is_staging = plan->stages_weights || plan->stages_masks;

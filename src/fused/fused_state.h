@@ -57,6 +57,8 @@ typedef struct attni_fused_plan {
     int64_t key_stride; /* of packed keys: head_dim, or the next even number in pairs */
     int64_t key_bytes;  /* of an element that kernels read: float32, or as stored */
     int64_t value_bytes;
+    bool folds_key_scales;   /* by rows: integers are read as stored, and scores get the scales */
+    bool folds_value_scales; /* likewise, and weights do */
     bool dequantizes_values; /* into memory of their own, before they are packed for lanes */
     bool stages_output;      /* also: a few rows, or spread chunks */
     bool stages_weights;     /* columns of weights are not side by side */

@@ -34,7 +34,7 @@ typedef struct compiled_set {
       {&attni_storage_kernels_##name##_float32, &attni_storage_kernels_##name##_bfloat16,          \
        &attni_storage_kernels_##name##_float16},                                                   \
       {&attni_stream_kernels_##stream_name##_float32, &attni_stream_kernels_##name##_bfloat16,     \
-       &attni_stream_kernels_##name##_float16}, pairs}}
+       &attni_stream_kernels_##name##_float16}, &attni_stream_kernels_##name##_int8, pairs}}
 /* clang-format on */
 
 /* A name that ends so has pairs. */

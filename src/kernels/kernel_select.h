@@ -41,7 +41,8 @@ typedef struct attni_kernel_set {
     const attni_quantized_kernels *quantized;
     const attni_storage_kernels *storage[ATTNI_NUM_STORAGES];
     const attni_stream_kernels *streams[ATTNI_NUM_STORAGES];
-    const attni_pair_kernels *pairs; /* of bfloat16, or NULL */
+    const attni_stream_kernels *int8_streams; /* integers as they are: scales come after sums */
+    const attni_pair_kernels *pairs;          /* of bfloat16, or NULL */
 } attni_kernel_set;
 
 /* The set of a name, the best one this CPU runs for NULL; NULL if there is no such set or this CPU

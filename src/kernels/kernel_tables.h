@@ -67,7 +67,8 @@ extern const attni_quantized_kernels attni_quantized_kernels_avx512_float32;
     extern const attni_storage_kernels attni_storage_kernels_##isa##_float16;  \
     extern const attni_stream_kernels attni_stream_kernels_##isa##_float32;    \
     extern const attni_stream_kernels attni_stream_kernels_##isa##_bfloat16;   \
-    extern const attni_stream_kernels attni_stream_kernels_##isa##_float16
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_float16;    \
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_int8
 
 /* Only of what multiplies pairs of bfloat16, and of baseline in tests. */
 extern const attni_pair_kernels attni_pair_kernels_baseline_bfloat16;

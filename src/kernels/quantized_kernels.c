@@ -6,8 +6,8 @@
 #include "kernels/quantized_kernels.h"
 
 #include "base/half_precision.h"
+#include "kernels/integers.h"
 #include "kernels/kernel_tables.h"
-#include "kernels/vectors.h"
 
 enum {
     PIECE = 64,        /* values */
@@ -17,33 +17,6 @@ enum {
     Q4_BYTES = SCALE_BYTES + BLOCK_VALUES / 2,
     Q4_ZERO = 8
 };
-
-/* Compilers convert integers one by one. */
-INLINE vector load_int8(const int8_t *from) {
-#if VECTOR_BYTES == 64 && defined(__AVX512F__)
-    return (vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)from)));
-#elif VECTOR_BYTES == 32
-    return (vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)from)));
-#else
-    typedef int8_t small __attribute__((vector_size(LANES)));
-    small x;
-    memcpy(&x, from, sizeof x);
-    return __builtin_convertvector(x, vector);
-#endif
-}
-
-INLINE vector load_uint8(const uint8_t *from) {
-#if VECTOR_BYTES == 64 && defined(__AVX512F__)
-    return (vector)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)from)));
-#elif VECTOR_BYTES == 32
-    return (vector)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)from)));
-#else
-    typedef uint8_t small __attribute__((vector_size(LANES)));
-    small x;
-    memcpy(&x, from, sizeof x);
-    return __builtin_convertvector(x, vector);
-#endif
-}
 
 static void scale_int8(float *to, const int8_t *from, int64_t n, const float *scales,
                        const float *zeros) {

@@ -65,6 +65,7 @@ void attni_place_block_numbers(const attn_tensor *numbers, const attn_tensor *of
     }
     placed->data = numbers->data;
     placed->dtype = numbers->dtype;
+    placed->cols = numbers->shape[numbers->rank - 1];
     if (is_in_pages) {
         place_axis(numbers, of, 0, &placed->page_stride, &placed->page_step);
     }

@@ -117,6 +117,62 @@ static void dequantize_piece(const quantized_operand *from, const attni_source_r
     }
 }
 
+/* Of rows `first` and on, which lie in one run of rows, each of one scale. */
+static void lay_out_run(const attni_sdpa_problem *problem, const attni_block_numbers *scales,
+                        attni_number_row at, int64_t count, float *to) {
+    const int32_t axis = problem->batch_rank + 1;
+    const int64_t stride = scales->strides[axis];
+    const int64_t step = stride == 0 ? INT64_MAX : scales->steps[axis];
+    for (int64_t done = 0; done < count;) {
+        const int64_t offset = attni_number_offset(problem, scales, &at, 0);
+        const int64_t left = attni_min(count - done, step - at.row % step);
+        if (step == 1) {
+            for (; done < count; ++done) {
+                to[done] =
+                    (float)attni_read_real(scales->data, offset + done * stride, scales->dtype);
+            }
+            return;
+        }
+        const float scale = (float)attni_read_real(scales->data, offset, scales->dtype);
+        for (const int64_t end = done + left; done < end; ++done) {
+            to[done] = scale;
+        }
+        at.row += left;
+    }
+}
+
+static void lay_out_row_scales(const attni_sdpa_problem *problem, const attni_block_numbers *scales,
+                               const attni_sequence *sequence, int64_t head, int64_t first,
+                               int64_t count, float *to) {
+    const int64_t page = problem->pages.rows;
+    for (int64_t done = 0; done < count;) {
+        const int64_t row = first + done;
+        const int64_t of_run = page > 0 ? attni_min(count - done, page - row % page) : count;
+        lay_out_run(problem, scales, attni_number_row_of(problem, sequence, head, row), of_run,
+                    to + done);
+        done += of_run;
+    }
+}
+
+void attni_lay_out_key_scales(const attni_sdpa_problem *problem, const attni_sequence *sequence,
+                              int64_t head, int64_t first, int64_t count, float *to) {
+    lay_out_row_scales(problem, &problem->key_quantization.scale, sequence,
+                       head / problem->key_group, first, count, to);
+}
+
+void attni_lay_out_value_scales(const attni_sdpa_problem *problem, const attni_sequence *sequence,
+                                int64_t head, int64_t first, int64_t count, float *to) {
+    lay_out_row_scales(problem, &problem->value_quantization.scale, sequence,
+                       head / problem->value_group, first, count, to);
+}
+
+bool attni_scales_rows(const attni_sdpa_problem *problem, const attni_operand *operand,
+                       const attni_quantization *quantization) {
+    const bool is_of_rows = quantization->scale.cols == 1 || quantization->scale.dtype == 0;
+    return problem->score_dtype == ATTN_DTYPE_FLOAT32 && operand->dtype == ATTN_DTYPE_INT8 &&
+           quantization->zero.dtype == 0 && is_of_rows;
+}
+
 static void dequantize_rows(const quantized_operand *from, const attni_sequence *sequence,
                             int64_t first, int64_t count, float *to, int64_t stride) {
     for (int64_t done = 0; done < count;) {

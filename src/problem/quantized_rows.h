@@ -39,6 +39,17 @@ void attni_lay_out_numbers(const attni_sdpa_problem *problem, const attni_block_
                            const attni_number_row *at, int64_t first, int64_t count, float absent,
                            float *to);
 
+/* Whether rows of an operand are integers without zero that have at most one scale each: then it
+ * may be multiplied with what is summed of a row instead. By shapes and types alone. */
+bool attni_scales_rows(const attni_sdpa_problem *problem, const attni_operand *operand,
+                       const attni_quantization *quantization);
+
+/* These scales, of `count` rows of a query head from number `first` on. */
+void attni_lay_out_key_scales(const attni_sdpa_problem *problem, const attni_sequence *sequence,
+                              int64_t head, int64_t first, int64_t count, float *to);
+void attni_lay_out_value_scales(const attni_sdpa_problem *problem, const attni_sequence *sequence,
+                                int64_t head, int64_t first, int64_t count, float *to);
+
 /* What stands for a zero that is not given: the middle of integers without sign. */
 float attni_middle_of(int32_t dtype);
 

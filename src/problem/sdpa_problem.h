@@ -49,11 +49,12 @@ typedef struct attni_pages {
  * steps of the axis. */
 typedef struct attni_block_numbers {
     char *data;
-    int32_t dtype; /* 0: there are none */
+    int32_t dtype;                  /* 0: there are none */
     int64_t strides[ATTN_MAX_RANK]; /* on the canonical axes; 0 where there is one for all */
     int64_t steps[ATTN_MAX_RANK];
     int64_t page_stride;
     int64_t page_step;
+    int64_t cols; /* numbers of a row */
 } attni_block_numbers;
 
 /* What makes numbers of the elements of key or value: (element - zero) * scale. */

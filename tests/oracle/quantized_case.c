@@ -53,6 +53,21 @@ static int is_plain(int dtype_level) {
            dtypes[dtype_level] == ATTN_DTYPE_FLOAT16;
 }
 
+static int may_fold(const quantized_case *built, int dtype, int scale, int zero) {
+    const int grain = quantized_level(built, scale);
+    return dtypes[quantized_level(built, dtype)] == ATTN_DTYPE_INT8 && grain != CHANNEL &&
+           grain != BLOCK && grain != THIRDS && quantized_level(built, zero) == NONE;
+}
+
+/* A few rows of the fused engine. */
+int quantized_may_fold(const quantized_case *built) {
+    const int is_few = rows_of[quantized_level(built, QUANTIZED_ROWS)] <= 4;
+    const int is_native = quantized_level(built, QUANTIZED_ENGINE) == 2;
+    return is_few && !is_native &&
+           (may_fold(built, QUANTIZED_KEY, QUANTIZED_KEY_SCALE, QUANTIZED_KEY_ZERO) ||
+            may_fold(built, QUANTIZED_VALUE, QUANTIZED_VALUE_SCALE, QUANTIZED_VALUE_ZERO));
+}
+
 static int is_allowed(int factor_a, int level_a, int factor_b, int level_b) {
     int levels[QUANTIZED_FACTORS] = {0};
     levels[factor_a] = level_a;
@@ -292,7 +307,31 @@ typedef struct quantized_part {
     int32_t dtype;
     int64_t shape[4]; /* in values */
     attn_tensor *tensor, *scale, *zero, *numbers;
+    int64_t plain_shape[4];
+    attn_tensor *plain, *plain_scale, *plain_zero; /* the same in contiguous caches */
 } quantized_part;
+
+static void store_number(const attn_tensor *numbers, const int64_t *shape, const int64_t *index,
+                         double number) {
+    int64_t at[4];
+    if (numbers != NULL) {
+        number_index(numbers, shape, index, at);
+        oracle_store(numbers, at, number);
+    }
+}
+
+/* The element that has a value, in another tensor. */
+static void copy_element(const attn_tensor *to, const int64_t *to_index, const attn_tensor *from,
+                         const int64_t *from_index) {
+    const int32_t values = attn_dtype_values(to->dtype);
+    int64_t target[4] = {0}, source[4] = {0};
+    memcpy(target, to_index, (size_t)to->rank * sizeof *target);
+    memcpy(source, from_index, (size_t)from->rank * sizeof *source);
+    target[to->rank - 1] /= values;
+    source[from->rank - 1] /= values;
+    memcpy(oracle_address(to, target), oracle_address(from, source),
+           attn_dtype_size_bytes(to->dtype));
+}
 
 static void fill_number(quantized_case *built, const quantized_part *part, const int64_t *index,
                         const int64_t *plain) {
@@ -303,6 +342,7 @@ static void fill_number(quantized_case *built, const quantized_part *part, const
     if (dtype == ATTN_DTYPE_FLOAT16) {
         oracle_store(part->tensor, index, random_real(&built->random, -1, 1));
         oracle_store(part->numbers, plain, oracle_element(part->tensor, index));
+        copy_element(part->plain, plain, part->tensor, index);
         return;
     }
     const int32_t level = random_level(built, dtype);
@@ -314,6 +354,9 @@ static void fill_number(quantized_case *built, const quantized_part *part, const
         dtype == ATTN_DTYPE_Q8_0 || dtype == ATTN_DTYPE_Q4_0
             ? store_block_scale(built, part->tensor, index)
             : number_at(built, part->scale, part->shape, index, unit / 2, unit * 1.5, 1);
+    store_number(part->plain_scale, part->plain_shape, plain, scale);
+    store_number(part->plain_zero, part->plain_shape, plain, (double)zero);
+    copy_element(part->plain, plain, part->tensor, index);
     const float distance = (float)level - zero;
     oracle_store(part->numbers, plain, (double)(distance * (float)scale));
 }
@@ -335,6 +378,13 @@ static void add_part(quantized_case *built, int is_value, quantized_part *part) 
                               layouts[quantized_level(built, QUANTIZED_LAYOUT)]);
     part->scale = add_numbers(built, scale, rank, part->shape);
     part->zero = add_numbers(built, zero, rank, part->shape);
+    memcpy(part->plain_shape, plain, sizeof plain);
+    int64_t plain_elements[4];
+    memcpy(plain_elements, plain, sizeof plain);
+    plain_elements[3] /= attn_dtype_values(part->dtype);
+    part->plain = pool_input(&built->pool, part->dtype, 4, plain_elements, LAYOUT_CONTIGUOUS);
+    part->plain_scale = add_numbers(built, scale, 4, plain);
+    part->plain_zero = add_numbers(built, zero, 4, plain);
     /* Numbers stay as they are stored, since kernels of another type sum in another order. */
     part->numbers = pool_input(
         &built->pool, part->dtype == ATTN_DTYPE_FLOAT16 ? ATTN_DTYPE_FLOAT16 : ATTN_DTYPE_FLOAT32,
@@ -412,13 +462,24 @@ void quantized_case_build(quantized_case *built, const factor_case *chosen, uint
     built->kv.value_scale = value.scale;
     built->kv.key_zero = key.zero;
     built->kv.value_zero = value.zero;
+    built->plain_kv = (attn_kv){.struct_size = sizeof built->plain_kv,
+                                .key = key.plain,
+                                .value = value.plain,
+                                .lengths = built->lengths,
+                                .key_scale = key.plain_scale,
+                                .value_scale = value.plain_scale,
+                                .key_zero = key.plain_zero,
+                                .value_zero = value.plain_zero};
     set_options(built);
     built->quantized.params = built->numbers.params;
     built->quantized.params.kv = &built->kv;
+    built->plain.params = built->numbers.params;
+    built->plain.params.kv = &built->plain_kv;
     built->numbers.params.key_lengths = built->lengths;
     built->numbers.key = key.numbers;
     built->numbers.value = value.numbers;
     add_outputs(built, &built->quantized);
+    add_outputs(built, &built->plain);
     add_outputs(built, &built->numbers);
 }
 

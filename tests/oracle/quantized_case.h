@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * quantized_case.h: one call of attn_sdpa over quantised keys and values, and the same over the
- * numbers they mean: as float32, contiguous, without kv. Elements, scales and zeros are placed and
+ * quantized_case.h: one call of attn_sdpa over quantised keys and values, the same with caches that
+ * are contiguous, and the same over the numbers they mean: as float32, without kv. Elements, scales and zeros are placed and
  * read here by what kv.h and tensor.h say.
  */
 #ifndef ATTENTION_TESTS_QUANTIZED_CASE_H
@@ -50,13 +50,17 @@ typedef struct quantized_case {
     tensor_pool pool;
     int64_t room; /* rows of each sequence */
     attn_tensor *query, *lengths, *page_table;
-    attn_kv kv;
-    quantized_call quantized, numbers;
+    attn_kv kv, plain_kv;
+    quantized_call quantized, plain, numbers;
 } quantized_case;
 
 /* `built` must stay where it is. */
 void quantized_case_build(quantized_case *built, const factor_case *chosen, uint64_t seed);
 void quantized_case_destroy(quantized_case *built);
+
+/* Whether scales may be multiplied with what is summed of a row instead of with its elements: the
+ * result is then as near to the oracle's, but has other bits than that of numbers. */
+int quantized_may_fold(const quantized_case *built);
 
 int quantized_level(const quantized_case *built, int of_factor);
 
