@@ -20,8 +20,8 @@ type KV struct {
 	Starts     *View // (B + 1)
 	Lengths    *View // broadcastable to the batch axes: rows in use; nil: all
 
-	// Of int8, uint8, ... : value = (element - zero) * scale. Of key's rank; each length divides
-	// Key's; nil: 1 and the middle of the elements.
+	// Beside Key and Value of int8 or uint8, which mean (element - zero) * scale: float32 or of 16
+	// bits, as many axes, each of whose lengths divides Key's. nil: 1, and 0 or 128.
 	KeyScale, ValueScale, KeyZero, ValueZero *View
 }
 
