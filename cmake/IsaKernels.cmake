@@ -25,11 +25,11 @@ set(ATTENTION_ISA_FLAGS_avx512
 set(ATTENTION_ISA_WITHOUT_avx512_stored_float32 /stream_kernels\\.c$)
 
 # What a kernel source is compiled for: an element type, or a type that float32 is stored as.
-set(ATTENTION_KERNEL_VARIANTS float double stored_float32 stored_bfloat16 stored_float16)
+set(ATTENTION_KERNEL_VARIANTS float double stored_float32 stored_bfloat16 stored_float16 stored_int8)
 foreach(real IN ITEMS float double)
   set(ATTENTION_KERNEL_DEFINITIONS_${real} ATTNI_REAL_IS_${real}=1)
 endforeach()
-foreach(type IN ITEMS float32 bfloat16 float16)
+foreach(type IN ITEMS float32 bfloat16 float16 int8)
   set(ATTENTION_KERNEL_DEFINITIONS_stored_${type} ATTNI_REAL_IS_float=1 ATTNI_STORED_IS_${type}=1)
 endforeach()
 
@@ -46,17 +46,18 @@ function(attention_kernel_objects target isa variant flags)
     POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden)
 endfunction()
 
-# attention_isa_kernels(<out-variable> BOTH|DOUBLE|FLOAT|STORED|PAIRS <source>...): object libraries of every source for every
+# attention_isa_kernels(<out-variable> BOTH|DOUBLE|FLOAT|STORED|INTEGERS|PAIRS <source>...): object libraries of every source for every
 # ISA, of those after BOTH for both element types, of those after DOUBLE or FLOAT for float64 or float32, of those after
-# STORED for every storage type of float32, of those after PAIRS for each of ATTENTION_PAIR_ISAS; the generator expressions of their objects are put into the variable.
+# STORED for every storage type of float32, of those after INTEGERS for int8 too, of those after PAIRS for each of ATTENTION_PAIR_ISAS; the generator expressions of their objects are put into the variable.
 function(attention_isa_kernels out)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "BOTH;DOUBLE;FLOAT;STORED;PAIRS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "BOTH;DOUBLE;FLOAT;STORED;INTEGERS;PAIRS")
   set(objects "")
   set(sources_float ${arg_BOTH} ${arg_FLOAT})
   set(sources_double ${arg_BOTH} ${arg_DOUBLE})
   foreach(type IN ITEMS float32 bfloat16 float16)
-    set(sources_stored_${type} ${arg_STORED})
+    set(sources_stored_${type} ${arg_STORED} ${arg_INTEGERS})
   endforeach()
+  set(sources_stored_int8 ${arg_INTEGERS})
   foreach(isa IN LISTS ATTENTION_ISAS)
     foreach(variant IN LISTS ATTENTION_KERNEL_VARIANTS)
       set(target attention_kernels_${isa}_${variant})

@@ -12,7 +12,8 @@
 #define FLAT_ARGUMENTS                                                                    \
     query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths,   \
         alibi_slopes, sinks, lse, weights, scores, query_starts, kv_key, kv_value,        \
-        kv_page_table, kv_page_starts, kv_starts, kv_lengths, new_starts, new_positions
+        kv_page_table, kv_page_starts, kv_starts, kv_lengths, kv_key_scale,               \
+        kv_value_scale, kv_key_zero, kv_value_zero, new_starts, new_positions
 
 /* The arguments of a call as the library has them. */
 typedef struct arguments {
@@ -42,6 +43,10 @@ static void assemble_places(arguments *made, const flat_call *call) {
         .page_starts = present(&tensors[FLAT_KV_PAGE_STARTS]),
         .starts = present(&tensors[FLAT_KV_STARTS]),
         .lengths = present(&tensors[FLAT_KV_LENGTHS]),
+        .key_scale = present(&tensors[FLAT_KV_KEY_SCALE]),
+        .value_scale = present(&tensors[FLAT_KV_VALUE_SCALE]),
+        .key_zero = present(&tensors[FLAT_KV_KEY_ZERO]),
+        .value_zero = present(&tensors[FLAT_KV_VALUE_ZERO]),
     };
     made->kv = call->has_kv ? &made->places : NULL;
     made->append = (attn_kv_append_params){

@@ -29,12 +29,16 @@ enum flat_tensor {
     FLAT_WEIGHTS,
     FLAT_SCORES,
     FLAT_QUERY_STARTS,
-    FLAT_KV_KEY, /* fields of attn_kv, to FLAT_KV_LENGTHS */
+    FLAT_KV_KEY, /* fields of attn_kv, to FLAT_KV_VALUE_ZERO */
     FLAT_KV_VALUE,
     FLAT_KV_PAGE_TABLE,
     FLAT_KV_PAGE_STARTS,
     FLAT_KV_STARTS,
     FLAT_KV_LENGTHS,
+    FLAT_KV_KEY_SCALE,
+    FLAT_KV_VALUE_SCALE,
+    FLAT_KV_KEY_ZERO,
+    FLAT_KV_VALUE_ZERO,
     FLAT_NEW_STARTS, /* fields of attn_kv_append_params */
     FLAT_NEW_POSITIONS,
     FLAT_TENSORS
@@ -50,7 +54,9 @@ typedef unsigned char flat_data;
         flat_data *weights, flat_data *scores, flat_data *query_starts, flat_data *kv_key,  \
         flat_data *kv_value,                                                                \
         flat_data *kv_page_table, flat_data *kv_page_starts, flat_data *kv_starts,          \
-        flat_data *kv_lengths, flat_data *new_starts, flat_data *new_positions
+        flat_data *kv_lengths, flat_data *kv_key_scale, flat_data *kv_value_scale,          \
+        flat_data *kv_key_zero, flat_data *kv_value_zero, flat_data *new_starts,            \
+        flat_data *new_positions
 
 /* A call, but for its tensors. */
 typedef struct flat_call {

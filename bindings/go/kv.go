@@ -19,6 +19,10 @@ type KV struct {
 	PageStarts *View // (B + 1)
 	Starts     *View // (B + 1)
 	Lengths    *View // broadcastable to the batch axes: rows in use; nil: all
+
+	// Beside Key and Value of int8 or uint8, which mean (element - zero) * scale: float32 or of 16
+	// bits, as many axes, each of whose lengths divides Key's. nil: 1, and 0 or 128.
+	KeyScale, ValueScale, KeyZero, ValueZero *View
 }
 
 // KVAppendOptions are the options of KVAppend. The zero value: as many new rows for each sequence,
@@ -59,4 +63,8 @@ func (kv *KV) addTo(views *operands, request *C.flat_call) {
 	views[C.FLAT_KV_PAGE_STARTS] = kv.PageStarts
 	views[C.FLAT_KV_STARTS] = kv.Starts
 	views[C.FLAT_KV_LENGTHS] = kv.Lengths
+	views[C.FLAT_KV_KEY_SCALE] = kv.KeyScale
+	views[C.FLAT_KV_VALUE_SCALE] = kv.ValueScale
+	views[C.FLAT_KV_KEY_ZERO] = kv.KeyZero
+	views[C.FLAT_KV_VALUE_ZERO] = kv.ValueZero
 }

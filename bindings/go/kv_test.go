@@ -149,3 +149,29 @@ func TestWhatIsNoPlaceIsTold(t *testing.T) {
 	requireError(t, err, attention.ErrValue, "attention.kv: expected NULL in a layer, which "+
 		"projects the rows of N sequences itself")
 }
+
+func TestIntegersInACacheMeanNumbers(t *testing.T) {
+	keys, values := make([]int8, 4*2), make([]uint8, 4*2)
+	scales, valueScales, valueZeros := make([]float32, 4), make([]float32, 4), make([]float32, 4)
+	kv := &attention.KV{
+		Key:        attention.NewView(keys, 1, 1, 4, 2),
+		Value:      attention.NewView(values, 1, 1, 4, 2),
+		Lengths:    attention.NewView([]int64{1}, 1),
+		KeyScale:   attention.NewView(scales, 1, 1, 4, 1),
+		ValueScale: attention.NewView(valueScales, 1, 1, 4, 1),
+		ValueZero:  attention.NewView(valueZeros, 1, 1, 4, 1),
+	}
+	row := attention.NewView([]float32{-127, 128}, 1, 1, 1, 2)
+	requireNil(t, attention.KVAppend(kv, row, row, nil))
+	requireEqual(t, []float32{1, 0, 0, 0}, valueScales)
+	requireEqual(t, []float32{127, 0, 0, 0}, valueZeros)
+	requireEqual(t, []uint8{0, 255}, values[:2])
+	requireEqual(t, []int8{-126, 127}, keys[:2])
+	output := make([]float32, 2)
+	requireNil(t, attention.SDPA(row, nil, nil, attention.NewView(output, 1, 1, 1, 2),
+		&attention.SDPAOptions{KV: kv}))
+	requireEqual(t, []float32{-127, 128}, output)
+	kv.Key = attention.NewView(make([]float32, 4*2), 1, 1, 4, 2)
+	requireError(t, attention.KVAppend(kv, row, row, nil), attention.ErrValue,
+		"kv.key_scale: expected NULL beside kv.key of float32, whose elements are not scaled")
+}

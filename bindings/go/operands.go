@@ -30,6 +30,10 @@ var operandNames = [C.FLAT_TENSORS]string{
 	C.FLAT_KV_PAGE_STARTS:   "kv.page_starts",
 	C.FLAT_KV_STARTS:        "kv.starts",
 	C.FLAT_KV_LENGTHS:       "kv.lengths",
+	C.FLAT_KV_KEY_SCALE:     "kv.key_scale",
+	C.FLAT_KV_VALUE_SCALE:   "kv.value_scale",
+	C.FLAT_KV_KEY_ZERO:      "kv.key_zero",
+	C.FLAT_KV_VALUE_ZERO:    "kv.value_zero",
 	C.FLAT_NEW_STARTS:       "starts",
 	C.FLAT_NEW_POSITIONS:    "positions",
 }
@@ -52,6 +56,8 @@ func (views *operands) run(context *Context, layer *MultiheadAttention, request 
 			views.data(C.FLAT_SCORES), views.data(C.FLAT_QUERY_STARTS), views.data(C.FLAT_KV_KEY), views.data(C.FLAT_KV_VALUE),
 			views.data(C.FLAT_KV_PAGE_TABLE), views.data(C.FLAT_KV_PAGE_STARTS),
 			views.data(C.FLAT_KV_STARTS), views.data(C.FLAT_KV_LENGTHS),
+			views.data(C.FLAT_KV_KEY_SCALE), views.data(C.FLAT_KV_VALUE_SCALE),
+			views.data(C.FLAT_KV_KEY_ZERO), views.data(C.FLAT_KV_VALUE_ZERO),
 			views.data(C.FLAT_NEW_STARTS), views.data(C.FLAT_NEW_POSITIONS))
 	})
 }

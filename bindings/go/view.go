@@ -12,7 +12,7 @@ import (
 
 // Element is what views are made of.
 type Element interface {
-	float32 | float64 | BF16 | F16 | bool | int64 | int32
+	float32 | float64 | BF16 | F16 | bool | int64 | int32 | int8 | uint8
 }
 
 // A Dtype is the element type of a view or a layer.
@@ -26,6 +26,8 @@ const (
 	Bool     Dtype = C.ATTN_DTYPE_BOOL
 	Int64    Dtype = C.ATTN_DTYPE_INT64
 	Int32    Dtype = C.ATTN_DTYPE_INT32
+	Int8     Dtype = C.ATTN_DTYPE_INT8  // keys and values of a KV with scales
+	Uint8    Dtype = C.ATTN_DTYPE_UINT8 // likewise
 )
 
 // A View is a slice with a shape and strides. Nothing is copied: who changes the slice changes what
@@ -195,6 +197,10 @@ func dtypeOf[T Element]() C.int32_t {
 		return C.ATTN_DTYPE_BOOL
 	case int64:
 		return C.ATTN_DTYPE_INT64
+	case int8:
+		return C.ATTN_DTYPE_INT8
+	case uint8:
+		return C.ATTN_DTYPE_UINT8
 	default:
 		return C.ATTN_DTYPE_INT32
 	}

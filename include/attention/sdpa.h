@@ -30,10 +30,10 @@
  *
  * Types. query is float32, float64, bfloat16 or float16. A float64 query has float64 keys and
  * values; beside the others key and value may each be float32, bfloat16 or float16, whatever query
- * is. The score type, of lse and of all sums: float64 where query is float64, else float32. output
- * and weights have query's dtype or the score type. An element of 16 bits means exactly the number
- * it holds; computing is float32's, and a result of 16 bits is rounded once, to nearest, at the
- * end.
+ * is, and in kv also integers with scales (see kv.h). The score type, of lse and of all sums:
+ * float64 where query is float64, else float32. output and weights have query's dtype or the score
+ * type. An element of 16 bits means exactly the number it holds; computing is float32's, and a
+ * result of 16 bits is rounded once, to nearest, at the end.
  *
  * Visibility. Row i of the queries stands at position p(i) = i + query_offset among the keys. It
  * sees key j if all of these allow it:

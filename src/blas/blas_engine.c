@@ -19,6 +19,7 @@
 #include "blas/blas_matrices.h"
 #include "blas/blas_rows.h"
 #include "problem/batch_sequence.h"
+#include "problem/quantized_rows.h"
 
 /* Rows normalised as one task; fixed, so that results cannot depend on the number of threads. */
 enum { TASK_ROWS = 8 };
@@ -27,41 +28,57 @@ enum { TASK_ROWS = 8 };
 typedef attni_source_rows rows_source(const attni_sdpa_problem *problem,
                                       const attni_sequence *sequence, int64_t head, int64_t first);
 
+/* Key or value: where it is, and how its rows are found. */
+typedef struct rows_of {
+    const attni_operand *operand;
+    rows_source *source;
+    attni_dequantizer *dequantize;
+    int64_t group; /* heads that have the same rows */
+    int64_t cols;
+} rows_of;
+
 /* Copies the keys that are seen, or what belongs to them, side by side. */
-static void pack_seen(const attni_blas_engine *engine, rows_source *source,
-                      const attni_operand *operand, int64_t head, int64_t cols,
+static void pack_seen(const attni_blas_engine *engine, const rows_of *of, int64_t head,
                       attni_matrix dense) {
     int64_t key = engine->seen.begin;
+    if (attni_is_quantized(of->operand->dtype)) {
+        of->dequantize(engine->set, engine->problem, &engine->sequence, head, key,
+                       engine->seen.end - key, (float *)(void *)dense.data, of->cols);
+        return;
+    }
     while (key < engine->seen.end) {
-        const attni_source_rows run = source(engine->problem, &engine->sequence, head, key);
+        const attni_source_rows run = of->source(engine->problem, &engine->sequence, head, key);
         const int64_t count = attni_min(run.count, engine->seen.end - key);
         const attni_matrix to = attni_rows_from(engine, dense, key - engine->seen.begin);
-        attni_widen_rows(engine, operand, attni_matrix_of(run), count, cols, to.data);
+        attni_widen_rows(engine, of->operand, attni_matrix_of(run), count, of->cols, to.data);
         key += count;
     }
 }
 
 /* Splits a (S + extra, cols) operand into the keys that are seen and the extra rows, copied if the
- * products cannot read it. Heads that share their keys share the copy. */
-static void take_rows(const attni_blas_engine *engine, const attni_operand *operand,
-                      rows_source *source, int64_t head, int64_t cols, char *packed,
-                      const char **packed_from, attni_matrix *rows, attni_matrix *extra) {
+ * products cannot read it. Heads that share their keys share the copy; quantised ones may share
+ * elements and have other scales. */
+static void take_rows(const attni_blas_engine *engine, const rows_of *of, int64_t head,
+                      char *packed, const char **packed_from, attni_matrix *rows,
+                      attni_matrix *extra) {
     const attni_sdpa_problem *problem = engine->problem;
-    *rows = attni_matrix_of(source(problem, &engine->sequence, head, engine->seen.begin));
+    *rows = attni_matrix_of(of->source(problem, &engine->sequence, head, engine->seen.begin));
     *extra = *rows;
     if (problem->extra_cols > 0) {
-        *extra = attni_matrix_of(source(problem, &engine->sequence, head, problem->src_len));
+        *extra = attni_matrix_of(of->source(problem, &engine->sequence, head, problem->src_len));
     }
     if (packed == NULL) {
         return;
     }
     const int64_t seen = engine->seen.end - engine->seen.begin;
-    const attni_matrix dense = {.data = packed, .row_stride = cols, .col_stride = 1};
+    const attni_matrix dense = {.data = packed, .row_stride = of->cols, .col_stride = 1};
     const attni_matrix dense_extra = attni_rows_from(engine, dense, seen);
-    if (*packed_from != rows->data) {
+    const bool has_others = attni_is_quantized(of->operand->dtype) && head % of->group == 0;
+    if (*packed_from != rows->data || has_others) {
         *packed_from = rows->data;
-        pack_seen(engine, source, operand, head, cols, dense);
-        attni_widen_rows(engine, operand, *extra, problem->extra_cols, cols, dense_extra.data);
+        pack_seen(engine, of, head, dense);
+        attni_widen_rows(engine, of->operand, *extra, problem->extra_cols, of->cols,
+                         dense_extra.data);
     }
     *rows = dense;
     *extra = dense_extra;
@@ -81,11 +98,14 @@ static void start_head(attni_blas_engine *engine, int64_t head) {
     engine->head = head;
     engine->query = attni_operand_matrix(engine, &problem->query, head);
     engine->output = attni_operand_matrix(engine, &problem->output, head);
-    take_rows(engine, &problem->key, attni_source_keys, head, problem->head_dim, engine->packed_key,
-              &engine->key_packed_from, &engine->key, &engine->extra_key);
-    take_rows(engine, &problem->value, attni_source_values, head, problem->value_dim,
-              engine->packed_value, &engine->value_packed_from, &engine->value,
-              &engine->extra_value);
+    const rows_of keys = {&problem->key, attni_source_keys, attni_dequantize_keys,
+                          problem->key_group, problem->head_dim};
+    const rows_of values = {&problem->value, attni_source_values, attni_dequantize_values,
+                            problem->value_group, problem->value_dim};
+    take_rows(engine, &keys, head, engine->packed_key, &engine->key_packed_from, &engine->key,
+              &engine->extra_key);
+    take_rows(engine, &values, head, engine->packed_value, &engine->value_packed_from,
+              &engine->value, &engine->extra_value);
 }
 
 static attni_matrix transposed(attni_matrix matrix) {

@@ -7,6 +7,7 @@
 #include "base/checked_size.h"
 #include "base/versioned_struct.h"
 #include "cache/append_places.h"
+#include "cache/append_scales.h"
 #include "problem/key_source.h"
 #include "problem/sequence_check.h"
 #include "tensor/element.h"
@@ -39,7 +40,7 @@ static attn_status check_cache(const attn_kv *kv, attni_input_views *inputs,
     const attn_tensor *key = inputs->views[ATTNI_KEY];
     cache->key_rows = key->shape[key->rank - 2];
     cache->src_len = cache->key_rows;
-    attni_place_table(inputs, cache); /* Starts have the batch axis that they gave. */
+    attni_place_kv(inputs, cache); /* Starts have the batch axis that they gave. */
     return inputs->key_lengths == NULL
                ? ATTN_OK
                : attni_check_batch_indices(inputs->lengths_name, inputs->key_lengths,
@@ -91,7 +92,9 @@ static attn_status check_part(const attni_input_views *inputs, int32_t which, co
     part->features = stored->shape[stored->rank - 1];
     place_rows(rows, problem->cache.batch_rank, &part->from);
     place_rows(stored, problem->cache.batch_rank, &part->to);
-    return ATTN_OK;
+    part->quantization =
+        which == ATTNI_KEY ? problem->cache.key_quantization : problem->cache.value_quantization;
+    return attni_check_scales(inputs, which, part);
 }
 
 static attn_status check_positions(const attn_tensor *positions, attni_append_problem *problem) {

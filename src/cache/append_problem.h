@@ -11,8 +11,10 @@ enum { ATTNI_NEW_KEYS, ATTNI_NEW_VALUES, ATTNI_NUM_NEW };
 
 /* New rows, and the part of the cache that they belong to. */
 typedef struct attni_new_rows {
-    attni_operand from; /* on the axes (batch axes, head, row, feature) */
-    attni_operand to;   /* likewise, of a sequence or a page */
+    attni_operand from;              /* on the axes (batch axes, head, row, feature) */
+    attni_operand to;                /* likewise, of a sequence or a page */
+    attni_quantization quantization; /* of `to`, where its dtype is quantised */
+    bool writes_scale;               /* and its zero: new rows bring them */
     int64_t page_stride;
     int64_t heads;
     int64_t features;

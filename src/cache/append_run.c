@@ -7,6 +7,7 @@
 
 #include "base/checked_size.h"
 #include "cache/append_places.h"
+#include "cache/quantize_row.h"
 #include "kernels/kernel_select.h"
 #include "problem/source_rows.h"
 #include "tensor/strided_copy.h"
@@ -45,20 +46,31 @@ static void convert_row(const append_call *call, const attni_new_rows *part, att
     }
 }
 
+static void store_row(const append_call *call, const attni_new_rows *part,
+                      const attni_append_sequence *sequence, int64_t head, int64_t row,
+                      int64_t place) {
+    const attni_sdpa_problem *cache = &call->problem->cache;
+    const attni_source_rows from = attni_operand_rows(cache, &part->from, sequence->cache.batch,
+                                                      head, sequence->rows.begin + row);
+    const attni_source_rows to =
+        attni_sequence_rows(cache, &part->to, part->page_stride, &sequence->cache, head, place);
+    if (attni_is_quantized(part->to.dtype)) {
+        const attni_number_row at = attni_number_row_of(cache, &sequence->cache, head, place);
+        attni_quantize_row(call->kernels, cache, part, &from, &to, &at);
+    } else {
+        convert_row(call, part, from, to);
+    }
+}
+
 /* New rows of one head of a sequence. */
 static void store_head(const append_call *call, const attni_new_rows *part,
                        const attni_append_sequence *sequence, int64_t head) {
     const attni_append_problem *problem = call->problem;
-    const attni_sdpa_problem *cache = &problem->cache;
     const int64_t count = sequence->rows.end - sequence->rows.begin;
     for (int64_t row = 0; row < count; ++row) {
         const int64_t place = attni_append_place(problem, sequence, row);
         if (place >= 0 && place < sequence->room) {
-            convert_row(call, part,
-                        attni_operand_rows(cache, &part->from, sequence->cache.batch, head,
-                                           sequence->rows.begin + row),
-                        attni_sequence_rows(cache, &part->to, part->page_stride, &sequence->cache,
-                                            head, place));
+            store_row(call, part, sequence, head, row, place);
         }
     }
 }

@@ -239,8 +239,12 @@ attni_fused_engine attni_fused_engine_of(const attn_context *context,
         .value_storage = attni_storage_kernels_of(kernels, problem->value.dtype),
         .output_storage = attni_storage_kernels_of(kernels, problem->output.dtype),
         .weights_storage = attni_storage_kernels_of(kernels, problem->weights.dtype),
-        .key_streams = attni_stream_kernels_of(kernels, problem->key.dtype),
-        .value_streams = attni_stream_kernels_of(kernels, problem->value.dtype),
+        .key_streams = plan->folds_key_scales
+                           ? kernels->int8_streams
+                           : attni_stream_kernels_of(kernels, problem->key.dtype),
+        .value_streams = plan->folds_value_scales
+                             ? kernels->int8_streams
+                             : attni_stream_kernels_of(kernels, problem->value.dtype),
         .scratch = scratch,
         .chunks = chunks,
         .num_splits = num_splits,

@@ -35,6 +35,17 @@ static inline attni_source_rows attni_fused_values_from(const attni_fused_item *
     return attni_source_values(item->engine->problem, &item->sequence, item->first_head, first);
 }
 
+/* Rows of value, of the block at hand, as numbers that storage kernels read. */
+static inline attni_source_rows attni_fused_read_values(const attni_fused_item *item,
+                                                        int64_t first) {
+    const int64_t value_dim = item->engine->problem->value_dim;
+    if (item->dequantized == NULL) {
+        return attni_fused_values_from(item, first);
+    }
+    const float *row = item->dequantized + (first - item->block.begin) * value_dim;
+    return (attni_source_rows){(void *)(uintptr_t)row, value_dim, 1, item->block.end - first};
+}
+
 /* The key at hand that is source key `key`, and its value. */
 static inline const void *attni_fused_key_at(const attni_fused_item *item, int64_t key) {
     return attni_element(item->key, (key - item->block.begin) * item->key_stride,

@@ -11,6 +11,7 @@
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
 #include "fused/fused_sights.h"
+#include "problem/quantized_rows.h"
 #include "problem/row_list.h"
 #include "tensor/strided_copy.h"
 
@@ -50,18 +51,19 @@ static void ask_for_row(const attni_source_rows *rows, int64_t bytes) {
 
 /* Rows as kernels read them, `stride` elements apart: widened, or as they are where `bytes` of an
  * element are those that are stored. */
-static const void *pack_rows(const attni_fused_item *item, rows_source *source, int64_t first,
-                             int64_t count, const attni_storage_kernels *storage, int64_t cols,
-                             int64_t stride, int64_t bytes, char *packed) {
+static const void *pack_rows(const attni_fused_item *item, rows_source *source,
+                             const attni_operand *operand, int64_t first, int64_t count,
+                             const attni_storage_kernels *storage, int64_t cols, int64_t stride,
+                             int64_t bytes, char *packed) {
     for (int64_t done = 0; done < count;) {
         const attni_source_rows rows = source(item, first + done);
         const int64_t of_run = attni_min(rows.count, count - done);
         char *to = attni_advance(packed, done * stride * bytes);
         if (of_run < SCATTERED_AHEAD && done + SCATTERED_AHEAD < count) {
             const attni_source_rows soon = source(item, first + done + SCATTERED_AHEAD);
-            ask_for_row(&soon, cols * storage->element_bytes);
+            ask_for_row(&soon, cols * operand->element_bytes);
         }
-        if (bytes == storage->element_bytes) {
+        if (operand->element_bytes == bytes) {
             const attni_strided_matrix from = {rows.data, rows.row_stride, rows.col_stride};
             attni_copy_matrix((attni_strided_matrix){to, stride, 1}, from, of_run, cols,
                               (size_t)bytes);
@@ -69,7 +71,7 @@ static const void *pack_rows(const attni_fused_item *item, rows_source *source, 
             for (int64_t r = 0; r < of_run; ++r) {
                 storage->widen(
                     attni_floats_to(to, r * stride),
-                    attni_element(rows.data, r * rows.row_stride, storage->element_bytes),
+                    attni_element(rows.data, r * rows.row_stride, operand->element_bytes),
                     rows.col_stride, cols);
             }
         }
@@ -84,11 +86,30 @@ static const void *pack_keys(const attni_fused_item *item, int64_t first, int64_
     const attni_fused_engine *engine = item->engine;
     const attni_fused_plan *plan = engine->plan;
     const int64_t head_dim = engine->problem->head_dim;
+    if (attni_is_quantized(engine->problem->key.dtype) && !plan->folds_key_scales) {
+        attni_dequantize_keys(engine->kernels, engine->problem, &item->sequence, item->first_head,
+                              first, count, attni_floats_to(packed, 0), head_dim);
+        return packed;
+    }
     if (plan->key_stride != head_dim) {
         memset(packed, 0, (size_t)(count * plan->key_stride * plan->key_bytes));
     }
-    return pack_rows(item, attni_fused_keys_from, first, count, engine->key_storage, head_dim,
-                     plan->key_stride, plan->key_bytes, packed);
+    return pack_rows(item, attni_fused_keys_from, &engine->problem->key, first, count,
+                     engine->key_storage, head_dim, plan->key_stride, plan->key_bytes, packed);
+}
+
+/* The block's values as numbers: what stream kernels read, and what is packed for the others. */
+static void dequantize_values(attni_fused_item *item, attni_interval block) {
+    const attni_fused_engine *engine = item->engine;
+    const attni_fused_plan *plan = engine->plan;
+    if (!attni_is_quantized(engine->problem->value.dtype) || plan->folds_value_scales) {
+        return;
+    }
+    const size_t offset = plan->by_rows ? plan->value_offset : plan->gathered_offset;
+    float *to = attni_floats_to(item->slot + offset, 0);
+    attni_dequantize_values(engine->kernels, engine->problem, &item->sequence, item->first_head,
+                            block.begin, block.end - block.begin, to, engine->problem->value_dim);
+    item->dequantized = to;
 }
 
 /* Stream kernels read rows; for the others chunks of columns are count * value_columns apart. */
@@ -97,12 +118,16 @@ static const void *pack_values(const attni_fused_item *item, int64_t first, int6
     const attni_fused_engine *engine = item->engine;
     const int64_t value_dim = engine->problem->value_dim;
     const int64_t columns = engine->kernels->tiles->value_columns;
+    if (item->dequantized != NULL && engine->plan->by_rows) {
+        return packed;
+    }
     if (engine->plan->by_rows) {
-        return pack_rows(item, attni_fused_values_from, first, count, engine->value_storage,
-                         value_dim, value_dim, engine->plan->value_bytes, packed);
+        return pack_rows(item, attni_fused_values_from, &engine->problem->value, first, count,
+                         engine->value_storage, value_dim, value_dim, engine->plan->value_bytes,
+                         packed);
     }
     for (int64_t done = 0; done < count;) {
-        const attni_source_rows rows = attni_fused_values_from(item, first + done);
+        const attni_source_rows rows = attni_fused_read_values(item, first + done);
         const int64_t of_run = attni_min(rows.count, count - done);
         engine->value_storage->pack_values(attni_floats_to(packed, done * columns), count * columns,
                                            columns, rows.data, rows.row_stride, rows.col_stride,
@@ -143,8 +168,9 @@ static void take_value_pairs(attni_fused_item *item) {
     attni_source_rows values = attni_fused_values_from(item, item->block.begin);
     if (values.count < count) {
         char *gathered = item->slot + engine->plan->gathered_offset;
-        pack_rows(item, attni_fused_values_from, item->block.begin, count, engine->value_storage,
-                  value_dim, value_dim, engine->value_storage->element_bytes, gathered);
+        pack_rows(item, attni_fused_values_from, &engine->problem->value, item->block.begin, count,
+                  engine->value_storage, value_dim, value_dim, engine->value_storage->element_bytes,
+                  gathered);
         values = (attni_source_rows){gathered, value_dim, 1, count};
     }
     item->value = packed;
@@ -188,6 +214,7 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     const bool packs_value =
         plan->packs_value && (values.count < count || !lie_well(item->engine, &values));
     item->block = block;
+    dequantize_values(item, block);
     item->key = plan->packs_key ? pack_keys(item, block.begin, count, item->slot + plan->key_offset)
                                 : keys.data;
     item->key_stride = plan->packs_key ? plan->key_stride : keys.row_stride;
@@ -217,7 +244,7 @@ static attni_ahead all_of(const attni_source_rows *rows, const attni_operand *op
     return (attni_ahead){
         .row = rows->data,
         .stride = rows->row_stride * operand->element_bytes,
-        .bytes = cols * operand->element_bytes,
+        .bytes = cols / attn_dtype_values(operand->dtype) * operand->element_bytes,
         .num_rows = rows->col_stride == 1 ? attni_min(count, rows->count) : 0,
         .rows_at_once = 1,
     };

@@ -82,7 +82,7 @@ static void weigh_keys(const attni_fused_item *item, attni_panel *panel,
 static bool are_finite(const attni_fused_item *item, attni_interval keys) {
     bool is_finite = true;
     while (is_finite && keys.begin < keys.end) {
-        const attni_source_rows values = attni_fused_values_from(item, keys.begin);
+        const attni_source_rows values = attni_fused_read_values(item, keys.begin);
         const int64_t count = attni_min(values.count, keys.end - keys.begin);
         is_finite = item->engine->value_storage->are_finite(values.data, values.row_stride,
                                                             values.col_stride, count,

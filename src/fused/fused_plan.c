@@ -6,6 +6,8 @@
 #include "fused/fused_plan.h"
 
 #include "base/checked_size.h"
+#include "problem/block_numbers.h"
+#include "problem/quantized_rows.h"
 
 enum {
     ROW_BLOCK_BYTES = 768 << 10, /* of queries and sums of a block of rows; these are used in turn,
@@ -43,13 +45,20 @@ static int64_t group_of_shapes(const attni_sdpa_problem *problem) {
     return common_divisor(problem->key_group, problem->value_group);
 }
 
+static bool heads_repeat(const attni_sdpa_problem *problem, const attni_operand *operand,
+                         const attni_quantization *quantization) {
+    return operand->strides[problem->batch_rank] == 0 &&
+           attni_numbers_repeat(quantization, problem->batch_rank);
+}
+
 /* The same by where they lie: a head axis of stride 0 is a group of all. */
 static int64_t group_of_strides(const attni_sdpa_problem *problem) {
-    const int32_t head_axis = problem->batch_rank;
-    const int64_t key_group =
-        problem->key.strides[head_axis] == 0 ? problem->num_heads : problem->key_group;
-    const int64_t value_group =
-        problem->value.strides[head_axis] == 0 ? problem->num_heads : problem->value_group;
+    const int64_t key_group = heads_repeat(problem, &problem->key, &problem->key_quantization)
+                                  ? problem->num_heads
+                                  : problem->key_group;
+    const int64_t value_group = heads_repeat(problem, &problem->value, &problem->value_quantization)
+                                    ? problem->num_heads
+                                    : problem->value_group;
     return attni_max(1, common_divisor(key_group, value_group));
 }
 
@@ -66,27 +75,44 @@ static bool is_float32(const attni_operand *operand) {
     return operand->dtype == ATTN_DTYPE_FLOAT32;
 }
 
+/* Weights to store are not those that are folded. */
+static void choose_folding(const attni_sdpa_problem *problem, attni_fused_plan *plan) {
+    const bool may_fold = plan->by_rows && !problem->weights.is_present;
+    plan->folds_key_scales =
+        may_fold && attni_scales_rows(problem, &problem->key, &problem->key_quantization);
+    plan->folds_value_scales =
+        may_fold && attni_scales_rows(problem, &problem->value, &problem->value_quantization);
+}
+
 /* Rows in lanes meet float32 or pairs of bfloat16, so that what is stored otherwise is widened a
- * block at a time; a few rows read keys and values as they are stored. */
+ * block at a time; a few rows read keys and values as they are stored, but for quantised ones. */
 static void choose_input_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
                                 attni_fused_plan *plan) {
     const bool by_floats = !plan->by_rows && !plan->by_pairs;
     const bool has_odd_pair = plan->by_pairs && problem->head_dim % 2 != 0;
     /* What lies in pages is copied, unless a few rows meet it, block by block. */
     const bool gathers = problem->pages.rows > 0 && (!plan->by_rows || problem->weights.is_present);
+    choose_folding(problem, plan);
+    const bool is_key_quantized = attni_is_quantized(problem->key.dtype) && !plan->folds_key_scales;
+    const bool is_value_quantized =
+        attni_is_quantized(problem->value.dtype) && !plan->folds_value_scales;
     plan->key_stride = problem->head_dim + (has_odd_pair ? 1 : 0);
-    plan->packs_key = gathers ||
+    plan->packs_key = gathers || is_key_quantized ||
                       (last_stride(problem, &problem->key) != 1 && problem->head_dim > 1) ||
                       has_odd_pair || (by_floats && !is_float32(&problem->key));
     plan->packs_value =
-        gathers || (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
+        gathers || is_value_quantized ||
+        (last_stride(problem, &problem->value) != 1 && problem->value_dim > 1) ||
         (!plan->by_rows &&
          (problem->value_dim % tiles->lanes != 0 || !is_float32(&problem->value) ||
           plan->num_vectors >= plan->num_blocks * PACKING_PANELS * ATTNI_PANEL_VECTORS));
     plan->lists_rows =
         problem->pages.rows > 0 && plan->by_rows && !(plan->packs_key && plan->packs_value);
-    plan->key_bytes = by_floats ? (int64_t)sizeof(float) : problem->key.element_bytes;
-    plan->value_bytes = plan->by_rows ? problem->value.element_bytes : (int64_t)sizeof(float);
+    plan->dequantizes_values = is_value_quantized && !plan->by_rows;
+    plan->key_bytes =
+        by_floats || is_key_quantized ? (int64_t)sizeof(float) : problem->key.element_bytes;
+    plan->value_bytes = plan->by_rows && !is_value_quantized ? problem->value.element_bytes
+                                                             : (int64_t)sizeof(float);
 }
 
 static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_kernels *tiles,
@@ -220,8 +246,10 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     plan->pairs_offset = add_floats(slot, plan->by_pairs ? keys / 2 + 1 : 0, width);
     plan->key_offset = add_floats(slot, plan->packs_key ? keys : 0, problem->head_dim);
     plan->value_offset = add_floats(slot, plan->packs_value ? keys : 0, plan->sum_stride);
-    plan->gathered_offset =
-        add_floats(slot, plan->by_pairs && problem->pages.rows > 0 ? keys : 0, problem->value_dim);
+    const bool gathers_values =
+        plan->dequantizes_values || (plan->by_pairs && problem->pages.rows > 0);
+    const int64_t gathered = gathers_values ? keys : plan->folds_value_scales ? 1 : 0;
+    plan->gathered_offset = add_floats(slot, gathered, problem->value_dim);
     plan->lists_offset =
         attni_layout_add(slot, plan->lists_rows ? 2 : 0,
                          (size_t)(plan->tile_keys + ATTNI_STREAM_AHEAD) * sizeof(const void *));

@@ -10,6 +10,7 @@
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
 #include "fused/fused_values.h"
+#include "problem/quantized_rows.h"
 #include "softmax/row_weights.h"
 
 static int64_t tile_stride(const attni_fused_item *item) {
@@ -39,6 +40,29 @@ static attni_stream_rows values_from(const attni_fused_item *item, int64_t key) 
     };
 }
 
+enum { SCALES_AT_ONCE = 256 };
+
+/* attni_lay_out_key_scales or attni_lay_out_value_scales. */
+typedef void scales_source(const attni_sdpa_problem *problem, const attni_sequence *sequence,
+                           int64_t head, int64_t first, int64_t count, float *to);
+
+/* tile[row][j] *= the scale of key first + j, or of its value, for j < count. */
+static void fold_scales(const attni_fused_item *item, const attni_panel *panel,
+                        scales_source *source, int64_t first, int64_t count, float *tile) {
+    float scales[SCALES_AT_ONCE];
+    for (int64_t done = 0; done < count; done += SCALES_AT_ONCE) {
+        const int64_t part = attni_min(SCALES_AT_ONCE, count - done);
+        source(item->engine->problem, &item->sequence, item->first_head, first + done, part,
+               scales);
+        for (int32_t lane = 0; lane < panel->count; ++lane) {
+            float *row = tile + lane * tile_stride(item) + done;
+            for (int64_t j = 0; j < part; ++j) {
+                row[j] *= scales[j];
+            }
+        }
+    }
+}
+
 static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
     const attni_stream_kernels *streams = item->engine->key_streams;
     const int64_t head_dim = item->engine->problem->head_dim;
@@ -46,6 +70,11 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     const attni_stream_rows source = keys_from(item, keys->keys.begin);
     streams->score(item->tile, tile_stride(item), panel->count, panel->queries, head_dim, &source,
                    keys->count);
+    if (item->engine->plan->folds_key_scales &&
+        item->engine->problem->key_quantization.scale.dtype != 0) {
+        fold_scales(item, panel, attni_lay_out_key_scales, keys->keys.begin, keys->count,
+                    item->tile);
+    }
     if (keys->extra > 0) {
         const attni_stream_rows extra = {NULL, item->extra_key, item->key_stride};
         streams->score(item->tile + keys->count, tile_stride(item), panel->count, panel->queries,
@@ -173,6 +202,11 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     if (!panel->is_started) {
         memset(panel->sums, 0, (size_t)(panel->count * sum_stride) * sizeof(float));
         panel->is_started = true;
+    }
+    if (engine->plan->folds_value_scales && engine->problem->value_quantization.scale.dtype != 0) {
+        /* Nobody reads these weights again. */
+        fold_scales(item, panel, attni_lay_out_value_scales, keys->keys.begin + skipped,
+                    common.end - common.begin, item->tile + skipped);
     }
     weigh_common(item, panel, item->tile + skipped, values_from(item, keys->keys.begin + skipped),
                  common.end - common.begin, panel->state.rescale);

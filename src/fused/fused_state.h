@@ -59,9 +59,12 @@ typedef struct attni_fused_plan {
     int64_t key_stride; /* of packed keys: head_dim, or the next even number in pairs */
     int64_t key_bytes;  /* of an element that kernels read: float32, or as stored */
     int64_t value_bytes;
-    bool stages_output;  /* also: a few rows, or spread chunks */
-    bool stages_weights; /* columns of weights are not side by side */
-    bool sums_averages;  /* averaged weights are narrower than float32: they are summed apart */
+    bool folds_key_scales;   /* by rows: integers are read as stored, and scores get the scales */
+    bool folds_value_scales; /* likewise, and weights do */
+    bool dequantizes_values; /* into memory of their own, before they are packed for lanes */
+    bool stages_output;      /* also: a few rows, or spread chunks */
+    bool stages_weights;     /* columns of weights are not side by side */
+    bool sums_averages;      /* averaged weights are narrower than float32: they are summed apart */
     bool has_masks;
     bool looks_at_masks;    /* before a tile is computed, to compute less of it */
     bool keeps_sights;      /* of masks, for the next item, which may have the same */
@@ -84,7 +87,8 @@ typedef struct attni_fused_plan {
     size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
     bool lists_rows;        /* by rows, of pages: where each row of a block is */
     size_t lists_offset;    /* const void *[2][tile_keys + ATTNI_STREAM_AHEAD] */
-    size_t gathered_offset; /* by pairs, of pages: values as stored, (key_block, value_dim) */
+    size_t gathered_offset; /* (key_block, value_dim): by pairs, of pages, values as stored; or
+                               dequantised ones */
     size_t staging_offset;  /* rows of masks or weights, (lanes, key_block) */
     size_t averages_offset; /* sums of the weights of a block's rows, (rows, S + extra) */
     size_t kept_key_offset; /* attni_sights_key */
@@ -227,6 +231,8 @@ struct attni_fused_item {
     const void *key;      /* of block.begin; elements of plan->key_bytes */
     int64_t key_stride;
     const void *value;
+    const float *dequantized; /* values of block.begin and on, value_dim apart; NULL: they are read
+                                 where they lie */
     int64_t value_key_stride;
     const void **key_list; /* by rows: where each key and its value is, instead, or NULL */
     const void **value_list;

@@ -6,6 +6,7 @@
 #include "fused/fused_values.h"
 
 #include "fused/fused_item.h"
+#include "problem/quantized_rows.h"
 
 attni_interval attni_fused_common_keys(const attni_panel *panel, const attni_tile_keys *keys) {
     return attni_interval_between(attni_max(keys->keys.begin, panel->common.begin),
@@ -22,13 +23,27 @@ attni_interval attni_fused_keys_behind(const attni_tile_keys *keys, attni_interv
     return attni_interval_between(begin, keys->keys.end);
 }
 
+/* A row of value as a storage kernel reads it. Where scales are folded elements were never
+ * dequantised. */
+static attni_source_rows own_value(const attni_fused_item *item, int64_t key) {
+    const attni_fused_engine *engine = item->engine;
+    if (!engine->plan->folds_value_scales) {
+        return attni_fused_read_values(item, key);
+    }
+    const int64_t value_dim = engine->problem->value_dim;
+    float *row = attni_floats_to(item->slot + engine->plan->gathered_offset, 0);
+    attni_dequantize_values(engine->kernels, engine->problem, &item->sequence, item->first_head,
+                            key, 1, row, value_dim);
+    return (attni_source_rows){row, value_dim, 1, 1};
+}
+
 void attni_fused_add_own_values(const attni_fused_item *item, const attni_panel *panel,
                                 const attni_tile_keys *keys, attni_interval part, int32_t lane,
                                 const float *weights, int64_t weight_stride) {
     float *sums = panel->sums + lane * item->engine->plan->sum_stride;
     const int64_t end = attni_min(part.end, panel->past_key[lane]);
     for (int64_t key = attni_max(part.begin, panel->first_key[lane]); key < end; ++key) {
-        const attni_source_rows value = attni_fused_values_from(item, key);
+        const attni_source_rows value = own_value(item, key);
         const float weight = weights[(key - keys->keys.begin) * weight_stride];
         item->engine->value_storage->accumulate(sums, value.data, value.col_stride,
                                                 item->engine->problem->value_dim, weight);

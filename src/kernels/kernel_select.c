@@ -30,11 +30,11 @@ typedef struct compiled_set {
       {&attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_bfloat16,          \
        &attni_product_kernels_##name##_float16},                                                   \
       &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32,                  \
-      &attni_mask_kernels_##name##_float32,                                                        \
+      &attni_mask_kernels_##name##_float32, &attni_quantized_kernels_##name##_float32,             \
       {&attni_storage_kernels_##name##_float32, &attni_storage_kernels_##name##_bfloat16,          \
        &attni_storage_kernels_##name##_float16},                                                   \
       {&attni_stream_kernels_##stream_name##_float32, &attni_stream_kernels_##name##_bfloat16,     \
-       &attni_stream_kernels_##name##_float16}, pairs}}
+       &attni_stream_kernels_##name##_float16}, &attni_stream_kernels_##name##_int8, pairs}}
 /* clang-format on */
 
 /* A name that ends so has pairs. */

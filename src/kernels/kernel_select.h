@@ -12,6 +12,7 @@
 #include "kernels/mask_kernels.h"
 #include "kernels/pair_kernels.h"
 #include "kernels/product_kernels.h"
+#include "kernels/quantized_kernels.h"
 #include "kernels/row_kernels.h"
 #include "kernels/storage_kernels.h"
 #include "kernels/stream_kernels.h"
@@ -37,9 +38,11 @@ typedef struct attni_kernel_set {
     const attni_tile_kernels *tiles;
     const attni_lane_kernels *lanes;
     const attni_mask_kernels *masks;
+    const attni_quantized_kernels *quantized;
     const attni_storage_kernels *storage[ATTNI_NUM_STORAGES];
     const attni_stream_kernels *streams[ATTNI_NUM_STORAGES];
-    const attni_pair_kernels *pairs; /* of bfloat16, or NULL */
+    const attni_stream_kernels *int8_streams; /* integers as they are: scales come after sums */
+    const attni_pair_kernels *pairs;          /* of bfloat16, or NULL */
 } attni_kernel_set;
 
 /* The set of a name, the best one this CPU runs for NULL; NULL if there is no such set or this CPU
@@ -58,7 +61,8 @@ const attni_feature_kernels *attni_feature_kernels_of(const attni_kernel_set *se
 /* The product kernels of float64, or of float32 with a right matrix that is stored as `dtype`. */
 const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *set, int32_t dtype);
 
-/* The kernels of a storage type, enum attn_dtype float32, bfloat16 or float16. */
+/* The kernels of a storage type, enum attn_dtype float32, bfloat16 or float16; of a quantised one
+ * those of float32, which it is dequantised to. */
 const attni_storage_kernels *attni_storage_kernels_of(const attni_kernel_set *set, int32_t dtype);
 const attni_stream_kernels *attni_stream_kernels_of(const attni_kernel_set *set, int32_t dtype);
 

@@ -11,6 +11,7 @@
 #include "kernels/mask_kernels.h"
 #include "kernels/pair_kernels.h"
 #include "kernels/product_kernels.h"
+#include "kernels/quantized_kernels.h"
 #include "kernels/row_kernels.h"
 #include "kernels/storage_kernels.h"
 #include "kernels/stream_kernels.h"
@@ -51,6 +52,10 @@ extern const attni_mask_kernels attni_mask_kernels_baseline_float32;
 extern const attni_mask_kernels attni_mask_kernels_neon_float32;
 extern const attni_mask_kernels attni_mask_kernels_avx2_float32;
 extern const attni_mask_kernels attni_mask_kernels_avx512_float32;
+extern const attni_quantized_kernels attni_quantized_kernels_baseline_float32;
+extern const attni_quantized_kernels attni_quantized_kernels_neon_float32;
+extern const attni_quantized_kernels attni_quantized_kernels_avx2_float32;
+extern const attni_quantized_kernels attni_quantized_kernels_avx512_float32;
 
 /* Those of an instruction set that are others for each storage type. */
 #define DECLARE_STORED(isa)                                                    \
@@ -62,7 +67,8 @@ extern const attni_mask_kernels attni_mask_kernels_avx512_float32;
     extern const attni_storage_kernels attni_storage_kernels_##isa##_float16;  \
     extern const attni_stream_kernels attni_stream_kernels_##isa##_float32;    \
     extern const attni_stream_kernels attni_stream_kernels_##isa##_bfloat16;   \
-    extern const attni_stream_kernels attni_stream_kernels_##isa##_float16
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_float16;    \
+    extern const attni_stream_kernels attni_stream_kernels_##isa##_int8
 
 /* Only of what multiplies pairs of bfloat16, and of baseline in tests. */
 extern const attni_pair_kernels attni_pair_kernels_baseline_bfloat16;

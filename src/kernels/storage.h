@@ -2,7 +2,8 @@
  *
  * storage.h: how elements of a storage type become a vector of float32, and back. For sources that
  * the build compiles for each instruction set and each storage type: ATTNI_STORED_IS_float32,
- * ATTNI_STORED_IS_bfloat16 or ATTNI_STORED_IS_float16; float64 is stored as it is.
+ * ATTNI_STORED_IS_bfloat16, ATTNI_STORED_IS_float16 or, only to be read, ATTNI_STORED_IS_int8;
+ * float64 is stored as it is.
  *
  * Widening is exact for every number of a type, subnormal ones included, and quiets a NaN at most.
  * Narrowing rounds to nearest, ties to even; what is beyond the largest number becomes infinite and
@@ -21,6 +22,11 @@
 #define STORED_IS_REAL
 typedef real stored;
 #define STORED_NAME REAL_NAME
+#elif defined(ATTNI_STORED_IS_int8)
+#include "kernels/integers.h"
+#define STORED_IS_READ_ONLY
+typedef int8_t stored;
+#define STORED_NAME int8
 #else
 typedef uint16_t stored;
 #if defined(ATTNI_STORED_IS_bfloat16)
@@ -48,6 +54,16 @@ INLINE vector load_stored(const stored *from) {
 
 INLINE void store_stored(stored *to, vector x) {
     store(to, x);
+}
+
+INLINE real widened(stored x) {
+    return x;
+}
+
+#elif defined(STORED_IS_READ_ONLY)
+
+INLINE vector load_stored(const stored *from) {
+    return load_int8(from);
 }
 
 INLINE real widened(stored x) {
@@ -196,11 +212,13 @@ INLINE vector load_stored_part(const stored *from, int64_t n) {
     return load_stored(lanes);
 }
 
+#if !defined(STORED_IS_READ_ONLY)
 INLINE void store_stored_part(stored *to, vector x, int64_t n) {
     stored lanes[LANES];
     store_stored(lanes, x);
     memcpy(to, lanes, (size_t)n * sizeof(stored));
 }
+#endif
 
 /* As TABLE_NAME, for a table that is another one for each storage type. */
 #define STORED_TABLE_NAME(family) EXPANDED_TABLE_NAME(family, ATTNI_ISA, STORED_NAME)

@@ -38,3 +38,26 @@ void attni_put_row(const attni_kernel_set *set, void *to, int32_t dtype, int64_t
         attni_storage_kernels_of(set, dtype)->narrow(to, stride, from, n);
     }
 }
+
+static attni_dequantize_fn *dequantizing(const attni_quantized_kernels *kernels, int32_t dtype) {
+    switch (dtype) {
+    case ATTN_DTYPE_INT8:
+        return kernels->int8;
+    case ATTN_DTYPE_UINT8:
+        return kernels->uint8;
+    case ATTN_DTYPE_INT4X2:
+        return kernels->int4x2;
+    case ATTN_DTYPE_UINT4X2:
+        return kernels->uint4x2;
+    case ATTN_DTYPE_Q8_0:
+        return kernels->q8_0;
+    default:
+        return kernels->q4_0;
+    }
+}
+
+void attni_take_quantized_row(const attni_kernel_set *set, float *to, const void *from,
+                              int32_t dtype, int64_t stride, int64_t n, const float *scales,
+                              const float *zeros) {
+    dequantizing(set->quantized, dtype)(to, from, stride, n, scales, zeros);
+}

@@ -3,7 +3,7 @@
  * stream_kernels.h: what the fused engine computes with where there are too few query rows to fill
  * the lanes of a panel: keys and values stream by once, and the lanes are features. Sums are
  * float32; there is a table for each storage type that keys and values may have: float32, bfloat16,
- * float16.
+ * float16; and int8, whose scales the caller sees to.
  *
  * What bounds such a call is the memory. Keys and values are read as ATTNI_STREAMS sequences side
  * by side, each a part of the keys: the hardware fetches several sequences ahead faster than one.

@@ -9,6 +9,7 @@
 
 #include "base/checked_size.h"
 #include "base/versioned_struct.h"
+#include "problem/block_numbers.h"
 #include "tensor/element.h"
 
 static attn_status check_input(const char *name, const attn_tensor *tensor, int32_t lowest_rank,
@@ -115,8 +116,8 @@ static attn_status take_pages(const attn_kv *kv, attni_data_rule data_rule,
         return attni_fail(ATTN_ERROR_OVERFLOW, "kv.page_table: %lld pages of %lld rows exceed 2^63",
                           (long long)pages->num_entries, (long long)pages->rows);
     }
-    set_view(inputs, ATTNI_KEY, view_of_sequence(kv->key, problem->key_rows));
-    set_view(inputs, ATTNI_VALUE, view_of_sequence(kv->value, problem->key_rows));
+    set_view(inputs, ATTNI_KEY, view_of_sequence(inputs->views[ATTNI_KEY], problem->key_rows));
+    set_view(inputs, ATTNI_VALUE, view_of_sequence(inputs->views[ATTNI_VALUE], problem->key_rows));
     if (is_flat) {
         return attni_take_starts("kv.page_starts", kv->page_starts, data_rule, &pages->starts,
                                  inputs, ATTNI_KEY_PLACES);
@@ -147,6 +148,36 @@ static attn_status check_places(const attn_kv *kv) {
     return ATTN_OK;
 }
 
+typedef struct cached_input {
+    const char *name;
+    const attn_tensor *tensor;
+    const char *scale_name;
+    const attn_tensor *scale;
+    const char *zero_name;
+    const attn_tensor *zero;
+} cached_input;
+
+/* Key or value of kv, of any type that a cache may hold. */
+static attn_status take_cached(const cached_input *cached, int32_t which, int32_t lowest_rank,
+                               int32_t highest_rank, attni_data_rule data_rule,
+                               attni_input_views *inputs) {
+    const attn_tensor *tensor = cached->tensor;
+    ATTNI_TRY(attni_check_tensor(cached->name, tensor, data_rule));
+    ATTNI_TRY(attni_check_rank(cached->name, tensor, lowest_rank, highest_rank));
+    ATTNI_TRY(attni_check_cached(cached->name, tensor));
+    set_given(inputs, which, cached->name, tensor);
+    if (attn_dtype_values(tensor->dtype) > 1) {
+        ATTNI_TRY(attni_count_values(cached->name, tensor, &inputs->made[which]));
+        inputs->views[which] = &inputs->made[which];
+    }
+    inputs->scales[which] = cached->scale;
+    inputs->zeros[which] = cached->zero;
+    ATTNI_TRY(attni_check_block_numbers(cached->scale_name, cached->scale, cached->name,
+                                        inputs->views[which], data_rule));
+    return attni_check_block_numbers(cached->zero_name, cached->zero, cached->name,
+                                     inputs->views[which], data_rule);
+}
+
 attn_status attni_read_kv(const attn_kv *given, attni_data_rule data_rule,
                           attni_input_views *inputs, attni_sdpa_problem *problem) {
     attn_kv kv;
@@ -155,10 +186,12 @@ attn_status attni_read_kv(const attn_kv *given, attni_data_rule data_rule,
     ATTNI_TRY(check_places(&kv));
     const int32_t lowest = kv.page_table != NULL ? 4 : kv.starts != NULL ? 3 : 2;
     const int32_t highest = lowest > 2 ? lowest : ATTN_MAX_RANK;
-    ATTNI_TRY(check_input("kv.key", kv.key, lowest, highest, data_rule));
-    ATTNI_TRY(check_input("kv.value", kv.value, lowest, highest, data_rule));
-    set_given(inputs, ATTNI_KEY, "kv.key", kv.key);
-    set_given(inputs, ATTNI_VALUE, "kv.value", kv.value);
+    const cached_input key = {"kv.key",     kv.key,        "kv.key_scale",
+                              kv.key_scale, "kv.key_zero", kv.key_zero};
+    const cached_input value = {"kv.value",     kv.value,        "kv.value_scale",
+                                kv.value_scale, "kv.value_zero", kv.value_zero};
+    ATTNI_TRY(take_cached(&key, ATTNI_KEY, lowest, highest, data_rule, inputs));
+    ATTNI_TRY(take_cached(&value, ATTNI_VALUE, lowest, highest, data_rule, inputs));
     inputs->lengths_name = "kv.lengths";
     inputs->key_lengths = kv.lengths;
     inputs->page_table = kv.page_table;
@@ -233,20 +266,31 @@ attn_status attni_check_starts_axis(const attni_input_views *inputs, int32_t whi
     return ATTN_OK;
 }
 
-void attni_place_table(const attni_input_views *inputs, attni_sdpa_problem *problem) {
+static void place_numbers(const attni_input_views *inputs, int32_t which,
+                          const attni_sdpa_problem *problem, attni_quantization *quantization) {
+    const bool is_in_pages = problem->pages.rows > 0;
+    attni_place_block_numbers(inputs->scales[which], inputs->given[which], problem->batch_rank,
+                              is_in_pages, &quantization->scale);
+    attni_place_block_numbers(inputs->zeros[which], inputs->given[which], problem->batch_rank,
+                              is_in_pages, &quantization->zero);
+}
+
+void attni_place_kv(const attni_input_views *inputs, attni_sdpa_problem *problem) {
     const attn_tensor *table = inputs->page_table;
     const int32_t rank = table != NULL ? table->rank : 0;
     for (int32_t axis = 0; axis < rank; ++axis) {
         problem->pages.table.strides[problem->batch_rank + 1 - rank + axis] =
             attni_stride(table, axis);
     }
+    place_numbers(inputs, ATTNI_KEY, problem, &problem->key_quantization);
+    place_numbers(inputs, ATTNI_VALUE, problem, &problem->value_quantization);
 }
 
 attn_status attni_place_sequences(const attni_input_views *inputs, attni_sdpa_problem *problem) {
     ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_KEY_PLACES, &problem->key_starts, problem));
     ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_KEY_PLACES, &problem->pages.starts, problem));
     ATTNI_TRY(attni_check_starts_axis(inputs, ATTNI_QUERY_PLACES, &problem->query_starts, problem));
-    attni_place_table(inputs, problem);
+    attni_place_kv(inputs, problem);
     return ATTN_OK;
 }
 

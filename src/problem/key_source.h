@@ -13,8 +13,8 @@
 enum { ATTNI_QUERY, ATTNI_KEY, ATTNI_VALUE, ATTNI_KEY_PLACES, ATTNI_QUERY_PLACES, ATTNI_INPUTS };
 
 /* Views that broadcast against each other, aligned at the end. Key and value have the axes (...,
- * heads, S, features) and the strides of the first page; what says where sequences are has its
- * batch axes and three of length 1 behind them. */
+ * heads, S, features), counted in values, and the strides of the first page; what says where
+ * sequences are has its batch axes and three of length 1 behind them. */
 typedef struct attni_input_views {
     const attn_tensor *views[ATTNI_INPUTS]; /* the caller's, or made; NULL where there is none */
     const attn_tensor *given[ATTNI_INPUTS]; /* the caller's, which messages show */
@@ -24,6 +24,8 @@ typedef struct attni_input_views {
     const attn_tensor *page_table;  /* of kv, or NULL */
     const attn_tensor *key_lengths; /* of kv or of the call itself, or NULL */
     const char *lengths_name;
+    const attn_tensor *scales[ATTNI_INPUTS]; /* of key and value, or NULL */
+    const attn_tensor *zeros[ATTNI_INPUTS];
     attn_tensor made[ATTNI_INPUTS];
 } attni_input_views;
 
@@ -40,13 +42,13 @@ attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_vie
 attn_status attni_read_kv(const attn_kv *given, attni_data_rule data_rule,
                           attni_input_views *inputs, attni_sdpa_problem *problem);
 
-/* Once the batch axes are known: whether starts have as many sequences, and the page table's
- * strides. */
+/* Once the batch axes are known: whether starts have as many sequences, the page table's strides,
+ * and where scales and zeros are. */
 attn_status attni_place_sequences(const attni_input_views *inputs, attni_sdpa_problem *problem);
 
 /* The page table's strides alone: over the batch axes, which it was broadcast along, then over a
- * sequence's pages. */
-void attni_place_table(const attni_input_views *inputs, attni_sdpa_problem *problem);
+ * sequence's pages. And where scales and zeros are. */
+void attni_place_kv(const attni_input_views *inputs, attni_sdpa_problem *problem);
 
 /* Starts of B sequences and the end of the last, (B + 1): operand and, for broadcasting, view
  * `which`. */

@@ -41,6 +41,7 @@ attni_sdpa_problem attni_run_of(const attni_sdpa_problem *problem, int64_t first
     run.num_batches = sequences;
     run.batch_shape[0] = sequences;
     run.tgt_len = rows_of_first.end - rows_of_first.begin;
+    run.first_batch = first;
     attni_operand *const of_rows[] = {&run.query, &run.output, &run.lse, &run.weights, &run.scores};
     for (int32_t i = 0; i < 5; ++i) {
         cut_operand(of_rows[i], ROW_AXIS, rows_of_first);

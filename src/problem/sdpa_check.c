@@ -5,11 +5,15 @@
  */
 #include "problem/sdpa_check.h"
 
+#include <stdio.h>
+
 #include "base/checked_size.h"
 #include "problem/key_source.h"
 #include "problem/sdpa_options.h"
 #include "problem/sequence_check.h"
 #include "tensor/element.h"
+
+enum { PACKED_TEXT_BYTES = 32 };
 
 /* The length of canonical axis `axis` in an input, 1 where it has none. */
 static int64_t axis_length(const attn_tensor *tensor, int32_t axis, int32_t canonical_rank) {
@@ -129,10 +133,15 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
     problem->extra_cols = request->extra_cols;
     problem->value_dim = value->shape[value->rank - 1];
     if (key->shape[key->rank - 1] != problem->head_dim) {
+        const int32_t values = attn_dtype_values(given->dtype);
+        char packed[PACKED_TEXT_BYTES] = "";
+        if (values > 1) {
+            (void)snprintf(packed, sizeof packed, " of %d values each", (int)values);
+        }
         return attni_fail(
-            ATTN_ERROR_SHAPE, "%s: expected shape (..., %s, E=%lld) as query's last axis, got %s",
+            ATTN_ERROR_SHAPE, "%s: expected shape (..., %s, E=%lld) as query's last axis, got %s%s",
             inputs->names[ATTNI_KEY], inputs->key_rows_name, (long long)problem->head_dim,
-            attni_shape_text(text, given->rank, given->shape));
+            attni_shape_text(text, given->rank, given->shape), packed);
     }
     if (value->shape[value->rank - 2] != key->shape[key->rank - 2]) {
         return attni_fail(ATTN_ERROR_SHAPE,
@@ -141,7 +150,7 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
                           (long long)key->shape[key->rank - 2], inputs->names[ATTNI_KEY],
                           attni_shape_text(text, value->rank, value->shape));
     }
-    return inputs->views[ATTNI_KEY_PLACES] == NULL ? ATTN_OK : check_columns(inputs, problem);
+    return request->params->kv == NULL ? ATTN_OK : check_columns(inputs, problem);
 }
 
 /* A tensor's strides on the canonical axes: 0 where its length is 1 or the axis is missing, and all
@@ -162,6 +171,15 @@ static attni_operand input_operand(const attn_tensor *tensor, int32_t canonical_
     return operand;
 }
 
+/* Integers with scales stand for float32 numbers. */
+static attn_status check_beside_query(const attni_input_views *inputs, int32_t which,
+                                      int32_t query_dtype) {
+    const attn_tensor *view = inputs->views[which];
+    return attni_is_quantized(view->dtype) && query_dtype != ATTN_DTYPE_FLOAT64
+               ? ATTN_OK
+               : attni_check_beside(inputs->names[which], view, query_dtype);
+}
+
 /* Sizes, heads and batch axes, from query, key and value and what says where they are. */
 static attn_status check_inputs(const attni_sdpa_request *request, attni_input_views *inputs,
                                 attni_sdpa_problem *problem) {
@@ -174,9 +192,8 @@ static attn_status check_inputs(const attni_sdpa_request *request, attni_input_v
     const int32_t query_dtype = request->query->dtype;
     problem->dtype = request->dtype != 0 ? request->dtype : query_dtype;
     problem->score_dtype = attni_score_dtype(query_dtype);
-    ATTNI_TRY(attni_check_beside(inputs->names[ATTNI_KEY], inputs->views[ATTNI_KEY], query_dtype));
-    ATTNI_TRY(
-        attni_check_beside(inputs->names[ATTNI_VALUE], inputs->views[ATTNI_VALUE], query_dtype));
+    ATTNI_TRY(check_beside_query(inputs, ATTNI_KEY, query_dtype));
+    ATTNI_TRY(check_beside_query(inputs, ATTNI_VALUE, query_dtype));
     ATTNI_TRY(check_sizes(request, inputs, problem));
     const int32_t canonical_rank = (int32_t)attni_max(rank, 3);
     problem->has_heads = rank > 2;

@@ -45,6 +45,24 @@ typedef struct attni_pages {
     int64_t value_stride;
 } attni_pages;
 
+/* A number for each block of a quantised operand's values: value i along an axis has number i /
+ * steps of the axis. */
+typedef struct attni_block_numbers {
+    char *data;
+    int32_t dtype;                  /* 0: there are none */
+    int64_t strides[ATTN_MAX_RANK]; /* on the canonical axes; 0 where there is one for all */
+    int64_t steps[ATTN_MAX_RANK];
+    int64_t page_stride;
+    int64_t page_step;
+    int64_t cols; /* numbers of a row */
+} attni_block_numbers;
+
+/* What makes numbers of the elements of key or value: (element - zero) * scale. */
+typedef struct attni_quantization {
+    attni_block_numbers scale;
+    attni_block_numbers zero;
+} attni_quantization;
+
 /* A checked call. L = tgt_len, S = src_len, T = S + extra_cols, E = head_dim, Ev = value_dim. */
 typedef struct attni_sdpa_problem {
     int32_t dtype;       /* of options and results, beside the score type: query's, or a layer's */
@@ -84,6 +102,11 @@ typedef struct attni_sdpa_problem {
                                    then the rows of all sequences */
     int64_t key_rows;           /* of key and value, those of all sequences with key_starts */
     attni_pages pages;
+    attni_quantization key_quantization; /* of key, where its dtype is quantised: its strides then
+                                            count elements, not values */
+    attni_quantization value_quantization;
+    int64_t first_batch; /* number of batch 0 in the whole call, which blocks of batches are counted
+                            from */
     attni_operand alibi_slopes; /* head axis only */
     attni_operand sinks;        /* head axis only */
     attni_operand lse;

@@ -26,7 +26,7 @@ typedef struct sdpa_arguments {
 
 /* The tensors of a call that are there: the outputs, then the inputs. */
 typedef struct tensor_list {
-    attni_argument tensors[20];
+    attni_argument tensors[24];
     int32_t count;
     int32_t num_outputs;
 } tensor_list;
@@ -47,6 +47,10 @@ static void add_kv(tensor_list *list, const attn_kv *given) {
     add(list, "kv.page_starts", kv.page_starts);
     add(list, "kv.starts", kv.starts);
     add(list, "kv.lengths", kv.lengths);
+    add(list, "kv.key_scale", kv.key_scale);
+    add(list, "kv.value_scale", kv.value_scale);
+    add(list, "kv.key_zero", kv.key_zero);
+    add(list, "kv.value_zero", kv.value_zero);
 }
 
 static void list_tensors(const sdpa_arguments *arguments, const attn_sdpa_params *params,

@@ -15,6 +15,7 @@
 #include "gemm/gemm.h"
 #include "gemm/strips.h"
 #include "problem/batch_sequence.h"
+#include "problem/quantized_rows.h"
 #include "problem/source_rows.h"
 #include "softmax/row_weights.h"
 #include "tensor/element.h"
@@ -42,7 +43,7 @@ typedef struct score_rows {
     int64_t count;
     attni_source_rows query; /* of the score type */
     attni_source_rows out;
-    char *gathered; /* the keys at hand, where they lie in pages */
+    char *gathered; /* the keys at hand, where they lie in pages or are quantised */
     char *strips;   /* of them */
 } score_rows;
 
@@ -91,11 +92,22 @@ static char *score_at(const scores_run *run, const score_rows *rows, int64_t row
                          (row * rows->out.row_stride + col * rows->out.col_stride) * run->element);
 }
 
-/* `count` rows of key from `first` on as one matrix: those in pages are gathered. */
+/* The type in which the product reads keys. */
+static int32_t read_dtype(const attni_sdpa_problem *problem) {
+    return attni_is_quantized(problem->key.dtype) ? ATTN_DTYPE_FLOAT32 : problem->key.dtype;
+}
+
+/* `count` rows of key from `first` on as one matrix: those in pages are gathered, quantised ones
+ * become numbers. */
 static attni_source_rows take_keys(const scores_run *run, const score_rows *rows, int64_t first,
                                    int64_t count) {
     const attni_sdpa_problem *problem = run->problem;
     const attni_source_rows keys = attni_source_keys(problem, &rows->sequence, rows->head, first);
+    if (attni_is_quantized(problem->key.dtype)) {
+        attni_dequantize_keys(run->set, problem, &rows->sequence, rows->head, first, count,
+                              (float *)(void *)rows->gathered, problem->head_dim);
+        return (attni_source_rows){rows->gathered, problem->head_dim, 1, count};
+    }
     if (keys.count >= count) {
         return keys;
     }
@@ -115,14 +127,15 @@ static attni_source_rows take_keys(const scores_run *run, const score_rows *rows
 /* K^T in the order in which the product reads it. */
 static void pack_keys(const scores_run *run, const score_rows *rows, attni_source_rows keys,
                       int64_t count) {
-    const attni_operand *key = &run->problem->key;
+    const int32_t dtype = read_dtype(run->problem);
+    const int64_t element = (int64_t)attn_dtype_size_bytes(dtype);
     const int64_t head_dim = run->problem->head_dim;
-    const int64_t width = attni_strip_cols(key->dtype);
-    const attni_product_kernels *kernels = attni_product_kernels_of(run->set, key->dtype);
+    const int64_t width = attni_strip_cols(dtype);
+    const attni_product_kernels *kernels = attni_product_kernels_of(run->set, dtype);
     for (int64_t first = 0; first < count; first += width) {
-        kernels->pack(rows->strips + first * head_dim * key->element_bytes,
-                      attni_advance(keys.data, first * keys.row_stride * key->element_bytes),
-                      keys.col_stride, keys.row_stride, head_dim, attni_min(width, count - first));
+        kernels->pack(rows->strips + first * head_dim * element,
+                      attni_advance(keys.data, first * keys.row_stride * element), keys.col_stride,
+                      keys.row_stride, head_dim, attni_min(width, count - first));
     }
 }
 
@@ -131,11 +144,12 @@ static void pack_keys(const scores_run *run, const score_rows *rows, attni_sourc
 static void multiply(const scores_run *run, const score_rows *rows, int64_t first, int64_t count) {
     const attni_sdpa_problem *problem = run->problem;
     pack_keys(run, rows, take_keys(run, rows, first, count), count);
-    const bool is_narrow = problem->key.dtype != problem->score_dtype;
+    const int32_t key_dtype = read_dtype(problem);
+    const bool is_narrow = key_dtype != problem->score_dtype;
     const attni_gemm_call call = {
         .backend = ATTN_GEMM_NATIVE,
         .dtype = problem->score_dtype,
-        .narrow_b = is_narrow ? problem->key.dtype : 0,
+        .narrow_b = is_narrow ? key_dtype : 0,
         .batch = 1,
         .rows = rows->count,
         .cols = count,
@@ -147,7 +161,7 @@ static void multiply(const scores_run *run, const score_rows *rows, int64_t firs
         .c = {.data = score_at(run, rows, 0, first),
               .row_stride = rows->out.row_stride,
               .col_stride = rows->out.col_stride},
-        .kernels = attni_product_kernels_of(run->set, problem->key.dtype),
+        .kernels = attni_product_kernels_of(run->set, key_dtype),
         .strips = rows->strips,
     };
     const attni_gemm_part all = {.rows = call.rows, .cols = call.cols};
@@ -291,14 +305,15 @@ static void lay_out(const attni_sdpa_problem *problem, attni_scores_plan *plan,
     const bool is_copied = problem->query.dtype != problem->score_dtype;
     const int64_t rows = is_copied ? attni_min(ROW_BLOCK, problem->tgt_len) : 0;
     const size_t head_dim = (size_t)problem->head_dim;
+    const size_t key_bytes = attn_dtype_size_bytes(read_dtype(problem));
+    const bool gathers = problem->pages.rows > 0 || attni_is_quantized(problem->key.dtype);
     attni_layout slot = {0};
     plan->query_offset =
         attni_layout_add(&slot, rows, head_dim * attn_dtype_size_bytes(problem->score_dtype));
     /* Of E = 0, too: the product knows strips by their address. */
-    plan->keys_offset = attni_layout_add(
-        &slot, KEY_BLOCK, (head_dim > 0 ? head_dim : 1) * (size_t)problem->key.element_bytes);
-    plan->gathered_offset = attni_layout_add(&slot, problem->pages.rows > 0 ? KEY_BLOCK : 0,
-                                             head_dim * (size_t)problem->key.element_bytes);
+    plan->keys_offset =
+        attni_layout_add(&slot, KEY_BLOCK, (head_dim > 0 ? head_dim : 1) * key_bytes);
+    plan->gathered_offset = attni_layout_add(&slot, gathers ? KEY_BLOCK : 0, head_dim * key_bytes);
     plan->slot_bytes = slot.bytes;
     layout->overflow |= slot.overflow;
     plan->slots_offset = attni_layout_add(layout, plan->num_slots, plan->slot_bytes);

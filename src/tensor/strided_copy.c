@@ -20,6 +20,13 @@ static void copy_row_8(char *to, int64_t to_step, const char *from, int64_t from
     }
 }
 
+static void copy_row_1(char *to, int64_t to_step, const char *from, int64_t from_step,
+                       int64_t cols) {
+    for (int64_t c = 0; c < cols; ++c) {
+        to[c * to_step] = from[c * from_step];
+    }
+}
+
 static void copy_row_2(char *to, int64_t to_step, const char *from, int64_t from_step,
                        int64_t cols) {
     for (int64_t c = 0; c < cols; ++c) {
@@ -50,6 +57,8 @@ void attni_copy_matrix(attni_strided_matrix to, attni_strided_matrix from, int64
                 copy_row_4(target, to.col_stride * size, source, from.col_stride * size, count);
             } else if (element_bytes == 2) {
                 copy_row_2(target, to.col_stride * size, source, from.col_stride * size, count);
+            } else if (element_bytes == 1) {
+                copy_row_1(target, to.col_stride * size, source, from.col_stride * size, count);
             } else {
                 copy_row_8(target, to.col_stride * size, source, from.col_stride * size, count);
             }

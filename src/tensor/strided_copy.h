@@ -19,7 +19,7 @@ typedef struct attni_strided_matrix {
     int64_t col_stride;
 } attni_strided_matrix;
 
-/* to(r, c) = from(r, c) for rows x cols elements of element_bytes (4 or 8). The two must not
+/* to(r, c) = from(r, c) for rows x cols elements of element_bytes (1, 2, 4 or 8). The two must not
  * overlap. */
 void attni_copy_matrix(attni_strided_matrix to, attni_strided_matrix from, int64_t rows,
                        int64_t cols, size_t element_bytes);

@@ -159,6 +159,22 @@ attn_status attni_check_float(const char *name, const attn_tensor *tensor) {
     return attni_fail_dtype(name, tensor->dtype, "dtype float32, float64, bfloat16 or float16");
 }
 
+attn_status attni_check_cached(const char *name, const attn_tensor *tensor) {
+    if (is_float(tensor->dtype) || attni_is_quantized(tensor->dtype)) {
+        return ATTN_OK;
+    }
+    return attni_fail_dtype(name, tensor->dtype,
+                            "dtype float32, float64, bfloat16, float16, int8, uint8, int4x2, "
+                            "uint4x2, q8_0 or q4_0");
+}
+
+attn_status attni_check_narrow_float(const char *name, const attn_tensor *tensor) {
+    if (is_float(tensor->dtype) && tensor->dtype != ATTN_DTYPE_FLOAT64) {
+        return ATTN_OK;
+    }
+    return attni_fail_dtype(name, tensor->dtype, "dtype float32, bfloat16 or float16");
+}
+
 /* One of two types, which may be the same. */
 static attn_status check_either(const char *name, const attn_tensor *tensor, int32_t first,
                                 int32_t second) {
@@ -179,10 +195,7 @@ attn_status attni_check_beside(const char *name, const attn_tensor *tensor, int3
     if (dtype == ATTN_DTYPE_FLOAT64) {
         return attni_check_dtype(name, tensor, dtype);
     }
-    if (is_float(tensor->dtype) && tensor->dtype != ATTN_DTYPE_FLOAT64) {
-        return ATTN_OK;
-    }
-    return attni_fail_dtype(name, tensor->dtype, "dtype float32, bfloat16 or float16");
+    return attni_check_narrow_float(name, tensor);
 }
 
 attn_status attni_check_result(const char *name, const attn_tensor *tensor, int32_t dtype) {

@@ -39,6 +39,9 @@ const char *attni_shape_text(char *text, int32_t rank, const int64_t *shape);
 
 const char *attni_dtype_name(int32_t dtype);
 
+/* Whether a cache may hold it as integers with scales. */
+bool attni_is_quantized(int32_t dtype);
+
 /* What sums of a type are kept in: float64 for float64, else float32. */
 int32_t attni_score_dtype(int32_t dtype);
 
@@ -68,6 +71,12 @@ attn_status attni_check_index(const char *name, const attn_tensor *tensor);
 
 /* float32, float64, bfloat16 or float16. */
 attn_status attni_check_float(const char *name, const attn_tensor *tensor);
+
+/* The same, or a quantised one: what a cache may hold. */
+attn_status attni_check_cached(const char *name, const attn_tensor *tensor);
+
+/* float32, bfloat16 or float16. */
+attn_status attni_check_narrow_float(const char *name, const attn_tensor *tensor);
 
 /* `dtype` or float32: what options that accompany scores may have. */
 attn_status attni_check_float_option(const char *name, const attn_tensor *tensor, int32_t dtype);

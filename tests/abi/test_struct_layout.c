@@ -177,7 +177,7 @@ static void sdpa_report_layout_is_pinned(void **state) {
 static void kv_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_kv, 56),
+        SIZE(attn_kv, 88),
         OFFSET(attn_kv, struct_size, 0),
         OFFSET(attn_kv, key, 8),
         OFFSET(attn_kv, value, 16),
@@ -185,6 +185,10 @@ static void kv_layout_is_pinned(void **state) {
         OFFSET(attn_kv, page_starts, 32),
         OFFSET(attn_kv, starts, 40),
         OFFSET(attn_kv, lengths, 48),
+        OFFSET(attn_kv, key_scale, 56),
+        OFFSET(attn_kv, value_scale, 64),
+        OFFSET(attn_kv, key_zero, 72),
+        OFFSET(attn_kv, value_zero, 80),
     };
     ASSERT_NUMBERS(numbers);
 }

@@ -74,6 +74,11 @@ static void make_views(kv_fixture *fixture) {
     views[KV_BIAS] = refusal_view(memory->bias, ATTN_DTYPE_FLOAT32, 2, scores);
     views[KV_LSE] = rows_view(fixture, memory->lse, 3, 0);
     views[KV_WEIGHTS] = rows_view(fixture, memory->weights, 4, KV_C);
+    for (int i = 0; i < 4; ++i) {
+        static const int64_t one[] = {1, 1, 1, 1};
+        views[KV_KEY_SCALE + i] =
+            refusal_view(&memory->numbers[i], ATTN_DTYPE_FLOAT32, views[KV_KEY].rank, one);
+    }
 }
 
 void kv_fixture_prepare(kv_fixture *fixture, attn_context *context, kv_kind kind, bool is_ragged) {
@@ -116,6 +121,10 @@ static void fill_structs(const kv_fixture *fixture, kv_structs *structs) {
         .page_starts = arguments[KV_PAGE_STARTS],
         .starts = arguments[KV_STARTS],
         .lengths = arguments[KV_LENGTHS],
+        .key_scale = arguments[KV_KEY_SCALE],
+        .value_scale = arguments[KV_VALUE_SCALE],
+        .key_zero = arguments[KV_KEY_ZERO],
+        .value_zero = arguments[KV_VALUE_ZERO],
     };
     structs->params = fixture->options;
     structs->params.kv = &structs->kv;

@@ -45,7 +45,11 @@ enum kv_tensor {
     KV_MASK,        /* (L, C) or (ROWS, C), float32, of zeroes */
     KV_BIAS,        /* likewise */
     KV_LSE,
-    KV_WEIGHTS, /* as output, with C */
+    KV_WEIGHTS,   /* as output, with C */
+    KV_KEY_SCALE, /* one for the tensor, float32 */
+    KV_VALUE_SCALE,
+    KV_KEY_ZERO,
+    KV_VALUE_ZERO,
     KV_TENSORS
 };
 
@@ -64,6 +68,7 @@ typedef struct kv_memory {
     float bias[KV_ROWS * KV_C];
     float lse[KV_N * KV_H * KV_L];
     float weights[KV_N * KV_H * KV_L * KV_C];
+    float numbers[4]; /* scales and zeros */
 } kv_memory;
 
 typedef struct kv_fixture {

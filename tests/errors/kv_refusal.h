@@ -7,7 +7,7 @@
 
 #include "kv_fixture.h"
 
-enum { KV_MAX_SPOILS = 4, KV_MAX_LINKS = 2 };
+enum { KV_MAX_SPOILS = 6, KV_MAX_LINKS = 2 };
 
 typedef struct kv_refusal {
     const char *name; /* subject_condition_expectation */

@@ -38,6 +38,8 @@ typedef struct fixture {
     int64_t table[B * M], lengths[B], positions[B * L], new_starts[B + 1], starts[B + 1];
     int64_t page_starts[B + 1];
     attn_tensor views[NUM_VIEWS], joined_cache_value;
+    float numbers[2][PAGES * HK * PAGE];
+    attn_tensor scale, zero; /* of each row of the cache, once its keys are integers */
     attn_kv kv;
     attn_kv_append_params params;
     const attn_tensor *key, *value;
@@ -146,7 +148,7 @@ SPOIL(no_lengths, f->kv.lengths = NULL)
 SPOIL(small_params, f->params.struct_size = 8)
 SPOIL(small_kv, f->kv.struct_size = 8)
 SPOIL(key_of_integers, f->views[NEW_KEY].dtype = ATTN_DTYPE_INT64)
-SPOIL(cache_of_int8, f->views[CACHED_KEY].dtype = ATTN_DTYPE_INT8)
+SPOIL(cache_of_bytes, f->views[CACHED_KEY].dtype = ATTN_DTYPE_FLOAT8_E4M3)
 SPOIL(lengths_of_floats, f->views[LENGTHS].dtype = ATTN_DTYPE_FLOAT32)
 SPOIL(key_of_other_heads, f->views[NEW_KEY].shape[1] = 1)
 SPOIL(key_of_other_features, f->views[NEW_KEY].shape[3] = 4)
@@ -186,7 +188,53 @@ SPOIL(new_key_in_cache, f->views[NEW_KEY].data = f->cached_value)
 SPOIL(lengths_in_cache, f->views[LENGTHS].data = f->cached_key)
 SPOIL(table_in_cache, f->views[CACHED_VALUE].data = f->table)
 
+/* Keys become integers with a scale for each row and, if so, a zero. */
+static void quantize(fixture *f, int has_zero) {
+    static const int64_t shape[] = {PAGES, HK, PAGE, 1};
+    f->views[CACHED_KEY].dtype = ATTN_DTYPE_INT8;
+    f->scale = refusal_view(f->numbers[0], ATTN_DTYPE_FLOAT32, 4, shape);
+    f->zero = refusal_view(f->numbers[1], ATTN_DTYPE_FLOAT32, 4, shape);
+    f->kv.key_scale = &f->scale;
+    f->kv.key_zero = has_zero ? &f->zero : NULL;
+}
+
+SPOIL(cache_of_q4_0, (f->views[CACHED_KEY].dtype = ATTN_DTYPE_Q4_0,
+                      f->views[CACHED_KEY].shape[3] = 1, f->views[NEW_KEY].shape[3] = 32))
+SPOIL(scale_that_heads_share, (quantize(f, 0), f->scale.shape[1] = 1))
+SPOIL(zero_of_read_scale, (quantize(f, 1), f->scale.shape[2] = 1))
+SPOIL(zero_without_scale, (quantize(f, 1), f->kv.key_scale = NULL))
+SPOIL(zero_of_other_rows, (quantize(f, 1), f->zero.shape[2] = 2))
+SPOIL(scale_that_repeats, (quantize(f, 0), f->scale.strides[1] = 0))
+SPOIL(scale_in_cache, (quantize(f, 0), f->scale.data = f->cached_value))
+SPOIL(zero_in_scale, (quantize(f, 1), f->zero.data = f->scale.data))
+SPOIL(read_scale_in_cache, (quantize(f, 0), f->scale.shape[2] = 1, f->scale.data = f->cached_value))
+SPOIL(scale_of_numbers, (quantize(f, 0), f->views[CACHED_KEY].dtype = ATTN_DTYPE_FLOAT32))
+
 static const append_refusal refusals[] = {
+    {"cache_of_q4_0_is_unsupported", IN_PAGES, cache_of_q4_0, ATTN_ERROR_UNSUPPORTED,
+     "kv.key: expected a dtype that rows can be stored in, got q4_0, which this version only "
+     "reads"},
+    {"written_scale_that_heads_share_is_refused", IN_PAGES, scale_that_heads_share,
+     ATTN_ERROR_SHAPE,
+     "kv.key_scale: expected 2 (as kv.key) on axis 1, since new rows write it, got (7, 1, 4, 1)"},
+    {"zero_of_rows_beside_a_read_scale_is_refused", IN_PAGES, zero_of_read_scale, ATTN_ERROR_VALUE,
+     "kv.key_zero: expected fewer rows than are stored, since kv.key_scale is read, not written"},
+    {"zero_of_rows_without_scale_is_refused", IN_PAGES, zero_without_scale, ATTN_ERROR_VALUE,
+     "kv.key_zero: expected fewer rows than are stored, since kv.key_scale is read, not written"},
+    {"zero_of_other_rows_than_a_written_scale_is_refused", IN_PAGES, zero_of_other_rows,
+     ATTN_ERROR_SHAPE,
+     "kv.key_zero: expected shape (7, 2, 4, 1), as kv.key_scale, which new rows write, got (7, 2, "
+     "2, 1)"},
+    {"written_scale_that_repeats_is_refused", IN_PAGES, scale_that_repeats, ATTN_ERROR_OVERLAP,
+     "kv.key_scale: expected strides that give every element its own memory..."},
+    {"written_scale_in_cache_is_refused", IN_PAGES, scale_in_cache, ATTN_ERROR_OVERLAP,
+     "kv.key_scale: expected memory of its own, got memory that overlaps kv.value"},
+    {"written_zero_in_scale_is_refused", IN_PAGES, zero_in_scale, ATTN_ERROR_OVERLAP,
+     "kv.key_zero: expected memory of its own, got memory that overlaps kv.key_scale"},
+    {"read_scale_in_cache_is_refused", IN_PAGES, read_scale_in_cache, ATTN_ERROR_OVERLAP,
+     "kv.value: expected memory of its own, got memory that overlaps kv.key_scale"},
+    {"scale_of_stored_numbers_is_refused", IN_PAGES, scale_of_numbers, ATTN_ERROR_VALUE,
+     "kv.key_scale: expected NULL beside kv.key of float32, whose elements are not scaled"},
     {"key_null_is_refused", IN_PAGES, no_key, ATTN_ERROR_NULL, "key: expected a tensor, got NULL"},
     {"value_null_is_refused", IN_PAGES, no_value, ATTN_ERROR_NULL,
      "value: expected a tensor, got NULL"},
@@ -206,8 +254,9 @@ static const append_refusal refusals[] = {
      "kv: expected struct_size 56 (sizeof the struct) or more, got 8"},
     {"key_of_integers_is_refused", IN_PAGES, key_of_integers, ATTN_ERROR_DTYPE,
      "key: expected dtype float32, float64, bfloat16 or float16, got int64"},
-    {"cache_of_int8_is_unsupported", IN_PAGES, cache_of_int8, ATTN_ERROR_UNSUPPORTED,
-     "kv.key: expected dtype float32, float64, bfloat16 or float16, got int8..."},
+    {"cache_of_float8_is_unsupported", IN_PAGES, cache_of_bytes, ATTN_ERROR_UNSUPPORTED,
+     "kv.key: expected dtype float32, float64, bfloat16, float16, int8, uint8, int4x2, uint4x2, "
+     "q8_0 or q4_0, got float8_e4m3, which this version does not compute with"},
     {"lengths_of_floats_is_refused", IN_PAGES, lengths_of_floats, ATTN_ERROR_DTYPE,
      "kv.lengths: expected dtype int64 or int32, got float32"},
     {"key_of_other_heads_is_refused", IN_PAGES, key_of_other_heads, ATTN_ERROR_SHAPE,

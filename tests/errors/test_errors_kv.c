@@ -33,7 +33,7 @@ static const kv_refusal wrong_company[] = {
      .status = ATTN_ERROR_VALUE,
      .line = "kv.page_starts: expected NULL without kv.page_table"},
     {.name = "kv_size_below_first_release_is_refused",
-     .kv_size = sizeof(attn_kv) - 1,
+     .kv_size = 55,
      .status = ATTN_ERROR_VALUE,
      .line = "kv: expected struct_size 56 (sizeof the struct) or more, got 55"},
 };
@@ -63,7 +63,8 @@ static const kv_refusal wrong_keys[] = {
     {.name = "kv_key_int64_is_refused",
      .spoils = {{REFUSAL_DTYPE, KV_KEY, .value = ATTN_DTYPE_INT64}},
      .status = ATTN_ERROR_DTYPE,
-     .line = "kv.key: expected dtype float32, float64, bfloat16 or float16, got int64"},
+     .line = "kv.key: expected dtype float32, float64, bfloat16, float16, int8, uint8, int4x2, "
+             "uint4x2, q8_0 or q4_0, got int64"},
     {.name = "kv_key_float64_is_refused",
      .kind = KV_PAGED,
      .spoils = {{REFUSAL_DTYPE, KV_KEY, .value = ATTN_DTYPE_FLOAT64}},

@@ -89,9 +89,13 @@ static const config_refusal refused_configs[] = {
      .line = "dtype: expected float32, float64, bfloat16 or float16, got unknown"},
     {.name = "config_dtype_int8_is_refused",
      .config = {.embed_dim = 8, .num_heads = 2, .dtype = ATTN_DTYPE_INT8},
+     .status = ATTN_ERROR_DTYPE,
+     .line = "dtype: expected float32, float64, bfloat16 or float16, got int8"},
+    {.name = "config_dtype_float8_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .dtype = ATTN_DTYPE_FLOAT8_E4M3},
      .status = ATTN_ERROR_UNSUPPORTED,
-     .line = "dtype: expected float32, float64, bfloat16 or float16, got int8, which this version "
-             "does not compute with"},
+     .line = "dtype: expected float32, float64, bfloat16 or float16, got float8_e4m3, which this "
+             "version does not compute with"},
     {.name = "config_no_bias_two_is_refused",
      .config = {.embed_dim = 8, .num_heads = 2, .no_bias = 2},
      .status = ATTN_ERROR_UNSUPPORTED,
@@ -132,9 +136,8 @@ static const config_refusal refused_configs[] = {
      .line = "parameter_dtype: expected float64, or 0, beside dtype float64, got bfloat16"},
     {.name = "config_parameter_dtype_int8_is_refused",
      .config = {.embed_dim = 8, .num_heads = 2, .parameter_dtype = ATTN_DTYPE_INT8},
-     .status = ATTN_ERROR_UNSUPPORTED,
-     .line = "parameter_dtype: expected float32, bfloat16 or float16, got int8, which this version "
-             "does not compute with"},
+     .status = ATTN_ERROR_DTYPE,
+     .line = "parameter_dtype: expected float32, bfloat16 or float16, got int8"},
     {.name = "config_weight_bytes_beyond_int64_is_refused",
      .config = {.embed_dim = INT64_C(1) << 40, .num_heads = 1},
      .status = ATTN_ERROR_OVERFLOW,

@@ -61,6 +61,10 @@ static size_t element_bytes(int32_t dtype) {
     case ATTN_DTYPE_BFLOAT16:
     case ATTN_DTYPE_FLOAT16:
         return sizeof(uint16_t);
+    case ATTN_DTYPE_Q8_0:
+        return 2 + 32;
+    case ATTN_DTYPE_Q4_0:
+        return 2 + 16;
     default:
         return 1;
     }

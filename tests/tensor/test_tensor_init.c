@@ -32,11 +32,16 @@ enum { NUM_DTYPES = sizeof dtypes / sizeof dtypes[0] };
 static void dtype_sizes_are_those_of_the_header(void **state) {
     (void)state;
     for (size_t i = 0; i < NUM_DTYPES; ++i) {
-        assert_int_equal(attn_dtype_size_bytes(dtypes[i].dtype), dtypes[i].bytes);
+        const int32_t dtype = dtypes[i].dtype;
+        const int is_block = dtype == ATTN_DTYPE_Q8_0 || dtype == ATTN_DTYPE_Q4_0;
+        const int is_pair = dtype == ATTN_DTYPE_INT4X2 || dtype == ATTN_DTYPE_UINT4X2;
+        assert_int_equal(attn_dtype_size_bytes(dtype), dtypes[i].bytes);
+        assert_int_equal(attn_dtype_values(dtype), is_block ? 32 : is_pair ? 2 : 1);
     }
     static const int32_t unknown[] = {0, -1, ATTN_DTYPE_UINT4X2 + 1, 99, INT32_MIN, INT32_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; ++i) {
         assert_int_equal(attn_dtype_size_bytes(unknown[i]), 0);
+        assert_int_equal(attn_dtype_values(unknown[i]), 0);
     }
 }
 

@@ -50,7 +50,9 @@ module attention_abi
   type, bind(c) :: attn_kv
     integer(c_int64_t) :: struct_size = 0
     type(c_ptr) :: key = c_null_ptr, value = c_null_ptr, page_table = c_null_ptr, &
-                   page_starts = c_null_ptr, starts = c_null_ptr, lengths = c_null_ptr
+                   page_starts = c_null_ptr, starts = c_null_ptr, lengths = c_null_ptr, &
+                   key_scale = c_null_ptr, value_scale = c_null_ptr, key_zero = c_null_ptr, &
+                   value_zero = c_null_ptr
   end type attn_kv
 
   type, bind(c) :: attn_kv_append_params

@@ -18,7 +18,9 @@ module attention_kv
   type :: kv_places
     type(attn_tensor) :: key, value
     type(attn_tensor) :: page_table = attn_tensor(), page_starts = attn_tensor(), &
-                         starts = attn_tensor(), lengths = attn_tensor()
+                         starts = attn_tensor(), lengths = attn_tensor(), &
+                         key_scale = attn_tensor(), value_scale = attn_tensor(), &
+                         key_zero = attn_tensor(), value_zero = attn_tensor()
   end type kv_places
 
 contains
@@ -29,7 +31,9 @@ contains
     type(attn_kv) :: raw
     raw = attn_kv(c_sizeof(raw), present_view(kv%key), present_view(kv%value), &
                   present_view(kv%page_table), present_view(kv%page_starts), &
-                  present_view(kv%starts), present_view(kv%lengths))
+                  present_view(kv%starts), present_view(kv%lengths), &
+                  present_view(kv%key_scale), present_view(kv%value_scale), &
+                  present_view(kv%key_zero), present_view(kv%value_zero))
   end function raw_places
 
   function present_view(view) result(address)

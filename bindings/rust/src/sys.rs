@@ -146,6 +146,10 @@ pub struct attn_kv {
     pub page_starts: *const attn_tensor,
     pub starts: *const attn_tensor,
     pub lengths: *const attn_tensor,
+    pub key_scale: *const attn_tensor,
+    pub value_scale: *const attn_tensor,
+    pub key_zero: *const attn_tensor,
+    pub value_zero: *const attn_tensor,
 }
 
 #[repr(C)]

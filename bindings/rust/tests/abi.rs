@@ -52,7 +52,10 @@ fn facts() -> Vec<Fact> {
             blas_is_serial, kernels, blas,
         }
         attn_selftest_params { struct_size, visit, visit_state }
-        attn_kv { struct_size, key, value, page_table, page_starts, starts, lengths }
+        attn_kv {
+            struct_size, key, value, page_table, page_starts, starts, lengths, key_scale, value_scale,
+            key_zero, value_zero
+        }
         attn_kv_append_params { struct_size, starts, positions }
         attn_sdpa_report {
             struct_size, engine, gemm, depends_on_blas_threads, packs, row_block, num_blocks,

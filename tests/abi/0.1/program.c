@@ -614,6 +614,7 @@ static void views_split_and_merge_heads(void **state) {
     assert_int_equal(count, 2);
     assert_int_equal(attn_tensor_is_contiguous(&turned), 0);
     assert_int_equal(attn_dtype_size_bytes(ATTN_DTYPE_INT64), 8);
+    assert_int_equal(attn_dtype_values(ATTN_DTYPE_INT4X2), 2);
 }
 
 static void errors_name_the_argument_and_leave_the_output(void **state) {

@@ -77,7 +77,8 @@ interface Abi extends Library {
     }
 
     @FieldOrder({
-        "struct_size", "key", "value", "page_table", "page_starts", "starts", "lengths"
+        "struct_size", "key", "value", "page_table", "page_starts", "starts", "lengths",
+        "key_scale", "value_scale", "key_zero", "value_zero"
     })
     final class Kv extends Structure {
         public long struct_size = size();
@@ -87,6 +88,10 @@ interface Abi extends Library {
         public Pointer page_starts;
         public Pointer starts;
         public Pointer lengths;
+        public Pointer key_scale;
+        public Pointer value_scale;
+        public Pointer key_zero;
+        public Pointer value_zero;
     }
 
     @FieldOrder({"struct_size", "starts", "positions"})

@@ -127,6 +127,10 @@ module Attention
           const attn_tensor *page_starts;
           const attn_tensor *starts;
           const attn_tensor *lengths;
+          const attn_tensor *key_scale;
+          const attn_tensor *value_scale;
+          const attn_tensor *key_zero;
+          const attn_tensor *value_zero;
       } attn_kv;
 
       typedef struct attn_kv_append_params {

@@ -36,8 +36,10 @@ enum attn_tensor_constants {
 /*
  * Element types. A zeroed dtype is invalid on purpose. An element is a whole number of bytes,
  * always: packed types hold several values in one element, and the last axis and its stride then
- * count elements. Views of all of these may be made; this version computes with the first six and
- * INT32, and refuses the others with ATTN_ERROR_UNSUPPORTED, as it does numbers it does not know.
+ * count elements: 64 values of ATTN_DTYPE_INT4X2 are an axis of 32. Views of all of these may be
+ * made. INT8 and what follows hold integers, which are numbers beside a scale; they are read and
+ * written as keys and values of a cache, see kv.h. FLOAT8_* is refused with ATTN_ERROR_UNSUPPORTED,
+ * as are numbers that this version does not know.
  */
 enum attn_dtype {
     ATTN_DTYPE_INVALID = 0,
@@ -52,9 +54,10 @@ enum attn_dtype {
     ATTN_DTYPE_UINT8 = 9,
     ATTN_DTYPE_FLOAT8_E4M3 = 10,
     ATTN_DTYPE_FLOAT8_E5M2 = 11,
-    ATTN_DTYPE_INT4X2 = 12, /* two values of 4 bits, the first in the low half */
+    ATTN_DTYPE_INT4X2 = 12, /* two values of 4 bits, two's complement, the first in the low half */
     ATTN_DTYPE_Q8_0 = 13,   /* ggml's block of 32 values, 34 bytes: a float16 scale, then 32 int8 */
-    ATTN_DTYPE_Q4_0 = 14,   /* likewise with 16 bytes of 4-bit values; 18 bytes */
+    ATTN_DTYPE_Q4_0 = 14,   /* likewise, 18 bytes: 16 bytes b, value i is the low half of b[i] - 8,
+                               value 16 + i the high half - 8 */
     ATTN_DTYPE_UINT4X2 = 15 /* as INT4X2, without sign */
 };
 
@@ -70,6 +73,11 @@ typedef struct attn_tensor {
 /* Bytes of one element of a dtype, 4 of ATTN_DTYPE_FLOAT32; 0 for a number that is none. Never
  * fails. Since 0.1. */
 ATTN_API size_t attn_dtype_size_bytes(int32_t dtype);
+
+/* Values in one element of a dtype: 2 of ATTN_DTYPE_INT4X2 and ATTN_DTYPE_UINT4X2, 32 of
+ * ATTN_DTYPE_Q8_0 and ATTN_DTYPE_Q4_0, 1 of the others; 0 for a number that is none. Never fails.
+ * Since 0.1. */
+ATTN_API int32_t attn_dtype_values(int32_t dtype);
 
 /*
  * Describes contiguous memory, last axis fastest (C order).

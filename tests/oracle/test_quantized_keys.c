@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_quantized_keys.c: a call over quantised keys and values has the numbers of attention to what
+ * they mean, (element - zero) * scale, within the bounds of a float32 computation of these; the bits
+ * of contiguous caches in every place; and those of a call that is given the numbers as float32,
+ * unless a row's scale is multiplied with sums instead. Every pair of settings by default, the cases
+ * shared by the sets of kernels, and few keys; with --full every case with every set, and pairs
+ * chosen otherwise.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "property_setup.h"
+#include "quantized_case.h"
+
+static int is_full = 0;
+
+/* Long double loops say no more of a few more keys. */
+enum { ORACLE_WORK = 1 << 18 };
+
+static void assert_oracle(const quantized_case *built, const char *kernels) {
+    const quantized_call *numbers = &built->numbers;
+    const attn_tensor *output = numbers->output;
+    if (output->shape[1] * output->shape[2] * built->room * 96 > ORACLE_WORK) {
+        return;
+    }
+    oracle_result expected =
+        oracle_sdpa(built->query, numbers->key, numbers->value, &numbers->params,
+                    oracle_weight_unit(kernels, built->query, numbers->key, numbers->value));
+    assert_close("output", built->quantized.output, &expected.output);
+    oracle_result_destroy(&expected);
+}
+
+/* Whether the results of two calls differ, which the message tells then. */
+static int have_other_bits(const quantized_call *call, const quantized_call *other, char *message,
+                           size_t bytes) {
+    return compare_same_bits("output", call->output, other->output, message, bytes) ||
+           (call->weights != NULL &&
+            compare_same_bits("weights", call->weights, other->weights, message, bytes)) ||
+           (call->scores != NULL &&
+            compare_same_bits("scores", call->scores, other->scores, message, bytes));
+}
+
+static void run_case(attn_context *context, const char *kernels, const factor_set *set,
+                     const factor_case *chosen, uint64_t seed) {
+    static quantized_case built;
+    char message[200], options[500];
+    quantized_case_build(&built, chosen, seed);
+    describe_case(set, chosen, options, sizeof options);
+    pool_begin(&built.pool);
+    quantized_call *call = &built.quantized, *plain = &built.plain, *numbers = &built.numbers;
+    if (attn_sdpa(context, built.query, NULL, NULL, &call->params, call->output, NULL, 0) !=
+        ATTN_OK) {
+        fail_msg("%s: %s", attn_last_error(), options);
+    }
+    assert_ok(attn_sdpa(context, built.query, NULL, NULL, &plain->params, plain->output, NULL, 0));
+    assert_ok(attn_sdpa(context, built.query, numbers->key, numbers->value, &numbers->params,
+                        numbers->output, NULL, 0));
+    if (pool_check(&built.pool, message, sizeof message) != 0 ||
+        have_other_bits(call, plain, message, sizeof message) ||
+        (!quantized_may_fold(&built) && have_other_bits(call, numbers, message, sizeof message))) {
+        fail_msg("%s: %s: %s", kernels, message, options);
+    }
+    assert_oracle(&built, kernels);
+    quantized_case_destroy(&built);
+}
+
+/* With the set of kernels `number` of num_sets. */
+static void run_cases(int32_t number, int32_t num_sets, uint64_t seed) {
+    const factor_set set = quantized_factor_set(is_full);
+    const char *kernels = attn_kernels_name(number);
+    attn_context *contexts[2];
+    for (int c = 0; c < 2; ++c) {
+        const attn_context_config config = {.struct_size = sizeof config,
+                                            .num_threads = 2,
+                                            .engine = c == 0 ? ATTN_ENGINE_FUSED : ATTN_ENGINE_BLAS,
+                                            .gemm = ATTN_GEMM_NATIVE,
+                                            .kernels = kernels};
+        assert_ok(attn_context_create(&config, &contexts[c]));
+    }
+    covering_array array = covering_array_create(&set, seed);
+    assert_int_equal(array.count.num_missing, 0);
+    for (int64_t i = is_full ? 0 : number; i < array.num_cases; i += is_full ? 1 : num_sets) {
+        run_case(contexts[array.cases[i].level[QUANTIZED_ENGINE] == 2], kernels, &set,
+                 &array.cases[i], seed + (uint64_t)i);
+    }
+    print_message("%s: of %lld cases, every pair of %d settings\n", kernels,
+                  (long long)array.num_cases, set.count);
+    covering_array_destroy(&array);
+    attn_context_destroy(contexts[0]);
+    attn_context_destroy(contexts[1]);
+}
+
+static void quantized_keys_are_the_numbers_they_mean(void **state) {
+    (void)state;
+    int32_t num_sets = 0;
+    while (attn_kernels_name(num_sets) != NULL) {
+        ++num_sets;
+    }
+    for (int32_t i = 0; i < num_sets; ++i) {
+        for (uint64_t seed = 1; seed <= (is_full ? 12 : 1); ++seed) {
+            run_cases(i, num_sets, 1000 * seed);
+        }
+    }
+}
+
+int main(int argc, char **argv) {
+    is_full = argc > 1 && strcmp(argv[1], "--full") == 0;
+    if (argc > 1 && !is_full) {
+        print_error("usage: test_quantized_keys [--full]\n");
+        return 2;
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test(quantized_keys_are_the_numbers_they_mean)};
+    return cmocka_run_group_tests_name("quantized_keys", tests, NULL, NULL);
+}
