@@ -109,12 +109,71 @@ static void quantized_keys_are_the_numbers_they_mean(void **state) {
     }
 }
 
+/* Sequences of 2, 1, 1 and 5 query rows, which run as three calls, have the bits that each has
+ * alone: its own scales with it. */
+static void ragged_queries_meet_the_scales_of_their_sequences(void **state) {
+    enum { B = 4, H = 2, C = 24, E = 32, TOTAL = 9 };
+    static const int64_t starts[B + 1] = {0, 2, 3, 4, TOTAL};
+    static float query[H][TOTAL][E], output[H][TOTAL][E], alone[H][5][E];
+    static signed char keys[B][H][C][E];
+    static float scales[B / 2][H][C];
+    (void)state;
+    random_state random = random_seeded(1);
+    for (int64_t i = 0; i < H * TOTAL * E; ++i) {
+        ((float *)query)[i] = (float)random_real(&random, -1, 1);
+    }
+    for (int64_t i = 0; i < B * H * C * E; ++i) {
+        ((signed char *)keys)[i] = (signed char)random_between(&random, -127, 127);
+    }
+    for (int64_t i = 0; i < B / 2 * H * C; ++i) {
+        ((float *)scales)[i] = (float)random_real(&random, 0, 0.02); /* of two sequences each */
+    }
+    attn_tensor queries, outputs, key, scale, bounds;
+    assert_ok(attn_tensor_init(&queries, query, ATTN_DTYPE_FLOAT32, 3, (int64_t[]){H, TOTAL, E}));
+    assert_ok(attn_tensor_init(&outputs, output, ATTN_DTYPE_FLOAT32, 3, (int64_t[]){H, TOTAL, E}));
+    assert_ok(attn_tensor_init(&key, keys, ATTN_DTYPE_INT8, 4, (int64_t[]){B, H, C, E}));
+    assert_ok(attn_tensor_init(&scale, scales, ATTN_DTYPE_FLOAT32, 4, (int64_t[]){B / 2, H, C, 1}));
+    assert_ok(attn_tensor_init(&bounds, (void *)(uintptr_t)starts, ATTN_DTYPE_INT64, 1,
+                               (int64_t[]){B + 1}));
+    const attn_kv kv = {.struct_size = sizeof kv,
+                        .key = &key,
+                        .value = &key,
+                        .key_scale = &scale,
+                        .value_scale = &scale};
+    const attn_sdpa_params params = {
+        .struct_size = sizeof params, .kv = &kv, .query_starts = &bounds};
+    assert_ok(attn_sdpa(NULL, &queries, NULL, NULL, &params, &outputs, NULL, 0));
+    for (int64_t b = 0; b < B; ++b) {
+        const int64_t rows = starts[b + 1] - starts[b];
+        attn_tensor own_query, own_key, own_scale, own_output;
+        assert_ok(attn_tensor_slice(&queries, 1, starts[b], rows, 1, &own_query));
+        assert_ok(attn_tensor_select(&key, 0, b, &own_key));
+        assert_ok(attn_tensor_select(&scale, 0, b / 2, &own_scale));
+        assert_ok(
+            attn_tensor_init(&own_output, alone, ATTN_DTYPE_FLOAT32, 3, (int64_t[]){H, rows, E}));
+        const attn_kv own = {.struct_size = sizeof own,
+                             .key = &own_key,
+                             .value = &own_key,
+                             .key_scale = &own_scale,
+                             .value_scale = &own_scale};
+        const attn_sdpa_params own_params = {.struct_size = sizeof own_params, .kv = &own};
+        assert_ok(attn_sdpa(NULL, &own_query, NULL, NULL, &own_params, &own_output, NULL, 0));
+        for (int64_t h = 0; h < H; ++h) {
+            assert_memory_equal((float *)alone + h * rows * E, output[h][starts[b]],
+                                (size_t)(rows * E) * sizeof(float));
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     is_full = argc > 1 && strcmp(argv[1], "--full") == 0;
     if (argc > 1 && !is_full) {
         print_error("usage: test_quantized_keys [--full]\n");
         return 2;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(quantized_keys_are_the_numbers_they_mean)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(quantized_keys_are_the_numbers_they_mean),
+        cmocka_unit_test(ragged_queries_meet_the_scales_of_their_sequences),
+    };
     return cmocka_run_group_tests_name("quantized_keys", tests, NULL, NULL);
 }
