@@ -163,7 +163,15 @@ def mode(node):
     return node.attributes.get("qk_matmul_output_mode", 0) if len(node.outputs) > 3 else None
 
 
-HIDING = ("attn_mask", "mask_start", "is_causal", "window", "key_lengths", "align_end", "query_offset")
+HIDING = (
+    "attn_mask",
+    "mask_start",
+    "is_causal",
+    "window",
+    "key_lengths",
+    "align_end",
+    "query_offset",
+)
 
 
 def mode_3(node, call):

@@ -39,9 +39,15 @@ def run_sdpa(case):
     options = {
         name: case.tensors.get(name)
         for name in (
-            "attn_mask", "bias", "query_offset", "key_lengths", "sinks", "alibi_slopes",
-            "mask_start", "position_bias",
-        )  # fmt: skip
+            "attn_mask",
+            "bias",
+            "query_offset",
+            "key_lengths",
+            "sinks",
+            "alibi_slopes",
+            "mask_start",
+            "position_bias",
+        )
     }
     if "scale" in case.options:
         options["scale"] = float(case.options["scale"])

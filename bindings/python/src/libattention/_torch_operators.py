@@ -60,8 +60,11 @@ def attend(
         # What is no tensor is refused in the library's words, not in those of a schema.
         make_params(options._replace(**_NO_ARRAYS), Views(), BOOL_MASK)
     if options.mask_start is not None or options.position_bias is not None:
-        arrays = {name: _tensor(getattr(options, name), name) for name in _WRITTEN_OUT}
-        options = written_out(query, _tensor(key, "key"), options._replace(**arrays))
+        arrays: dict[str, Any] = {
+            name: _tensor(getattr(options, name), name) for name in _WRITTEN_OUT
+        }
+        keys: Any = _tensor(key, "key")
+        options = written_out(query, keys, options._replace(**arrays))
     number = 0
     if context is not None:
         number = id(context)
