@@ -47,10 +47,8 @@ const char *const bench_help[] = {
     "  --mask-shape T        full (default): (L, S);  per-head: (B, H, L, S);  keys: (B, 1, 1, S), "
     "in mha the",
     "                        layer's key_padding_mask",
-    "  --bias T              none (default), full: (L, S), per-head: (H, L, S), distances: (H, "
-    "257), "
-    "by distance;",
-    "                        added beside any mask",
+    "  --bias T              none (default), full: (L, S), per-head: (H, L, S), distances: a table",
+    "                        (H, 257) of them; added beside any mask",
     "",
     "How it attends, and what comes out",
     "  --scale X    (1/sqrt(D))    --softcap X    --alibi    --sinks",
@@ -62,8 +60,7 @@ const char *const bench_help[] = {
     "  --engine T            auto (default), blas, fused",
     "  --gemm T              auto (default), blas, native   --kernels NAME  avx512, avx2, neon, "
     "baseline",
-    "  --float32-weights     kernels that multiply pairs of bfloat16 (their names end with _bf16) "
-    "are "
+    "  --float32-weights     kernels that multiply pairs of bfloat16 (their names end with _bf16) are "
     "not used",
     "  --threads N           of the library; default: the CPUs this process may use",
     "  --blas-threads N      of OpenBLAS or BLIS; default: as the library's",

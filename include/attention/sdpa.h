@@ -281,16 +281,16 @@ typedef struct attn_sdpa_params {
  *            ones reach.
  * Numerics   let u = 2^-24, or 2^-53 where query is float64, w the exact weights of a row and T the
  *            keys it sees. A score, which scores also hold as they are, is off by at most d = (E +
- *            8) u (|scale| sum |q k| + |slope (p - j)| + |position_bias| + |bias| + |mask|), the
- *            largest over the row, and softmax's output by (2 d + (T + 16 + m) u) sum w |v|, m the largest
- *            difference of two visible scores, where that factor is below 0.01 (its square is left
- *            out). Storing a result of 16 bits adds half a step between neighbours of its type: at
- *            most 2^-8 of a bfloat16, 2^-11 of a float16 that is 2^-14 or more, 2^-25 below; beyond
- *            the largest number, 65504 of float16, it is infinite. The exact result is that of the
- *            numbers the inputs hold. Kernels whose name ends with _bf16 multiply pairs of
- *            bfloat16: where query, key and value all have that type, more than 4 query rows (of
- *            all heads that share a key head) round each weight to it, which adds at most 2^-8 sum
- *            w |v|, and count numbers and products below 2^-126 as 0;
+ *            9) u (|scale| sum |q k| + |slope (p - j)| + |position_bias| + |bias| + |mask|), the
+ *            largest over the row, and softmax's output by (2 d + (T + 16 + m) u) sum w |v|, m the
+ *            largest difference of two visible scores, where that factor is below 0.01 (its square
+ *            is left out). Storing a result of 16 bits adds half a step between neighbours of its
+ *            type: at most 2^-8 of a bfloat16, 2^-11 of a float16 that is 2^-14 or more, 2^-25
+ *            below; beyond the largest number, 65504 of float16, it is infinite. The exact result
+ *            is that of the numbers the inputs hold. Kernels whose name ends with _bf16 multiply
+ *            pairs of bfloat16: where query, key and value all have that type, more than 4 query
+ *            rows (of all heads that share a key head) round each weight to it, which adds at most
+ *            2^-8 sum w |v|, and count numbers and products below 2^-126 as 0;
  *            attn_context_config.float32_weights asks them not to. NaN in a visible score makes its
  *            row NaN. E = 0 makes every score 0. Empty rows: see above.
  * Bits       a sequence's are its own. Output, lse and weights of one batch index have the same
@@ -305,18 +305,19 @@ typedef struct attn_sdpa_params {
  * Errors     ATTN_ERROR_NULL a required tensor, or data of a tensor that is not empty;
  *            ATTN_ERROR_VALUE an option out of range, scale or window without its bit in set, mask
  *            without kind or kind without mask, mask_start without mask, sinks or lse without
- *            softmax, query_offset beside align_end, a key length outside 0..S, key, value or key_lengths beside kv, in kv
- *            starts beside page_table or page_starts without it, starts that do not ascend or end
- *            past their rows, a page of a key that is seen which is none; ATTN_ERROR_SHAPE;
- *            ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW; ATTN_ERROR_WORKSPACE;
- *            ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a bit of set, enum value
- *            or dtype of a later version, a newer params struct, float64 under ATTN_ENGINE_FUSED;
- *            ATTN_ERROR_BLAS. Outputs are untouched after an error, but for ATTN_ERROR_THREAD of a
- *            parallel_for that refused, after which they are unspecified.
+ *            softmax, query_offset beside align_end, a key length outside 0..S, key, value or
+ *            key_lengths beside kv, in kv starts beside page_table or page_starts without it,
+ *            starts that do not ascend or end past their rows, a page of a key that is seen which
+ *            is none; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW;
+ *            ATTN_ERROR_WORKSPACE; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a
+ *            bit of set, enum value or dtype of a later version, a newer params struct, float64
+ *            under ATTN_ENGINE_FUSED; ATTN_ERROR_BLAS. Outputs are untouched after an error, but
+ *            for ATTN_ERROR_THREAD of a parallel_for that refused, after which they are
+ *            unspecified.
  * Threads    any number of calls at once, on one context too, while no thread writes the tensors of
- *            another's call. One that writes lengths, starts, pages, query_offset, mask_start or a mask all the
- *            same makes numbers wrong, or a call fail with ATTN_ERROR_VALUE; none leaves its
- *            tensors' memory for it.
+ *            another's call. One that writes lengths, starts, pages, query_offset, mask_start or a
+ *            mask all the same makes numbers wrong, or a call fail with ATTN_ERROR_VALUE; none
+ *            leaves its tensors' memory for it.
  * Since 0.1. Defined by torch.nn.functional.scaled_dot_product_attention (2.13); differences: mask
  * and is_causal compose; a wrongly shaped mask is always an error; the options that PyTorch does
  * not have.
