@@ -145,8 +145,8 @@ static int make_mask(bench_call *call) {
     return exit_code;
 }
 
-/* A learned bias, one matrix (L, S) for every head or one for all; or each head's table by distance,
- * as large as T5's. */
+/* A learned bias, one matrix (L, S) for every head or one for all; or each head's table by
+ * distance, as large as T5's. */
 static int make_bias(bench_call *call) {
     enum { REACH = 128 };
     const bench_options *o = &call->options;

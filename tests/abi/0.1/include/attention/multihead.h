@@ -251,8 +251,8 @@ typedef struct attn_mha_params {
      * NULL, or every option of sdpa.h for the attention inside. Its batch axis is (N), or none when
      * unbatched, its heads are H:
      *   mask        (L, S); (N*H, L, S) as in PyTorch, unbatched (H, L, S); (N or 1, H or 1, L, S).
-     *               (H, L, S) for all batches is written (1, H, L, S). With mask_start, which is (N)
-     *               or one number, any number of columns in the place of S
+     *               (H, L, S) for all batches is written (1, H, L, S). With mask_start, which is
+     *               (N) or one number, any number of columns in the place of S
      *   bias        broadcastable to (N, H, L, S), unbatched (H, L, S)
      *   lse         (N, H, L), unbatched (H, L)
      *   weights     per head (N, H, L, T), averaged over the heads (N, L, T); unbatched without N
