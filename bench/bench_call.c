@@ -168,9 +168,15 @@ static int make_mask(bench_call *call) {
     return exit_code;
 }
 
-/* A learned bias, one matrix (L, S) for every head or one for all. */
+/* A learned bias, one matrix (L, S) for every head or one for all; or each head's table by
+ * distance, as large as T5's. */
 static int make_bias(bench_call *call) {
+    enum { REACH = 128 };
     const bench_options *o = &call->options;
+    const int64_t table[] = {o->heads.value, 2 * REACH + 1};
+    if (o->bias == BENCH_BIAS_DISTANCES) {
+        return make_filled(call, ROLE_BIAS, bench_element_dtype(o), 2, table);
+    }
     const int64_t shape[] = {o->heads.value, o->queries.value, o->keys.value};
     const int skipped = o->bias == BENCH_BIAS_FULL;
     return o->bias == BENCH_BIAS_NONE
@@ -267,7 +273,8 @@ static void set_params(bench_call *call) {
         .window_left = o->window[0],
         .window_right = o->window[1],
         .normalizer = o->normalizer,
-        .bias = view_of(call, ROLE_BIAS),
+        .bias = o->bias != BENCH_BIAS_DISTANCES ? view_of(call, ROLE_BIAS) : NULL,
+        .position_bias = o->bias == BENCH_BIAS_DISTANCES ? view_of(call, ROLE_BIAS) : NULL,
         .query_offset = view_of(call, ROLE_QUERY_OFFSET),
         .key_lengths = view_of(call, ROLE_KEY_LENGTHS),
         .alibi_slopes = view_of(call, ROLE_SLOPES),

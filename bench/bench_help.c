@@ -55,8 +55,8 @@ const char *const bench_help[] = {
     "  --mask-shape T        full (default): (L, S);  per-head: (B, H, L, S);  keys: (B, 1, 1, S), "
     "in mha the",
     "                        layer's key_padding_mask",
-    "  --bias T              none (default), full: (L, S), per-head: (H, L, S); added beside any "
-    "mask",
+    "  --bias T              none (default), full: (L, S), per-head: (H, L, S), distances: a table",
+    "                        (H, 257) of them; added beside any mask",
     "",
     "How it attends, and what comes out",
     "  --scale X    (1/sqrt(D))    --softcap X    --alibi    --sinks",

@@ -24,7 +24,7 @@ const char *const bench_gemms[] = {"auto", "blas", "native", NULL};
 const char *const bench_layouts[] = {"bhsd", "bshd", NULL};
 const char *const bench_masks[] = {"none", "bool", "additive", NULL};
 const char *const bench_mask_shapes[] = {"full", "per-head", "keys", NULL};
-const char *const bench_biases[] = {"none", "full", "per-head", NULL};
+const char *const bench_biases[] = {"none", "full", "per-head", "distances", NULL};
 const char *const bench_normalizers[] = {"softmax", "sigmoid", "linear", NULL};
 const char *const bench_weights_names[] = {"none", "average", "heads", NULL};
 

@@ -11,9 +11,10 @@
 /* The arguments that FLAT_DATA declares, in its order. */
 #define FLAT_ARGUMENTS                                                                    \
     query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths,   \
-        alibi_slopes, sinks, lse, weights, scores, query_starts, kv_key, kv_value,        \
-        kv_page_table, kv_page_starts, kv_starts, kv_lengths, kv_key_scale,               \
-        kv_value_scale, kv_key_zero, kv_value_zero, new_starts, new_positions
+        alibi_slopes, sinks, lse, weights, scores, query_starts, mask_start,              \
+        position_bias, kv_key, kv_value, kv_page_table, kv_page_starts, kv_starts,        \
+        kv_lengths, kv_key_scale, kv_value_scale, kv_key_zero, kv_value_zero, new_starts, \
+        new_positions
 
 /* The arguments of a call as the library has them. */
 typedef struct arguments {
@@ -80,6 +81,8 @@ static void assemble(arguments *made, const flat_call *call, const attn_tensor *
     made->attention.weights = present(&tensors[FLAT_WEIGHTS]);
     made->attention.scores = present(&tensors[FLAT_SCORES]);
     made->attention.query_starts = present(&tensors[FLAT_QUERY_STARTS]);
+    made->attention.mask_start = present(&tensors[FLAT_MASK_START]);
+    made->attention.position_bias = present(&tensors[FLAT_POSITION_BIAS]);
     made->attention.kv = made->kv;
     made->forward = call->forward;
     made->forward.key_padding_mask = present(&tensors[FLAT_KEY_PADDING_MASK]);

@@ -45,6 +45,9 @@ type SDPAOptions struct {
 	// Of int64 or int32, broadcastable to the batch axes.
 	QueryOffset *View // position of query 0 among the keys
 	KeyLengths  *View // keys at or past it do not exist
+	MaskStart   *View // key that Mask's first column belongs to; those behind its last are hidden
+
+	PositionBias *View // (Hq or 1, 2 R + 1): floats added by distance, at most R and at least -R
 
 	ALiBiSlopes *View // (Hq) or (1): a score loses slope * distance
 	Sinks       *View // (Hq) or (1): one more logit in softmax's denominator
@@ -97,20 +100,22 @@ func (options *SDPAOptions) operands(query, key, value, output *View) (operands,
 		options = &SDPAOptions{}
 	}
 	views := operands{
-		C.FLAT_QUERY:        query,
-		C.FLAT_KEY:          key,
-		C.FLAT_VALUE:        value,
-		C.FLAT_OUTPUT:       output,
-		C.FLAT_MASK:         options.Mask.view,
-		C.FLAT_BIAS:         options.Bias,
-		C.FLAT_QUERY_OFFSET: options.QueryOffset,
-		C.FLAT_KEY_LENGTHS:  options.KeyLengths,
-		C.FLAT_ALIBI_SLOPES: options.ALiBiSlopes,
-		C.FLAT_SINKS:        options.Sinks,
-		C.FLAT_LSE:          options.LSE,
-		C.FLAT_WEIGHTS:      options.Weights,
-		C.FLAT_SCORES:       options.Scores,
-		C.FLAT_QUERY_STARTS: options.QueryStarts,
+		C.FLAT_QUERY:         query,
+		C.FLAT_KEY:           key,
+		C.FLAT_VALUE:         value,
+		C.FLAT_OUTPUT:        output,
+		C.FLAT_MASK:          options.Mask.view,
+		C.FLAT_BIAS:          options.Bias,
+		C.FLAT_QUERY_OFFSET:  options.QueryOffset,
+		C.FLAT_KEY_LENGTHS:   options.KeyLengths,
+		C.FLAT_ALIBI_SLOPES:  options.ALiBiSlopes,
+		C.FLAT_SINKS:         options.Sinks,
+		C.FLAT_LSE:           options.LSE,
+		C.FLAT_WEIGHTS:       options.Weights,
+		C.FLAT_SCORES:        options.Scores,
+		C.FLAT_QUERY_STARTS:  options.QueryStarts,
+		C.FLAT_MASK_START:    options.MaskStart,
+		C.FLAT_POSITION_BIAS: options.PositionBias,
 	}
 	request := C.flat_call{attention: options.params()}
 	options.KV.addTo(&views, &request)

@@ -251,7 +251,8 @@ typedef struct attn_mha_params {
      * NULL, or every option of sdpa.h for the attention inside. Its batch axis is (N), or none when
      * unbatched, its heads are H:
      *   mask        (L, S); (N*H, L, S) as in PyTorch, unbatched (H, L, S); (N or 1, H or 1, L, S).
-     *               (H, L, S) for all batches is written (1, H, L, S)
+     *               (H, L, S) for all batches is written (1, H, L, S). With mask_start, which is
+     *               (N) or one number, any number of columns in the place of S
      *   bias        broadcastable to (N, H, L, S), unbatched (H, L, S)
      *   lse         (N, H, L), unbatched (H, L)
      *   weights     per head (N, H, L, T), averaged over the heads (N, L, T); unbatched without N
@@ -279,9 +280,9 @@ typedef struct attn_mha_params {
  *            dtype; output and weights, and options that accompany scores, of it or the score type
  *            (float64 of a float64 layer, else float32). Extra columns (bias_kv, then zero) stand
  *            after the S source keys, are visible to every row whatever causality, window, lengths
- *            or masks say, and have no position (no ALiBi); scale and softcap apply. Masks and bias
- *            have S columns, returned weights and scores T. A key that key_padding_mask excludes is
- *            a vector of zeros to scores before the mask.
+ *            or masks say, and have no position (no ALiBi, no position_bias); scale and softcap
+ *            apply. Masks and bias have S columns, returned weights and scores T. A key that
+ *            key_padding_mask excludes is a vector of zeros to scores before the mask.
  * Layout     any strides.
  * Aliasing   an output must not overlap itself, another output, an input or a parameter, nor may
  *            the bytes of workspace that are needed overlap any of them; what counts as overlap:
@@ -380,10 +381,9 @@ typedef struct attn_mha_outputs {
  * attn_mha_workspace_bytes; ATTN_ERROR_OVERFLOW an output's bytes exceed INT64_MAX; ATTN_ERROR_NULL
  * outputs; ATTN_ERROR_VALUE outputs->struct_size. *outputs is untouched after an error. Since 0.1.
  */
-ATTN_API ATTN_MUST_CHECK attn_status
-attn_mha_describe_outputs(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
-                          const attn_tensor *value, const attn_mha_params *params,
-                          attn_mha_outputs *outputs);
+ATTN_API ATTN_MUST_CHECK attn_status attn_mha_describe_outputs(
+    const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
+    const attn_tensor *value, const attn_mha_params *params, attn_mha_outputs *outputs);
 
 ATTN_END_DECLS
 

@@ -3,7 +3,7 @@
  * sdpa.h: scaled dot-product attention on query, key and value that are already projected and split
  * into heads.
  *
- *     output = normalise(scale * query * key^T, softcap, ALiBi, bias, mask) * value
+ *     output = normalise(scale * query * key^T, softcap, ALiBi, position_bias, bias, mask) * value
  *
  * It is torch.nn.functional.scaled_dot_product_attention with every option of the field as a member
  * of one struct. A zeroed struct is PyTorch's call without options. Every option composes with
@@ -19,8 +19,9 @@
  * Keys elsewhere. With params.kv keys and values lie as kv.h says: in caches that grow, one
  * sequence behind the other, or in pages; the arguments key and value are then NULL. S, the
  * columns of mask, bias, weights and scores, is C where every sequence has as much room; with
- * starts or page_starts it is the number of columns that these have, no fewer than any sequence
- * has keys, and all rows of key where there are none. Keys and columns count within the sequence.
+ * starts or page_starts it is the number of columns that these have (a mask with mask_start has its
+ * own), no fewer than any sequence has keys, and all rows of key where there are none. Keys and
+ * columns count within the sequence.
  * Everything else is as if each sequence had a key and a value of its own, to the bit.
  *
  * Ragged queries. With params.query_starts query is (Hq, total, E): row i of sequence b is row
@@ -40,17 +41,18 @@
  *   is_causal     j <= p(i)
  *   window        p(i) - left <= j <= p(i) + right, -1 = unlimited
  *   key_lengths   j < key_lengths
- *   mask, bias    a bool mask, or an additive mask or bias that is not -inf there
- * Keys and values that a row does not see by causality, window or length never enter its result,
- * and those no row of the same head and batch sees are never read (but keys, for scores that are
- * asked for before the mask: enum attn_score_stage). If a key or value that is hidden only by a
- * dense mask or bias is NaN or infinite, the rows that hide it may be NaN or finite, not always
- * alike: this is the one case left unspecified. A row that sees nothing (or S = 0) is empty: output
- * 0, weights 0, lse -inf (the sink's logit where there is one), whatever key and value hold.
+ *   mask_start    j < mask_start + M, M the columns of mask
+ *   mask, bias    a bool mask, or an additive mask, bias or position_bias that is not -inf there
+ * Keys and values that a row does not see by causality, window, length or mask_start never enter
+ * its result, and those no row of the same head and batch sees are never read (but keys, for scores
+ * that are asked for before the mask: enum attn_score_stage). If a key or value that is hidden only
+ * by a dense mask or bias is NaN or infinite, the rows that hide it may be NaN or finite, not
+ * always alike: this is the one case left unspecified. A row that sees nothing (or S = 0) is empty:
+ * output 0, weights 0, lse -inf (the sink's logit where there is one), whatever key and value hold.
  *
  * Order. score = scale * (q . k); softcap: score = softcap * tanh(score / softcap); ALiBi: score -=
- * slope[h] * |p(i) - j|; bias; mask; normaliser. Softmax subtracts the row's maximum first. Sums of
- * a finite score and finite biases and masks stay finite.
+ * slope[h] * |p(i) - j|; position_bias; bias; mask; normaliser. Softmax subtracts the row's maximum
+ * first. Sums of a finite score and finite biases and masks stay finite.
  */
 #ifndef ATTENTION_SDPA_H
 #define ATTENTION_SDPA_H
@@ -243,6 +245,19 @@ typedef struct attn_sdpa_params {
 
     /* 0: a later version may have a meaning for it */
     int32_t reserved;
+
+    /* int64 or int32, broadcastable to the batch axes: the key that mask's first column belongs to;
+     * may be negative; only with mask. The mask then has any number M of columns, 1 being one and
+     * not S alike: keys before the first are visible as far as it is concerned, those behind the
+     * last hidden. So a tree of drafts over a cache needs a mask of its own rows and columns only
+     * (mask_start = key length - L), and with mask_start 0 a mask may be shorter than S, as ONNX's
+     * Attention pads it. NULL: the mask has S columns, or 1 that is all of them */
+    const attn_tensor *mask_start;
+
+    /* (Hq or 1, 2 R + 1), R >= 0; query's dtype or float32: score += position_bias[h, R + d], d = j
+     * - p(i), but at most R and at least -R. T5's relative positions are such a table, R the
+     * largest distance that has a bucket of its own, and Swin's along one axis, R = window - 1 */
+    const attn_tensor *position_bias;
 } attn_sdpa_params;
 
 /*
@@ -266,16 +281,16 @@ typedef struct attn_sdpa_params {
  *            ones reach.
  * Numerics   let u = 2^-24, or 2^-53 where query is float64, w the exact weights of a row and T the
  *            keys it sees. A score, which scores also hold as they are, is off by at most d = (E +
- *            8) u (|scale| sum |q k| + |slope (p - j)| + |bias| + |mask|), the largest over the
- *            row, and softmax's output by (2 d + (T + 16 + m) u) sum w |v|, m the largest
- *            difference of two visible scores, where that factor is below 0.01 (its square is left
- *            out). Storing a result of 16 bits adds half a step between neighbours of its type: at
- *            most 2^-8 of a bfloat16, 2^-11 of a float16 that is 2^-14 or more, 2^-25 below; beyond
- *            the largest number, 65504 of float16, it is infinite. The exact result is that of the
- *            numbers the inputs hold. Kernels whose name ends with _bf16 multiply pairs of
- *            bfloat16: where query, key and value all have that type, more than 4 query rows (of
- *            all heads that share a key head) round each weight to it, which adds at most 2^-8 sum
- *            w |v|, and count numbers and products below 2^-126 as 0;
+ *            9) u (|scale| sum |q k| + |slope (p - j)| + |position_bias| + |bias| + |mask|), the
+ *            largest over the row, and softmax's output by (2 d + (T + 16 + m) u) sum w |v|, m the
+ *            largest difference of two visible scores, where that factor is below 0.01 (its square
+ *            is left out). Storing a result of 16 bits adds half a step between neighbours of its
+ *            type: at most 2^-8 of a bfloat16, 2^-11 of a float16 that is 2^-14 or more, 2^-25
+ *            below; beyond the largest number, 65504 of float16, it is infinite. The exact result
+ *            is that of the numbers the inputs hold. Kernels whose name ends with _bf16 multiply
+ *            pairs of bfloat16: where query, key and value all have that type, more than 4 query
+ *            rows (of all heads that share a key head) round each weight to it, which adds at most
+ *            2^-8 sum w |v|, and count numbers and products below 2^-126 as 0;
  *            attn_context_config.float32_weights asks them not to. NaN in a visible score makes its
  *            row NaN. E = 0 makes every score 0. Empty rows: see above.
  * Bits       a sequence's are its own. Output, lse and weights of one batch index have the same
@@ -289,19 +304,20 @@ typedef struct attn_sdpa_params {
  *            BLAS to keep; ATTN_GEMM_NATIVE keeps it.
  * Errors     ATTN_ERROR_NULL a required tensor, or data of a tensor that is not empty;
  *            ATTN_ERROR_VALUE an option out of range, scale or window without its bit in set, mask
- *            without kind or kind without mask, sinks or lse without softmax, query_offset beside
- *            align_end, a key length outside 0..S, key, value or key_lengths beside kv, in kv
- *            starts beside page_table or page_starts without it, starts that do not ascend or end
- *            past their rows, a page of a key that is seen which is none; ATTN_ERROR_SHAPE;
- *            ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW; ATTN_ERROR_WORKSPACE;
- *            ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a bit of set, enum value
- *            or dtype of a later version, a newer params struct, float64 under ATTN_ENGINE_FUSED;
- *            ATTN_ERROR_BLAS. Outputs are untouched after an error, but for ATTN_ERROR_THREAD of a
- *            parallel_for that refused, after which they are unspecified.
+ *            without kind or kind without mask, mask_start without mask, sinks or lse without
+ *            softmax, query_offset beside align_end, a key length outside 0..S, key, value or
+ *            key_lengths beside kv, in kv starts beside page_table or page_starts without it,
+ *            starts that do not ascend or end past their rows, a page of a key that is seen which
+ *            is none; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW;
+ *            ATTN_ERROR_WORKSPACE; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a
+ *            bit of set, enum value or dtype of a later version, a newer params struct, float64
+ *            under ATTN_ENGINE_FUSED; ATTN_ERROR_BLAS. Outputs are untouched after an error, but
+ *            for ATTN_ERROR_THREAD of a parallel_for that refused, after which they are
+ *            unspecified.
  * Threads    any number of calls at once, on one context too, while no thread writes the tensors of
- *            another's call. One that writes lengths, starts, pages, query_offset or a mask all the
- *            same makes numbers wrong, or a call fail with ATTN_ERROR_VALUE; none leaves its
- *            tensors' memory for it.
+ *            another's call. One that writes lengths, starts, pages, query_offset, mask_start or a
+ *            mask all the same makes numbers wrong, or a call fail with ATTN_ERROR_VALUE; none
+ *            leaves its tensors' memory for it.
  * Since 0.1. Defined by torch.nn.functional.scaled_dot_product_attention (2.13); differences: mask
  * and is_causal compose; a wrongly shaped mask is always an error; the options that PyTorch does
  * not have.

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "blas/blas_matrices.h"
+#include "problem/mask_rows.h"
 #include "softmax/row_weights.h"
 
 static double head_option(const attni_blas_engine *engine, const attni_operand *operand) {
@@ -67,22 +68,6 @@ static void write_weights(const attni_blas_engine *engine, int64_t row, int64_t 
     attni_narrow_rows(engine, &problem->weights, target, 1, count, weights);
 }
 
-/* The dense masks on the scores of one row's keys. */
-static void mask_scores(const attni_blas_engine *engine, int64_t row, attni_interval keys,
-                        attni_stretch scores) {
-    const attni_sdpa_problem *problem = engine->problem;
-    int64_t offsets[ATTNI_MAX_MASKS];
-    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
-        const int64_t *strides = &problem->masks[i].strides[problem->batch_rank];
-        offsets[i] =
-            attni_head_offset(problem, problem->masks[i].strides, engine->batch, engine->head) +
-            row * strides[1] + keys.begin * strides[2];
-    }
-    attni_masks_apply(problem->masks, ATTNI_MAX_MASKS, offsets, problem->batch_rank + 2,
-                      engine->kernels, scores.scores, scores.count,
-                      attni_excluded_score(problem->normalizer));
-}
-
 /* Scale 0, softcap, ALiBi and masks, in this order; the extra columns take part in the first two.
  */
 static void finish_scores(const attni_blas_engine *engine, int64_t row, attni_interval keys,
@@ -105,7 +90,8 @@ static void finish_scores(const attni_blas_engine *engine, int64_t row, attni_in
                        (double)distance);
     }
     if (count > 0) {
-        mask_scores(engine, row, keys, scores->keys);
+        attni_apply_masks(problem, &engine->sequence, engine->head, row, keys, kernels,
+                          scores->keys.scores, attni_excluded_score(problem->normalizer));
     }
 }
 

@@ -5,10 +5,12 @@
 #include "fused/fused_masks.h"
 
 #include "fused/fused_item.h"
+#include "problem/mask_rows.h"
 
 bool attni_fused_rows_share_mask(const attni_fused_item *item, const attni_mask *mask) {
     const int64_t *strides = &mask->strides[item->engine->problem->batch_rank];
-    return strides[1] == 0 && (strides[0] == 0 || item->engine->plan->group == 1);
+    return mask->columns != ATTNI_COLUMNS_ARE_DISTANCES && strides[1] == 0 &&
+           (strides[0] == 0 || item->engine->plan->group == 1);
 }
 
 /* Copies mask elements to where they are side by side, additive ones as float32. */
@@ -40,14 +42,58 @@ static void stage_rows(const attni_fused_item *item, const attni_mask *mask, int
     }
 }
 
+/* The key that column 0 stands for. */
+static int64_t first_key(const attni_fused_item *item, const attni_mask *mask) {
+    return mask->columns == ATTNI_COLUMNS_ARE_PLACED ? item->sequence.mask_start : 0;
+}
+
+/* A row of distances, in one piece: in place, where `keys` end at none of its ends, or staged. */
+static const char *row_of_distances(const attni_fused_item *item, const attni_panel *panel,
+                                    const attni_mask *mask, attni_interval keys, int32_t lane) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const int64_t bytes = (int64_t)attn_dtype_size_bytes(mask->dtype);
+    const int64_t count = keys.end - keys.begin;
+    const attni_mask_row row = {problem, &item->sequence, (int32_t)(mask - problem->masks),
+                                panel->head[lane], panel->row[lane]};
+    attni_mask_stretch stretch = attni_mask_stretch_from(&row, keys.begin);
+    if (stretch.count >= count && stretch.stride == 1 && !attni_mask_is_narrow(mask)) {
+        return mask->data + stretch.offset * bytes;
+    }
+    char *staged = item->staging + lane * item->engine->plan->tile_keys * (int64_t)sizeof(float);
+    for (int64_t done = 0; done < count; done += stretch.count) {
+        stretch = attni_mask_stretch_from(&row, keys.begin + done);
+        stretch.count = attni_min(stretch.count, count - done);
+        stage_row(item, mask, staged + done * (int64_t)sizeof(float),
+                  mask->data + stretch.offset * bytes, stretch.stride, stretch.count);
+    }
+    return staged;
+}
+
+/* Heads that share the table stand in neighbouring lanes, and share the row. */
+static void find_rows_of_distances(const attni_fused_item *item, const attni_panel *panel,
+                                   const attni_mask *mask, attni_interval keys, int32_t count,
+                                   const char *rows[ATTNI_PANEL_LANES]) {
+    const int64_t head_stride = mask->strides[item->engine->problem->batch_rank];
+    for (int32_t lane = 0; lane < count; ++lane) {
+        const bool is_same = lane > 0 && panel->row[lane] == panel->row[lane - 1] &&
+                             (head_stride == 0 || panel->head[lane] == panel->head[lane - 1]);
+        rows[lane] = is_same ? rows[lane - 1] : row_of_distances(item, panel, mask, keys, lane);
+    }
+}
+
 void attni_fused_find_mask_rows(const attni_fused_item *item, const attni_panel *panel,
                                 const attni_mask *mask, attni_interval keys, int32_t count,
                                 const char *rows[ATTNI_PANEL_LANES]) {
+    if (mask->columns == ATTNI_COLUMNS_ARE_DISTANCES) {
+        find_rows_of_distances(item, panel, mask, keys, count, rows);
+        return;
+    }
     const int64_t *strides = &mask->strides[item->engine->problem->batch_rank];
     const int64_t bytes = (int64_t)attn_dtype_size_bytes(mask->dtype);
     const int64_t num_keys = keys.end - keys.begin;
+    const int64_t column = keys.begin - first_key(item, mask);
     const char *first =
-        mask->data + (attni_fused_offset(item, mask->strides, 0) + keys.begin * strides[2]) * bytes;
+        mask->data + (attni_fused_offset(item, mask->strides, 0) + column * strides[2]) * bytes;
     const int64_t head_bytes = strides[0] * bytes;
     const int64_t row_bytes = strides[1] * bytes;
     for (int32_t lane = 0; lane < count; ++lane) {
@@ -62,7 +108,8 @@ const char *attni_fused_mask_element(const attni_fused_item *item, const attni_p
                                      const attni_mask *mask, int32_t lane, int64_t key) {
     const int64_t *strides = &mask->strides[item->engine->problem->batch_rank];
     const int64_t offset = attni_fused_offset(item, mask->strides, panel->head[lane]) +
-                           panel->row[lane] * strides[1] + key * strides[2];
+                           panel->row[lane] * strides[1] +
+                           (key - first_key(item, mask)) * strides[2];
     return mask->data + offset * (int64_t)attn_dtype_size_bytes(mask->dtype);
 }
 

@@ -129,7 +129,8 @@ static void choose_copies(const attni_sdpa_problem *problem, const attni_tile_ke
         const attni_mask *mask = &problem->masks[i];
         plan->stages_masks |=
             mask->kind != ATTN_MASK_NONE &&
-            (mask->strides[problem->batch_rank + 2] != 1 || attni_mask_is_narrow(mask));
+            (mask->columns == ATTNI_COLUMNS_ARE_DISTANCES ||
+             mask->strides[problem->batch_rank + 2] != 1 || attni_mask_is_narrow(mask));
     }
 }
 
@@ -150,13 +151,16 @@ static bool masks_repeat(const attni_sdpa_problem *problem, const attni_fused_pl
 
 /* Whether masks are looked at makes no difference to numbers in lanes; by rows it may be that of a
  * rounding, and does not depend on the capacity. Masks of a head that do not fit beside everything
- * else are asked for. */
+ * else are asked for. A table of distances is small, and hides nothing. */
 static void choose_sights(const attni_sdpa_problem *problem, attni_fused_plan *plan) {
+    bool may_hide = false;
     const double elements = (double)problem->tgt_len * (double)problem->src_len;
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
         const attni_mask *mask = &problem->masks[i];
-        if (mask->kind != ATTN_MASK_NONE) {
-            plan->has_masks = true;
+        const bool is_table = mask->columns == ATTNI_COLUMNS_ARE_DISTANCES;
+        plan->has_masks |= mask->kind != ATTN_MASK_NONE;
+        if (mask->kind != ATTN_MASK_NONE && !is_table) {
+            may_hide = true;
             plan->asks_for_masks |=
                 elements * (double)attn_dtype_size_bytes(mask->dtype) >= ASKED_FOR;
         }
@@ -164,7 +168,7 @@ static void choose_sights(const attni_sdpa_problem *problem, attni_fused_plan *p
     const double row_work =
         (double)problem->src_len * ((double)problem->head_dim + (double)problem->value_dim);
     plan->looks_at_masks =
-        plan->has_masks && !problem->weights.is_present && (plan->by_rows || row_work >= LOOK_WORK);
+        may_hide && !problem->weights.is_present && (plan->by_rows || row_work >= LOOK_WORK);
     plan->asks_for_masks &= plan->looks_at_masks;
     plan->keeps_sights = plan->looks_at_masks && !plan->by_rows && masks_repeat(problem, plan);
     plan->num_tiles = attni_divide_up(problem->src_len, plan->key_block);

@@ -10,6 +10,7 @@
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
 #include "fused/fused_values.h"
+#include "problem/mask_rows.h"
 #include "problem/quantized_rows.h"
 #include "softmax/row_weights.h"
 
@@ -97,18 +98,9 @@ static attni_interval changed_keys(const attni_tile_keys *keys) {
 static void apply_masks(const attni_fused_item *item, const attni_panel *panel,
                         const attni_tile_keys *keys, attni_interval changed, int32_t lane,
                         double excluded) {
-    const attni_sdpa_problem *problem = item->engine->problem;
-    int64_t offsets[ATTNI_MAX_MASKS];
-    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
-        const int64_t *strides = problem->masks[i].strides;
-        offsets[i] = attni_fused_offset(item, strides, panel->head[lane]) +
-                     panel->row[lane] * strides[problem->batch_rank + 1] +
-                     changed.begin * strides[problem->batch_rank + 2];
-    }
-    attni_masks_apply(problem->masks, ATTNI_MAX_MASKS, offsets, problem->batch_rank + 2,
-                      item->engine->kernels->float32,
-                      tile_row(item, lane) + changed.begin - keys->keys.begin,
-                      changed.end - changed.begin, excluded);
+    attni_apply_masks(item->engine->problem, &item->sequence, panel->head[lane], panel->row[lane],
+                      changed, item->engine->kernels->float32,
+                      tile_row(item, lane) + changed.begin - keys->keys.begin, excluded);
 }
 
 static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,

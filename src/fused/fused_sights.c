@@ -12,6 +12,7 @@
 
 #include "fused/fused_item.h"
 #include "fused/fused_masks.h"
+#include "problem/mask_rows.h"
 
 enum { NO_TILE = -1 };
 
@@ -43,15 +44,15 @@ static bool is_dense(const attni_fused_item *item, const attni_panel *panel, con
            attni_mask_shifts(mask, attni_fused_mask_element(item, panel, mask, 0, keys.end - 1));
 }
 
-/* Takes from a sight what a mask hides of it. */
+/* Takes from a sight what a mask hides of it. A table of distances hides none: it is applied. */
 static void see_through_mask(const attni_fused_item *item, const attni_panel *panel, int32_t index,
                              attni_tile_sight *sight) {
     const attni_mask *mask = &item->engine->problem->masks[index];
-    const attni_interval keys = sight->keys;
+    const attni_interval keys = attni_masked_keys(&item->sequence, mask, sight->keys);
     const char *rows[ATTNI_PANEL_LANES];
     sight->changed[index] = keys;
     if (!item->engine->plan->looks_at_masks || keys.begin >= keys.end ||
-        is_dense(item, panel, mask, keys)) {
+        mask->columns == ATTNI_COLUMNS_ARE_DISTANCES || is_dense(item, panel, mask, keys)) {
         return;
     }
     const int32_t count = attni_fused_rows_share_mask(item, mask) ? 1 : panel->count;
@@ -59,8 +60,18 @@ static void see_through_mask(const attni_fused_item *item, const attni_panel *pa
     const attni_mask_sight seen =
         attni_mask_look(mask, item->engine->kernels->masks, rows, drop_repeated(rows, count),
                         keys.end - keys.begin);
-    sight->keys = moved(seen.begin, seen.end, keys.begin);
-    sight->changed[index] = moved(seen.changed_begin, seen.changed_end, keys.begin);
+    const attni_interval shown = moved(seen.begin, seen.end, keys.begin);
+    const attni_interval changed = moved(seen.changed_begin, seen.changed_end, keys.begin);
+    if (sight->keys.begin == keys.begin) {
+        sight->keys = shown;
+        sight->changed[index] = changed;
+        return;
+    }
+    /* Keys before the mask are seen, and those that it hides behind them stay among what is. */
+    const bool hides_first = shown.begin > keys.begin;
+    sight->keys.end = attni_max(keys.begin, shown.end);
+    sight->changed[index] =
+        hides_first ? attni_interval_between(keys.begin, sight->keys.end) : changed;
 }
 
 static attni_interval keys_of_tile(const attni_fused_item *item, const attni_panel *panel,
@@ -131,17 +142,17 @@ bool attni_fused_sees_next(const attni_fused_item *item, attni_panel *panel, att
 /* The last row first, which of masks with structure shows the last keys; then row by row, each only
  * beyond what rows before it show, and in the order of the memory. */
 static int64_t past_seen(const attni_fused_item *item, const attni_panel *panel,
-                         const attni_mask *mask, int32_t count) {
+                         const attni_mask *mask, attni_interval keys, int32_t count) {
     const attni_kernel_set *kernels = item->engine->kernels;
     const int64_t stride = mask->strides[item->engine->problem->batch_rank + 2];
-    const int64_t begin = panel->seen.begin;
     int64_t past =
-        begin + attni_mask_past_shown(mask, kernels,
-                                      attni_fused_mask_element(item, panel, mask, count - 1, begin),
-                                      stride, panel->seen.end - begin);
-    for (int32_t lane = 0; lane < count - 1 && past < panel->seen.end; ++lane) {
+        keys.begin +
+        attni_mask_past_shown(mask, kernels,
+                              attni_fused_mask_element(item, panel, mask, count - 1, keys.begin),
+                              stride, keys.end - keys.begin);
+    for (int32_t lane = 0; lane < count - 1 && past < keys.end; ++lane) {
         const char *row = attni_fused_mask_element(item, panel, mask, lane, past);
-        const int64_t left = panel->seen.end - past;
+        const int64_t left = keys.end - past;
         if (attni_mask_first_shown(mask, kernels, row, stride, left) < left) {
             past += attni_mask_past_shown(mask, kernels, row, stride, left);
         }
@@ -150,16 +161,30 @@ static int64_t past_seen(const attni_fused_item *item, const attni_panel *panel,
 }
 
 static int64_t first_seen(const attni_fused_item *item, const attni_panel *panel,
-                          const attni_mask *mask, int32_t count) {
-    const int64_t begin = panel->seen.begin;
+                          const attni_mask *mask, attni_interval keys, int32_t count) {
     const int64_t stride = mask->strides[item->engine->problem->batch_rank + 2];
-    int64_t num_hidden = panel->seen.end - begin;
+    int64_t num_hidden = keys.end - keys.begin;
     for (int32_t lane = 0; lane < count && num_hidden > 0; ++lane) {
         num_hidden = attni_mask_first_shown(
-            mask, item->engine->kernels, attni_fused_mask_element(item, panel, mask, lane, begin),
-            stride, num_hidden);
+            mask, item->engine->kernels,
+            attni_fused_mask_element(item, panel, mask, lane, keys.begin), stride, num_hidden);
     }
-    return begin + num_hidden;
+    return keys.begin + num_hidden;
+}
+
+/* What a mask shows of what is seen. Keys before it are. */
+static attni_interval trimmed(const attni_fused_item *item, const attni_panel *panel,
+                              const attni_mask *mask) {
+    const attni_interval keys = attni_masked_keys(&item->sequence, mask, panel->seen);
+    const int32_t count = attni_fused_rows_share_mask(item, mask) ? 1 : panel->count;
+    if (keys.begin >= keys.end || mask->columns == ATTNI_COLUMNS_ARE_DISTANCES) {
+        return panel->seen;
+    }
+    const attni_interval left = {keys.begin, past_seen(item, panel, mask, keys, count)};
+    const int64_t begin = keys.begin > panel->seen.begin
+                              ? panel->seen.begin
+                              : first_seen(item, panel, mask, left, count);
+    return attni_interval_between(begin, left.end);
 }
 
 static void trim_panel(const attni_fused_item *item, attni_panel *panel) {
@@ -172,10 +197,7 @@ static void trim_panel(const attni_fused_item *item, attni_panel *panel) {
     }
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
         if (masks[i].kind != ATTN_MASK_NONE && panel->seen.begin < panel->seen.end) {
-            const int32_t count = attni_fused_rows_share_mask(item, &masks[i]) ? 1 : panel->count;
-            panel->seen.end = past_seen(item, panel, &masks[i], count);
-            panel->seen =
-                attni_interval_between(first_seen(item, panel, &masks[i], count), panel->seen.end);
+            panel->seen = trimmed(item, panel, &masks[i]);
         }
     }
 }
@@ -186,7 +208,8 @@ static bool is_same(const attni_sights_key *a, const attni_sights_key *b) {
     const attni_visibility *u = &a->visibility;
     const attni_visibility *v = &b->visibility;
     bool is_same = a->block == b->block && a->split == b->split &&
-                   u->query_offset == v->query_offset && u->key_length == v->key_length;
+                   u->query_offset == v->query_offset && u->key_length == v->key_length &&
+                   u->mask_end == v->mask_end;
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
         is_same &= a->masks[i] == b->masks[i];
     }
@@ -252,9 +275,10 @@ attni_ahead *attni_fused_masks_ahead(attni_fused_item *item, const attni_panel *
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
         attni_ahead *rows = &item->masks_ahead[i];
         if (masks[i].kind != ATTN_MASK_NONE) {
-            *rows = attni_fused_mask_rows_ahead(item, panel, &masks[i],
-                                                is_known ? kept->changed[i]
-                                                         : keys_of_tile(item, panel, number));
+            const attni_interval keys =
+                is_known ? kept->changed[i] : keys_of_tile(item, panel, number);
+            *rows = attni_fused_mask_rows_ahead(
+                item, panel, &masks[i], attni_masked_keys(&item->sequence, &masks[i], keys));
             rows->rows_at_once = attni_divide_up(rows->num_rows, num_steps);
             rows->also = first;
             first = rows;

@@ -140,10 +140,13 @@ static attn_tensor without_batch(const attn_tensor *mask) {
 static attn_status check_attn_mask_shape(const char *name, const attn_tensor *mask,
                                          attni_mha_problem *problem) {
     const int64_t num_heads = problem->layer->num_heads;
-    const attni_axis axes[] = {
-        {"N", problem->batch}, {"H", num_heads}, {"L", problem->tgt_len}, {"S", problem->src_len}};
-    problem->attn_mask = attni_canonical(mask);
     ATTNI_TRY(attni_check_rank(name, mask, 2, 4));
+    const bool is_placed = problem->attention.mask_start != NULL;
+    const attni_axis columns = is_placed ? (attni_axis){"M", mask->shape[mask->rank - 1]}
+                                         : (attni_axis){"S", problem->src_len};
+    const attni_axis axes[] = {
+        {"N", problem->batch}, {"H", num_heads}, {"L", problem->tgt_len}, columns};
+    problem->attn_mask = attni_canonical(mask);
     if (mask->rank == 2) {
         return attni_check_shape(name, mask, axes + 2, 2);
     }
@@ -200,7 +203,7 @@ static attn_status check_parameters(const attn_mha *layer) {
     return ATTN_OK;
 }
 
-enum { NUM_OUTPUTS = 4, NUM_ARGUMENTS = 14, NUM_TENSORS = NUM_ARGUMENTS + ATTNI_NUM_SLOTS };
+enum { NUM_OUTPUTS = 4, NUM_ARGUMENTS = 16, NUM_TENSORS = NUM_ARGUMENTS + ATTNI_NUM_SLOTS };
 
 /* The tensors of a call: the outputs, then the inputs, then the layer's parameters. */
 static void list_tensors(const attni_mha_problem *problem, attni_argument tensors[NUM_TENSORS]) {
@@ -216,6 +219,8 @@ static void list_tensors(const attni_mha_problem *problem, attni_argument tensor
         {"key_padding_mask", problem->params.key_padding_mask},
         {"attention.mask", attention->mask},
         {"attention.bias", attention->bias},
+        {"attention.mask_start", attention->mask_start},
+        {"attention.position_bias", attention->position_bias},
         {"attention.query_offset", attention->query_offset},
         {"attention.key_lengths", attention->key_lengths},
         {"attention.alibi_slopes", attention->alibi_slopes},

@@ -59,6 +59,17 @@ static int64_t find_rows(const attni_sdpa_problem *problem, attni_sequence *sequ
     return problem->key_rows;
 }
 
+/* Further away than that a mask hides all keys or none, too. Returns the key behind it. */
+static int64_t place_mask(const attni_sdpa_problem *problem, attni_sequence *sequence) {
+    if (!problem->mask_start.is_present) {
+        return INT64_MAX;
+    }
+    const int64_t columns = problem->masks[ATTNI_MASK].num_columns;
+    const int64_t start = batch_option(problem, &problem->mask_start, sequence->batch, 0);
+    sequence->mask_start = attni_clamp(start, -columns, problem->src_len);
+    return attni_saturating_add(sequence->mask_start, columns);
+}
+
 attni_sequence attni_batch_sequence(const attni_sdpa_problem *problem, int64_t batch) {
     attni_sequence sequence = {.batch = batch};
     sequence.num_rows = find_rows(problem, &sequence);
@@ -72,6 +83,7 @@ attni_sequence attni_batch_sequence(const attni_sdpa_problem *problem, int64_t b
         .window_right = problem->window_right,
         .query_offset = batch_option(problem, &problem->query_offset, batch, first_position),
         .key_length = key_length,
+        .mask_end = place_mask(problem, &sequence),
     };
     return sequence;
 }

@@ -14,13 +14,14 @@
 typedef struct attni_sequence {
     int64_t batch;
     attni_visibility visibility; /* key_length is 0 to S, and no more than there are rows */
+    int64_t mask_start;          /* key of a placed mask's first column: -num_columns to S */
     int64_t num_rows;            /* it has room for */
     int64_t first_row;           /* of key and value; 0 but with key_starts */
     int64_t first_entry;         /* of pages.table, in elements from its data */
     int64_t num_entries;         /* of it */
 } attni_sequence;
 
-/* Reads query_offset, key_lengths, key_starts and pages.starts, each once. */
+/* Reads query_offset, key_lengths, mask_start, key_starts and pages.starts, each once. */
 attni_sequence attni_batch_sequence(const attni_sdpa_problem *problem, int64_t batch);
 
 /* What the table holds at a sequence's `place`. */

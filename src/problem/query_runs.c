@@ -56,8 +56,9 @@ attni_sdpa_problem attni_run_of(const attni_sdpa_problem *problem, int64_t first
         }
     }
     attni_operand *const of_batches[] = {&run.key,         &run.value,      &run.query_offset,
-                                         &run.key_lengths, &run.key_starts, &run.pages.starts};
-    for (int32_t i = 0; i < 6; ++i) {
+                                         &run.key_lengths, &run.mask_start, &run.key_starts,
+                                         &run.pages.starts};
+    for (int32_t i = 0; i < 7; ++i) {
         move_batches(of_batches[i], first);
     }
     if (!run.pages.starts.is_present) {

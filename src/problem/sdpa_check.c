@@ -90,8 +90,8 @@ static attn_status check_heads(const attni_sdpa_request *request, const attni_in
 /* Columns that options and outputs have for the keys. Where sequences have room for any number of
  * keys each, it is the caller who knows how many columns the longest needs. */
 static int64_t choose_columns(const attn_sdpa_params *params, int64_t key_rows) {
-    const attn_tensor *const with_columns[] = {params->weights, params->scores, params->mask,
-                                               params->bias};
+    const attn_tensor *mask = params->mask_start == NULL ? params->mask : NULL;
+    const attn_tensor *const with_columns[] = {params->weights, params->scores, mask, params->bias};
     for (int32_t i = 0; i < 4; ++i) {
         const attn_tensor *tensor = with_columns[i];
         if (tensor != NULL && tensor->rank > 0 && tensor->rank <= ATTN_MAX_RANK) {

@@ -162,9 +162,43 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
     return ATTN_OK;
 }
 
-/* A dense mask over (batch axes, Hq, L, S). */
+/* A table over (Hq, distances), which have a middle. */
+static attn_status check_position_bias(const attni_sdpa_request *request,
+                                       attni_sdpa_problem *problem) {
+    static const char option[] = "position_bias";
+    const attn_tensor *tensor = request->params->position_bias;
+    attni_mask *mask = &problem->masks[ATTNI_POSITION_BIAS];
+    if (tensor == NULL) {
+        return ATTN_OK;
+    }
+    char text[NAME_BYTES];
+    const char *name = option_name(request, option, text);
+    ATTNI_TRY(attni_check_tensor(name, tensor, request->option_data));
+    ATTNI_TRY(attni_check_float_option(name, tensor, problem->dtype));
+    ATTNI_TRY(attni_check_rank(name, tensor, 2, 2));
+    const int64_t columns = tensor->shape[1];
+    const attni_axis axes[] = {{"Hq", problem->num_heads}, {"2 R + 1", columns}};
+    ATTNI_TRY(attni_broadcast_strides(name, tensor, axes, 2, &mask->strides[problem->batch_rank]));
+    if (columns % 2 == 0) {
+        return attni_fail(ATTN_ERROR_SHAPE,
+                          "%s: expected shape (Hq, 2 R + 1), an odd number of columns, got %lld",
+                          name, (long long)columns);
+    }
+    /* Which has no row axis. */
+    mask->strides[problem->batch_rank + 2] = mask->strides[problem->batch_rank + 1];
+    mask->strides[problem->batch_rank + 1] = 0;
+    mask->data = tensor->data;
+    mask->kind = ATTN_MASK_ADDITIVE;
+    mask->dtype = tensor->dtype;
+    mask->columns = ATTNI_COLUMNS_ARE_DISTANCES;
+    mask->num_columns = columns;
+    return ATTN_OK;
+}
+
+/* A dense mask over (batch axes, Hq, L, S), or, where it is placed, with as many columns as it
+ * has. */
 static attn_status check_dense(const attni_sdpa_request *request, const char *option,
-                               const attn_tensor *tensor, int32_t kind,
+                               const attn_tensor *tensor, int32_t kind, bool is_placed,
                                const attni_sdpa_problem *problem, attni_mask *mask) {
     char name[NAME_BYTES];
     attni_axis axes[ATTN_MAX_RANK];
@@ -174,7 +208,14 @@ static attn_status check_dense(const attni_sdpa_request *request, const char *op
     }
     axes[count++] = (attni_axis){"Hq", problem->num_heads};
     axes[count++] = (attni_axis){"L", problem->tgt_len};
-    axes[count++] = (attni_axis){"S", problem->src_len};
+    axes[count] = (attni_axis){"S", problem->src_len};
+    if (is_placed) {
+        ATTNI_TRY(
+            attni_check_tensor(option_name(request, option, name), tensor, request->option_data));
+        const int32_t rank = tensor->rank;
+        axes[count] = (attni_axis){"M", rank > 0 ? tensor->shape[rank - 1] : 0};
+    }
+    ++count;
     /* Without a head axis in the call a mask has none to broadcast along; nor a batch axis where
      * rows of all sequences stand one behind the other. */
     const int32_t hidden = problem->has_heads && !is_ragged(problem) ? 0 : 1;
@@ -183,16 +224,28 @@ static attn_status check_dense(const attni_sdpa_request *request, const char *op
     for (int32_t axis = count - 1; hidden != 0 && axis >= 0; --axis) {
         mask->strides[axis] = axis >= hidden ? mask->strides[axis - hidden] : 0;
     }
+    if (is_placed) {
+        mask->columns = ATTNI_COLUMNS_ARE_PLACED;
+        mask->num_columns = axes[count - 1].length;
+    }
     return ATTN_OK;
 }
 
 static attn_status check_masks(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
     const attn_sdpa_params *params = request->params;
     const int32_t bias_kind = params->bias != NULL ? ATTN_MASK_ADDITIVE : ATTN_MASK_NONE;
-    ATTNI_TRY(check_dense(request, "bias", params->bias, bias_kind, problem,
+    const bool is_placed = params->mask_start != NULL && params->mask != NULL;
+    ATTNI_TRY(check_position_bias(request, problem));
+    ATTNI_TRY(check_dense(request, "bias", params->bias, bias_kind, false, problem,
                           &problem->masks[ATTNI_BIAS]));
-    return check_dense(request, "mask", params->mask, params->mask_kind, problem,
-                       &problem->masks[ATTNI_MASK]);
+    ATTNI_TRY(check_dense(request, "mask", params->mask, params->mask_kind, is_placed, problem,
+                          &problem->masks[ATTNI_MASK]));
+    ATTNI_TRY(check_batch_option(request, "mask_start", params->mask_start, problem,
+                                 &problem->mask_start));
+    return params->mask_start == NULL || params->mask != NULL
+               ? ATTN_OK
+               : attni_fail(ATTN_ERROR_VALUE, "%smask_start: expected NULL without a mask",
+                            request->option_prefix);
 }
 
 /* Weights without the head axis that output has are averaged over it. */

@@ -21,7 +21,7 @@
 enum { ATTNI_MAX_BATCH_AXES = ATTN_MAX_RANK - 3 };
 
 /* The dense masks of a call, in the order in which they are applied. */
-enum { ATTNI_BIAS, ATTNI_MASK, ATTNI_KEY_PADDING_MASK, ATTNI_MAX_MASKS };
+enum { ATTNI_POSITION_BIAS, ATTNI_BIAS, ATTNI_MASK, ATTNI_KEY_PADDING_MASK, ATTNI_MAX_MASKS };
 
 /* A tensor of the call on the canonical axes; strides in elements. */
 typedef struct attni_operand {
@@ -96,6 +96,7 @@ typedef struct attni_sdpa_problem {
     attni_operand output;
     attni_operand query_offset; /* batch axes only */
     attni_operand key_lengths;  /* batch axes only */
+    attni_operand mask_start;   /* batch axes only; with it masks[ATTNI_MASK] is placed */
     attni_operand key_starts;   /* one more than sequences: their rows of key and value, which then
                                    have no batch axis; else absent */
     attni_operand query_starts; /* likewise of query and what is written, and of masks' rows; L is

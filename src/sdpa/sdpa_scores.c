@@ -15,6 +15,7 @@
 #include "gemm/gemm.h"
 #include "gemm/strips.h"
 #include "problem/batch_sequence.h"
+#include "problem/mask_rows.h"
 #include "problem/quantized_rows.h"
 #include "problem/source_rows.h"
 #include "softmax/row_weights.h"
@@ -193,15 +194,8 @@ static void mask_keys(const scores_run *run, const score_rows *rows, int64_t row
         run->kernels->alibi(scores, count, attni_read_real(slopes->data, offset, slopes->dtype),
                             (double)attni_saturating_add(position, -keys.begin));
     }
-    int64_t offsets[ATTNI_MAX_MASKS];
-    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
-        const int64_t *strides = problem->masks[i].strides;
-        offsets[i] = attni_head_offset(problem, strides, rows->sequence.batch, rows->head) +
-                     row * strides[problem->batch_rank + 1] +
-                     keys.begin * strides[problem->batch_rank + 2];
-    }
-    attni_masks_apply(problem->masks, ATTNI_MAX_MASKS, offsets, problem->batch_rank + 2,
-                      run->kernels, scores, count, hidden_score(problem));
+    attni_apply_masks(problem, &rows->sequence, rows->head, row, keys, run->kernels, scores,
+                      hidden_score(problem));
 }
 
 /* The same of those that the row sees, on scores of keys that are side by side; the others are

@@ -24,6 +24,7 @@ typedef struct attni_visibility {
     int64_t window_right; /* j <= p(i) + window_right, or -1: unlimited */
     int64_t query_offset;
     int64_t key_length; /* 0 <= j < key_length */
+    int64_t mask_end;   /* j < mask_end: behind a mask that is placed, or INT64_MAX */
 } attni_visibility;
 
 static inline int64_t attni_row_position(const attni_visibility *visibility, int64_t row) {
@@ -44,7 +45,7 @@ static inline int64_t attni_first_visible(const attni_visibility *visibility, in
 
 static inline int64_t attni_past_visible(const attni_visibility *visibility, int64_t row) {
     const int64_t position = attni_row_position(visibility, row);
-    int64_t end = visibility->key_length;
+    int64_t end = attni_min(visibility->key_length, visibility->mask_end);
     if (visibility->is_causal) {
         end = attni_min(end, attni_saturating_add(position, 1));
     }

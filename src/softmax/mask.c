@@ -87,22 +87,6 @@ bool attni_mask_may_restore(const attni_mask *mask) {
     return mask->kind == ATTN_MASK_ADDITIVE;
 }
 
-void attni_masks_apply(const attni_mask *masks, int32_t count, const int64_t *offsets, int32_t axis,
-                       const attni_row_kernels *kernels, void *row, int64_t n, double excluded) {
-    for (int32_t i = 0; i < count; ++i) {
-        if (masks[i].kind == ATTN_MASK_NONE) {
-            continue;
-        }
-        attni_mask_apply(&masks[i], offsets[i], masks[i].strides[axis], kernels, row, n, excluded);
-        for (int32_t earlier = 0; earlier < i && attni_mask_may_restore(&masks[i]); ++earlier) {
-            if (masks[earlier].kind != ATTN_MASK_NONE) {
-                attni_mask_exclude(&masks[earlier], offsets[earlier], masks[earlier].strides[axis],
-                                   kernels, row, n, excluded);
-            }
-        }
-    }
-}
-
 bool attni_mask_is_narrow(const attni_mask *mask) {
     return mask->kind == ATTN_MASK_ADDITIVE && mask->dtype != ATTN_DTYPE_FLOAT32 &&
            mask->dtype != ATTN_DTYPE_FLOAT64;

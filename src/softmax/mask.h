@@ -21,11 +21,21 @@
 #include "kernels/kernel_select.h"
 #include "tensor/tensor_check.h"
 
+/* What the columns of a mask stand for. */
+typedef enum attni_mask_columns {
+    ATTNI_COLUMNS_ARE_KEYS,      /* column j for key j */
+    ATTNI_COLUMNS_ARE_PLACED,    /* column 0 for a key of each sequence; there are num_columns */
+    ATTNI_COLUMNS_ARE_DISTANCES, /* of 2 R + 1 column R + d for the keys d behind a row's position,
+                                    the outer ones for all beyond */
+} attni_mask_columns;
+
 typedef struct attni_mask {
     const char *data;
     int64_t strides[ATTN_MAX_RANK]; /* over the axes it was broadcast to, 0 where it repeats */
     int32_t kind;                   /* enum attn_mask_kind; ATTN_MASK_NONE: there is no mask */
     int32_t dtype;
+    attni_mask_columns columns;
+    int64_t num_columns; /* but for ATTNI_COLUMNS_ARE_KEYS */
 } attni_mask;
 
 /* Checks mask and kind together and fills *canonical. `mask` may be NULL. Messages name `name`, and
@@ -46,12 +56,6 @@ void attni_mask_apply(const attni_mask *mask, int64_t offset, int64_t stride,
 /* The same, but only for what the mask excludes: nothing is added. */
 void attni_mask_exclude(const attni_mask *mask, int64_t offset, int64_t stride,
                         const attni_row_kernels *kernels, void *row, int64_t n, double excluded);
-
-/* Applies all masks of a kind, in order, to n scores of a row: mask i from element offsets[i] on,
- * its last axis being `axis`. A later additive mask does not bring back what an earlier one
- * excluded. */
-void attni_masks_apply(const attni_mask *masks, int32_t count, const int64_t *offsets, int32_t axis,
-                       const attni_row_kernels *kernels, void *row, int64_t n, double excluded);
 
 /* Whether a mask could bring back what an earlier one excluded, which then has to exclude again. */
 bool attni_mask_may_restore(const attni_mask *mask);

@@ -207,7 +207,7 @@ static void kv_append_params_layout_is_pinned(void **state) {
 static void sdpa_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_sdpa_params, 168),
+        SIZE(attn_sdpa_params, 184),
         OFFSET(attn_sdpa_params, struct_size, 0),
         OFFSET(attn_sdpa_params, set, 8),
         OFFSET(attn_sdpa_params, is_causal, 12),
@@ -233,6 +233,8 @@ static void sdpa_params_layout_is_pinned(void **state) {
         OFFSET(attn_sdpa_params, scores, 152),
         OFFSET(attn_sdpa_params, scores_stage, 160),
         OFFSET(attn_sdpa_params, reserved, 164),
+        OFFSET(attn_sdpa_params, mask_start, 168),
+        OFFSET(attn_sdpa_params, position_bias, 176),
     };
     ASSERT_NUMBERS(numbers);
 }

@@ -145,6 +145,7 @@ static void every_option_is_accepted(void **state) {
         "sdpa --page 5 --key-lengths 3,10 --layout bshd --lse --kv-heads 1 --dtype float16",
         "sdpa --page 1 --query-lengths 3,0 --causal --align-end",
         "sdpa --query-lengths 2,70 --layout bshd --window 1,1",
+        "sdpa --bias distances --mask bool --causal --keys 12",
         "mha --embed-dim 16 --bias per-head --align-end --causal --weights heads --gemm auto",
         "mha --embed-dim 16 --head-dim 5 --value-dim 3 --kv-heads 1 --bound --weights average",
         "mha --embed-dim 16 --keys 9 --sequence-first --mask bool --mask-shape keys --causal --lse",
@@ -248,7 +249,7 @@ static void wrong_command_lines_exit_with_2(void **state) {
     assert_fails("sdpa --seconds -1", 2, "--seconds: expected a number of at least 0");
     assert_fails("sdpa --softcap 0", 2, "--softcap: expected a number above 0");
     assert_fails("sdpa --align-end --query-offset 2", 2, "--align-end and --query-offset");
-    assert_fails("sdpa --bias 3", 2, "--bias: expected one of none, full, per-head");
+    assert_fails("sdpa --bias 3", 2, "--bias: expected one of none, full, per-head, distances");
     assert_fails("sdpa --mask-shape keys", 2, "--mask-shape: expected --mask");
     assert_fails("sdpa --versus '--repeats 3'", 2, "unknown option '--repeats'");
     assert_fails("mha --embed-dim 10 --heads 3", 2, "--embed-dim: expected a multiple of --heads");

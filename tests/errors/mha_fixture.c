@@ -99,6 +99,7 @@ static void make_views(mha_fixture *fixture, mha_parameters *parameters) {
     const int64_t value[] = {MHA_N, MHA_S, MHA_VDIM};
     const int64_t padding[] = {MHA_N, MHA_S};
     const int64_t mask[] = {MHA_L, MHA_S};
+    const int64_t distances[] = {MHA_H, MHA_DISTANCES};
     const int64_t weights[] = {MHA_N, MHA_L, MHA_S};
     const int64_t head_weights[] = {MHA_N, MHA_H, MHA_L, MHA_S};
     views[MHA_QUERY] = refusal_view(memory->query, float32, 3, query);
@@ -119,6 +120,9 @@ static void make_views(mha_fixture *fixture, mha_parameters *parameters) {
     views[MHA_ATTENTION_SLOPES] = refusal_view(memory->alibi_slopes, float32, 1, head_weights + 1);
     views[MHA_ATTENTION_LENGTHS] = refusal_view(memory->key_lengths, ATTN_DTYPE_INT64, 1, padding);
     views[MHA_ATTENTION_OFFSET] = refusal_view(memory->query_offset, ATTN_DTYPE_INT64, 1, padding);
+    views[MHA_ATTENTION_MASK_START] =
+        refusal_view(memory->mask_start, ATTN_DTYPE_INT64, 1, padding);
+    views[MHA_ATTENTION_POSITION_BIAS] = refusal_view(memory->position_bias, float32, 2, distances);
     views[MHA_OUT_WEIGHT] = mha_parameters_view(parameters, "out_proj.weight");
 }
 
@@ -154,6 +158,8 @@ void mha_fixture_link(mha_fixture *fixture, int tensor) {
         [MHA_ATTENTION_SLOPES] = &attention->alibi_slopes,
         [MHA_ATTENTION_LENGTHS] = &attention->key_lengths,
         [MHA_ATTENTION_OFFSET] = &attention->query_offset,
+        [MHA_ATTENTION_MASK_START] = &attention->mask_start,
+        [MHA_ATTENTION_POSITION_BIAS] = &attention->position_bias,
     };
     *places[tensor] = &fixture->views[tensor];
     if (tensor >= MHA_ATTENTION_MASK) {

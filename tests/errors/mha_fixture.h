@@ -19,7 +19,8 @@ enum {
     MHA_E = 8,
     MHA_KDIM = 6,
     MHA_VDIM = 5,
-    MHA_D = MHA_E / MHA_H
+    MHA_D = MHA_E / MHA_H,
+    MHA_DISTANCES = 5
 };
 
 /* The views by number; the first four are the call's arguments, the others its options. */
@@ -43,6 +44,8 @@ enum mha_tensor {
     MHA_ATTENTION_SLOPES,                 /* attention.alibi_slopes (H) */
     MHA_ATTENTION_LENGTHS,                /* attention.key_lengths (N) */
     MHA_ATTENTION_OFFSET,                 /* attention.query_offset (N) */
+    MHA_ATTENTION_MASK_START,             /* attention.mask_start (N) */
+    MHA_ATTENTION_POSITION_BIAS,          /* attention.position_bias (H, distances) */
     MHA_OUT_WEIGHT,                       /* the bound parameter (E, E) */
     MHA_TENSORS
 };
@@ -60,6 +63,8 @@ typedef struct mha_memory {
     unsigned char bool_mask[MHA_L * MHA_S];
     int64_t key_lengths[MHA_N];
     int64_t query_offset[MHA_N];
+    int64_t mask_start[MHA_N];
+    float position_bias[MHA_H * MHA_DISTANCES];
     float sinks[MHA_H];
     float alibi_slopes[MHA_H];
     float lse[MHA_N * MHA_H * MHA_L];

@@ -26,6 +26,7 @@ static void fill_memory(sdpa_memory *memory) {
         memory->key_lengths[n] = SDPA_S - n;
         memory->query_offset[n] = n;
     }
+    refusal_numbers(memory->position_bias, COUNT_OF(memory->position_bias), 6);
     refusal_fill(memory->output, sizeof memory->output);
     refusal_fill(memory->lse, sizeof memory->lse);
     refusal_fill(memory->weights, sizeof memory->weights);
@@ -46,6 +47,7 @@ static void make_views(sdpa_fixture *fixture) {
     const int64_t mask[] = {SDPA_L, SDPA_S};
     const int64_t heads[] = {SDPA_H};
     const int64_t batches[] = {SDPA_N};
+    const int64_t distances[] = {SDPA_H, SDPA_DISTANCES};
     views[SDPA_QUERY] = refusal_view(memory->query, float32, 4, query);
     views[SDPA_KEY] = refusal_view(memory->key, float32, 4, key);
     views[SDPA_VALUE] = refusal_view(memory->value, float32, 4, value);
@@ -57,6 +59,8 @@ static void make_views(sdpa_fixture *fixture) {
     views[SDPA_SINKS] = refusal_view(memory->sinks, float32, 1, heads);
     views[SDPA_KEY_LENGTHS] = refusal_view(memory->key_lengths, ATTN_DTYPE_INT64, 1, batches);
     views[SDPA_QUERY_OFFSET] = refusal_view(memory->query_offset, ATTN_DTYPE_INT64, 1, batches);
+    views[SDPA_MASK_START] = refusal_view(memory->mask_start, ATTN_DTYPE_INT64, 1, batches);
+    views[SDPA_POSITION_BIAS] = refusal_view(memory->position_bias, float32, 2, distances);
     views[SDPA_LSE] = refusal_view(memory->lse, float32, 3, output);
     views[SDPA_WEIGHTS] = refusal_view(memory->weights, float32, 4, weights);
     views[SDPA_AVERAGE_WEIGHTS] =
@@ -86,6 +90,8 @@ void sdpa_fixture_link(sdpa_fixture *fixture, int tensor) {
         [SDPA_SINKS] = &options->sinks,
         [SDPA_KEY_LENGTHS] = &options->key_lengths,
         [SDPA_QUERY_OFFSET] = &options->query_offset,
+        [SDPA_MASK_START] = &options->mask_start,
+        [SDPA_POSITION_BIAS] = &options->position_bias,
         [SDPA_LSE] = &options->lse,
         [SDPA_WEIGHTS] = &options->weights,
         [SDPA_AVERAGE_WEIGHTS] = &options->weights,

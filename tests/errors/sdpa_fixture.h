@@ -8,7 +8,15 @@
 
 #include "refusal.h"
 
-enum { SDPA_N = 2, SDPA_H = 4, SDPA_L = 3, SDPA_S = 6, SDPA_E = 5, SDPA_EV = 3 };
+enum {
+    SDPA_N = 2,
+    SDPA_H = 4,
+    SDPA_L = 3,
+    SDPA_S = 6,
+    SDPA_E = 5,
+    SDPA_EV = 3,
+    SDPA_DISTANCES = 5
+};
 
 /* The views by number; the first four are the call's arguments, the others its options. */
 enum sdpa_tensor {
@@ -24,6 +32,8 @@ enum sdpa_tensor {
     SDPA_SINKS,                 /* (H) */
     SDPA_KEY_LENGTHS,           /* (N) */
     SDPA_QUERY_OFFSET,          /* (N) */
+    SDPA_MASK_START,            /* (N) */
+    SDPA_POSITION_BIAS,         /* (H, distances) */
     SDPA_LSE,                   /* (N, H, L) */
     SDPA_WEIGHTS,               /* (N, H, L, S) */
     SDPA_AVERAGE_WEIGHTS,       /* (N, L, S) */
@@ -44,6 +54,8 @@ typedef struct sdpa_memory {
     float sinks[SDPA_H];
     int64_t key_lengths[SDPA_N];
     int64_t query_offset[SDPA_N];
+    int64_t mask_start[SDPA_N];
+    float position_bias[SDPA_H * SDPA_DISTANCES];
     float lse[SDPA_N * SDPA_H * SDPA_L];
     float weights[SDPA_N * SDPA_H * SDPA_L * SDPA_S];
     float average_weights[SDPA_N * SDPA_L * SDPA_S];

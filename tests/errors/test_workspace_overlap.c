@@ -10,7 +10,7 @@
 #include "refusal.h"
 
 enum {
-    MOST_VIEWS = 24,
+    MOST_VIEWS = 28,
     MOST_BYTES = 2048, /* of a tensor */
     STORE_BYTES = MOST_VIEWS * MOST_BYTES,
     ARENA_BYTES = 1 << 19,
@@ -150,6 +150,8 @@ static void build_sdpa(placed_call *call) {
     add(call, "key_lengths", ATTN_DTYPE_INT64, 1, (const int64_t[]){N});
     add(call, "alibi_slopes", ATTN_DTYPE_FLOAT32, 1, (const int64_t[]){H});
     add(call, "sinks", call->dtype, 1, (const int64_t[]){H});
+    add(call, "mask_start", ATTN_DTYPE_INT32, 1, (const int64_t[]){N});
+    add(call, "position_bias", call->dtype, 2, (const int64_t[]){H, 5});
 }
 
 /* The options by name, with a layer's prefix. */
@@ -164,6 +166,8 @@ static attn_sdpa_params options_of(const placed_call *call, const char *prefix) 
                    {"key_lengths", &params.key_lengths},
                    {"alibi_slopes", &params.alibi_slopes},
                    {"sinks", &params.sinks},
+                   {"mask_start", &params.mask_start},
+                   {"position_bias", &params.position_bias},
                    {"lse", &params.lse},
                    {"weights", &params.weights}};
     for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i) {
@@ -255,7 +259,7 @@ static attn_status ask_kv(const placed_call *call, size_t *bytes) {
 
 /* ---- a layer, all of whose parameters are bound ---- */
 
-enum { T = S + 1, FIRST_PARAMETER = 13 };
+enum { T = S + 1, FIRST_PARAMETER = 15 };
 
 static void build_mha(placed_call *call) {
     const attn_mha_config config = {.struct_size = sizeof config,
@@ -280,6 +284,8 @@ static void build_mha(placed_call *call) {
     add(call, "attention.key_lengths", ATTN_DTYPE_INT64, 1, (const int64_t[]){N});
     add(call, "attention.alibi_slopes", ATTN_DTYPE_FLOAT32, 1, (const int64_t[]){H});
     add(call, "attention.sinks", call->dtype, 1, (const int64_t[]){H});
+    add(call, "attention.mask_start", ATTN_DTYPE_INT32, 1, (const int64_t[]){N});
+    add(call, "attention.position_bias", call->dtype, 2, (const int64_t[]){H, 5});
     assert_int_equal(call->count, FIRST_PARAMETER);
     int64_t count;
     refusal_assert_ok("attn_mha_parameter_count", attn_mha_parameter_count(call->layer, &count));

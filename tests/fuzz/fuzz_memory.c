@@ -19,6 +19,8 @@ void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies) {
                                                 [OPTION_KEY_LENGTHS] = &params->key_lengths,
                                                 [OPTION_ALIBI_SLOPES] = &params->alibi_slopes,
                                                 [OPTION_SINKS] = &params->sinks,
+                                                [OPTION_MASK_START] = &params->mask_start,
+                                                [OPTION_POSITION_BIAS] = &params->position_bias,
                                                 [OPTION_LSE] = &params->lse,
                                                 [OPTION_WEIGHTS] = &params->weights,
                                                 [OPTION_SCORES] = &params->scores};

@@ -20,7 +20,7 @@ typedef struct fuzz_input {
     uint64_t seed;
 } fuzz_input;
 
-/* The tensors of attn_sdpa_params, in the order of its fields; the last three are outputs. */
+/* The tensors of attn_sdpa_params, the last three are outputs. */
 enum {
     OPTION_MASK,
     OPTION_BIAS,
@@ -28,6 +28,8 @@ enum {
     OPTION_KEY_LENGTHS,
     OPTION_ALIBI_SLOPES,
     OPTION_SINKS,
+    OPTION_MASK_START,
+    OPTION_POSITION_BIAS,
     OPTION_LSE,
     OPTION_WEIGHTS,
     OPTION_SCORES,

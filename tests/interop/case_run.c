@@ -136,7 +136,9 @@ static int check_status(const interop_case *made, attn_status status, char *prob
 /* Words separated by one blank. */
 static const char sdpa_words[] =
     " query key value attn_mask bias query_offset key_lengths sinks alibi_slopes is_causal scale "
-    "enable_gqa align_end window_left window_right softcap normalizer output lse weights ";
+    "enable_gqa align_end window_left window_right softcap normalizer output lse weights "
+    "mask_start "
+    "position_bias ";
 static const char mha_words[] =
     " query key value attn_mask bias key_padding_mask embed_dim num_heads kdim vdim qdim head_dim "
     "value_head_dim num_kv_heads no_bias add_bias_kv add_zero_attn batch_first is_causal "
@@ -194,6 +196,8 @@ static attn_sdpa_params sdpa_params(const interop_case *made) {
         .key_lengths = case_view(made, "key_lengths"),
         .alibi_slopes = case_view(made, "alibi_slopes"),
         .sinks = case_view(made, "sinks"),
+        .mask_start = case_view(made, "mask_start"),
+        .position_bias = case_view(made, "position_bias"),
     };
     if (mask != NULL) {
         params.mask_kind =

@@ -28,11 +28,17 @@ typedef struct made_case {
     enum made_bias bias;
     int has_mask, has_alibi, has_sinks, has_lse, has_weights;
     int32_t key_dtype, value_dtype; /* 0: dtype */
+    const int64_t *mask_start;      /* with has_mask: it has mask_columns */
+    int64_t mask_columns;           /* 0: as many as keys */
+    int64_t reach, table_heads;     /* of a position bias; no heads: there is none */
 } made_case;
 
 static const int64_t offsets[] = {3, -1};
 static const int64_t lengths[] = {5, 0};
 static const int64_t short_lengths[] = {2, 7};
+static const int64_t tree_lengths[] = {11, 7};
+static const int64_t tree_starts[] = {7, 3};
+static const int64_t no_starts[] = {0, 0};
 static const int64_t cache_lengths[] = {23, 17};
 static const int64_t last_positions[] = {22, 16};
 
@@ -55,6 +61,15 @@ static const made_case cases[] = {
     {"made_bias", 0, 3, 3, 6, 9, 8, 8, .bias = BIAS_OF_HEADS, .has_weights = 1},
     {"made_bias_mask_causal", 0, 2, 2, 6, 6, 8, 4, .params = {.is_causal = 1}, .bias = BIAS_OF_ALL,
      .has_mask = 1, .has_lse = 1},
+    {"made_draft_tree", 0, 2, 2, 4, 11, 8, 6, .params = {.enable_gqa = 1}, .has_mask = 1,
+     .key_lengths = tree_lengths, .mask_start = tree_starts, .mask_columns = 4, .has_lse = 1},
+    {"made_short_mask_int32", 0, 2, 2, 5, 9, 8, 8, .has_mask = 1, .mask_start = no_starts,
+     .mask_columns = 6, .index_dtype = ATTN_DTYPE_INT32, .has_weights = 1},
+    {"made_position_bias", 0, 3, 3, 6, 9, 8, 8, .params = {.is_causal = 1, .align_end = 1},
+     .reach = 4, .table_heads = 3, .has_lse = 1},
+    {"made_position_bias_shared", ATTN_DTYPE_BFLOAT16, 4, 2, 5, 9, 8, 8,
+     .params = {.enable_gqa = 1}, .query_offset = offsets, .bias = BIAS_OF_HEADS, .has_alibi = 1,
+     .reach = 12, .table_heads = 1},
     {"made_align_end", 0, 2, 2, 3, 9, 8, 8, .params = {.is_causal = 1, .align_end = 1}},
     {"made_align_end_lengths_int32", 0, 2, 2, 3, 9, 8, 8,
      .params = {.is_causal = 1, .align_end = 1}, .key_lengths = short_lengths,
@@ -78,7 +93,7 @@ static const made_case cases[] = {
 typedef struct made_tensors {
     tensor_pool pool;
     attn_tensor *query, *key, *value, *mask, *bias, *query_offset, *key_lengths, *alibi_slopes,
-        *sinks;
+        *sinks, *mask_start, *position_bias;
 } made_tensors;
 
 static attn_tensor *make_numbers(tensor_pool *pool, int32_t dtype, const int64_t *numbers) {
@@ -104,8 +119,9 @@ static void make_masks(const made_case *made, int32_t dtype, random_state *rando
         made_hide(tensors->bias, random, 0.25);
     }
     if (made->has_mask) {
-        tensors->mask =
-            pool_input(&tensors->pool, ATTN_DTYPE_BOOL, 2, scores + 2, LAYOUT_CONTIGUOUS);
+        const int64_t columns = made->mask_columns > 0 ? made->mask_columns : made->keys;
+        const int64_t shape[] = {made->rows, columns};
+        tensors->mask = pool_input(&tensors->pool, ATTN_DTYPE_BOOL, 2, shape, LAYOUT_CONTIGUOUS);
         random_fill_bool(tensors->mask, random, 0.25);
     }
 }
@@ -130,6 +146,11 @@ static void make_tensors(const made_case *made, int32_t dtype, uint64_t seed,
     }
     if (made->has_sinks) {
         tensors->sinks = made_input(pool, &random, dtype, 1, &made->heads);
+    }
+    tensors->mask_start = make_numbers(pool, made->index_dtype, made->mask_start);
+    if (made->table_heads > 0) {
+        const int64_t table[] = {made->table_heads, 2 * made->reach + 1};
+        tensors->position_bias = made_input(pool, &random, dtype, 2, table);
     }
 }
 
@@ -163,6 +184,8 @@ static void write_tensors(FILE *file, const made_tensors *tensors) {
         {"key_lengths", tensors->key_lengths},
         {"alibi_slopes", tensors->alibi_slopes},
         {"sinks", tensors->sinks},
+        {"mask_start", tensors->mask_start},
+        {"position_bias", tensors->position_bias},
     };
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; ++i) {
         if (inputs[i].view != NULL) {
@@ -184,6 +207,8 @@ static void export_made(const export_folder *folder, const made_case *made, uint
     params.key_lengths = tensors.key_lengths;
     params.alibi_slopes = tensors.alibi_slopes;
     params.sinks = tensors.sinks;
+    params.mask_start = tensors.mask_start;
+    params.position_bias = tensors.position_bias;
     oracle_result result = oracle_sdpa(tensors.query, tensors.key, tensors.value, &params, 0);
     const int64_t output[] = {BATCH, made->heads, made->rows, made->value_features};
     const int64_t weights[] = {BATCH, made->heads, made->rows, made->keys};

@@ -113,6 +113,54 @@ static attn_tensor *build_lengths(int level, const option_shape *shape, tensor_p
     }
 }
 
+static attn_tensor *build_mask_start(int level, const option_shape *shape, tensor_pool *pool,
+                                     random_state *random) {
+    const int is_narrow = shape->index_dtype == ATTN_DTYPE_INT32;
+    const int64_t fixed[] = {0, 0, random_between(random, -2, shape->keys),
+                             is_narrow ? INT32_MAX : INT64_MAX, is_narrow ? INT32_MIN : INT64_MIN};
+    if (level == MASK_START_NONE) {
+        return NULL;
+    }
+    if (level < MASK_START_PER_BATCH) {
+        return batch_integers(shape, 0, LAYOUT_UNALIGNED, fixed[level], fixed[level], pool, random);
+    }
+    const enum tensor_layout layout =
+        level == MASK_START_PER_BATCH ? LAYOUT_CONTIGUOUS : LAYOUT_REVERSED;
+    return batch_integers(shape, 1, layout, -2, shape->keys + 2, pool, random);
+}
+
+int64_t mask_columns(const factor_case *chosen, int64_t columns, random_state *random) {
+    return chosen->level[FACTOR_MASK_START] == MASK_START_NONE
+               ? columns
+               : random_between(random, random_between(random, 0, columns), columns + 2);
+}
+
+/* Of few distances, or of as many as there are. */
+static attn_tensor *build_position_bias(int level, const option_shape *shape, tensor_pool *pool,
+                                        random_state *random) {
+    static const enum tensor_layout layouts[NUM_POSITION_BIAS_LEVELS] = {
+        [POSITION_BIAS_FLOAT32_REVERSED] = LAYOUT_REVERSED,
+        [POSITION_BIAS_ONE_HEAD] = LAYOUT_UNALIGNED,
+        [POSITION_BIAS_TRANSPOSED] = LAYOUT_TRANSPOSED};
+    const int64_t reach =
+        random_between(random, 0, random_between(random, 0, 1) ? 3 : shape->keys + 2);
+    const int64_t axes[] = {level == POSITION_BIAS_ONE_HEAD ? 1 : shape->heads, 2 * reach + 1};
+    if (level == POSITION_BIAS_NONE) {
+        return NULL;
+    }
+    attn_tensor *table = pool_input(
+        pool, level == POSITION_BIAS_FLOAT32_REVERSED ? ATTN_DTYPE_FLOAT32 : shape->dtype, 2, axes,
+        layouts[level]);
+    random_fill(table, random, -2, 2, 0);
+    if (level == POSITION_BIAS_LOWEST) {
+        sprinkle(table, random, 0.3, -largest_of_dtype(table->dtype));
+    }
+    if (level == POSITION_BIAS_HIDING) {
+        sprinkle(table, random, 0.3, -INFINITY);
+    }
+    return table;
+}
+
 /* Slopes or sinks: a number per head, or one for all. */
 static attn_tensor *build_per_head(int level, const option_shape *shape, double lowest,
                                    double highest, tensor_pool *pool, random_state *random) {
@@ -205,7 +253,10 @@ void build_attention_options(const factor_case *chosen, const option_shape *shap
     params->query_offset = build_offset(chosen->level[FACTOR_OFFSET], shape, pool, random);
     params->key_lengths = build_lengths(chosen->level[FACTOR_LENGTHS], shape, pool, random);
     params->align_end = chosen->level[FACTOR_ALIGN_END];
+    params->mask_start = build_mask_start(chosen->level[FACTOR_MASK_START], shape, pool, random);
     params->bias = build_bias(chosen, shape, pool, random);
+    params->position_bias =
+        build_position_bias(chosen->level[FACTOR_POSITION_BIAS], shape, pool, random);
     params->alibi_slopes =
         build_per_head(chosen->level[FACTOR_ALIBI], shape, -0.3, 0.7, pool, random);
     params->sinks = build_sinks(chosen->level[FACTOR_SINKS], shape, pool, random);

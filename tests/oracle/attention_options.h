@@ -14,7 +14,7 @@
 /* The sizes of the attention the options belong to. */
 typedef struct option_shape {
     int32_t dtype;
-    int32_t index_dtype; /* of query_offset and key_lengths */
+    int32_t index_dtype; /* of query_offset, key_lengths and mask_start */
     int32_t lead_rank;   /* axes before the rows: batch axes and, last, the heads */
     int64_t lead[ATTN_MAX_RANK];
     int64_t heads, rows, keys;
@@ -23,8 +23,8 @@ typedef struct option_shape {
     int64_t sequences; /* are all, and these have offsets and lengths */
 } option_shape;
 
-/* Everything but mask, is_causal and weights: scale, positions, lengths, window, softcap, bias,
- * ALiBi, sinks, normalizer, lse. */
+/* Everything but mask, is_causal and weights: scale, positions, lengths, window, softcap, the start
+ * of a mask, biases, ALiBi, sinks, normalizer, lse. */
 void build_attention_options(const factor_case *chosen, const option_shape *shape,
                              tensor_pool *pool, random_state *random, attn_sdpa_params *params);
 
@@ -32,6 +32,9 @@ void build_attention_options(const factor_case *chosen, const option_shape *shap
  * as in optional_layout_names. */
 attn_tensor *build_mask(int level, int32_t dtype, int32_t rank, const int64_t *shape, int layout,
                         tensor_pool *pool, random_state *random, int32_t *kind);
+
+/* Columns of a mask of `columns` keys, or any number where it is placed by mask_start. */
+int64_t mask_columns(const factor_case *chosen, int64_t columns, random_state *random);
 
 /* The axes of a mask or bias of a level of enum scores_shape; returns their number. */
 int32_t scores_axes(int level, const option_shape *shape, int64_t *axes);

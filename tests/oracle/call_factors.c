@@ -44,6 +44,10 @@ static const char *const scores_names[NUM_SCORES_LEVELS] = {"none", "scaled", "c
 const char *const optional_layout_names[] = {
     "none",     "contiguous", "sequence_first", "packed",        "step_two",        "transposed",
     "reversed", "unaligned",  "repeated_first", "repeated_rows", "repeated_columns"};
+static const char *const mask_start_names[NUM_MASK_START_LEVELS] = {
+    "none", "0", "some", "largest", "smallest", "per_batch", "per_batch_reversed"};
+static const char *const position_bias_names[NUM_POSITION_BIAS_LEVELS] = {
+    "none", "per_head", "per_head_float32_reversed", "one_head", "transposed", "lowest", "hiding"};
 static const char *const values_names[] = {"ordinary", "large", "integers"};
 static const char *const poison_names[] = {"none", "query", "key", "value", "mask", "bias"};
 static const char *const workspace_names[] = {"none", "exact", "unaligned", "larger"};
@@ -135,10 +139,14 @@ void add_shared_factors(factor_set *set) {
     add_factor(set, FACTOR_MASK, "mask", NUM_MASK_LEVELS, mask_names, 0);
     add_factor(set, FACTOR_MASK_LAYOUT, "mask_layout", 1 + LAYOUT_NUM_INPUT, optional_layout_names,
                0);
+    add_factor(set, FACTOR_MASK_START, "mask_start", NUM_MASK_START_LEVELS, mask_start_names,
+               1u << MASK_START_SMALLEST);
     add_factor(set, FACTOR_BIAS, "bias", NUM_BIAS_LEVELS, mask_names, 0);
     add_factor(set, FACTOR_BIAS_SHAPE, "bias_shape", NUM_SCORES_SHAPES, scores_shape_names, 0);
     add_factor(set, FACTOR_BIAS_LAYOUT, "bias_layout", 1 + LAYOUT_NUM_INPUT, optional_layout_names,
                0);
+    add_factor(set, FACTOR_POSITION_BIAS, "position_bias", NUM_POSITION_BIAS_LEVELS,
+               position_bias_names, 0);
     add_factor(set, FACTOR_WEIGHTS, "weights", 3, weights_names, 0);
     add_factor(set, FACTOR_WEIGHTS_LAYOUT, "weights_layout", 1 + LAYOUT_NUM_OUTPUT,
                optional_layout_names, 0);
@@ -199,6 +207,10 @@ int shared_rule(int factor_a, int level_a, int factor_b, int level_b) {
     if (factor_a == FACTOR_OPTIONS && level_a == OPTIONS_ABSENT && needs_params(factor_b)) {
         return level_b == 0;
     }
+    if ((factor_a == FACTOR_MASK || factor_a == FACTOR_MASK_LAYOUT) && level_a == 0 &&
+        factor_b == FACTOR_MASK_START) {
+        return level_b == MASK_START_NONE;
+    }
     if (is_layout_of(factor_b, factor_a)) {
         return (level_a == 0) == (level_b == 0);
     }
@@ -219,6 +231,10 @@ int shared_rule(int factor_a, int level_a, int factor_b, int level_b) {
     if (factor_a == FACTOR_NORMALIZER && level_a == ATTN_NORMALIZER_LINEAR &&
         (factor_b == FACTOR_MASK || factor_b == FACTOR_BIAS)) {
         return level_b != MASK_LEVEL_LOWEST;
+    }
+    if (factor_a == FACTOR_NORMALIZER && level_a == ATTN_NORMALIZER_LINEAR &&
+        factor_b == FACTOR_POSITION_BIAS) {
+        return level_b != POSITION_BIAS_LOWEST;
     }
     return 1;
 }

@@ -30,7 +30,7 @@ enum shared_factor {
     FACTOR_OFFSET,
     FACTOR_ALIGN_END,
     FACTOR_LENGTHS,
-    FACTOR_INDEX_DTYPE, /* of query_offset and key_lengths */
+    FACTOR_INDEX_DTYPE, /* of query_offset, key_lengths and mask_start */
     FACTOR_WINDOW,
     FACTOR_SOFTCAP,
     FACTOR_ALIBI,
@@ -39,9 +39,11 @@ enum shared_factor {
     FACTOR_LSE,
     FACTOR_MASK,
     FACTOR_MASK_LAYOUT,
+    FACTOR_MASK_START,
     FACTOR_BIAS,
     FACTOR_BIAS_SHAPE,
     FACTOR_BIAS_LAYOUT,
+    FACTOR_POSITION_BIAS,
     FACTOR_WEIGHTS,
     FACTOR_WEIGHTS_LAYOUT,
     FACTOR_SCORES,
@@ -98,6 +100,26 @@ enum per_head_level {
     PER_HEAD_OWN_TYPE,
     PER_HEAD_FLOAT32_REVERSED,
     PER_HEAD_ONE_UNALIGNED
+};
+enum mask_start_level {
+    MASK_START_NONE,
+    MASK_START_ZERO, /* rank 0, as the next three */
+    MASK_START_SOME,
+    MASK_START_LARGEST,
+    MASK_START_SMALLEST,
+    MASK_START_PER_BATCH,
+    MASK_START_PER_BATCH_REVERSED,
+    NUM_MASK_START_LEVELS
+};
+enum position_bias_level {
+    POSITION_BIAS_NONE,
+    POSITION_BIAS_PER_HEAD,
+    POSITION_BIAS_FLOAT32_REVERSED,
+    POSITION_BIAS_ONE_HEAD,
+    POSITION_BIAS_TRANSPOSED,
+    POSITION_BIAS_LOWEST, /* with the lowest number among its values */
+    POSITION_BIAS_HIDING, /* with -inf among its values */
+    NUM_POSITION_BIAS_LEVELS
 };
 enum lse_level {
     LSE_NONE,

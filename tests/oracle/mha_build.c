@@ -117,6 +117,7 @@ static void build_masks(const factor_case *chosen, const call_sizes *sizes, rand
     int64_t shape[ATTN_MAX_RANK];
     if (form != MASK_FORM_NONE) {
         const int32_t rank = mask_axes(form, sizes, shape);
+        shape[rank - 1] = mask_columns(chosen, sizes->keys, random);
         call->attention.mask = build_mask(chosen->level[FACTOR_MASK], dtype, rank, shape,
                                           chosen->level[FACTOR_MASK_LAYOUT], &call->pool, random,
                                           &call->attention.mask_kind);

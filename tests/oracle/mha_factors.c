@@ -44,6 +44,9 @@ static int mha_rule(int factor_a, int level_a, int factor_b, int level_b) {
     if (factor_b == MHA_MASK_FORM && (factor_a == FACTOR_MASK || factor_a == FACTOR_MASK_LAYOUT)) {
         return (level_a == 0) == (level_b == 0);
     }
+    if (factor_a == FACTOR_MASK_START && level_a != 0 && factor_b == MHA_MASK_FORM) {
+        return level_b != MASK_FORM_NONE;
+    }
     if (factor_a == MHA_PADDING && factor_b == MHA_PADDING_LAYOUT) {
         return (level_a == 0) == (level_b == 0);
     }

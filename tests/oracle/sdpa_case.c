@@ -63,7 +63,7 @@ static int64_t described_columns(const sdpa_call *call) {
     if (kv == NULL) {
         return call->key->shape[call->key->rank - 2];
     }
-    const attn_tensor *options[] = {params->mask, params->bias};
+    const attn_tensor *options[] = {params->mask_start == NULL ? params->mask : NULL, params->bias};
     const int64_t rows = kv->key->shape[kv->key->rank - 2];
     for (int i = 0; i < 2 && (kv->starts != NULL || kv->page_starts != NULL); ++i) {
         if (options[i] != NULL && options[i]->shape[options[i]->rank - 1] != 1) {

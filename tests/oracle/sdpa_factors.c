@@ -95,6 +95,9 @@ static int sdpa_rule(int factor_a, int level_a, int factor_b, int level_b) {
         (factor_a == FACTOR_MASK || factor_a == FACTOR_MASK_LAYOUT)) {
         return (level_a == 0) == (level_b == SCORES_SHAPE_NONE);
     }
+    if (factor_a == FACTOR_MASK_START && level_a != 0 && factor_b == SDPA_MASK_SHAPE) {
+        return level_b != SCORES_SHAPE_NONE;
+    }
     if (factor_a == FACTOR_OPTIONS && level_a == OPTIONS_ABSENT && factor_b == SDPA_HEADS) {
         return !heads[level_b].is_grouped;
     }
@@ -242,7 +245,9 @@ static void build_options(const factor_case *chosen, random_state *random, sdpa_
     call->params.is_causal = chosen->level[FACTOR_CAUSAL];
     if (chosen->level[FACTOR_MASK] != MASK_LEVEL_NONE) {
         int64_t axes[ATTN_MAX_RANK];
-        const int32_t rank = scores_axes(chosen->level[SDPA_MASK_SHAPE], &shape, axes);
+        option_shape of_mask = shape;
+        of_mask.columns = mask_columns(chosen, shape.columns, random);
+        const int32_t rank = scores_axes(chosen->level[SDPA_MASK_SHAPE], &of_mask, axes);
         call->params.mask = build_mask(chosen->level[FACTOR_MASK], shape.dtype, rank, axes,
                                        chosen->level[FACTOR_MASK_LAYOUT], &call->pool, random,
                                        &call->params.mask_kind);

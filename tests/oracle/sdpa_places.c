@@ -43,11 +43,12 @@ attn_tensor split_rows(const attn_tensor *all, int32_t from_end, int64_t sequenc
     return view;
 }
 
-/* A mask or bias with as many columns as there are keys, and, of ragged rows, with all axes. */
-static attn_tensor see_mask(const attn_tensor *given, const factor_case *chosen, int64_t keys,
-                            int64_t sequences, int64_t rows) {
+/* A mask or bias with as many columns as there are keys, unless it is placed, and, of ragged rows,
+ * with all axes. */
+static attn_tensor see_mask(const attn_tensor *given, const factor_case *chosen, int is_placed,
+                            int64_t keys, int64_t sequences, int64_t rows) {
     attn_tensor view = *given;
-    if (view.shape[view.rank - 1] == sdpa_case_columns(chosen, keys)) {
+    if (!is_placed && view.shape[view.rank - 1] == sdpa_case_columns(chosen, keys)) {
         view.shape[view.rank - 1] = keys;
     }
     if (chosen->level[SDPA_QUERIES] == QUERIES_BATCHED) {
@@ -61,9 +62,9 @@ static attn_tensor see_mask(const attn_tensor *given, const factor_case *chosen,
 }
 
 static void see_option(const attn_tensor **place, attn_tensor *view, const factor_case *chosen,
-                       int64_t keys, int64_t sequences, int64_t rows) {
+                       int is_placed, int64_t keys, int64_t sequences, int64_t rows) {
     if (*place != NULL) {
-        *view = see_mask(*place, chosen, keys, sequences, rows);
+        *view = see_mask(*place, chosen, is_placed, keys, sequences, rows);
         *place = view;
     }
 }
@@ -83,8 +84,9 @@ void sdpa_case_set_seen(const factor_case *chosen, int64_t keys, int64_t sequenc
     seen->params.query_starts = NULL;
     seen->given_params = call->given_params != NULL ? &seen->params : NULL;
     seen->output = see_output(call->output, chosen, 2, sequences, rows);
-    see_option(&seen->params.mask, &seen->mask, chosen, keys, sequences, rows);
-    see_option(&seen->params.bias, &seen->bias, chosen, keys, sequences, rows);
+    const int is_placed = call->params.mask_start != NULL;
+    see_option(&seen->params.mask, &seen->mask, chosen, is_placed, keys, sequences, rows);
+    see_option(&seen->params.bias, &seen->bias, chosen, 0, keys, sequences, rows);
     if (call->params.lse != NULL) {
         seen->lse = see_output(call->params.lse, chosen, 1, sequences, rows);
         seen->params.lse = &seen->lse;

@@ -61,8 +61,12 @@ typedef struct call {
     int64_t offset, offset_step;
     int has_lengths;
     int64_t length, length_step;
+    int has_mask; /* of MASK_COLUMNS, which shows all of them */
+    int64_t mask_start, mask_step;
     hidden_shape seen;
 } call;
+
+enum { MASK_COLUMNS = 8 };
 
 /* ---- ways to hide what lies before and behind ---- */
 
@@ -139,11 +143,21 @@ static void rows_see_lengths_down_to_0(call *made, const extent *size) {
     set_seen(made, 0, 0, size->seen_end, step);
 }
 
+/* A mask that shows its columns, and what comes before them. */
+static void rows_see_up_to_a_mask(call *made, const extent *size) {
+    const int64_t step = -step_of(size);
+    made->has_mask = 1;
+    made->mask_start = size->seen_end - MASK_COLUMNS;
+    made->mask_step = step;
+    set_seen(made, 0, 0, size->seen_end, step);
+}
+
 /* Each changes a call without options, whose batches may read nothing yet. */
 typedef void (*way_of_hiding)(call *made, const extent *size);
 static const way_of_hiding ways[] = {
     last_row_sees_its_window,  rows_see_themselves,     rows_see_neighbours,
     rows_see_what_came_before, rows_see_up_to_a_length, rows_see_lengths_down_to_0,
+    rows_see_up_to_a_mask,
 };
 enum { NUM_WAYS = sizeof ways / sizeof ways[0] };
 
@@ -303,7 +317,16 @@ static void attend(attn_context *context, const call *made, const attn_tensor *k
     int64_t lengths[MAX_BATCHES];
     const attn_tensor offset = for_batches(offsets, made->layout, made->offset, made->offset_step);
     const attn_tensor length = for_batches(lengths, made->layout, made->length, made->length_step);
+    int64_t starts[MAX_BATCHES];
+    const attn_tensor start = for_batches(starts, made->layout, made->mask_start, made->mask_step);
+    unsigned char shown[MASK_COLUMNS] = {1, 1, 1, 1, 1, 1, 1, 1};
+    attn_tensor mask;
+    assert_int_equal(attn_tensor_init(&mask, shown, ATTN_DTYPE_BOOL, 1, (int64_t[]){MASK_COLUMNS}),
+                     ATTN_OK);
     attn_sdpa_params params = made->params;
+    params.mask = made->has_mask ? &mask : NULL;
+    params.mask_kind = made->has_mask ? ATTN_MASK_BOOL_INCLUDE : ATTN_MASK_NONE;
+    params.mask_start = made->has_mask ? &start : NULL;
     params.query_offset = &offset;
     params.key_lengths = made->has_lengths ? &length : NULL;
     params.weights = made->layout->has_weights ? &weights : NULL;

@@ -40,7 +40,7 @@ void oracle_problem_set_options(oracle_problem *problem, const attn_sdpa_params 
     }
     problem->softcap = params->softcap;
     problem->is_causal = params->is_causal;
-    problem->has_bias = params->bias != NULL;
+    problem->num_biases = (params->bias != NULL) + (params->position_bias != NULL);
     problem->normalizer = params->normalizer;
     problem->has_scores = params->scores != NULL;
     problem->scores_stage = params->scores_stage;
@@ -65,6 +65,7 @@ void oracle_problem_destroy(oracle_problem *problem) {
     free(problem->sinks);
     free(problem->query_offset);
     free(problem->key_lengths);
+    free(problem->mask_start);
     *problem = (oracle_problem){0};
 }
 
@@ -81,9 +82,40 @@ static int64_t row_position(const oracle_problem *p, int64_t b, int64_t i) {
     return saturating_sum(i, p->query_offset[b]);
 }
 
-/* Whether causality, window and length let row i see key j < S. */
+void oracle_problem_add_mask(oracle_problem *problem, int32_t kind, const attn_tensor *mask,
+                             int32_t rank, const int64_t *shape) {
+    if (problem->mask_start == NULL) {
+        oracle_mask_add(&problem->mask, kind, mask, rank, shape);
+        return;
+    }
+    oracle_mask_add_placed(&problem->mask, kind, mask, rank, shape, problem->mask_start,
+                           problem->heads * problem->rows);
+}
+
+void oracle_problem_add_position_bias(oracle_problem *problem, const attn_sdpa_params *params) {
+    const oracle_problem *p = problem;
+    if (params == NULL || params->position_bias == NULL) {
+        return;
+    }
+    const int64_t shape[] = {p->heads, params->position_bias->shape[1]}, reach = shape[1] / 2;
+    double *table = oracle_expand(params->position_bias, 2, shape);
+    for (int64_t at = 0; at < p->batches * p->heads * p->rows * p->keys; ++at) {
+        const int64_t j = at % p->keys, i = at / p->keys % p->rows;
+        const int64_t head = at / p->keys / p->rows;
+        const int64_t before = saturating_sum(row_position(p, head / p->heads, i), -j);
+        const int64_t column = before > reach ? 0 : before < -reach ? 2 * reach : reach - before;
+        oracle_mask_add_bias(&problem->mask, at, table[head % p->heads * shape[1] + column]);
+    }
+    free(table);
+}
+
+/* Whether causality, window, length and the end of a mask that is placed let row i see key j < S.
+ */
 static int is_in_sight(const oracle_problem *p, int64_t b, int64_t i, int64_t j) {
     const int64_t position = row_position(p, b, i);
+    if (p->mask_start != NULL && j >= saturating_sum(p->mask_start[b], p->mask_columns)) {
+        return 0;
+    }
     if (j >= p->key_lengths[b] || (p->is_causal && j > position)) {
         return 0;
     }
@@ -189,7 +221,7 @@ static bounded final_score(const oracle_problem *p, int64_t b, int64_t h, int64_
     const double added = fabs(bias) + p->mask.magnitude[position];
     if (added > 0) {
         score.error +=
-            bound_added(p->rounding, 3 + p->has_bias, fabs(score.value) + score.error + added);
+            bound_added(p->rounding, 3 + p->num_biases, fabs(score.value) + score.error + added);
     }
     score.value = finite_sum(score.value - bias, p->mask.bias[position], p->rounding.largest);
     return score;

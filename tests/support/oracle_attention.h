@@ -22,15 +22,17 @@ typedef struct oracle_problem {
     oracle_array query;        /* (B, H, L, E) */
     oracle_array key;          /* (B, H, T, E) */
     oracle_array value;        /* (B, H, T, Ev) */
-    oracle_mask mask;          /* (B, H, L, S): masks and bias */
+    oracle_mask mask;          /* (B, H, L, S): masks and biases */
     unsigned char *is_padding; /* (B, S): hidden from every row whatever the key holds */
     double scale, softcap;
     double *alibi_slopes;              /* (H) or NULL */
     double *sinks;                     /* (H) or NULL */
     int64_t *query_offset;             /* (B) */
     int64_t *key_lengths;              /* (B) */
+    int64_t *mask_start;               /* (B), or NULL: the mask has a column for each key */
+    int64_t mask_columns;              /* with mask_start */
     int64_t window_left, window_right; /* -1: unlimited */
-    int is_causal, has_bias;
+    int is_causal, num_biases;
     int32_t normalizer;
     int32_t scores_stage;
     int has_scores; /* else none are wanted */
@@ -57,6 +59,13 @@ void oracle_problem_set_options(oracle_problem *problem, const attn_sdpa_params 
 
 /* Places the last row at the last key: query_offset becomes key_lengths - L. */
 void oracle_problem_align_end(oracle_problem *problem);
+
+/* Adds a mask of scores of this shape, of which `problem` has (B, H, L, S), by its mask_start. */
+void oracle_problem_add_mask(oracle_problem *problem, int32_t kind, const attn_tensor *mask,
+                             int32_t rank, const int64_t *shape);
+
+/* Adds params.position_bias, if there is one, once positions are known. */
+void oracle_problem_add_position_bias(oracle_problem *problem, const attn_sdpa_params *params);
 void oracle_problem_destroy(oracle_problem *problem);
 
 /* (B, S), freed by the caller: 1 where padding, lengths, causality and window leave no row that

@@ -228,11 +228,12 @@ static void apply_masks(const attn_mha_params *params, oracle_problem *p) {
     const attn_sdpa_params *inner = params->attention;
     if (inner != NULL && inner->mask != NULL) {
         const attn_tensor mask = layer_mask_view(inner->mask, p->heads);
-        oracle_mask_add(&p->mask, inner->mask_kind, &mask, 4, scores);
+        oracle_problem_add_mask(p, inner->mask_kind, &mask, 4, scores);
     }
     if (inner != NULL && inner->bias != NULL) {
         oracle_mask_add(&p->mask, ATTN_MASK_ADDITIVE, inner->bias, 4, scores);
     }
+    oracle_problem_add_position_bias(p, inner);
     if (params->key_padding_mask != NULL) {
         const attn_tensor mask = padding_mask_view(params->key_padding_mask);
         oracle_mask_add(&p->mask, params->key_padding_mask_kind, &mask, 4, scores);
@@ -256,6 +257,10 @@ static void apply_sight(const attn_mha_params *params, oracle_problem *p) {
     }
     if (inner != NULL && inner->align_end) {
         oracle_problem_align_end(p);
+    }
+    if (inner != NULL && inner->mask_start != NULL) {
+        p->mask_start = oracle_expand_integers(inner->mask_start, 1, &p->batches);
+        p->mask_columns = inner->mask->shape[inner->mask->rank - 1];
     }
 }
 
@@ -310,8 +315,8 @@ oracle_mha_result oracle_mha(const attn_mha_config *config, const oracle_paramet
     oracle_problem_set_options(&problem, params != NULL ? params->attention : NULL);
     project_inputs(&l, &q, &k, &v, &problem);
     if (params != NULL) {
-        apply_masks(params, &problem);
         apply_sight(params, &problem);
+        apply_masks(params, &problem);
     }
     oracle_mha_result result = {.inner = oracle_attention(&problem)};
     result.output = project_output(&l, &problem, &result.inner.output);

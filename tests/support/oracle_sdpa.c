@@ -83,6 +83,10 @@ static void apply_sight(const attn_sdpa_params *params, const oracle_sdpa_shape 
     if (params != NULL && params->align_end) {
         oracle_problem_align_end(problem);
     }
+    if (params != NULL && params->mask_start != NULL) {
+        problem->mask_start = expand_per_batch(params->mask_start, out);
+        problem->mask_columns = axis_from_end(params->mask, 1);
+    }
 }
 
 static void apply_masks(const attn_sdpa_params *params, const oracle_sdpa_shape *out,
@@ -91,11 +95,12 @@ static void apply_masks(const attn_sdpa_params *params, const oracle_sdpa_shape 
     memcpy(scores, out->shape, sizeof scores);
     scores[out->rank - 1] = problem->keys;
     if (params != NULL && params->mask != NULL) {
-        oracle_mask_add(&problem->mask, params->mask_kind, params->mask, out->rank, scores);
+        oracle_problem_add_mask(problem, params->mask_kind, params->mask, out->rank, scores);
     }
     if (params != NULL && params->bias != NULL) {
         oracle_mask_add(&problem->mask, ATTN_MASK_ADDITIVE, params->bias, out->rank, scores);
     }
+    oracle_problem_add_position_bias(problem, params);
 }
 
 static int64_t batches_of(const oracle_sdpa_shape *out) {
@@ -131,8 +136,8 @@ oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
     expand_operand(query, &out, problem.query.value);
     expand_operand(key, &out, problem.key.value);
     expand_operand(value, &out, problem.value.value);
-    apply_masks(params, &out, &problem);
     apply_sight(params, &out, &problem);
+    apply_masks(params, &out, &problem);
     const oracle_result result = oracle_attention(&problem);
     oracle_problem_destroy(&problem);
     return result;

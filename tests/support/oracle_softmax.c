@@ -7,6 +7,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 oracle_mask oracle_mask_create(int64_t count) {
     return (oracle_mask){oracle_allocate(count, sizeof(double)),
@@ -31,16 +32,40 @@ static double mask_bias(int32_t kind, double element) {
     }
 }
 
+void oracle_mask_add_bias(oracle_mask *mask, int64_t at, double bias) {
+    const int is_hidden = bias == -INFINITY || mask->bias[at] == -INFINITY;
+    mask->bias[at] = is_hidden ? -INFINITY : finite_sum(mask->bias[at], bias, DBL_MAX);
+    mask->magnitude[at] = finite_sum(mask->magnitude[at], isfinite(bias) ? fabs(bias) : 0, DBL_MAX);
+}
+
 void oracle_mask_add(oracle_mask *mask, int32_t kind, const attn_tensor *tensor, int32_t rank,
                      const int64_t *shape) {
     const int64_t count = oracle_count(rank, shape);
     double *elements = oracle_expand(tensor, rank, shape);
     for (int64_t i = 0; i < count; ++i) {
-        const double bias = mask_bias(kind, elements[i]);
-        const int is_hidden = bias == -INFINITY || mask->bias[i] == -INFINITY;
-        mask->bias[i] = is_hidden ? -INFINITY : finite_sum(mask->bias[i], bias, DBL_MAX);
-        mask->magnitude[i] =
-            finite_sum(mask->magnitude[i], isfinite(bias) ? fabs(bias) : 0, DBL_MAX);
+        oracle_mask_add_bias(mask, i, mask_bias(kind, elements[i]));
+    }
+    free(elements);
+}
+
+void oracle_mask_add_placed(oracle_mask *mask, int32_t kind, const attn_tensor *tensor,
+                            int32_t rank, const int64_t *shape, const int64_t *starts,
+                            int64_t rows_of_start) {
+    const int64_t keys = shape[rank - 1], columns = tensor->shape[tensor->rank - 1];
+    int64_t own[ATTN_MAX_RANK];
+    memcpy(own, shape, (size_t)rank * sizeof *own);
+    own[rank - 1] = columns;
+    double *elements = oracle_expand(tensor, rank, own);
+    for (int64_t row = 0; row < oracle_count(rank - 1, shape); ++row) {
+        for (int64_t j = 0; j < keys; ++j) {
+            const int64_t start = starts[row / rows_of_start];
+            /* Columns are few, and starts perhaps as far away as numbers go. */
+            const int is_before = j < start, is_behind = !is_before && start <= j - columns;
+            const double bias = is_before   ? 0
+                                : is_behind ? -INFINITY
+                                            : mask_bias(kind, elements[row * columns + j - start]);
+            oracle_mask_add_bias(mask, row * keys + j, bias);
+        }
     }
     free(elements);
 }

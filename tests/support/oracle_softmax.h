@@ -28,6 +28,15 @@ void oracle_mask_destroy(oracle_mask *mask);
 void oracle_mask_add(oracle_mask *mask, int32_t kind, const attn_tensor *tensor, int32_t rank,
                      const int64_t *shape);
 
+/* The same of a mask whose first column is key starts[row / rows_of_start] of a row: keys before it
+ * stay as they are, those behind its last column are hidden. */
+void oracle_mask_add_placed(oracle_mask *mask, int32_t kind, const attn_tensor *tensor,
+                            int32_t rank, const int64_t *shape, const int64_t *starts,
+                            int64_t rows_of_start);
+
+/* Adds a number to one score; -inf hides it. */
+void oracle_mask_add_bias(oracle_mask *mask, int64_t at, double bias);
+
 /* One row: which positions are visible and their scores with errors go in, weights with errors and
  * the lse come out. */
 typedef struct oracle_row {

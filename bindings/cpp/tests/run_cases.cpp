@@ -132,7 +132,8 @@ void run_sdpa(const case_file &made, results<T> &room, results<attention::score_
                    {"query",        "key",         "value",      "attn_mask",    "bias",
                     "query_offset", "key_lengths", "sinks",      "alibi_slopes", "is_causal",
                     "align_end",    "scale",       "enable_gqa", "window_left",  "window_right",
-                    "softcap",      "normalizer",  "output",     "lse",          "weights"});
+                    "softcap",      "normalizer",  "output",     "lse",          "weights",
+                    "mask_start",   "position_bias"});
     attention::attend_options<T> options;
     options.mask = mask_of(made, "attn_mask", true);
     find(options.bias, made, "bias");
@@ -152,6 +153,8 @@ void run_sdpa(const case_file &made, results<T> &room, results<attention::score_
     find(options.key_lengths, made, "key_lengths");
     find(options.alibi_slopes, made, "alibi_slopes");
     find(options.sinks, made, "sinks");
+    find(options.mask_start, made, "mask_start");
+    find(options.position_bias, made, "position_bias");
     options.lse = scores.make_expected(made, "lse");
     options.weights = room.make_expected(made, "weights");
     const auto output = room.make_main(made, "output", made.tensors.at("value").shape.back());

@@ -110,7 +110,8 @@ contains
     character(:), allocatable :: known
     integer :: i
     known = own//'query key value attn_mask bias query_offset key_lengths sinks alibi_slopes '// &
-            'is_causal scale align_end window_left window_right softcap normalizer lse '
+            'is_causal scale align_end window_left window_right softcap normalizer lse '// &
+            'mask_start position_bias '
     do i = 1, made%num_options
       if (index(known, ' '//trim(made%options(i)%name)//' ') == 0) &
         error stop 'unknown: '//trim(made%options(i)%name)
@@ -204,7 +205,8 @@ contains
                 alibi_slopes=input(made, 'alibi_slopes'), &
                 normalizer=normalizer_of(option_text(made, 'normalizer')), &
                 lse=result_view(made, 'lse', lse), weights=result_view(made, 'weights', weights), &
-                stat=stat, errmsg=errmsg)
+                mask_start=input(made, 'mask_start'), &
+                position_bias=input(made, 'position_bias'), stat=stat, errmsg=errmsg)
   end subroutine run_sdpa
 
   ! 0, which is the layer's, if the case has none.

@@ -20,7 +20,8 @@ final class RunCases {
             Set.of(
                     "query", "key", "value", "attn_mask", "bias", "query_offset", "key_lengths",
                     "sinks", "alibi_slopes", "is_causal", "scale", "enable_gqa", "align_end",
-                    "window_left", "window_right", "softcap", "normalizer", "lse");
+                    "window_left", "window_right", "softcap", "normalizer", "lse", "mask_start",
+                    "position_bias");
     private static final Set<String> SDPA_NAMES = Set.of("output", "weights");
     private static final Set<String> MHA_NAMES =
             Set.of(
@@ -100,7 +101,9 @@ final class RunCases {
         final SdpaOptions options =
                 new SdpaOptions()
                         .mask(mask("attn_mask", isIncluded))
+                        .maskStart(made.tensors.get("mask_start"))
                         .bias(made.tensors.get("bias"))
+                        .positionBias(made.tensors.get("position_bias"))
                         .causal(flag("is_causal"))
                         .enableGqa(flag("enable_gqa"))
                         .alignEnd(flag("align_end"))

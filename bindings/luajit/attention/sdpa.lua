@@ -33,7 +33,9 @@ local weights_fields = {per_head = "weights", averaged = "averaged_weights"}
 -- Tensors among the options: the name of their field and what Lua tables and numbers become.
 local inputs = {
   attn_mask = {field = "mask"},
+  mask_start = {field = "mask_start", dtype = "int64"},
   bias = {field = "bias"},
+  position_bias = {field = "position_bias"},
   query_offset = {field = "query_offset", dtype = "int64"},
   key_lengths = {field = "key_lengths", dtype = "int64"},
   alibi_slopes = {field = "alibi_slopes"},

@@ -41,7 +41,7 @@ local function named_options(case)
   return named
 end
 
-local attention_tensors = "attn_mask bias query_offset key_lengths sinks alibi_slopes"
+local attention_tensors = "attn_mask bias query_offset key_lengths sinks alibi_slopes mask_start position_bias"
 
 -- The options of attention, in a layer or not.
 local function take_attention(case, options)

@@ -42,7 +42,6 @@ class Call:
         self.query = self.key = self.value = None
         self.options = {}
         self.rows_are_by_length = False
-        self.num_keys = None  # of a mask that is shorter
         self.scores = None  # "weights", or a stage of the scores
         self.is_merged = False
 
@@ -150,18 +149,10 @@ def window(node, call):
 
 
 def short_mask(node, call):
-    """Rows stand where they would among all keys."""
     mask = call.options.get("attn_mask")
     if mask is None or mask.shape[-1] >= call.key.shape[2]:
         return False
-    num_keys = mask.shape[-1]
-    if call.options.pop("align_end", False):
-        ends = call.options.get("key_lengths", call.key.shape[2])
-        call.options["query_offset"] = ends - call.query.shape[2]
-    if "key_lengths" in call.options:
-        call.options["key_lengths"] = np.minimum(call.options["key_lengths"], num_keys)
-    part = ("slice", -2, 0, num_keys, 1)
-    call.key, call.value = (guide_tables.viewed(one, part) for one in (call.key, call.value))
+    call.options["mask_start"] = 0
     return True
 
 
@@ -211,10 +202,7 @@ TESTS = {
     "`softcap`": ("softcap", softcap),
     "`past_key`, `past_value`, and outputs `present_*`": ("query_offset align_end", past),
     "`nonpad_kv_seqlen` (opset 24), int64": ("key_lengths is_causal align_end", lengths),
-    "`attn_mask` shorter than the keys, which ONNX pads with -inf": (
-        "attn_tensor_slice query_offset",
-        short_mask,
-    ),
+    "`attn_mask` shorter than the keys, which ONNX pads with -inf": ("mask_start", short_mask),
     "`left_window_size`, `right_window_size` (opset 25)": (
         "set ATTN_SDPA_SET_WINDOW window_left window_right",
         window,

@@ -118,6 +118,12 @@ def added_bias():
     compare(theirs, bias=theirs["attn_mask"])
 
 
+def bias_by_distance():
+    table = torch.randn(H, 7)
+    distance = torch.arange(S) - torch.arange(L)[:, None]
+    compare({"attn_mask": table[:, distance.clamp(-3, 3) + 3]}, position_bias=table)
+
+
 def lower_right():
     theirs = {"attn_mask": causal_lower_right(L, S)}
     compare(theirs, is_causal=True, align_end=True)
@@ -166,6 +172,10 @@ ATTENTION = {
     "`scale`": ("set ATTN_SDPA_SET_SCALE scale", scale),
     "`enable_gqa`": ("enable_gqa", grouped),
     "a bias added into `attn_mask`": ("bias", added_bias),
+    "a bias by distance, as `flex_attention` takes it in `score_mod`": (
+        "position_bias",
+        bias_by_distance,
+    ),
     "`torch.nn.attention.bias.causal_lower_right`, a KV cache": (
         "is_causal align_end query_offset",
         lower_right,

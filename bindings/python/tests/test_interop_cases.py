@@ -21,7 +21,8 @@ CONFIG = [
 SDPA_WORDS = {
     "query", "key", "value", "attn_mask", "bias", "query_offset", "key_lengths", "sinks",
     "alibi_slopes", "is_causal", "scale", "enable_gqa", "align_end", "window_left",
-    "window_right", "softcap", "normalizer", "output", "lse", "weights",
+    "window_right", "softcap", "normalizer", "output", "lse", "weights", "mask_start",
+    "position_bias",
 }  # fmt: skip
 MHA_WORDS = {
     "query", "key", "value", "attn_mask", "bias", "key_padding_mask", *CONFIG, "no_bias",
@@ -37,7 +38,16 @@ def flag(case, name, default=0):
 def run_sdpa(case):
     options = {
         name: case.tensors.get(name)
-        for name in ("attn_mask", "bias", "query_offset", "key_lengths", "sinks", "alibi_slopes")
+        for name in (
+            "attn_mask",
+            "bias",
+            "query_offset",
+            "key_lengths",
+            "sinks",
+            "alibi_slopes",
+            "mask_start",
+            "position_bias",
+        )
     }
     if "scale" in case.options:
         options["scale"] = float(case.options["scale"])

@@ -159,6 +159,9 @@ def test_masks_and_weights_have_a_column_for_each_row_of_the_longest(memory, rng
     plain = cache.attend(query)
     np.testing.assert_array_equal(cache.attend(query, attn_mask=seen), plain)
     np.testing.assert_array_equal(cache.attend(query, attn_mask=np.ones((1, 1), bool)), plain)
+    few = cache.attend(query, attn_mask=np.zeros((1, 2), bool), mask_start=[2, 0, 4])
+    same = cache.attend(query, attn_mask=np.arange(6) < np.reshape([2, 0, 4], (3, 1, 1, 1)))
+    np.testing.assert_allclose(few, same, atol=1e-6)
     assert cache.attend(query, return_weights=True)[1].shape == weights.shape
     more = cache.attend(query, bias=bias, return_scores="masked", **results)
     assert more[3].shape == weights.shape

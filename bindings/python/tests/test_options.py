@@ -98,6 +98,35 @@ def test_one_length_may_be_a_numpy_number(qkv):
         np.testing.assert_array_equal(found, expected)
 
 
+# ---- masks that begin at some key, biases by distance ----
+
+
+@pytest.mark.parametrize("start", [0, 3, -2, [1, 4], np.array([3, 0], np.int32)])
+def test_mask_start_is_the_key_of_the_first_column(qkv, start):
+    mask = np.random.default_rng(7).random((5, 4)) < 0.6
+    full = np.ones((2, 1, 5, 7), bool)
+    for batch, first in enumerate(np.broadcast_to(start, 2)):
+        for key in range(first, 7):
+            column = key - first
+            full[batch, 0, :, max(key, 0)] = mask[:, column] if column < 4 else False
+    found = scaled_dot_product_attention(*qkv, attn_mask=mask, mask_start=start)
+    expected = scaled_dot_product_attention(*qkv, attn_mask=full)
+    np.testing.assert_allclose(found, expected, **NEAR)
+
+
+@pytest.mark.parametrize("options", [{}, {"align_end": True}, {"query_offset": [1, -2]}])
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("reach", [0, 2, 9])
+def test_position_bias_is_added_by_distance(qkv, options, heads, reach):
+    table = np.random.default_rng(8).normal(size=(heads, 2 * reach + 1)).astype("float32")
+    first = np.reshape(options.get("query_offset", 2 if options else 0), (-1, 1, 1))
+    distance = np.arange(7) - np.arange(5)[:, None] - first
+    bias = table[:, np.clip(distance, -reach, reach) + reach].swapaxes(0, 1)
+    found = scaled_dot_product_attention(*qkv, position_bias=table, **options)
+    expected = scaled_dot_product_attention(*qkv, bias=bias, **options)
+    np.testing.assert_array_equal(found, expected)
+
+
 # ---- inside a layer ----
 
 
@@ -124,6 +153,7 @@ def split(array):
 OPTIONS = {
     "bias": {"bias": np.random.default_rng(5).normal(size=(2, 4, 5, 7))},
     "bias_of_heads": {"bias": np.random.default_rng(6).normal(size=(4, 1, 7)).astype("float32")},
+    "position_bias": {"position_bias": np.random.default_rng(9).normal(size=(4, 5))},
     "scale": {"scale": 0.2},
     "offset": {"query_offset": [1, 3], "is_causal": True},
     "lengths": {"key_lengths": np.array([6, 2], dtype=np.int32)},

@@ -51,7 +51,9 @@ pub struct SdpaOptions<'a> {
     enable_gqa: bool,
     normalizer: Normalizer,
     mask: Option<Mask<'a>>,
+    mask_start: Option<View<'a>>,
     bias: Option<View<'a>>,
+    position_bias: Option<View<'a>>,
     query_offset: Option<View<'a>>,
     key_lengths: Option<View<'a>>,
     alibi_slopes: Option<View<'a>>,
@@ -87,8 +89,14 @@ impl<'a> SdpaOptions<'a> {
         normalizer: Normalizer,
         /// Broadcastable to (batch axes, Hq, L, S).
         mask: Mask<'a> => Some,
+        /// `i64` or `i32`, broadcastable to the batch axes: the key that mask's first column belongs
+        /// to. Keys before it are visible, those behind mask's last column hidden.
+        mask_start: View<'a> => Some,
         /// Broadcastable likewise: floats added to the scores, beside any mask.
         bias: View<'a> => Some,
+        /// (Hq or 1, 2 R + 1): floats added by a key's distance from the row's position, at most R
+        /// and at least -R.
+        position_bias: View<'a> => Some,
         /// `i64` or `i32`, broadcastable to the batch axes: the position of query 0 among the keys.
         query_offset: View<'a> => Some,
         /// `i64` or `i32`, broadcastable to the batch axes: keys at or past it do not exist.
@@ -237,7 +245,9 @@ impl<'a> SdpaOptions<'a> {
             normalizer: self.normalizer as i32,
             mask_kind,
             mask,
+            mask_start: raw_view(&self.mask_start),
             bias: raw_view(&self.bias),
+            position_bias: raw_view(&self.position_bias),
             query_offset: raw_view(&self.query_offset),
             key_lengths: raw_view(&self.key_lengths),
             alibi_slopes: raw_view(&self.alibi_slopes),

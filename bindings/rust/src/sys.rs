@@ -200,6 +200,8 @@ pub struct attn_sdpa_params {
     pub scores: *const attn_tensor,
     pub scores_stage: i32,
     pub reserved: i32,
+    pub mask_start: *const attn_tensor,
+    pub position_bias: *const attn_tensor,
 }
 
 #[repr(C)]

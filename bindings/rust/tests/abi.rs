@@ -65,6 +65,7 @@ fn facts() -> Vec<Fact> {
             struct_size, set, is_causal, scale, softcap, window_left, window_right, enable_gqa,
             align_end, normalizer, mask_kind, mask, bias, query_offset, key_lengths, alibi_slopes,
             sinks, lse, weights, report, kv, query_starts, scores, scores_stage, reserved,
+            mask_start, position_bias,
         }
         attn_sdpa_outputs { struct_size, output, lse, weights, averaged_weights, scores }
         attn_merge_params { struct_size, sinks }

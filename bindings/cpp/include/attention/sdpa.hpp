@@ -24,7 +24,9 @@ struct window {
 /* attn_sdpa_params; T is the type of query. */
 template <class T> struct attend_options {
     std::optional<attention::mask> mask;
-    std::optional<float_input<T>> bias; /* added to the scores, beside any mask */
+    std::optional<index_input> mask_start;       /* the key that mask's first column belongs to */
+    std::optional<float_input<T>> bias;          /* added to the scores, beside any mask */
+    std::optional<float_input<T>> position_bias; /* (Hq or 1, 2 R + 1), added by distance */
     bool is_causal = false;
     bool align_end = false; /* the last query stands at the last key */
     bool enable_gqa = false;
@@ -63,7 +65,9 @@ template <class T> attn_sdpa_params params_of(const attend_options<T> &options) 
     params.normalizer = options.normalizer;
     params.mask = view_of(options.mask);
     params.mask_kind = options.mask ? options.mask->kind() : ATTN_MASK_NONE;
+    params.mask_start = view_of(options.mask_start);
     params.bias = view_of(options.bias);
+    params.position_bias = view_of(options.position_bias);
     params.query_offset = view_of(options.query_offset);
     params.key_lengths = view_of(options.key_lengths);
     params.alibi_slopes = view_of(options.alibi_slopes);

@@ -65,6 +65,10 @@ func (made *testCase) addSDPATensors(options *attention.SDPAOptions) error {
 			options.Mask = tensor.mask(attention.Include)
 		case "bias":
 			options.Bias = tensor.view
+		case "mask_start":
+			options.MaskStart = tensor.view
+		case "position_bias":
+			options.PositionBias = tensor.view
 		case "query_offset":
 			options.QueryOffset = tensor.view
 		case "key_lengths":

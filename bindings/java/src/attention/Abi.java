@@ -105,7 +105,7 @@ interface Abi extends Library {
         "struct_size", "set", "is_causal", "scale", "softcap", "window_left", "window_right",
         "enable_gqa", "align_end", "normalizer", "mask_kind", "mask", "bias", "query_offset",
         "key_lengths", "alibi_slopes", "sinks", "lse", "weights", "report",
-        "kv", "query_starts", "scores", "scores_stage", "reserved"
+        "kv", "query_starts", "scores", "scores_stage", "reserved", "mask_start", "position_bias"
     })
     final class SdpaParams extends Structure {
         public long struct_size = size();
@@ -133,6 +133,8 @@ interface Abi extends Library {
         public Pointer scores;
         public int scores_stage;
         public int reserved;
+        public Pointer mask_start;
+        public Pointer position_bias;
     }
 
     @FieldOrder({

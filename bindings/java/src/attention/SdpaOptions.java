@@ -28,7 +28,9 @@ public final class SdpaOptions extends Argument {
     private final Abi.SdpaParams params = new Abi.SdpaParams();
     // What the struct points at lives as long as these options.
     private Mask mask;
+    private Tensor maskStart;
     private Tensor bias;
+    private Tensor positionBias;
     private Tensor queryOffset;
     private Tensor keyLengths;
     private Tensor alibiSlopes;
@@ -41,6 +43,21 @@ public final class SdpaOptions extends Argument {
 
     public SdpaOptions mask(Mask chosen) {
         mask = chosen;
+        return this;
+    }
+
+    /**
+     * INT64 or INT32 over the batch axes: the key that mask's first column belongs to. Keys before it
+     * are visible, those behind mask's last column hidden.
+     */
+    public SdpaOptions maskStart(Tensor keys) {
+        maskStart = keys;
+        return this;
+    }
+
+    /** (Hq or 1, 2 R + 1), added by a key's distance from its row, at most R and at least -R. */
+    public SdpaOptions positionBias(Tensor table) {
+        positionBias = table;
         return this;
     }
 
@@ -152,7 +169,9 @@ public final class SdpaOptions extends Argument {
     @Override
     Pointer pointer() {
         params.mask = mask == null ? null : Tensor.pointerOf(mask.tensor);
+        params.mask_start = Tensor.pointerOf(maskStart);
         params.bias = Tensor.pointerOf(bias);
+        params.position_bias = Tensor.pointerOf(positionBias);
         params.mask_kind = mask == null ? 0 : mask.kind;
         params.query_offset = Tensor.pointerOf(queryOffset);
         params.key_lengths = Tensor.pointerOf(keyLengths);

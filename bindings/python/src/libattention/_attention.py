@@ -56,6 +56,8 @@ def scaled_dot_product_attention(
     sinks: Any = None,
     alibi_slopes: Any = None,
     normalizer: Normalizer = "softmax",
+    mask_start: Any = None,
+    position_bias: Any = None,
     kv: KV | None = None,
     query_starts: Any = None,
     return_lse: bool = False,
@@ -64,7 +66,7 @@ def scaled_dot_product_attention(
     out: Any = None,
     context: Context | None = None,
 ) -> Any:
-    """Computes normalise(scale * query @ key^T, softcap, ALiBi, bias, mask) @ value.
+    """Computes normalise(scale * query @ key^T, softcap, ALiBi, biases, mask) @ value.
 
     It is torch.nn.functional.scaled_dot_product_attention, with the options of the field beside
     PyTorch's. All of them compose.
@@ -92,6 +94,11 @@ def scaled_dot_product_attention(
         sinks: (Hq) or (1): one more logit in the denominator
         alibi_slopes: (Hq) or (1): scores lose slope * distance
         normalizer: what makes weights of scores
+        mask_start: the key that attn_mask's first column belongs to: a number, or int64 or int32
+            over the batch axes. attn_mask has any number of columns then; keys before them are
+            visible, those behind them hidden. 0: a mask shorter than S, as ONNX's
+        position_bias: (Hq or 1, 2 R + 1), added to the scores by a key's distance from the row's
+            position, at most R and at least -R: T5's relative positions
         kv: where keys and values lie, a libattention.KV, in the place of key, value and
             key_lengths, which it has itself. S is the room C of a sequence there; with starts or
             page_starts the columns of attn_mask or bias, which are as many as the longest sequence
@@ -138,6 +145,8 @@ def scaled_dot_product_attention(
         and sinks is None
         and alibi_slopes is None
         and normalizer == "softmax"
+        and mask_start is None
+        and position_bias is None
         and kv is None
         and query_starts is None
         and out is None
@@ -173,6 +182,8 @@ def scaled_dot_product_attention(
         sinks,
         alibi_slopes,
         normalizer,
+        mask_start,
+        position_bias,
     )
     results = (out, return_lse, return_weights, return_scores)
     if kv is not None or query_starts is not None:
@@ -348,7 +359,7 @@ def explain(
         kv: as there
         query_starts: as there
         context: as there
-        options: as there, from bias to normalizer
+        options: as there, from bias to position_bias
 
     Returns:
         engine, gemm, kernels, reason (a sentence), row_block and num_blocks (how the rows are cut),

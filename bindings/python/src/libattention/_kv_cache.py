@@ -273,7 +273,11 @@ class KVCache:
             raise wrong(f"layer: {number} has not stored its rows of this step; append comes first")
         starts = self._starts_in_query(step, shape_of("query", query))
         longest = self._longest
-        are_wide = [has_columns(name, options.get(name), longest) for name in _WITH_COLUMNS]
+        are_wide = [
+            has_columns(name, options.get(name), longest)
+            for name in _WITH_COLUMNS
+            if name != "attn_mask" or options.get("mask_start") is None
+        ]
         found = scaled_dot_product_attention(
             query,
             kv=self._memory.used(number, self._lengths, longest, any(are_wide)),

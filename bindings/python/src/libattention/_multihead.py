@@ -267,7 +267,7 @@ class MultiheadAttention:
             return_lse: also return the logarithms of the rows' sums
             context: threads, engine and kernels; None: the default
             options: bias, broadcastable to (N, H, L, S); query_offset, key_lengths, align_end,
-                window, softcap, sinks, alibi_slopes and normalizer as in
+                window, softcap, sinks, alibi_slopes, normalizer, mask_start and position_bias as in
                 scaled_dot_product_attention
 
         Returns:

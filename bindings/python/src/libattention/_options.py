@@ -45,6 +45,8 @@ class Options(NamedTuple):
     sinks: Any = None
     alibi_slopes: Any = None
     normalizer: Normalizer = "softmax"
+    mask_start: Any = None
+    position_bias: Any = None
 
 
 class FurtherOptions(TypedDict, total=False):
@@ -59,6 +61,8 @@ class FurtherOptions(TypedDict, total=False):
     sinks: Any
     alibi_slopes: Any
     normalizer: Normalizer
+    mask_start: Any
+    position_bias: Any
 
 
 NO_OPTIONS = Options()
@@ -82,7 +86,10 @@ def make_params(options: Options, views: Views, bool_mask: int) -> Any:
         params.mask, params.mask_kind = add_mask(views, options.attn_mask, "attn_mask", bool_mask)
     if options.bias is not None:
         params.bias = views.add_array(options.bias, "bias", BIAS)
-    for name in ("query_offset", "key_lengths"):
+    if options.position_bias is not None:
+        table = options.position_bias
+        params.position_bias = views.add_array(table, "position_bias", BIAS)
+    for name in ("query_offset", "key_lengths", "mask_start"):
         values = getattr(options, name)
         if values is not None:
             setattr(params, name, views.add_array(integers(values, name), name, INTEGERS))

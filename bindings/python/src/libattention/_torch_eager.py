@@ -55,7 +55,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
     visible = _visible(rows, keys, options)
     if options.key_lengths is not None:
         # What lies behind a sequence may be anything, and 0 times NaN is NaN.
-        exists = _per_batch(options.key_lengths) > _range(keys)
+        exists = per_batch(options.key_lengths) > _range(keys)
         key = torch.where(exists.mT, key, 0)
         value = torch.where(exists.mT, value, 0)
     if options.enable_gqa:
@@ -83,19 +83,19 @@ def _range(length: int) -> Tensor:
     return torch.arange(length, device="cpu")
 
 
-def _per_batch(values: Tensor) -> Tensor:
+def per_batch(values: Tensor) -> Tensor:
     """Numbers over the batch axes, or one for all, beside axes of heads, rows and columns."""
     return values[..., None, None, None] if values.dim() else values[None, None]
 
 
-def _positions(rows: int, keys: int, options: TorchOptions) -> Tensor:
+def positions(rows: int, keys: int, options: TorchOptions) -> Tensor:
     """Where each row stands among the keys: (L, 1), or (..., 1, L, 1) by batch."""
     position = _range(rows)[:, None]
     if options.align_end:
         lengths = options.key_lengths
-        return position + (keys - rows if lengths is None else _per_batch(lengths - rows))
+        return position + (keys - rows if lengths is None else per_batch(lengths - rows))
     if options.query_offset is not None:
-        return position + _per_batch(options.query_offset)
+        return position + per_batch(options.query_offset)
     return position
 
 
@@ -103,9 +103,9 @@ def _visible(rows: int, keys: int, options: TorchOptions) -> Tensor | None:
     """Which columns a row sees by position; None: all."""
     conditions = []
     column = _range(keys)
-    position = _positions(rows, keys, options)
+    position = positions(rows, keys, options)
     if options.key_lengths is not None:
-        conditions.append(column < _per_batch(options.key_lengths))
+        conditions.append(column < per_batch(options.key_lengths))
     if options.is_causal:
         conditions.append(column <= position)
     if options.window_left >= 0:
@@ -133,7 +133,7 @@ def _with_options(scores: Tensor, options: TorchOptions) -> Tensor:
         scores = options.softcap * torch.tanh(scores / options.softcap)
     if options.alibi_slopes is not None:
         rows, keys = scores.shape[-2:]
-        distance = (_positions(rows, keys, options) - _range(keys)).abs()
+        distance = (positions(rows, keys, options) - _range(keys)).abs()
         slopes = options.alibi_slopes.to(scores.dtype)
         scores = scores - slopes[:, None, None] * distance
     for added in (options.bias, options.attn_mask):

@@ -27,6 +27,7 @@ from libattention._small_calls import attend as attend_small
 from libattention._tensors import Views, floats, integers, kind_of
 from libattention._torch_eager import TorchOptions, score_dtype
 from libattention._torch_eager import attend as attend_in_pytorch
+from libattention._torch_written_out import written_out
 
 _LIBRARY = torch.library.Library("libattention", "DEF")
 _SDPA = "libattention::sdpa"
@@ -58,6 +59,12 @@ def attend(
     if not torch.compiler.is_compiling():
         # What is no tensor is refused in the library's words, not in those of a schema.
         make_params(options._replace(**_NO_ARRAYS), Views(), BOOL_MASK)
+    if options.mask_start is not None or options.position_bias is not None:
+        arrays: dict[str, Any] = {
+            name: _tensor(getattr(options, name), name) for name in _WRITTEN_OUT
+        }
+        keys: Any = _tensor(key, "key")
+        options = written_out(query, keys, options._replace(**arrays))
     number = 0
     if context is not None:
         number = id(context)
@@ -100,8 +107,14 @@ def _of_row(*arguments: Any) -> Any:
 
 # Options that are arrays, left out.
 _NO_ARRAYS: dict[str, Any] = dict.fromkeys(
-    ("attn_mask", "bias", "query_offset", "key_lengths", "sinks", "alibi_slopes")
-)
+    (
+        "attn_mask", "bias", "query_offset", "key_lengths", "sinks", "alibi_slopes", "mask_start",
+        "position_bias",
+    )
+)  # fmt: skip
+
+
+_WRITTEN_OUT = ("attn_mask", "bias", "position_bias")
 
 
 def _tensor(array: Any, name: str) -> Tensor | None:

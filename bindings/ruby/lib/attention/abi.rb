@@ -202,6 +202,8 @@ module Attention
           const attn_tensor *scores;
           int32_t scores_stage;
           int32_t reserved;
+          const attn_tensor *mask_start;
+          const attn_tensor *position_bias;
       } attn_sdpa_params;
 
       attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const attn_tensor *key,

@@ -66,10 +66,12 @@ module Attention
     end
 
     def take_tensors(bool_kind, attn_mask: nil, bias: nil, query_offset: nil, key_lengths: nil, alibi_slopes: nil,
-                     sinks: nil, query_starts: nil)
+                     sinks: nil, query_starts: nil, mask_start: nil, position_bias: nil)
       @tensors = {
         mask: Tensor.wrap(attn_mask),
+        mask_start: Tensor.wrap(mask_start, dtype: :int64),
         bias: Tensor.wrap(bias),
+        position_bias: Tensor.wrap(position_bias),
         query_offset: Tensor.wrap(query_offset, dtype: :int64),
         key_lengths: Tensor.wrap(key_lengths, dtype: :int64),
         alibi_slopes: Tensor.wrap(alibi_slopes),

@@ -119,6 +119,8 @@ fn sdpa_options(case: &Case) -> Result<SdpaOptions<'_>> {
             "query" | "key" | "value" => options,
             "attn_mask" => options.mask(mask(tensor, Mask::Include)?),
             "bias" => options.bias(view),
+            "mask_start" => options.mask_start(view),
+            "position_bias" => options.position_bias(view),
             "query_offset" => options.query_offset(view),
             "key_lengths" => options.key_lengths(view),
             "sinks" => options.sinks(view),
