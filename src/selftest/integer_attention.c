@@ -5,6 +5,7 @@
  * splits.
  */
 #include <stdbool.h>
+#include <string.h>
 
 #include <attention/sdpa.h>
 
@@ -34,7 +35,11 @@ static const struct attention_case {
     {"decoding, output rounded", 1, 1, 1, 1, 500, 64, 64, false, true},
 };
 
-enum { QUERY, KEY, VALUE, OUTPUT, OFFSET, LENGTHS, MASK, TENSORS };
+enum { CASES = sizeof cases / sizeof cases[0] };
+
+/* An input as the call gets it, and as the integers that it holds, by which results are computed:
+ * an element of any type takes many times as long to read. */
+enum { QUERY, KEY, VALUE, OUTPUT, OFFSET, LENGTHS, MASK, INTEGERS, TENSORS = INTEGERS + 3 };
 
 enum { WINDOW_LEFT = 200, SHORTER_BY = 17 };
 
@@ -55,15 +60,14 @@ static bool sees(const struct attention_case *shape, int64_t batch, int64_t row,
 /* ---- the call ---- */
 
 /* (batch, heads, rows, features) of integers from -2 to 2: sums stay far below 2^24. */
-static void fill_matrices(const attn_tensor *tensor, uint32_t which) {
+static void fill_matrices(const attn_tensor *tensor, uint32_t which, int32_t *integers) {
     const int64_t *shape = tensor->shape;
+    int64_t at = 0;
     for (int64_t matrix = 0; matrix < shape[0] * shape[1]; ++matrix) {
         for (int64_t row = 0; row < shape[2]; ++row) {
-            for (int64_t col = 0; col < shape[3]; ++col) {
-                const int32_t number =
-                    attni_selftest_integer(which + 16 * (uint32_t)matrix, row, col) / 2;
-                attni_write_real(tensor->data, (matrix * shape[2] + row) * shape[3] + col,
-                                 tensor->dtype, number);
+            for (int64_t col = 0; col < shape[3]; ++col, ++at) {
+                integers[at] = attni_selftest_integer(which + 16 * (uint32_t)matrix, row, col) / 2;
+                attni_write_real(tensor->data, at, tensor->dtype, integers[at]);
             }
         }
     }
@@ -108,31 +112,32 @@ static attn_status attend(attn_context *context, const struct attention_case *sh
 
 /* ---- the comparison ---- */
 
-static double element(const attn_tensor *tensor, int64_t matrix, int64_t row, int64_t col) {
-    return attni_read_real(tensor->data, (matrix * tensor->shape[2] + row) * tensor->shape[3] + col,
-                           tensor->dtype);
+static const int32_t *integers_of(const attn_tensor *tensors, int32_t input, int64_t matrix,
+                                  int64_t row) {
+    const int64_t *shape = tensors[INTEGERS + input].shape;
+    return (const int32_t *)tensors[INTEGERS + input].data + (matrix * shape[2] + row) * shape[3];
 }
 
 /* Row `row` of the output of one head. */
 static void known_row(const struct attention_case *shape, const attn_tensor *tensors,
-                      int64_t query_matrix, int64_t row, double *output) {
+                      int64_t query_matrix, int64_t row, int32_t *output) {
     const int64_t batch = query_matrix / shape->heads;
     const int64_t head = query_matrix % shape->heads;
     const int64_t key_matrix = batch * shape->kv_heads + head / (shape->heads / shape->kv_heads);
-    for (int64_t col = 0; col < shape->value_head_dim; ++col) {
-        output[col] = 0;
-    }
-    for (int64_t key = 0; key < shape->keys; ++key) {
-        if (!sees(shape, batch, row, key)) {
+    const int32_t *query = integers_of(tensors, QUERY, query_matrix, row);
+    memset(output, 0, (size_t)shape->value_head_dim * sizeof *output);
+    for (int64_t position = 0; position < shape->keys; ++position) {
+        if (!sees(shape, batch, row, position)) {
             continue;
         }
-        double score = 0;
+        const int32_t *key = integers_of(tensors, KEY, key_matrix, position);
+        const int32_t *value = integers_of(tensors, VALUE, key_matrix, position);
+        int32_t score = 0;
         for (int64_t col = 0; col < shape->head_dim; ++col) {
-            score += element(&tensors[QUERY], query_matrix, row, col) *
-                     element(&tensors[KEY], key_matrix, key, col);
+            score += query[col] * key[col];
         }
         for (int64_t col = 0; col < shape->value_head_dim; ++col) {
-            output[col] += score * element(&tensors[VALUE], key_matrix, key, col);
+            output[col] += score * value[col];
         }
     }
 }
@@ -144,13 +149,15 @@ static double as_stored(double number, int32_t dtype) {
 }
 
 static attn_status compare(const struct attention_case *shape, const attn_tensor *tensors) {
-    double known[MOST_FEATURES] = {0};
+    const attn_tensor *output = &tensors[OUTPUT];
+    int32_t known[MOST_FEATURES];
     for (int64_t matrix = 0; matrix < shape->batch * shape->heads; ++matrix) {
         for (int64_t row = 0; row < shape->rows; ++row) {
             known_row(shape, tensors, matrix, row, known);
             for (int64_t col = 0; col < shape->value_head_dim; ++col) {
-                const double got = element(&tensors[OUTPUT], matrix, row, col);
-                const double stored = as_stored(known[col], tensors[OUTPUT].dtype);
+                const int64_t at = (matrix * shape->rows + row) * shape->value_head_dim + col;
+                const double got = attni_read_real(output->data, at, output->dtype);
+                const double stored = as_stored(known[col], output->dtype);
                 ATTNI_TRY(attni_selftest_compare(shape->name, tensors[QUERY].dtype, row, col,
                                                  stored, got, 0));
             }
@@ -161,7 +168,7 @@ static attn_status compare(const struct attention_case *shape, const attn_tensor
 
 static attn_status check_case(attn_context *context, int32_t dtype,
                               const struct attention_case *shape) {
-    const attni_selftest_shape shapes[TENSORS] = {
+    attni_selftest_shape shapes[TENSORS] = {
         [QUERY] = {dtype, 4, {shape->batch, shape->heads, shape->rows, shape->head_dim}},
         [KEY] = {dtype, 4, {shape->batch, shape->kv_heads, shape->keys, shape->head_dim}},
         [VALUE] = {dtype, 4, {shape->batch, shape->kv_heads, shape->keys, shape->value_head_dim}},
@@ -172,12 +179,16 @@ static attn_status check_case(attn_context *context, int32_t dtype,
         [LENGTHS] = {ATTN_DTYPE_INT64, 1, {shape->batch}},
         [MASK] = {ATTN_DTYPE_BOOL, 2, {shape->rows, shape->keys}},
     };
+    for (int32_t input = QUERY; input <= VALUE; ++input) {
+        shapes[INTEGERS + input] = shapes[input];
+        shapes[INTEGERS + input].dtype = ATTN_DTYPE_INT32;
+    }
     attn_tensor tensors[TENSORS];
     attni_workspace memory;
     ATTNI_TRY(attni_selftest_place(context, shapes, TENSORS, tensors, &memory));
-    fill_matrices(&tensors[QUERY], QUERY);
-    fill_matrices(&tensors[KEY], KEY);
-    fill_matrices(&tensors[VALUE], VALUE);
+    for (int32_t input = QUERY; input <= VALUE; ++input) {
+        fill_matrices(&tensors[input], (uint32_t)input, tensors[INTEGERS + input].data);
+    }
     fill_options(shape, tensors);
     attn_status status = attend(context, shape, tensors);
     if (status == ATTN_OK) {
@@ -187,8 +198,9 @@ static attn_status check_case(attn_context *context, int32_t dtype,
     return status;
 }
 
-attn_status attni_selftest_attention(attn_context *context, int32_t dtype) {
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+attn_status attni_selftest_attention(attn_context *context, int32_t dtype,
+                                     attni_selftest_forms forms) {
+    for (int32_t i = forms.first; i < CASES; i += forms.step) {
         ATTNI_TRY(check_case(context, dtype, &cases[i]));
     }
     return ATTN_OK;

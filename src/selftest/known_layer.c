@@ -137,7 +137,8 @@ static attn_status load_and_run(attn_context *context, attn_mha *layer,
     return ATTN_OK;
 }
 
-attn_status attni_selftest_layer(attn_context *context, int32_t dtype) {
+attn_status attni_selftest_layer(attn_context *context, int32_t dtype, attni_selftest_forms forms) {
+    (void)forms;
     const attn_mha_config config = {.struct_size = sizeof config,
                                     .embed_dim = FEATURES,
                                     .num_heads = HEADS,

@@ -16,7 +16,8 @@
 #include "context/context.h"
 #include "tensor/tensor_check.h"
 
-/* Which of the forms of every product: first, first + step, ... */
+/* Which of the forms of every product, which of the calls of attention: first, first + step, ... A
+ * check of weights or a layer has no forms: it is run whole. */
 typedef struct attni_selftest_forms {
     int32_t first;
     int32_t step;
@@ -28,13 +29,15 @@ attn_status attni_selftest_products(attn_context *context, int32_t dtype, int32_
 
 /* integer_attention.c: attention with the scores as weights. Where inputs have 16 bits, the output
  * is float32, here and of a layer, so that it is not rounded to them. */
-attn_status attni_selftest_attention(attn_context *context, int32_t dtype);
+attn_status attni_selftest_attention(attn_context *context, int32_t dtype,
+                                     attni_selftest_forms forms);
 
 /* known_weights.c: softmax, and attention with it. */
-attn_status attni_selftest_weights(attn_context *context, int32_t dtype);
+attn_status attni_selftest_weights(attn_context *context, int32_t dtype,
+                                   attni_selftest_forms forms);
 
 /* known_layer.c: multi-head attention. */
-attn_status attni_selftest_layer(attn_context *context, int32_t dtype);
+attn_status attni_selftest_layer(attn_context *context, int32_t dtype, attni_selftest_forms forms);
 
 /* What a check asks attni_selftest_place for. */
 typedef struct attni_selftest_shape {

@@ -143,7 +143,9 @@ static attn_status check_attention(attn_context *context, int32_t dtype, int64_t
     return status;
 }
 
-attn_status attni_selftest_weights(attn_context *context, int32_t dtype) {
+attn_status attni_selftest_weights(attn_context *context, int32_t dtype,
+                                   attni_selftest_forms forms) {
+    (void)forms;
     ATTNI_TRY(check_softmax(context, dtype));
     for (size_t i = 0; i < sizeof numbers_of_rows / sizeof numbers_of_rows[0]; ++i) {
         ATTNI_TRY(check_attention(context, dtype, numbers_of_rows[i]));

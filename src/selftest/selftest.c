@@ -21,7 +21,7 @@ typedef struct known_check {
     const char *name;
     int32_t dtype;
     int32_t backend;
-    attn_status (*run)(attn_context *context, int32_t dtype);
+    attn_status (*run)(attn_context *context, int32_t dtype, attni_selftest_forms forms);
 } known_check;
 
 static const known_check checks[] = {
@@ -66,7 +66,7 @@ static bool applies(const attn_context *context, const known_check *check) {
 static attn_status run_check(attn_context *context, const known_check *check,
                              attni_selftest_forms forms) {
     return check->run != NULL
-               ? check->run(context, check->dtype)
+               ? check->run(context, check->dtype, forms)
                : attni_selftest_products(context, check->dtype, check->backend, forms);
 }
 
@@ -95,8 +95,8 @@ static void meet(concurrent_callers *callers) {
     }
 }
 
-/* Each caller begins with another check, so that all meet all, and has its share of the products'
- * forms: a BLAS with threads takes long for many callers at once. A thread has an error detail of
+/* Each caller begins with another check, so that all meet all, and has its share of a check's forms:
+ * a BLAS with threads takes long for many callers at once. A thread has an error detail of
  * its own, which ends with it. */
 static void run_caller(void *data, int64_t caller) {
     concurrent_callers *callers = data;

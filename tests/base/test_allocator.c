@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/allocator.h"
-#include "counting_allocator.h"
+#include "errors/counting_allocator.h"
 
 static attni_allocator allocator_of(counting_allocator *counting) {
     attn_context_config params = {0};

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "base/workspace.h"
-#include "counting_allocator.h"
+#include "errors/counting_allocator.h"
 
 static attni_allocator allocator_of(counting_allocator *counting) {
     attn_context_config params = {0};

@@ -17,7 +17,7 @@
 
 #include <attention/attention.h>
 
-#include "counting_allocator.h"
+#include "errors/counting_allocator.h"
 
 enum { CPUS = 5, HEADS = 8, ROWS = 160, COLS = 32, VALUES = HEADS * ROWS * COLS };
 

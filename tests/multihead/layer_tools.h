@@ -11,7 +11,7 @@
 
 #include <attention/multihead.h>
 
-#include "counting_allocator.h"
+#include "errors/counting_allocator.h"
 
 enum { LAYER_MOST_VALUES = 4096 };
 

@@ -17,7 +17,7 @@
 
 #include <attention/attention.h>
 
-#include "counting_allocator.h"
+#include "errors/counting_allocator.h"
 #include "support/end_of_child.h"
 #include "support/fork_threads.h"
 

@@ -14,7 +14,7 @@
 
 #include <attention/attention.h>
 
-#include "counting_allocator.h"
+#include "errors/counting_allocator.h"
 #include "support/absurd_views.h"
 #include "support/guard_pages.h"
 
