@@ -63,14 +63,14 @@ typedef struct number_range {
 } number_range;
 
 static void widen_range(number_range *range, const float *numbers, int64_t count) {
-    float lowest = 0, highest = 0, zeros = 0;
+    float lowest = (float)range->lowest, highest = (float)range->highest, zeros = 0;
     for (int64_t i = 0; i < count; ++i) {
         lowest = numbers[i] < lowest ? numbers[i] : lowest;
         highest = numbers[i] > highest ? numbers[i] : highest;
         zeros += numbers[i] * 0; /* 0 of finite numbers only */
     }
-    range->lowest = fmin(range->lowest, (double)lowest);
-    range->highest = fmax(range->highest, (double)highest);
+    range->lowest = (double)lowest;
+    range->highest = (double)highest;
     range->is_finite = range->is_finite && zeros == 0;
 }
 

@@ -22,7 +22,8 @@ typedef void (*visibility_check)(const attni_visibility *visibility);
 static bool sees(const attni_visibility *visibility, int64_t row, int64_t key) {
     wide position = (wide)row + visibility->query_offset;
     position = position > INT64_MAX ? INT64_MAX : position < INT64_MIN ? INT64_MIN : position;
-    return key < visibility->key_length && (!visibility->is_causal || key <= position) &&
+    return key < visibility->key_length && key < visibility->mask_end &&
+           (!visibility->is_causal || key <= position) &&
            (visibility->window_left < 0 || key >= position - visibility->window_left) &&
            (visibility->window_right < 0 || key <= position + visibility->window_right);
 }
@@ -47,20 +48,26 @@ static const int64_t offsets[] = {-8,
                                   INT64_MAX - 1,
                                   INT64_MAX};
 static const int64_t windows[] = {-1, 0, 1, 2, 3, 7, INT64_MAX - 3, INT64_MAX - 1, INT64_MAX};
+/* Masks that are placed end before, between or behind the keys. */
+static const int64_t mask_ends[] = {INT64_MAX, 0, 2};
 
 enum {
+    NUM_MASK_ENDS = sizeof mask_ends / sizeof mask_ends[0],
     NUM_OFFSETS = sizeof offsets / sizeof offsets[0],
     NUM_WINDOWS = sizeof windows / sizeof windows[0]
 };
 
 static void for_all(visibility_check check) {
-    for (int i = 0; i < NUM_OFFSETS * NUM_WINDOWS * NUM_WINDOWS * (MOST_KEYS + 1) * 2; ++i) {
+    for (int i = 0;
+         i < NUM_OFFSETS * NUM_WINDOWS * NUM_WINDOWS * (MOST_KEYS + 1) * 2 * NUM_MASK_ENDS; ++i) {
+        const int which = i / NUM_MASK_ENDS;
         const attni_visibility visibility = {
-            .is_causal = i % 2 == 1,
-            .key_length = i / 2 % (MOST_KEYS + 1),
-            .window_left = windows[i / 2 / (MOST_KEYS + 1) % NUM_WINDOWS],
-            .window_right = windows[i / 2 / (MOST_KEYS + 1) / NUM_WINDOWS % NUM_WINDOWS],
-            .query_offset = offsets[i / 2 / (MOST_KEYS + 1) / NUM_WINDOWS / NUM_WINDOWS],
+            .is_causal = which % 2 == 1,
+            .key_length = which / 2 % (MOST_KEYS + 1),
+            .window_left = windows[which / 2 / (MOST_KEYS + 1) % NUM_WINDOWS],
+            .window_right = windows[which / 2 / (MOST_KEYS + 1) / NUM_WINDOWS % NUM_WINDOWS],
+            .query_offset = offsets[which / 2 / (MOST_KEYS + 1) / NUM_WINDOWS / NUM_WINDOWS],
+            .mask_end = mask_ends[i % NUM_MASK_ENDS],
         };
         check(&visibility);
     }
@@ -159,13 +166,15 @@ static void row_interval_of_endless_keys_is_right(void **state) {
                                      .window_left = -1,
                                      .window_right = -1,
                                      .query_offset = INT64_MAX,
-                                     .key_length = INT64_MAX};
+                                     .key_length = INT64_MAX,
+                                     .mask_end = INT64_MAX};
     const attni_interval all = attni_row_interval(&causal, 5);
     assert_true(all.begin == 0 && all.end == INT64_MAX);
     const attni_visibility window = {.window_left = 2,
                                      .window_right = 1,
                                      .query_offset = INT64_MAX - 10,
-                                     .key_length = INT64_MAX};
+                                     .key_length = INT64_MAX,
+                                     .mask_end = INT64_MAX};
     const attni_interval four = attni_row_interval(&window, 0);
     assert_true(four.begin == INT64_MAX - 12 && four.end == INT64_MAX - 8);
 }
