@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-FLOAT32, BOOL, INT64, BFLOAT16, FLOAT16 = 1, 3, 4, 5, 6
+FLOAT32, BOOL, INT64, BFLOAT16, FLOAT16, INT32, INT8 = 1, 3, 4, 5, 6, 7, 8
 MASK_ADDITIVE, MASK_BOOL_INCLUDE = 1, 2
 SET_WINDOW = 2
 
@@ -34,6 +34,8 @@ _DTYPES = {
     np.dtype(np.int64): INT64,
     np.dtype(np.uint16): BFLOAT16,
     np.dtype(np.float16): FLOAT16,
+    np.dtype(np.int32): INT32,
+    np.dtype(np.int8): INT8,
 }
 
 
@@ -101,6 +103,22 @@ class SdpaReport(Sized):
     ]
 
 
+class Kv(Sized):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("key", POINTER(Tensor)),
+        ("value", POINTER(Tensor)),
+        ("page_table", POINTER(Tensor)),
+        ("page_starts", POINTER(Tensor)),
+        ("starts", POINTER(Tensor)),
+        ("lengths", POINTER(Tensor)),
+        ("key_scale", POINTER(Tensor)),
+        ("value_scale", POINTER(Tensor)),
+        ("key_zero", POINTER(Tensor)),
+        ("value_zero", POINTER(Tensor)),
+    ]
+
+
 class SdpaParams(Sized):
     _fields_ = [
         ("struct_size", c_uint64),
@@ -123,6 +141,7 @@ class SdpaParams(Sized):
         ("lse", POINTER(Tensor)),
         ("weights", POINTER(Tensor)),
         ("report", POINTER(SdpaReport)),
+        ("kv", POINTER(Kv)),
     ]
 
 

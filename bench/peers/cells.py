@@ -15,6 +15,9 @@ CAUSAL_MASK = "causal as a bool mask"
 DOCUMENTS_MASK = "documents as a bool mask"
 WINDOW = "window"
 AVERAGED_WEIGHTS = "averaged weights"
+# What only this library's call is given: the same keys and values, or integers that mean them.
+PAGES = "pages of 16 rows"
+INT8 = "int8 with a scale for each row"
 
 FLOAT32 = "float32"
 BFLOAT16 = "bfloat16"
@@ -25,6 +28,7 @@ MASK_OPTIONS = (FULL, CAUSAL, LENGTHS, BOOL_MASK, ADDITIVE_MASK)
 
 PREFILL = "prefill"
 DECODE = "decode"
+CACHES = "decode from caches"
 MULTIHEAD = "multi-head"
 STRUCTURED = "structured mask"
 # Groups of their own, so that figures over prefill, say, are of one type.
@@ -39,6 +43,7 @@ GROUPS = (
     "window",
     "value width",
     DECODE,
+    CACHES,
     MULTIHEAD,
     NARROW_PREFILL,
     NARROW_DECODE,
@@ -100,7 +105,7 @@ class Cell:
 
     @property
     def is_decode(self) -> bool:
-        return self.group in (DECODE, NARROW_DECODE)
+        return self.group in (DECODE, CACHES, NARROW_DECODE)
 
     @property
     def element_bytes(self) -> int:
@@ -215,6 +220,11 @@ GRID: tuple[Cell, ...] = (
     _sdpa(DECODE, 1, 32, 1, 128, keys=16384),
     _sdpa(DECODE, 1, 32, 1, 128, keys=16384, kv_heads=8),
     _sdpa(DECODE, 1, 32, 4, 128, keys=4096),
+    *(
+        _sdpa(CACHES, 1, 32, 1, 128, option, keys=keys, kv_heads=kv_heads)
+        for keys, kv_heads in ((4096, 32), (16384, 8))
+        for option in (FULL, PAGES, INT8)
+    ),
     *(
         _multihead(*shape, option=option)
         for shape in MULTIHEAD_SHAPES

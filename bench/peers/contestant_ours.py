@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from peers import abi
-from peers.cells import ADDITIVE_MASK, AVERAGED_WEIGHTS, CAUSAL, WINDOW, Cell
+from peers.cells import ADDITIVE_MASK, AVERAGED_WEIGHTS, CAUSAL, INT8, PAGES, WINDOW, Cell
 from peers.contestant import Call, Contestant, Prepared
 from peers.inputs import Array, Inputs, empty, widened
 
@@ -61,6 +61,11 @@ class Ours(Contestant):
         arrays = [inputs.query, inputs.key, inputs.value, output]
         query, key, value, result = (byref(abi.view(array)) for array in arrays)
         params = _sdpa_params(cell, inputs)
+        cache = _cache(cell, inputs)
+        if cache:
+            key = value = None
+            views = {name: abi.pointer_to(abi.view(array)) for name, array in cache.items()}
+            params.kv = ctypes.pointer(abi.Kv(**views))
         arguments = [query, key, value, byref(params), result]
         workspace = self._workspace("attn_sdpa_workspace_bytes", *arguments)
         report = abi.SdpaReport()
@@ -68,7 +73,7 @@ class Ours(Contestant):
         call = self._checked("attn_sdpa", *arguments, workspace.ctypes.data, workspace.nbytes)
         engine = ENGINES.get(report.engine, str(report.engine))
         how = f"attn_sdpa, {engine} engine: {report.reason.decode()}"
-        kept = (arrays, params, workspace, inputs)
+        kept = (arrays, cache, params, workspace, inputs)
         return Prepared(call, lambda: [widened(output)][: len(kept)], how)
 
     def _layer(self, cell: Cell, parameters: dict[str, Array]) -> c_void_p:
@@ -122,6 +127,32 @@ class _OwnedLayer:
 
     def __del__(self) -> None:
         self.library.destroy_layer(self.handle)
+
+
+PAGE_ROWS = 16
+
+
+def _in_pages(rows: Array, table: Array) -> Array:
+    """(heads, keys, width) as pages (pages, heads, PAGE_ROWS, width), page j at table[j]."""
+    heads, keys, width = rows.shape
+    pages = np.empty((len(table), heads, PAGE_ROWS, width), rows.dtype)
+    split = rows.reshape(heads, keys // PAGE_ROWS, PAGE_ROWS, width)
+    pages[table] = split.transpose(1, 0, 2, 3)
+    return pages
+
+
+def _cache(cell: Cell, inputs: Inputs) -> dict[str, Array]:
+    """The fields of attn_kv; none where keys and values are plain tensors."""
+    if cell.option == INT8:
+        return inputs.integers
+    if cell.option != PAGES:
+        return {}
+    table = np.random.default_rng(0).permutation(cell.keys // PAGE_ROWS).astype(np.int32)
+    return {
+        "key": _in_pages(inputs.key[0], table),
+        "value": _in_pages(inputs.value[0], table),
+        "page_table": table[None],
+    }
 
 
 def _sdpa_params(cell: Cell, inputs: Inputs) -> abi.SdpaParams:

@@ -17,6 +17,7 @@ from peers.cells import (
     CAUSAL_MASK,
     DOCUMENTS_MASK,
     FLOAT16,
+    INT8,
     WINDOW,
     Cell,
 )
@@ -35,6 +36,8 @@ class Inputs:
     mask: Array | None = None
     key_lengths: Array | None = None
     parameters: dict[str, Array] = field(default_factory=dict)
+    # By the fields of attn_kv: where key and value are what integers mean.
+    integers: dict[str, Array] = field(default_factory=dict)
 
 
 def stored(values: Array, dtype: str) -> Array:
@@ -101,6 +104,14 @@ def _parameters(random: np.random.Generator, cell: Cell) -> dict[str, Array]:
     return {name: stored(array, cell.dtype) for name, array in values.items()}
 
 
+def _as_integers(name: str, values: Array) -> tuple[dict[str, Array], Array]:
+    """Integers from -127 to 127 and a scale for each row, and the numbers that they mean: what
+    peers without such caches are given."""
+    scale = np.abs(values).max(axis=-1, keepdims=True) / np.float32(127)
+    levels = np.rint(values / scale).astype(np.int8)
+    return {name: levels, f"{name}_scale": scale}, levels * scale
+
+
 def make(cell: Cell) -> Inputs:
     """The seed is the cell's name, so that cells of a selection are those of the whole grid."""
     random = np.random.Generator(np.random.PCG64(zlib.crc32(cell.name.encode())))
@@ -118,7 +129,12 @@ def make(cell: Cell) -> Inputs:
     lengths = None
     if min(cell.key_lengths) < cell.keys:
         lengths = np.array(cell.key_lengths, dtype=np.int64)
-    return Inputs(query, key, value, _mask(random, cell), lengths)
+    made = Inputs(query, key, value, _mask(random, cell), lengths)
+    if cell.option == INT8:
+        keys, made.key = _as_integers("key", key)
+        values, made.value = _as_integers("value", value)
+        made.integers = keys | values
+    return made
 
 
 def lengths_as_mask(cell: Cell) -> Array:

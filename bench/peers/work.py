@@ -2,7 +2,7 @@
 """What a cell costs at least. Only work that the result depends on counts, so hidden positions
 are nobody's merit."""
 
-from peers.cells import CAUSAL, CAUSAL_MASK, DOCUMENTS_MASK, Cell
+from peers.cells import CAUSAL, CAUSAL_MASK, DOCUMENTS_MASK, INT8, Cell
 
 
 def visible_keys(cell: Cell, row: int, length: int) -> int:
@@ -45,9 +45,10 @@ def flops(cell: Cell) -> int:
 
 
 def key_value_bytes(cell: Cell) -> int:
-    """Keys and values read once: what decoding cannot do without."""
-    elements = sum(cell.key_lengths) * cell.kv_heads * (cell.head_dim + cell.value_dim)
-    return elements * cell.element_bytes
+    """Keys and values read once: what decoding cannot do without. Of int8 with both scales."""
+    rows = sum(cell.key_lengths) * cell.kv_heads
+    elements = rows * (cell.head_dim + cell.value_dim)
+    return elements + rows * 2 * 4 if cell.option == INT8 else elements * cell.element_bytes
 
 
 def is_bound_by_memory(cell: Cell) -> bool:

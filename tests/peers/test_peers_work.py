@@ -10,6 +10,7 @@ from peers.cells import (
     ADDITIVE_MASK,
     BFLOAT16,
     BOOL_MASK,
+    CACHES,
     CAUSAL,
     CAUSAL_MASK,
     DECODE,
@@ -17,9 +18,11 @@ from peers.cells import (
     DOCUMENTS_MASK,
     FLOAT16,
     FULL,
+    INT8,
     LENGTHS,
     MULTIHEAD,
     NARROW_DECODE,
+    PAGES,
     PREFILL,
     WINDOW,
     Cell,
@@ -100,6 +103,16 @@ class Bytes(unittest.TestCase):
             self.assertEqual(2 * work.key_value_bytes(narrow), work.key_value_bytes(wide))
             self.assertEqual(work.flops(narrow), work.flops(wide))
             self.assertTrue(work.is_bound_by_memory(narrow))
+
+    def test_int8_is_a_byte_an_element_and_a_scale_a_row(self) -> None:
+        plain = Cell(CACHES, 2, 8, 2, 1, 100, 16, 24)
+        rows = 2 * 2 * 100
+        integers = replace(plain, option=INT8)
+        self.assertEqual(work.key_value_bytes(integers), rows * (16 + 4) + rows * (24 + 4))
+        self.assertEqual(work.flops(integers), work.flops(plain))
+        pages = replace(plain, option=PAGES)
+        self.assertEqual(work.key_value_bytes(pages), work.key_value_bytes(plain))
+        self.assertTrue(work.is_bound_by_memory(integers))
 
     def test_memory_is_the_limit_of_decode_only(self) -> None:
         self.assertTrue(work.is_bound_by_memory(Cell(DECODE, 1, 1, 1, 1, 8, 4, 4)))
