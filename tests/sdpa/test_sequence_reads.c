@@ -17,30 +17,9 @@
 
 #include <cmocka.h>
 
-#include <attention/attention.h>
+#include "sequence_memory.h"
 
-#include "guarded_rows.h"
-
-enum { MOST_SEQUENCES = 3, MOST_PLACES = 512, HEADS = 2, KEY_COLS = 40, VALUE_COLS = 24 };
-
-enum kind { CACHES, BEHIND, PAGED, LISTED };
-
-/* Sequences, and where they are. Numbers that the case does not name are 0. */
-typedef struct sequences {
-    const char *name;
-    enum kind kind;
-    int64_t count;
-    int64_t rows[MOST_SEQUENCES];    /* of query; alike where they are not ragged */
-    int64_t rooms[MOST_SEQUENCES];   /* for keys; in caches and tables the first is that of all */
-    int64_t lengths[MOST_SEQUENCES]; /* with has_lengths */
-    int64_t page;                    /* rows of each */
-    int64_t shared;                  /* pages that all sequences begin with */
-    int64_t before, behind;          /* rows or entries of no sequence, of query and of keys */
-    bool is_ragged, has_lengths, is_causal, turns_pages;
-    int64_t window; /* keys that a row sees before itself; 0: all */
-} sequences;
-
-static const sequences cases[] = {
+static const read_sequences cases[] = {
     {"behind one another",
      BEHIND,
      3,
@@ -161,201 +140,9 @@ static const sequences cases[] = {
 };
 enum { NUM_CASES = sizeof cases / sizeof cases[0] };
 
-/* ---- a call ---- */
+/* ---- the calls ---- */
 
-enum { QUERY, KEY, VALUE, OUTPUT, TENSORS };
-
-typedef struct call {
-    const sequences *of;
-    int32_t dtype;
-    guarded_rows rows[TENSORS];
-    bool *may_be_touched[TENSORS];
-    attn_tensor views[TENSORS];
-    int64_t first_row[MOST_SEQUENCES + 1], first_place[MOST_SEQUENCES + 1];
-    int64_t table[MOST_PLACES], lengths[MOST_SEQUENCES];
-    int64_t num_entries, table_length, num_pages;
-} call;
-
-static int64_t element_bytes(const call *made) {
-    return (int64_t)attn_dtype_size_bytes(made->dtype);
-}
-
-static int64_t columns_of(int tensor) {
-    return tensor == QUERY || tensor == KEY ? KEY_COLS : VALUE_COLS;
-}
-
-static int64_t room_of(const sequences *of, int64_t sequence) {
-    const bool is_own = of->kind == BEHIND || of->kind == LISTED;
-    const int64_t room = of->rooms[is_own ? sequence : 0];
-    return of->page > 0 ? (room + of->page - 1) / of->page * of->page : room;
-}
-
-static int64_t length_of(const sequences *of, int64_t sequence) {
-    return of->has_lengths ? of->lengths[sequence] : room_of(of, sequence);
-}
-
-/* Where the row of key `key` is. */
-static int64_t place_of(const call *made, int64_t sequence, int64_t key) {
-    const sequences *of = made->of;
-    if (of->page == 0) {
-        return made->first_place[sequence] + key;
-    }
-    const int64_t page = made->table[made->first_place[sequence] + key / of->page];
-    return (of->turns_pages ? made->num_pages - 1 - page : page) * of->page + key % of->page;
-}
-
-/* Row i of a sequence stands at its end, and sees keys [begin, end). */
-static void seen_by(const sequences *of, int64_t sequence, int64_t row, int64_t *begin,
-                    int64_t *end) {
-    const int64_t length = length_of(of, sequence);
-    const int64_t position = length - of->rows[sequence] + row;
-    *end = of->is_causal && position + 1 < length ? position + 1 : length;
-    *begin = of->window > 0 && position - of->window > 0 ? position - of->window : 0;
-}
-
-/* Entries that no key needs are wild; the pages stand in an order of their own. */
-static void lay_out_pages(call *made) {
-    const sequences *of = made->of;
-    int64_t next = of->before;
-    for (int64_t b = 0; b < of->count; ++b) {
-        made->first_place[b] = next;
-        next += room_of(of, b) / of->page;
-    }
-    made->first_place[of->count] = next;
-    made->num_entries = next + of->behind;
-    made->num_pages = made->num_entries + 1;
-    assert_true(made->num_entries <= MOST_PLACES);
-    for (int64_t e = 0; e < made->num_entries; ++e) {
-        made->table[e] = e % 2 == 0 ? -1 : INT64_MAX;
-    }
-    for (int64_t b = 0; b < of->count; ++b) {
-        for (int64_t row = 0; row < of->rows[b]; ++row) {
-            int64_t begin, end;
-            seen_by(of, b, row, &begin, &end);
-            for (int64_t key = begin; key < end; ++key) {
-                const int64_t place = key / of->page;
-                const int64_t owner = place < of->shared ? 0 : b;
-                made->table[made->first_place[b] + place] =
-                    made->num_entries - 1 - (made->first_place[owner] + place);
-            }
-        }
-    }
-}
-
-static void lay_out(call *made) {
-    const sequences *of = made->of;
-    int64_t row = of->is_ragged ? of->before : 0, place = of->kind == BEHIND ? of->before : 0;
-    for (int64_t b = 0; b < of->count; ++b) {
-        made->first_row[b] = row;
-        made->first_place[b] = place;
-        made->lengths[b] = length_of(of, b);
-        row += of->rows[b];
-        place += room_of(of, b);
-    }
-    made->first_row[of->count] = row;
-    made->first_place[of->count] = place;
-    if (of->page > 0) {
-        lay_out_pages(made);
-    }
-}
-
-/* Rows of memory, those of no sequence included. */
-static int64_t memory_rows(const call *made, int tensor) {
-    const sequences *of = made->of;
-    if (tensor == QUERY || tensor == OUTPUT) {
-        return made->first_row[of->count] + (of->is_ragged ? of->behind : 0);
-    }
-    return of->page > 0 ? made->num_pages * of->page
-                        : made->first_place[of->count] + (of->kind == BEHIND ? of->behind : 0);
-}
-
-/* The axes and strides of the rows; those of head and column are alike everywhere. */
-static attn_tensor view_of(const call *made, int tensor) {
-    const sequences *of = made->of;
-    const guarded_rows *rows = &made->rows[tensor];
-    const bool has_rows = tensor == QUERY || tensor == OUTPUT;
-    const bool is_joined = has_rows ? of->is_ragged : of->kind == BEHIND;
-    const int64_t each = has_rows                           ? of->rows[0]
-                         : of->page > 0                     ? of->page
-                         : rows->count > 0 && of->count > 0 ? rows->count / of->count
-                                                            : 0;
-    const int64_t groups = !has_rows && of->page > 0 ? made->num_pages : of->count;
-    const int64_t step = rows->machine_page / element_bytes(made), columns = columns_of(tensor);
-    attn_tensor view = {.data = guarded_row(rows, 0),
-                        .dtype = made->dtype,
-                        .rank = 4,
-                        .shape = {groups, HEADS, each, columns},
-                        .strides = {each * step, columns, step, 1}};
-    if (is_joined) {
-        view = (attn_tensor){.data = guarded_row(rows, 0),
-                             .dtype = made->dtype,
-                             .rank = 3,
-                             .shape = {HEADS, rows->count, columns},
-                             .strides = {columns, step, 1}};
-    }
-    if (!has_rows && of->turns_pages) {
-        view.data = guarded_row(rows, (groups - 1) * each);
-        view.strides[0] = -view.strides[0];
-    }
-    return view;
-}
-
-static void set_element(char *row, int32_t dtype, int64_t at, double number) {
-    const float narrow = (float)number;
-    memcpy(row + at * (int64_t)attn_dtype_size_bytes(dtype),
-           dtype == ATTN_DTYPE_FLOAT64 ? (const void *)&number : (const void *)&narrow,
-           attn_dtype_size_bytes(dtype));
-}
-
-static void fill(const call *made, int tensor) {
-    for (int64_t row = 0; row < made->rows[tensor].count; ++row) {
-        for (int64_t at = 0; at < HEADS * columns_of(tensor); ++at) {
-            const int64_t mixed = (row * 7919 + at * 31 + tensor * 101) % 211;
-            set_element(guarded_row(&made->rows[tensor], row), made->dtype, at,
-                        (double)(mixed - 105) / 100);
-        }
-    }
-}
-
-static void mark(call *made) {
-    const sequences *of = made->of;
-    for (int64_t b = 0; b < of->count; ++b) {
-        for (int64_t row = 0; row < of->rows[b]; ++row) {
-            int64_t begin, end;
-            seen_by(of, b, row, &begin, &end);
-            made->may_be_touched[QUERY][made->first_row[b] + row] = true;
-            made->may_be_touched[OUTPUT][made->first_row[b] + row] = true;
-            for (int64_t key = begin; key < end; ++key) {
-                made->may_be_touched[KEY][place_of(made, b, key)] = true;
-                made->may_be_touched[VALUE][place_of(made, b, key)] = true;
-            }
-        }
-    }
-}
-
-static void build(call *made, const sequences *of, int32_t dtype, bool at_end) {
-    *made = (call){.of = of, .dtype = dtype};
-    lay_out(made);
-    for (int t = 0; t < TENSORS; ++t) {
-        const int64_t count = memory_rows(made, t);
-        made->rows[t] =
-            guarded_rows_map(count, HEADS * columns_of(t) * element_bytes(made), at_end);
-        made->may_be_touched[t] = calloc((size_t)count + 1, sizeof(bool));
-        assert_non_null(made->may_be_touched[t]);
-        made->views[t] = view_of(made, t);
-        fill(made, t);
-    }
-    mark(made);
-}
-
-static void destroy(call *made) {
-    for (int t = 0; t < TENSORS; ++t) {
-        guarded_rows_unmap(&made->rows[t]);
-        free(made->may_be_touched[t]);
-    }
-}
-
-static void assert_ok(const sequences *of, attn_status status) {
+static void assert_ok(const read_sequences *of, attn_status status) {
     if (status != ATTN_OK) {
         fail_msg("%s: %s: %s", of->name, attn_status_name(status), attn_last_error());
     }
@@ -369,7 +156,7 @@ static attn_tensor indices(const int64_t *data, int32_t rank, int64_t first, int
     return view;
 }
 
-static attn_sdpa_params params_of(const sequences *of) {
+static attn_sdpa_params params_of(const read_sequences *of) {
     attn_sdpa_params params = {
         .struct_size = sizeof params, .is_causal = of->is_causal, .align_end = 1};
     if (of->window > 0) {
@@ -380,12 +167,12 @@ static attn_sdpa_params params_of(const sequences *of) {
     return params;
 }
 
-static void attend(attn_context *context, call *made) {
-    const sequences *of = made->of;
+static void attend(attn_context *context, sequence_memory *made) {
+    const read_sequences *of = made->of;
     const attn_tensor lengths = indices(made->lengths, 1, of->count, 0);
     const attn_tensor starts = indices(made->first_place, 1, of->count + 1, 0);
     const attn_tensor query_starts = indices(made->first_row, 1, of->count + 1, 0);
-    const int64_t each = of->page > 0 ? room_of(of, 0) / of->page : 0;
+    const int64_t each = of->page > 0 ? sequence_room(of, 0) / of->page : 0;
     const attn_tensor table = of->kind == LISTED
                                   ? indices(made->table, 1, made->num_entries, 0)
                                   : indices(made->table + of->before, 2, of->count, each);
@@ -416,8 +203,10 @@ typedef union alone_memory {
 static alone_memory alone[TENSORS];
 
 /* Contiguous (HEADS, count, columns), copied where the sequence may see it, else zeros. */
-static attn_tensor take_alone(const call *made, int tensor, int64_t sequence, int64_t count) {
-    const int64_t columns = columns_of(tensor), bytes = columns * element_bytes(made);
+static attn_tensor take_alone(const sequence_memory *made, int tensor, int64_t sequence,
+                              int64_t count) {
+    const int64_t columns = sequence_columns(tensor),
+                  bytes = columns * sequence_element_bytes(made);
     const int64_t shape[] = {HEADS, count, columns};
     memset(&alone[tensor], 0, sizeof alone[tensor]);
     for (int64_t head = 0; head < HEADS; ++head) {
@@ -426,12 +215,12 @@ static attn_tensor take_alone(const call *made, int tensor, int64_t sequence, in
             int64_t place = made->first_row[sequence] + i;
             if (is_key) {
                 int64_t begin, end, unused;
-                seen_by(made->of, sequence, 0, &begin, &unused);
-                seen_by(made->of, sequence, made->of->rows[sequence] - 1, &unused, &end);
+                sequence_seen(made->of, sequence, 0, &begin, &unused);
+                sequence_seen(made->of, sequence, made->of->rows[sequence] - 1, &unused, &end);
                 if (i < begin || i >= end) {
                     continue;
                 }
-                place = place_of(made, sequence, i);
+                place = sequence_place(made, sequence, i);
             }
             memcpy(alone[tensor].bytes + (head * count + i) * bytes,
                    guarded_row(&made->rows[tensor], place) + head * bytes, (size_t)bytes);
@@ -442,16 +231,16 @@ static attn_tensor take_alone(const call *made, int tensor, int64_t sequence, in
     return view;
 }
 
-static void compare(attn_context *context, const call *made) {
-    const sequences *of = made->of;
+static void compare(attn_context *context, const sequence_memory *made) {
+    const read_sequences *of = made->of;
     for (int64_t b = 0; b < of->count; ++b) {
-        const int64_t rows = of->rows[b], bytes = VALUE_COLS * element_bytes(made);
+        const int64_t rows = of->rows[b], bytes = VALUE_COLS * sequence_element_bytes(made);
         if (rows == 0) {
             continue;
         }
         const attn_tensor query = take_alone(made, QUERY, b, rows);
-        const attn_tensor key = take_alone(made, KEY, b, length_of(of, b));
-        const attn_tensor value = take_alone(made, VALUE, b, length_of(of, b));
+        const attn_tensor key = take_alone(made, KEY, b, sequence_length(of, b));
+        const attn_tensor value = take_alone(made, VALUE, b, sequence_length(of, b));
         const attn_tensor output = take_alone(made, OUTPUT, b, 0);
         attn_tensor whole = output;
         whole.shape[1] = rows;
@@ -483,13 +272,13 @@ static const engine_choice engines[] = {
 };
 
 static void attend_all(attn_context *context, int32_t dtype) {
-    static call made;
+    static sequence_memory made;
     for (int i = 0; i < NUM_CASES; ++i) {
         for (int at_end = 0; at_end < 2; ++at_end) {
-            build(&made, &cases[i], dtype, at_end);
+            sequence_memory_build(&made, &cases[i], dtype, at_end);
             attend(context, &made);
             compare(context, &made);
-            destroy(&made);
+            sequence_memory_destroy(&made);
         }
     }
 }
