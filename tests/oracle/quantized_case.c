@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "support/half_numbers.h"
+#include "quantized_element.h"
 #include "support/oracle_tensor.h"
 
 static const char *const engine_names[] = {"fused_float32", "fused_bfloat16", "native_float32"};
@@ -175,69 +175,6 @@ static int32_t placed_shape(const quantized_case *built, int64_t features, int64
     return place == STARTS ? 3 : 4;
 }
 
-/* ---- elements ---- */
-
-static int32_t random_level(quantized_case *built, int32_t dtype) {
-    switch (dtype) {
-    case ATTN_DTYPE_INT8:
-    case ATTN_DTYPE_Q8_0:
-        return (int32_t)random_between(&built->random, -128, 127);
-    case ATTN_DTYPE_UINT8:
-        return (int32_t)random_between(&built->random, 0, 255);
-    case ATTN_DTYPE_UINT4X2:
-        return (int32_t)random_between(&built->random, 0, 15);
-    default:
-        return (int32_t)random_between(&built->random, -8, 7);
-    }
-}
-
-/* Of the value at `index`, which counts values; the element has others. */
-static void store_level(const attn_tensor *tensor, const int64_t *index, int32_t level) {
-    const int32_t values = attn_dtype_values(tensor->dtype);
-    const int64_t in_element = index[tensor->rank - 1] % values;
-    int64_t element[4] = {0};
-    memcpy(element, index, (size_t)tensor->rank * sizeof *index);
-    element[tensor->rank - 1] /= values;
-    unsigned char *at = oracle_address(tensor, element);
-    switch (tensor->dtype) {
-    case ATTN_DTYPE_Q8_0:
-        at[2 + in_element] = (unsigned char)level;
-        break;
-    case ATTN_DTYPE_Q4_0: {
-        unsigned char *byte = &at[2 + in_element % 16];
-        const int shift = in_element < 16 ? 0 : 4;
-        *byte = (unsigned char)((*byte & ~(15 << shift)) | (level + 8) << shift);
-        break;
-    }
-    case ATTN_DTYPE_INT4X2:
-    case ATTN_DTYPE_UINT4X2: {
-        const int shift = in_element == 0 ? 0 : 4;
-        *at = (unsigned char)((*at & ~(15 << shift)) | (level & 15) << shift);
-        break;
-    }
-    default:
-        *at = (unsigned char)level;
-    }
-}
-
-/* The scale of the block that has the value; 1/256 to 1/8 but for sizes of elements. */
-static double store_block_scale(quantized_case *built, const attn_tensor *tensor,
-                                const int64_t *index) {
-    int64_t element[4] = {0};
-    memcpy(element, index, (size_t)tensor->rank * sizeof *index);
-    const int is_first = element[tensor->rank - 1] % 32 == 0;
-    element[tensor->rank - 1] /= 32;
-    unsigned char *at = oracle_address(tensor, element);
-    const double unit = tensor->dtype == ATTN_DTYPE_Q8_0 ? 0x1p-7 : 0x1p-3;
-    uint16_t half;
-    if (is_first) {
-        half = half_nearest(ATTN_DTYPE_FLOAT16, unit * random_real(&built->random, 0.5, 1.5));
-        memcpy(at, &half, sizeof half);
-    }
-    memcpy(&half, at, sizeof half);
-    return half_number(ATTN_DTYPE_FLOAT16, half);
-}
-
 /* ---- scales and zeros ---- */
 
 static int64_t number_length(enum grain grain, int32_t rank, int32_t axis, const int64_t *shape) {
@@ -320,19 +257,6 @@ static void store_number(const attn_tensor *numbers, const int64_t *shape, const
     }
 }
 
-/* The element that has a value, in another tensor. */
-static void copy_element(const attn_tensor *to, const int64_t *to_index, const attn_tensor *from,
-                         const int64_t *from_index) {
-    const int32_t values = attn_dtype_values(to->dtype);
-    int64_t target[4] = {0}, source[4] = {0};
-    memcpy(target, to_index, (size_t)to->rank * sizeof *target);
-    memcpy(source, from_index, (size_t)from->rank * sizeof *source);
-    target[to->rank - 1] /= values;
-    source[from->rank - 1] /= values;
-    memcpy(oracle_address(to, target), oracle_address(from, source),
-           attn_dtype_size_bytes(to->dtype));
-}
-
 static void fill_number(quantized_case *built, const quantized_part *part, const int64_t *index,
                         const int64_t *plain) {
     const int32_t dtype = part->dtype;
@@ -342,21 +266,21 @@ static void fill_number(quantized_case *built, const quantized_part *part, const
     if (dtype == ATTN_DTYPE_FLOAT16) {
         oracle_store(part->tensor, index, random_real(&built->random, -1, 1));
         oracle_store(part->numbers, plain, oracle_element(part->tensor, index));
-        copy_element(part->plain, plain, part->tensor, index);
+        quantized_copy_element(part->plain, plain, part->tensor, index);
         return;
     }
-    const int32_t level = random_level(built, dtype);
-    store_level(part->tensor, index, level);
+    const int32_t level = quantized_random_level(&built->random, dtype);
+    quantized_store_level(part->tensor, index, level);
     const double middle = dtype == ATTN_DTYPE_UINT8 ? 128 : dtype == ATTN_DTYPE_UINT4X2 ? 8 : 0;
     const float zero = (float)number_at(built, part->zero, part->shape, index, middle - 3.25,
                                         middle + 3.25, middle);
     const double scale =
         dtype == ATTN_DTYPE_Q8_0 || dtype == ATTN_DTYPE_Q4_0
-            ? store_block_scale(built, part->tensor, index)
+            ? quantized_store_block_scale(&built->random, part->tensor, index)
             : number_at(built, part->scale, part->shape, index, unit / 2, unit * 1.5, 1);
     store_number(part->plain_scale, part->plain_shape, plain, scale);
     store_number(part->plain_zero, part->plain_shape, plain, (double)zero);
-    copy_element(part->plain, plain, part->tensor, index);
+    quantized_copy_element(part->plain, plain, part->tensor, index);
     const float distance = (float)level - zero;
     oracle_store(part->numbers, plain, (double)(distance * (float)scale));
 }

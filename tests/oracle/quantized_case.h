@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * quantized_case.h: one call of attn_sdpa over quantised keys and values, the same with caches that
- * are contiguous, and the same over the numbers they mean: as float32, without kv. Elements, scales and zeros are placed and
- * read here by what kv.h and tensor.h say.
+ * are contiguous, and the same over the numbers they mean: as float32, without kv. Elements, scales
+ * and zeros are placed and read here by what kv.h and tensor.h say.
  */
 #ifndef ATTENTION_TESTS_QUANTIZED_CASE_H
 #define ATTENTION_TESTS_QUANTIZED_CASE_H
