@@ -142,6 +142,7 @@ class SdpaParams(Sized):
         ("weights", POINTER(Tensor)),
         ("report", POINTER(SdpaReport)),
         ("kv", POINTER(Kv)),
+        ("query_starts", POINTER(Tensor)),
     ]
 
 

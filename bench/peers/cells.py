@@ -18,6 +18,8 @@ AVERAGED_WEIGHTS = "averaged weights"
 # What only this library's call is given: the same keys and values, or integers that mean them.
 PAGES = "pages of 16 rows"
 INT8 = "int8 with a scale for each row"
+# Sequences of a twenty-fifth of the length to the whole, one behind the other without padding.
+RAGGED = "ragged"
 
 FLOAT32 = "float32"
 BFLOAT16 = "bfloat16"
@@ -29,6 +31,7 @@ MASK_OPTIONS = (FULL, CAUSAL, LENGTHS, BOOL_MASK, ADDITIVE_MASK)
 PREFILL = "prefill"
 DECODE = "decode"
 CACHES = "decode from caches"
+BATCHES = "batch without padding"
 MULTIHEAD = "multi-head"
 STRUCTURED = "structured mask"
 # Groups of their own, so that figures over prefill, say, are of one type.
@@ -44,6 +47,7 @@ GROUPS = (
     "value width",
     DECODE,
     CACHES,
+    BATCHES,
     MULTIHEAD,
     NARROW_PREFILL,
     NARROW_DECODE,
@@ -112,8 +116,19 @@ class Cell:
         return ELEMENT_BYTES[self.dtype]
 
     @property
+    def query_lengths(self) -> tuple[int, ...]:
+        """Queries of each batch item, in an order that is neither rising nor falling."""
+        if self.option != RAGGED:
+            return (self.queries,) * self.batch
+        shortest = max(1, self.queries // 25)
+        steps = [item * 7 % self.batch for item in range(self.batch)]
+        return tuple(shortest + (self.queries - shortest) * step // (self.batch - 1) for step in steps)
+
+    @property
     def key_lengths(self) -> tuple[int, ...]:
         """Keys of each batch item: three quarters on average where lengths are the option."""
+        if self.option == RAGGED:
+            return self.query_lengths
         if self.option != LENGTHS:
             return (self.keys,) * self.batch
         if self.batch == 1:
@@ -225,6 +240,9 @@ GRID: tuple[Cell, ...] = (
         for keys, kv_heads in ((4096, 32), (16384, 8))
         for option in (FULL, PAGES, INT8)
     ),
+    # A server's prompts, and the short texts of an embedding.
+    _sdpa(BATCHES, 16, 32, 500, 128, RAGGED, kv_heads=8),
+    _sdpa(BATCHES, 64, 12, 40, 64, RAGGED),
     *(
         _multihead(*shape, option=option)
         for shape in MULTIHEAD_SHAPES

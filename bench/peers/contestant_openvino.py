@@ -6,7 +6,16 @@ import sys
 
 import numpy as np
 
-from peers.cells import ADDITIVE_MASK, AVERAGED_WEIGHTS, BFLOAT16, CAUSAL, FLOAT16, FLOAT32, Cell
+from peers.cells import (
+    ADDITIVE_MASK,
+    AVERAGED_WEIGHTS,
+    BFLOAT16,
+    CAUSAL,
+    FLOAT16,
+    FLOAT32,
+    RAGGED,
+    Cell,
+)
 from peers.contestant import Contestant, NotOffered, Prepared
 from peers.inputs import Array, Inputs, visible_as_mask, widened
 
@@ -35,6 +44,8 @@ class OpenVino(Contestant):
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
+        if cell.option == RAGGED:
+            raise NotOffered("its operator takes sequences padded to one length")
         if cell.heads != cell.kv_heads:
             raise NotOffered(
                 "its operator has no grouped queries: keys and values would have to be repeated"

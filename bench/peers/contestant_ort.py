@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime
 
-from peers.cells import FLOAT32, Cell
+from peers.cells import FLOAT32, RAGGED, Cell
 from peers.contestant import Contestant, NotOffered, Prepared
 from peers.inputs import Array, Inputs
 from peers.ort_models import Candidate, candidates
@@ -44,6 +44,8 @@ class OnnxRuntime(Contestant):
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
+        if cell.option == RAGGED:
+            raise NotOffered("its CPU operators take sequences padded to one length")
         if cell.dtype != FLOAT32:
             raise NotOffered(
                 "its CPU operators have no bfloat16, and float16 in grouped-query attention alone, "

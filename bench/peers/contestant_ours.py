@@ -12,9 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from peers import abi
-from peers.cells import ADDITIVE_MASK, AVERAGED_WEIGHTS, CAUSAL, INT8, PAGES, WINDOW, Cell
+from peers.cells import (
+    ADDITIVE_MASK,
+    AVERAGED_WEIGHTS,
+    CAUSAL,
+    INT8,
+    PAGES,
+    RAGGED,
+    WINDOW,
+    Cell,
+)
 from peers.contestant import Call, Contestant, Prepared
-from peers.inputs import Array, Inputs, empty, widened
+from peers.inputs import Array, Inputs, empty, starts_of, widened
 
 ENGINES = {1: "blas", 2: "fused"}
 
@@ -57,7 +66,7 @@ class Ours(Contestant):
         return lambda: function(context, *arguments)
 
     def _sdpa(self, cell: Cell, inputs: Inputs) -> Prepared:
-        output = empty((cell.batch, cell.heads, cell.queries, cell.value_dim), cell.dtype)
+        output = empty((*inputs.query.shape[:-1], cell.value_dim), cell.dtype)
         arrays = [inputs.query, inputs.key, inputs.value, output]
         query, key, value, result = (byref(abi.view(array)) for array in arrays)
         params = _sdpa_params(cell, inputs)
@@ -66,6 +75,8 @@ class Ours(Contestant):
             key = value = None
             views = {name: abi.pointer_to(abi.view(array)) for name, array in cache.items()}
             params.kv = ctypes.pointer(abi.Kv(**views))
+        if cell.option == RAGGED:
+            params.query_starts = views["starts"]
         arguments = [query, key, value, byref(params), result]
         workspace = self._workspace("attn_sdpa_workspace_bytes", *arguments)
         report = abi.SdpaReport()
@@ -145,6 +156,8 @@ def _cache(cell: Cell, inputs: Inputs) -> dict[str, Array]:
     """The fields of attn_kv; none where keys and values are plain tensors."""
     if cell.option == INT8:
         return inputs.integers
+    if cell.option == RAGGED:
+        return {"key": inputs.key, "value": inputs.value, "starts": starts_of(cell)}
     if cell.option != PAGES:
         return {}
     table = np.random.default_rng(0).permutation(cell.keys // PAGE_ROWS).astype(np.int32)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from peers.cells import AVERAGED_WEIGHTS, CAUSAL, Cell
+from peers.cells import AVERAGED_WEIGHTS, CAUSAL, RAGGED, Cell
 from peers.contestant import Contestant, Prepared
-from peers.inputs import Array, Inputs, visible_as_mask
+from peers.inputs import Array, Inputs, starts_of, visible_as_mask
 
 
 class PyTorch(Contestant):
@@ -29,6 +29,8 @@ class PyTorch(Contestant):
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
+        if cell.option == RAGGED:
+            return _ragged(cell, inputs)
         return _multihead(cell, inputs) if cell.is_multihead else _sdpa(cell, inputs)
 
 
@@ -63,6 +65,25 @@ def _sdpa(cell: Cell, inputs: Inputs) -> Prepared:
         ]
     )
     return Prepared(call, lambda: [result[0].float().numpy()], how)
+
+
+def _ragged(cell: Cell, inputs: Inputs) -> Prepared:
+    """A call for each sequence; its rows are a view."""
+    starts = starts_of(cell)
+    sequences = [
+        [_tensor(array)[None, :, begin:end] for array in (inputs.query, inputs.key, inputs.value)]
+        for begin, end in zip(starts[:-1], starts[1:], strict=True)
+    ]
+    with_groups = cell.heads != cell.kv_heads
+    results: list[torch.Tensor] = []
+
+    def call() -> None:
+        results[:] = [
+            scaled_dot_product_attention(*one, enable_gqa=with_groups) for one in sequences
+        ]
+
+    how = f"scaled_dot_product_attention, a call for each of {cell.batch} sequences"
+    return Prepared(call, lambda: [torch.cat(results, dim=2)[0].float().numpy()], how)
 
 
 def _option_text(name: str, value: object) -> str:

@@ -18,6 +18,7 @@ from peers.cells import (
     DOCUMENTS_MASK,
     FLOAT16,
     INT8,
+    RAGGED,
     WINDOW,
     Cell,
 )
@@ -27,8 +28,8 @@ Array = np.ndarray
 
 @dataclass
 class Inputs:
-    """SDPA: query, key, value (batch, heads, length, width). Multi-head: query (batch, length,
-    embed_dim) is all."""
+    """SDPA: query, key, value (batch, heads, length, width), or (heads, rows of all, width) where
+    sequences are ragged. Multi-head: query (batch, length, embed_dim) is all."""
 
     query: Array
     key: Array
@@ -118,23 +119,32 @@ def make(cell: Cell) -> Inputs:
     if cell.is_multihead:
         query = stored(_normal(random, cell.batch, cell.queries, cell.embed_dim), cell.dtype)
         return Inputs(query, query, query, parameters=_parameters(random, cell))
+    is_ragged = cell.option == RAGGED
+    batch = () if is_ragged else (cell.batch,)
+    rows = sum(cell.query_lengths) if is_ragged else cell.queries
+    keys = rows if is_ragged else cell.keys
     query, key, value = (
-        stored(_normal(random, cell.batch, *shape), cell.dtype)
+        stored(_normal(random, *batch, *shape), cell.dtype)
         for shape in (
-            (cell.heads, cell.queries, cell.head_dim),
-            (cell.kv_heads, cell.keys, cell.head_dim),
-            (cell.kv_heads, cell.keys, cell.value_dim),
+            (cell.heads, rows, cell.head_dim),
+            (cell.kv_heads, keys, cell.head_dim),
+            (cell.kv_heads, keys, cell.value_dim),
         )
     )
     lengths = None
-    if min(cell.key_lengths) < cell.keys:
+    if not is_ragged and min(cell.key_lengths) < cell.keys:
         lengths = np.array(cell.key_lengths, dtype=np.int64)
     made = Inputs(query, key, value, _mask(random, cell), lengths)
     if cell.option == INT8:
-        keys, made.key = _as_integers("key", key)
-        values, made.value = _as_integers("value", value)
-        made.integers = keys | values
+        integers, made.key = _as_integers("key", key)
+        more, made.value = _as_integers("value", value)
+        made.integers = integers | more
     return made
+
+
+def starts_of(cell: Cell) -> Array:
+    """(batch + 1): sequence b has rows starts[b] to starts[b + 1] - 1."""
+    return np.concatenate([[0], np.cumsum(cell.query_lengths)]).astype(np.int64)
 
 
 def lengths_as_mask(cell: Cell) -> Array:

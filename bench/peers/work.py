@@ -24,8 +24,8 @@ def visible_keys(cell: Cell, row: int, length: int) -> int:
 def visible_pairs(cell: Cell) -> int:
     """Pairs of a query and a key it sees, of one head over the whole batch."""
     return sum(
-        sum(visible_keys(cell, row, length) for row in range(cell.queries)) - cell.hidden_by_mask
-        for length in cell.key_lengths
+        sum(visible_keys(cell, row, length) for row in range(rows)) - cell.hidden_by_mask
+        for rows, length in zip(cell.query_lengths, cell.key_lengths, strict=True)
     )
 
 

@@ -40,6 +40,17 @@ class Grid(unittest.TestCase):
                 )
 
 
+    def test_ragged_lengths_are_all_there_is_between_short_and_long(self) -> None:
+        for cell in cells.GRID:
+            if cell.option == cells.RAGGED:
+                lengths = cell.query_lengths
+                self.assertEqual(len(lengths), cell.batch)
+                self.assertEqual(max(lengths), cell.queries)
+                self.assertEqual(min(lengths), cell.queries // 25)
+                self.assertNotEqual(sorted(lengths), list(lengths))
+                self.assertEqual(cell.key_lengths, lengths)
+
+
 class Selection(unittest.TestCase):
     def test_quick_is_a_part_of_the_grid_with_prefill_decode_and_multihead(self) -> None:
         chosen = cells.select(None, quick=True)

@@ -24,12 +24,14 @@ from peers.cells import (
     NARROW_DECODE,
     PAGES,
     PREFILL,
+    RAGGED,
     WINDOW,
     Cell,
 )
 
 SHAPES = ((1, 5, 5), (2, 7, 4), (3, 3, 8), (2, 1, 6), (1, 30, 17))
 OPTIONS = (FULL, CAUSAL, LENGTHS, ADDITIVE_MASK, CAUSAL_MASK, DOCUMENTS_MASK)
+RAGGED_SHAPES = ((2, 60, 60), (5, 30, 30), (3, 4, 4))
 
 
 def sdpa(batch: int, queries: int, keys: int, option: str, **changes: object) -> Cell:
@@ -49,9 +51,10 @@ def sees(cell: Cell, row: int, column: int, length: int) -> bool:
 
 
 def counted_pairs(cell: Cell) -> int:
-    pairs = itertools.product(range(cell.queries), range(cell.keys))
     found = [
-        sees(cell, row, column, length) for row, column in pairs for length in cell.key_lengths
+        sees(cell, row, column, length)
+        for rows, length in zip(cell.query_lengths, cell.key_lengths, strict=True)
+        for row, column in itertools.product(range(rows), range(cell.keys))
     ]
     return sum(found)
 
@@ -72,6 +75,13 @@ class VisiblePairs(unittest.TestCase):
             cell = sdpa(*shape, WINDOW, window_left=left, window_right=right)
             with self.subTest(cell.name, left=left, right=right):
                 self.assertEqual(work.visible_pairs(cell), counted_pairs(cell))
+
+    def test_ragged_sequences_see_themselves(self) -> None:
+        for shape in RAGGED_SHAPES:
+            cell = sdpa(*shape, RAGGED)
+            with self.subTest(cell.name):
+                self.assertEqual(work.visible_pairs(cell), counted_pairs(cell))
+                self.assertEqual(work.visible_pairs(cell), sum(n * n for n in cell.query_lengths))
 
     def test_bool_mask_hides_a_tenth(self) -> None:
         cell = sdpa(2, 20, 30, BOOL_MASK)
