@@ -39,12 +39,13 @@ typedef struct bench_options {
     option_integer head_dim;
     option_integer value_dim;
     option_integer embed_dim;
+    option_integer page; /* rows; sdpa */
 
     /* What a query sees. */
-    int is_causal;
     const char *window_text;
     int64_t window[2]; /* left and right, if window_text is not NULL */
     option_integer query_offset;
+    int is_causal;
     int align_end;
     bench_list key_lengths;   /* sequence b has items[b % count] */
     bench_list query_lengths; /* likewise; sdpa */
@@ -64,7 +65,6 @@ typedef struct bench_options {
     /* Storage. */
     int dtype; /* of bench_dtypes */
     int layout;
-    option_integer page;   /* rows; sdpa */
     int is_gqa;            /* given, though kv_heads says it too */
     int is_bound;          /* multi-head */
     int is_sequence_first; /* multi-head */

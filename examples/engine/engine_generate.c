@@ -39,6 +39,9 @@ static attn_status create(generation *made, const engine_config *config,
                           const engine_prompts *prompts, int64_t num_tokens, int32_t dtype) {
     int64_t longest;
     const size_t rows = (size_t)count_rows(prompts, &longest);
+    if (rows == 0) {
+        return ATTN_ERROR_VALUE;
+    }
     const size_t logits = (size_t)(prompts->count * config->vocabulary_size);
     *made = (generation){.starts = calloc((size_t)prompts->count + 1, sizeof *made->starts),
                          .positions = calloc(rows, sizeof *made->positions),

@@ -28,7 +28,8 @@ typedef struct engine_outcome {
 
 /* Continues every prompt by num_tokens, always by the likeliest token, the first of them if there
  * are several. dtype: of the cache, see engine_cache_create. tokens: (count, num_tokens). Calls
- * told(number of the token, num_tokens) before each step. An error's status, as engine_step. */
+ * told(number of the token, num_tokens) before each step. An error's status, as engine_step, or
+ * ATTN_ERROR_VALUE where there is no token to begin with. */
 attn_status engine_generate(attn_context *context, const engine_model *model,
                             const engine_prompts *prompts, int64_t num_tokens, int32_t dtype,
                             void (*told)(int64_t token, int64_t num_tokens), int32_t *tokens,

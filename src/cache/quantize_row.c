@@ -170,7 +170,7 @@ static void quantize_scaled(const attni_kernel_set *set, const attni_sdpa_proble
                             const attni_source_rows *to, const attni_number_row *at) {
     const element_range elements = range_of(part->to.dtype);
     float numbers[PIECE], scales[PIECE], zeros[PIECE];
-    int levels[PIECE];
+    int levels[PIECE] = {0};
     for (int64_t first = 0; first < part->features; first += PIECE) {
         const int64_t count = attni_min(PIECE, part->features - first);
         read_numbers(set, part, from, first, count, numbers);

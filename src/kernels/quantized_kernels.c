@@ -85,7 +85,7 @@ INLINE void unpack_halves(int8_t *to, const uint8_t *from, int64_t stride, int64
 
 INLINE void dequantize_halves(float *to, const uint8_t *from, int64_t stride, int64_t n,
                               const float *scales, const float *zeros, const int has_sign) {
-    int8_t piece[PIECE];
+    int8_t piece[PIECE] = {0};
     for (int64_t j = 0; j < n; j += PIECE) {
         const int64_t count = n - j < PIECE ? n - j : PIECE;
         const uint8_t *bytes = from + j / 2 * stride;
