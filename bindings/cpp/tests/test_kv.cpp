@@ -4,6 +4,7 @@
  */
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 
 #include <attention.hpp>
@@ -12,7 +13,6 @@
 
 namespace {
 
-using attention::any_float_result;
 using attention::attend_options;
 using attention::kv_cache;
 using attention::kv_of;
@@ -81,9 +81,8 @@ struct paged {
     attention::sizes shape{6, heads, page, features};
     std::vector<float> key = room(shape), value = room(shape);
 
-    template <class Rows> attention::kv_places<Rows> places() {
-        attention::kv_places<Rows> kv(tensor<float>(key.data(), shape),
-                                      tensor<float>(value.data(), shape));
+    template <class Kv> Kv places() {
+        Kv kv(tensor<float>(key.data(), shape), tensor<float>(value.data(), shape));
         kv.page_table = tensor<const std::int32_t>(table.data(), {sequences, 2});
         kv.lengths = view_of(lengths);
         return kv;
@@ -91,7 +90,7 @@ struct paged {
     void fill() {
         attention::append_options options;
         options.starts = view_of(key_starts);
-        attention::kv_append(places<any_float_result>(), keys, values, options);
+        attention::kv_append(places<kv_storage>(), keys, values, options);
     }
 };
 
@@ -101,8 +100,7 @@ void pages_are_ragged_rows_are_single_sequences() {
     require(attended(ragged()) == expected, "ragged keys are others");
     paged pages;
     pages.fill();
-    require(attended(pages.places<attention::keys_of<float>>()) == expected,
-            "keys in pages are others");
+    require(attended(pages.places<kv_of<float>>()) == expected, "keys in pages are others");
 }
 
 void positions_say_where_rows_go() {
@@ -111,7 +109,7 @@ void positions_say_where_rows_go() {
     attention::append_options options;
     options.positions = tensor<const std::int32_t>(positions.data(), {sequences, 1});
     const tensor<const float> rows(key_elements.data(), {sequences, heads, 1, features});
-    attention::kv_append(pages.places<any_float_result>(), rows, rows, options);
+    attention::kv_append(pages.places<kv_storage>(), rows, rows, options);
     /* page 3 has rows 0 to 3 of sequence 0, page 2 rows 4 to 7 of sequence 2 */
     auto expected = room(pages.shape);
     for (const auto &[page_number, row, sequence] : {std::array{3, 2, 0}, std::array{2, 2, 2}}) {
@@ -174,6 +172,90 @@ void cache_attends_in_another_type() {
     require(output == expected, "16 bits are other numbers");
 }
 
+/* Three rows of two heads, from 0 to their first element: 127 / 64 has a scale of 1 / 64 in int8, 255 /
+ * 128 one of 1 / 128 in uint8, and so they are integers exactly. */
+std::vector<float> exact_rows(float first) {
+    std::vector<float> made = numbers(heads * 3 * features);
+    for (std::size_t i = 0; i < made.size(); ++i) {
+        made[i] = i % features == 0 ? first : (made[i] + 1) / 2;
+    }
+    return made;
+}
+
+const attention::sizes three_rows{1, heads, 3, features}, one_row{1, heads, 1, features};
+
+/* What one query attends to in places, or a cache's. */
+std::vector<float> seen_by_one(const kv_of<float> &kv) {
+    std::vector<float> output = room(one_row);
+    attention::attend(tensor<const float>(query_elements.data(), one_row), kv,
+                      tensor<float>(output.data(), one_row));
+    return output;
+}
+
+/* Sums of weights times values that are off by half a scale each, beside what float32 rounds. */
+void require_within(float half_scale, const std::vector<float> &found,
+                    const std::vector<float> &expected) {
+    require(expected != room(one_row), "nothing is attended to");
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        require(std::abs(found[i] - expected[i]) <= half_scale + 1e-6F, "integers are others");
+    }
+}
+
+void integers_mean_numbers() {
+    const std::vector<float> key = exact_rows(127.0F / 64);
+    const tensor<const float> key_rows(key.data(), three_rows),
+        value_rows(value_elements.data(), three_rows);
+    const std::vector<float> expected = seen_by_one({key_rows, value_rows});
+
+    const attention::sizes shape{1, heads, 4, features}, scale_shape{1, heads, 4, 1};
+    std::vector<std::int8_t> stored_keys(heads * 4 * features), stored_values(stored_keys.size());
+    std::vector<float> key_scales(heads * 4), value_scales(heads * 4);
+    const std::vector<std::int64_t> lengths{3};
+    kv_storage storage(tensor<std::int8_t>(stored_keys.data(), shape),
+                       tensor<std::int8_t>(stored_values.data(), shape));
+    storage.lengths = view_of(lengths);
+    storage.key_scale.emplace(key_scales.data(), scale_shape);
+    storage.value_scale.emplace(value_scales.data(), scale_shape);
+    attention::kv_append(storage, key_rows, value_rows);
+    for (std::size_t i = 0; i < key.size(); ++i) {
+        const std::size_t row = i / features + i / (3 * features), at = row * features + i % features;
+        require(static_cast<float>(stored_keys[at]) * key_scales[row] == key[i], "keys");
+        const float value = static_cast<float>(stored_values[at]) * value_scales[row];
+        require(std::abs(value - value_elements[i]) <= value_scales[row] * 0.50001F, "values");
+    }
+
+    kv_of<float> kv(tensor<const std::int8_t>(stored_keys.data(), shape),
+                    tensor<const std::int8_t>(stored_values.data(), shape));
+    kv.lengths = view_of(lengths);
+    kv.key_scale.emplace(key_scales.data(), scale_shape);
+    kv.value_scale.emplace(value_scales.data(), scale_shape);
+    require_within(*std::max_element(value_scales.begin(), value_scales.end()) / 2,
+                   seen_by_one(kv), expected);
+    kv.key = key_rows;
+    require_error([&] { (void)seen_by_one(kv); }, ATTN_ERROR_VALUE,
+                  "kv.key_scale: expected NULL beside kv.key of float32, whose elements are not "
+                  "scaled");
+}
+
+/* Of Element the largest scale is that of a row from -1 to 1. */
+template <class Element> void cache_of_integers_is_near(float first, float largest_scale) {
+    const std::vector<float> key = exact_rows(first);
+    const tensor<const float> key_rows(key.data(), three_rows),
+        value_rows(value_elements.data(), three_rows);
+    kv_cache<Element> cache({1, heads, 4, features}, {1, heads, 4, features});
+    cache.append(key_rows.sliced(2, 0, 2), value_rows.sliced(2, 0, 2));
+    cache.append(key_rows.sliced(2, 2, 1), value_rows.sliced(2, 2, 1));
+    const kv_of<float> kv = cache.template view<float>();
+    require(kv.key_scale && kv.value_scale, "no scales");
+    require(kv.key_zero.has_value() == std::is_unsigned_v<Element>, "zeros");
+    require_within(largest_scale / 2, seen_by_one(kv), seen_by_one({key_rows, value_rows}));
+}
+
+void caches_of_integers_are_near() {
+    cache_of_integers_is_near<std::int8_t>(127.0F / 64, 1.0F / 127);
+    cache_of_integers_is_near<std::uint8_t>(255.0F / 128, 2.0F / 255);
+}
+
 void what_does_not_fit_is_told() {
     auto kv = ragged();
     const std::vector<std::int64_t> starts{0, 5, 6, 14};
@@ -210,6 +292,8 @@ int main() {
         {"outputs_are_those_of_the_places", outputs_are_those_of_the_places},
         {"cache_grows_and_shrinks", cache_grows_and_shrinks},
         {"cache_attends_in_another_type", cache_attends_in_another_type},
+        {"integers_mean_numbers", integers_mean_numbers},
+        {"caches_of_integers_are_near", caches_of_integers_are_near},
         {"what_does_not_fit_is_told", what_does_not_fit_is_told},
     });
 }

@@ -59,9 +59,10 @@ template <class T> inline constexpr bool is_float16 = is_one_of<T, float16>;
 template <class T> inline constexpr bool is_half = is_bfloat16<T> || is_float16<T>;
 
 template <class T> constexpr std::int32_t dtype_of() {
-    static_assert(is_half<T> || is_one_of<T, float, double, bool, std::int64_t, std::int32_t>,
-                  "elements are float, double, bfloat16, float16, bool, std::int64_t or "
-                  "std::int32_t");
+    static_assert(is_half<T> || is_one_of<T, float, double, bool, std::int64_t, std::int32_t,
+                                          std::int8_t, std::uint8_t>,
+                  "elements are float, double, bfloat16, float16, bool, std::int64_t, "
+                  "std::int32_t, std::int8_t or std::uint8_t");
     static_assert(sizeof(bool) == 1, "a bool is a byte");
     if constexpr (is_one_of<T, float>) {
         return ATTN_DTYPE_FLOAT32;
@@ -75,6 +76,10 @@ template <class T> constexpr std::int32_t dtype_of() {
         return ATTN_DTYPE_BOOL;
     } else if constexpr (is_one_of<T, std::int64_t>) {
         return ATTN_DTYPE_INT64;
+    } else if constexpr (is_one_of<T, std::int8_t>) {
+        return ATTN_DTYPE_INT8;
+    } else if constexpr (is_one_of<T, std::uint8_t>) {
+        return ATTN_DTYPE_UINT8;
     } else {
         return ATTN_DTYPE_INT32;
     }
