@@ -27,6 +27,10 @@ pub enum Dtype {
     Int64 = sys::ATTN_DTYPE_INT64,
     /// `i32`
     Int32 = sys::ATTN_DTYPE_INT32,
+    /// `i8`: keys and values of a [`Kv`](crate::Kv) with scales
+    Int8 = sys::ATTN_DTYPE_INT8,
+    /// `u8`: likewise
+    Uint8 = sys::ATTN_DTYPE_UINT8,
 }
 
 impl Dtype {
@@ -40,6 +44,8 @@ impl Dtype {
             sys::ATTN_DTYPE_FLOAT16 => Some(Dtype::Float16),
             sys::ATTN_DTYPE_INT64 => Some(Dtype::Int64),
             sys::ATTN_DTYPE_INT32 => Some(Dtype::Int32),
+            sys::ATTN_DTYPE_INT8 => Some(Dtype::Int8),
+            sys::ATTN_DTYPE_UINT8 => Some(Dtype::Uint8),
             _ => None,
         }
     }
@@ -49,7 +55,8 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A type that views can be made of: `f32`, `f64`, [`Bf16`], [`F16`], `bool`, `i64` or `i32`.
+/// A type that views can be made of: `f32`, `f64`, [`Bf16`], [`F16`], `bool`, `i64`, `i32`, `i8` or
+/// `u8`.
 pub trait Element: sealed::Sealed + Copy {
     /// The library's name of the type.
     const DTYPE: Dtype;
@@ -64,7 +71,7 @@ macro_rules! element {
     )*};
 }
 
-element!(f32: Float32, f64: Float64, Bf16: Bfloat16, F16: Float16, bool: Bool, i64: Int64, i32: Int32);
+element!(f32: Float32, f64: Float64, Bf16: Bfloat16, F16: Float16, bool: Bool, i64: Int64, i32: Int32, i8: Int8, u8: Uint8);
 
 /// An input: elements of a slice, read through a shape and strides.
 #[derive(Debug, Clone, Copy)]

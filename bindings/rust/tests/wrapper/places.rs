@@ -2,7 +2,7 @@
 //! Keys and values in caches, ragged and in pages, and ragged queries.
 
 use attention::{
-    kv_append, sdpa, sdpa_kv, Bf16, Engine, Kv, KvAppendOptions, KvCache, KvMut, Result,
+    kv_append, sdpa, sdpa_kv, Bf16, Element, Engine, Kv, KvAppendOptions, KvCache, KvMut, Result,
     SdpaOptions, Status, View, ViewMut,
 };
 
@@ -160,6 +160,123 @@ fn cache_grows_and_shrinks() -> Result<()> {
         cache.truncate(sequence, length as usize)?;
     }
     assert_eq!(attended(&cache.as_kv()?)?, expected);
+    Ok(())
+}
+
+/// Three rows of each head, from 0 to their first element: 127 / 64 has a scale of 1 / 64 in `i8`,
+/// 255 / 128 one of 1 / 128 in `u8`, and so they are integers exactly.
+fn exact_rows(first: f32) -> Vec<f32> {
+    let rows = numbers(HEADS * 3 * D);
+    let element = |(i, number): (usize, &f32)| match i % D {
+        0 => first,
+        _ => (number + 1.0) / 2.0,
+    };
+    rows.iter().enumerate().map(element).collect()
+}
+
+const THREE_ROWS: [usize; 4] = [1, HEADS, 3, D];
+const ROOM: [usize; 4] = [1, HEADS, 4, D];
+const ROOM_SCALES: [usize; 4] = [1, HEADS, 4, 1];
+
+fn seen_by_one(kv: &Kv<'_>) -> Result<Vec<f32>> {
+    let shape = [1, HEADS, 1, D];
+    let (query, mut output) = (numbers(HEADS * D), room(&shape));
+    let mut target = ViewMut::new(&mut output, &shape)?;
+    sdpa_kv(
+        &View::new(&query, &shape)?,
+        kv,
+        &mut target,
+        SdpaOptions::new(),
+    )?;
+    Ok(output)
+}
+
+/// Sums of weights times values that are off by half a scale each, beside what f32 rounds.
+fn assert_within(half_scale: f32, found: &[f32], expected: &[f32]) {
+    assert!(expected.iter().any(|&number| number != 0.0));
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        let off = (found - expected).abs();
+        assert!(off <= half_scale + 1e-6, "{} beside {}", found, expected);
+    }
+}
+
+#[test]
+fn integers_mean_numbers() -> Result<()> {
+    let (keys, mut values) = (exact_rows(127.0 / 64.0), numbers(HEADS * 3 * D));
+    values.reverse();
+    let (key, value) = (
+        View::new(&keys, &THREE_ROWS)?,
+        View::new(&values, &THREE_ROWS)?,
+    );
+    let expected = seen_by_one(&Kv::new(key, value))?;
+
+    let (mut stored_keys, mut stored_values) = ([0i8; HEADS * 4 * D], [0i8; HEADS * 4 * D]);
+    let (mut key_scales, mut value_scales) = (room(&ROOM_SCALES), room(&ROOM_SCALES));
+    let lengths = View::new(&[3i64], &[1])?;
+    let mut stored = KvMut::new(
+        ViewMut::new(&mut stored_keys, &ROOM)?,
+        ViewMut::new(&mut stored_values, &ROOM)?,
+    )
+    .lengths(lengths)
+    .key_scale(ViewMut::new(&mut key_scales, &ROOM_SCALES)?)
+    .value_scale(ViewMut::new(&mut value_scales, &ROOM_SCALES)?);
+    kv_append(&mut stored, &key, &value, KvAppendOptions::new())?;
+    let found = seen_by_one(&stored.as_kv())?;
+
+    let largest = value_scales.iter().copied().fold(0.0, f32::max);
+    assert_within(largest / 2.0, &found, &expected);
+    for (i, (key, value)) in keys.iter().zip(&values).enumerate() {
+        let row = i / D + i / (3 * D);
+        let at = row * D + i % D;
+        assert_eq!(f32::from(stored_keys[at]) * key_scales[row], *key);
+        let off = (f32::from(stored_values[at]) * value_scales[row] - value).abs();
+        assert!(off <= value_scales[row] * 0.50001);
+    }
+
+    let floats = Kv::new(key, value).key_scale(View::new(&[1.0f32], &[1, 1, 1, 1])?);
+    let refusal = seen_by_one(&floats).unwrap_err();
+    assert_eq!(refusal.status(), Status::Value);
+    assert_eq!(
+        refusal.message(),
+        "kv.key_scale: expected NULL beside kv.key of float32, whose elements are not scaled"
+    );
+    Ok(())
+}
+
+fn seen_in_cache<T: Element + Default>(keys: &[f32], values: &[f32]) -> Result<Vec<f32>> {
+    let mut cache = KvCache::<T>::new(ROOM, ROOM)?;
+    let strides = [0, 3 * D as isize, D as isize, 1];
+    for (first, count) in [(0, 2), (2, 1)] {
+        let shape = [1, HEADS, count, D];
+        cache.append(
+            &View::with_strides(keys, first * D, &shape, &strides)?,
+            &View::with_strides(values, first * D, &shape, &strides)?,
+        )?;
+    }
+    assert_eq!(cache.lengths(), [3]);
+    seen_by_one(&cache.as_kv()?)
+}
+
+#[test]
+fn caches_of_integers_are_near() -> Result<()> {
+    let mut values = numbers(HEADS * 3 * D);
+    values.reverse();
+    // The largest scale is that of a row from -1 to 1.
+    let keys = exact_rows(127.0 / 64.0);
+    let expected = seen_in_cache::<f32>(&keys, &values)?;
+    assert_within(
+        0.5 / 127.0,
+        &seen_in_cache::<i8>(&keys, &values)?,
+        &expected,
+    );
+    let keys = exact_rows(255.0 / 128.0);
+    let expected = seen_in_cache::<f32>(&keys, &values)?;
+    assert_within(
+        1.0 / 255.0,
+        &seen_in_cache::<u8>(&keys, &values)?,
+        &expected,
+    );
     Ok(())
 }
 
