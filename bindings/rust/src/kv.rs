@@ -40,8 +40,8 @@ impl<V> Scales<V> {
 }
 
 /// What [`sdpa_kv`](crate::sdpa_kv) reads: key (batch axes, Hk, C, E); with `starts` (Hk, total,
-/// E); with `page_table` (pages, Hk, page, E); value likewise. Elements of `i8` and `u8` mean
-/// (element - zero) * scale. `attention/kv.h` is the manual.
+/// E); with `page_table` (pages, Hk, page, E); value likewise. Values of `i8`, `u8`, [`Int4x2`](crate::Int4x2)
+/// and [`Uint4x2`](crate::Uint4x2) mean (value - zero) * scale. `attention/kv.h` is the manual.
 #[derive(Debug, Clone, Copy)]
 pub struct Kv<'a> {
     key: View<'a>,
@@ -103,8 +103,8 @@ macro_rules! place {
                 self
             }
 
-            /// Beside keys of `i8` or `u8`: `f32` or of 16 bits, of as many axes, each of whose
-            /// lengths divides key's; without it 1.
+            /// Beside keys of integers: `f32` or of 16 bits, of as many axes, each of whose lengths
+            /// divides key's (in values); without it 1.
             #[must_use]
             pub fn key_scale(mut self, key_scale: $view<'a>) -> Self {
                 self.scales.key_scale = Some(key_scale);
@@ -119,7 +119,7 @@ macro_rules! place {
             }
 
             /// By the same rule, what is subtracted from elements before they are scaled; without
-            /// it 0 of `i8`, 128 of `u8`.
+            /// it 0, or without a sign 128 of `u8`, 8 of `Uint4x2`.
             #[must_use]
             pub fn key_zero(mut self, key_zero: $view<'a>) -> Self {
                 self.scales.key_zero = Some(key_zero);

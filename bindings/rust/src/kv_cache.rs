@@ -6,9 +6,10 @@ use crate::kv::{kv_append, Kv, KvAppendOptions, KvMut};
 use crate::sdpa::{sdpa_kv, SdpaOptions};
 use crate::view::{Dtype, Element, View, ViewMut};
 
-/// Keys and values of B sequences, stored as `T`, one of the floats, `i8` or `u8`, with room for C
-/// rows of each. Rows of `i8` have a scale each, of `u8` a scale and a zero: what is attended to is
-/// off by half a scale at most.
+/// Keys and values of B sequences, stored as `T`, with room for C rows of each: one of the floats,
+/// `i8`, `u8`, [`Int4x2`](crate::Int4x2), [`Uint4x2`](crate::Uint4x2) or [`Q8_0`](crate::Q8_0). Rows
+/// of `i8` and `Int4x2` have a scale each, of `u8` and `Uint4x2` a scale and a zero: what is attended
+/// to is off by half a scale at most.
 ///
 /// What it lends is gone before it changes:
 ///
@@ -36,8 +37,8 @@ struct Rows<T> {
 }
 
 impl<T: Element + Default> Rows<T> {
-    const HAVE_SCALES: bool = matches!(T::DTYPE, Dtype::Int8 | Dtype::Uint8);
-    const HAVE_ZEROS: bool = matches!(T::DTYPE, Dtype::Uint8);
+    const HAVE_ZEROS: bool = matches!(T::DTYPE, Dtype::Uint8 | Dtype::Uint4x2);
+    const HAVE_SCALES: bool = Self::HAVE_ZEROS || matches!(T::DTYPE, Dtype::Int8 | Dtype::Int4x2);
 
     fn new(shape: [usize; 4]) -> Result<Self> {
         let scale_shape = [shape[0], shape[1], shape[2], 1];
@@ -56,7 +57,7 @@ impl<T: Element + Default> Rows<T> {
 }
 
 impl<T: Element + Default> KvCache<T> {
-    /// (B, Hk, C, E) and (B, Hv, C, Ev); all of it is allocated now.
+    /// (B, Hk, C, E) and (B, Hv, C, Ev), E and Ev in elements; all of it is allocated now.
     pub fn new(key_shape: [usize; 4], value_shape: [usize; 4]) -> Result<Self> {
         Ok(KvCache {
             key: Rows::new(key_shape)?,

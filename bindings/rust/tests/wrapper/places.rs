@@ -2,8 +2,8 @@
 //! Keys and values in caches, ragged and in pages, and ragged queries.
 
 use attention::{
-    kv_append, sdpa, sdpa_kv, Bf16, Element, Engine, Kv, KvAppendOptions, KvCache, KvMut, Result,
-    SdpaOptions, Status, View, ViewMut,
+    kv_append, sdpa, sdpa_kv, Bf16, Element, Engine, Int4x2, Kv, KvAppendOptions, KvCache, KvMut,
+    Result, SdpaOptions, Status, Uint4x2, View, ViewMut, F16, Q4_0, Q8_0,
 };
 
 use crate::{numbers, room, status_of, D, HEADS};
@@ -163,12 +163,12 @@ fn cache_grows_and_shrinks() -> Result<()> {
     Ok(())
 }
 
-/// Three rows of each head, from 0 to their first element: 127 / 64 has a scale of 1 / 64 in `i8`,
-/// 255 / 128 one of 1 / 128 in `u8`, and so they are integers exactly.
-fn exact_rows(first: f32) -> Vec<f32> {
+/// Three rows of each head, from 0 to 127 / 64: of `i8` their scale is 1 / 64, and so they are
+/// integers exactly.
+fn exact_rows() -> Vec<f32> {
     let rows = numbers(HEADS * 3 * D);
     let element = |(i, number): (usize, &f32)| match i % D {
-        0 => first,
+        0 => 127.0 / 64.0,
         _ => (number + 1.0) / 2.0,
     };
     rows.iter().enumerate().map(element).collect()
@@ -203,7 +203,7 @@ fn assert_within(half_scale: f32, found: &[f32], expected: &[f32]) {
 
 #[test]
 fn integers_mean_numbers() -> Result<()> {
-    let (keys, mut values) = (exact_rows(127.0 / 64.0), numbers(HEADS * 3 * D));
+    let (keys, mut values) = (exact_rows(), numbers(HEADS * 3 * D));
     values.reverse();
     let (key, value) = (
         View::new(&keys, &THREE_ROWS)?,
@@ -244,39 +244,87 @@ fn integers_mean_numbers() -> Result<()> {
     Ok(())
 }
 
-fn seen_in_cache<T: Element + Default>(keys: &[f32], values: &[f32]) -> Result<Vec<f32>> {
-    let mut cache = KvCache::<T>::new(ROOM, ROOM)?;
-    let strides = [0, 3 * D as isize, D as isize, 1];
+/// A cache of `T` has keys exactly, integers times step from 0 to highest, and values from -1 to 1,
+/// whose scale is at most `scale`.
+fn cache_is_near<T: Element + Default>(
+    values_in_element: usize,
+    highest: usize,
+    step: f32,
+    scale: f32,
+) -> Result<()> {
+    let width = D.max(values_in_element);
+    let (values, query) = (numbers(HEADS * 3 * width), numbers(HEADS * width));
+    let integer = |i| match i % width {
+        0 => highest,
+        _ => i * 5 % highest,
+    };
+    let keys: Vec<f32> = (0..values.len())
+        .map(|i| integer(i) as f32 * step)
+        .collect();
+
+    let (shape, row) = ([1, HEADS, 3, width], [1, HEADS, 1, width]);
+    let (mut expected, mut found) = (room(&row), room(&row));
+    sdpa(
+        &View::new(&query, &row)?,
+        &View::new(&keys, &shape)?,
+        &View::new(&values, &shape)?,
+        &mut ViewMut::new(&mut expected, &row)?,
+        SdpaOptions::new(),
+    )?;
+
+    let places = [1, HEADS, 4, width / values_in_element];
+    let mut cache = KvCache::<T>::new(places, places)?;
+    let strides = [0, 3 * width as isize, width as isize, 1];
     for (first, count) in [(0, 2), (2, 1)] {
-        let shape = [1, HEADS, count, D];
+        let shape = [1, HEADS, count, width];
         cache.append(
-            &View::with_strides(keys, first * D, &shape, &strides)?,
-            &View::with_strides(values, first * D, &shape, &strides)?,
+            &View::with_strides(&keys, first * width, &shape, &strides)?,
+            &View::with_strides(&values, first * width, &shape, &strides)?,
         )?;
     }
     assert_eq!(cache.lengths(), [3]);
-    seen_by_one(&cache.as_kv()?)
+    cache.attend(
+        &View::new(&query, &row)?,
+        &mut ViewMut::new(&mut found, &row)?,
+        SdpaOptions::new(),
+    )?;
+    assert_within(scale / 2.0, &found, &expected);
+    Ok(())
 }
 
 #[test]
 fn caches_of_integers_are_near() -> Result<()> {
-    let mut values = numbers(HEADS * 3 * D);
-    values.reverse();
-    // The largest scale is that of a row from -1 to 1.
-    let keys = exact_rows(127.0 / 64.0);
-    let expected = seen_in_cache::<f32>(&keys, &values)?;
-    assert_within(
-        0.5 / 127.0,
-        &seen_in_cache::<i8>(&keys, &values)?,
-        &expected,
-    );
-    let keys = exact_rows(255.0 / 128.0);
-    let expected = seen_in_cache::<f32>(&keys, &values)?;
-    assert_within(
-        1.0 / 255.0,
-        &seen_in_cache::<u8>(&keys, &values)?,
-        &expected,
-    );
+    cache_is_near::<i8>(1, 127, 1.0 / 64.0, 1.0 / 127.0)?;
+    cache_is_near::<u8>(1, 255, 1.0 / 128.0, 2.0 / 255.0)?;
+    cache_is_near::<Int4x2>(2, 7, 1.0 / 4.0, 1.0 / 7.0)?;
+    cache_is_near::<Uint4x2>(2, 15, 1.0 / 8.0, 2.0 / 15.0)?;
+    // Its scale is rounded to float16 afterwards, which moves a value of 1 by 1 / 2048 at most.
+    cache_is_near::<Q8_0>(32, 127, 1.0 / 64.0, 1.0 / 127.0 + 1.0 / 1024.0)
+}
+
+/// A block that a file of ggml's has: scale 1 and 32 values from -8 to 7.
+#[test]
+fn blocks_of_four_bits_are_read() -> Result<()> {
+    let mut block = Q4_0 {
+        scale: F16::from_f32(1.0),
+        ..Default::default()
+    };
+    for (i, bits) in (0u8..).zip(&mut block.bits) {
+        *bits = i | (15 - i) << 4;
+    }
+    let (stored, query, mut output) = ([block], [0.0f32; 32], [0.0f32; 32]);
+    let stored = View::new(&stored, &[1, 1])?;
+    let mut target = ViewMut::new(&mut output, &[1, 32])?;
+    let query = View::new(&query, &[1, 32])?;
+    sdpa_kv(
+        &query,
+        &Kv::new(stored, stored),
+        &mut target,
+        SdpaOptions::new(),
+    )?;
+    for (i, number) in (0u8..16).map(f32::from).enumerate() {
+        assert_eq!((output[i], output[16 + i]), (number - 8.0, 7.0 - number));
+    }
     Ok(())
 }
 
