@@ -172,12 +172,12 @@ void cache_attends_in_another_type() {
     require(output == expected, "16 bits are other numbers");
 }
 
-/* Three rows of two heads, from 0 to their first element: 127 / 64 has a scale of 1 / 64 in int8, 255 /
- * 128 one of 1 / 128 in uint8, and so they are integers exactly. */
-std::vector<float> exact_rows(float first) {
+/* Three rows of two heads, from 0 to 127 / 64: of int8 their scale is 1 / 64, and so they are
+ * integers exactly. */
+std::vector<float> exact_rows() {
     std::vector<float> made = numbers(heads * 3 * features);
     for (std::size_t i = 0; i < made.size(); ++i) {
-        made[i] = i % features == 0 ? first : (made[i] + 1) / 2;
+        made[i] = i % features == 0 ? 127.0F / 64 : (made[i] + 1) / 2;
     }
     return made;
 }
@@ -195,14 +195,14 @@ std::vector<float> seen_by_one(const kv_of<float> &kv) {
 /* Sums of weights times values that are off by half a scale each, beside what float32 rounds. */
 void require_within(float half_scale, const std::vector<float> &found,
                     const std::vector<float> &expected) {
-    require(expected != room(one_row), "nothing is attended to");
+    require(expected != std::vector<float>(found.size()), "nothing is attended to");
     for (std::size_t i = 0; i < found.size(); ++i) {
         require(std::abs(found[i] - expected[i]) <= half_scale + 1e-6F, "integers are others");
     }
 }
 
 void integers_mean_numbers() {
-    const std::vector<float> key = exact_rows(127.0F / 64);
+    const std::vector<float> key = exact_rows();
     const tensor<const float> key_rows(key.data(), three_rows),
         value_rows(value_elements.data(), three_rows);
     const std::vector<float> expected = seen_by_one({key_rows, value_rows});
@@ -218,7 +218,8 @@ void integers_mean_numbers() {
     storage.value_scale.emplace(value_scales.data(), scale_shape);
     attention::kv_append(storage, key_rows, value_rows);
     for (std::size_t i = 0; i < key.size(); ++i) {
-        const std::size_t row = i / features + i / (3 * features), at = row * features + i % features;
+        const std::size_t row = i / features + i / (3 * features);
+        const std::size_t at = row * features + i % features;
         require(static_cast<float>(stored_keys[at]) * key_scales[row] == key[i], "keys");
         const float value = static_cast<float>(stored_values[at]) * value_scales[row];
         require(std::abs(value - value_elements[i]) <= value_scales[row] * 0.50001F, "values");
@@ -237,23 +238,59 @@ void integers_mean_numbers() {
                   "scaled");
 }
 
-/* Of Element the largest scale is that of a row from -1 to 1. */
-template <class Element> void cache_of_integers_is_near(float first, float largest_scale) {
-    const std::vector<float> key = exact_rows(first);
-    const tensor<const float> key_rows(key.data(), three_rows),
-        value_rows(value_elements.data(), three_rows);
-    kv_cache<Element> cache({1, heads, 4, features}, {1, heads, 4, features});
-    cache.append(key_rows.sliced(2, 0, 2), value_rows.sliced(2, 0, 2));
-    cache.append(key_rows.sliced(2, 2, 1), value_rows.sliced(2, 2, 1));
-    const kv_of<float> kv = cache.template view<float>();
-    require(kv.key_scale && kv.value_scale, "no scales");
-    require(kv.key_zero.has_value() == std::is_unsigned_v<Element>, "zeros");
-    require_within(largest_scale / 2, seen_by_one(kv), seen_by_one({key_rows, value_rows}));
+/* A cache of Element has keys exactly, integers times step from 0 to highest, and values from -1 to
+ * 1, whose scale is at most `scale`. */
+template <class Element>
+void cache_is_near(std::int64_t values_in_element, int highest, float step, float scale) {
+    const std::int64_t width = std::max(features, values_in_element);
+    const attention::sizes shape{1, heads, 3, width}, row{1, heads, 1, width},
+        room_shape{1, heads, 4, width / values_in_element};
+    std::vector<float> key = room(shape);
+    const std::vector<float> value = numbers(heads * 3 * width), query = numbers(heads * width);
+    for (std::size_t i = 0; i < key.size(); ++i) {
+        const bool is_first = i % static_cast<std::size_t>(width) == 0;
+        key[i] = static_cast<float>(is_first ? highest : static_cast<int>(i) * 5 % highest) * step;
+    }
+    const tensor<const float> keys_in(key.data(), shape), values_in(value.data(), shape),
+        query_in(query.data(), row);
+    std::vector<float> expected = room(row), found = room(row);
+    attention::attend(query_in, keys_in, values_in, tensor<float>(expected.data(), row));
+
+    kv_cache<Element> cache(room_shape, room_shape);
+    cache.append(keys_in.sliced(2, 0, 2), values_in.sliced(2, 0, 2));
+    cache.append(keys_in.sliced(2, 2, 1), values_in.sliced(2, 2, 1));
+    cache.attend(query_in, tensor<float>(found.data(), row));
+    require_within(scale / 2, found, expected);
 }
 
 void caches_of_integers_are_near() {
-    cache_of_integers_is_near<std::int8_t>(127.0F / 64, 1.0F / 127);
-    cache_of_integers_is_near<std::uint8_t>(255.0F / 128, 2.0F / 255);
+    cache_is_near<std::int8_t>(1, 127, 1.0F / 64, 1.0F / 127);
+    cache_is_near<std::uint8_t>(1, 255, 1.0F / 128, 2.0F / 255);
+    cache_is_near<attention::int4x2>(2, 7, 1.0F / 4, 1.0F / 7);
+    cache_is_near<attention::uint4x2>(2, 15, 1.0F / 8, 2.0F / 15);
+    /* its scale is rounded to float16 afterwards, which moves a value of 1 by 1 / 2048 at most */
+    cache_is_near<attention::q8_0>(32, 127, 1.0F / 64, 1.0F / 127 + 1.0F / 1024);
+    const kv_cache<std::uint8_t> unsigned_cache({1, 1, 4, 2}, {1, 1, 4, 2});
+    const kv_cache<std::int8_t> signed_cache({1, 1, 4, 2}, {1, 1, 4, 2});
+    require(unsigned_cache.view<float>().key_zero && !signed_cache.view<float>().key_zero, "zeros");
+}
+
+/* A block that a file of ggml's has: scale 1 and 32 values from -8 to 7. */
+void blocks_of_four_bits_are_read() {
+    attention::q4_0 block;
+    block.scale = attention::float16(1);
+    for (std::uint8_t i = 0; i < 16; ++i) {
+        block.bits[i] = static_cast<std::uint8_t>(i | (15 - i) << 4);
+    }
+    const tensor<const attention::q4_0> stored(&block, {1, 1});
+    const std::vector<float> query(32);
+    std::vector<float> output(32);
+    attention::attend(tensor<const float>(query.data(), {1, 32}), kv_of<float>(stored, stored),
+                      tensor<float>(output.data(), {1, 32}));
+    for (std::size_t i = 0; i < 16; ++i) {
+        const auto number = static_cast<float>(i);
+        require(output[i] == number - 8 && output[16 + i] == 7 - number, "a block's values");
+    }
 }
 
 void what_does_not_fit_is_told() {
@@ -294,6 +331,7 @@ int main() {
         {"cache_attends_in_another_type", cache_attends_in_another_type},
         {"integers_mean_numbers", integers_mean_numbers},
         {"caches_of_integers_are_near", caches_of_integers_are_near},
+        {"blocks_of_four_bits_are_read", blocks_of_four_bits_are_read},
         {"what_does_not_fit_is_told", what_does_not_fit_is_told},
     });
 }

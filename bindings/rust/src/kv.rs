@@ -40,8 +40,9 @@ impl<V> Scales<V> {
 }
 
 /// What [`sdpa_kv`](crate::sdpa_kv) reads: key (batch axes, Hk, C, E); with `starts` (Hk, total,
-/// E); with `page_table` (pages, Hk, page, E); value likewise. Values of `i8`, `u8`, [`Int4x2`](crate::Int4x2)
-/// and [`Uint4x2`](crate::Uint4x2) mean (value - zero) * scale. `attention/kv.h` is the manual.
+/// E); with `page_table` (pages, Hk, page, E); value likewise. Values of `i8`, `u8`,
+/// [`Int4x2`](crate::Int4x2) and [`Uint4x2`](crate::Uint4x2) mean (value - zero) * scale.
+/// `attention/kv.h` is the manual.
 #[derive(Debug, Clone, Copy)]
 pub struct Kv<'a> {
     key: View<'a>,

@@ -8,8 +8,8 @@ use crate::view::{Dtype, Element, View, ViewMut};
 
 /// Keys and values of B sequences, stored as `T`, with room for C rows of each: one of the floats,
 /// `i8`, `u8`, [`Int4x2`](crate::Int4x2), [`Uint4x2`](crate::Uint4x2) or [`Q8_0`](crate::Q8_0). Rows
-/// of `i8` and `Int4x2` have a scale each, of `u8` and `Uint4x2` a scale and a zero: what is attended
-/// to is off by half a scale at most.
+/// of `i8` and `Int4x2` have a scale each, of `u8` and `Uint4x2` a scale and a zero: what is
+/// attended to is off by half a scale at most.
 ///
 /// What it lends is gone before it changes:
 ///

@@ -84,8 +84,8 @@ macro_rules! element {
     )*};
 }
 
-element!(f32: Float32, f64: Float64, Bf16: Bfloat16, F16: Float16, bool: Bool, i64: Int64, i32: Int32, i8: Int8, u8: Uint8,
-    Int4x2: Int4x2, Uint4x2: Uint4x2, Q8_0: Q8_0, Q4_0: Q4_0);
+element!(f32: Float32, f64: Float64, Bf16: Bfloat16, F16: Float16, bool: Bool, i64: Int64, i32: Int32);
+element!(i8: Int8, u8: Uint8, Int4x2: Int4x2, Uint4x2: Uint4x2, Q8_0: Q8_0, Q4_0: Q4_0);
 
 /// An input: elements of a slice, read through a shape and strides.
 #[derive(Debug, Clone, Copy)]

@@ -16,16 +16,16 @@
 namespace attention {
 
 /* attn_kv, a view as its tensors are: key (batch axes, Hk, C, E), with starts (Hk, total, E), with
- * page_table (pages, Hk, page, E); value likewise. Elements of std::int8_t and std::uint8_t mean
- * (element - zero) * scale; the scale has as many axes as key, each length divides key's, and the
- * zero likewise. */
+ * page_table (pages, Hk, page, E); value likewise. Values of std::int8_t, std::uint8_t, int4x2 and
+ * uint4x2 mean (value - zero) * scale; the scale has as many axes as key, each length divides key's
+ * (in values), and the zero likewise. */
 template <class Rows, class Scales> struct kv_places {
     Rows key, value;
     std::optional<index_input> page_table, page_starts; /* (batch axes, M), or (P) and (B + 1) */
     std::optional<index_input> starts;                  /* (B + 1) */
     std::optional<index_input> lengths;                 /* rows in use of a sequence; else all */
     std::optional<Scales> key_scale, value_scale;       /* of integers; else 1 */
-    std::optional<Scales> key_zero, value_zero;         /* of integers; else 0, or 128 unsigned */
+    std::optional<Scales> key_zero, value_zero;         /* likewise; else 0, unsigned 128 or 8 */
 
     kv_places(const Rows &keys, const Rows &values) : key(keys), value(values) {
     }
@@ -33,16 +33,18 @@ template <class Rows, class Scales> struct kv_places {
 
 /* Keys, or values, of a cache beside queries of type T. */
 template <class T>
-using stored_keys_of = std::conditional_t<is_one_of<T, double>, input<double>,
-                                          with_halves<input, float, std::int8_t, std::uint8_t>>;
+using stored_keys_of = std::conditional_t<
+    is_one_of<T, double>, input<double>,
+    with_halves<input, float, std::int8_t, std::uint8_t, int4x2, uint4x2, q8_0, q4_0>>;
 
 /* What queries of type T attend to. */
 template <class T> using kv_of = kv_places<stored_keys_of<T>, with_halves<input, float>>;
 
-/* What new rows are stored in. A scale, and a zero, of each row is written with it; a coarser one is
- * read. */
-using kv_storage = kv_places<with_halves<result, float, double, std::int8_t, std::uint8_t>,
-                             with_halves<result, float>>;
+/* What new rows are stored in. A scale, and a zero, of each row is written with it; a coarser one
+ * is read. */
+using kv_storage =
+    kv_places<with_halves<result, float, double, std::int8_t, std::uint8_t, int4x2, uint4x2, q8_0>,
+              with_halves<result, float>>;
 
 /* attn_kv_append_params: without options as many new rows for each sequence, at the end of its rows
  * in use. */

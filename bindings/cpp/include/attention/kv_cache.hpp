@@ -15,15 +15,19 @@
 
 namespace attention {
 
-/* Keys and values of B sequences, stored as T, with room for C rows of each. Rows of std::int8_t have
- * a scale each, of std::uint8_t a scale and a zero: what is attended to is off by half a scale at
- * most. append and truncate need the cache alone; what is const may run at once. */
+/* Keys and values of B sequences, stored as T, with room for C rows of each. Rows of std::int8_t
+ * and int4x2 have a scale each, of std::uint8_t and uint4x2 a scale and a zero: what is attended to
+ * is off by half a scale at most. append and truncate need the cache alone; what is const may run
+ * at once. */
 template <class T> class kv_cache {
-    static_assert(is_half<T> || is_one_of<T, float, double, std::int8_t, std::uint8_t>,
-                  "a cache is of float, double, bfloat16, float16, std::int8_t or std::uint8_t");
+    static constexpr bool has_zeros = is_one_of<T, std::uint8_t, uint4x2>;
+    static constexpr bool has_scales = has_zeros || is_one_of<T, std::int8_t, int4x2>;
+    static_assert(is_half<T> || has_scales || is_one_of<T, float, double, q8_0>,
+                  "a cache is of float, double, bfloat16, float16, std::int8_t, std::uint8_t, "
+                  "int4x2, uint4x2 or q8_0");
 
   public:
-    /* (B, Hk, C, E) and (B, Hv, C, Ev); all of it is allocated now. */
+    /* (B, Hk, C, E) and (B, Hv, C, Ev), E and Ev in elements; all of it is allocated now. */
     kv_cache(const sizes &key_shape, const sizes &value_shape)
         : key_(key_shape), value_(value_shape), lengths_(static_cast<std::size_t>(key_shape[0])) {
     }
@@ -81,9 +85,6 @@ template <class T> class kv_cache {
     }
 
   private:
-    static constexpr bool has_scales = is_one_of<T, std::int8_t, std::uint8_t>;
-    static constexpr bool has_zeros = is_one_of<T, std::uint8_t>;
-
     /* The memory of keys, or of values; the scales and zeros are empty where T has none. */
     struct stored_rows {
         explicit stored_rows(const sizes &rows_shape)
