@@ -4,6 +4,7 @@
  */
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 
 #include <attention.hpp>
@@ -12,7 +13,6 @@
 
 namespace {
 
-using attention::any_float_result;
 using attention::attend_options;
 using attention::kv_cache;
 using attention::kv_of;
@@ -81,9 +81,8 @@ struct paged {
     attention::sizes shape{6, heads, page, features};
     std::vector<float> key = room(shape), value = room(shape);
 
-    template <class Rows> attention::kv_places<Rows> places() {
-        attention::kv_places<Rows> kv(tensor<float>(key.data(), shape),
-                                      tensor<float>(value.data(), shape));
+    template <class Kv> Kv places() {
+        Kv kv(tensor<float>(key.data(), shape), tensor<float>(value.data(), shape));
         kv.page_table = tensor<const std::int32_t>(table.data(), {sequences, 2});
         kv.lengths = view_of(lengths);
         return kv;
@@ -91,7 +90,7 @@ struct paged {
     void fill() {
         attention::append_options options;
         options.starts = view_of(key_starts);
-        attention::kv_append(places<any_float_result>(), keys, values, options);
+        attention::kv_append(places<kv_storage>(), keys, values, options);
     }
 };
 
@@ -101,8 +100,7 @@ void pages_are_ragged_rows_are_single_sequences() {
     require(attended(ragged()) == expected, "ragged keys are others");
     paged pages;
     pages.fill();
-    require(attended(pages.places<attention::keys_of<float>>()) == expected,
-            "keys in pages are others");
+    require(attended(pages.places<kv_of<float>>()) == expected, "keys in pages are others");
 }
 
 void positions_say_where_rows_go() {
@@ -111,7 +109,7 @@ void positions_say_where_rows_go() {
     attention::append_options options;
     options.positions = tensor<const std::int32_t>(positions.data(), {sequences, 1});
     const tensor<const float> rows(key_elements.data(), {sequences, heads, 1, features});
-    attention::kv_append(pages.places<any_float_result>(), rows, rows, options);
+    attention::kv_append(pages.places<kv_storage>(), rows, rows, options);
     /* page 3 has rows 0 to 3 of sequence 0, page 2 rows 4 to 7 of sequence 2 */
     auto expected = room(pages.shape);
     for (const auto &[page_number, row, sequence] : {std::array{3, 2, 0}, std::array{2, 2, 2}}) {
@@ -174,6 +172,127 @@ void cache_attends_in_another_type() {
     require(output == expected, "16 bits are other numbers");
 }
 
+/* Three rows of two heads, from 0 to 127 / 64: of int8 their scale is 1 / 64, and so they are
+ * integers exactly. */
+std::vector<float> exact_rows() {
+    std::vector<float> made = numbers(heads * 3 * features);
+    for (std::size_t i = 0; i < made.size(); ++i) {
+        made[i] = i % features == 0 ? 127.0F / 64 : (made[i] + 1) / 2;
+    }
+    return made;
+}
+
+const attention::sizes three_rows{1, heads, 3, features}, one_row{1, heads, 1, features};
+
+/* What one query attends to in places, or a cache's. */
+std::vector<float> seen_by_one(const kv_of<float> &kv) {
+    std::vector<float> output = room(one_row);
+    attention::attend(tensor<const float>(query_elements.data(), one_row), kv,
+                      tensor<float>(output.data(), one_row));
+    return output;
+}
+
+/* Sums of weights times values that are off by half a scale each, beside what float32 rounds. */
+void require_within(float half_scale, const std::vector<float> &found,
+                    const std::vector<float> &expected) {
+    require(expected != std::vector<float>(found.size()), "nothing is attended to");
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        require(std::abs(found[i] - expected[i]) <= half_scale + 1e-6F, "integers are others");
+    }
+}
+
+void integers_mean_numbers() {
+    const std::vector<float> key = exact_rows();
+    const tensor<const float> key_rows(key.data(), three_rows),
+        value_rows(value_elements.data(), three_rows);
+    const std::vector<float> expected = seen_by_one({key_rows, value_rows});
+
+    const attention::sizes shape{1, heads, 4, features}, scale_shape{1, heads, 4, 1};
+    std::vector<std::int8_t> stored_keys(heads * 4 * features), stored_values(stored_keys.size());
+    std::vector<float> key_scales(heads * 4), value_scales(heads * 4);
+    const std::vector<std::int64_t> lengths{3};
+    kv_storage storage(tensor<std::int8_t>(stored_keys.data(), shape),
+                       tensor<std::int8_t>(stored_values.data(), shape));
+    storage.lengths = view_of(lengths);
+    storage.key_scale.emplace(key_scales.data(), scale_shape);
+    storage.value_scale.emplace(value_scales.data(), scale_shape);
+    attention::kv_append(storage, key_rows, value_rows);
+    for (std::size_t i = 0; i < key.size(); ++i) {
+        const std::size_t row = i / features + i / (3 * features);
+        const std::size_t at = row * features + i % features;
+        require(static_cast<float>(stored_keys[at]) * key_scales[row] == key[i], "keys");
+        const float value = static_cast<float>(stored_values[at]) * value_scales[row];
+        require(std::abs(value - value_elements[i]) <= value_scales[row] * 0.50001F, "values");
+    }
+
+    kv_of<float> kv(tensor<const std::int8_t>(stored_keys.data(), shape),
+                    tensor<const std::int8_t>(stored_values.data(), shape));
+    kv.lengths = view_of(lengths);
+    kv.key_scale.emplace(key_scales.data(), scale_shape);
+    kv.value_scale.emplace(value_scales.data(), scale_shape);
+    require_within(*std::max_element(value_scales.begin(), value_scales.end()) / 2,
+                   seen_by_one(kv), expected);
+    kv.key = key_rows;
+    require_error([&] { (void)seen_by_one(kv); }, ATTN_ERROR_VALUE,
+                  "kv.key_scale: expected NULL beside kv.key of float32, whose elements are not "
+                  "scaled");
+}
+
+/* A cache of Element has keys exactly, integers times step from 0 to highest, and values from -1 to
+ * 1, whose scale is at most `scale`. */
+template <class Element>
+void cache_is_near(std::int64_t values_in_element, int highest, float step, float scale) {
+    const std::int64_t width = std::max(features, values_in_element);
+    const attention::sizes shape{1, heads, 3, width}, row{1, heads, 1, width},
+        room_shape{1, heads, 4, width / values_in_element};
+    std::vector<float> key = room(shape);
+    const std::vector<float> value = numbers(heads * 3 * width), query = numbers(heads * width);
+    for (std::size_t i = 0; i < key.size(); ++i) {
+        const bool is_first = i % static_cast<std::size_t>(width) == 0;
+        key[i] = static_cast<float>(is_first ? highest : static_cast<int>(i) * 5 % highest) * step;
+    }
+    const tensor<const float> keys_in(key.data(), shape), values_in(value.data(), shape),
+        query_in(query.data(), row);
+    std::vector<float> expected = room(row), found = room(row);
+    attention::attend(query_in, keys_in, values_in, tensor<float>(expected.data(), row));
+
+    kv_cache<Element> cache(room_shape, room_shape);
+    cache.append(keys_in.sliced(2, 0, 2), values_in.sliced(2, 0, 2));
+    cache.append(keys_in.sliced(2, 2, 1), values_in.sliced(2, 2, 1));
+    cache.attend(query_in, tensor<float>(found.data(), row));
+    require_within(scale / 2, found, expected);
+}
+
+void caches_of_integers_are_near() {
+    cache_is_near<std::int8_t>(1, 127, 1.0F / 64, 1.0F / 127);
+    cache_is_near<std::uint8_t>(1, 255, 1.0F / 128, 2.0F / 255);
+    cache_is_near<attention::int4x2>(2, 7, 1.0F / 4, 1.0F / 7);
+    cache_is_near<attention::uint4x2>(2, 15, 1.0F / 8, 2.0F / 15);
+    /* its scale is rounded to float16 afterwards, which moves a value of 1 by 1 / 2048 at most */
+    cache_is_near<attention::q8_0>(32, 127, 1.0F / 64, 1.0F / 127 + 1.0F / 1024);
+    const kv_cache<std::uint8_t> unsigned_cache({1, 1, 4, 2}, {1, 1, 4, 2});
+    const kv_cache<std::int8_t> signed_cache({1, 1, 4, 2}, {1, 1, 4, 2});
+    require(unsigned_cache.view<float>().key_zero && !signed_cache.view<float>().key_zero, "zeros");
+}
+
+/* A block that a file of ggml's has: scale 1 and 32 values from -8 to 7. */
+void blocks_of_four_bits_are_read() {
+    attention::q4_0 block;
+    block.scale = attention::float16(1);
+    for (std::uint8_t i = 0; i < 16; ++i) {
+        block.bits[i] = static_cast<std::uint8_t>(i | (15 - i) << 4);
+    }
+    const tensor<const attention::q4_0> stored(&block, {1, 1});
+    const std::vector<float> query(32);
+    std::vector<float> output(32);
+    attention::attend(tensor<const float>(query.data(), {1, 32}), kv_of<float>(stored, stored),
+                      tensor<float>(output.data(), {1, 32}));
+    for (std::size_t i = 0; i < 16; ++i) {
+        const auto number = static_cast<float>(i);
+        require(output[i] == number - 8 && output[16 + i] == 7 - number, "a block's values");
+    }
+}
+
 void what_does_not_fit_is_told() {
     auto kv = ragged();
     const std::vector<std::int64_t> starts{0, 5, 6, 14};
@@ -210,6 +329,9 @@ int main() {
         {"outputs_are_those_of_the_places", outputs_are_those_of_the_places},
         {"cache_grows_and_shrinks", cache_grows_and_shrinks},
         {"cache_attends_in_another_type", cache_attends_in_another_type},
+        {"integers_mean_numbers", integers_mean_numbers},
+        {"caches_of_integers_are_near", caches_of_integers_are_near},
+        {"blocks_of_four_bits_are_read", blocks_of_four_bits_are_read},
         {"what_does_not_fit_is_told", what_does_not_fit_is_told},
     });
 }

@@ -15,7 +15,9 @@ module attention
                            attn_score_masked, attn_engine_auto, attn_engine_blas, &
                            attn_engine_fused, attn_gemm_auto, attn_gemm_blas, attn_gemm_native, &
                            attn_error_unsupported, attn_dtype_float32, attn_dtype_float64, &
-                           attn_dtype_bfloat16, attn_dtype_float16
+                           attn_dtype_bfloat16, attn_dtype_float16, attn_dtype_int8, &
+                           attn_dtype_uint8, attn_dtype_int4x2, attn_dtype_uint4x2, &
+                           attn_dtype_q8_0, attn_dtype_q4_0
   use attention_abi, only: abi_ok => attn_ok, attn_mask_bool_include, attn_mask_bool_exclude, attn_kv, &
                            attn_sdpa_params, attn_sdpa_report, attn_mha_config, attn_mha_params, &
                            attn_mha_report, attn_mha_init_params, attention_view, &
@@ -32,6 +34,8 @@ module attention
   private
   public :: to_bfloat16, from_bfloat16, to_float16, from_float16
   public :: attn_dtype_float32, attn_dtype_float64, attn_dtype_bfloat16, attn_dtype_float16
+  public :: attn_dtype_int8, attn_dtype_uint8, attn_dtype_int4x2, attn_dtype_uint4x2, attn_dtype_q8_0, &
+            attn_dtype_q4_0
   public :: attn_tensor, tensor_of, tensor_at, attend, selftest
   public :: kv_places, kv_append
   public :: partial_result, merge_parts, rope, rms_norm
@@ -92,10 +96,11 @@ module attention
 
   ! A view of an array or a section. It lives no longer than the array, so the compiler takes nothing
   ! that is gone after the statement: the argument is a pointer, or a target that one could point to. Of
-  ! numbers of 16 bits it is their bits, and the second argument says which type they are of.
+  ! numbers of 16 bits it is their bits, and the second argument says which type they are of; so it does
+  ! of bytes that are not integers of 8 bits with a sign.
   interface tensor_of
     procedure :: tensor_of_float, tensor_of_double, tensor_of_int64, tensor_of_int32, tensor_of_bool, &
-      tensor_of_bits
+      tensor_of_bits, tensor_of_int8
   end interface tensor_of
 
 contains
@@ -140,6 +145,18 @@ contains
     call attention_view(array, view)
     if (any(dtype == [attn_dtype_bfloat16, attn_dtype_float16])) view%dtype = dtype
   end function tensor_of_bits
+
+  ! dtype: attn_dtype_int8 if left out, attn_dtype_uint8, or attn_dtype_int4x2 or attn_dtype_uint4x2: two
+  ! values in each byte. With another the view is of none, as above.
+  function tensor_of_int8(array, dtype) result(view)
+    integer(c_int8_t), dimension(..), pointer, intent(in) :: array
+    integer(c_int32_t), intent(in), optional :: dtype
+    type(attn_tensor) :: view
+    call attention_view(array, view)
+    if (.not. present(dtype)) return
+    view%dtype = merge(dtype, 0_c_int32_t, any(dtype == [attn_dtype_int8, attn_dtype_uint8, &
+                                                         attn_dtype_int4x2, attn_dtype_uint4x2]))
+  end function tensor_of_int8
 
   ! A view of contiguous memory, with the shape as C has it.
   function tensor_at(address, dtype, shape, stat, errmsg) result(view)

@@ -12,7 +12,9 @@ module attention_abi
   integer(c_int32_t), parameter :: attn_dtype_float32 = 1, attn_dtype_float64 = 2, &
                                    attn_dtype_bool = 3, attn_dtype_int64 = 4, &
                                    attn_dtype_bfloat16 = 5, attn_dtype_float16 = 6, &
-                                   attn_dtype_int32 = 7
+                                   attn_dtype_int32 = 7, attn_dtype_int8 = 8, attn_dtype_uint8 = 9, &
+                                   attn_dtype_int4x2 = 12, attn_dtype_q8_0 = 13, &
+                                   attn_dtype_q4_0 = 14, attn_dtype_uint4x2 = 15
   integer(c_int32_t), parameter :: attn_engine_auto = 0, attn_engine_blas = 1, attn_engine_fused = 2
   integer(c_int32_t), parameter :: attn_gemm_auto = 0, attn_gemm_blas = 1, attn_gemm_native = 2
   integer(c_int32_t), parameter :: attn_mask_none = 0, attn_mask_additive = 1, &

@@ -14,7 +14,8 @@ module attention_kv
   ! key (E, C, Hk, batch axes), of which lengths are in use; with starts (B + 1) one sequence behind
   ! the other, (E, total, Hk); with page_table (M, batch axes), or (P) and page_starts (B + 1), in
   ! pages, (E, page, Hk, pages). value likewise. What is left out is absent. kv.h says where a key
-  ! is.
+  ! is. Integers mean (element - zero) * scale: of key's rank, each length a divisor of key's (in
+  ! values). kv_append writes a scale and a zero that each row has, and reads coarser ones.
   type :: kv_places
     type(attn_tensor) :: key, value
     type(attn_tensor) :: page_table = attn_tensor(), page_starts = attn_tensor(), &

@@ -18,6 +18,8 @@ static int32_t dtype_of(CFI_type_t type) {
         return ATTN_DTYPE_INT64;
     case CFI_type_int32_t:
         return ATTN_DTYPE_INT32;
+    case CFI_type_int8_t:
+        return ATTN_DTYPE_INT8;
     default:
         return ATTN_DTYPE_INVALID;
     }

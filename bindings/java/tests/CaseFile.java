@@ -62,7 +62,7 @@ final class CaseFile {
         final long[] shape = Arrays.stream(parts).skip(2).mapToLong(Long::parseLong).toArray();
         final int width =
                 switch (dtype) {
-                    case BOOL -> 1;
+                    case BOOL, INT8, UINT8 -> 1;
                     case BFLOAT16, FLOAT16 -> 2;
                     case FLOAT32, INT32 -> 4;
                     case FLOAT64, INT64 -> 8;

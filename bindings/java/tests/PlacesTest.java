@@ -161,10 +161,111 @@ final class PlacesTest {
         }
     }
 
+    private static final long[] THREE_ROWS = {1, HEADS, 3, FEATURES};
+    private static final long[] ROOM = {1, HEADS, 4, FEATURES};
+    private static final long[] ROOM_SCALES = {1, HEADS, 4, 1};
+
+    /**
+     * Rows from 0 to their first element: 127 / 64 has a scale of 1 / 64 in INT8, 255 / 128 one of 1 /
+     * 128 in UINT8, and so they are integers exactly.
+     */
+    private static Tensor exactRows(float first) {
+        final float[] made = new float[HEADS * 3 * FEATURES];
+        for (int i = 0; i < made.length; i++) {
+            made[i] = i % FEATURES == 0 ? first : i * 5 % 64 / 64f;
+        }
+        return Tensor.of(made, THREE_ROWS);
+    }
+
+    /** From -1 to 1. */
+    private static Tensor someRows() {
+        final float[] made = new float[HEADS * 3 * FEATURES];
+        for (int i = 0; i < made.length; i++) {
+            made[i] = (i * 29 + 11) % 64 / 32f - 1;
+        }
+        return Tensor.of(made, THREE_ROWS);
+    }
+
+    private static Tensor scales() {
+        return Tensor.zeros(Tensor.Dtype.FLOAT32, ROOM_SCALES);
+    }
+
+    private static double[] seenByOne(KvPlaces kv) {
+        final long[] shape = {1, HEADS, 1, FEATURES};
+        final Tensor query = Tensor.strided(Tensor.Dtype.FLOAT32, QUERIES, 0, shape, new long[] {0, 24, 4, 1});
+        final Tensor output = Tensor.zeros(Tensor.Dtype.FLOAT32, shape);
+        Attention.sdpa(query, null, null, output, new SdpaOptions().kv(kv));
+        return output.toDoubles();
+    }
+
+    private static void near(double[] expected, double[] found, double distance) {
+        check(Arrays.stream(expected).anyMatch(number -> number != 0), "nothing is there");
+        check(expected.length == found.length, "as many numbers");
+        for (int i = 0; i < expected.length; i++) {
+            check(Math.abs(expected[i] - found[i]) <= distance, expected[i] + " is " + found[i]);
+        }
+    }
+
+    /** What three rows of each head mean; without zeros they are 0. */
+    private static double[] meant(Tensor stored, Tensor scale, Tensor zero) {
+        final double[] elements = stored.toDoubles();
+        final double[] scales = scale.toDoubles();
+        final double[] zeros = zero == null ? new double[scales.length] : zero.toDoubles();
+        final double[] made = new double[HEADS * 3 * FEATURES];
+        for (int i = 0; i < made.length; i++) {
+            final int row = i / FEATURES + i / (3 * FEATURES);
+            made[i] = (elements[row * FEATURES + i % FEATURES] - zeros[row]) * scales[row];
+        }
+        return made;
+    }
+
+    /** Of values the largest scale is that of a row from -1 to 1. */
+    private static void integersMeanNumbers(Tensor.Dtype dtype, float first, double largestScale) {
+        final Tensor newKey = exactRows(first);
+        final Tensor newValue = someRows();
+        final Tensor key = Tensor.zeros(dtype, ROOM);
+        final Tensor value = Tensor.zeros(dtype, ROOM);
+        final Tensor keyScale = scales();
+        final Tensor valueScale = scales();
+        final Tensor keyZero = dtype == Tensor.Dtype.UINT8 ? scales() : null;
+        final Tensor valueZero = dtype == Tensor.Dtype.UINT8 ? scales() : null;
+        final KvPlaces kv =
+                new KvPlaces(key, value)
+                        .lengths(indices(3))
+                        .keyScale(keyScale)
+                        .valueScale(valueScale)
+                        .keyZero(keyZero)
+                        .valueZero(valueZero);
+        Attention.kvAppend(kv, newKey, newValue, null);
+        near(newKey.toDoubles(), meant(key, keyScale, keyZero), 0);
+        near(newValue.toDoubles(), meant(value, valueScale, valueZero), largestScale / 2 + 1e-6);
+        near(seenByOne(new KvPlaces(newKey, newValue)), seenByOne(kv), largestScale / 2 + 1e-6);
+    }
+
+    private static void aScaleIsWrittenOrRead() {
+        final FloatBuffer readOnly = Tensor.directFloats(HEADS * 4).asReadOnlyBuffer();
+        final Tensor key = Tensor.zeros(Tensor.Dtype.INT8, ROOM);
+        final Tensor coarse = Tensor.view(Tensor.Dtype.FLOAT32, readOnly, 1, HEADS, 1, 1);
+        final KvPlaces kv =
+                new KvPlaces(key, Tensor.zeros(Tensor.Dtype.INT8, ROOM)).lengths(indices(3)).keyScale(coarse);
+        Attention.kvAppend(kv, exactRows(1), someRows(), null);
+        check(Arrays.stream(key.toDoubles()).allMatch(element -> element == 0), "of scale 0 is 0");
+        kv.keyScale(Tensor.view(Tensor.Dtype.FLOAT32, readOnly, ROOM_SCALES));
+        refuses(
+                "kv.key_scale: expected memory that may be written, got a read-only buffer",
+                () -> Attention.kvAppend(kv, exactRows(1), someRows(), null));
+        refuses(
+                "kv.key_scale: expected NULL beside kv.key of float32, whose elements are not scaled",
+                () -> seenByOne(new KvPlaces(someRows(), someRows()).keyScale(coarse)));
+    }
+
     public static void main(String[] arguments) {
         pagesAreRaggedRowsAreSingleSequences();
         positionsSayWhereRowsGo();
         whatIsNoPlaceIsTold();
+        integersMeanNumbers(Tensor.Dtype.INT8, 127f / 64, 1. / 127);
+        integersMeanNumbers(Tensor.Dtype.UINT8, 255f / 128, 2. / 255);
+        aScaleIsWrittenOrRead();
         System.out.println("places: passed");
     }
 }

@@ -23,7 +23,7 @@ final class WrapperTest {
     private static final Map<Tensor.Dtype, Integer> WIDTHS =
             Map.of(
                     Tensor.Dtype.FLOAT32, 4, Tensor.Dtype.FLOAT64, 8, Tensor.Dtype.BOOL, 1,
-                    Tensor.Dtype.INT64, 8, Tensor.Dtype.INT32, 4,
+                    Tensor.Dtype.INT64, 8, Tensor.Dtype.INT32, 4, Tensor.Dtype.INT8, 1, Tensor.Dtype.UINT8, 1,
                     Tensor.Dtype.BFLOAT16, 2, Tensor.Dtype.FLOAT16, 2);
 
     private static void check(boolean isRight, String what) {

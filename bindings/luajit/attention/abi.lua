@@ -65,6 +65,7 @@ typedef struct attn_tensor {
 } attn_tensor;
 
 size_t attn_dtype_size_bytes(int32_t dtype);
+int32_t attn_dtype_values(int32_t dtype);
 attn_status attn_tensor_init(attn_tensor *tensor, void *data, int32_t dtype, int32_t rank,
                              const int64_t *shape);
 attn_status attn_tensor_init_strided(attn_tensor *tensor, void *data, int32_t dtype, int32_t rank,

@@ -18,6 +18,8 @@ local dtypes = {
   bool = library.ATTN_DTYPE_BOOL,
   int64 = library.ATTN_DTYPE_INT64,
   int32 = library.ATTN_DTYPE_INT32,
+  int8 = library.ATTN_DTYPE_INT8,
+  uint8 = library.ATTN_DTYPE_UINT8,
 }
 local element_types = {
   float32 = "float",
@@ -27,6 +29,8 @@ local element_types = {
   bool = "uint8_t",
   int64 = "int64_t",
   int32 = "int32_t",
+  int8 = "int8_t",
+  uint8 = "uint8_t",
 }
 local array_types, pointer_types, dtype_names = {}, {}, {}
 for dtype, element in pairs(element_types) do

@@ -93,7 +93,7 @@ function tests.what_is_no_place_is_told()
   local codes, kv = attention.codes, {key = keys, value = values, starts = {0, 5, 6, 14}}
   assert_fails(codes.VALUE, "kv.starts: expected 6 (the element before it) to 13, got 14 at element 3", attended, kv)
   kv.start = kv.starts
-  assert_fails(codes.VALUE, "start: expected one of the options key, lengths, page_starts", attended, kv)
+  assert_fails(codes.VALUE, "start: expected one of the options key, key_scale, key_zero, lengths", attended, kv)
   assert_fails(codes.NULL, "kv.key: expected a tensor, got NULL", attended, {})
   assert_fails(codes.NULL, "key: expected a tensor, got NULL", attention.sdpa, queries)
   local pages = paged()
@@ -103,6 +103,83 @@ function tests.what_is_no_place_is_told()
   assert_fails(codes.VALUE, "kv.key: expected memory that may be written", attention.kv_append, pages, keys, values)
   local layer = attention.layer {embed_dim = 4, num_heads = 2}
   assert_fails(codes.VALUE, "kv: expected one of the options", layer, queries, queries, queries, {kv = pages})
+end
+
+-- Rows from 0 to their first element: 127 / 64 has a scale of 1 / 64 in int8, 255 / 128 one of 1 / 128
+-- in uint8, and so they are integers exactly.
+local function exact_rows(first)
+  local made = attention.zeros("float32", {heads, 3, features})
+  for i = 0, heads * 3 * features - 1 do
+    made:data()[i] = i % features == 0 and first or i * 5 % 64 / 64
+  end
+  return made
+end
+
+-- Room for four rows of integers, a scale for each, and a zero where there is no sign.
+local function integers(dtype)
+  local kv = {lengths = 3}
+  for _, name in ipairs {"key", "value"} do
+    kv[name] = attention.zeros(dtype, {heads, 4, features})
+    kv[name .. "_scale"] = attention.zeros("float32", {heads, 4, 1})
+    kv[name .. "_zero"] = dtype == "uint8" and attention.zeros("float32", {heads, 4, 1}) or nil
+  end
+  return kv
+end
+
+local function assert_near(expected, found, distance)
+  local is_something = false
+  for h = 1, heads do
+    for row = 1, expected.shape[2] do
+      for i = 1, features do
+        local number = expected:totable()[h][row][i]
+        is_something = is_something or number ~= 0
+        assert(math.abs(number - found(h, row, i)) <= distance, "integers are others")
+      end
+    end
+  end
+  assert(is_something, "nothing is there")
+end
+
+-- What an element means.
+local function number_in(kv, name)
+  local elements, scale = kv[name]:totable(), kv[name .. "_scale"]:totable()
+  local zero = kv[name .. "_zero"] and kv[name .. "_zero"]:totable()
+  return function(h, row, i)
+    return (elements[h][row][i] - (zero and zero[h][row][1] or 0)) * scale[h][row][1]
+  end
+end
+
+-- The largest scale is that of a row of values from -1 to 1.
+local function check_integers(dtype, first, largest_scale)
+  local key, value, query = exact_rows(first), values:slice(1, 0, 3), queries:slice(1, 0, 1)
+  local kv = attention.kv_append(integers(dtype), key, value)
+  assert_near(key, number_in(kv, "key"), 0)
+  assert_near(value, number_in(kv, "value"), largest_scale / 2 + 1e-6)
+  local found = attention.sdpa(query, nil, nil, {kv = kv}):totable()
+  assert_near(attention.sdpa(query, key, value), function(h, row, i)
+    return found[h][row][i]
+  end, largest_scale / 2 + 1e-6)
+end
+
+function tests.integers_mean_numbers()
+  check_integers("int8", 127 / 64, 1 / 127)
+  check_integers("uint8", 255 / 128, 2 / 255)
+end
+
+function tests.a_scale_is_written_or_read()
+  local codes, kv, value = attention.codes, integers("int8"), values:slice(1, 0, 3)
+  kv.key_scale = {{{1 / 64}}}
+  attention.kv_append(kv, exact_rows(127 / 64), value)
+  assert_equal(127, kv.key:totable()[2][3][1])
+  kv.value_scale = {{{1}, {1}, {1}, {1}}, {{1}, {1}, {1}, {1}}}
+  assert_fails(codes.VALUE, "kv.value_scale: expected a tensor, which is written, got a table", attention.kv_append, kv,
+               value, value)
+  kv.value_scale = attention.view(ffi.new("const float[8]"), "float32", {heads, 4, 1})
+  assert_fails(codes.VALUE, "kv.value_scale: expected memory that may be written", attention.kv_append, kv, value,
+               value)
+  local floats = {key = keys, value = values, starts = key_starts, key_scale = {{{1}}}}
+  assert_fails(codes.VALUE, "kv.key_scale: expected NULL beside kv.key of float32, whose elements are not scaled",
+               attended, floats)
 end
 
 -- Tables among the fields become tensors that nothing else keeps.

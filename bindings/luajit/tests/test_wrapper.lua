@@ -29,7 +29,7 @@ function tests.ragged_tables_are_an_error()
 end
 
 function tests.unknown_dtype_is_an_error()
-  assert_fails(attention.codes.VALUE, "dtype: expected one of bfloat16, bool, float16, float32, float64, int32, int64, got half",
+  assert_fails(attention.codes.VALUE, "dtype: expected one of bfloat16, bool, float16, float32, float64, int32, int64, int8, uint8, got half",
                attention.zeros, "half", {1})
 end
 

@@ -33,7 +33,8 @@ class TensorTest < Minitest::Test
 
   def test_unknown_dtype_is_an_error
     error = assert_raises(ArgumentError) { Tensor.zeros(1, dtype: :half) }
-    assert_equal 'dtype: expected one of float32, float64, bfloat16, float16, bool, int64, int32, got :half', error.message
+    assert_equal 'dtype: expected one of float32, float64, bfloat16, float16, bool, int64, int32, int8, uint8, ' \
+                 'got :half', error.message
   end
 
   def test_impossible_shape_is_an_error_of_the_library

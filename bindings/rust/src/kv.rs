@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::error::{check, Result};
 use crate::setters::setters;
 use crate::sys;
-use crate::view::{raw_view, View, ViewMut};
+use crate::view::{raw_output, raw_view, View, ViewMut};
 
 /// What says which row of memory has which key.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,25 +19,50 @@ struct Places<'a> {
     lengths: Option<View<'a>>,
 }
 
+/// What integers mean, (element - zero) * scale.
+#[derive(Debug, Clone, Copy)]
+struct Scales<V> {
+    key_scale: Option<V>,
+    value_scale: Option<V>,
+    key_zero: Option<V>,
+    value_zero: Option<V>,
+}
+
+impl<V> Scales<V> {
+    fn none() -> Self {
+        Scales {
+            key_scale: None,
+            value_scale: None,
+            key_zero: None,
+            value_zero: None,
+        }
+    }
+}
+
 /// What [`sdpa_kv`](crate::sdpa_kv) reads: key (batch axes, Hk, C, E); with `starts` (Hk, total,
-/// E); with `page_table` (pages, Hk, page, E); value likewise. `attention/kv.h` is the manual.
+/// E); with `page_table` (pages, Hk, page, E); value likewise. Values of `i8`, `u8`,
+/// [`Int4x2`](crate::Int4x2) and [`Uint4x2`](crate::Uint4x2) mean (value - zero) * scale.
+/// `attention/kv.h` is the manual.
 #[derive(Debug, Clone, Copy)]
 pub struct Kv<'a> {
     key: View<'a>,
     value: View<'a>,
     places: Places<'a>,
+    scales: Scales<View<'a>>,
 }
 
-/// What [`kv_append`] writes, as [`Kv`].
+/// What [`kv_append`] writes, as [`Kv`]. A scale, and a zero, of each row is written with it; a
+/// coarser one is read.
 #[derive(Debug)]
 pub struct KvMut<'a> {
     key: ViewMut<'a>,
     value: ViewMut<'a>,
     places: Places<'a>,
+    scales: Scales<ViewMut<'a>>,
 }
 
 macro_rules! place {
-    ($kv:ident, $view:ident) => {
+    ($kv:ident, $view:ident, $raw:ident) => {
         impl<'a> $kv<'a> {
             /// A matrix for each batch index and head, all rows in use.
             pub fn new(key: $view<'a>, value: $view<'a>) -> Self {
@@ -45,6 +70,7 @@ macro_rules! place {
                     key,
                     value,
                     places: Places::default(),
+                    scales: Scales::none(),
                 }
             }
 
@@ -78,6 +104,36 @@ macro_rules! place {
                 self
             }
 
+            /// Beside keys of integers: `f32` or of 16 bits, of as many axes, each of whose lengths
+            /// divides key's (in values); without it 1.
+            #[must_use]
+            pub fn key_scale(mut self, key_scale: $view<'a>) -> Self {
+                self.scales.key_scale = Some(key_scale);
+                self
+            }
+
+            /// Likewise of value.
+            #[must_use]
+            pub fn value_scale(mut self, value_scale: $view<'a>) -> Self {
+                self.scales.value_scale = Some(value_scale);
+                self
+            }
+
+            /// By the same rule, what is subtracted from elements before they are scaled; without
+            /// it 0, or without a sign 128 of `u8`, 8 of `Uint4x2`.
+            #[must_use]
+            pub fn key_zero(mut self, key_zero: $view<'a>) -> Self {
+                self.scales.key_zero = Some(key_zero);
+                self
+            }
+
+            /// Likewise of value.
+            #[must_use]
+            pub fn value_zero(mut self, value_zero: $view<'a>) -> Self {
+                self.scales.value_zero = Some(value_zero);
+                self
+            }
+
             /// The C struct; its pointers borrow from `self`.
             pub(crate) fn as_raw(&self) -> sys::attn_kv {
                 sys::attn_kv {
@@ -87,6 +143,10 @@ macro_rules! place {
                     page_starts: raw_view(&self.places.page_starts),
                     starts: raw_view(&self.places.starts),
                     lengths: raw_view(&self.places.lengths),
+                    key_scale: $raw(&self.scales.key_scale),
+                    value_scale: $raw(&self.scales.value_scale),
+                    key_zero: $raw(&self.scales.key_zero),
+                    value_zero: $raw(&self.scales.value_zero),
                     ..Default::default()
                 }
             }
@@ -94,8 +154,8 @@ macro_rules! place {
     };
 }
 
-place!(Kv, View);
-place!(KvMut, ViewMut);
+place!(Kv, View, raw_view);
+place!(KvMut, ViewMut, raw_output);
 
 impl KvMut<'_> {
     /// What is there, to read until it is written again.
@@ -104,6 +164,12 @@ impl KvMut<'_> {
             key: self.key.as_view(),
             value: self.value.as_view(),
             places: self.places,
+            scales: Scales {
+                key_scale: self.scales.key_scale.as_ref().map(ViewMut::as_view),
+                value_scale: self.scales.value_scale.as_ref().map(ViewMut::as_view),
+                key_zero: self.scales.key_zero.as_ref().map(ViewMut::as_view),
+                value_zero: self.scales.value_zero.as_ref().map(ViewMut::as_view),
+            },
         }
     }
 }

@@ -4,9 +4,12 @@
 use crate::error::{Error, Result, Status};
 use crate::kv::{kv_append, Kv, KvAppendOptions, KvMut};
 use crate::sdpa::{sdpa_kv, SdpaOptions};
-use crate::view::{Element, View, ViewMut};
+use crate::view::{Dtype, Element, View, ViewMut};
 
-/// Keys and values of B sequences, stored as `T`, one of the floats, with room for C rows of each.
+/// Keys and values of B sequences, stored as `T`, with room for C rows of each: one of the floats,
+/// `i8`, `u8`, [`Int4x2`](crate::Int4x2), [`Uint4x2`](crate::Uint4x2) or [`Q8_0`](crate::Q8_0). Rows
+/// of `i8` and `Int4x2` have a scale each, of `u8` and `Uint4x2` a scale and a zero: what is
+/// attended to is off by half a scale at most.
 ///
 /// What it lends is gone before it changes:
 ///
@@ -18,21 +21,47 @@ use crate::view::{Element, View, ViewMut};
 /// ```
 #[derive(Debug, Clone)]
 pub struct KvCache<T> {
-    key: Vec<T>,
-    value: Vec<T>,
-    key_shape: [usize; 4],
-    value_shape: [usize; 4],
+    key: Rows<T>,
+    value: Rows<T>,
     lengths: Vec<i64>,
 }
 
+/// The memory of keys, or of values; scales and zeros are empty where `T` has none.
+#[derive(Debug, Clone)]
+struct Rows<T> {
+    elements: Vec<T>,
+    shape: [usize; 4],
+    scales: Vec<f32>,
+    zeros: Vec<f32>,
+    scale_shape: [usize; 4],
+}
+
+impl<T: Element + Default> Rows<T> {
+    const HAVE_ZEROS: bool = matches!(T::DTYPE, Dtype::Uint8 | Dtype::Uint4x2);
+    const HAVE_SCALES: bool = Self::HAVE_ZEROS || matches!(T::DTYPE, Dtype::Int8 | Dtype::Int4x2);
+
+    fn new(shape: [usize; 4]) -> Result<Self> {
+        let scale_shape = [shape[0], shape[1], shape[2], 1];
+        let numbers_if = |present: bool| match present {
+            true => zeros(scale_shape.iter()),
+            false => Ok(Vec::new()),
+        };
+        Ok(Rows {
+            elements: zeros(shape.iter())?,
+            shape,
+            scales: numbers_if(Self::HAVE_SCALES)?,
+            zeros: numbers_if(Self::HAVE_ZEROS)?,
+            scale_shape,
+        })
+    }
+}
+
 impl<T: Element + Default> KvCache<T> {
-    /// (B, Hk, C, E) and (B, Hv, C, Ev); all of it is allocated now.
+    /// (B, Hk, C, E) and (B, Hv, C, Ev), E and Ev in elements; all of it is allocated now.
     pub fn new(key_shape: [usize; 4], value_shape: [usize; 4]) -> Result<Self> {
         Ok(KvCache {
-            key: zeros(key_shape.iter())?,
-            value: zeros(value_shape.iter())?,
-            key_shape,
-            value_shape,
+            key: Rows::new(key_shape)?,
+            value: Rows::new(value_shape)?,
             lengths: zeros([key_shape[0]].iter())?,
         })
     }
@@ -77,9 +106,23 @@ impl<T: Element + Default> KvCache<T> {
     /// What is there, for [`sdpa_kv`] and for `describe_outputs_kv` and `explain_kv` of the
     /// options.
     pub fn as_kv(&self) -> Result<Kv<'_>> {
-        let key = View::new(&self.key, &self.key_shape)?;
-        let value = View::new(&self.value, &self.value_shape)?;
-        Ok(Kv::new(key, value).lengths(View::new(&self.lengths, &[self.lengths.len()])?))
+        let (key, value) = (&self.key, &self.value);
+        let mut kv = Kv::new(
+            View::new(&key.elements, &key.shape)?,
+            View::new(&value.elements, &value.shape)?,
+        )
+        .lengths(View::new(&self.lengths, &[self.lengths.len()])?);
+        if Rows::<T>::HAVE_SCALES {
+            kv = kv
+                .key_scale(View::new(&key.scales, &key.scale_shape)?)
+                .value_scale(View::new(&value.scales, &value.scale_shape)?);
+        }
+        if Rows::<T>::HAVE_ZEROS {
+            kv = kv
+                .key_zero(View::new(&key.zeros, &key.scale_shape)?)
+                .value_zero(View::new(&value.zeros, &value.scale_shape)?);
+        }
+        Ok(kv)
     }
 
     /// Rows in use of each sequence.
@@ -110,10 +153,24 @@ impl<T: Element + Default> KvCache<T> {
         value: &View<'_>,
         options: KvAppendOptions<'_>,
     ) -> Result<()> {
-        let stored_key = ViewMut::new(&mut self.key, &self.key_shape)?;
-        let stored_value = ViewMut::new(&mut self.value, &self.value_shape)?;
-        let lengths = View::new(&grown, &[grown.len()])?;
-        let mut kv = KvMut::new(stored_key, stored_value).lengths(lengths);
+        let (stored_key, stored_value) = (&mut self.key, &mut self.value);
+        let mut kv = KvMut::new(
+            ViewMut::new(&mut stored_key.elements, &stored_key.shape)?,
+            ViewMut::new(&mut stored_value.elements, &stored_value.shape)?,
+        )
+        .lengths(View::new(&grown, &[grown.len()])?);
+        if Rows::<T>::HAVE_SCALES {
+            let (of_key, of_value) = (&mut stored_key.scales, &mut stored_value.scales);
+            kv = kv
+                .key_scale(ViewMut::new(of_key, &stored_key.scale_shape)?)
+                .value_scale(ViewMut::new(of_value, &stored_value.scale_shape)?);
+        }
+        if Rows::<T>::HAVE_ZEROS {
+            let (of_key, of_value) = (&mut stored_key.zeros, &mut stored_value.zeros);
+            kv = kv
+                .key_zero(ViewMut::new(of_key, &stored_key.scale_shape)?)
+                .value_zero(ViewMut::new(of_value, &stored_value.scale_shape)?);
+        }
         kv_append(&mut kv, key, value, options)?;
         self.lengths = grown;
         Ok(())

@@ -32,6 +32,12 @@ pub const ATTN_DTYPE_INT64: i32 = 4;
 pub const ATTN_DTYPE_BFLOAT16: i32 = 5;
 pub const ATTN_DTYPE_FLOAT16: i32 = 6;
 pub const ATTN_DTYPE_INT32: i32 = 7;
+pub const ATTN_DTYPE_INT8: i32 = 8;
+pub const ATTN_DTYPE_UINT8: i32 = 9;
+pub const ATTN_DTYPE_INT4X2: i32 = 12;
+pub const ATTN_DTYPE_Q8_0: i32 = 13;
+pub const ATTN_DTYPE_Q4_0: i32 = 14;
+pub const ATTN_DTYPE_UINT4X2: i32 = 15;
 
 pub const ATTN_ENGINE_AUTO: i32 = 0;
 pub const ATTN_ENGINE_BLAS: i32 = 1;

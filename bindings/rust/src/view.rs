@@ -7,6 +7,7 @@ use std::ptr;
 
 use crate::error::{check, Error, Result, Status};
 use crate::half::{Bf16, F16};
+use crate::packed::{Int4x2, Uint4x2, Q4_0, Q8_0};
 use crate::sys::{self, attn_tensor, ATTN_MAX_RANK};
 
 /// The element type of a view or a layer.
@@ -27,6 +28,18 @@ pub enum Dtype {
     Int64 = sys::ATTN_DTYPE_INT64,
     /// `i32`
     Int32 = sys::ATTN_DTYPE_INT32,
+    /// `i8`: keys and values of a [`Kv`](crate::Kv) with scales
+    Int8 = sys::ATTN_DTYPE_INT8,
+    /// `u8`: likewise
+    Uint8 = sys::ATTN_DTYPE_UINT8,
+    /// [`Int4x2`]: likewise
+    Int4x2 = sys::ATTN_DTYPE_INT4X2,
+    /// [`Uint4x2`]: likewise
+    Uint4x2 = sys::ATTN_DTYPE_UINT4X2,
+    /// [`Q8_0`]: keys and values with scales of their own
+    Q8_0 = sys::ATTN_DTYPE_Q8_0,
+    /// [`Q4_0`]: likewise
+    Q4_0 = sys::ATTN_DTYPE_Q4_0,
 }
 
 impl Dtype {
@@ -40,6 +53,12 @@ impl Dtype {
             sys::ATTN_DTYPE_FLOAT16 => Some(Dtype::Float16),
             sys::ATTN_DTYPE_INT64 => Some(Dtype::Int64),
             sys::ATTN_DTYPE_INT32 => Some(Dtype::Int32),
+            sys::ATTN_DTYPE_INT8 => Some(Dtype::Int8),
+            sys::ATTN_DTYPE_UINT8 => Some(Dtype::Uint8),
+            sys::ATTN_DTYPE_INT4X2 => Some(Dtype::Int4x2),
+            sys::ATTN_DTYPE_UINT4X2 => Some(Dtype::Uint4x2),
+            sys::ATTN_DTYPE_Q8_0 => Some(Dtype::Q8_0),
+            sys::ATTN_DTYPE_Q4_0 => Some(Dtype::Q4_0),
             _ => None,
         }
     }
@@ -49,7 +68,8 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A type that views can be made of: `f32`, `f64`, [`Bf16`], [`F16`], `bool`, `i64` or `i32`.
+/// A type that views can be made of: `f32`, `f64`, [`Bf16`], [`F16`], `bool`, `i64`, `i32`, `i8`,
+/// `u8`, or of several values [`Int4x2`], [`Uint4x2`], [`Q8_0`] or [`Q4_0`].
 pub trait Element: sealed::Sealed + Copy {
     /// The library's name of the type.
     const DTYPE: Dtype;
@@ -65,6 +85,7 @@ macro_rules! element {
 }
 
 element!(f32: Float32, f64: Float64, Bf16: Bfloat16, F16: Float16, bool: Bool, i64: Int64, i32: Int32);
+element!(i8: Int8, u8: Uint8, Int4x2: Int4x2, Uint4x2: Uint4x2, Q8_0: Q8_0, Q4_0: Q4_0);
 
 /// An input: elements of a slice, read through a shape and strides.
 #[derive(Debug, Clone, Copy)]

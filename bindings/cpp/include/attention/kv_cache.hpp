@@ -15,17 +15,21 @@
 
 namespace attention {
 
-/* Keys and values of B sequences, stored as T, with room for C rows of each. append and truncate
- * need the cache alone; what is const may run at once. */
+/* Keys and values of B sequences, stored as T, with room for C rows of each. Rows of std::int8_t
+ * and int4x2 have a scale each, of std::uint8_t and uint4x2 a scale and a zero: what is attended to
+ * is off by half a scale at most. append and truncate need the cache alone; what is const may run
+ * at once. */
 template <class T> class kv_cache {
-    static_assert(is_half<T> || is_one_of<T, float, double>,
-                  "a cache is of float, double, bfloat16 or float16");
+    static constexpr bool has_zeros = is_one_of<T, std::uint8_t, uint4x2>;
+    static constexpr bool has_scales = has_zeros || is_one_of<T, std::int8_t, int4x2>;
+    static_assert(is_half<T> || has_scales || is_one_of<T, float, double, q8_0>,
+                  "a cache is of float, double, bfloat16, float16, std::int8_t, std::uint8_t, "
+                  "int4x2, uint4x2 or q8_0");
 
   public:
-    /* (B, Hk, C, E) and (B, Hv, C, Ev); all of it is allocated now. */
+    /* (B, Hk, C, E) and (B, Hv, C, Ev), E and Ev in elements; all of it is allocated now. */
     kv_cache(const sizes &key_shape, const sizes &value_shape)
-        : key_shape_(key_shape), value_shape_(value_shape), key_(elements_of(key_shape)),
-          value_(elements_of(value_shape)), lengths_(static_cast<std::size_t>(key_shape[0])) {
+        : key_(key_shape), value_(value_shape), lengths_(static_cast<std::size_t>(key_shape[0])) {
     }
 
     /* L new rows for each sequence, (B, Hk, L, E) and (B, Hv, L, Ev), converted to T. The cache
@@ -63,10 +67,7 @@ template <class T> class kv_cache {
 
     /* What queries of type Query attend to, until the cache changes. */
     template <class Query> kv_of<Query> view() const {
-        kv_of<Query> kv(tensor<const T>(key_.data(), key_shape_),
-                        tensor<const T>(value_.data(), value_shape_));
-        kv.lengths = lengths_view(lengths_);
-        return kv;
+        return places<kv_of<Query>, const T, const float>(key_, value_, lengths_);
     }
 
     /* Rows in use of each sequence. */
@@ -84,12 +85,41 @@ template <class T> class kv_cache {
     }
 
   private:
+    /* The memory of keys, or of values; the scales and zeros are empty where T has none. */
+    struct stored_rows {
+        explicit stored_rows(const sizes &rows_shape)
+            : shape(rows_shape), elements(elements_of(rows_shape)), scale_shape(rows_shape) {
+            scale_shape.back() = 1;
+            scales.resize(has_scales ? elements_of(scale_shape) : 0);
+            zeros.resize(has_zeros ? elements_of(scale_shape) : 0);
+        }
+
+        sizes shape;
+        std::vector<T> elements;
+        sizes scale_shape;
+        std::vector<float> scales, zeros;
+    };
+
+    /* The view of both, const or not as Element, Scale and Rows are. */
+    template <class Kv, class Element, class Scale, class Rows>
+    static Kv places(Rows &key, Rows &value, const std::vector<std::int64_t> &lengths) {
+        Kv kv(tensor<Element>(key.elements.data(), key.shape),
+              tensor<Element>(value.elements.data(), value.shape));
+        kv.lengths = lengths_view(lengths);
+        if constexpr (has_scales) {
+            kv.key_scale.emplace(tensor<Scale>(key.scales.data(), key.scale_shape));
+            kv.value_scale.emplace(tensor<Scale>(value.scales.data(), value.scale_shape));
+        }
+        if constexpr (has_zeros) {
+            kv.key_zero.emplace(tensor<Scale>(key.zeros.data(), key.scale_shape));
+            kv.value_zero.emplace(tensor<Scale>(value.zeros.data(), value.scale_shape));
+        }
+        return kv;
+    }
+
     void store(std::vector<std::int64_t> &grown, const any_float_input &key,
-               const any_float_input &value, const append_options &options,
-               const context *chosen) {
-        kv_storage kv(tensor<T>(key_.data(), key_shape_), tensor<T>(value_.data(), value_shape_));
-        kv.lengths = lengths_view(grown);
-        kv_append(kv, key, value, options, chosen);
+               const any_float_input &value, const append_options &options, const context *chosen) {
+        kv_append(places<kv_storage, T, float>(key_, value_, grown), key, value, options, chosen);
         lengths_.swap(grown);
     }
 
@@ -109,8 +139,7 @@ template <class T> class kv_cache {
                                          static_cast<std::uint64_t>(begin));
     }
 
-    sizes key_shape_, value_shape_;
-    std::vector<T> key_, value_;
+    stored_rows key_, value_;
     std::vector<std::int64_t> lengths_;
 };
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "float16.hpp"
+#include "packed_elements.hpp"
 
 namespace attention {
 
@@ -59,9 +60,10 @@ template <class T> inline constexpr bool is_float16 = is_one_of<T, float16>;
 template <class T> inline constexpr bool is_half = is_bfloat16<T> || is_float16<T>;
 
 template <class T> constexpr std::int32_t dtype_of() {
-    static_assert(is_half<T> || is_one_of<T, float, double, bool, std::int64_t, std::int32_t>,
-                  "elements are float, double, bfloat16, float16, bool, std::int64_t or "
-                  "std::int32_t");
+    static_assert(is_half<T> || is_one_of<T, float, double, bool, std::int64_t, std::int32_t,
+                                          std::int8_t, std::uint8_t, int4x2, uint4x2, q8_0, q4_0>,
+                  "elements are float, double, bfloat16, float16, bool, std::int64_t, "
+                  "std::int32_t, std::int8_t, std::uint8_t, int4x2, uint4x2, q8_0 or q4_0");
     static_assert(sizeof(bool) == 1, "a bool is a byte");
     if constexpr (is_one_of<T, float>) {
         return ATTN_DTYPE_FLOAT32;
@@ -75,6 +77,18 @@ template <class T> constexpr std::int32_t dtype_of() {
         return ATTN_DTYPE_BOOL;
     } else if constexpr (is_one_of<T, std::int64_t>) {
         return ATTN_DTYPE_INT64;
+    } else if constexpr (is_one_of<T, std::int8_t>) {
+        return ATTN_DTYPE_INT8;
+    } else if constexpr (is_one_of<T, std::uint8_t>) {
+        return ATTN_DTYPE_UINT8;
+    } else if constexpr (is_one_of<T, int4x2>) {
+        return ATTN_DTYPE_INT4X2;
+    } else if constexpr (is_one_of<T, uint4x2>) {
+        return ATTN_DTYPE_UINT4X2;
+    } else if constexpr (is_one_of<T, q8_0>) {
+        return ATTN_DTYPE_Q8_0;
+    } else if constexpr (is_one_of<T, q4_0>) {
+        return ATTN_DTYPE_Q4_0;
     } else {
         return ATTN_DTYPE_INT32;
     }

@@ -5,7 +5,8 @@ import com.sun.jna.Pointer;
 
 /**
  * Where the keys and values of sequences lie: key (batch axes, Hk, C, E), with starts (Hk, total, E),
- * with a page table (pages, Hk, page, E); value likewise. Each method returns this.
+ * with a page table (pages, Hk, page, E); value likewise. Elements of INT8 and UINT8 mean (element -
+ * zero) * scale. Each method returns this.
  */
 public final class KvPlaces extends Argument {
     private final Abi.Kv places = new Abi.Kv();
@@ -16,6 +17,10 @@ public final class KvPlaces extends Argument {
     private Tensor pageStarts;
     private Tensor starts;
     private Tensor lengths;
+    private Tensor keyScale;
+    private Tensor valueScale;
+    private Tensor keyZero;
+    private Tensor valueZero;
 
     public KvPlaces(Tensor key, Tensor value) {
         this.key = key;
@@ -46,11 +51,51 @@ public final class KvPlaces extends Argument {
         return this;
     }
 
+    /**
+     * Beside keys of INT8 or UINT8: FLOAT32 or of 16 bits, of as many axes, each of whose lengths
+     * divides key's; without it 1. One of each row is written with the row, a coarser one is read.
+     */
+    public KvPlaces keyScale(Tensor scale) {
+        keyScale = scale;
+        return this;
+    }
+
+    /** Likewise of value. */
+    public KvPlaces valueScale(Tensor scale) {
+        valueScale = scale;
+        return this;
+    }
+
+    /**
+     * By the same rule, what is subtracted from elements before they are scaled; without it 0 of INT8,
+     * 128 of UINT8.
+     */
+    public KvPlaces keyZero(Tensor zero) {
+        keyZero = zero;
+        return this;
+    }
+
+    /** Likewise of value. */
+    public KvPlaces valueZero(Tensor zero) {
+        valueZero = zero;
+        return this;
+    }
+
     /** This, which a call is to fill. */
     KvPlaces written() {
         Tensor.written("kv.key", key);
         Tensor.written("kv.value", value);
+        writtenIfOfRows("kv.key_scale", keyScale, key);
+        writtenIfOfRows("kv.value_scale", valueScale, value);
+        writtenIfOfRows("kv.key_zero", keyZero, key);
+        writtenIfOfRows("kv.value_zero", valueZero, value);
         return this;
+    }
+
+    private static void writtenIfOfRows(String name, Tensor scale, Tensor rows) {
+        if (scale != null && rows != null && scale.rows() == rows.rows()) {
+            Tensor.written(name, scale);
+        }
     }
 
     @Override
@@ -61,6 +106,10 @@ public final class KvPlaces extends Argument {
         places.page_starts = Tensor.pointerOf(pageStarts);
         places.starts = Tensor.pointerOf(starts);
         places.lengths = Tensor.pointerOf(lengths);
+        places.key_scale = Tensor.pointerOf(keyScale);
+        places.value_scale = Tensor.pointerOf(valueScale);
+        places.key_zero = Tensor.pointerOf(keyZero);
+        places.value_zero = Tensor.pointerOf(valueZero);
         places.write();
         return places.getPointer();
     }

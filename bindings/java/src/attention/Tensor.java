@@ -25,7 +25,11 @@ public final class Tensor extends Argument {
         BFLOAT16(5, 2),
         /** Likewise. */
         FLOAT16(6, 2),
-        INT32(7, 4);
+        INT32(7, 4),
+        /** Keys and values of {@link KvPlaces} with scales. */
+        INT8(8, 1),
+        /** Likewise, of bytes without sign: b & 0xff. */
+        UINT8(9, 1);
 
         final int number;
         final int bytes;
@@ -195,6 +199,8 @@ public final class Tensor extends Argument {
             case BOOL -> memory().getByte(position);
             case INT64 -> memory().getLong(position);
             case INT32 -> memory().getInt(position);
+            case INT8 -> memory().getByte(position);
+            case UINT8 -> Byte.toUnsignedInt(memory().getByte(position));
         };
     }
 
@@ -243,6 +249,11 @@ public final class Tensor extends Argument {
         public String toString() {
             return tensors.toString();
         }
+    }
+
+    /** The rows of matrices, -1 where there is no such axis. */
+    long rows() {
+        return view.rank < 2 ? -1 : view.shape[view.rank - 2];
     }
 
     static Pointer pointerOf(Tensor tensor) {

@@ -45,7 +45,9 @@ module Attention
           ATTN_DTYPE_INT64 = 4,
           ATTN_DTYPE_BFLOAT16 = 5,
           ATTN_DTYPE_FLOAT16 = 6,
-          ATTN_DTYPE_INT32 = 7
+          ATTN_DTYPE_INT32 = 7,
+          ATTN_DTYPE_INT8 = 8,
+          ATTN_DTYPE_UINT8 = 9
       };
 
       typedef struct attn_tensor {

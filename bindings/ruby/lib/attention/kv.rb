@@ -12,18 +12,19 @@ module Attention
       fields && new(**fields)
     end
 
-    def initialize(key: nil, value: nil, page_table: nil, page_starts: nil, starts: nil, lengths: nil)
+    def initialize(key: nil, value: nil, page_table: nil, page_starts: nil, starts: nil, lengths: nil, **scales)
       @rows = { key: Tensor.wrap(key), value: Tensor.wrap(value) }
+      @scales = wrap_scales(**scales)
       @places = { page_table:, page_starts:, starts:, lengths: }.transform_values do |places|
         Tensor.wrap(places, dtype: :int64)
       end
-      @params = ABI.make(:attn_kv, **@rows, **@places)
+      @params = ABI.make(:attn_kv, **@rows, **@places, **@scales)
     end
 
     # Raises if what is stored would go nowhere, or where the library does not write.
     def check_writable
-      @rows.compact.each do |name, rows|
-        next if rows.writable?
+      { **@rows, **@scales.select { |name, scale| written?(name, scale) } }.compact.each do |name, tensor|
+        next if tensor.writable?
 
         raise FrozenError, "kv.#{name}: expected a tensor of its own memory, got arrays or a view of a String"
       end
@@ -31,6 +32,19 @@ module Attention
 
     def to_ptr
       @params.to_ptr
+    end
+
+    private
+
+    # Of keys and values of integers, which mean (element - zero) * scale.
+    def wrap_scales(key_scale: nil, value_scale: nil, key_zero: nil, value_zero: nil)
+      { key_scale:, value_scale:, key_zero:, value_zero: }.transform_values { |scale| Tensor.wrap(scale) }
+    end
+
+    # Whether a scale or zero is each row's own; a coarser one is read.
+    def written?(name, scale)
+      rows = @rows[name.start_with?('key') ? :key : :value]
+      scale && rows && scale.shape[-2] == rows.shape[-2]
     end
   end
   private_constant :Kv

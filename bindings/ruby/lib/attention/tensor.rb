@@ -21,12 +21,14 @@ module Attention
       float16: Element.new(ABI::ATTN_DTYPE_FLOAT16, 'S', 2),
       bool: Element.new(ABI::ATTN_DTYPE_BOOL, 'C', 1),
       int64: Element.new(ABI::ATTN_DTYPE_INT64, 'q', 8),
-      int32: Element.new(ABI::ATTN_DTYPE_INT32, 'l', 4)
+      int32: Element.new(ABI::ATTN_DTYPE_INT32, 'l', 4),
+      int8: Element.new(ABI::ATTN_DTYPE_INT8, 'c', 1),
+      uint8: Element.new(ABI::ATTN_DTYPE_UINT8, 'C', 1)
     }.freeze
 
     BOOLS = { true => 1, false => 0 }.freeze
 
-    # :float32, :float64, :bfloat16, :float16, :bool, :int64 or :int32
+    # :float32, :float64, :bfloat16, :float16, :bool, :int64, :int32, :int8 or :uint8
     attr_reader :dtype
 
     # The lengths of the axes, and the elements from one index of an axis to the next.
