@@ -8,6 +8,22 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from kv_layouts import (
+    BATCH,
+    FEATURES,
+    HEADS,
+    KV_HEADS,
+    LENGTHS,
+    PAGE,
+    PLACES,
+    ROOM,
+    ROWS,
+    VALUES,
+    behind,
+    laid_out,
+    sequences,
+    starts_of,
+)
 from sequence_oracle import (
     assert_lse_near,
     assert_near,
@@ -22,11 +38,6 @@ import libattention
 from libattention import KV, kv_append
 from libattention import scaled_dot_product_attention as sdpa
 
-HEADS, KV_HEADS, FEATURES, VALUES, PAGE = 4, 2, 8, 6, 4
-LENGTHS = (9, 0, 13, 1)
-ROWS = (3, 0, 1, 1)
-BATCH, ROOM = len(LENGTHS), 16
-PLACES = ("cache", "starts", "pages", "flat pages")
 TYPES = [
     *((one,) * 3 for one in ("float32", "float64", "bfloat16", "float16")),
     ("float32", "bfloat16", "float16"),
@@ -38,63 +49,6 @@ OPTIONS = {
     "window": {"is_causal": True, "window": (5, 0)},
     "mask": {"is_causal": True},
 }
-
-
-def starts_of(counts):
-    return np.concatenate([[0], np.cumsum(counts)])
-
-
-def sequences(rng, heads, counts, features):
-    return [rng.normal(size=(heads, count, features)) for count in counts]
-
-
-def behind(parts):
-    return np.concatenate(parts, axis=1)
-
-
-def page_tables(rng):
-    """Pages in any order, as a table and flat."""
-    counts = [-(-length // PAGE) for length in LENGTHS]
-    numbers = rng.permutation(sum(counts) + 2).astype("int32")
-    table = np.full((BATCH, ROOM // PAGE), -7, "int32")
-    for sequence, (first, count) in enumerate(zip(starts_of(counts), counts)):
-        table[sequence, :count] = numbers[first : first + count]
-    return table, numbers[: sum(counts)], starts_of(counts)
-
-
-def laid_out(kind, place, keys, values, types, index="int32", seed=0):
-    """The same sequences, wherever `place` has them; what is not theirs is NaN."""
-    rng = np.random.default_rng(seed)
-    table, numbers, page_starts = page_tables(rng)
-    integers = torch.from_numpy if kind == "torch" else np.asarray
-    lengths = integers(np.array(LENGTHS, index))
-    found = []
-    for parts, dtype in zip((keys, values), types):
-        heads, _, features = parts[0].shape
-        if place == "starts":
-            memory = behind([*parts, np.full((heads, 2, features), np.nan)])
-        elif place == "cache":
-            memory = np.full((BATCH, heads, ROOM, features), np.nan)
-            for sequence, part in enumerate(parts):
-                memory[sequence, :, : part.shape[1]] = part
-        else:
-            memory = np.full((len(numbers) + 2, heads, PAGE, features), np.nan)
-            for sequence, part in enumerate(parts):
-                for row in range(part.shape[1]):
-                    memory[table[sequence, row // PAGE], :, row % PAGE] = part[:, row]
-        found.append(of_type(kind, memory, dtype))
-    if place == "cache":
-        return KV(*found, lengths=lengths)
-    if place == "starts":
-        return KV(*found, starts=integers(starts_of(LENGTHS).astype(index)))
-    if place == "pages":
-        return KV(*found, page_table=integers(table), lengths=lengths)
-    return KV(
-        *found,
-        page_table=integers(numbers),
-        page_starts=integers(page_starts.astype(index)),
-        lengths=lengths,
-    )
 
 
 # ---- attention ----

@@ -9,92 +9,31 @@ import threading
 import numpy as np
 import pytest
 import torch
-from sequence_oracle import (
-    assert_lse_near,
-    assert_near,
-    exactly,
-    exists,
-    expected_of,
-    name_of,
-    of_type,
-    raw,
+from cache_model import (
+    BATCH,
+    DTYPES,
+    FEATURES,
+    HEADS,
+    KV_HEADS,
+    MEMORIES,
+    VALUES,
+    Model,
+    new_cache,
 )
+from sequence_oracle import assert_lse_near, assert_near, exactly, exists, expected_of, raw
 
 import libattention
 from libattention import CacheFullError, KVCache
 from libattention import scaled_dot_product_attention as sdpa
 
-BATCH, LAYERS, HEADS, KV_HEADS, FEATURES, VALUES = 3, 2, 4, 2, 8, 6
-MEMORIES = {"own": {"capacity": 40}, "paged": {"paged": 4, "pages": 22}}
 # Of query, of new keys and values, and what is stored.
 TYPES = [
     *((one,) * 3 for one in ("float32", "float64", "bfloat16", "float16")),
     ("float32", "float32", "bfloat16"),
     ("bfloat16", "float32", "float16"),
+    ("float32", "float32", "int8"),
+    ("bfloat16", "float64", "int8"),
 ]
-DTYPES = {"numpy": lambda name: name, "torch": lambda name: getattr(torch, name)}
-
-
-def new_cache(kind="numpy", dtype="float32", memory="own", **sizes):
-    given = {"value_dim": VALUES, "layers": LAYERS, **MEMORIES[memory], **sizes}
-    return KVCache(BATCH, KV_HEADS, FEATURES, dtype=DTYPES[kind](dtype), **given)
-
-
-class Model:
-    """Layers of random rows, and what each sequence has been given so far, in float64."""
-
-    def __init__(self, cache, kind="numpy", types=("float32",) * 3, seed=0):
-        self.cache, self.kind, self.types = cache, kind, types
-        self.rng = np.random.default_rng(seed)
-        self.history = [
-            [[np.empty((KV_HEADS, 0, width)) for width in (FEATURES, VALUES)] for _ in range(BATCH)]
-            for _ in range(LAYERS)
-        ]
-
-    def rows(self, heads, counts, width, dtype):
-        """New rows of a step, by its layout."""
-        if isinstance(counts, int):
-            numbers = self.rng.normal(size=(BATCH, heads, counts, width))
-        else:
-            numbers = self.rng.normal(size=(heads, sum(counts), width))
-        return of_type(self.kind, numbers, dtype)
-
-    def own(self, array, counts):
-        """The rows of each sequence."""
-        if isinstance(counts, int):
-            return list(array)
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        return [array[:, begin:end] for begin, end in zip(starts, starts[1:])]
-
-    def step(self, counts, **options):
-        """All layers, each compared; returns the outputs."""
-        found = []
-        for layer in range(LAYERS):
-            query = self.rows(HEADS, counts, FEATURES, self.types[0])
-            new = [self.rows(KV_HEADS, counts, one, self.types[1]) for one in (FEATURES, VALUES)]
-            assert self.cache.append(*new, layer) is None
-            for part, array in enumerate(new):
-                for one, own in zip(self.history[layer], self.own(array, counts)):
-                    stored = exactly(of_type(self.kind, exactly(own), self.types[2]))
-                    one[part] = np.concatenate([one[part], stored], axis=1)
-            found.append(self.cache.attend(query, layer, **options))
-            self.compare(query, found[-1], counts, layer, options)
-        return found
-
-    def compare(self, query, output, counts, layer, options):
-        assert type(output) is type(query)
-        assert name_of(output) == self.types[0]
-        types = (self.types[0], self.types[2], self.types[2])
-        for one, q, out in zip(
-            self.history[layer], self.own(query, counts), self.own(output, counts)
-        ):
-            if q.shape[1]:
-                assert_near(out, expected_of(exactly(q), *one, **options), *types)
-
-    def keep(self, lengths):
-        for layer in self.history:
-            for one, length in zip(layer, lengths):
-                one[:] = [part[:, :length] for part in one]
 
 
 @pytest.mark.parametrize("types", TYPES, ids="-".join)
@@ -123,8 +62,10 @@ def test_sequences_that_come_grow_and_go_are_each_as_alone(kind, memory, types):
     assert cache.lengths.tolist() == [6, 10, 8]
 
 
-def test_pages_have_the_bits_of_own_rooms():
-    own, paged = (Model(new_cache(memory=memory)) for memory in MEMORIES)
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_pages_have_the_bits_of_own_rooms(dtype):
+    types = ("float32", "float32", dtype)
+    own, paged = (Model(new_cache(dtype=dtype, memory=memory), types=types) for memory in MEMORIES)
     for counts in (6, [3, 0, 9], 1):
         for model in (own, paged):
             model.cache.advance(counts)
@@ -357,8 +298,8 @@ def test_ragged_rows_need_their_step():
         ({"paged": True, "pages": 3}, "paged: expected 1 or more, got True"),
         ({"capacity": 4, "layers": -1}, "layers: expected 1 or more, got -1"),
         (
-            {"capacity": 4, "dtype": "int8"},
-            "dtype: expected float32, float64, bfloat16, float16 or ",
+            {"capacity": 4, "dtype": "uint8"},
+            "dtype: expected float32, float64, bfloat16, float16, int8 or one of PyTorch's, got",
         ),
         ({"capacity": 4, "dtype": torch.int32}, "dtype: expected float32, "),
         ({"capacity": 4, "dtype": "half precision"}, "dtype: expected a name, a NumPy dtype or"),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from libattention._dtypes import BFLOAT16, DTYPE_NAMES, FLOATS
+from libattention._dtypes import BFLOAT16, DTYPE_NAMES, FLOAT32, FLOATS, INT8
 from libattention._kv import KV
 from libattention._library import Error, lib, unsupported
 from libattention._tensors import NUMPY, Kind, kind_of, numpy_dtype
@@ -39,9 +39,17 @@ class Elements(NamedTuple):
     dtype: int
     from_numpy: Callable[[Any], Any]  # integers for whoever calls, as arrays of this kind
 
-    def empty(self, shape: tuple[int, ...]) -> Any:
-        """An array of unwritten numbers."""
-        return self.kind.empty(shape, self.dtype)[0]
+    def empty(self, layers: int, rows: tuple[int, ...], widths: tuple[int, int]) -> list[KV]:
+        """Memory of each layer, unwritten: keys and values of the widths, and where they are
+        integers a scale of each row."""
+        made = {
+            name: self.kind.empty((layers, *rows, width), self.dtype)[0]
+            for name, width in zip(("key", "value"), widths)
+        }
+        if self.dtype == INT8:
+            for name in ("key_scale", "value_scale"):
+                made[name] = self.kind.empty((layers, *rows, 1), FLOAT32)[0]
+        return [KV(**dict(zip(made, one))) for one in zip(*made.values())]
 
 
 def elements_of(dtype: Any) -> Elements:
@@ -53,7 +61,7 @@ def elements_of(dtype: Any) -> Elements:
     else:
         kind, from_numpy = NUMPY, np.asarray
         name = _numpy_name(dtype)
-    numbers = {DTYPE_NAMES[number]: number for number in FLOATS}
+    numbers = {DTYPE_NAMES[number]: number for number in (*FLOATS, INT8)}
     if name not in numbers:
         raise unsupported(f"dtype: expected {', '.join(numbers)} or one of PyTorch's, got {name}")
     return Elements(kind, numbers[name], from_numpy)
@@ -113,9 +121,7 @@ class OwnRooms:
         widths: tuple[int, int],
     ) -> None:
         self.capacity = capacity
-        shape = (layers, batch, num_kv_heads, capacity)
-        keys, values = (elements.empty((*shape, width)) for width in widths)
-        self._layers = list(zip(keys, values))
+        self._layers = elements.empty(layers, (batch, num_kv_heads, capacity), widths)
 
     def grow(self, before: Any, after: Any) -> None:
         refuse_past(self.capacity, before, after)
@@ -124,12 +130,12 @@ class OwnRooms:
         pass
 
     def whole(self, layer: int, lengths: Any) -> KV:
-        key, value = self._layers[layer]
-        return KV(key, value, lengths=lengths)
+        return self._layers[layer]._replace(lengths=lengths)
 
     def used(self, layer: int, lengths: Any, longest: int, has_columns: bool) -> KV:
-        key, value = self._layers[layer]
-        return KV(key[:, :, :longest], value[:, :, :longest], lengths=lengths)
+        every = self._layers[layer]
+        cut = KV(*(None if one is None else one[:, :, :longest] for one in every))
+        return cut._replace(lengths=lengths)
 
 
 class Pages:
@@ -149,9 +155,7 @@ class Pages:
     ) -> None:
         self.capacity = capacity
         self.page_size = page_size
-        shape = (layers, num_pages, num_kv_heads, page_size)
-        keys, values = (elements.empty((*shape, width)) for width in widths)
-        self._layers = list(zip(keys, values))
+        self._layers = elements.empty(layers, (num_pages, num_kv_heads, page_size), widths)
         # Entries of pages that a sequence has not are -1, which the library refuses to follow.
         self._table = np.full((batch, self._count(capacity)), -1, np.int32)
         self._starts = np.arange(batch + 1) * self._table.shape[1]
@@ -188,16 +192,14 @@ class Pages:
             entries[:] = -1
 
     def whole(self, layer: int, lengths: Any) -> KV:
-        key, value = self._layers[layer]
-        return KV(key, value, self._table, lengths=lengths)
+        return self._layers[layer]._replace(page_table=self._table, lengths=lengths)
 
     def used(self, layer: int, lengths: Any, longest: int, has_columns: bool) -> KV:
-        key, value = self._layers[layer]
+        every = self._layers[layer]._replace(lengths=lengths)
         if has_columns:
             # A row of the table behind the other, whose columns are those of the mask.
-            return KV(key, value, self._table.reshape(-1), self._starts, lengths=lengths)
-        entries = self._count(longest)
-        return KV(key, value, self._table[:, :entries], lengths=lengths)
+            return every._replace(page_table=self._table.reshape(-1), page_starts=self._starts)
+        return every._replace(page_table=self._table[:, : self._count(longest)])
 
 
 def refuse_past(capacity: int, before: Any, after: Any) -> None:

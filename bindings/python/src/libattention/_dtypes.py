@@ -15,6 +15,8 @@ INT64: int = lib.ATTN_DTYPE_INT64
 INT32: int = lib.ATTN_DTYPE_INT32
 BFLOAT16: int = lib.ATTN_DTYPE_BFLOAT16
 FLOAT16: int = lib.ATTN_DTYPE_FLOAT16
+INT8: int = lib.ATTN_DTYPE_INT8
+UINT8: int = lib.ATTN_DTYPE_UINT8
 FLOATS = (FLOAT32, FLOAT64, BFLOAT16, FLOAT16)
 
 DTYPE_NAMES = {
@@ -25,6 +27,8 @@ DTYPE_NAMES = {
     INT32: "int32",
     BFLOAT16: "bfloat16",
     FLOAT16: "float16",
+    INT8: "int8",
+    UINT8: "uint8",
 }
 
 
@@ -46,6 +50,18 @@ DATA = Role(
     FLOATS,
     _FLOAT_NAMES,
     {"bool": _TO_FLOAT, "integer": _TO_FLOAT, "float": _TO_FLOAT},
+)
+# Keys and values in a cache, which may be integers that scales make numbers of.
+STORED = Role(
+    (*FLOATS, INT8, UINT8),
+    f"{_FLOAT_NAMES}, or int8 or uint8 beside a scale",
+    {"bool": _TO_FLOAT, "float": _TO_FLOAT},
+)
+# Those scales, and the integers that mean 0.
+SCALES = Role(
+    (FLOAT32, BFLOAT16, FLOAT16),
+    "float32, bfloat16 or float16",
+    {"bool": "pass {float32}", "integer": "pass {float32}", "float": "pass {float32}"},
 )
 BIAS = DATA._replace(
     advice={

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from libattention._abi import ffi
 from libattention._context import Context, handle_of
-from libattention._dtypes import DATA, INTEGERS
+from libattention._dtypes import INTEGERS, SCALES, STORED
 from libattention._library import Error, lib, raise_last_error
-from libattention._tensors import Views, integers, refuse_stand_ins
+from libattention._tensors import Views, described, integers, refuse_stand_ins
 
 
 class KV(NamedTuple):
@@ -34,8 +34,23 @@ class KV(NamedTuple):
     are views of this shape. Sequences may share pages. Nothing is copied or checked before a call
     uses it: arrays that were changed in place count as they are then.
 
+    Quantised keys and values are int8 or uint8, which mean (element - zero) * scale. A scale, or
+    zero, has as many axes as the array it is for, and each of its lengths divides that array's:
+    element i along an axis has scale i // (the array's length // the scale's). Beside key (batch,
+    Hk, C, E)
+
+    =======================  =====================================================
+    (1, 1, 1, 1)             is one for the array
+    (1, Hk, 1, 1)            one for each head
+    (1, Hk, 1, E)            one for each channel
+    (batch, Hk, C, 1)        one for each row, which kv_append finds and writes
+    (batch, Hk, C, E // 32)  one for each block of 32 elements of a row, likewise
+    =======================  =====================================================
+
+    and in pages those of rows are (pages, Hk, page, 1). A float64 query does not go with them.
+
     Attributes:
-        key: float32, float64, bfloat16 or float16
+        key: float32, float64, bfloat16 or float16; int8, from -127 on, or uint8, see above
         value: of any of these types, whatever key's is
         page_table: int64 or int32, (batch axes, M), or with page_starts (P): numbers of pages. One
             that no row needs may be anything
@@ -44,6 +59,11 @@ class KV(NamedTuple):
         starts: int64 or int32, (B + 1): sequence b has rows starts[b] to starts[b + 1] - 1
         lengths: int64 or int32, broadcastable to the batch axes: rows in use of each sequence;
             None: all
+        key_scale: float32, bfloat16 or float16, beside key of integers only; None: 1
+        value_scale: likewise of value
+        key_zero: what is subtracted from elements of key before they are scaled, of these types;
+            its shape is free of key_scale's. None: 0 of int8, 128 of uint8
+        value_zero: likewise of value
 
     Any number of threads may use one while none writes what it refers to. Since 0.1.
     """
@@ -54,12 +74,16 @@ class KV(NamedTuple):
     page_starts: Any = None
     starts: Any = None
     lengths: Any = None
+    key_scale: Any = None
+    value_scale: Any = None
+    key_zero: Any = None
+    value_zero: Any = None
 
 
 # What says where sequences are.
 _PLACES = ("page_table", "page_starts", "starts", "lengths")
-# Views of a call with all of them: key and value too.
-MOST_VIEWS = Views.MOST + len(_PLACES) + 3
+# Views of a call with every field of a KV and query_starts.
+MOST_VIEWS = Views.MOST + len(KV._fields) + 1
 
 
 def check_kv(kv: Any) -> None:
@@ -72,13 +96,28 @@ def check_kv(kv: Any) -> None:
 def add_kv(views: Views, kv: KV, writable: bool = False) -> Any:
     """The description as an attn_kv, which has to live as long as what refers to it."""
     struct = ffi.new("attn_kv *", {"struct_size": ffi.sizeof("attn_kv")})
-    struct.key = views.add_array(kv.key, "kv.key", DATA, writable)
-    struct.value = views.add_array(kv.value, "kv.value", DATA, writable)
+    for part in ("key", "value"):
+        _add_part(views, struct, kv, part, writable)
     for name in _PLACES:
         values = getattr(kv, name)
         if values is not None:
             setattr(struct, name, add_integers(views, values, f"kv.{name}"))
     return struct
+
+
+def _add_part(views: Views, struct: Any, kv: KV, part: str, writable: bool) -> None:
+    """Keys or values, with their scale and zero. These are written with new rows where they have as
+    many as there is room for, and read where they have fewer."""
+    stored = described(getattr(kv, part), f"kv.{part}", STORED, writable)
+    setattr(struct, part, views.add(stored, f"kv.{part}"))
+    for field in (f"{part}_scale", f"{part}_zero"):
+        given, name = getattr(kv, field), f"kv.{field}"
+        if given is None:
+            continue
+        numbers = described(given, name, SCALES)
+        if writable and numbers.shape[-2:-1] == stored.shape[-2:-1]:
+            numbers = described(given, name, SCALES, writable)
+        setattr(struct, field, views.add(numbers, name))
 
 
 def add_integers(views: Views, values: Any, name: str) -> Any:
@@ -98,9 +137,15 @@ def kv_append(
     """Stores new rows of keys and values where `kv` says, in its own memory: nothing is copied but
     the rows, each number converted to the stored type, rounded once.
 
+    Where integers are stored, a scale (and zero) of each row, or of each block of one, is found
+    from the row's largest number, and written: what is read back is off by half a scale at most. A
+    row with an infinity or a NaN is read as NaN. A scale for more than a row is read, as one that
+    was calibrated, and what exceeds the integers' range becomes the outermost one.
+
     Args:
-        kv: where to; kv.key and kv.value are written. kv.lengths count the new rows already, and
-            are not written: a step of a model advances them once, for all its layers
+        kv: where to; kv.key and kv.value are written, and scales and zeros of rows. kv.lengths
+            count the new rows already, and are not written: a step of a model advances them once,
+            for all its layers
         key: (batch axes, Hk, L, E) with the batch axes of kv, or with starts (Hk, total, E);
             float32, float64, bfloat16 or float16, whatever it is stored as
         value: (batch axes, Hv, L, Ev) or (Hv, total, Ev)
@@ -113,9 +158,10 @@ def kv_append(
     Raises:
         Error: the first argument that does not fit, by name, before anything is written: shapes,
             types, lengths below the number of new rows, a position past a sequence's room, a page
-            of a new row which is none, memory that cannot be written in place (read-only, lent as a
-            copy), new rows that overlap where they go, PyTorch tensors that have no numbers
-            (torch.compile, fake tensors) or whose gradient is wanted.
+            of a new row which is none, scales that do not go with what is stored, memory that
+            cannot be written in place (read-only, lent as a copy), new rows that overlap where they
+            go, PyTorch tensors that have no numbers (torch.compile, fake tensors) or whose gradient
+            is wanted.
 
     Where two new rows have the same place, what is there afterwards is one of them, or parts of
     both. The GIL is released while storing; any number of threads may store and attend at once, to

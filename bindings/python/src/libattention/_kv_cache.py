@@ -84,8 +84,10 @@ class KVCache:
         capacity: rows that a sequence may have; None, with pages: as many as there are
         value_dim: features of a value; None: head_dim
         layers: how many of a model's layers store keys and values
-        dtype: what is stored: "float32", "float64", "bfloat16" or "float16" in NumPy arrays
-            (bfloat16 needs ml_dtypes), or a torch.dtype in PyTorch tensors
+        dtype: what is stored: "float32", "float64", "bfloat16", "float16" or "int8" in NumPy arrays
+            (bfloat16 needs ml_dtypes), or a torch.dtype in PyTorch tensors. int8 has a scale of
+            float32 for each row and head: what is read is off by half of it at most, the largest
+            number of the row / 254. Queries are not float64 then
         paged: None: each sequence has memory for `capacity` rows. A number: memory is pages of so
             many rows, 16 or more for speed, which sequences take as they grow
         pages: how many pages there are, for each layer; None: so many that all sequences can have
