@@ -21,6 +21,7 @@ typedef struct listed_run {
     int64_t first_item;    /* of the list */
     int64_t first_merge;
     size_t partials_offset;
+    bool begins_wave; /* its partials take the place of those before */
 } listed_run;
 
 typedef struct run_list {
@@ -83,12 +84,12 @@ void attni_fused_bound_runs_plan(const attn_context *context, const attni_sdpa_p
     attni_layout_add(layout, most.num_runs, ATTNI_ALIGNMENT); /* between partials */
 }
 
-/* Where a run's partials go behind those of others, *end bytes of them: to the start again, in the
- * next wave, where they would be too many. */
-static size_t place_partials(size_t bytes, size_t *end) {
-    const size_t offset = *end + bytes > ATTNI_MOST_PARTIALS ? 0 : *end;
-    *end = offset + bytes;
-    return offset;
+/* Puts a run's partials behind those of others, *end bytes of them, or, where they would be too
+ * many, to the start again. Whether it does: then those before must be done with. */
+static bool place_partials(size_t bytes, size_t *end) {
+    const bool begins_wave = *end + bytes > ATTNI_MOST_PARTIALS;
+    *end = begins_wave ? bytes : *end + bytes;
+    return begins_wave;
 }
 
 attn_status attni_fused_make_runs_plan(const attn_context *context,
@@ -104,7 +105,7 @@ attn_status attni_fused_make_runs_plan(const attn_context *context,
         attni_fused_plan own = {0};
         ATTNI_TRY(attni_fused_make_plan(context, &run, &own, &(attni_layout){0}));
         if (own.num_items > 0) {
-            place_partials(own.partials_bytes, &partials_end);
+            (void)place_partials(own.partials_bytes, &partials_end);
             plan->num_runs += 1;
             plan->partials_bytes =
                 partials_end > plan->partials_bytes ? partials_end : plan->partials_bytes;
@@ -128,7 +129,7 @@ static bool has_room(const run_list *list, const attni_fused_plan *own, size_t p
 }
 
 static void add_run(run_list *list, const attni_query_runs *runs, const attni_sdpa_problem *run,
-                    const attni_fused_plan *own, size_t partials_offset) {
+                    const attni_fused_plan *own, size_t partials_offset, bool begins_wave) {
     const attni_interval chunks = attni_fused_dealt_chunks(run, own);
     list->runs[list->num_runs++] = (listed_run){
         .first = runs->first,
@@ -138,6 +139,7 @@ static void add_run(run_list *list, const attni_query_runs *runs, const attni_sd
         .first_item = list->num_items,
         .first_merge = list->num_merges,
         .partials_offset = partials_offset,
+        .begins_wave = begins_wave,
     };
     const bool merges = chunks.end - chunks.begin > 1;
     list->num_items +=
@@ -155,12 +157,12 @@ static attn_status list_runs(run_list *list) {
         if (own.num_items == 0) {
             continue;
         }
-        const size_t partials_offset = place_partials(own.partials_bytes, &partials_end);
+        const bool begins_wave = place_partials(own.partials_bytes, &partials_end);
         if (!has_room(list, &own, partials_end)) {
             return attni_fail(ATTN_ERROR_VALUE,
                               "query_starts: expected nobody to write it during the call");
         }
-        add_run(list, &runs, &run, &own, partials_offset);
+        add_run(list, &runs, &run, &own, partials_end - own.partials_bytes, begins_wave);
     }
     return ATTN_OK;
 }
@@ -232,11 +234,10 @@ static void merge_item(void *data, int32_t slot, int64_t index) {
 
 /* ---- the whole ---- */
 
-/* From run `begin` on, all whose partials do not begin anew. */
+/* From run `begin` on, all before the next that begins a wave. */
 static run_wave wave_from(const run_list *list, int64_t begin) {
     int64_t end = begin + 1;
-    while (end < list->num_runs &&
-           list->runs[end].partials_offset >= list->runs[end - 1].partials_offset) {
+    while (end < list->num_runs && !list->runs[end].begins_wave) {
         ++end;
     }
     return (run_wave){list, begin, end};

@@ -146,12 +146,18 @@ static void rows_of_any_number_are_those_of_calls_alone(void **state) {
     }
 }
 
-/* Each puts aside 8 chunks of 1,000 rows of 130 floats, 4.2 MB, of which only the two that its
- * window reaches are computed; more than 10 MiB wait. */
+/* Each puts aside 8 chunks of its rows of 130 floats, 4.2 MB of 1,000 rows, of which only the two
+ * that its window reaches are computed; more than 10 MiB wait: two fit together, none does, some do. */
 static void sequences_that_do_not_fit_together_are_those_of_calls_alone(void **state) {
-    static const ragged_case large = {1, 16384, 2600, 4, 128, 40, 4, {1000, 1001, 1002, 999}};
+    static const ragged_case cases[] = {
+        {1, 16384, 2600, 4, 128, 40, 4, {1000, 1001, 1002, 999}},
+        {1, 16384, 2600, 4, 128, 40, 3, {1500, 1501, 1499}},
+        {1, 16384, 2600, 4, 128, 40, 6, {1500, 3, 1400, 1300, 5, 1501}},
+    };
     (void)state;
-    check_by_any_threads(&large);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        check_by_any_threads(&cases[i]);
+    }
 }
 
 int main(void) {
