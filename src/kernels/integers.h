@@ -8,30 +8,23 @@
 
 #include "kernels/vectors.h"
 
-/* Compilers convert integers one by one. */
-INLINE vector load_int8(const int8_t *from) {
+/* With has_sign the bytes are two's complement. Compilers convert integers one by one. */
+INLINE vector load_bytes(const void *from, const int has_sign) {
 #if VECTOR_BYTES == 64 && defined(__AVX512F__)
-    return (vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)from)));
+    const __m128i bytes = _mm_loadu_si128(from);
+    return (vector)_mm512_cvtepi32_ps(has_sign ? _mm512_cvtepi8_epi32(bytes)
+                                               : _mm512_cvtepu8_epi32(bytes));
 #elif VECTOR_BYTES == 32
-    return (vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)from)));
+    const __m128i bytes = _mm_loadl_epi64(from);
+    return (vector)_mm256_cvtepi32_ps(has_sign ? _mm256_cvtepi8_epi32(bytes)
+                                               : _mm256_cvtepu8_epi32(bytes));
 #else
-    typedef int8_t small __attribute__((vector_size(LANES)));
-    small x;
+    typedef int8_t with_sign __attribute__((vector_size(LANES)));
+    typedef uint8_t without_sign __attribute__((vector_size(LANES)));
+    with_sign x;
     memcpy(&x, from, sizeof x);
-    return __builtin_convertvector(x, vector);
-#endif
-}
-
-INLINE vector load_uint8(const uint8_t *from) {
-#if VECTOR_BYTES == 64 && defined(__AVX512F__)
-    return (vector)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)from)));
-#elif VECTOR_BYTES == 32
-    return (vector)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)from)));
-#else
-    typedef uint8_t small __attribute__((vector_size(LANES)));
-    small x;
-    memcpy(&x, from, sizeof x);
-    return __builtin_convertvector(x, vector);
+    return has_sign ? __builtin_convertvector(x, vector)
+                    : __builtin_convertvector((without_sign)x, vector);
 #endif
 }
 

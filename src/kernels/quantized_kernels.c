@@ -18,25 +18,15 @@ enum {
     Q4_ZERO = 8
 };
 
-static void scale_int8(float *to, const int8_t *from, int64_t n, const float *scales,
-                       const float *zeros) {
+INLINE void scale_bytes(float *to, const uint8_t *from, int64_t n, const float *scales,
+                        const float *zeros, const int has_sign) {
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES) {
-        store(to + j, (load_int8(from + j) - load(zeros + j)) * load(scales + j));
+        store(to + j, (load_bytes(from + j, has_sign) - load(zeros + j)) * load(scales + j));
     }
     for (; j < n; ++j) {
-        to[j] = ((float)from[j] - zeros[j]) * scales[j];
-    }
-}
-
-static void scale_uint8(float *to, const uint8_t *from, int64_t n, const float *scales,
-                        const float *zeros) {
-    int64_t j = 0;
-    for (; j + LANES <= n; j += LANES) {
-        store(to + j, (load_uint8(from + j) - load(zeros + j)) * load(scales + j));
-    }
-    for (; j < n; ++j) {
-        to[j] = ((float)from[j] - zeros[j]) * scales[j];
+        const int element = has_sign ? (int8_t)from[j] : from[j];
+        to[j] = ((float)element - zeros[j]) * scales[j];
     }
 }
 
@@ -48,44 +38,42 @@ static const uint8_t *gather(uint8_t *to, const uint8_t *from, int64_t stride, i
     return to;
 }
 
-static void dequantize_int8(float *to, const void *from, int64_t stride, int64_t n,
-                            const float *scales, const float *zeros) {
+INLINE void dequantize_bytes(float *to, const uint8_t *from, int64_t stride, int64_t n,
+                             const float *scales, const float *zeros, const int has_sign) {
     uint8_t piece[PIECE];
     const int64_t width = stride == 1 ? n : PIECE;
     for (int64_t j = 0; j < n; j += width) {
         const int64_t count = n - j < width ? n - j : width;
-        const uint8_t *bytes = (const uint8_t *)from + j * stride;
+        const uint8_t *bytes = from + j * stride;
         bytes = stride == 1 ? bytes : gather(piece, bytes, stride, count);
-        scale_int8(to + j, (const int8_t *)bytes, count, scales + j, zeros + j);
+        scale_bytes(to + j, bytes, count, scales + j, zeros + j, has_sign);
     }
+}
+
+static void dequantize_int8(float *to, const void *from, int64_t stride, int64_t n,
+                            const float *scales, const float *zeros) {
+    dequantize_bytes(to, from, stride, n, scales, zeros, 1);
 }
 
 static void dequantize_uint8(float *to, const void *from, int64_t stride, int64_t n,
                              const float *scales, const float *zeros) {
-    uint8_t piece[PIECE];
-    const int64_t width = stride == 1 ? n : PIECE;
-    for (int64_t j = 0; j < n; j += width) {
-        const int64_t count = n - j < width ? n - j : width;
-        const uint8_t *bytes = (const uint8_t *)from + j * stride;
-        bytes = stride == 1 ? bytes : gather(piece, bytes, stride, count);
-        scale_uint8(to + j, bytes, count, scales + j, zeros + j);
-    }
+    dequantize_bytes(to, from, stride, n, scales, zeros, 0);
 }
 
 /* Halves of bytes, the low one first; those with a sign are shifted to the top and back. */
-INLINE void unpack_halves(int8_t *to, const uint8_t *from, int64_t stride, int64_t count,
+INLINE void unpack_halves(uint8_t *to, const uint8_t *from, int64_t stride, int64_t count,
                           const int has_sign) {
     for (int64_t i = 0; i < count; ++i) {
         const uint8_t byte = from[i * stride];
         const int low = byte & 15, high = byte >> 4;
-        to[2 * i] = (int8_t)(has_sign ? (low ^ 8) - 8 : low);
-        to[2 * i + 1] = (int8_t)(has_sign ? (high ^ 8) - 8 : high);
+        to[2 * i] = (uint8_t)(has_sign ? (low ^ 8) - 8 : low);
+        to[2 * i + 1] = (uint8_t)(has_sign ? (high ^ 8) - 8 : high);
     }
 }
 
 INLINE void dequantize_halves(float *to, const uint8_t *from, int64_t stride, int64_t n,
                               const float *scales, const float *zeros, const int has_sign) {
-    int8_t piece[PIECE] = {0};
+    uint8_t piece[PIECE] = {0};
     for (int64_t j = 0; j < n; j += PIECE) {
         const int64_t count = n - j < PIECE ? n - j : PIECE;
         const uint8_t *bytes = from + j / 2 * stride;
@@ -94,7 +82,7 @@ INLINE void dequantize_halves(float *to, const uint8_t *from, int64_t stride, in
         } else {
             unpack_halves(piece, bytes, stride, count / 2, has_sign);
         }
-        scale_int8(to + j, piece, count, scales + j, zeros + j);
+        scale_bytes(to + j, piece, count, scales + j, zeros + j, 1);
     }
 }
 
@@ -122,7 +110,7 @@ static void dequantize_q8_0(float *to, const void *from, int64_t stride, int64_t
         const uint8_t *block = (const uint8_t *)from + j / BLOCK_VALUES * stride * Q8_BYTES;
         const vector scale = broadcast(scale_of(block));
         for (int64_t i = 0; i < BLOCK_VALUES; i += LANES) {
-            store(to + j + i, load_int8((const int8_t *)block + SCALE_BYTES + i) * scale);
+            store(to + j + i, load_bytes(block + SCALE_BYTES + i, 1) * scale);
         }
     }
 }
@@ -141,7 +129,7 @@ static void dequantize_q4_0(float *to, const void *from, int64_t stride, int64_t
             values[i + BLOCK_VALUES / 2] = (int8_t)((byte >> 4) - Q4_ZERO);
         }
         for (int64_t i = 0; i < BLOCK_VALUES; i += LANES) {
-            store(to + j + i, load_int8(values + i) * scale);
+            store(to + j + i, load_bytes(values + i, 1) * scale);
         }
     }
 }

@@ -63,7 +63,7 @@ INLINE real widened(stored x) {
 #elif defined(STORED_IS_READ_ONLY)
 
 INLINE vector load_stored(const stored *from) {
-    return load_int8(from);
+    return load_bytes(from, 1);
 }
 
 INLINE real widened(stored x) {
