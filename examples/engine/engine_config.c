@@ -78,6 +78,15 @@ static int expect_word(const config_report *report, const cJSON *object, const c
     return refuse(report, name, found == NULL ? "missing" : "not one that this program computes");
 }
 
+/* Where only some features are rotated. */
+static int refuse_partial_rotation(const config_report *report, const cJSON *object) {
+    static const char name[] = "partial_rotary_factor";
+    const cJSON *factor = cJSON_GetObjectItemCaseSensitive(object, name);
+    return cJSON_IsNumber(factor) && cJSON_GetNumberValue(factor) != 1
+               ? refuse(report, name, "partial rotations are not computed by this program")
+               : 0;
+}
+
 /* rope_theta stands beside the sizes, or, in newer files, in rope_parameters with the kind of
  * scaling, which older ones have in rope_scaling. */
 static int read_rope(const config_report *report, const cJSON *config, double *base) {
@@ -89,6 +98,7 @@ static int read_rope(const config_report *report, const cJSON *config, double *b
     }
     if (cJSON_IsObject(parameters)) {
         return expect_word(report, parameters, "rope_type", unscaled) ||
+                       refuse_partial_rotation(report, parameters) ||
                        read_positive(report, parameters, "rope_theta", base)
                    ? -1
                    : 0;
@@ -108,9 +118,11 @@ static int refuse_windows(const config_report *report, const cJSON *config) {
 static int read_all(const config_report *report, const cJSON *config, engine_config *sizes) {
     static const char *const types[] = {"llama", "mistral", "qwen2", "qwen3", NULL};
     static const char *const activations[] = {"silu", NULL};
+    const cJSON *ties = cJSON_GetObjectItemCaseSensitive(config, "tie_word_embeddings");
+    sizes->ties_head = cJSON_IsTrue(ties);
     if (expect_word(report, config, "model_type", types) ||
         expect_word(report, config, "hidden_act", activations) || refuse_windows(report, config) ||
-        read_rope(report, config, &sizes->rope_base) ||
+        refuse_partial_rotation(report, config) || read_rope(report, config, &sizes->rope_base) ||
         read_positive(report, config, "rms_norm_eps", &sizes->norm_epsilon) ||
         read_size(report, config, "num_hidden_layers", &sizes->num_layers) ||
         read_size(report, config, "num_attention_heads", &sizes->num_heads) ||

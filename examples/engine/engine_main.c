@@ -221,7 +221,8 @@ static int load_and_run(engine_command *command) {
                                           .intermediate_size = 688,
                                           .vocabulary_size = 1000,
                                           .norm_epsilon = 1e-5,
-                                          .rope_base = 10000};
+                                          .rope_base = 10000,
+                                          .ties_head = true};
     engine_model model;
     char error[512] = "out of memory";
     int status = command->folder != NULL

@@ -170,8 +170,49 @@ static int make_all(const weight_source *source, engine_model *model) {
             return -1;
         }
     }
+    if (model->head == NULL && !model->config.ties_head) {
+        (void)snprintf(source->error, source->error_bytes, "the checkpoint has no lm_head.weight");
+        return -1;
+    }
     if (model->head == NULL) {
         model->head = model->embedding;
+    }
+    return 0;
+}
+
+/* ---- what is left in the files ---- */
+
+static bool is_listed(const weight_place *places, int count, const char *name) {
+    for (int i = 0; i < count; ++i) {
+        if (strcmp(places[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Frequencies of the rotation, which old checkpoints have in every layer, follow from rope_theta. */
+static bool is_known(const engine_config *config, const char *name) {
+    int layer = -1, length = 0;
+    if (sscanf(name, "model.layers.%d.%n", &layer, &length) != 1 || length == 0) {
+        return is_listed(model_weights, MODEL_WEIGHTS, name);
+    }
+    return layer >= 0 && layer < config->num_layers &&
+           (is_listed(layer_weights, LAYER_WEIGHTS, name + length) ||
+            strcmp(name + length, "self_attn.rotary_emb.inv_freq") == 0);
+}
+
+/* A weight that is not used would change numbers: a bias, say. */
+static int expect_no_other(const weight_source *source, const engine_config *config) {
+    for (size_t i = 0; i < source->num_files; ++i) {
+        for (int64_t entry = 0; entry < safetensors_count(source->files[i]); ++entry) {
+            const char *name = safetensors_at(source->files[i], entry)->name;
+            if (!is_known(config, name)) {
+                (void)snprintf(source->error, source->error_bytes,
+                               "%s: a weight that this program does not compute with", name);
+                return -1;
+            }
+        }
     }
     return 0;
 }
@@ -186,6 +227,9 @@ static int load_files(engine_model *model, const glob_t *paths, char *error, siz
         status = safetensors_open(paths->gl_pathv[source.num_files],
                                   &source.files[source.num_files], error, error_bytes);
         source.num_files += status == 0;
+    }
+    if (status == 0) {
+        status = expect_no_other(&source, &model->config);
     }
     if (status == 0) {
         status = make_all(&source, model);

@@ -5,6 +5,7 @@
 #ifndef ENGINE_MODEL_H
 #define ENGINE_MODEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,7 @@ typedef struct engine_config {
     int64_t vocabulary_size;
     double norm_epsilon;
     double rope_base;
+    bool ties_head; /* logits are products with the embedding where there is no other weight */
 } engine_config;
 
 /* Matrices are (output features, input features), row by row, as torch.nn.Linear has them. What a

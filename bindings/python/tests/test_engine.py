@@ -5,6 +5,7 @@ generates greedily with the same weights.
 ATTENTION_ENGINE names the program.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -137,6 +138,8 @@ def test_integers_in_the_cache_are_told_beside_floats(tmp_path):
             "rope_type: not one that this program computes",
         ),
         ("Llama", {"hidden_act": "gelu"}, "hidden_act: not one that this program computes"),
+        ("Llama", {"attention_bias": True}, "o_proj.bias: a weight that this program does not"),
+        ("Llama", {"mlp_bias": True}, "_proj.bias: a weight that this program does not"),
     ],
 )
 def test_what_would_change_numbers_is_refused(name, options, line, tmp_path):
@@ -144,6 +147,33 @@ def test_what_would_change_numbers_is_refused(name, options, line, tmp_path):
     ran = run_engine(tmp_path, "1,2")
     assert ran.returncode == 1
     assert line in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor: partial rotations"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling: scaled positions"),
+        ({"num_hidden_layers": 2}, "model.layers.2."),
+        ({"num_key_value_heads": 4}, "num_key_value_heads: expected a divisor"),
+        ({"intermediate_size": 79}, "not of the shape that config.json says"),
+        ({"hidden_size": "48"}, "hidden_size: expected a whole number"),
+    ],
+)
+def test_a_config_that_says_something_else_is_refused(change, line, tmp_path):
+    make_model("Llama").save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    ran = run_engine(tmp_path, "1,2")
+    assert ran.returncode == 1
+    assert line in ran.stderr
+
+
+def test_a_head_that_is_missing_is_refused(tmp_path):
+    make_model("Llama, other head_dim, tied").save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tie_word_embeddings": False}))
+    assert "the checkpoint has no lm_head.weight" in run_engine(tmp_path, "1,2").stderr
 
 
 def test_words_that_do_not_fit_are_refused(tmp_path):
