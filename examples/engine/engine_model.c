@@ -193,13 +193,16 @@ static bool is_listed(const weight_place *places, int count, const char *name) {
 
 /* Frequencies of the rotation, which old checkpoints have in every layer, follow from rope_theta. */
 static bool is_known(const engine_config *config, const char *name) {
-    int layer = -1, length = 0;
-    if (sscanf(name, "model.layers.%d.%n", &layer, &length) != 1 || length == 0) {
+    static const char prefix[] = "model.layers.";
+    const size_t length = sizeof prefix - 1;
+    if (strncmp(name, prefix, length) != 0) {
         return is_listed(model_weights, MODEL_WEIGHTS, name);
     }
-    return layer >= 0 && layer < config->num_layers &&
-           (is_listed(layer_weights, LAYER_WEIGHTS, name + length) ||
-            strcmp(name + length, "self_attn.rotary_emb.inv_freq") == 0);
+    char *end;
+    const long layer = strtol(name + length, &end, 10);
+    return layer >= 0 && layer < config->num_layers && *end == '.' &&
+           (is_listed(layer_weights, LAYER_WEIGHTS, end + 1) ||
+            strcmp(end + 1, "self_attn.rotary_emb.inv_freq") == 0);
 }
 
 /* A weight that is not used would change numbers: a bias, say. */
