@@ -20,7 +20,8 @@
  * sequence behind the other, or in pages; the arguments key and value are then NULL. S, the
  * columns of mask, bias, weights and scores, is C where every sequence has as much room; with
  * starts or page_starts it is the number of columns that these have (a mask with mask_start has its
- * own), no fewer than any sequence has keys, and all rows of key where there are none. Keys and
+ * own), no fewer than any sequence has keys; where there are none, the keys that the columns of
+ * block_mask reach, if it has more than one, and else all rows of key. Keys and
  * columns count within the sequence.
  * Everything else is as if each sequence had a key and a value of its own, to the bit.
  *
@@ -42,10 +43,11 @@
  *   window        p(i) - left <= j <= p(i) + right, -1 = unlimited
  *   key_lengths   j < key_lengths
  *   mask_start    j < mask_start + M, M the columns of mask
+ *   block_mask    the block of i and j is not ATTN_BLOCK_HIDDEN
  *   mask, bias    a bool mask, or an additive mask, bias or position_bias that is not -inf there
- * Keys and values that a row does not see by causality, window, length or mask_start never enter
- * its result, and those no row of the same head and batch sees are never read (but keys, for scores
- * that are asked for before the mask: enum attn_score_stage). If a key or value that is hidden only
+ * Keys and values that a row does not see by causality, window, length, mask_start or block_mask
+ * never enter its result, and those no row of the same head and batch sees by one of these are never
+ * read (but keys, for scores that are asked for before the mask: enum attn_score_stage). If a key or value that is hidden only
  * by a dense mask or bias is NaN or infinite, the rows that hide it may be NaN or finite, not
  * always alike: this is the one case left unspecified. A row that sees nothing (or S = 0) is empty:
  * output 0, weights 0, lse -inf (the sink's logit where there is one), whatever key and value hold.
@@ -100,6 +102,13 @@ enum attn_score_stage {
     /* what the normalizer gets: ALiBi, bias and mask added, too; -inf where a row does not see the
      * key, and at and past the key length */
     ATTN_SCORE_MASKED = 2
+};
+
+/* An element of attn_sdpa_params.block_mask. */
+enum attn_block {
+    ATTN_BLOCK_HIDDEN = 0,  /* no row sees a key */
+    ATTN_BLOCK_VISIBLE = 1, /* mask is not asked: not applied, nor read */
+    ATTN_BLOCK_MASKED = 2   /* mask is asked; without one as ATTN_BLOCK_VISIBLE */
 };
 
 /* Bits of attn_sdpa_report.packs: the tensor goes through a copy in scratch memory, a block at a
@@ -258,6 +267,24 @@ typedef struct attn_sdpa_params {
      * - p(i), but at most R and at least -R. T5's relative positions are such a table, R the
      * largest distance that has a bucket of its own, and Swin's along one axis, R = window - 1 */
     const attn_tensor *position_bias;
+
+    /* uint8, enum attn_block: broadcastable to (batch axes, Hq, ceil(L / block_rows), ceil(S /
+     * block_columns)), rank 1 and up: row i and key j, counted within their sequence, meet in block
+     * (i / block_rows, j / block_columns). FlexAttention's lists of full and partial blocks are such
+     * a mask, and documents, sliding blocks and chosen pages of a cache are. It takes from what a
+     * row sees and adds nothing: causality, window, lengths and mask_start hold in every block, and
+     * bias and position_bias in all that are not hidden; only mask is asked where it says so. What
+     * is hidden from a row is not read for it, of key, value, mask and bias; blocks that are hidden
+     * from all rows of a batch index take no time. Other values are ATTN_ERROR_UNSUPPORTED. With
+     * query_starts its second last axis has any number of blocks, 1 being for all rows, or else no
+     * fewer than the longest sequence needs */
+    const attn_tensor *block_mask;
+
+    /* rows of a block: >= 1 with block_mask, else 0 */
+    int64_t block_rows;
+
+    /* keys of a block, likewise */
+    int64_t block_columns;
 } attn_sdpa_params;
 
 /*
@@ -304,19 +331,20 @@ typedef struct attn_sdpa_params {
  *            BLAS to keep; ATTN_GEMM_NATIVE keeps it.
  * Errors     ATTN_ERROR_NULL a required tensor, or data of a tensor that is not empty;
  *            ATTN_ERROR_VALUE an option out of range, scale or window without its bit in set, mask
- *            without kind or kind without mask, mask_start without mask, sinks or lse without
+ *            without kind or kind without mask, mask_start without mask, block_rows or block_columns
+ *            that do not fit block_mask, sinks or lse without
  *            softmax, query_offset beside align_end, a key length outside 0..S, key, value or
  *            key_lengths beside kv, in kv starts beside page_table or page_starts without it,
  *            starts that do not ascend or end past their rows, a page of a key that is seen which
  *            is none; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW;
  *            ATTN_ERROR_WORKSPACE; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a
- *            bit of set, enum value or dtype of a later version, a newer params struct, float64
+ *            bit of set, enum value (of block_mask, too) or dtype of a later version, a newer params struct, float64
  *            under ATTN_ENGINE_FUSED; ATTN_ERROR_BLAS. Outputs are untouched after an error, but
  *            for ATTN_ERROR_THREAD of a parallel_for that refused, after which they are
  *            unspecified.
  * Threads    any number of calls at once, on one context too, while no thread writes the tensors of
  *            another's call. One that writes lengths, starts, pages, query_offset, mask_start or a
- *            mask all the same makes numbers wrong, or a call fail with ATTN_ERROR_VALUE; none
+ *            mask, of blocks too, all the same makes numbers wrong, or a call fail with ATTN_ERROR_VALUE; none
  *            leaves its tensors' memory for it.
  * Since 0.1. Defined by torch.nn.functional.scaled_dot_product_attention (2.13); differences: mask
  * and is_causal compose; a wrongly shaped mask is always an error; the options that PyTorch does

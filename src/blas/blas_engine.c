@@ -6,6 +6,9 @@
  *     weights = normalise(scores)  row by row, over the keys that the row sees
  *     output  = weights * V        by a product over the keys all rows see; the others row by row
  *
+ * With a block mask a block's rows are of one row of blocks, and both products are taken over each
+ * stretch of keys that it shows them.
+ *
  * The last split is what keeps a value that a row must not see out of it: 0 * NaN is NaN, so a
  * weight of 0 would not.
  *
@@ -17,8 +20,10 @@
 #include <string.h>
 
 #include "blas/blas_matrices.h"
+#include "blas/blas_plan.h"
 #include "blas/blas_rows.h"
 #include "problem/batch_sequence.h"
+#include "problem/block_mask.h"
 #include "problem/quantized_rows.h"
 
 /* Rows normalised as one task; fixed, so that results cannot depend on the number of threads. */
@@ -37,27 +42,39 @@ typedef struct rows_of {
     int64_t cols;
 } rows_of;
 
-/* Copies the keys that are seen, or what belongs to them, side by side. */
-static void pack_seen(const attni_blas_engine *engine, const rows_of *of, int64_t head,
-                      attni_matrix dense) {
-    int64_t key = engine->seen.begin;
+/* Copies some keys, or what belongs to them, side by side. */
+static void pack_keys(const attni_blas_engine *engine, const rows_of *of, int64_t head,
+                      attni_interval keys, attni_matrix to) {
     if (attni_is_quantized(of->operand->dtype)) {
-        of->dequantize(engine->set, engine->problem, &engine->sequence, head, key,
-                       engine->seen.end - key, (float *)(void *)dense.data, of->cols);
+        of->dequantize(engine->set, engine->problem, &engine->sequence, head, keys.begin,
+                       keys.end - keys.begin, (float *)(void *)to.data, of->cols);
         return;
     }
-    while (key < engine->seen.end) {
+    for (int64_t key = keys.begin; key < keys.end;) {
         const attni_source_rows run = of->source(engine->problem, &engine->sequence, head, key);
-        const int64_t count = attni_min(run.count, engine->seen.end - key);
-        const attni_matrix to = attni_rows_from(engine, dense, key - engine->seen.begin);
-        attni_widen_rows(engine, of->operand, attni_matrix_of(run), count, of->cols, to.data);
+        const int64_t count = attni_min(run.count, keys.end - key);
+        const attni_matrix rows = attni_rows_from(engine, to, key - keys.begin);
+        attni_widen_rows(engine, of->operand, attni_matrix_of(run), count, of->cols, rows.data);
         key += count;
+    }
+}
+
+/* Those that some row of the head sees, each where it is among all that are seen. */
+static void pack_seen(const attni_blas_engine *engine, const rows_of *of, int64_t head,
+                      attni_matrix dense) {
+    const attni_interval seen = engine->seen;
+    const attni_block_rows rows = {
+        engine->problem, engine->batch, {head, head + 1}, {0, engine->problem->tgt_len}};
+    attni_interval part = attni_first_shown(&rows, seen);
+    for (; part.begin < part.end;
+         part = attni_first_shown(&rows, (attni_interval){part.end, seen.end})) {
+        pack_keys(engine, of, head, part, attni_rows_from(engine, dense, part.begin - seen.begin));
     }
 }
 
 /* Splits a (S + extra, cols) operand into the keys that are seen and the extra rows, copied if the
  * products cannot read it. Heads that share their keys share the copy; quantised ones may share
- * elements and have other scales. */
+ * elements and have other scales, and a block mask may show other keys to each. */
 static void take_rows(const attni_blas_engine *engine, const rows_of *of, int64_t head,
                       char *packed, const char **packed_from, attni_matrix *rows,
                       attni_matrix *extra) {
@@ -73,7 +90,8 @@ static void take_rows(const attni_blas_engine *engine, const rows_of *of, int64_
     const int64_t seen = engine->seen.end - engine->seen.begin;
     const attni_matrix dense = {.data = packed, .row_stride = of->cols, .col_stride = 1};
     const attni_matrix dense_extra = attni_rows_from(engine, dense, seen);
-    const bool has_others = attni_is_quantized(of->operand->dtype) && head % of->group == 0;
+    const bool has_others = (attni_is_quantized(of->operand->dtype) && head % of->group == 0) ||
+                            attni_has_blocks(problem);
     if (*packed_from != rows->data || has_others) {
         *packed_from = rows->data;
         pack_seen(engine, of, head, dense);
@@ -177,34 +195,36 @@ static char *block_output_row(const attni_blas_engine *engine, int64_t index) {
     return engine->block_output + index * engine->block_output_stride * engine->element;
 }
 
-/* What rows see before the keys that all rows of the block see. Returns whether there is any, and
- * then the rows that see none are 0. */
-static bool add_values_before(const attni_blas_engine *engine, attni_interval common) {
-    const bool has_common = common.begin < common.end;
-    const attni_interval first =
-        attni_row_interval(&engine->sequence.visibility, engine->first_row);
-    if (has_common && first.begin == common.begin) {
-        return false;
-    }
-    for (int64_t index = 0; index < engine->num_rows; ++index) {
-        char *to = block_output_row(engine, index);
-        const attni_interval keys =
-            attni_row_interval(&engine->sequence.visibility, engine->first_row + index);
-        memset(to, 0, (size_t)(engine->problem->value_dim * engine->element));
-        add_values(engine, to, index, keys.begin, has_common ? common.begin : keys.end);
-    }
-    return true;
+/* The next stretch of the block's keys, from key `begin` on, that the block mask shows its rows. */
+static attni_interval next_part(const attni_blas_engine *engine, int64_t begin) {
+    const attni_block_rows rows = {engine->problem,
+                                   engine->batch,
+                                   {engine->head, engine->head + 1},
+                                   {engine->first_row, engine->first_row + engine->num_rows}};
+    return attni_first_shown(&rows, (attni_interval){begin, engine->block_keys.end});
 }
 
-/* What the row sees behind them, and the extra columns. */
-static void add_values_behind(const attni_blas_engine *engine, int64_t index,
-                              attni_interval common) {
+/* Adds to each row the values of those keys that it sees. */
+static void add_own_values(const attni_blas_engine *engine, int64_t begin, int64_t end) {
+    for (int64_t index = 0; index < engine->num_rows && begin < end; ++index) {
+        const attni_interval keys =
+            attni_row_interval(&engine->sequence.visibility, engine->first_row + index);
+        add_values(engine, block_output_row(engine, index), index, attni_max(begin, keys.begin),
+                   attni_min(end, keys.end));
+    }
+}
+
+static void clear_output(const attni_blas_engine *engine) {
+    for (int64_t index = 0; index < engine->num_rows; ++index) {
+        memset(block_output_row(engine, index), 0,
+               (size_t)(engine->problem->value_dim * engine->element));
+    }
+}
+
+/* The extra columns; a row that sees nothing is 0. */
+static void finish_output(const attni_blas_engine *engine, int64_t index) {
     const attni_sdpa_problem *problem = engine->problem;
     char *to = block_output_row(engine, index);
-    const attni_interval keys =
-        attni_row_interval(&engine->sequence.visibility, engine->first_row + index);
-    const bool has_common = common.begin < common.end;
-    add_values(engine, to, index, has_common ? common.end : keys.end, keys.end);
     for (int64_t extra = 0; extra < problem->extra_cols; ++extra) {
         const char *weight = attni_scores_at(engine, index, attni_block_cols(engine) + extra);
         const attni_matrix value = attni_rows_from(engine, engine->extra_value, extra);
@@ -220,7 +240,6 @@ static void add_values_behind(const attni_blas_engine *engine, int64_t index,
 static void add_common_values(const attni_blas_engine *engine, attni_interval common,
                               bool is_added) {
     const attni_sdpa_problem *problem = engine->problem;
-    const bool has_common = common.begin < common.end;
     const attni_gemm_call call = {
         .backend = engine->plan->gemm,
         .dtype = problem->score_dtype,
@@ -230,12 +249,10 @@ static void add_common_values(const attni_blas_engine *engine, attni_interval co
         .inner = common.end - common.begin,
         .alpha = 1,
         .beta = is_added ? 1 : 0,
-        .a = {.data = attni_scores_at(engine, 0,
-                                      has_common ? common.begin - engine->block_keys.begin : 0),
+        .a = {.data = attni_scores_at(engine, 0, common.begin - engine->block_keys.begin),
               .row_stride = engine->plan->score_cols,
               .col_stride = 1},
-        .b = attni_rows_from(engine, engine->value,
-                             has_common ? common.begin - engine->seen.begin : 0),
+        .b = attni_rows_from(engine, engine->value, common.begin - engine->seen.begin),
         .c = {.data = engine->block_output,
               .row_stride = engine->block_output_stride,
               .col_stride = 1},
@@ -244,20 +261,46 @@ static void add_common_values(const attni_blas_engine *engine, attni_interval co
     attni_gemm_run(&call, engine->gemm_scratch);
 }
 
+/* weights * V of a part of the block's keys; is_added, which is returned for the next, says that
+ * rows hold sums already. */
+static bool weigh_part(const attni_blas_engine *engine, attni_interval part, bool is_added) {
+    const attni_interval all = attni_rows_common(&engine->sequence.visibility, engine->first_row,
+                                                 engine->first_row + engine->num_rows);
+    const attni_interval common =
+        attni_interval_between(attni_max(all.begin, part.begin), attni_min(all.end, part.end));
+    const bool has_common = common.begin < common.end;
+    const int64_t before = has_common ? common.begin : part.end;
+    if (!is_added && before > part.begin) {
+        clear_output(engine);
+        is_added = true;
+    }
+    add_own_values(engine, part.begin, before);
+    if (has_common) {
+        add_common_values(engine, common, is_added);
+        add_own_values(engine, common.end, part.end);
+    }
+    return true;
+}
+
 /* The block of output: weights * V, in the order of the keys, so that a row's sum does not depend
  * on the rows it shares a block with. */
 static void weigh_values(attni_blas_engine *engine) {
     const attni_sdpa_problem *problem = engine->problem;
-    const attni_interval common = attni_rows_common(&engine->sequence.visibility, engine->first_row,
-                                                    engine->first_row + engine->num_rows);
     const attni_matrix target =
         attni_stored_rows(&problem->output, engine->output, engine->first_row);
     const bool is_staged = engine->output_block != NULL;
+    bool is_added = false;
     engine->block_output = is_staged ? engine->output_block : target.data;
     engine->block_output_stride = is_staged ? problem->value_dim : target.row_stride;
-    add_common_values(engine, common, add_values_before(engine, common));
+    attni_interval part = next_part(engine, engine->block_keys.begin);
+    for (; part.begin < part.end; part = next_part(engine, part.end)) {
+        is_added = weigh_part(engine, part, is_added);
+    }
+    if (!is_added) {
+        clear_output(engine);
+    }
     for (int64_t index = 0; index < engine->num_rows; ++index) {
-        add_values_behind(engine, index, common);
+        finish_output(engine, index);
     }
     if (is_staged) {
         attni_narrow_rows(engine, &problem->output, target, engine->num_rows, problem->value_dim,
@@ -279,14 +322,15 @@ static void take_query(attni_blas_engine *engine) {
 static attn_status run_block(attni_blas_engine *engine, int64_t first_row) {
     const attni_sdpa_problem *problem = engine->problem;
     engine->first_row = first_row;
-    engine->num_rows = attni_min(engine->plan->row_block, problem->tgt_len - first_row);
+    engine->num_rows = attni_blas_block_rows(engine->plan, problem, first_row);
     engine->block_keys =
         attni_rows_union(&engine->sequence.visibility, first_row, first_row + engine->num_rows);
     take_query(engine);
-    const int64_t skipped =
-        attni_block_cols(engine) > 0 ? engine->block_keys.begin - engine->seen.begin : 0;
-    score_columns(engine, attni_rows_from(engine, engine->key, skipped), 0,
-                  attni_block_cols(engine));
+    attni_interval part = next_part(engine, engine->block_keys.begin);
+    for (; part.begin < part.end; part = next_part(engine, part.end)) {
+        score_columns(engine, attni_rows_from(engine, engine->key, part.begin - engine->seen.begin),
+                      part.begin - engine->block_keys.begin, part.end - part.begin);
+    }
     score_columns(engine, engine->extra_key, attni_block_cols(engine), problem->extra_cols);
     ATTNI_TRY(weigh_block(engine));
     if (problem->value_dim > 0) {
@@ -300,7 +344,7 @@ static attn_status run_head(attni_blas_engine *engine, int64_t head, int64_t *nu
     if (engine->problem->weights.is_present && !engine->problem->average_weights) {
         attni_clear_weights(engine, head);
     }
-    for (int64_t row = 0; row < engine->problem->tgt_len; row += engine->plan->row_block) {
+    for (int64_t row = 0; row < engine->problem->tgt_len; row += engine->num_rows) {
         ATTNI_TRY(run_block(engine, row));
         ++*num_blocks;
     }

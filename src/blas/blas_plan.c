@@ -6,6 +6,7 @@
 #include "blas/blas_plan.h"
 
 #include "base/checked_size.h"
+#include "problem/block_mask.h"
 
 enum {
     BLOCK_BYTES = 1 << 20, /* a block of scores should stay in the second-level cache */
@@ -131,6 +132,26 @@ static void lay_out(const attni_sdpa_problem *problem, attni_blas_plan *plan,
     attni_gemm_add_scratch(&value_call, layout);
 }
 
+int64_t attni_blas_block_rows(const attni_blas_plan *plan, const attni_sdpa_problem *problem,
+                              int64_t first_row) {
+    const int64_t left = problem->tgt_len - first_row;
+    const int64_t of_one = attni_has_blocks(problem)
+                               ? problem->blocks.block_rows - first_row % problem->blocks.block_rows
+                               : left;
+    return attni_min(plan->row_block, attni_min(left, of_one));
+}
+
+/* Blocks of a head's rows: those of a row of blocks, for all that are whole, and of the last. */
+static int64_t count_blocks(const attni_sdpa_problem *problem, int64_t row_block) {
+    const int64_t rows = problem->tgt_len;
+    if (!attni_has_blocks(problem)) {
+        return attni_divide_up(rows, row_block);
+    }
+    const int64_t block_rows = problem->blocks.block_rows;
+    return rows / block_rows * attni_divide_up(block_rows, row_block) +
+           attni_divide_up(rows % block_rows, row_block);
+}
+
 attn_status attni_blas_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
                                  attni_blas_plan *plan, attni_layout *layout) {
     plan->gemm = attni_context_attention_gemm(context);
@@ -147,8 +168,8 @@ attn_status attni_blas_make_plan(const attn_context *context, const attni_sdpa_p
     plan->sums_averages = problem->weights.is_present && problem->average_weights &&
                           problem->weights.dtype != problem->score_dtype;
     if (problem->rows_are_written) {
-        plan->num_blocks = problem->num_batches * problem->num_heads *
-                           attni_divide_up(problem->tgt_len, plan->row_block);
+        plan->num_blocks =
+            problem->num_batches * problem->num_heads * count_blocks(problem, plan->row_block);
     }
     const int64_t averages = plan->sums_averages ? problem->tgt_len : 0;
     plan->averages_offset =

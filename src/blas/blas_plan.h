@@ -12,4 +12,9 @@
 attn_status attni_blas_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
                                  attni_blas_plan *plan, attni_layout *layout);
 
+/* How many rows the block that begins with row `first_row` has: with a block mask those of one row
+ * of blocks at most. */
+int64_t attni_blas_block_rows(const attni_blas_plan *plan, const attni_sdpa_problem *problem,
+                              int64_t first_row);
+
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "blas/blas_matrices.h"
+#include "problem/block_mask.h"
 #include "problem/mask_rows.h"
 #include "softmax/row_weights.h"
 
@@ -68,6 +69,21 @@ static void write_weights(const attni_blas_engine *engine, int64_t row, int64_t 
     attni_narrow_rows(engine, &problem->weights, target, 1, count, weights);
 }
 
+/* No product has written what a row does not see through the block mask. */
+static void clear_hidden(const attni_blas_engine *engine, int64_t row, attni_interval keys,
+                         char *scores) {
+    attni_interval left = keys;
+    while (left.begin < left.end) {
+        const attni_block_stretch stretch =
+            attni_block_stretch_of(engine->problem, engine->batch, engine->head, row, left);
+        if (stretch.block == ATTN_BLOCK_HIDDEN) {
+            memset(scores + (left.begin - keys.begin) * engine->element, 0,
+                   (size_t)((stretch.keys.end - left.begin) * engine->element));
+        }
+        left.begin = stretch.keys.end;
+    }
+}
+
 /* Scale 0, softcap, ALiBi and masks, in this order; the extra columns take part in the first two.
  */
 static void finish_scores(const attni_blas_engine *engine, int64_t row, attni_interval keys,
@@ -75,6 +91,7 @@ static void finish_scores(const attni_blas_engine *engine, int64_t row, attni_in
     const attni_sdpa_problem *problem = engine->problem;
     const attni_row_kernels *kernels = engine->kernels;
     const int64_t count = scores->keys.count;
+    clear_hidden(engine, row, keys, scores->keys.scores);
     if (problem->scale == 0) {
         kernels->scale(scores->keys.scores, count, 0);
         kernels->scale(scores->extra.scores, scores->extra.count, 0);

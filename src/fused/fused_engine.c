@@ -16,12 +16,15 @@
  */
 #include "fused/fused_engine.h"
 
+#include <string.h>
+
 #include "fused/fused_item.h"
 #include "fused/fused_keys.h"
 #include "fused/fused_lanes.h"
 #include "fused/fused_merge.h"
 #include "fused/fused_pairs.h"
 #include "fused/fused_panel.h"
+#include "fused/fused_parts.h"
 #include "fused/fused_rows.h"
 #include "fused/fused_sights.h"
 #include "fused/fused_weights.h"
@@ -37,40 +40,51 @@ static void end_chunk(attni_fused_item *item, attni_panel *panel) {
     }
 }
 
+static void weigh_parts(attni_fused_item *item, attni_panel *panel, const attni_panel_tile *tile,
+                        const float *factor) {
+    for (int64_t i = 0; i < tile->num_parts; ++i) {
+        const bool is_last = i + 1 == tile->num_parts;
+        item->engine->steps->weigh(item, panel, &tile->parts[i], is_last ? factor : NULL);
+    }
+}
+
 /* A panel has seen all its keys: its results are stored, or put aside, the extra columns' behind
  * those of all chunks. */
-static void finish_panel(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
+static void finish_panel(attni_fused_item *item, attni_panel *panel, const attni_panel_tile *tile) {
     const attni_fused_engine *engine = item->engine;
     float factor[ATTNI_PANEL_LANES];
     panel->is_finished = true;
     if (engine->num_splits > 1) {
-        engine->steps->weigh(item, panel, keys, NULL);
-        attni_fused_put_aside(item, panel, keys->extra > 0 ? engine->num_splits : item->split);
+        weigh_parts(item, panel, tile, NULL);
+        attni_fused_put_aside(item, panel, tile->extra > 0 ? engine->num_splits : item->split);
         return;
     }
     if (panel->is_folded) {
-        engine->steps->weigh(item, panel, keys, NULL);
+        weigh_parts(item, panel, tile, NULL);
         attni_fused_fold_panel(item, panel);
         attni_fused_finish_folded(item, panel);
         return;
     }
     attni_fused_finish_panel(item, panel, factor);
     if (engine->problem->weights.is_present) {
-        attni_fused_store_weights(item, panel, keys, factor);
+        attni_fused_store_weights(item, panel, tile, factor);
     }
-    engine->steps->weigh(item, panel, keys, factor);
+    weigh_parts(item, panel, tile, factor);
     attni_fused_store_output(item, panel, panel->sums, engine->plan->stages_output);
 }
 
-static void run_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
+static void run_tile(attni_fused_item *item, attni_panel *panel, const attni_panel_tile *tile) {
     const attni_fused_engine *engine = item->engine;
-    engine->steps->score(item, panel, keys);
-    engine->steps->edit(item, panel, keys);
-    engine->steps->normalize(item, panel, keys);
-    if (keys->is_last) {
-        finish_panel(item, panel, keys);
+    memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
+    for (int64_t i = 0; i < tile->num_parts; ++i) {
+        engine->steps->score(item, panel, &tile->parts[i]);
+        engine->steps->edit(item, panel, &tile->parts[i]);
+    }
+    engine->steps->normalize(item, panel, tile);
+    if (tile->is_last) {
+        finish_panel(item, panel, tile);
     } else {
-        engine->steps->weigh(item, panel, keys, NULL);
+        weigh_parts(item, panel, tile, NULL);
     }
 }
 
@@ -78,11 +92,26 @@ static void run_tile(attni_fused_item *item, attni_panel *panel, const attni_til
  * keys is a row's last depends on the other rows of its panel. */
 static void run_extra_columns(attni_fused_item *item, attni_panel *panel, int64_t count) {
     const attni_tile_keys extra = {
-        .keys = {item->block.begin, item->block.begin}, .extra = count, .is_last = true};
+        .keys = {item->block.begin, item->block.begin}, .extra = count, .are_shown = true};
+    const attni_panel_tile tile = {
+        .parts = &extra, .num_parts = 1, .extra = count, .is_last = true};
     if (panel->is_started || item->engine->num_splits > 1) {
         end_chunk(item, panel);
     }
-    run_tile(item, panel, &extra);
+    run_tile(item, panel, &tile);
+}
+
+/* The parts of the keys at hand that a panel sees; `extra` columns stand behind the last. */
+static attni_panel_tile tile_of_block(const attni_fused_item *item, attni_panel *panel,
+                                      int64_t extra) {
+    const attni_interval keys = attni_fused_see_block(item, panel);
+    attni_panel_tile tile = attni_fused_cut_tile(item, panel, keys);
+    tile.extra = extra;
+    item->parts[tile.num_parts - 1].extra = extra;
+    for (int64_t i = 0; i < tile.num_parts && item->engine->plan->has_masks; ++i) {
+        item->parts[i].changed = panel->sight.changed;
+    }
+    return tile;
 }
 
 /* What a panel has to do with the keys at hand, if anything. The extra columns are the last
@@ -93,18 +122,10 @@ static void run_panel(attni_fused_item *item, attni_panel *panel) {
     const bool has_extra = is_last && item->split + 1 == engine->num_splits;
     const int64_t extra = has_extra ? engine->problem->extra_cols : 0;
     const bool is_apart = extra > 0 && !engine->problem->weights.is_present;
-    attni_tile_keys keys = {
-        .keys = attni_fused_see_block(item, panel),
-        .extra = is_apart ? 0 : extra,
-        .is_last = is_last && !is_apart,
-        .changed = engine->plan->has_masks ? panel->sight.changed : NULL,
-    };
-    keys.count = keys.keys.end - keys.keys.begin;
-    if (keys.count == 0) {
-        keys.keys = (attni_interval){item->block.begin, item->block.begin};
-    }
-    if (keys.count > 0 || keys.is_last) {
-        run_tile(item, panel, &keys);
+    attni_panel_tile tile = tile_of_block(item, panel, is_apart ? 0 : extra);
+    tile.is_last = is_last && !is_apart;
+    if (tile.count > 0 || tile.is_last) {
+        run_tile(item, panel, &tile);
     }
     if (is_apart) {
         run_extra_columns(item, panel, extra);
@@ -135,14 +156,16 @@ static attni_interval next_block(const attni_fused_item *item, int64_t begin, in
     const attni_fused_plan *plan = item->engine->plan;
     while (begin < end) {
         const attni_interval block = {begin, attni_min(attni_fused_past_tile(plan, begin), end)};
-        bool is_needed = !plan->looks_at_masks;
-        for (int64_t p = 0; p < item->num_panels && !is_needed; ++p) {
+        const bool has_blocks = attni_has_blocks(item->engine->problem);
+        const attni_interval shown = has_blocks ? attni_fused_shown_block(item, block) : block;
+        bool is_needed = !plan->looks_at_masks && shown.begin < shown.end;
+        for (int64_t p = 0; p < item->num_panels && plan->looks_at_masks && !is_needed; ++p) {
             attni_panel *panel = &item->panels[p];
             is_needed = (panel->seen.end > block.begin && panel->seen.end <= block.end) ||
                         attni_fused_sees_next(item, panel, block);
         }
         if (is_needed) {
-            return block;
+            return shown;
         }
         begin = block.end;
     }
@@ -167,6 +190,7 @@ static void run_block(attni_fused_item *item, int64_t block) {
     attni_fused_place_panels(item, block);
     attni_fused_pack_queries(item);
     attni_fused_trim_panels(item, block);
+    attni_fused_trim_to_blocks(item);
     const attni_interval seen = seen_by_panels(item);
     item->first = next_block(item, seen.begin, seen.end);
     item->next = item->first;

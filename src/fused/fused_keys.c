@@ -10,6 +10,7 @@
 #include "base/checked_size.h"
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
+#include "fused/fused_parts.h"
 #include "fused/fused_sights.h"
 #include "problem/quantized_rows.h"
 #include "problem/row_list.h"
@@ -98,29 +99,50 @@ static const void *pack_keys(const attni_fused_item *item, int64_t first, int64_
                      engine->key_storage, head_dim, plan->key_stride, plan->key_bytes, packed);
 }
 
+/* The next stretch of a block of keys that some panel sees, from key `begin` on; what is hidden
+ * from all is not copied. */
+static attni_interval next_shown(const attni_fused_item *item, attni_interval block,
+                                 int64_t begin) {
+    const attni_block_rows rows = attni_fused_rows_of_item(item);
+    return attni_first_shown(&rows, (attni_interval){begin, block.end});
+}
+
+static const void *pack_block_keys(const attni_fused_item *item, attni_interval block) {
+    const attni_fused_plan *plan = item->engine->plan;
+    char *packed = item->slot + plan->key_offset;
+    attni_interval part = next_shown(item, block, block.begin);
+    for (; part.begin < part.end; part = next_shown(item, block, part.end)) {
+        const int64_t before = (part.begin - block.begin) * plan->key_stride;
+        pack_keys(item, part.begin, part.end - part.begin, packed + before * plan->key_bytes);
+    }
+    return packed;
+}
+
 /* The block's values as numbers: what stream kernels read, and what is packed for the others. */
 static void dequantize_values(attni_fused_item *item, attni_interval block) {
     const attni_fused_engine *engine = item->engine;
     const attni_fused_plan *plan = engine->plan;
+    const int64_t value_dim = engine->problem->value_dim;
     if (!attni_is_quantized(engine->problem->value.dtype) || plan->folds_value_scales) {
         return;
     }
     const size_t offset = plan->by_rows ? plan->value_offset : plan->gathered_offset;
     float *to = attni_floats_to(item->slot + offset, 0);
-    attni_dequantize_values(engine->kernels, engine->problem, &item->sequence, item->first_head,
-                            block.begin, block.end - block.begin, to, engine->problem->value_dim);
+    attni_interval part = next_shown(item, block, block.begin);
+    for (; part.begin < part.end; part = next_shown(item, block, part.end)) {
+        attni_dequantize_values(engine->kernels, engine->problem, &item->sequence, item->first_head,
+                                part.begin, part.end - part.begin,
+                                to + (part.begin - block.begin) * value_dim, value_dim);
+    }
     item->dequantized = to;
 }
 
-/* Stream kernels read rows; for the others chunks of columns are count * value_columns apart. */
+/* Stream kernels read rows; for the others chunks of columns are chunk_stride apart. */
 static const void *pack_values(const attni_fused_item *item, int64_t first, int64_t count,
-                               char *packed) {
+                               int64_t chunk_stride, char *packed) {
     const attni_fused_engine *engine = item->engine;
     const int64_t value_dim = engine->problem->value_dim;
     const int64_t columns = engine->kernels->tiles->value_columns;
-    if (item->dequantized != NULL && engine->plan->by_rows) {
-        return packed;
-    }
     if (engine->plan->by_rows) {
         return pack_rows(item, attni_fused_values_from, &engine->problem->value, first, count,
                          engine->value_storage, value_dim, value_dim, engine->plan->value_bytes,
@@ -129,10 +151,27 @@ static const void *pack_values(const attni_fused_item *item, int64_t first, int6
     for (int64_t done = 0; done < count;) {
         const attni_source_rows rows = attni_fused_read_values(item, first + done);
         const int64_t of_run = attni_min(rows.count, count - done);
-        engine->value_storage->pack_values(attni_floats_to(packed, done * columns), count * columns,
+        engine->value_storage->pack_values(attni_floats_to(packed, done * columns), chunk_stride,
                                            columns, rows.data, rows.row_stride, rows.col_stride,
                                            of_run, value_dim);
         done += of_run;
+    }
+    return packed;
+}
+
+static const void *pack_block_values(const attni_fused_item *item, attni_interval block) {
+    const attni_fused_plan *plan = item->engine->plan;
+    const int64_t columns = item->engine->kernels->tiles->value_columns;
+    const int64_t row = plan->by_rows ? item->engine->problem->value_dim * plan->value_bytes
+                                      : columns * (int64_t)sizeof(float);
+    char *packed = item->slot + plan->value_offset;
+    if (item->dequantized != NULL && plan->by_rows) {
+        return packed;
+    }
+    attni_interval part = next_shown(item, block, block.begin);
+    for (; part.begin < part.end; part = next_shown(item, block, part.end)) {
+        pack_values(item, part.begin, part.end - part.begin, (block.end - block.begin) * columns,
+                    packed + (part.begin - block.begin) * row);
     }
     return packed;
 }
@@ -151,34 +190,44 @@ static void take_extra_columns(attni_fused_item *item, bool packs_value, int64_t
         item->slot + plan->value_offset + count * plan->sum_stride * plan->value_bytes;
     item->extra_key = plan->packs_key ? pack_keys(item, first, extra, packed_key)
                                       : attni_fused_keys_from(item, first).data;
-    item->extra_value = packs_value ? pack_values(item, first, extra, packed_value)
+    item->extra_value = packs_value ? pack_values(item, first, extra, extra * columns, packed_value)
                                     : attni_fused_values_from(item, first).data;
     item->extra_value_stride = packs_value ? extra * columns : columns;
 }
 
-/* The values of a block in pairs of keys, an even one and the next; what a pair has of another
- * block is 0. Those in pages are gathered before, since a page may end within a pair. */
-static void take_value_pairs(attni_fused_item *item) {
+/* Some of the block's values in pairs of keys. Those in pages are gathered before, since a page may
+ * end within a pair. */
+static void pack_value_pairs(const attni_fused_item *item, attni_interval part, uint32_t *packed) {
     const attni_fused_engine *engine = item->engine;
     const int64_t value_dim = engine->problem->value_dim;
-    const int64_t columns = engine->kernels->tiles->value_columns;
-    const int64_t count = item->block.end - item->block.begin;
-    const int64_t pairs = attni_divide_up(item->block.end, 2) - item->block.begin / 2;
-    uint32_t *packed = (uint32_t *)(void *)(item->slot + engine->plan->value_offset);
-    attni_source_rows values = attni_fused_values_from(item, item->block.begin);
+    const int64_t count = part.end - part.begin;
+    attni_source_rows values = attni_fused_values_from(item, part.begin);
     if (values.count < count) {
         char *gathered = item->slot + engine->plan->gathered_offset;
-        pack_rows(item, attni_fused_values_from, &engine->problem->value, item->block.begin, count,
+        pack_rows(item, attni_fused_values_from, &engine->problem->value, part.begin, count,
                   engine->value_storage, value_dim, value_dim, engine->value_storage->element_bytes,
                   gathered);
         values = (attni_source_rows){gathered, value_dim, 1, count};
     }
+    engine->pairs->pack_values(packed, item->value_chunk_stride, item->value_key_stride,
+                               values.data, values.row_stride, values.col_stride, count,
+                               (int32_t)(part.begin % 2), value_dim);
+}
+
+/* The values of a block in pairs of keys, an even one and the next; what a pair has of another
+ * block, or of a key that no panel sees, is 0. */
+static void take_value_pairs(attni_fused_item *item) {
+    const attni_interval block = item->block;
+    const int64_t columns = item->engine->kernels->tiles->value_columns;
+    const int64_t pairs = attni_divide_up(block.end, 2) - block.begin / 2;
+    uint32_t *packed = (uint32_t *)(void *)(item->slot + item->engine->plan->value_offset);
     item->value = packed;
     item->value_key_stride = columns;
     item->value_chunk_stride = pairs * columns;
-    engine->pairs->pack_values(packed, item->value_chunk_stride, columns, values.data,
-                               values.row_stride, values.col_stride, count,
-                               (int32_t)(item->block.begin % 2), value_dim);
+    attni_interval part = next_shown(item, block, block.begin);
+    for (; part.begin < part.end; part = next_shown(item, block, part.end)) {
+        pack_value_pairs(item, part, packed + (part.begin / 2 - block.begin / 2) * columns);
+    }
 }
 
 /* Where each of the block's rows is, and of those behind them that are read next; the last one
@@ -215,16 +264,13 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
         plan->packs_value && (values.count < count || !lie_well(item->engine, &values));
     item->block = block;
     dequantize_values(item, block);
-    item->key = plan->packs_key ? pack_keys(item, block.begin, count, item->slot + plan->key_offset)
-                                : keys.data;
+    item->key = plan->packs_key ? pack_block_keys(item, block) : keys.data;
     item->key_stride = plan->packs_key ? plan->key_stride : keys.row_stride;
     if (plan->by_pairs) {
         take_value_pairs(item);
         return;
     }
-    item->value = packs_value
-                      ? pack_values(item, block.begin, count, item->slot + plan->value_offset)
-                      : values.data;
+    item->value = packs_value ? pack_block_values(item, block) : values.data;
     item->value_key_stride = !packs_value    ? values.row_stride
                              : plan->by_rows ? problem->value_dim
                                              : columns;

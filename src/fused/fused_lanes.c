@@ -22,21 +22,22 @@ enum { VALUE_KEYS = 256 };
 static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
     const attni_tile_kernels *tiles = item->engine->kernels->tiles;
     const int64_t head_dim = item->engine->problem->head_dim;
-    memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
-    tiles->score(item->tile, panel->vectors, panel->queries, head_dim,
+    float *tile = item->tile + keys->first * panel->width;
+    memcpy(panel->max_before, panel->state.max, sizeof panel->state.max);
+    tiles->score(tile, panel->vectors, panel->queries, head_dim,
                  attni_fused_key_at(item, keys->keys.begin), item->key_stride, keys->count,
                  panel->state.max, item->asked_for);
     if (keys->extra > 0) {
-        tiles->score(item->tile + keys->count * panel->width, panel->vectors, panel->queries,
-                     head_dim, item->extra_key, item->key_stride, keys->extra, panel->state.max,
+        tiles->score(tile + keys->count * panel->width, panel->vectors, panel->queries, head_dim,
+                     item->extra_key, item->key_stride, keys->extra, panel->state.max,
                      item->asked_for);
     }
 }
 
 void attni_lanes_normalize(const attni_fused_item *item, attni_panel *panel,
-                           const attni_tile_keys *keys) {
+                           const attni_panel_tile *tile) {
     const attni_fused_engine *engine = item->engine;
-    const int64_t count = keys->count + keys->extra;
+    const int64_t count = tile->count + tile->extra;
     if (engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX) {
         engine->kernels->tiles->exponentiate(item->tile, panel->vectors, count, &panel->state);
         return;
@@ -49,7 +50,7 @@ void attni_lanes_normalize(const attni_fused_item *item, attni_panel *panel,
 
 /* ---- weighted values ---- */
 
-/* Rows [first, first + count) of the tile times as many rows of part->values, added to the panel's
+/* Keys [first, first + count) of the tile times as many rows of part->values, added to the panel's
  * sums. first_key is the source key of row `first`, or ATTNI_NO_KEY for rows that all rows of the
  * panel see whole. */
 static void weigh_part(const attni_fused_item *item, attni_panel *panel, attni_value_tile *part,
@@ -75,11 +76,11 @@ static void weigh_keys(const attni_fused_item *item, attni_panel *panel,
         const int64_t count = attni_min(VALUE_KEYS, keys->count - first);
         part->values = attni_fused_value_at(item, keys->keys.begin + first);
         part->outputs = first + count == keys->count ? outputs : NULL;
-        weigh_part(item, panel, part, first, count, keys->keys.begin + first);
+        weigh_part(item, panel, part, keys->first + first, count, keys->keys.begin + first);
     }
 }
 
-static bool are_finite(const attni_fused_item *item, attni_interval keys) {
+bool attni_lanes_are_finite(const attni_fused_item *item, attni_interval keys) {
     bool is_finite = true;
     while (is_finite && keys.begin < keys.end) {
         const attni_source_rows values = attni_fused_read_values(item, keys.begin);
@@ -94,13 +95,9 @@ static bool are_finite(const attni_fused_item *item, attni_interval keys) {
 
 bool attni_lanes_zeros_hide(const attni_fused_item *item, const attni_panel *panel,
                             const attni_tile_keys *keys) {
-    const attni_interval all = keys->keys;
-    const attni_interval common = panel->common;
-    if (common.begin >= common.end) {
-        return are_finite(item, all);
-    }
-    return are_finite(item, (attni_interval){all.begin, attni_min(all.end, common.begin)}) &&
-           are_finite(item, (attni_interval){attni_max(all.begin, common.end), all.end});
+    const attni_interval common = attni_fused_common_keys(panel, keys);
+    return attni_lanes_are_finite(item, attni_fused_keys_before(keys, common)) &&
+           attni_lanes_are_finite(item, attni_fused_keys_behind(keys, common));
 }
 
 void attni_lanes_weigh_own_keys(const attni_fused_item *item, const attni_panel *panel,
@@ -120,7 +117,7 @@ static void weigh_keys_apart(const attni_fused_item *item, attni_panel *panel,
     part->outputs = NULL;
     weigh_part(item, panel, part, 0, 0, ATTNI_NO_KEY); /* brings the sums to the new maximum */
     attni_lanes_weigh_own_keys(item, panel, keys, attni_fused_keys_before(keys, common));
-    weigh_part(item, panel, part, skipped, common.end - common.begin, ATTNI_NO_KEY);
+    weigh_part(item, panel, part, keys->first + skipped, common.end - common.begin, ATTNI_NO_KEY);
     attni_lanes_weigh_own_keys(item, panel, keys, attni_fused_keys_behind(keys, common));
 }
 
@@ -140,7 +137,8 @@ static void find_outputs(const attni_fused_item *item, const attni_panel *panel,
 }
 
 attni_value_tile attni_lanes_value_tile(const attni_fused_item *item, attni_panel *panel,
-                                        const float *factor, float *outputs[ATTNI_PANEL_LANES]) {
+                                        const attni_tile_keys *keys, const float *factor,
+                                        float *outputs[ATTNI_PANEL_LANES]) {
     if (factor != NULL) {
         find_outputs(item, panel, outputs);
     }
@@ -150,7 +148,7 @@ attni_value_tile attni_lanes_value_tile(const attni_fused_item *item, attni_pane
         .key_stride = item->value_key_stride,
         .chunk_stride = item->value_chunk_stride,
         .value_dim = item->engine->problem->value_dim,
-        .rescale = panel->state.rescale,
+        .rescale = keys->number == 0 ? panel->state.rescale : attni_fused_ones,
         .sums = panel->sums,
         .sum_stride = item->engine->plan->sum_stride,
         .factor = factor,
@@ -160,7 +158,7 @@ attni_value_tile attni_lanes_value_tile(const attni_fused_item *item, attni_pane
 static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
                        const float *factor) {
     float *outputs[ATTNI_PANEL_LANES];
-    attni_value_tile part = attni_lanes_value_tile(item, panel, factor, outputs);
+    attni_value_tile part = attni_lanes_value_tile(item, panel, keys, factor, outputs);
     const bool is_apart = !attni_lanes_zeros_hide(item, panel, keys);
     const bool ends_here = factor != NULL && !is_apart && keys->extra == 0 && keys->count > 0;
     if (is_apart) {
@@ -172,7 +170,7 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
         part.values = item->extra_value;
         part.chunk_stride = item->extra_value_stride;
         part.outputs = factor != NULL ? outputs : NULL;
-        weigh_part(item, panel, &part, keys->count, keys->extra, ATTNI_NO_KEY);
+        weigh_part(item, panel, &part, keys->first + keys->count, keys->extra, ATTNI_NO_KEY);
     }
 }
 

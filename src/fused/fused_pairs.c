@@ -14,6 +14,7 @@
 #include "fused/fused_lane_options.h"
 #include "fused/fused_lanes.h"
 #include "fused/fused_panel.h"
+#include "fused/fused_parts.h"
 
 /* Pairs of keys whose values are multiplied at a time, so that a chunk of their columns stays in
  * the first-level cache for all rows of a panel. */
@@ -21,33 +22,44 @@ enum { VALUE_PAIRS = 128 };
 
 static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
     const attni_sdpa_problem *problem = item->engine->problem;
-    memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
-    item->engine->pairs->score(item->tile, panel->vectors,
+    memcpy(panel->max_before, panel->state.max, sizeof panel->state.max);
+    item->engine->pairs->score(item->tile + keys->first * panel->width, panel->vectors,
                                (const uint32_t *)(const void *)panel->queries,
                                attni_divide_up(problem->head_dim, 2), (float)problem->scale,
                                attni_fused_key_at(item, keys->keys.begin), item->key_stride,
                                keys->count, panel->state.max, item->asked_for);
 }
 
+/* The pairs of a part: no part before it has as many. */
+static uint32_t *pairs_of(const attni_fused_item *item, const attni_panel *panel,
+                          const attni_tile_keys *keys) {
+    return item->pairs + (keys->first / 2 + keys->number) * panel->width;
+}
+
 static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
-                           const attni_tile_keys *keys) {
-    attni_lanes_normalize(item, panel, keys);
-    item->engine->pairs->pair_weights(item->pairs, item->tile, panel->vectors, keys->count,
-                                      (int32_t)(keys->keys.begin % 2));
+                           const attni_panel_tile *tile) {
+    attni_lanes_normalize(item, panel, tile);
+    for (int64_t i = 0; i < tile->num_parts; ++i) {
+        const attni_tile_keys *keys = &tile->parts[i];
+        item->engine->pairs->pair_weights(pairs_of(item, panel, keys),
+                                          item->tile + keys->first * panel->width, panel->vectors,
+                                          keys->count, (int32_t)(keys->keys.begin % 2));
+    }
 }
 
 /* ---- weighted values ---- */
 
-/* `count` pairs, from pair `first` of the tile on, whose lanes need [begin, end) of the tile's. */
+/* `count` pairs, from pair `first` of `pairs` on, whose lanes need [begin, end) of those. */
 static void weigh_part(const attni_fused_item *item, attni_panel *panel, attni_value_tile *part,
-                       int64_t first, int64_t count, const int32_t *begin, const int32_t *end) {
+                       const uint32_t *pairs, int64_t first, int64_t count, const int32_t *begin,
+                       const int32_t *end) {
     int32_t own_begin[ATTNI_PANEL_LANES];
     int32_t own_end[ATTNI_PANEL_LANES];
     for (int32_t lane = 0; lane < panel->width; ++lane) {
         own_begin[lane] = (int32_t)attni_clamp(begin[lane] - first, 0, count);
         own_end[lane] = (int32_t)attni_clamp(end[lane] - first, 0, count);
     }
-    part->weights = (const float *)(const void *)(item->pairs + first * panel->width);
+    part->weights = (const float *)(const void *)(pairs + first * panel->width);
     part->begin = own_begin;
     part->end = own_end;
     part->is_added = panel->is_started;
@@ -62,7 +74,7 @@ static void weigh_part(const attni_fused_item *item, attni_panel *panel, attni_v
 static void weigh_nothing(const attni_fused_item *item, attni_panel *panel,
                           attni_value_tile *part) {
     const int32_t none[ATTNI_PANEL_LANES] = {0};
-    weigh_part(item, panel, part, 0, 0, none, none);
+    weigh_part(item, panel, part, item->pairs, 0, 0, none, none);
 }
 
 /* The pairs of a tile; outputs are stored with the last of them if `outputs` is not NULL. */
@@ -82,16 +94,34 @@ static void weigh_pairs(const attni_fused_item *item, attni_panel *panel,
         const int64_t count = attni_min(VALUE_PAIRS, pairs - first);
         part->values = attni_fused_value_pair_at(item, keys->keys.begin + 2 * first);
         part->outputs = first + count == pairs ? outputs : NULL;
-        weigh_part(item, panel, part, first, count, begin, end);
+        weigh_part(item, panel, part, pairs_of(item, panel, keys), first, count, begin, end);
     }
+}
+
+/* A part may begin or end within a pair whose other key no row of the panel sees, and which some
+ * other panel may. */
+static bool is_other_finite(const attni_fused_item *item, int64_t key) {
+    const attni_block_rows rows = attni_fused_rows_of_item(item);
+    const attni_interval other = {key, key + 1};
+    const bool is_packed =
+        key >= item->block.begin && key < item->block.end && attni_past_shown(&rows, other) > key;
+    return !is_packed || attni_lanes_are_finite(item, other);
+}
+
+static bool zeros_hide(const attni_fused_item *item, const attni_panel *panel,
+                       const attni_tile_keys *keys) {
+    const attni_interval own = keys->keys;
+    return attni_lanes_zeros_hide(item, panel, keys) &&
+           (own.begin % 2 == 0 || is_other_finite(item, own.begin - 1)) &&
+           (own.end % 2 == 0 || is_other_finite(item, own.end));
 }
 
 /* Where some value that not all rows see is not finite every row adds its own. */
 static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
                        const float *factor) {
     float *outputs[ATTNI_PANEL_LANES];
-    attni_value_tile part = attni_lanes_value_tile(item, panel, factor, outputs);
-    if (keys->count > 0 && attni_lanes_zeros_hide(item, panel, keys)) {
+    attni_value_tile part = attni_lanes_value_tile(item, panel, keys, factor, outputs);
+    if (keys->count > 0 && zeros_hide(item, panel, keys)) {
         weigh_pairs(item, panel, keys, &part, factor != NULL ? outputs : NULL);
         return;
     }

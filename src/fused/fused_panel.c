@@ -118,6 +118,12 @@ attni_interval attni_fused_block_rows(const attni_fused_engine *engine, int64_t 
     return (attni_interval){begin * lanes, attni_min(end * lanes, plan->rows)};
 }
 
+/* Rows from `row` on that may share a panel. */
+static int64_t rows_together(const attni_fused_plan *plan, int64_t row, int64_t end) {
+    return plan->panel_rows > 0 ? attni_min(end - row, plan->panel_rows - row % plan->panel_rows)
+                                : end - row;
+}
+
 void attni_fused_place_panels(attni_fused_item *item, int64_t block) {
     const attni_fused_plan *plan = item->engine->plan;
     const int64_t lanes = item->engine->kernels->tiles->lanes;
@@ -128,7 +134,7 @@ void attni_fused_place_panels(attni_fused_item *item, int64_t block) {
     item->num_panels = 0;
     for (int64_t row = rows.begin; row < rows.end;) {
         attni_panel *panel = &item->panels[item->num_panels++];
-        panel->vectors = next_vectors(attni_divide_up(rows.end - row, lanes));
+        panel->vectors = next_vectors(attni_divide_up(rows_together(plan, row, rows.end), lanes));
         panel->width = (int32_t)(plan->by_rows ? plan->rows : panel->vectors * lanes);
         panel->is_finished = false;
         panel->is_folded = false;

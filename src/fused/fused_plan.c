@@ -6,6 +6,7 @@
 #include "fused/fused_plan.h"
 
 #include "base/checked_size.h"
+#include "problem/block_mask.h"
 #include "problem/block_numbers.h"
 #include "problem/quantized_rows.h"
 
@@ -60,6 +61,13 @@ static int64_t group_of_strides(const attni_sdpa_problem *problem) {
                                     ? problem->num_heads
                                     : problem->value_group;
     return attni_max(1, common_divisor(key_group, value_group));
+}
+
+/* Rows in lanes share keys where they see the same ones of them. */
+static int64_t group_of_lanes(const attni_sdpa_problem *problem) {
+    return attni_has_blocks(problem) && problem->blocks.strides[problem->batch_rank] != 0
+               ? 1
+               : group_of_strides(problem);
 }
 
 /* Heads of a group would meet in one row of averaged weights. */
@@ -151,7 +159,8 @@ static bool masks_repeat(const attni_sdpa_problem *problem, const attni_fused_pl
 
 /* Whether masks are looked at makes no difference to numbers in lanes; by rows it may be that of a
  * rounding, and does not depend on the capacity. Masks of a head that do not fit beside everything
- * else are asked for. A table of distances is small, and hides nothing. */
+ * else are asked for. A table of distances is small, and hides nothing. A block mask has said what
+ * there is to see. */
 static void choose_sights(const attni_sdpa_problem *problem, attni_fused_plan *plan) {
     bool may_hide = false;
     const double elements = (double)problem->tgt_len * (double)problem->src_len;
@@ -167,8 +176,8 @@ static void choose_sights(const attni_sdpa_problem *problem, attni_fused_plan *p
     }
     const double row_work =
         (double)problem->src_len * ((double)problem->head_dim + (double)problem->value_dim);
-    plan->looks_at_masks =
-        may_hide && !problem->weights.is_present && (plan->by_rows || row_work >= LOOK_WORK);
+    plan->looks_at_masks = may_hide && !attni_has_blocks(problem) && !problem->weights.is_present &&
+                           (plan->by_rows || row_work >= LOOK_WORK);
     plan->asks_for_masks &= plan->looks_at_masks;
     plan->keeps_sights = plan->looks_at_masks && !plan->by_rows && masks_repeat(problem, plan);
     plan->num_tiles = attni_divide_up(problem->src_len, plan->key_block);
@@ -199,6 +208,17 @@ static void choose_chunks(const attni_sdpa_problem *problem, attni_fused_plan *p
         is_whole ? plan->key_block : attni_divide_up(CHUNK_KEYS, plan->key_block) * plan->key_block;
     plan->num_chunks = attni_max(1, attni_divide_up(problem->src_len, plan->chunk_keys));
     plan->folds = plan->num_chunks > 1 || (problem->extra_cols > 0 && !is_whole);
+}
+
+/* What a block mask may leave apart of a tile, at most, and where panels end for it. */
+static void choose_parts(const attni_sdpa_problem *problem, int64_t lanes, attni_fused_plan *plan) {
+    const attni_block_mask *blocks = &problem->blocks;
+    const bool is_cut = attni_has_blocks(problem) && !plan->by_rows &&
+                        blocks->strides[problem->batch_rank + 1] != 0 &&
+                        blocks->block_rows < problem->tgt_len;
+    const int64_t rows = is_cut ? blocks->block_rows * plan->group : 0;
+    plan->panel_rows = rows % lanes == 0 ? rows : 0;
+    plan->max_parts = attni_has_blocks(problem) ? plan->tile_keys / blocks->block_columns + 2 : 1;
 }
 
 /* Panels of the largest block. */
@@ -241,13 +261,17 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     const int64_t width = plan->by_rows ? plan->rows : ATTNI_PANEL_VECTORS * lanes;
     const int64_t block_rows = attni_divide_up(plan->num_vectors, plan->num_blocks) * lanes;
     const int64_t keys = plan->tile_keys + problem->extra_cols;
-    plan->max_panels = plan->by_rows ? 1 : attni_divide_up(block_rows, width);
+    const int64_t cuts = plan->panel_rows > 0 ? block_rows / plan->panel_rows + 1 : 0;
+    plan->max_panels = plan->by_rows ? 1 : attni_divide_up(block_rows, width) + cuts;
     plan->panels_offset = attni_layout_add(slot, plan->max_panels, sizeof(attni_panel));
     plan->queries_offset = add_floats(slot, block_rows, problem->head_dim);
     plan->sums_offset = add_floats(slot, block_rows, plan->sum_stride);
     plan->folded_offset = add_floats(slot, plan->folds ? block_rows : 0, plan->sum_stride);
     plan->tile_offset = add_floats(slot, keys, width);
-    plan->pairs_offset = add_floats(slot, plan->by_pairs ? keys / 2 + 1 : 0, width);
+    plan->pairs_offset = add_floats(slot, plan->by_pairs ? keys / 2 + plan->max_parts : 0, width);
+    plan->parts_offset = attni_layout_add(slot, plan->max_parts, sizeof(attni_tile_keys));
+    const bool keeps_scores = attni_has_blocks(problem) && plan->has_masks && !plan->by_rows;
+    plan->kept_scores_offset = add_floats(slot, keeps_scores ? plan->tile_keys : 0, width);
     plan->key_offset = add_floats(slot, plan->packs_key ? keys : 0, problem->head_dim);
     plan->value_offset = add_floats(slot, plan->packs_value ? keys : 0, plan->sum_stride);
     const bool gathers_values =
@@ -284,13 +308,14 @@ static void choose_tile(const attni_sdpa_problem *problem, const attni_tile_kern
      * meet, so that more of them may share keys wherever they lie. */
     plan->by_rows = shaped * problem->tgt_len <= ATTNI_STREAM_ROWS;
     plan->by_pairs = has_pairs && !plan->by_rows && is_of_pairs(problem);
-    plan->group = plan->by_rows || plan->averages ? shaped : group_of_strides(problem);
+    plan->group = plan->by_rows || plan->averages ? shaped : group_of_lanes(problem);
     plan->num_groups = problem->num_heads / plan->group;
     plan->rows = plan->group * problem->tgt_len; /* fits: they are rows of output */
     plan->num_vectors = attni_divide_up(plan->rows, tiles->lanes);
     plan->sum_stride = chunked(problem->value_dim, tiles->value_columns);
     plan->key_block = choose_key_block(problem, row_bytes_of(problem, plan), plan->by_rows);
     choose_chunks(problem, plan);
+    choose_parts(problem, tiles->lanes, plan);
 }
 
 static int64_t panel_bytes_of(const attni_sdpa_problem *problem, int64_t lanes,

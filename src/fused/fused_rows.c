@@ -18,8 +18,9 @@ static int64_t tile_stride(const attni_fused_item *item) {
     return item->engine->plan->tile_keys + item->engine->problem->extra_cols;
 }
 
-static float *tile_row(const attni_fused_item *item, int32_t row) {
-    return item->tile + row * tile_stride(item);
+/* A row's elements of a part of the tile. */
+static float *row_of(const attni_fused_item *item, const attni_tile_keys *keys, int32_t row) {
+    return item->tile + row * tile_stride(item) + keys->first;
 }
 
 /* Rows of keys from source key `key` on. */
@@ -67,31 +68,35 @@ static void fold_scales(const attni_fused_item *item, const attni_panel *panel,
 static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys) {
     const attni_stream_kernels *streams = item->engine->key_streams;
     const int64_t head_dim = item->engine->problem->head_dim;
-    memcpy(panel->state.old_max, panel->state.max, sizeof panel->state.max);
+    float *tile = row_of(item, keys, 0);
     const attni_stream_rows source = keys_from(item, keys->keys.begin);
-    streams->score(item->tile, tile_stride(item), panel->count, panel->queries, head_dim, &source,
+    streams->score(tile, tile_stride(item), panel->count, panel->queries, head_dim, &source,
                    keys->count);
     if (item->engine->plan->folds_key_scales &&
         item->engine->problem->key_quantization.scale.dtype != 0) {
-        fold_scales(item, panel, attni_lay_out_key_scales, keys->keys.begin, keys->count,
-                    item->tile);
+        fold_scales(item, panel, attni_lay_out_key_scales, keys->keys.begin, keys->count, tile);
     }
     if (keys->extra > 0) {
         const attni_stream_rows extra = {NULL, item->extra_key, item->key_stride};
-        streams->score(item->tile + keys->count, tile_stride(item), panel->count, panel->queries,
+        streams->score(tile + keys->count, tile_stride(item), panel->count, panel->queries,
                        head_dim, &extra, keys->extra);
     }
 }
 
-/* Where some mask may change a score of the tile. */
+/* Where some mask may change a score of a part. */
 static attni_interval changed_keys(const attni_tile_keys *keys) {
     attni_interval changed = {keys->keys.end, keys->keys.begin};
+    if (!keys->are_shown) {
+        return keys->keys;
+    }
     for (int32_t i = 0; i < ATTNI_MAX_MASKS && keys->changed != NULL; ++i) {
         if (keys->changed[i].begin < keys->changed[i].end) {
             changed.begin = attni_min(changed.begin, keys->changed[i].begin);
             changed.end = attni_max(changed.end, keys->changed[i].end);
         }
     }
+    changed.begin = attni_max(changed.begin, keys->keys.begin);
+    changed.end = attni_min(changed.end, keys->keys.end);
     return changed;
 }
 
@@ -100,7 +105,7 @@ static void apply_masks(const attni_fused_item *item, const attni_panel *panel,
                         double excluded) {
     attni_apply_masks(item->engine->problem, &item->sequence, panel->head[lane], panel->row[lane],
                       changed, item->engine->kernels->float32,
-                      tile_row(item, lane) + changed.begin - keys->keys.begin, excluded);
+                      row_of(item, keys, lane) + changed.begin - keys->keys.begin, excluded);
 }
 
 static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
@@ -109,7 +114,7 @@ static void apply_alibi(const attni_fused_item *item, const attni_panel *panel,
     const int64_t stride = option->strides[item->engine->problem->batch_rank];
     const int64_t position = attni_row_position(&item->sequence.visibility, panel->row[lane]);
     item->engine->kernels->float32->alibi(
-        tile_row(item, lane), keys->count,
+        row_of(item, keys, lane), keys->count,
         attni_read_real(option->data, panel->head[lane] * stride, option->dtype),
         (double)attni_saturating_add(position, -keys->keys.begin));
 }
@@ -132,7 +137,7 @@ static void edit_tile(const attni_fused_item *item, attni_panel *panel,
     int32_t end[ATTNI_PANEL_LANES];
     attni_fused_bound_rows(panel, keys->keys.begin, keys->count, begin, end);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
-        float *row = tile_row(item, lane);
+        float *row = row_of(item, keys, lane);
         if (problem->softcap != 0) {
             item->engine->kernels->float32->softcap(row, keys->count + keys->extra,
                                                     problem->softcap);
@@ -156,16 +161,16 @@ static float sum_of_magnitudes(const float *row, int64_t count) {
 }
 
 static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
-                           const attni_tile_keys *keys) {
+                           const attni_panel_tile *tile) {
     const attni_fused_engine *engine = item->engine;
-    const int64_t count = keys->count + keys->extra;
+    const int64_t count = tile->count + tile->extra;
     if (engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX) {
         engine->key_streams->exponentiate(item->tile, tile_stride(item), panel->count, count,
                                           &panel->state);
         return;
     }
     for (int32_t lane = 0; lane < panel->count; ++lane) {
-        float *row = tile_row(item, lane);
+        float *row = item->tile + lane * tile_stride(item);
         if (engine->problem->normalizer == ATTN_NORMALIZER_SIGMOID) {
             const float largest = (float)engine->kernels->float32->max(row, count);
             float *max = &panel->state.max[lane];
@@ -191,6 +196,7 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     const int64_t sum_stride = engine->plan->sum_stride;
     const attni_interval common = attni_fused_common_keys(panel, keys);
     const int64_t skipped = common.begin < common.end ? common.begin - keys->keys.begin : 0;
+    float *tile = row_of(item, keys, 0);
     if (!panel->is_started) {
         memset(panel->sums, 0, (size_t)(panel->count * sum_stride) * sizeof(float));
         panel->is_started = true;
@@ -198,19 +204,20 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     if (engine->plan->folds_value_scales && engine->problem->value_quantization.scale.dtype != 0) {
         /* Nobody reads these weights again. */
         fold_scales(item, panel, attni_lay_out_value_scales, keys->keys.begin + skipped,
-                    common.end - common.begin, item->tile + skipped);
+                    common.end - common.begin, tile + skipped);
     }
-    weigh_common(item, panel, item->tile + skipped, values_from(item, keys->keys.begin + skipped),
-                 common.end - common.begin, panel->state.rescale);
+    weigh_common(item, panel, tile + skipped, values_from(item, keys->keys.begin + skipped),
+                 common.end - common.begin,
+                 keys->number == 0 ? panel->state.rescale : attni_fused_ones);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         attni_fused_add_own_values(item, panel, keys, attni_fused_keys_before(keys, common), lane,
-                                   tile_row(item, lane), 1);
+                                   item->tile + lane * tile_stride(item), 1);
         attni_fused_add_own_values(item, panel, keys, attni_fused_keys_behind(keys, common), lane,
-                                   tile_row(item, lane), 1);
+                                   item->tile + lane * tile_stride(item), 1);
     }
     if (keys->extra > 0) {
         const attni_stream_rows extra = {NULL, item->extra_value, item->value_key_stride};
-        weigh_common(item, panel, item->tile + keys->count, extra, keys->extra, attni_fused_ones);
+        weigh_common(item, panel, tile + keys->count, extra, keys->extra, attni_fused_ones);
     }
     for (int32_t lane = 0; factor != NULL && lane < panel->count; ++lane) {
         engine->kernels->float32->scale(panel->sums + lane * sum_stride, engine->problem->value_dim,
@@ -223,7 +230,7 @@ static void store_weights(const attni_fused_item *item, const attni_panel *panel
                           bool is_added) {
     const attni_row_kernels *kernels = item->engine->kernels->float32;
     for (int32_t lane = 0; lane < panel->count; ++lane) {
-        const float *weights = tile_row(item, lane) + first;
+        const float *weights = item->tile + lane * tile_stride(item) + first;
         if (!is_added) {
             memset(rows[lane], 0, (size_t)count * sizeof(float));
         }

@@ -126,7 +126,7 @@ attni_interval attni_fused_see_block(const attni_fused_item *item, attni_panel *
     if (panel->sight.number != number) {
         see(item, panel, number, &panel->sight);
     }
-    return panel->sight.keys;
+    return overlap(item->block, panel->sight.keys);
 }
 
 bool attni_fused_sees_next(const attni_fused_item *item, attni_panel *panel, attni_interval block) {

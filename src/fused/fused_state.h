@@ -10,6 +10,7 @@
  *   fused_lanes, fused_lane_options         the steps for rows in lanes (kernels/tile_kernels.h)
  *   fused_values, fused_keys, fused_panel   blocks of values and keys, panels of rows
  *   fused_sights, fused_masks               what dense masks show of a tile, and where they lie
+ *   fused_parts                             what a block mask leaves of it
  *   fused_item, fused_plan                  where an item is and what it may use
  */
 #ifndef ATTNI_FUSED_FUSED_STATE_H
@@ -94,6 +95,11 @@ typedef struct attni_fused_plan {
     size_t kept_key_offset; /* attni_sights_key */
     size_t kept_offset;     /* attni_tile_sight[max_panels][num_tiles] of it */
     int64_t num_tiles;      /* of all keys */
+    int64_t max_parts;      /* of a tile: 1, or what a block mask may leave apart */
+    size_t parts_offset;    /* attni_tile_keys[max_parts] */
+    int64_t panel_rows;     /* of a group: a panel ends at their multiples, which a vector divides,
+                               so that its rows are of one row of blocks; 0: it may end anywhere */
+    size_t kept_scores_offset; /* of a tile, of rows that a mask is not asked about */
 } attni_fused_plan;
 
 enum { ATTNI_NUM_AHEAD = 3 }; /* keys, values, queries */
@@ -101,15 +107,27 @@ enum { ATTNI_NUM_AHEAD = 3 }; /* keys, values, queries */
 typedef struct attni_fused_item attni_fused_item;
 typedef struct attni_panel attni_panel;
 
-/* A stretch of a panel's keys, those of one tile. */
+/* Keys of a tile that follow one another, and where the tile has them. */
 typedef struct attni_tile_keys {
     attni_interval keys; /* of the S source keys */
     int64_t count;       /* of them */
-    int64_t extra;       /* extra columns behind them: all of them in a panel's last tile, else 0 */
-    bool is_last;
+    int64_t extra;       /* extra columns behind them: all of them behind a panel's last, else 0 */
+    int64_t first;       /* key of the tile */
+    int64_t number;      /* parts of the tile before this one */
+    bool are_shown;      /* by the block mask, to every row */
     const attni_interval *changed; /* of the keys, those whose scores a mask may change, for each
                                       mask; NULL without masks */
 } attni_tile_keys;
+
+/* What a panel sees of the keys at hand: one part, or as many as the block mask leaves, side by
+ * side in the tile without what it hides between them. */
+typedef struct attni_panel_tile {
+    const attni_tile_keys *parts;
+    int64_t num_parts; /* 1 or more, one of which may be empty */
+    int64_t count;     /* keys of all parts */
+    int64_t extra;     /* of the last part */
+    bool is_last;
+} attni_panel_tile;
 
 /* What a panel sees of a tile through the masks. */
 typedef struct attni_tile_sight {
@@ -129,7 +147,8 @@ typedef struct attni_sights_key {
     int64_t masks[ATTNI_MAX_MASKS]; /* offsets of their rows */
 } attni_sights_key;
 
-/* What happens to a tile; one table for rows in lanes, one for pairs, one for a few rows. */
+/* What happens to a tile, part by part; one table for rows in lanes, one for pairs, one for a few
+ * rows. */
 typedef struct attni_tile_steps {
     /* tile = scale * Q K^T; in lanes also the rows' maxima */
     void (*score)(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys);
@@ -139,10 +158,10 @@ typedef struct attni_tile_steps {
 
     /* scores to weights, relative to the row's maximum for softmax */
     void (*normalize)(const attni_fused_item *item, attni_panel *panel,
-                      const attni_tile_keys *keys);
+                      const attni_panel_tile *tile);
 
-    /* sums += weights * V; if factor is not NULL, which it is in a panel's last tile,
-     * output = factor * sums */
+    /* sums += weights * V, once `rescale` of the state is done; if factor is not NULL, which it is
+     * in the last part of a panel's last tile, output = factor * sums */
     void (*weigh)(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
                   const float *factor);
 
@@ -193,6 +212,7 @@ struct attni_panel {
     int64_t row[ATTNI_PANEL_LANES];
     int64_t first_key[ATTNI_PANEL_LANES]; /* the row sees [first_key, past_key) by position and */
     int64_t past_key[ATTNI_PANEL_LANES];  /* length; both ascend, past may be before first */
+    float max_before[ATTNI_PANEL_LANES];  /* the largest score before the part at hand */
     attni_tile_sight sight;               /* of the block at hand, with masks */
     attni_tile_sight next;                /* of one to come, if somebody asked */
     attni_panel_state state;
@@ -216,6 +236,7 @@ struct attni_fused_item {
     attni_sequence sequence;
     attni_panel *panels;
     int64_t num_panels;
+    attni_tile_keys *parts; /* of the panel at hand's tile */
     float *tile;
     uint32_t *pairs;
     float *queries;

@@ -6,11 +6,14 @@
 #include "fused/fused_values.h"
 
 #include "fused/fused_item.h"
+#include "problem/block_mask.h"
 #include "problem/quantized_rows.h"
 
 attni_interval attni_fused_common_keys(const attni_panel *panel, const attni_tile_keys *keys) {
-    return attni_interval_between(attni_max(keys->keys.begin, panel->common.begin),
-                                  attni_min(keys->keys.end, panel->common.end));
+    return keys->are_shown
+               ? attni_interval_between(attni_max(keys->keys.begin, panel->common.begin),
+                                        attni_min(keys->keys.end, panel->common.end))
+               : (attni_interval){0, 0};
 }
 
 attni_interval attni_fused_keys_before(const attni_tile_keys *keys, attni_interval common) {
@@ -37,15 +40,30 @@ static attni_source_rows own_value(const attni_fused_item *item, int64_t key) {
     return (attni_source_rows){row, value_dim, 1, 1};
 }
 
+/* Those of keys that the row sees. */
+static void add_values(const attni_fused_item *item, attni_interval keys, float *sums,
+                       const float *weights, int64_t weight_stride) {
+    for (int64_t key = keys.begin; key < keys.end; ++key) {
+        const attni_source_rows value = own_value(item, key);
+        item->engine->value_storage->accumulate(sums, value.data, value.col_stride,
+                                                item->engine->problem->value_dim,
+                                                weights[(key - keys.begin) * weight_stride]);
+    }
+}
+
 void attni_fused_add_own_values(const attni_fused_item *item, const attni_panel *panel,
                                 const attni_tile_keys *keys, attni_interval part, int32_t lane,
                                 const float *weights, int64_t weight_stride) {
     float *sums = panel->sums + lane * item->engine->plan->sum_stride;
-    const int64_t end = attni_min(part.end, panel->past_key[lane]);
-    for (int64_t key = attni_max(part.begin, panel->first_key[lane]); key < end; ++key) {
-        const attni_source_rows value = own_value(item, key);
-        const float weight = weights[(key - keys->keys.begin) * weight_stride];
-        item->engine->value_storage->accumulate(sums, value.data, value.col_stride,
-                                                item->engine->problem->value_dim, weight);
+    attni_interval left = {attni_max(part.begin, panel->first_key[lane]),
+                           attni_min(part.end, panel->past_key[lane])};
+    while (left.begin < left.end) {
+        const attni_block_stretch stretch = attni_block_stretch_of(
+            item->engine->problem, item->batch, panel->head[lane], panel->row[lane], left);
+        const int64_t first = keys->first + left.begin - keys->keys.begin;
+        if (stretch.block != ATTN_BLOCK_HIDDEN) {
+            add_values(item, stretch.keys, sums, weights + first * weight_stride, weight_stride);
+        }
+        left.begin = stretch.keys.end;
     }
 }

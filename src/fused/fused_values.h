@@ -11,7 +11,7 @@
 attni_interval attni_fused_common_keys(const attni_panel *panel, const attni_tile_keys *keys);
 
 /* Adds to the sums of one row the values of the keys in `part` that it sees. `weights` is the
- * lane's for the tile's first key, the others are weight_stride apart. */
+ * lane's for the first key of the whole tile, the others are weight_stride apart. */
 void attni_fused_add_own_values(const attni_fused_item *item, const attni_panel *panel,
                                 const attni_tile_keys *keys, attni_interval part, int32_t lane,
                                 const float *weights, int64_t weight_stride);

@@ -9,6 +9,7 @@
 
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
+#include "problem/block_mask.h"
 
 static char *weights_row(const attni_fused_item *item, const attni_panel *panel, int32_t lane) {
     const attni_operand *weights = &item->engine->problem->weights;
@@ -62,14 +63,20 @@ void attni_fused_store_averages(const attni_fused_item *item, int64_t block) {
     }
 }
 
-/* Positions outside the panel's interval weigh 0. */
-static void clear_unseen(const attni_fused_item *item, const attni_panel *panel) {
+/* Positions that the panel's tile does not have weigh 0. */
+static void clear_unseen(const attni_fused_item *item, const attni_panel *panel,
+                         const attni_panel_tile *tile) {
     const attni_sdpa_problem *problem = item->engine->problem;
     const int64_t stride = problem->weights.strides[problem->batch_rank + 2];
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         char *row = weights_row(item, panel, lane);
-        clear_columns(&problem->weights, row, stride, 0, panel->seen.begin);
-        clear_columns(&problem->weights, row, stride, panel->seen.end, problem->src_len);
+        int64_t begin = 0;
+        for (int64_t i = 0; i < tile->num_parts; ++i) {
+            const attni_interval keys = tile->parts[i].keys;
+            clear_columns(&problem->weights, row, stride, begin, keys.begin);
+            begin = keys.end;
+        }
+        clear_columns(&problem->weights, row, stride, begin, problem->src_len);
     }
 }
 
@@ -117,32 +124,47 @@ static void store_columns(const attni_fused_item *item, const attni_panel *panel
     }
 }
 
+/* Multiplies the weights of a part's keys that a row sees. */
+static void scale_visible(const attni_fused_item *item, const attni_panel *panel,
+                          const attni_tile_keys *keys, int32_t lane, float *weights, int64_t stride,
+                          float factor) {
+    attni_interval left = {attni_max(keys->keys.begin, panel->first_key[lane]),
+                           attni_min(keys->keys.end, panel->past_key[lane])};
+    while (left.begin < left.end) {
+        const attni_block_stretch stretch = attni_block_stretch_of(
+            item->engine->problem, item->batch, panel->head[lane], panel->row[lane], left);
+        for (int64_t key = left.begin; key < stretch.keys.end; ++key) {
+            weights[(keys->first + key - keys->keys.begin) * stride] *=
+                stretch.block != ATTN_BLOCK_HIDDEN ? factor : 1;
+        }
+        left.begin = stretch.keys.end;
+    }
+}
+
 /* A row of NaN has a factor of NaN, which would make NaN of the weights 0 of positions that the row
  * does not see. Its visible weights become NaN here, and the factor 1. */
 static void spoil_row(const attni_fused_item *item, const attni_panel *panel,
-                      const attni_tile_keys *keys, int32_t lane, float *factor) {
+                      const attni_panel_tile *tile, int32_t lane, float *factor) {
     const bool by_rows = item->engine->plan->by_rows;
     const int64_t tile_stride = item->engine->plan->tile_keys + item->engine->problem->extra_cols;
     float *weights = item->tile + (by_rows ? lane * tile_stride : lane);
     const int64_t stride = by_rows ? 1 : panel->width;
-    int32_t begin[ATTNI_PANEL_LANES];
-    int32_t end[ATTNI_PANEL_LANES];
-    attni_fused_bound_rows(panel, keys->keys.begin, keys->count, begin, end);
-    for (int64_t j = 0; j < keys->count + keys->extra; ++j) {
-        if (j >= keys->count || (j >= begin[lane] && j < end[lane])) {
-            weights[j * stride] *= *factor;
-        }
+    for (int64_t i = 0; i < tile->num_parts; ++i) {
+        scale_visible(item, panel, &tile->parts[i], lane, weights, stride, *factor);
+    }
+    for (int64_t j = tile->count; j < tile->count + tile->extra; ++j) {
+        weights[j * stride] *= *factor;
     }
     *factor = 1;
 }
 
 void attni_fused_store_weights(const attni_fused_item *item, const attni_panel *panel,
-                               const attni_tile_keys *keys, float *factor) {
+                               const attni_panel_tile *tile, float *factor) {
     const attni_sdpa_problem *problem = item->engine->problem;
     float shares[ATTNI_PANEL_LANES];
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         if (isnan(factor[lane])) {
-            spoil_row(item, panel, keys, lane, &factor[lane]);
+            spoil_row(item, panel, tile, lane, &factor[lane]);
         }
     }
     for (int32_t lane = 0; lane < panel->width; ++lane) {
@@ -150,8 +172,11 @@ void attni_fused_store_weights(const attni_fused_item *item, const attni_panel *
             problem->average_weights ? factor[lane] / (float)problem->num_heads : factor[lane];
     }
     if (!problem->average_weights) {
-        clear_unseen(item, panel);
+        clear_unseen(item, panel, tile);
     }
-    store_columns(item, panel, 0, keys->count, keys->keys.begin, shares);
-    store_columns(item, panel, keys->count, keys->extra, problem->src_len, shares);
+    for (int64_t i = 0; i < tile->num_parts; ++i) {
+        const attni_tile_keys *keys = &tile->parts[i];
+        store_columns(item, panel, keys->first, keys->count, keys->keys.begin, shares);
+    }
+    store_columns(item, panel, tile->count, tile->extra, problem->src_len, shares);
 }

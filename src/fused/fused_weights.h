@@ -16,6 +16,6 @@ void attni_fused_store_averages(const attni_fused_item *item, int64_t block);
 /* The weights output's columns of a tile; per head also zeros at positions the panel does not see.
  * In a row of NaN the tile takes the factor, which becomes 1. */
 void attni_fused_store_weights(const attni_fused_item *item, const attni_panel *panel,
-                               const attni_tile_keys *keys, float *factor);
+                               const attni_panel_tile *tile, float *factor);
 
 #endif

@@ -203,7 +203,7 @@ static attn_status check_parameters(const attn_mha *layer) {
     return ATTN_OK;
 }
 
-enum { NUM_OUTPUTS = 4, NUM_ARGUMENTS = 16, NUM_TENSORS = NUM_ARGUMENTS + ATTNI_NUM_SLOTS };
+enum { NUM_OUTPUTS = 4, NUM_ARGUMENTS = 17, NUM_TENSORS = NUM_ARGUMENTS + ATTNI_NUM_SLOTS };
 
 /* The tensors of a call: the outputs, then the inputs, then the layer's parameters. */
 static void list_tensors(const attni_mha_problem *problem, attni_argument tensors[NUM_TENSORS]) {
@@ -221,6 +221,7 @@ static void list_tensors(const attni_mha_problem *problem, attni_argument tensor
         {"attention.bias", attention->bias},
         {"attention.mask_start", attention->mask_start},
         {"attention.position_bias", attention->position_bias},
+        {"attention.block_mask", attention->block_mask},
         {"attention.query_offset", attention->query_offset},
         {"attention.key_lengths", attention->key_lengths},
         {"attention.alibi_slopes", attention->alibi_slopes},

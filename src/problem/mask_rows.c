@@ -5,6 +5,7 @@
 #include "problem/mask_rows.h"
 
 #include "base/checked_size.h"
+#include "problem/block_mask.h"
 #include "problem/source_rows.h"
 #include "tensor/element.h"
 
@@ -61,6 +62,12 @@ typedef struct masked_scores {
     double excluded;
 } masked_scores;
 
+static void hide(const masked_scores *of, int32_t score_dtype) {
+    for (int64_t j = 0; j < of->keys.end - of->keys.begin; ++j) {
+        attni_write_real(of->scores, j, score_dtype, of->excluded);
+    }
+}
+
 /* One mask; without is_added an additive one only excludes. */
 static void apply_mask(const attni_mask_row *row, const masked_scores *of, bool is_added) {
     const attni_mask *mask = &row->problem->masks[row->mask];
@@ -75,29 +82,45 @@ static void apply_mask(const attni_mask_row *row, const masked_scores *of, bool 
     }
 }
 
+/* All masks, of keys that are alike for the row. */
+static void apply_in_order(attni_mask_row at, const masked_scores *of, bool asks_mask) {
+    const attni_mask *masks = at.problem->masks;
+    const int32_t left_out = asks_mask ? ATTNI_MAX_MASKS : ATTNI_MASK;
+    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
+        if (masks[i].kind == ATTN_MASK_NONE || i == left_out) {
+            continue;
+        }
+        at.mask = i;
+        apply_mask(&at, of, true);
+        for (int32_t earlier = 0; earlier < i && attni_mask_may_restore(&masks[i]); ++earlier) {
+            if (masks[earlier].kind != ATTN_MASK_NONE && earlier != left_out) {
+                at.mask = earlier;
+                apply_mask(&at, of, false);
+            }
+        }
+    }
+}
+
 void attni_apply_masks(const attni_sdpa_problem *problem, const attni_sequence *sequence,
                        int64_t head, int64_t row, attni_interval keys,
                        const attni_row_kernels *kernels, void *scores, double excluded) {
-    const masked_scores of = {
-        .keys = keys,
+    const attni_mask_row at = {problem, sequence, 0, head, row};
+    masked_scores of = {
+        .keys = {keys.begin, keys.begin},
         .kernels = kernels,
         .scores = scores,
         .element = (int64_t)attn_dtype_size_bytes(problem->score_dtype),
         .excluded = excluded,
     };
-    attni_mask_row at = {problem, sequence, 0, head, row};
-    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
-        if (problem->masks[i].kind == ATTN_MASK_NONE) {
-            continue;
+    while (of.keys.end < keys.end) {
+        const attni_block_stretch stretch = attni_block_stretch_of(
+            problem, sequence->batch, head, row, (attni_interval){of.keys.end, keys.end});
+        of.keys = stretch.keys;
+        if (stretch.block == ATTN_BLOCK_HIDDEN) {
+            hide(&of, problem->score_dtype);
+        } else {
+            apply_in_order(at, &of, stretch.block == ATTN_BLOCK_MASKED);
         }
-        at.mask = i;
-        apply_mask(&at, &of, true);
-        for (int32_t earlier = 0; earlier < i && attni_mask_may_restore(&problem->masks[i]);
-             ++earlier) {
-            if (problem->masks[earlier].kind != ATTN_MASK_NONE) {
-                at.mask = earlier;
-                apply_mask(&at, &of, false);
-            }
-        }
+        of.scores += (of.keys.end - of.keys.begin) * of.element;
     }
 }

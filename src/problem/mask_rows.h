@@ -33,8 +33,8 @@ attni_interval attni_masked_keys(const attni_sequence *sequence, const attni_mas
 /* The elements from key `key` on, which the mask has one for. */
 attni_mask_stretch attni_mask_stretch_from(const attni_mask_row *row, int64_t key);
 
-/* Applies all masks of the problem, in order, to the scores of those keys of a row. A later
- * additive mask does not bring back what an earlier one excluded. */
+/* Applies all masks of the problem, in order, to the scores of those keys of a row, the one by
+ * blocks first. A later additive mask does not bring back what an earlier one excluded. */
 void attni_apply_masks(const attni_sdpa_problem *problem, const attni_sequence *sequence,
                        int64_t head, int64_t row, attni_interval keys,
                        const attni_row_kernels *kernels, void *scores, double excluded);

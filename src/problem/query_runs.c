@@ -61,6 +61,9 @@ attni_sdpa_problem attni_run_of(const attni_sdpa_problem *problem, int64_t first
     for (int32_t i = 0; i < 7; ++i) {
         move_batches(of_batches[i], first);
     }
+    if (run.blocks.block_columns > 0) {
+        run.blocks.data += first * run.blocks.strides[0];
+    }
     if (!run.pages.starts.is_present) {
         move_batches(&run.pages.table, first);
     }

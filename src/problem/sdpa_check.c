@@ -87,6 +87,21 @@ static attn_status check_heads(const attni_sdpa_request *request, const attni_in
                        &problem->value_group);
 }
 
+/* Keys that the columns of a block mask reach, if they say: a length that is wrong is refused
+ * later. */
+static int64_t block_columns(const attn_sdpa_params *params, int64_t key_rows) {
+    const attn_tensor *blocks = params->block_mask;
+    if (blocks == NULL || blocks->rank < 1 || blocks->rank > ATTN_MAX_RANK ||
+        params->block_columns < 1) {
+        return key_rows;
+    }
+    const int64_t columns = blocks->shape[blocks->rank - 1];
+    int64_t keys;
+    return columns > 1 && attni_multiply(columns, params->block_columns, &keys)
+               ? attni_min(keys, key_rows)
+               : key_rows;
+}
+
 /* Columns that options and outputs have for the keys. Where sequences have room for any number of
  * keys each, it is the caller who knows how many columns the longest needs. */
 static int64_t choose_columns(const attn_sdpa_params *params, int64_t key_rows) {
@@ -101,7 +116,7 @@ static int64_t choose_columns(const attn_sdpa_params *params, int64_t key_rows) 
             }
         }
     }
-    return key_rows;
+    return block_columns(params, key_rows);
 }
 
 /* S may exceed what any tensor has rows or elements for, by pages or columns that repeat: a row of

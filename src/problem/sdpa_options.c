@@ -10,6 +10,7 @@
 
 #include "base/option_check.h"
 #include "base/versioned_struct.h"
+#include "problem/block_mask_check.h"
 #include "tensor/element.h"
 
 enum { NAME_BYTES = 48, ALL_SET = ATTN_SDPA_SET_SCALE | ATTN_SDPA_SET_WINDOW };
@@ -301,6 +302,9 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
     problem->normalizer = params->normalizer;
     problem->aligns_end = params->align_end != 0;
     ATTNI_TRY(check_masks(request, problem));
+    char block_mask[NAME_BYTES];
+    ATTNI_TRY(
+        attni_check_block_mask(request, option_name(request, "block_mask", block_mask), problem));
     ATTNI_TRY(check_batch_option(request, "query_offset", params->query_offset, problem,
                                  &problem->query_offset));
     ATTNI_TRY(check_batch_option(request, inputs->lengths_name, inputs->key_lengths, problem,

@@ -57,6 +57,16 @@ typedef struct attni_block_numbers {
     int64_t cols; /* numbers of a row */
 } attni_block_numbers;
 
+/* A mask by blocks of a sequence's rows and keys: row i and key j meet in block (i / block_rows, j /
+ * block_columns), whose element is an enum attn_block. */
+typedef struct attni_block_mask {
+    const unsigned char *data;
+    int64_t strides[ATTN_MAX_RANK]; /* on the canonical axes, of blocks; 0 where it repeats */
+    int64_t block_rows;
+    int64_t block_columns; /* 0: there is no such mask */
+    int64_t num_rows;      /* of blocks: those behind the last are as the last */
+} attni_block_mask;
+
 /* What makes numbers of the elements of key or value: (element - zero) * scale. */
 typedef struct attni_quantization {
     attni_block_numbers scale;
@@ -115,6 +125,7 @@ typedef struct attni_sdpa_problem {
     attni_operand scores;
     int32_t score_stage;               /* of scores, enum attn_score_stage */
     attni_mask masks[ATTNI_MAX_MASKS]; /* those with a kind are applied in order */
+    attni_block_mask blocks; /* shows or hides, and says where masks[ATTNI_MASK] is asked */
 } attni_sdpa_problem;
 
 /* What an engine copies, in bits as attn_sdpa_report.packs. */

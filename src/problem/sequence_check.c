@@ -6,6 +6,8 @@
 
 #include "base/checked_size.h"
 #include "problem/batch_sequence.h"
+#include "problem/block_mask.h"
+#include "problem/block_mask_check.h"
 #include "problem/query_runs.h"
 #include "tensor/element.h"
 
@@ -79,23 +81,40 @@ attn_status attni_check_page(const attni_sdpa_problem *problem, const attni_sequ
     return ATTN_OK;
 }
 
-/* The pages of a sequence that hold the keys `seen`. */
+/* The pages of a sequence that hold the keys `seen`, each looked at once. */
 static attn_status check_pages(const attni_sdpa_problem *problem, const attni_sequence *sequence,
-                               attni_interval seen) {
+                               attni_interval seen, int64_t *first) {
     const int64_t end = attni_divide_up(seen.end, problem->pages.rows);
-    for (int64_t place = seen.begin / problem->pages.rows; place < end; ++place) {
-        ATTNI_TRY(attni_check_page(problem, sequence, place));
+    *first = attni_max(*first, seen.begin / problem->pages.rows);
+    for (; *first < end; ++*first) {
+        ATTNI_TRY(attni_check_page(problem, sequence, *first));
     }
     return ATTN_OK;
 }
 
-/* The keys of a sequence that are read: those that some row sees, or all that have a score before
- * the mask. */
-static attni_interval read_keys(const attni_sdpa_problem *run, const attni_sequence *sequence) {
+/* The same of those that a block mask shows to some row of some head. `batch` is its own. */
+static attn_status check_shown_pages(const attni_sdpa_problem *run, const attni_sequence *sequence,
+                                     int64_t batch, attni_interval seen) {
+    const attni_block_rows rows = {run, batch, {0, run->num_heads}, {0, run->tgt_len}};
+    int64_t first = 0;
+    attni_interval shown = attni_first_shown(&rows, seen);
+    for (; shown.begin < shown.end;
+         shown = attni_first_shown(&rows, (attni_interval){shown.end, seen.end})) {
+        ATTNI_TRY(check_pages(run, sequence, shown, &first));
+    }
+    return ATTN_OK;
+}
+
+/* The pages of the keys of a sequence that are read: those that some row sees, or all that have a
+ * score before the mask. */
+static attn_status check_read_pages(const attni_sdpa_problem *run, const attni_sequence *sequence,
+                                    int64_t batch) {
     const attni_visibility *visibility = &sequence->visibility;
-    const bool has_all = run->scores.is_present && run->score_stage != ATTN_SCORE_MASKED;
-    return has_all ? (attni_interval){0, visibility->key_length}
-                   : attni_rows_union(visibility, 0, run->tgt_len);
+    int64_t first = 0;
+    if (run->scores.is_present && run->score_stage != ATTN_SCORE_MASKED) {
+        return check_pages(run, sequence, (attni_interval){0, visibility->key_length}, &first);
+    }
+    return check_shown_pages(run, sequence, batch, attni_rows_union(visibility, 0, run->tgt_len));
 }
 
 /* Pages of other keys may lie anywhere. */
@@ -105,9 +124,8 @@ static attn_status check_all_pages(const attni_sdpa_problem *problem) {
     while (attni_next_run(&runs, &run)) {
         for (int64_t batch = 0; batch < run.num_batches && run.tgt_len > 0; ++batch) {
             attni_sequence sequence = attni_batch_sequence(&run, batch);
-            const attni_interval seen = read_keys(&run, &sequence);
             sequence.batch += runs.first; /* for messages */
-            ATTNI_TRY(check_pages(&run, &sequence, seen));
+            ATTNI_TRY(check_read_pages(&run, &sequence, batch));
         }
     }
     return ATTN_OK;
@@ -119,6 +137,7 @@ attn_status attni_check_sequences(const attni_input_views *inputs,
     const int64_t sequences = problem->num_batches;
     ATTNI_TRY(
         attni_check_starts("query_starts", &problem->query_starts, sequences, problem->tgt_len));
+    ATTNI_TRY(attni_check_block_rows(problem));
     ATTNI_TRY(attni_check_starts("kv.starts", &problem->key_starts, sequences, problem->key_rows));
     ATTNI_TRY(attni_check_starts("kv.page_starts", &pages->starts, sequences, pages->num_entries));
     ATTNI_TRY(check_lengths(inputs, problem));

@@ -26,7 +26,7 @@ typedef struct sdpa_arguments {
 
 /* The tensors of a call that are there: the outputs, then the inputs. */
 typedef struct tensor_list {
-    attni_argument tensors[26];
+    attni_argument tensors[27];
     int32_t count;
     int32_t num_outputs;
 } tensor_list;
@@ -68,6 +68,7 @@ static void list_tensors(const sdpa_arguments *arguments, const attn_sdpa_params
     add(list, "bias", params->bias);
     add(list, "mask_start", params->mask_start);
     add(list, "position_bias", params->position_bias);
+    add(list, "block_mask", params->block_mask);
     add(list, "query_offset", params->query_offset);
     add(list, "key_lengths", params->key_lengths);
     add(list, "alibi_slopes", params->alibi_slopes);

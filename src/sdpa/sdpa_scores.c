@@ -15,6 +15,7 @@
 #include "gemm/gemm.h"
 #include "gemm/strips.h"
 #include "problem/batch_sequence.h"
+#include "problem/block_mask.h"
 #include "problem/mask_rows.h"
 #include "problem/quantized_rows.h"
 #include "problem/source_rows.h"
@@ -181,7 +182,7 @@ static void hide(const scores_run *run, char *row, int64_t stride, int64_t begin
     }
 }
 
-/* ALiBi and masks of a row's scores of `keys`, all of which it sees. Distances are rounded from the
+/* ALiBi and masks of a row's scores of `keys`, which are alike for it. Distances are rounded from the
  * first of them. */
 static void mask_keys(const scores_run *run, const score_rows *rows, int64_t row,
                       attni_interval keys, char *scores) {
@@ -207,10 +208,13 @@ static void mask_row(const scores_run *run, const score_rows *rows, int64_t inde
     const attni_interval seen = attni_row_interval(&rows->sequence.visibility, row);
     const int64_t begin = attni_clamp(seen.begin - keys.begin, 0, count);
     const int64_t end = attni_clamp(seen.end - keys.begin, 0, count);
+    attni_interval left = attni_interval_between(keys.begin + begin, keys.begin + end);
     hide(run, scores, 1, 0, begin);
-    if (begin < end) {
-        mask_keys(run, rows, row, (attni_interval){keys.begin + begin, keys.begin + end},
-                  scores + begin * run->element);
+    while (left.begin < left.end) {
+        const attni_block_stretch stretch =
+            attni_block_stretch_of(run->problem, rows->sequence.batch, rows->head, row, left);
+        mask_keys(run, rows, row, stretch.keys, scores + (left.begin - keys.begin) * run->element);
+        left.begin = stretch.keys.end;
     }
     hide(run, scores, 1, end, count);
 }
@@ -267,6 +271,34 @@ static attni_interval scored_keys(const scores_run *run, const score_rows *rows)
     return (attni_interval){0, rows->sequence.visibility.key_length};
 }
 
+/* What is written of `keys` where nothing is computed. */
+static void hide_keys(const scores_run *run, const score_rows *rows, int64_t begin, int64_t end) {
+    for (int64_t index = 0; index < rows->count && begin < end; ++index) {
+        hide(run, score_at(run, rows, index, 0), rows->out.col_stride, begin, end);
+    }
+}
+
+/* Scores of keys that lie in one block of keys: of those that the block mask shows some row, or
+ * before the mask of all. */
+static void score_shown(const scores_run *run, const score_rows *rows, attni_interval keys) {
+    const attni_block_rows shown_to = {run->problem,
+                                       rows->sequence.batch,
+                                       {rows->head, rows->head + 1},
+                                       {rows->first, rows->first + rows->count}};
+    if (run->problem->score_stage != ATTN_SCORE_MASKED) {
+        score_block(run, rows, keys, false);
+        return;
+    }
+    while (keys.begin < keys.end) {
+        const attni_interval part = attni_first_shown(&shown_to, keys);
+        hide_keys(run, rows, keys.begin, part.begin);
+        if (part.begin < part.end) {
+            score_block(run, rows, part, false);
+        }
+        keys.begin = part.end;
+    }
+}
+
 static void run_item(void *data, int32_t slot, int64_t item) {
     const scores_run *run = data;
     const attni_scores_plan *plan = run->plan;
@@ -277,14 +309,11 @@ static void run_item(void *data, int32_t slot, int64_t item) {
     for (int64_t begin = keys.begin; begin < keys.end;) {
         const int64_t past = (begin / KEY_BLOCK + 1) * KEY_BLOCK;
         const attni_interval block = {begin, attni_min(past, keys.end)};
-        score_block(run, &rows, block, false);
+        score_shown(run, &rows, block);
         begin = block.end;
     }
-    for (int64_t index = 0; index < rows.count; ++index) {
-        char *row = score_at(run, &rows, index, 0);
-        hide(run, row, rows.out.col_stride, 0, keys.begin);
-        hide(run, row, rows.out.col_stride, keys.end, problem->src_len);
-    }
+    hide_keys(run, &rows, 0, keys.begin);
+    hide_keys(run, &rows, keys.end, problem->src_len);
     if (problem->extra_cols > 0) {
         const attni_interval extra = {problem->src_len, problem->src_len + problem->extra_cols};
         score_block(run, &rows, extra, true);
