@@ -344,8 +344,10 @@ static void look_at_next_item(const attni_fused_item *item, attni_ahead ahead[AT
     if (attni_fused_keeps_sights_of(&next, block)) {
         keys = item->first;
     }
-    ahead[0] = keys_of(&next, keys);
-    ahead[1] = values_of(&next, keys);
+    if (!attni_has_blocks(item->engine->problem)) {
+        ahead[0] = keys_of(&next, keys);
+        ahead[1] = values_of(&next, keys);
+    }
     ahead[2] = queries_of(&next, rows);
 }
 
@@ -355,9 +357,7 @@ static int64_t rows_at_once(const attni_fused_item *item, const attni_ahead *ahe
     for (int32_t i = 0; i < ATTNI_NUM_AHEAD; ++i) {
         rows += ahead[i].num_rows;
     }
-    const int64_t times =
-        item->num_panels * attni_max(1, (item->block.end - item->block.begin) / 4);
-    return attni_divide_up(rows, times);
+    return attni_divide_up(rows, attni_max(1, attni_fused_count_keys(item) / 8));
 }
 
 void attni_fused_look_ahead(attni_fused_item *item, attni_interval next) {

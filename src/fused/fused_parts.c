@@ -65,6 +65,24 @@ attni_interval attni_fused_shown_block(const attni_fused_item *item, attni_inter
     return shown;
 }
 
+int64_t attni_fused_count_keys(const attni_fused_item *item) {
+    const attni_interval block = item->block;
+    if (!attni_has_blocks(item->engine->problem)) {
+        return item->num_panels * (block.end - block.begin);
+    }
+    int64_t count = 0;
+    for (int64_t p = 0; p < item->num_panels; ++p) {
+        const attni_block_rows rows = rows_of_panel(item, &item->panels[p]);
+        const attni_interval keys = overlap(block, item->panels[p].seen);
+        attni_interval part = attni_first_shown(&rows, keys);
+        for (; part.begin < part.end;
+             part = attni_first_shown(&rows, (attni_interval){part.end, keys.end})) {
+            count += part.end - part.begin;
+        }
+    }
+    return count;
+}
+
 static attni_panel_tile whole_tile(const attni_fused_item *item, attni_interval keys) {
     item->parts[0] = (attni_tile_keys){
         .keys =

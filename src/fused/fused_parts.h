@@ -19,6 +19,9 @@ void attni_fused_trim_to_blocks(const attni_fused_item *item);
  * key or its end there. */
 attni_interval attni_fused_shown_block(const attni_fused_item *item, attni_interval block);
 
+/* Keys of the block at hand that panels see, those of all together. */
+int64_t attni_fused_count_keys(const attni_fused_item *item);
+
 /* The parts of a tile that has `keys`, some of the block at hand: item->parts. */
 attni_panel_tile attni_fused_cut_tile(const attni_fused_item *item, const attni_panel *panel,
                                       attni_interval keys);

@@ -72,6 +72,11 @@ INLINE void score_blocks(const score_call *call, const int vectors, int64_t num_
         score_keys(call, call->tile + j * vectors * LANES, call->keys + j * call->key_bytes, block,
                    vectors);
     }
+    if (j + block / 2 <= num_keys) { /* of keys in blocks of 64 or 128, say */
+        score_keys(call, call->tile + j * vectors * LANES, call->keys + j * call->key_bytes,
+                   block / 2, vectors);
+        j += block / 2;
+    }
     for (; j + 2 <= num_keys; j += 2) {
         score_keys(call, call->tile + j * vectors * LANES, call->keys + j * call->key_bytes, 2,
                    vectors);
