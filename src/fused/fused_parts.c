@@ -2,7 +2,8 @@
  *
  * fused_parts.c: what a block mask leaves of a tile: the stretches of keys that some row of a panel
  * sees. They stand side by side in the panel's tile, so that what is hidden between them costs
- * nothing, and the tile's largest score and sums are those of the tile in which hidden keys weigh 0.
+ * nothing. A row's largest score in the tile, and its sums, are those of a tile with all keys in
+ * which hidden ones weigh 0: the bits of a dense mask, in lanes.
  */
 #include "fused/fused_parts.h"
 

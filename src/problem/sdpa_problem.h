@@ -57,8 +57,8 @@ typedef struct attni_block_numbers {
     int64_t cols; /* numbers of a row */
 } attni_block_numbers;
 
-/* A mask by blocks of a sequence's rows and keys: row i and key j meet in block (i / block_rows, j /
- * block_columns), whose element is an enum attn_block. */
+/* A mask by blocks of a sequence's rows and keys: row i and key j meet in block (i / block_rows,
+ * j / block_columns), whose element is an enum attn_block. */
 typedef struct attni_block_mask {
     const unsigned char *data;
     int64_t strides[ATTN_MAX_RANK]; /* on the canonical axes, of blocks; 0 where it repeats */

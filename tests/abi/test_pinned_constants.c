@@ -100,6 +100,9 @@ static void score_stages_are_pinned(void **state) {
     assert_int_equal(ATTN_SCORE_SCALED, 0);
     assert_int_equal(ATTN_SCORE_CAPPED, 1);
     assert_int_equal(ATTN_SCORE_MASKED, 2);
+    assert_int_equal(ATTN_BLOCK_HIDDEN, 0);
+    assert_int_equal(ATTN_BLOCK_VISIBLE, 1);
+    assert_int_equal(ATTN_BLOCK_MASKED, 2);
 }
 
 /* Enums travel as int32_t and statuses are declared as one. */

@@ -207,7 +207,7 @@ static void kv_append_params_layout_is_pinned(void **state) {
 static void sdpa_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_sdpa_params, 184),
+        SIZE(attn_sdpa_params, 208),
         OFFSET(attn_sdpa_params, struct_size, 0),
         OFFSET(attn_sdpa_params, set, 8),
         OFFSET(attn_sdpa_params, is_causal, 12),
@@ -235,6 +235,9 @@ static void sdpa_params_layout_is_pinned(void **state) {
         OFFSET(attn_sdpa_params, reserved, 164),
         OFFSET(attn_sdpa_params, mask_start, 168),
         OFFSET(attn_sdpa_params, position_bias, 176),
+        OFFSET(attn_sdpa_params, block_mask, 184),
+        OFFSET(attn_sdpa_params, block_rows, 192),
+        OFFSET(attn_sdpa_params, block_columns, 200),
     };
     ASSERT_NUMBERS(numbers);
 }

@@ -100,6 +100,7 @@ static void make_views(mha_fixture *fixture, mha_parameters *parameters) {
     const int64_t padding[] = {MHA_N, MHA_S};
     const int64_t mask[] = {MHA_L, MHA_S};
     const int64_t distances[] = {MHA_H, MHA_DISTANCES};
+    const int64_t blocks[] = {1, (MHA_S + MHA_BLOCK - 1) / MHA_BLOCK};
     const int64_t weights[] = {MHA_N, MHA_L, MHA_S};
     const int64_t head_weights[] = {MHA_N, MHA_H, MHA_L, MHA_S};
     views[MHA_QUERY] = refusal_view(memory->query, float32, 3, query);
@@ -123,6 +124,7 @@ static void make_views(mha_fixture *fixture, mha_parameters *parameters) {
     views[MHA_ATTENTION_MASK_START] =
         refusal_view(memory->mask_start, ATTN_DTYPE_INT64, 1, padding);
     views[MHA_ATTENTION_POSITION_BIAS] = refusal_view(memory->position_bias, float32, 2, distances);
+    views[MHA_ATTENTION_BLOCK_MASK] = refusal_view(memory->block_mask, ATTN_DTYPE_UINT8, 2, blocks);
     views[MHA_OUT_WEIGHT] = mha_parameters_view(parameters, "out_proj.weight");
 }
 
@@ -160,8 +162,13 @@ void mha_fixture_link(mha_fixture *fixture, int tensor) {
         [MHA_ATTENTION_OFFSET] = &attention->query_offset,
         [MHA_ATTENTION_MASK_START] = &attention->mask_start,
         [MHA_ATTENTION_POSITION_BIAS] = &attention->position_bias,
+        [MHA_ATTENTION_BLOCK_MASK] = &attention->block_mask,
     };
     *places[tensor] = &fixture->views[tensor];
+    if (tensor == MHA_ATTENTION_BLOCK_MASK) {
+        attention->block_rows = MHA_BLOCK;
+        attention->block_columns = MHA_BLOCK;
+    }
     if (tensor >= MHA_ATTENTION_MASK) {
         options->attention = attention;
     }

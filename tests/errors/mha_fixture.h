@@ -20,7 +20,8 @@ enum {
     MHA_KDIM = 6,
     MHA_VDIM = 5,
     MHA_D = MHA_E / MHA_H,
-    MHA_DISTANCES = 5
+    MHA_DISTANCES = 5,
+    MHA_BLOCK = 2 /* rows and columns of a block */
 };
 
 /* The views by number; the first four are the call's arguments, the others its options. */
@@ -46,6 +47,7 @@ enum mha_tensor {
     MHA_ATTENTION_OFFSET,                 /* attention.query_offset (N) */
     MHA_ATTENTION_MASK_START,             /* attention.mask_start (N) */
     MHA_ATTENTION_POSITION_BIAS,          /* attention.position_bias (H, distances) */
+    MHA_ATTENTION_BLOCK_MASK,             /* attention.block_mask (1, blocks of S) */
     MHA_OUT_WEIGHT,                       /* the bound parameter (E, E) */
     MHA_TENSORS
 };
@@ -65,6 +67,7 @@ typedef struct mha_memory {
     int64_t query_offset[MHA_N];
     int64_t mask_start[MHA_N];
     float position_bias[MHA_H * MHA_DISTANCES];
+    unsigned char block_mask[MHA_S];
     float sinks[MHA_H];
     float alibi_slopes[MHA_H];
     float lse[MHA_N * MHA_H * MHA_L];

@@ -136,6 +136,9 @@ void refusal_spoil_view(attn_tensor *views, const refusal_spoil *spoil) {
     case REFUSAL_ELEMENT:
         ((int64_t *)view->data)[spoil->axis] = spoil->value;
         break;
+    case REFUSAL_BYTE:
+        ((unsigned char *)view->data)[spoil->axis] = (unsigned char)spoil->value;
+        break;
     }
 }
 

@@ -61,7 +61,8 @@ typedef enum refusal_fault {
     REFUSAL_LENGTH, /* axis, value: its length */
     REFUSAL_STRIDE, /* axis, value: its stride */
     REFUSAL_MEMORY, /* other, value: its data lies `value` bytes past the start of view `other`'s */
-    REFUSAL_ELEMENT /* axis: which element of contiguous int64 ones; value: what it becomes */
+    REFUSAL_ELEMENT, /* axis: which element of contiguous int64 ones; value: what it becomes */
+    REFUSAL_BYTE     /* the same of bytes */
 } refusal_fault;
 
 typedef struct refusal_spoil {

@@ -27,6 +27,7 @@ static void fill_memory(sdpa_memory *memory) {
         memory->query_offset[n] = n;
     }
     refusal_numbers(memory->position_bias, COUNT_OF(memory->position_bias), 6);
+    memset(memory->block_mask, ATTN_BLOCK_VISIBLE, sizeof memory->block_mask);
     refusal_fill(memory->output, sizeof memory->output);
     refusal_fill(memory->lse, sizeof memory->lse);
     refusal_fill(memory->weights, sizeof memory->weights);
@@ -48,6 +49,7 @@ static void make_views(sdpa_fixture *fixture) {
     const int64_t heads[] = {SDPA_H};
     const int64_t batches[] = {SDPA_N};
     const int64_t distances[] = {SDPA_H, SDPA_DISTANCES};
+    const int64_t blocks[] = {SDPA_H, SDPA_BLOCKS, SDPA_BLOCKS};
     views[SDPA_QUERY] = refusal_view(memory->query, float32, 4, query);
     views[SDPA_KEY] = refusal_view(memory->key, float32, 4, key);
     views[SDPA_VALUE] = refusal_view(memory->value, float32, 4, value);
@@ -61,6 +63,7 @@ static void make_views(sdpa_fixture *fixture) {
     views[SDPA_QUERY_OFFSET] = refusal_view(memory->query_offset, ATTN_DTYPE_INT64, 1, batches);
     views[SDPA_MASK_START] = refusal_view(memory->mask_start, ATTN_DTYPE_INT64, 1, batches);
     views[SDPA_POSITION_BIAS] = refusal_view(memory->position_bias, float32, 2, distances);
+    views[SDPA_BLOCK_MASK] = refusal_view(memory->block_mask, ATTN_DTYPE_UINT8, 3, blocks);
     views[SDPA_LSE] = refusal_view(memory->lse, float32, 3, output);
     views[SDPA_WEIGHTS] = refusal_view(memory->weights, float32, 4, weights);
     views[SDPA_AVERAGE_WEIGHTS] =
@@ -92,12 +95,17 @@ void sdpa_fixture_link(sdpa_fixture *fixture, int tensor) {
         [SDPA_QUERY_OFFSET] = &options->query_offset,
         [SDPA_MASK_START] = &options->mask_start,
         [SDPA_POSITION_BIAS] = &options->position_bias,
+        [SDPA_BLOCK_MASK] = &options->block_mask,
         [SDPA_LSE] = &options->lse,
         [SDPA_WEIGHTS] = &options->weights,
         [SDPA_AVERAGE_WEIGHTS] = &options->weights,
         [SDPA_SCORES] = &options->scores,
     };
     *places[tensor] = &fixture->views[tensor];
+    if (tensor == SDPA_BLOCK_MASK && options->block_rows == 0 && options->block_columns == 0) {
+        options->block_rows = SDPA_BLOCK_ROWS;
+        options->block_columns = SDPA_BLOCK_COLUMNS;
+    }
 }
 
 attn_status sdpa_fixture_run(sdpa_fixture *fixture) {

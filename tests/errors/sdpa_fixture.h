@@ -15,7 +15,10 @@ enum {
     SDPA_S = 6,
     SDPA_E = 5,
     SDPA_EV = 3,
-    SDPA_DISTANCES = 5
+    SDPA_DISTANCES = 5,
+    SDPA_BLOCK_ROWS = 2,
+    SDPA_BLOCK_COLUMNS = 4,
+    SDPA_BLOCKS = 2 /* of rows, and of columns */
 };
 
 /* The views by number; the first four are the call's arguments, the others its options. */
@@ -34,6 +37,7 @@ enum sdpa_tensor {
     SDPA_QUERY_OFFSET,          /* (N) */
     SDPA_MASK_START,            /* (N) */
     SDPA_POSITION_BIAS,         /* (H, distances) */
+    SDPA_BLOCK_MASK,            /* (H, blocks, blocks), of ATTN_BLOCK_VISIBLE */
     SDPA_LSE,                   /* (N, H, L) */
     SDPA_WEIGHTS,               /* (N, H, L, S) */
     SDPA_AVERAGE_WEIGHTS,       /* (N, L, S) */
@@ -56,6 +60,7 @@ typedef struct sdpa_memory {
     int64_t query_offset[SDPA_N];
     int64_t mask_start[SDPA_N];
     float position_bias[SDPA_H * SDPA_DISTANCES];
+    unsigned char block_mask[SDPA_H * SDPA_BLOCKS * SDPA_BLOCKS];
     float lse[SDPA_N * SDPA_H * SDPA_L];
     float weights[SDPA_N * SDPA_H * SDPA_L * SDPA_S];
     float average_weights[SDPA_N * SDPA_L * SDPA_S];

@@ -21,6 +21,7 @@ enum {
     FLOAT = BIT(ATTN_DTYPE_FLOAT32),
     STORED = FLOAT | HALVES,
     FLAG = BIT(ATTN_DTYPE_BOOL),
+    BLOCK = BIT(ATTN_DTYPE_UINT8),
     INDEX = BIT(ATTN_DTYPE_INT64) | BIT(ATTN_DTYPE_INT32),
     QUANTIZED = BIT(ATTN_DTYPE_INT8) | BIT(ATTN_DTYPE_UINT8) | BIT(ATTN_DTYPE_INT4X2) |
                 BIT(ATTN_DTYPE_UINT4X2) | BIT(ATTN_DTYPE_Q8_0) | BIT(ATTN_DTYPE_Q4_0),
@@ -208,6 +209,7 @@ static void sdpa_refuses_other_dtypes(void **state) {
         {"key_lengths", SDPA_KEY_LENGTHS, INDEX, 0, false},
         {"mask_start", SDPA_MASK_START, INDEX, 0, false},
         {"position_bias", SDPA_POSITION_BIAS, FLOAT, 0, false},
+        {"block_mask", SDPA_BLOCK_MASK, BLOCK, 0, false},
         {"alibi_slopes", SDPA_ALIBI_SLOPES, FLOAT, 0, false},
         {"sinks", SDPA_SINKS, FLOAT, 0, false},
         {"lse", SDPA_LSE, FLOAT, 0, true},
@@ -297,6 +299,7 @@ static void mha_refuses_other_dtypes(void **state) {
         {"attention.key_lengths", MHA_ATTENTION_LENGTHS, INDEX, 0, false},
         {"attention.mask_start", MHA_ATTENTION_MASK_START, INDEX, 0, false},
         {"attention.position_bias", MHA_ATTENTION_POSITION_BIAS, FLOAT, 0, false},
+        {"attention.block_mask", MHA_ATTENTION_BLOCK_MASK, BLOCK, 0, false},
         {"attention.alibi_slopes", MHA_ATTENTION_SLOPES, FLOAT, 0, false},
         {"attention.sinks", MHA_ATTENTION_SINKS, FLOAT, 0, false},
         {"attention.lse", MHA_ATTENTION_LSE, FLOAT, 0, true},

@@ -152,6 +152,7 @@ static void build_sdpa(placed_call *call) {
     add(call, "sinks", call->dtype, 1, (const int64_t[]){H});
     add(call, "mask_start", ATTN_DTYPE_INT32, 1, (const int64_t[]){N});
     add(call, "position_bias", call->dtype, 2, (const int64_t[]){H, 5});
+    add(call, "block_mask", ATTN_DTYPE_UINT8, 2, (const int64_t[]){L, S});
 }
 
 /* The options by name, with a layer's prefix. */
@@ -168,6 +169,7 @@ static attn_sdpa_params options_of(const placed_call *call, const char *prefix) 
                    {"sinks", &params.sinks},
                    {"mask_start", &params.mask_start},
                    {"position_bias", &params.position_bias},
+                   {"block_mask", &params.block_mask},
                    {"lse", &params.lse},
                    {"weights", &params.weights}};
     for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i) {
@@ -175,6 +177,8 @@ static attn_sdpa_params options_of(const placed_call *call, const char *prefix) 
         snprintf(name, sizeof name, "%s%s", prefix, options[i].name);
         *options[i].place = seek(call, name);
     }
+    params.block_rows = params.block_mask != NULL ? 1 : 0;
+    params.block_columns = params.block_rows;
     return params;
 }
 
@@ -259,7 +263,7 @@ static attn_status ask_kv(const placed_call *call, size_t *bytes) {
 
 /* ---- a layer, all of whose parameters are bound ---- */
 
-enum { T = S + 1, FIRST_PARAMETER = 15 };
+enum { T = S + 1, FIRST_PARAMETER = 16 };
 
 static void build_mha(placed_call *call) {
     const attn_mha_config config = {.struct_size = sizeof config,
@@ -286,6 +290,7 @@ static void build_mha(placed_call *call) {
     add(call, "attention.sinks", call->dtype, 1, (const int64_t[]){H});
     add(call, "attention.mask_start", ATTN_DTYPE_INT32, 1, (const int64_t[]){N});
     add(call, "attention.position_bias", call->dtype, 2, (const int64_t[]){H, 5});
+    add(call, "attention.block_mask", ATTN_DTYPE_UINT8, 2, (const int64_t[]){L, S});
     assert_int_equal(call->count, FIRST_PARAMETER);
     int64_t count;
     refusal_assert_ok("attn_mha_parameter_count", attn_mha_parameter_count(call->layer, &count));

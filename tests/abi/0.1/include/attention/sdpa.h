@@ -20,8 +20,9 @@
  * sequence behind the other, or in pages; the arguments key and value are then NULL. S, the
  * columns of mask, bias, weights and scores, is C where every sequence has as much room; with
  * starts or page_starts it is the number of columns that these have (a mask with mask_start has its
- * own), no fewer than any sequence has keys, and all rows of key where there are none. Keys and
- * columns count within the sequence.
+ * own), no fewer than any sequence has keys; where there are none, the keys that the columns of
+ * block_mask reach, if it has more than one, and else all rows of key. Keys and columns count
+ * within the sequence.
  * Everything else is as if each sequence had a key and a value of its own, to the bit.
  *
  * Ragged queries. With params.query_starts query is (Hq, total, E): row i of sequence b is row
@@ -42,13 +43,15 @@
  *   window        p(i) - left <= j <= p(i) + right, -1 = unlimited
  *   key_lengths   j < key_lengths
  *   mask_start    j < mask_start + M, M the columns of mask
+ *   block_mask    the block of i and j is not ATTN_BLOCK_HIDDEN
  *   mask, bias    a bool mask, or an additive mask, bias or position_bias that is not -inf there
- * Keys and values that a row does not see by causality, window, length or mask_start never enter
- * its result, and those no row of the same head and batch sees are never read (but keys, for scores
- * that are asked for before the mask: enum attn_score_stage). If a key or value that is hidden only
- * by a dense mask or bias is NaN or infinite, the rows that hide it may be NaN or finite, not
- * always alike: this is the one case left unspecified. A row that sees nothing (or S = 0) is empty:
- * output 0, weights 0, lse -inf (the sink's logit where there is one), whatever key and value hold.
+ * Keys and values that a row does not see by causality, window, length, mask_start or block_mask
+ * never enter its result. Those that one of the first four hides from all rows of their head and
+ * batch are never read, nor those whose blocks are hidden from them (but keys, for scores that are
+ * asked for before the mask: enum attn_score_stage). If a key or value that is hidden only by a
+ * dense mask or bias is NaN or infinite, the rows that hide it may be NaN or finite, not always
+ * alike: this is the one case left unspecified. A row that sees nothing (or S = 0) is empty: output
+ * 0, weights 0, lse -inf (the sink's logit where there is one), whatever key and value hold.
  *
  * Order. score = scale * (q . k); softcap: score = softcap * tanh(score / softcap); ALiBi: score -=
  * slope[h] * |p(i) - j|; position_bias; bias; mask; normaliser. Softmax subtracts the row's maximum
@@ -100,6 +103,13 @@ enum attn_score_stage {
     /* what the normalizer gets: ALiBi, bias and mask added, too; -inf where a row does not see the
      * key, and at and past the key length */
     ATTN_SCORE_MASKED = 2
+};
+
+/* An element of attn_sdpa_params.block_mask. */
+enum attn_block {
+    ATTN_BLOCK_HIDDEN = 0,  /* its rows do not see its keys */
+    ATTN_BLOCK_VISIBLE = 1, /* mask is not asked */
+    ATTN_BLOCK_MASKED = 2   /* mask is asked; without one as ATTN_BLOCK_VISIBLE */
 };
 
 /* Bits of attn_sdpa_report.packs: the tensor goes through a copy in scratch memory, a block at a
@@ -258,6 +268,24 @@ typedef struct attn_sdpa_params {
      * - p(i), but at most R and at least -R. T5's relative positions are such a table, R the
      * largest distance that has a bucket of its own, and Swin's along one axis, R = window - 1 */
     const attn_tensor *position_bias;
+
+    /* uint8, enum attn_block, rank 1 and up: broadcastable to (batch axes, Hq, ceil(L /
+     * block_rows), ceil(S / block_columns)). Row i and key j, counted within their sequence, meet
+     * in block (i / block_rows, j / block_columns). FlexAttention's lists of full and partial
+     * blocks are such a mask; so are documents, sliding blocks, and chosen pages of a cache. It
+     * takes from what a row sees: causality, window, lengths and mask_start hold in every block,
+     * bias and position_bias in those that are not hidden, and only mask is asked where it says so.
+     * Elements of mask that are not asked for, and those of mask and bias that it hides, are not
+     * read. Blocks that are hidden from all rows of a head take no time. Values beyond the enum are
+     * ATTN_ERROR_UNSUPPORTED. With query_starts the axis of rows has any number of blocks: 1 is for
+     * all rows, else they must reach the end of the longest sequence */
+    const attn_tensor *block_mask;
+
+    /* rows of a block: >= 1 with block_mask, else 0 */
+    int64_t block_rows;
+
+    /* keys of a block, likewise */
+    int64_t block_columns;
 } attn_sdpa_params;
 
 /*
@@ -304,20 +332,21 @@ typedef struct attn_sdpa_params {
  *            BLAS to keep; ATTN_GEMM_NATIVE keeps it.
  * Errors     ATTN_ERROR_NULL a required tensor, or data of a tensor that is not empty;
  *            ATTN_ERROR_VALUE an option out of range, scale or window without its bit in set, mask
- *            without kind or kind without mask, mask_start without mask, sinks or lse without
- *            softmax, query_offset beside align_end, a key length outside 0..S, key, value or
- *            key_lengths beside kv, in kv starts beside page_table or page_starts without it,
+ *            without kind or kind without mask, mask_start without mask, block_rows or
+ *            block_columns without block_mask, one with too few rows for a sequence, sinks or lse
+ *            without softmax, query_offset beside align_end, a key length outside 0..S, key, value
+ *            or key_lengths beside kv, in kv starts beside page_table or page_starts without it,
  *            starts that do not ascend or end past their rows, a page of a key that is seen which
  *            is none; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW;
  *            ATTN_ERROR_WORKSPACE; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a
- *            bit of set, enum value or dtype of a later version, a newer params struct, float64
- *            under ATTN_ENGINE_FUSED; ATTN_ERROR_BLAS. Outputs are untouched after an error, but
- *            for ATTN_ERROR_THREAD of a parallel_for that refused, after which they are
- *            unspecified.
+ *            bit of set, enum value (also in block_mask) or dtype of a later version, a newer
+ *            params struct, float64 under ATTN_ENGINE_FUSED; ATTN_ERROR_BLAS. Outputs are untouched
+ *            after an error, but for ATTN_ERROR_THREAD of a parallel_for that refused, after which
+ *            they are unspecified.
  * Threads    any number of calls at once, on one context too, while no thread writes the tensors of
- *            another's call. One that writes lengths, starts, pages, query_offset, mask_start or a
- *            mask all the same makes numbers wrong, or a call fail with ATTN_ERROR_VALUE; none
- *            leaves its tensors' memory for it.
+ *            another's call. One that writes lengths, starts, pages, query_offset, mask_start,
+ *            block_mask or a mask all the same makes numbers wrong, or a call fail with
+ *            ATTN_ERROR_VALUE; none leaves its tensors' memory for it.
  * Since 0.1. Defined by torch.nn.functional.scaled_dot_product_attention (2.13); differences: mask
  * and is_causal compose; a wrongly shaped mask is always an error; the options that PyTorch does
  * not have.
