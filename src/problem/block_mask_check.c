@@ -38,6 +38,14 @@ static attn_status count_rows(const char *name, const attn_tensor *tensor,
     return ATTN_OK;
 }
 
+/* Columns of blocks: where sequences share rows of key as many as the mask has, if they reach S. */
+static int64_t count_columns(const attn_tensor *tensor, const attni_sdpa_problem *problem,
+                             int64_t block_columns) {
+    const int64_t needed = attni_divide_up(problem->src_len, block_columns);
+    const bool has_own = problem->key_starts.is_present || problem->pages.starts.is_present;
+    return has_own ? attni_max(needed, tensor->shape[tensor->rank - 1]) : needed;
+}
+
 /* Axes that repeat are looked at once. */
 static int64_t looked_at(const attn_tensor *tensor, int32_t axis) {
     return attni_stride(tensor, axis) == 0 ? attni_min(1, tensor->shape[axis])
@@ -105,7 +113,7 @@ attn_status attni_check_block_mask(const attni_sdpa_request *request, const char
     matrix[0] = (attni_axis){"Hq", problem->num_heads};
     matrix[1] = (attni_axis){"rows of blocks", blocks.num_rows};
     matrix[2] =
-        (attni_axis){"columns of blocks", attni_divide_up(problem->src_len, blocks.block_columns)};
+        (attni_axis){"columns of blocks", count_columns(tensor, problem, blocks.block_columns)};
     /* Without a head axis in the call a mask has none to broadcast along. */
     const int32_t hidden = problem->has_heads ? 0 : 1;
     ATTNI_TRY(attni_broadcast_strides(name, tensor, axes + hidden, problem->batch_rank + 3 - hidden,

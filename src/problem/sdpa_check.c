@@ -97,7 +97,7 @@ static int64_t block_columns(const attn_sdpa_params *params, int64_t key_rows) {
     }
     const int64_t columns = blocks->shape[blocks->rank - 1];
     int64_t keys;
-    return columns > 1 && attni_multiply(columns, params->block_columns, &keys)
+    return columns >= 0 && columns != 1 && attni_multiply(columns, params->block_columns, &keys)
                ? attni_min(keys, key_rows)
                : key_rows;
 }

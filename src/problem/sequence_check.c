@@ -81,26 +81,26 @@ attn_status attni_check_page(const attni_sdpa_problem *problem, const attni_sequ
     return ATTN_OK;
 }
 
-/* The pages of a sequence that hold the keys `seen`, each looked at once. */
+/* The pages of a sequence that hold the keys `seen`. */
 static attn_status check_pages(const attni_sdpa_problem *problem, const attni_sequence *sequence,
-                               attni_interval seen, int64_t *first) {
+                               attni_interval seen) {
     const int64_t end = attni_divide_up(seen.end, problem->pages.rows);
-    *first = attni_max(*first, seen.begin / problem->pages.rows);
-    for (; *first < end; ++*first) {
-        ATTNI_TRY(attni_check_page(problem, sequence, *first));
+    for (int64_t place = seen.begin / problem->pages.rows; place < end; ++place) {
+        ATTNI_TRY(attni_check_page(problem, sequence, place));
     }
     return ATTN_OK;
 }
 
-/* The same of those that a block mask shows to some row of some head. `batch` is its own. */
+/* The same of the keys that some head sees of `rows`, which are alike for the block mask. `batch`
+ * is the sequence's in the run. */
 static attn_status check_shown_pages(const attni_sdpa_problem *run, const attni_sequence *sequence,
-                                     int64_t batch, attni_interval seen) {
-    const attni_block_rows rows = {run, batch, {0, run->num_heads}, {0, run->tgt_len}};
-    int64_t first = 0;
-    attni_interval shown = attni_first_shown(&rows, seen);
+                                     int64_t batch, attni_interval rows) {
+    const attni_block_rows of = {run, batch, {0, run->num_heads}, rows};
+    const attni_interval seen = attni_rows_union(&sequence->visibility, rows.begin, rows.end);
+    attni_interval shown = attni_first_shown(&of, seen);
     for (; shown.begin < shown.end;
-         shown = attni_first_shown(&rows, (attni_interval){shown.end, seen.end})) {
-        ATTNI_TRY(check_pages(run, sequence, shown, &first));
+         shown = attni_first_shown(&of, (attni_interval){shown.end, seen.end})) {
+        ATTNI_TRY(check_pages(run, sequence, shown));
     }
     return ATTN_OK;
 }
@@ -109,12 +109,16 @@ static attn_status check_shown_pages(const attni_sdpa_problem *run, const attni_
  * score before the mask. */
 static attn_status check_read_pages(const attni_sdpa_problem *run, const attni_sequence *sequence,
                                     int64_t batch) {
-    const attni_visibility *visibility = &sequence->visibility;
-    int64_t first = 0;
     if (run->scores.is_present && run->score_stage != ATTN_SCORE_MASKED) {
-        return check_pages(run, sequence, (attni_interval){0, visibility->key_length}, &first);
+        return check_pages(run, sequence, (attni_interval){0, sequence->visibility.key_length});
     }
-    return check_shown_pages(run, sequence, batch, attni_rows_union(visibility, 0, run->tgt_len));
+    const int64_t rows = attni_has_blocks(run) ? run->blocks.block_rows : run->tgt_len;
+    for (int64_t row = 0; row < run->tgt_len && run->num_heads > 0;
+         row = attni_saturating_add(row, rows)) {
+        const int64_t end = attni_min(attni_saturating_add(row, rows), run->tgt_len);
+        ATTNI_TRY(check_shown_pages(run, sequence, batch, (attni_interval){row, end}));
+    }
+    return ATTN_OK;
 }
 
 /* Pages of other keys may lie anywhere. */

@@ -24,7 +24,7 @@ typedef struct option_shape {
 } option_shape;
 
 /* Everything but mask, is_causal and weights: scale, positions, lengths, window, softcap, the start
- * of a mask, biases, ALiBi, sinks, normalizer, lse. */
+ * of a mask, biases, blocks, ALiBi, sinks, normalizer, lse. */
 void build_attention_options(const factor_case *chosen, const option_shape *shape,
                              tensor_pool *pool, random_state *random, attn_sdpa_params *params);
 

@@ -44,6 +44,7 @@ enum shared_factor {
     FACTOR_BIAS_SHAPE,
     FACTOR_BIAS_LAYOUT,
     FACTOR_POSITION_BIAS,
+    FACTOR_BLOCKS,
     FACTOR_WEIGHTS,
     FACTOR_WEIGHTS_LAYOUT,
     FACTOR_SCORES,
@@ -120,6 +121,17 @@ enum position_bias_level {
     POSITION_BIAS_LOWEST, /* with the lowest number among its values */
     POSITION_BIAS_HIDING, /* with -inf among its values */
     NUM_POSITION_BIAS_LEVELS
+};
+enum blocks_level {
+    BLOCKS_NONE,
+    BLOCKS_FULL,      /* (batch axes, Hq, rows, columns) */
+    BLOCKS_PER_HEAD,  /* (Hq, rows, columns), reversed */
+    BLOCKS_MATRIX,    /* (rows, columns), transposed */
+    BLOCKS_COLUMNS,   /* (columns) */
+    BLOCKS_PER_BATCH, /* (batch axes, 1, 1, columns), unaligned */
+    BLOCKS_ONE,       /* (1), of blocks that nothing exceeds */
+    BLOCKS_HIDING,    /* as full, of which most are hidden */
+    NUM_BLOCKS_LEVELS
 };
 enum lse_level {
     LSE_NONE,

@@ -56,7 +56,7 @@ static int check_report(const sdpa_call *call, size_t bytes, call_outcome *outco
 }
 
 /* Columns of the weights that are described. Where sequences have rooms of their own only mask and
- * bias tell them, and else there is room for all. */
+ * bias tell them, or else blocks, and without these there is room for all. */
 static int64_t described_columns(const sdpa_call *call) {
     const attn_sdpa_params *params = &call->params;
     const attn_kv *kv = params->kv;
@@ -70,7 +70,15 @@ static int64_t described_columns(const sdpa_call *call) {
             return options[i]->shape[options[i]->rank - 1];
         }
     }
-    return kv->page_table != NULL ? kv->page_table->shape[kv->page_table->rank - 1] * rows : rows;
+    const int64_t all =
+        kv->page_table != NULL ? kv->page_table->shape[kv->page_table->rank - 1] * rows : rows;
+    const attn_tensor *blocks = params->block_mask;
+    if ((kv->starts == NULL && kv->page_starts == NULL) || blocks == NULL ||
+        blocks->shape[blocks->rank - 1] == 1) {
+        return all;
+    }
+    const int64_t reached = blocks->shape[blocks->rank - 1] * params->block_columns;
+    return reached < all ? reached : all;
 }
 
 /* What is described from the inputs alone is what the call is given and accepts. */

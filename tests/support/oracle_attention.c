@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 void oracle_problem_allocate(oracle_problem *problem) {
     const int64_t heads = problem->batches * problem->heads;
@@ -66,6 +67,7 @@ void oracle_problem_destroy(oracle_problem *problem) {
     free(problem->query_offset);
     free(problem->key_lengths);
     free(problem->mask_start);
+    free(problem->blocks);
     *problem = (oracle_problem){0};
 }
 
@@ -82,14 +84,59 @@ static int64_t row_position(const oracle_problem *p, int64_t b, int64_t i) {
     return saturating_sum(i, p->query_offset[b]);
 }
 
-void oracle_problem_add_mask(oracle_problem *problem, int32_t kind, const attn_tensor *mask,
-                             int32_t rank, const int64_t *shape) {
-    if (problem->mask_start == NULL) {
-        oracle_mask_add(&problem->mask, kind, mask, rank, shape);
+/* A tensor's length on an axis of blocks, 1 being one for all. */
+static int64_t blocks_of(const attn_tensor *mask, int32_t from_end) {
+    return mask->rank < from_end ? 1 : mask->shape[mask->rank - from_end];
+}
+
+void oracle_problem_set_blocks(oracle_problem *problem, const attn_sdpa_params *params,
+                               int32_t lead_rank, const int64_t *lead) {
+    const oracle_problem *p = problem;
+    if (params == NULL || params->block_mask == NULL) {
         return;
     }
-    oracle_mask_add_placed(&problem->mask, kind, mask, rank, shape, problem->mask_start,
-                           problem->heads * problem->rows);
+    const attn_tensor *mask = params->block_mask;
+    const int64_t rows = blocks_of(mask, 2), columns = blocks_of(mask, 1);
+    const int64_t count = p->batches * p->heads * p->rows * p->keys;
+    int64_t shape[ATTN_MAX_RANK + 2];
+    memcpy(shape, lead, (size_t)lead_rank * sizeof *shape);
+    shape[lead_rank] = rows;
+    shape[lead_rank + 1] = columns;
+    double *elements = oracle_expand(mask, lead_rank + 2, shape);
+    problem->blocks = oracle_allocate(count, 1);
+    for (int64_t at = 0; at < count; ++at) {
+        const int64_t row = rows == 1 ? 0 : at / p->keys % p->rows / params->block_rows;
+        const int64_t column = columns == 1 ? 0 : at % p->keys / params->block_columns;
+        const int64_t head = at / p->keys / p->rows;
+        problem->blocks[at] = (unsigned char)elements[(head * rows + row) * columns + column];
+    }
+    free(elements);
+}
+
+/* Adds what a mask says where blocks ask it. */
+static void add_asked(oracle_problem *p, const oracle_mask *mask) {
+    for (int64_t at = 0; at < p->batches * p->heads * p->rows * p->keys; ++at) {
+        if (p->blocks[at] == ATTN_BLOCK_MASKED) {
+            oracle_mask_add_bias(&p->mask, at, mask->bias[at]);
+        }
+    }
+}
+
+void oracle_problem_add_mask(oracle_problem *problem, int32_t kind, const attn_tensor *mask,
+                             int32_t rank, const int64_t *shape) {
+    const int64_t count = problem->batches * problem->heads * problem->rows * problem->keys;
+    oracle_mask own = oracle_mask_create(problem->blocks != NULL ? count : 0);
+    oracle_mask *to = problem->blocks != NULL ? &own : &problem->mask;
+    if (problem->mask_start == NULL) {
+        oracle_mask_add(to, kind, mask, rank, shape);
+    } else {
+        oracle_mask_add_placed(to, kind, mask, rank, shape, problem->mask_start,
+                               problem->heads * problem->rows);
+    }
+    if (problem->blocks != NULL) {
+        add_asked(problem, &own);
+    }
+    oracle_mask_destroy(&own);
 }
 
 void oracle_problem_add_position_bias(oracle_problem *problem, const attn_sdpa_params *params) {
@@ -109,10 +156,14 @@ void oracle_problem_add_position_bias(oracle_problem *problem, const attn_sdpa_p
     free(table);
 }
 
-/* Whether causality, window, length and the end of a mask that is placed let row i see key j < S.
- */
-static int is_in_sight(const oracle_problem *p, int64_t b, int64_t i, int64_t j) {
+/* Whether causality, window, length, the end of a mask that is placed and blocks let row i of head
+ * h see key j < S. */
+static int is_in_sight(const oracle_problem *p, int64_t b, int64_t h, int64_t i, int64_t j) {
     const int64_t position = row_position(p, b, i);
+    if (p->blocks != NULL &&
+        p->blocks[((b * p->heads + h) * p->rows + i) * p->keys + j] == ATTN_BLOCK_HIDDEN) {
+        return 0;
+    }
     if (p->mask_start != NULL && j >= saturating_sum(p->mask_start[b], p->mask_columns)) {
         return 0;
     }
@@ -130,8 +181,8 @@ unsigned char *oracle_hidden_keys(const oracle_problem *problem) {
     unsigned char *hidden = oracle_allocate(p->batches * p->keys, 1);
     for (int64_t at = 0; at < p->batches * p->keys; ++at) {
         hidden[at] = 1;
-        for (int64_t i = 0; i < p->rows && hidden[at] && !p->is_padding[at]; ++i) {
-            hidden[at] = !is_in_sight(p, at / p->keys, i, at % p->keys);
+        for (int64_t row = 0; row < p->heads * p->rows && hidden[at] && !p->is_padding[at]; ++row) {
+            hidden[at] = !is_in_sight(p, at / p->keys, row / p->rows, row % p->rows, at % p->keys);
         }
     }
     return hidden;
@@ -142,7 +193,7 @@ static int is_masked(const oracle_problem *p, int64_t b, int64_t h, int64_t i, i
 }
 
 static int is_visible(const oracle_problem *p, int64_t b, int64_t h, int64_t i, int64_t j) {
-    return j >= p->keys || (is_in_sight(p, b, i, j) && !is_masked(p, b, h, i, j));
+    return j >= p->keys || (is_in_sight(p, b, h, i, j) && !is_masked(p, b, h, i, j));
 }
 
 static int is_finite(const double *values, int64_t count) {
@@ -164,7 +215,7 @@ static int is_unspecified(const oracle_problem *p, int64_t b, int64_t h, int64_t
     for (int64_t j = 0; j < all_keys; ++j) {
         if (is_visible(p, b, h, i, j)) {
             is_empty = 0;
-        } else if (is_in_sight(p, b, i, j) && !p->is_padding[b * p->keys + j]) {
+        } else if (is_in_sight(p, b, h, i, j) && !p->is_padding[b * p->keys + j]) {
             hides_not_finite |=
                 !is_finite(array->value + ((b * p->heads + h) * all_keys + j) * width, width);
         }

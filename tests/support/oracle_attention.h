@@ -31,6 +31,7 @@ typedef struct oracle_problem {
     int64_t *key_lengths;              /* (B) */
     int64_t *mask_start;               /* (B), or NULL: the mask has a column for each key */
     int64_t mask_columns;              /* with mask_start */
+    unsigned char *blocks;             /* (B, H, L, S) of enum attn_block, or NULL */
     int64_t window_left, window_right; /* -1: unlimited */
     int is_causal, num_biases;
     int32_t normalizer;
@@ -60,6 +61,11 @@ void oracle_problem_set_options(oracle_problem *problem, const attn_sdpa_params 
 /* Places the last row at the last key: query_offset becomes key_lengths - L. */
 void oracle_problem_align_end(oracle_problem *problem);
 
+/* Takes over params.block_mask, if there is one, before masks are added. Its axes before the blocks
+ * broadcast to lead[0..lead_rank), of which `problem` has (B, H). */
+void oracle_problem_set_blocks(oracle_problem *problem, const attn_sdpa_params *params,
+                               int32_t lead_rank, const int64_t *lead);
+
 /* Adds a mask of scores of this shape, of which `problem` has (B, H, L, S), by its mask_start. */
 void oracle_problem_add_mask(oracle_problem *problem, int32_t kind, const attn_tensor *mask,
                              int32_t rank, const int64_t *shape);
@@ -68,8 +74,8 @@ void oracle_problem_add_mask(oracle_problem *problem, int32_t kind, const attn_t
 void oracle_problem_add_position_bias(oracle_problem *problem, const attn_sdpa_params *params);
 void oracle_problem_destroy(oracle_problem *problem);
 
-/* (B, S), freed by the caller: 1 where padding, lengths, causality and window leave no row that
- * sees the key, so that it may hold anything. What the dense mask alone hides does not count. */
+/* (B, S), freed by the caller: 1 where padding, lengths, causality, window and blocks leave no row
+ * that sees the key, so that it may hold anything. What the dense mask alone hides does not count. */
 unsigned char *oracle_hidden_keys(const oracle_problem *problem);
 
 oracle_result oracle_attention(const oracle_problem *problem);

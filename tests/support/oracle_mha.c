@@ -262,6 +262,8 @@ static void apply_sight(const attn_mha_params *params, oracle_problem *p) {
         p->mask_start = oracle_expand_integers(inner->mask_start, 1, &p->batches);
         p->mask_columns = inner->mask->shape[inner->mask->rank - 1];
     }
+    const int64_t lead[] = {p->batches, p->heads};
+    oracle_problem_set_blocks(p, inner, 2, lead);
 }
 
 /* (N, H, L, Dv) -> (N, L, H * Dv) */
@@ -331,9 +333,10 @@ void oracle_mha_result_destroy(oracle_mha_result *result) {
 
 unsigned char *oracle_mha_hidden_keys(const attn_mha_config *config, const attn_tensor *query,
                                       const attn_tensor *key, const attn_mha_params *params) {
-    /* Without heads and features there is nothing in it but who may see what. */
+    /* Without features there is nothing in it but who may see what. */
     oracle_problem problem = {
         .batches = batch_major(query, config->batch_first).shape[0],
+        .heads = config->num_heads,
         .rows = batch_major(query, config->batch_first).shape[1],
         .keys = batch_major(key, config->batch_first).shape[1],
     };

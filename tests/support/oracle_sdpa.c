@@ -87,6 +87,7 @@ static void apply_sight(const attn_sdpa_params *params, const oracle_sdpa_shape 
         problem->mask_start = expand_per_batch(params->mask_start, out);
         problem->mask_columns = axis_from_end(params->mask, 1);
     }
+    oracle_problem_set_blocks(problem, params, out->rank - 2, out->shape);
 }
 
 static void apply_masks(const attn_sdpa_params *params, const oracle_sdpa_shape *out,
@@ -146,9 +147,10 @@ oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
 unsigned char *oracle_sdpa_hidden_keys(const attn_tensor *query, const attn_tensor *key,
                                        const attn_tensor *value, const attn_sdpa_params *params) {
     const oracle_sdpa_shape out = oracle_sdpa_output_shape(query, key, value, params);
-    /* Without heads and features there is nothing in it but who may see what. */
+    /* Without features there is nothing in it but who may see what. */
     oracle_problem problem = {
         .batches = batches_of(&out),
+        .heads = out.rank > 2 ? out.shape[out.rank - 3] : 1,
         .rows = axis_from_end(query, 2),
         .keys = axis_from_end(key, 2),
     };

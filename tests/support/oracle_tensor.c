@@ -108,6 +108,8 @@ double oracle_element(const attn_tensor *tensor, const int64_t *index) {
     case ATTN_DTYPE_INT64:
     case ATTN_DTYPE_INT32:
         return (double)oracle_integer(tensor, index);
+    case ATTN_DTYPE_UINT8:
+        return *address;
     default:
         return *address != 0;
     }
@@ -128,6 +130,9 @@ void oracle_store(const attn_tensor *tensor, const int64_t *index, double value)
     case ATTN_DTYPE_FLOAT16:
         half = half_nearest(tensor->dtype, value);
         memcpy(address, &half, sizeof half);
+        break;
+    case ATTN_DTYPE_UINT8:
+        *address = (unsigned char)value;
         break;
     default:
         *address = value != 0;
