@@ -9,12 +9,11 @@
 #include "_cgo_export.h"
 
 /* The arguments that FLAT_DATA declares, in its order. */
-#define FLAT_ARGUMENTS                                                                    \
-    query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths,   \
-        alibi_slopes, sinks, lse, weights, scores, query_starts, mask_start,              \
-        position_bias, kv_key, kv_value, kv_page_table, kv_page_starts, kv_starts,        \
-        kv_lengths, kv_key_scale, kv_value_scale, kv_key_zero, kv_value_zero, new_starts, \
-        new_positions
+#define FLAT_ARGUMENTS                                                                      \
+    query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths,     \
+        alibi_slopes, sinks, lse, weights, scores, query_starts, mask_start, position_bias, \
+        block_mask, kv_key, kv_value, kv_page_table, kv_page_starts, kv_starts, kv_lengths, \
+        kv_key_scale, kv_value_scale, kv_key_zero, kv_value_zero, new_starts, new_positions
 
 /* The arguments of a call as the library has them. */
 typedef struct arguments {
@@ -83,6 +82,7 @@ static void assemble(arguments *made, const flat_call *call, const attn_tensor *
     made->attention.query_starts = present(&tensors[FLAT_QUERY_STARTS]);
     made->attention.mask_start = present(&tensors[FLAT_MASK_START]);
     made->attention.position_bias = present(&tensors[FLAT_POSITION_BIAS]);
+    made->attention.block_mask = present(&tensors[FLAT_BLOCK_MASK]);
     made->attention.kv = made->kv;
     made->forward = call->forward;
     made->forward.key_padding_mask = present(&tensors[FLAT_KEY_PADDING_MASK]);
@@ -210,9 +210,8 @@ attn_status flat_merge(attn_context *context, int64_t count, const flat_part *pa
         outputs[i] = parts->output;
         lses[i] = parts->lse;
     }
-    const attn_status status =
-        attn_sdpa_merge(context, count, outputs, has_lses ? lses : NULL, &params,
-                        present(&tensors[0]), present(&tensors[1]));
+    const attn_status status = attn_sdpa_merge(context, count, outputs, has_lses ? lses : NULL,
+                                               &params, present(&tensors[0]), present(&tensors[1]));
     free(outputs);
     return status;
 }

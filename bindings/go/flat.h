@@ -31,6 +31,7 @@ enum flat_tensor {
     FLAT_QUERY_STARTS,
     FLAT_MASK_START,
     FLAT_POSITION_BIAS,
+    FLAT_BLOCK_MASK,
     FLAT_KV_KEY, /* fields of attn_kv, to FLAT_KV_VALUE_ZERO */
     FLAT_KV_VALUE,
     FLAT_KV_PAGE_TABLE,
@@ -49,16 +50,15 @@ enum flat_tensor {
 /* Typed, not void: of a void pointer Go would inspect the whole object that it points into. */
 typedef unsigned char flat_data;
 
-#define FLAT_DATA                                                                           \
-    flat_data *query, flat_data *key, flat_data *value, flat_data *output, flat_data *mask, \
-        flat_data *bias, flat_data *key_padding_mask, flat_data *query_offset,              \
-        flat_data *key_lengths, flat_data *alibi_slopes, flat_data *sinks, flat_data *lse,  \
-        flat_data *weights, flat_data *scores, flat_data *query_starts,                     \
-        flat_data *mask_start, flat_data *position_bias, flat_data *kv_key,                 \
-        flat_data *kv_value,                                                                \
-        flat_data *kv_page_table, flat_data *kv_page_starts, flat_data *kv_starts,          \
-        flat_data *kv_lengths, flat_data *kv_key_scale, flat_data *kv_value_scale,          \
-        flat_data *kv_key_zero, flat_data *kv_value_zero, flat_data *new_starts,            \
+#define FLAT_DATA                                                                                \
+    flat_data *query, flat_data *key, flat_data *value, flat_data *output, flat_data *mask,      \
+        flat_data *bias, flat_data *key_padding_mask, flat_data *query_offset,                   \
+        flat_data *key_lengths, flat_data *alibi_slopes, flat_data *sinks, flat_data *lse,       \
+        flat_data *weights, flat_data *scores, flat_data *query_starts, flat_data *mask_start,   \
+        flat_data *position_bias, flat_data *block_mask, flat_data *kv_key, flat_data *kv_value, \
+        flat_data *kv_page_table, flat_data *kv_page_starts, flat_data *kv_starts,               \
+        flat_data *kv_lengths, flat_data *kv_key_scale, flat_data *kv_value_scale,               \
+        flat_data *kv_key_zero, flat_data *kv_value_zero, flat_data *new_starts,                 \
         flat_data *new_positions
 
 /* A call, but for its tensors. */

@@ -23,6 +23,13 @@ const (
 	ScoresMasked ScoreStage = C.ATTN_SCORE_MASKED // with biases, and -inf where a row sees no key
 )
 
+// Elements of SDPAOptions.BlockMask.
+const (
+	BlockHidden  uint8 = C.ATTN_BLOCK_HIDDEN  // its queries do not see its keys, which are not read
+	BlockVisible uint8 = C.ATTN_BLOCK_VISIBLE // they do, whatever Mask says
+	BlockMasked  uint8 = C.ATTN_BLOCK_MASKED  // they do where Mask says so
+)
+
 // A Window is how many keys a query sees before and after its own position; -1: all of them.
 type Window struct {
 	Left, Right int64
@@ -48,6 +55,11 @@ type SDPAOptions struct {
 	MaskStart   *View // key that Mask's first column belongs to; those behind its last are hidden
 
 	PositionBias *View // (Hq or 1, 2 R + 1): floats added by distance, at most R and at least -R
+
+	// Of uint8, broadcastable to (batch axes, Hq, rows of blocks, columns of blocks): what a block of
+	// BlockRows queries and BlockColumns keys is, BlockHidden, BlockVisible or BlockMasked.
+	BlockMask               *View
+	BlockRows, BlockColumns int64
 
 	ALiBiSlopes *View // (Hq) or (1): a score loses slope * distance
 	Sinks       *View // (Hq) or (1): one more logit in softmax's denominator
@@ -116,6 +128,7 @@ func (options *SDPAOptions) operands(query, key, value, output *View) (operands,
 		C.FLAT_QUERY_STARTS:  options.QueryStarts,
 		C.FLAT_MASK_START:    options.MaskStart,
 		C.FLAT_POSITION_BIAS: options.PositionBias,
+		C.FLAT_BLOCK_MASK:    options.BlockMask,
 	}
 	request := C.flat_call{attention: options.params()}
 	options.KV.addTo(&views, &request)
@@ -132,14 +145,16 @@ func (options *SDPAOptions) context() *Context {
 // params are the options without their tensors.
 func (options *SDPAOptions) params() C.attn_sdpa_params {
 	params := C.attn_sdpa_params{
-		struct_size:  C.sizeof_attn_sdpa_params,
-		softcap:      C.double(options.Softcap),
-		is_causal:    flag(options.IsCausal),
-		align_end:    flag(options.AlignEnd),
-		enable_gqa:   flag(options.EnableGQA),
-		normalizer:   C.int32_t(options.Normalizer),
-		mask_kind:    options.Mask.kind,
-		scores_stage: C.int32_t(options.ScoresStage),
+		struct_size:   C.sizeof_attn_sdpa_params,
+		block_rows:    C.int64_t(options.BlockRows),
+		block_columns: C.int64_t(options.BlockColumns),
+		softcap:       C.double(options.Softcap),
+		is_causal:     flag(options.IsCausal),
+		align_end:     flag(options.AlignEnd),
+		enable_gqa:    flag(options.EnableGQA),
+		normalizer:    C.int32_t(options.Normalizer),
+		mask_kind:     options.Mask.kind,
+		scores_stage:  C.int32_t(options.ScoresStage),
 	}
 	if options.Scale != nil {
 		params.set |= C.ATTN_SDPA_SET_SCALE

@@ -137,8 +137,7 @@ static int check_status(const interop_case *made, attn_status status, char *prob
 static const char sdpa_words[] =
     " query key value attn_mask bias query_offset key_lengths sinks alibi_slopes is_causal scale "
     "enable_gqa align_end window_left window_right softcap normalizer output lse weights "
-    "mask_start "
-    "position_bias ";
+    "mask_start position_bias block_mask block_rows block_columns ";
 static const char mha_words[] =
     " query key value attn_mask bias key_padding_mask embed_dim num_heads kdim vdim qdim head_dim "
     "value_head_dim num_kv_heads no_bias add_bias_kv add_zero_attn batch_first is_causal "
@@ -198,6 +197,9 @@ static attn_sdpa_params sdpa_params(const interop_case *made) {
         .sinks = case_view(made, "sinks"),
         .mask_start = case_view(made, "mask_start"),
         .position_bias = case_view(made, "position_bias"),
+        .block_mask = case_view(made, "block_mask"),
+        .block_rows = case_number(made, "block_rows", 0),
+        .block_columns = case_number(made, "block_columns", 0),
     };
     if (mask != NULL) {
         params.mask_kind =

@@ -31,6 +31,7 @@ typedef struct made_case {
     const int64_t *mask_start;      /* with has_mask: it has mask_columns */
     int64_t mask_columns;           /* 0: as many as keys */
     int64_t reach, table_heads;     /* of a position bias; no heads: there is none */
+    int64_t block_heads;            /* of a block mask, likewise */
 } made_case;
 
 static const int64_t offsets[] = {3, -1};
@@ -70,6 +71,12 @@ static const made_case cases[] = {
     {"made_position_bias_shared", ATTN_DTYPE_BFLOAT16, 4, 2, 5, 9, 8, 8,
      .params = {.enable_gqa = 1}, .query_offset = offsets, .bias = BIAS_OF_HEADS, .has_alibi = 1,
      .reach = 12, .table_heads = 1},
+    {"made_block_mask", 0, 2, 2, 7, 9, 8, 8, .params = {.block_rows = 3, .block_columns = 2},
+     .block_heads = 2, .has_mask = 1, .has_lse = 1, .has_weights = 1},
+    {"made_block_mask_shared", ATTN_DTYPE_BFLOAT16, 4, 2, 5, 9, 8, 8,
+     .params =
+         {.enable_gqa = 1, .is_causal = 1, .align_end = 1, .block_rows = 5, .block_columns = 4},
+     .bias = BIAS_OF_HEADS, .block_heads = 1, .has_lse = 1},
     {"made_align_end", 0, 2, 2, 3, 9, 8, 8, .params = {.is_causal = 1, .align_end = 1}},
     {"made_align_end_lengths_int32", 0, 2, 2, 3, 9, 8, 8,
      .params = {.is_causal = 1, .align_end = 1}, .key_lengths = short_lengths,
@@ -93,7 +100,7 @@ static const made_case cases[] = {
 typedef struct made_tensors {
     tensor_pool pool;
     attn_tensor *query, *key, *value, *mask, *bias, *query_offset, *key_lengths, *alibi_slopes,
-        *sinks, *mask_start, *position_bias;
+        *sinks, *mask_start, *position_bias, *block_mask;
 } made_tensors;
 
 static attn_tensor *make_numbers(tensor_pool *pool, int32_t dtype, const int64_t *numbers) {
@@ -126,6 +133,25 @@ static void make_masks(const made_case *made, int32_t dtype, random_state *rando
     }
 }
 
+static int64_t blocks_of(int64_t length, int64_t of_one) {
+    return (length + of_one - 1) / of_one;
+}
+
+/* Blocks of each kind. */
+static void make_blocks(const made_case *made, random_state *random, made_tensors *tensors) {
+    if (made->block_heads == 0) {
+        return;
+    }
+    const int64_t shape[] = {BATCH, made->block_heads,
+                             blocks_of(made->rows, made->params.block_rows),
+                             blocks_of(made->keys, made->params.block_columns)};
+    int64_t index[4] = {0};
+    tensors->block_mask = pool_input(&tensors->pool, ATTN_DTYPE_UINT8, 4, shape, LAYOUT_CONTIGUOUS);
+    do {
+        oracle_store(tensors->block_mask, index, (double)random_between(random, 0, 2));
+    } while (oracle_next_index(4, shape, index));
+}
+
 static void make_tensors(const made_case *made, int32_t dtype, uint64_t seed,
                          made_tensors *tensors) {
     random_state random = random_seeded(seed);
@@ -152,6 +178,7 @@ static void make_tensors(const made_case *made, int32_t dtype, uint64_t seed,
         const int64_t table[] = {made->table_heads, 2 * made->reach + 1};
         tensors->position_bias = made_input(pool, &random, dtype, 2, table);
     }
+    make_blocks(made, &random, tensors);
 }
 
 static void write_options(FILE *file, const attn_sdpa_params *params) {
@@ -161,6 +188,10 @@ static void write_options(FILE *file, const attn_sdpa_params *params) {
     case_write_line(file, "option normalizer %s", normalizers[params->normalizer]);
     case_write_line(file, "option enable_gqa %d", params->enable_gqa);
     case_write_line(file, "option align_end %d", params->align_end);
+    if (params->block_rows > 0) {
+        case_write_line(file, "option block_rows %lld", (long long)params->block_rows);
+        case_write_line(file, "option block_columns %lld", (long long)params->block_columns);
+    }
     if (params->set & ATTN_SDPA_SET_SCALE) {
         case_write_line(file, "option scale %.17g", params->scale);
     }
@@ -186,6 +217,7 @@ static void write_tensors(FILE *file, const made_tensors *tensors) {
         {"sinks", tensors->sinks},
         {"mask_start", tensors->mask_start},
         {"position_bias", tensors->position_bias},
+        {"block_mask", tensors->block_mask},
     };
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; ++i) {
         if (inputs[i].view != NULL) {
@@ -209,6 +241,7 @@ static void export_made(const export_folder *folder, const made_case *made, uint
     params.sinks = tensors.sinks;
     params.mask_start = tensors.mask_start;
     params.position_bias = tensors.position_bias;
+    params.block_mask = tensors.block_mask;
     oracle_result result = oracle_sdpa(tensors.query, tensors.key, tensors.value, &params, 0);
     const int64_t output[] = {BATCH, made->heads, made->rows, made->value_features};
     const int64_t weights[] = {BATCH, made->heads, made->rows, made->keys};

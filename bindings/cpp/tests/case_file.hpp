@@ -67,7 +67,7 @@ struct case_file {
     void read_elements(std::istringstream &words, case_tensor &tensor) {
         static const std::map<std::string, std::int64_t> bytes = {
             {"float32", 4}, {"float64", 8}, {"bfloat16", 2}, {"float16", 2},
-            {"bool", 1},    {"int64", 8},   {"int32", 4}};
+            {"bool", 1},    {"int64", 8},   {"int32", 4},    {"uint8", 1}};
         std::size_t rank = 0;
         words >> tensor.dtype >> rank;
         tensor.shape.resize(rank);

@@ -128,12 +128,12 @@ void run_sdpa(const case_file &made, results<T> &room, results<attention::score_
         {"softmax", ATTN_NORMALIZER_SOFTMAX},
         {"sigmoid", ATTN_NORMALIZER_SIGMOID},
         {"linear", ATTN_NORMALIZER_LINEAR}};
-    refuse_unknown(made,
-                   {"query",        "key",         "value",      "attn_mask",    "bias",
-                    "query_offset", "key_lengths", "sinks",      "alibi_slopes", "is_causal",
-                    "align_end",    "scale",       "enable_gqa", "window_left",  "window_right",
-                    "softcap",      "normalizer",  "output",     "lse",          "weights",
-                    "mask_start",   "position_bias"});
+    refuse_unknown(
+        made, {"query",        "key",           "value",      "attn_mask",    "bias",
+               "query_offset", "key_lengths",   "sinks",      "alibi_slopes", "is_causal",
+               "align_end",    "scale",         "enable_gqa", "window_left",  "window_right",
+               "softcap",      "normalizer",    "output",     "lse",          "weights",
+               "mask_start",   "position_bias", "block_mask", "block_rows",   "block_columns"});
     attention::attend_options<T> options;
     options.mask = mask_of(made, "attn_mask", true);
     find(options.bias, made, "bias");
@@ -155,6 +155,11 @@ void run_sdpa(const case_file &made, results<T> &room, results<attention::score_
     find(options.sinks, made, "sinks");
     find(options.mask_start, made, "mask_start");
     find(options.position_bias, made, "position_bias");
+    if (made.tensors.count("block_mask") != 0) {
+        options.block_mask =
+            attention::block_mask{view<std::uint8_t>(made.tensors.at("block_mask")),
+                                  number(made, "block_rows", 0), number(made, "block_columns", 0)};
+    }
     options.lse = scores.make_expected(made, "lse");
     options.weights = room.make_expected(made, "weights");
     const auto output = room.make_main(made, "output", made.tensors.at("value").shape.back());

@@ -86,8 +86,10 @@ module attention
   ! attn_mask, broadcastable to (S, L, Hq, ...): .true. takes part, numbers are added; bias: numbers
   ! beside it; position_bias (2 R + 1, Hq or 1): numbers by a key's distance from its row, at most R.
   ! mask_start: the number, from 0, of the key that attn_mask's first column belongs to; keys before it
-  ! are visible, those behind its last column hidden. window is left and right of a row's position, -1 for all. With query_starts (B + 1)
-  ! query is (E, total, Hq), one sequence behind the other, and output, lse and weights are likewise.
+  ! are visible, those behind its last column hidden. block_mask, bytes of attn_dtype_uint8
+  ! broadcastable to (columns of blocks, rows of blocks, Hq, ...): what a block of block_size(1) rows
+  ! and block_size(2) keys is, 0 hidden and never read, 1 visible, 2 visible where attn_mask is. window
+  ! is left and right of a row's position, -1 for all. With query_starts (B + 1) query is (E, total, Hq), one sequence behind the other, and output, lse and weights are likewise.
   ! lse (L, Hq, ...), weights, per head (S, L, Hq, ...) or averaged (S, L, ...), and scores (S, L, Hq,
   ! ...) are outputs, computed if present; scores_stage: attn_score_*.
   interface attend
@@ -174,15 +176,16 @@ contains
   subroutine attend_tensors(query, key, value, output, attn_mask, is_causal, scale, enable_gqa, bias, &
                             align_end, query_offset, key_lengths, window, softcap, sinks, &
                             alibi_slopes, normalizer, lse, weights, query_starts, context, report, &
-                            stat, errmsg, scores, scores_stage, mask_start, position_bias)
+                            stat, errmsg, scores, scores_stage, mask_start, position_bias, &
+                            block_mask, block_size)
     type(attn_tensor), intent(in) :: query, key, value, output
     type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
                                                        sinks, alibi_slopes, lse, weights, &
                                                        scores, query_starts, mask_start, &
-                                                       position_bias
+                                                       position_bias, block_mask
     logical, intent(in), optional :: is_causal, enable_gqa, align_end
     real(c_double), intent(in), optional :: scale, softcap
-    integer(c_int64_t), intent(in), optional :: window(2)
+    integer(c_int64_t), intent(in), optional :: window(2), block_size(2)
     integer(c_int32_t), intent(in), optional :: normalizer, scores_stage
     type(attention_context), intent(in), optional :: context
     type(attention_report), intent(out), optional :: report
@@ -192,23 +195,24 @@ contains
     params = options_of(attn_mask_bool_include, attn_mask, bias, is_causal, scale, enable_gqa, &
                         align_end, query_offset, key_lengths, window, softcap, sinks, alibi_slopes, &
                         normalizer, lse, weights, scores, scores_stage, mask_start, position_bias, &
-                        query_starts)
+                        block_mask, block_size, query_starts)
     call run(query, output, params, key, value, context, report, stat, errmsg)
   end subroutine attend_tensors
 
   subroutine attend_places(query, kv, output, attn_mask, is_causal, scale, enable_gqa, bias, &
                            align_end, query_offset, key_lengths, window, softcap, sinks, &
                            alibi_slopes, normalizer, lse, weights, query_starts, context, report, &
-                           stat, errmsg, scores, scores_stage, mask_start, position_bias)
+                           stat, errmsg, scores, scores_stage, mask_start, position_bias, &
+                            block_mask, block_size)
     type(attn_tensor), intent(in) :: query, output
     type(kv_places), intent(in), target :: kv
     type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
                                                        sinks, alibi_slopes, lse, weights, &
                                                        scores, query_starts, mask_start, &
-                                                       position_bias
+                                                       position_bias, block_mask
     logical, intent(in), optional :: is_causal, enable_gqa, align_end
     real(c_double), intent(in), optional :: scale, softcap
-    integer(c_int64_t), intent(in), optional :: window(2)
+    integer(c_int64_t), intent(in), optional :: window(2), block_size(2)
     integer(c_int32_t), intent(in), optional :: normalizer, scores_stage
     type(attention_context), intent(in), optional :: context
     type(attention_report), intent(out), optional :: report
@@ -219,7 +223,7 @@ contains
     params = options_of(attn_mask_bool_include, attn_mask, bias, is_causal, scale, enable_gqa, &
                         align_end, query_offset, key_lengths, window, softcap, sinks, alibi_slopes, &
                         normalizer, lse, weights, scores, scores_stage, mask_start, position_bias, &
-                        query_starts)
+                        block_mask, block_size, query_starts)
     places = raw_places(kv)
     params%kv = c_loc(places)
     call run(query, output, params, context=context, report=report, stat=stat, errmsg=errmsg)
@@ -333,16 +337,17 @@ contains
   subroutine multihead_forward(self, query, key, value, output, key_padding_mask, attn_mask, &
                                is_causal, scale, bias, align_end, query_offset, key_lengths, window, &
                                softcap, sinks, alibi_slopes, normalizer, lse, weights, context, &
-                               report, stat, errmsg, scores, scores_stage, mask_start, position_bias)
+                               report, stat, errmsg, scores, scores_stage, mask_start, &
+                               position_bias, block_mask, block_size)
     class(multihead), intent(in) :: self
     type(attn_tensor), intent(in) :: query, key, value, output
     type(attn_tensor), intent(in), optional, target :: key_padding_mask, attn_mask, bias, &
                                                        query_offset, key_lengths, sinks, &
                                                        alibi_slopes, lse, weights, scores, &
-                                                       mask_start, position_bias
+                                                       mask_start, position_bias, block_mask
     logical, intent(in), optional :: is_causal, align_end
     real(c_double), intent(in), optional :: scale, softcap
-    integer(c_int64_t), intent(in), optional :: window(2)
+    integer(c_int64_t), intent(in), optional :: window(2), block_size(2)
     integer(c_int32_t), intent(in), optional :: normalizer, scores_stage
     type(attention_context), intent(in), optional :: context
     type(multihead_report), intent(out), optional :: report
@@ -354,7 +359,7 @@ contains
     attention = options_of(attn_mask_bool_exclude, attn_mask, bias, is_causal, scale, .false., &
                            align_end, query_offset, key_lengths, window, softcap, sinks, &
                            alibi_slopes, normalizer, lse, weights, scores, scores_stage, mask_start, &
-                           position_bias)
+                           position_bias, block_mask, block_size)
     params%struct_size = c_sizeof(params)
     params%key_padding_mask = address_of(key_padding_mask)
     params%key_padding_mask_kind = kind_of(key_padding_mask, attn_mask_bool_exclude)

@@ -73,7 +73,8 @@ module attention_abi
                    lse = c_null_ptr, weights = c_null_ptr, report = c_null_ptr, kv = c_null_ptr, &
                    query_starts = c_null_ptr, scores = c_null_ptr
     integer(c_int32_t) :: scores_stage = 0, reserved = 0
-    type(c_ptr) :: mask_start = c_null_ptr, position_bias = c_null_ptr
+    type(c_ptr) :: mask_start = c_null_ptr, position_bias = c_null_ptr, block_mask = c_null_ptr
+    integer(c_int64_t) :: block_rows = 0, block_columns = 0
   end type attn_sdpa_params
 
   type, bind(c) :: attn_sdpa_report

@@ -46,16 +46,16 @@ contains
   ! The options of attention, in a layer or not. The views must be targets of the caller.
   function options_of(of_logical, attn_mask, bias, is_causal, scale, enable_gqa, align_end, &
                       query_offset, key_lengths, window, softcap, sinks, alibi_slopes, normalizer, &
-                      lse, weights, scores, scores_stage, mask_start, position_bias, query_starts) &
-                      result(params)
+                      lse, weights, scores, scores_stage, mask_start, position_bias, block_mask, &
+                      block_size, query_starts) result(params)
     integer(c_int32_t), intent(in) :: of_logical
     type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
                                                        sinks, alibi_slopes, lse, weights, &
                                                        scores, mask_start, position_bias, &
-                                                       query_starts
+                                                       block_mask, query_starts
     logical, intent(in), optional :: is_causal, enable_gqa, align_end
     real(c_double), intent(in), optional :: scale, softcap
-    integer(c_int64_t), intent(in), optional :: window(2)
+    integer(c_int64_t), intent(in), optional :: window(2), block_size(2)
     integer(c_int32_t), intent(in), optional :: normalizer, scores_stage
     type(attn_sdpa_params) :: params
     params%struct_size = c_sizeof(params)
@@ -64,6 +64,11 @@ contains
     params%mask_start = address_of(mask_start)
     params%bias = address_of(bias)
     params%position_bias = address_of(position_bias)
+    params%block_mask = address_of(block_mask)
+    if (present(block_size)) then
+      params%block_rows = block_size(1)
+      params%block_columns = block_size(2)
+    end if
     params%query_offset = address_of(query_offset)
     params%key_lengths = address_of(key_lengths)
     params%sinks = address_of(sinks)

@@ -117,8 +117,8 @@ contains
 
   integer(c_int32_t) function dtype_of(name)
     character(*), intent(in) :: name
-    character(*), parameter :: names(7) = [character(8) :: 'float32', 'float64', 'bool', 'int64', &
-                                           'bfloat16', 'float16', 'int32']
+    character(*), parameter :: names(9) = [character(8) :: 'float32', 'float64', 'bool', 'int64', &
+                                           'bfloat16', 'float16', 'int32', 'int8', 'uint8']
     dtype_of = findloc(names, name, dim=1, kind=c_int32_t)
     if (dtype_of == 0) error stop 'unknown dtype: '//trim(name)
   end function dtype_of
@@ -127,7 +127,7 @@ contains
     integer, intent(in) :: unit
     character(*), intent(inout) :: line
     type(case_tensor), intent(inout) :: tensor
-    integer, parameter :: widths(7) = [4, 8, 1, 8, 2, 2, 4]
+    integer, parameter :: widths(9) = [4, 8, 1, 8, 2, 2, 4, 1, 1]
     character(64) :: word
     integer :: rank
     call take_word(line, word)

@@ -111,7 +111,7 @@ contains
     integer :: i
     known = own//'query key value attn_mask bias query_offset key_lengths sinks alibi_slopes '// &
             'is_causal scale align_end window_left window_right softcap normalizer lse '// &
-            'mask_start position_bias '
+            'mask_start position_bias block_mask block_rows block_columns '
     do i = 1, made%num_options
       if (index(known, ' '//trim(made%options(i)%name)//' ') == 0) &
         error stop 'unknown: '//trim(made%options(i)%name)
@@ -206,7 +206,10 @@ contains
                 normalizer=normalizer_of(option_text(made, 'normalizer')), &
                 lse=result_view(made, 'lse', lse), weights=result_view(made, 'weights', weights), &
                 mask_start=input(made, 'mask_start'), &
-                position_bias=input(made, 'position_bias'), stat=stat, errmsg=errmsg)
+                position_bias=input(made, 'position_bias'), block_mask=input(made, 'block_mask'), &
+                block_size=int([option_integer(made, 'block_rows', 0), &
+                                option_integer(made, 'block_columns', 0)], c_int64_t), &
+                stat=stat, errmsg=errmsg)
   end subroutine run_sdpa
 
   ! 0, which is the layer's, if the case has none.

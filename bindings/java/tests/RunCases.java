@@ -21,7 +21,7 @@ final class RunCases {
                     "query", "key", "value", "attn_mask", "bias", "query_offset", "key_lengths",
                     "sinks", "alibi_slopes", "is_causal", "scale", "enable_gqa", "align_end",
                     "window_left", "window_right", "softcap", "normalizer", "lse", "mask_start",
-                    "position_bias");
+                    "position_bias", "block_mask", "block_rows", "block_columns");
     private static final Set<String> SDPA_NAMES = Set.of("output", "weights");
     private static final Set<String> MHA_NAMES =
             Set.of(
@@ -104,6 +104,10 @@ final class RunCases {
                         .maskStart(made.tensors.get("mask_start"))
                         .bias(made.tensors.get("bias"))
                         .positionBias(made.tensors.get("position_bias"))
+                        .blockMask(
+                                made.tensors.get("block_mask"),
+                                number("block_rows", 0),
+                                number("block_columns", 0))
                         .causal(flag("is_causal"))
                         .enableGqa(flag("enable_gqa"))
                         .alignEnd(flag("align_end"))

@@ -36,6 +36,7 @@ local inputs = {
   mask_start = {field = "mask_start", dtype = "int64"},
   bias = {field = "bias"},
   position_bias = {field = "position_bias"},
+  block_mask = {field = "block_mask", dtype = "uint8"},
   query_offset = {field = "query_offset", dtype = "int64"},
   key_lengths = {field = "key_lengths", dtype = "int64"},
   alibi_slopes = {field = "alibi_slopes"},
@@ -44,8 +45,8 @@ local inputs = {
 local flags = {"is_causal", "enable_gqa", "align_end"}
 
 -- The options that a layer's call takes too.
-sdpa.attention_options = {scale = true, window = true, softcap = true, normalizer = true, return_lse = true,
-                          return_scores = true}
+sdpa.attention_options = {scale = true, window = true, softcap = true, normalizer = true, block_size = true,
+                          return_lse = true, return_scores = true}
 for name in pairs(inputs) do
   sdpa.attention_options[name] = true
 end
@@ -66,6 +67,9 @@ local function set_numbers(params, given)
   if given.window then
     params.set = bit.bor(params.set, library.ATTN_SDPA_SET_WINDOW)
     params.window_left, params.window_right = given.window[1], given.window[2]
+  end
+  if given.block_size then
+    params.block_rows, params.block_columns = given.block_size[1], given.block_size[2]
   end
   for _, name in ipairs(flags) do
     params[name] = options.flag(given[name])

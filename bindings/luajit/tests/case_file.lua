@@ -3,7 +3,8 @@
 
 local attention = require "attention"
 
-local element_bytes = {float32 = 4, float64 = 8, bfloat16 = 2, float16 = 2, bool = 1, int64 = 8, int32 = 4}
+local element_bytes = {float32 = 4, float64 = 8, bfloat16 = 2, float16 = 2, bool = 1, int64 = 8, int32 = 4,
+                       uint8 = 1}
 
 -- The tensor that `header` ("float32 2 3 4": dtype, rank, shape) announces, and where it ends.
 local function read_tensor(text, header, at)

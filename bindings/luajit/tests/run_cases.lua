@@ -41,7 +41,7 @@ local function named_options(case)
   return named
 end
 
-local attention_tensors = "attn_mask bias query_offset key_lengths sinks alibi_slopes mask_start position_bias"
+local attention_tensors = "attn_mask bias query_offset key_lengths sinks alibi_slopes mask_start position_bias block_mask"
 
 -- The options of attention, in a layer or not.
 local function take_attention(case, options)
@@ -50,6 +50,10 @@ local function take_attention(case, options)
   if options.window_left or options.window_right then
     given.window = {options.window_left or -1, options.window_right or -1}
     options.window_left, options.window_right = nil, nil
+  end
+  if options.block_rows then
+    given.block_size = {options.block_rows, options.block_columns}
+    options.block_rows, options.block_columns = nil, nil
   end
   return take(case.tensors, attention_tensors, given)
 end

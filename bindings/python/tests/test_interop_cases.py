@@ -22,7 +22,7 @@ SDPA_WORDS = {
     "query", "key", "value", "attn_mask", "bias", "query_offset", "key_lengths", "sinks",
     "alibi_slopes", "is_causal", "scale", "enable_gqa", "align_end", "window_left",
     "window_right", "softcap", "normalizer", "output", "lse", "weights", "mask_start",
-    "position_bias",
+    "position_bias", "block_mask", "block_rows", "block_columns",
 }  # fmt: skip
 MHA_WORDS = {
     "query", "key", "value", "attn_mask", "bias", "key_padding_mask", *CONFIG, "no_bias",
@@ -47,8 +47,11 @@ def run_sdpa(case):
             "alibi_slopes",
             "mask_start",
             "position_bias",
+            "block_mask",
         )
     }
+    if "block_rows" in case.options:
+        options["block_size"] = tuple(int(case.options[f"block_{of}"]) for of in ("rows", "columns"))
     if "scale" in case.options:
         options["scale"] = float(case.options["scale"])
     if "window_left" in case.options:

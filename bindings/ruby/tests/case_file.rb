@@ -6,7 +6,7 @@ require 'attention'
 
 # One exported case: lines of text, those of tensors followed by their elements.
 class CaseFile
-  ELEMENT_BYTES = { float32: 4, float64: 8, bfloat16: 2, float16: 2, bool: 1, int64: 8, int32: 4 }.freeze
+  ELEMENT_BYTES = { float32: 4, float64: 8, bfloat16: 2, float16: 2, bool: 1, int64: 8, int32: 4, uint8: 1 }.freeze
   Expectation = Struct.new(:tolerance, :tensor)
   Refusal = Struct.new(:code, :message)
 

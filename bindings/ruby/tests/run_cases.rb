@@ -22,6 +22,7 @@ class CaseRun
       [name, BOOLEANS.include?(name) ? { 0 => false, 1 => true }.fetch(value) : value]
     end
     take_window
+    take_block_size
     @options[:return_lse] = true if @made.expected.key?(:lse)
   end
 
@@ -47,6 +48,11 @@ class CaseRun
   def take_window
     window = [@options.delete(:window_left), @options.delete(:window_right)]
     @options[:window] = window.map { |side| side || -1 } if window.any?
+  end
+
+  def take_block_size
+    size = [@options.delete(:block_rows), @options.delete(:block_columns)]
+    @options[:block_size] = size if size.any?
   end
 
   def attend

@@ -54,6 +54,7 @@ pub struct SdpaOptions<'a> {
     mask_start: Option<View<'a>>,
     bias: Option<View<'a>>,
     position_bias: Option<View<'a>>,
+    block_mask: Option<(View<'a>, i64, i64)>,
     query_offset: Option<View<'a>>,
     key_lengths: Option<View<'a>>,
     alibi_slopes: Option<View<'a>>,
@@ -118,6 +119,15 @@ impl<'a> SdpaOptions<'a> {
         scores: ViewMut<'a> => Some,
         /// Which scores are received.
         scores_stage: ScoreStage,
+    }
+
+    /// Which keys a query sees by blocks of `rows` queries and `columns` keys: `u8`, broadcastable to
+    /// (batch axes, Hq, rows of blocks, columns of blocks), each 0, hidden and never read, 1, visible,
+    /// or 2, visible where `mask` is.
+    #[must_use]
+    pub fn block_mask(mut self, blocks: View<'a>, rows: i64, columns: i64) -> Self {
+        self.block_mask = Some((blocks, rows, columns));
+        self
     }
 
     /// Keys before and after the query's own position that it sees; -1: all of them.
@@ -231,6 +241,10 @@ impl<'a> SdpaOptions<'a> {
     pub(crate) fn as_raw(&self) -> sys::attn_sdpa_params {
         let (mask_kind, mask) = raw_mask(&self.mask);
         let (window_left, window_right) = self.window.unwrap_or((0, 0));
+        let (blocks, block_rows, block_columns) = match &self.block_mask {
+            Some((view, rows, columns)) => (view.as_raw(), *rows, *columns),
+            None => (std::ptr::null(), 0, 0),
+        };
         let set_scale = self.scale.map_or(0, |_| sys::ATTN_SDPA_SET_SCALE);
         let set_window = self.window.map_or(0, |_| sys::ATTN_SDPA_SET_WINDOW);
         sys::attn_sdpa_params {
@@ -248,6 +262,9 @@ impl<'a> SdpaOptions<'a> {
             mask_start: raw_view(&self.mask_start),
             bias: raw_view(&self.bias),
             position_bias: raw_view(&self.position_bias),
+            block_mask: blocks,
+            block_rows,
+            block_columns,
             query_offset: raw_view(&self.query_offset),
             key_lengths: raw_view(&self.key_lengths),
             alibi_slopes: raw_view(&self.alibi_slopes),

@@ -68,6 +68,10 @@ pub const ATTN_SCORE_SCALED: i32 = 0;
 pub const ATTN_SCORE_CAPPED: i32 = 1;
 pub const ATTN_SCORE_MASKED: i32 = 2;
 
+pub const ATTN_BLOCK_HIDDEN: i32 = 0;
+pub const ATTN_BLOCK_VISIBLE: i32 = 1;
+pub const ATTN_BLOCK_MASKED: i32 = 2;
+
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct attn_tensor {
@@ -208,6 +212,9 @@ pub struct attn_sdpa_params {
     pub reserved: i32,
     pub mask_start: *const attn_tensor,
     pub position_bias: *const attn_tensor,
+    pub block_mask: *const attn_tensor,
+    pub block_rows: i64,
+    pub block_columns: i64,
 }
 
 #[repr(C)]

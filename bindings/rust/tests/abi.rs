@@ -65,7 +65,7 @@ fn facts() -> Vec<Fact> {
             struct_size, set, is_causal, scale, softcap, window_left, window_right, enable_gqa,
             align_end, normalizer, mask_kind, mask, bias, query_offset, key_lengths, alibi_slopes,
             sinks, lse, weights, report, kv, query_starts, scores, scores_stage, reserved,
-            mask_start, position_bias,
+            mask_start, position_bias, block_mask, block_rows, block_columns,
         }
         attn_sdpa_outputs { struct_size, output, lse, weights, averaged_weights, scores }
         attn_merge_params { struct_size, sinks }
@@ -142,6 +142,9 @@ fn facts() -> Vec<Fact> {
         ATTN_SCORE_SCALED,
         ATTN_SCORE_CAPPED,
         ATTN_SCORE_MASKED,
+        ATTN_BLOCK_HIDDEN,
+        ATTN_BLOCK_VISIBLE,
+        ATTN_BLOCK_MASKED,
     ];
     facts.extend(constants);
     facts

@@ -21,12 +21,26 @@ struct window {
     std::int64_t right = -1;
 };
 
+/* Which keys a row sees, by blocks of rows and keys: row i and key j meet in (i / rows, j / columns)
+ * of `blocks`, broadcastable to (batch axes, Hq, rows of blocks, columns of blocks): each an
+ * attn_block, 0 hidden and never read, 1 visible, 2 visible where attend_options.mask is. */
+struct block_mask {
+    tensor<const std::uint8_t> blocks;
+    std::int64_t rows;    /* of a block */
+    std::int64_t columns; /* likewise */
+
+    const attn_tensor *view() const {
+        return blocks.view();
+    }
+};
+
 /* attn_sdpa_params; T is the type of query. */
 template <class T> struct attend_options {
     std::optional<attention::mask> mask;
     std::optional<index_input> mask_start;       /* the key that mask's first column belongs to */
     std::optional<float_input<T>> bias;          /* added to the scores, beside any mask */
     std::optional<float_input<T>> position_bias; /* (Hq or 1, 2 R + 1), added by distance */
+    std::optional<attention::block_mask> block_mask;
     bool is_causal = false;
     bool align_end = false; /* the last query stands at the last key */
     bool enable_gqa = false;
@@ -68,6 +82,9 @@ template <class T> attn_sdpa_params params_of(const attend_options<T> &options) 
     params.mask_start = view_of(options.mask_start);
     params.bias = view_of(options.bias);
     params.position_bias = view_of(options.position_bias);
+    params.block_mask = view_of(options.block_mask);
+    params.block_rows = options.block_mask ? options.block_mask->rows : 0;
+    params.block_columns = options.block_mask ? options.block_mask->columns : 0;
     params.query_offset = view_of(options.query_offset);
     params.key_lengths = view_of(options.key_lengths);
     params.alibi_slopes = view_of(options.alibi_slopes);

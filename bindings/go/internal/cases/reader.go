@@ -14,7 +14,7 @@ import (
 )
 
 // A tensor's elements are a []float32, []float64, []attention.BF16, []attention.F16, []bool,
-// []int64 or []int32, which view shows.
+// []int64, []int32 or []uint8, which view shows.
 type tensor struct {
 	name     string
 	shape    []int
@@ -129,6 +129,8 @@ func readTensor(name, words string, rest *bytes.Buffer) (tensor, error) {
 		return takeTensor[int64](name, shape, count, rest)
 	case "int32":
 		return takeTensor[int32](name, shape, count, rest)
+	case "uint8":
+		return takeTensor[uint8](name, shape, count, rest)
 	default:
 		return tensor{}, fmt.Errorf("unknown dtype")
 	}

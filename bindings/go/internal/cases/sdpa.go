@@ -36,14 +36,16 @@ func (made *testCase) sdpaOptions() (*attention.SDPAOptions, error) {
 	options, scale := &attention.SDPAOptions{}, 0.0
 	window := attention.Window{Left: -1, Right: -1}
 	err := made.readOptions(map[string]any{
-		"is_causal":    &options.IsCausal,
-		"align_end":    &options.AlignEnd,
-		"scale":        &scale,
-		"enable_gqa":   &options.EnableGQA,
-		"window_left":  &window.Left,
-		"window_right": &window.Right,
-		"softcap":      &options.Softcap,
-		"normalizer":   &options.Normalizer,
+		"is_causal":     &options.IsCausal,
+		"align_end":     &options.AlignEnd,
+		"scale":         &scale,
+		"enable_gqa":    &options.EnableGQA,
+		"window_left":   &window.Left,
+		"window_right":  &window.Right,
+		"softcap":       &options.Softcap,
+		"normalizer":    &options.Normalizer,
+		"block_rows":    &options.BlockRows,
+		"block_columns": &options.BlockColumns,
 	})
 	if err != nil {
 		return nil, err
@@ -69,6 +71,8 @@ func (made *testCase) addSDPATensors(options *attention.SDPAOptions) error {
 			options.MaskStart = tensor.view
 		case "position_bias":
 			options.PositionBias = tensor.view
+		case "block_mask":
+			options.BlockMask = tensor.view
 		case "query_offset":
 			options.QueryOffset = tensor.view
 		case "key_lengths":

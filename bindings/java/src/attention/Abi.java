@@ -105,7 +105,8 @@ interface Abi extends Library {
         "struct_size", "set", "is_causal", "scale", "softcap", "window_left", "window_right",
         "enable_gqa", "align_end", "normalizer", "mask_kind", "mask", "bias", "query_offset",
         "key_lengths", "alibi_slopes", "sinks", "lse", "weights", "report",
-        "kv", "query_starts", "scores", "scores_stage", "reserved", "mask_start", "position_bias"
+        "kv", "query_starts", "scores", "scores_stage", "reserved", "mask_start", "position_bias",
+        "block_mask", "block_rows", "block_columns"
     })
     final class SdpaParams extends Structure {
         public long struct_size = size();
@@ -135,6 +136,9 @@ interface Abi extends Library {
         public int reserved;
         public Pointer mask_start;
         public Pointer position_bias;
+        public Pointer block_mask;
+        public long block_rows;
+        public long block_columns;
     }
 
     @FieldOrder({

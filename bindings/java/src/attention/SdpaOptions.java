@@ -31,6 +31,7 @@ public final class SdpaOptions extends Argument {
     private Tensor maskStart;
     private Tensor bias;
     private Tensor positionBias;
+    private Tensor blockMask;
     private Tensor queryOffset;
     private Tensor keyLengths;
     private Tensor alibiSlopes;
@@ -58,6 +59,18 @@ public final class SdpaOptions extends Argument {
     /** (Hq or 1, 2 R + 1), added by a key's distance from its row, at most R and at least -R. */
     public SdpaOptions positionBias(Tensor table) {
         positionBias = table;
+        return this;
+    }
+
+    /**
+     * UINT8, broadcastable to (batch axes, Hq, rows of blocks, columns of blocks): what a block of so
+     * many rows and columns, which are keys, is. 0: hidden and never read, 1: visible, 2: visible
+     * where mask is.
+     */
+    public SdpaOptions blockMask(Tensor blocks, long rows, long columns) {
+        blockMask = blocks;
+        params.block_rows = rows;
+        params.block_columns = columns;
         return this;
     }
 
@@ -172,6 +185,7 @@ public final class SdpaOptions extends Argument {
         params.mask_start = Tensor.pointerOf(maskStart);
         params.bias = Tensor.pointerOf(bias);
         params.position_bias = Tensor.pointerOf(positionBias);
+        params.block_mask = Tensor.pointerOf(blockMask);
         params.mask_kind = mask == null ? 0 : mask.kind;
         params.query_offset = Tensor.pointerOf(queryOffset);
         params.key_lengths = Tensor.pointerOf(keyLengths);

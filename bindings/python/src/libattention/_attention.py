@@ -58,6 +58,8 @@ def scaled_dot_product_attention(
     normalizer: Normalizer = "softmax",
     mask_start: Any = None,
     position_bias: Any = None,
+    block_mask: Any = None,
+    block_size: int | tuple[int, int] | None = None,
     kv: KV | None = None,
     query_starts: Any = None,
     return_lse: bool = False,
@@ -99,6 +101,11 @@ def scaled_dot_product_attention(
             visible, those behind them hidden. 0: a mask shorter than S, as ONNX's
         position_bias: (Hq or 1, 2 R + 1), added to the scores by a key's distance from the row's
             position, at most R and at least -R: T5's relative positions
+        block_mask: uint8, broadcastable to (..., Hq, ceil(L / rows), ceil(S / keys)) of block_size:
+            what each block of rows and keys is. 0: hidden and never read; 1: visible, whatever
+            attn_mask says; 2: visible where attn_mask is, or without one. What a row sees by the
+            other options it must see by this, too; blocks that are hidden take no time
+        block_size: (rows, keys) of a block, or one number for both; with block_mask
         kv: where keys and values lie, a libattention.KV, in the place of key, value and
             key_lengths, which it has itself. S is the room C of a sequence there; with starts or
             page_starts the columns of attn_mask or bias, which are as many as the longest sequence
@@ -147,6 +154,8 @@ def scaled_dot_product_attention(
         and normalizer == "softmax"
         and mask_start is None
         and position_bias is None
+        and block_mask is None
+        and block_size is None
         and kv is None
         and query_starts is None
         and out is None
@@ -184,6 +193,8 @@ def scaled_dot_product_attention(
         normalizer,
         mask_start,
         position_bias,
+        block_mask,
+        block_size,
     )
     results = (out, return_lse, return_weights, return_scores)
     if kv is not None or query_starts is not None:
@@ -359,7 +370,7 @@ def explain(
         kv: as there
         query_starts: as there
         context: as there
-        options: as there, from bias to position_bias
+        options: as there, from bias to block_size
 
     Returns:
         engine, gemm, kernels, reason (a sentence), row_block and num_blocks (how the rows are cut),

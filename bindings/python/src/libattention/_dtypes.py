@@ -91,6 +91,12 @@ INTEGERS = Role(
         "float": "pass whole numbers as {int64}",
     },
 )
+# What blocks of a mask are.
+BLOCKS = Role(
+    (UINT8,),
+    "uint8: 0 hidden, 1 visible, 2 where attn_mask is asked",
+    {"bool": "pass {uint8}", "integer": "pass {uint8}"},
+)
 
 
 def wrong_dtype(

@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from libattention._abi import ffi
 from libattention._context import number_of
-from libattention._dtypes import BIAS, BOOL, DATA, INTEGERS, MASK_OF_HIDDEN, MASK_OF_SEEN
+from libattention._dtypes import (
+    BIAS,
+    BLOCKS,
+    BOOL,
+    DATA,
+    INTEGERS,
+    MASK_OF_HIDDEN,
+    MASK_OF_SEEN,
+)
 from libattention._library import Error, assign, lib
 from libattention._tensors import Views, described, floats, integers
 
@@ -24,7 +33,13 @@ SCORE_STAGES = {
     "masked": lib.ATTN_SCORE_MASKED,
 }
 # What C calls otherwise.
-OPTION_NAMES = {"mask": "attn_mask", "window_left": "window", "window_right": "window"}
+OPTION_NAMES = {
+    "mask": "attn_mask",
+    "window_left": "window",
+    "window_right": "window",
+    "block_rows": "block_size",
+    "block_columns": "block_size",
+}
 EVERY_KEY = (-1, -1)
 NO_SOFTCAP = 0.0
 
@@ -47,6 +62,8 @@ class Options(NamedTuple):
     normalizer: Normalizer = "softmax"
     mask_start: Any = None
     position_bias: Any = None
+    block_mask: Any = None
+    block_size: int | tuple[int, int] | None = None
 
 
 class FurtherOptions(TypedDict, total=False):
@@ -63,6 +80,8 @@ class FurtherOptions(TypedDict, total=False):
     normalizer: Normalizer
     mask_start: Any
     position_bias: Any
+    block_mask: Any
+    block_size: int | tuple[int, int] | None
 
 
 NO_OPTIONS = Options()
@@ -89,6 +108,10 @@ def make_params(options: Options, views: Views, bool_mask: int) -> Any:
     if options.position_bias is not None:
         table = options.position_bias
         params.position_bias = views.add_array(table, "position_bias", BIAS)
+    if options.block_mask is not None:
+        params.block_mask = views.add_array(options.block_mask, "block_mask", BLOCKS)
+    if options.block_size is not None:
+        params.block_rows, params.block_columns = block_lengths(options.block_size)
     for name in ("query_offset", "key_lengths", "mask_start"):
         values = getattr(options, name)
         if values is not None:
@@ -98,6 +121,19 @@ def make_params(options: Options, views: Views, bool_mask: int) -> Any:
         if values is not None:
             setattr(params, name, views.add_array(floats(values, name), name, DATA))
     return params
+
+
+def block_lengths(size: Any) -> tuple[int, int]:
+    """Rows and keys of a block, of a pair or of one number for both."""
+    try:
+        rows, keys = (index(one) for one in (size if isinstance(size, (tuple, list)) else [size] * 2))
+    except (TypeError, ValueError) as error:
+        text = f"block_size: expected rows and keys of a block, or one number for both, got {size!r}"
+        raise Error(lib.ATTN_ERROR_VALUE, text) from error
+    if not (0 < rows < 2**63 and 0 < keys < 2**63):
+        text = f"block_size: expected 1 and up, got {size!r}"
+        raise Error(lib.ATTN_ERROR_VALUE, text)
+    return rows, keys
 
 
 def _set_window(params: Any, window: Any) -> None:

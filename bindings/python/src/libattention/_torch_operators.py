@@ -59,7 +59,7 @@ def attend(
     if not torch.compiler.is_compiling():
         # What is no tensor is refused in the library's words, not in those of a schema.
         make_params(options._replace(**_NO_ARRAYS), Views(), BOOL_MASK)
-    if options.mask_start is not None or options.position_bias is not None:
+    if not all(getattr(options, name) is None for name in _NOT_IN_SCHEMA):
         arrays: dict[str, Any] = {
             name: _tensor(getattr(options, name), name) for name in _WRITTEN_OUT
         }
@@ -109,12 +109,14 @@ def _of_row(*arguments: Any) -> Any:
 _NO_ARRAYS: dict[str, Any] = dict.fromkeys(
     (
         "attn_mask", "bias", "query_offset", "key_lengths", "sinks", "alibi_slopes", "mask_start",
-        "position_bias",
+        "position_bias", "block_mask",
     )
 )  # fmt: skip
 
 
-_WRITTEN_OUT = ("attn_mask", "bias", "position_bias")
+# Arrays that are written out, and what is not in the operator's schema.
+_WRITTEN_OUT = ("attn_mask", "bias", "position_bias", "block_mask")
+_NOT_IN_SCHEMA = ("mask_start", "position_bias", "block_mask", "block_size")
 
 
 def _tensor(array: Any, name: str) -> Tensor | None:

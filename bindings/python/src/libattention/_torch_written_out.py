@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Options that the operator does not have, as others that it has: a mask that begins at some key
-and a bias by distance, each over all keys. PyTorch differentiates the way there."""
+"""Options that the operator does not have, as others that it has: a mask that begins at some key, a
+bias by distance and a mask by blocks, each over all keys. PyTorch differentiates the way there."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from libattention._library import Error, lib
-from libattention._options import Options
+from libattention._options import Options, block_lengths
 from libattention._tensors import integers
 from libattention._torch_eager import TorchOptions, per_batch, positions
 
 
 def written_out(query: Tensor, key: Tensor, options: Options) -> Options:
-    """The options with attn_mask and bias of all keys in place of mask_start and position_bias."""
+    """The options with attn_mask and bias of all keys in place of mask_start, position_bias and
+    block_mask."""
     rows, keys = query.shape[-2], key.shape[-2]
     mask, bias = options.attn_mask, options.bias
     if options.mask_start is not None:
@@ -27,7 +28,16 @@ def written_out(query: Tensor, key: Tensor, options: Options) -> Options:
         added = _by_distance(options.position_bias, rows, keys, options)
         added = added[0] if max(query.dim(), key.dim()) == 2 else added
         bias = added if bias is None else added + bias
-    return options._replace(attn_mask=mask, bias=bias, mask_start=None, position_bias=None)
+    if options.block_mask is not None:
+        mask = _in_blocks(mask, options.block_mask, rows, keys, options.block_size)
+    return options._replace(
+        attn_mask=mask,
+        bias=bias,
+        mask_start=None,
+        position_bias=None,
+        block_mask=None,
+        block_size=None,
+    )
 
 
 def _as_tensor(numbers: Any, name: str) -> Tensor:
@@ -46,6 +56,32 @@ def _padded(mask: Tensor, start: Tensor, keys: int) -> Tensor:
     inside = column.clamp(0, last).expand(*(1,) * (mask.dim() - column.dim()), *column.shape)
     found = torch.take_along_dim(padded, inside, dim=-1)
     return torch.where(column < 0, shown, found)
+
+
+def _in_blocks(
+    mask: Tensor | None, blocks: Tensor, rows: int, keys: int, block_size: Any
+) -> Tensor:
+    """(..., L, S): hidden, visible, or the mask, block by block."""
+    lengths = block_lengths(block_size)
+    if blocks.dtype != torch.uint8 or blocks.dim() == 0:
+        text = f"block_mask: expected dtype uint8 and rank 1 and up, got {blocks.dtype}"
+        raise Error(lib.ATTN_ERROR_DTYPE, text)
+    axes = (rows, keys) if blocks.dim() > 1 else (keys,)
+    for axis, count in enumerate(axes, -len(axes)):
+        length = blocks.shape[axis]
+        of_one = lengths[axis]
+        if length not in (1, -(-count // of_one)):
+            text = f"block_mask: expected {-(-count // of_one)} blocks or 1 on axis {axis}, got {length}"
+            raise Error(lib.ATTN_ERROR_SHAPE, text)
+        if length > 1:
+            number = torch.arange(count, device="cpu") // of_one
+            blocks = blocks.index_select(axis, number)
+    if mask is None:
+        return (blocks != lib.ATTN_BLOCK_HIDDEN).expand(*blocks.shape[:-1], keys)
+    is_bool = mask.dtype == torch.bool
+    shown, hidden = (True, False) if is_bool else (0.0, -torch.inf)
+    asked = torch.where(blocks == lib.ATTN_BLOCK_MASKED, mask, shown)
+    return torch.where(blocks == lib.ATTN_BLOCK_HIDDEN, hidden, asked)
 
 
 def _by_distance(table: Tensor, rows: int, keys: int, options: Options) -> Tensor:

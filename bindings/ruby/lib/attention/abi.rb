@@ -158,6 +158,12 @@ module Attention
           ATTN_SCORE_MASKED = 2
       };
 
+      enum attn_block {
+          ATTN_BLOCK_HIDDEN = 0,
+          ATTN_BLOCK_VISIBLE = 1,
+          ATTN_BLOCK_MASKED = 2
+      };
+
       enum attn_sdpa_pack {
           ATTN_SDPA_PACK_QUERY = 1,
           ATTN_SDPA_PACK_KEY = 2,
@@ -206,6 +212,9 @@ module Attention
           int32_t reserved;
           const attn_tensor *mask_start;
           const attn_tensor *position_bias;
+          const attn_tensor *block_mask;
+          int64_t block_rows;
+          int64_t block_columns;
       } attn_sdpa_params;
 
       attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const attn_tensor *key,

@@ -22,7 +22,7 @@ module Attention
 
     # bool_kind: what a bool mask means.
     def initialize(bool_kind, scale: nil, window: nil, softcap: 0.0, normalizer: :softmax, is_causal: false,
-                   enable_gqa: false, align_end: false, kv: nil, return_scores: false, **tensors)
+                   enable_gqa: false, align_end: false, kv: nil, return_scores: false, block_size: nil, **tensors)
       @kv = Kv.wrap(kv)
       @params = ABI.make(:attn_sdpa_params,
                          kv: @kv, scale: scale || 0.0, softcap:,
@@ -31,6 +31,7 @@ module Attention
                          normalizer: Choice.of(:normalizer, NORMALIZERS, normalizer))
       @params.set |= ABI::ATTN_SDPA_SET_SCALE if scale
       take_window(*window) if window
+      @params.block_rows, @params.block_columns = block_size if block_size
       @wants_scores = return_scores ? true : false
       take_stage(return_scores) if return_scores
       take_tensors(bool_kind, **tensors)
@@ -66,12 +67,14 @@ module Attention
     end
 
     def take_tensors(bool_kind, attn_mask: nil, bias: nil, query_offset: nil, key_lengths: nil, alibi_slopes: nil,
-                     sinks: nil, query_starts: nil, mask_start: nil, position_bias: nil)
+                     sinks: nil, query_starts: nil, mask_start: nil, position_bias: nil,
+                     block_mask: nil)
       @tensors = {
         mask: Tensor.wrap(attn_mask),
         mask_start: Tensor.wrap(mask_start, dtype: :int64),
         bias: Tensor.wrap(bias),
         position_bias: Tensor.wrap(position_bias),
+        block_mask: Tensor.wrap(block_mask, dtype: :uint8),
         query_offset: Tensor.wrap(query_offset, dtype: :int64),
         key_lengths: Tensor.wrap(key_lengths, dtype: :int64),
         alibi_slopes: Tensor.wrap(alibi_slopes),

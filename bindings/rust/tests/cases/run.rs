@@ -110,6 +110,7 @@ fn sdpa_options(case: &Case) -> Result<SdpaOptions<'_>> {
                 case.number("window_left", -1)?,
                 case.number("window_right", -1)?,
             ),
+            "block_rows" | "block_columns" => options,
             _ => return Err(format!("unknown option {}", name).into()),
         };
     }
@@ -121,6 +122,11 @@ fn sdpa_options(case: &Case) -> Result<SdpaOptions<'_>> {
             "bias" => options.bias(view),
             "mask_start" => options.mask_start(view),
             "position_bias" => options.position_bias(view),
+            "block_mask" => options.block_mask(
+                view,
+                case.number("block_rows", 0)?,
+                case.number("block_columns", 0)?,
+            ),
             "query_offset" => options.query_offset(view),
             "key_lengths" => options.key_lengths(view),
             "sinks" => options.sinks(view),

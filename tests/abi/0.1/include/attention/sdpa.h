@@ -20,9 +20,9 @@
  * sequence behind the other, or in pages; the arguments key and value are then NULL. S, the
  * columns of mask, bias, weights and scores, is C where every sequence has as much room; with
  * starts or page_starts it is the number of columns that these have (a mask with mask_start has its
- * own), no fewer than any sequence has keys; where there are none, the keys that the columns of
- * block_mask reach, if it has more than one, and else all rows of key. Keys and columns count
- * within the sequence.
+ * own), no fewer than any sequence has keys; where there are none, as many as the columns of
+ * block_mask reach, if it has more than one, or else all rows of key. Keys and columns count within
+ * the sequence.
  * Everything else is as if each sequence had a key and a value of its own, to the bit.
  *
  * Ragged queries. With params.query_starts query is (Hq, total, E): row i of sequence b is row
@@ -277,8 +277,9 @@ typedef struct attn_sdpa_params {
      * bias and position_bias in those that are not hidden, and only mask is asked where it says so.
      * Elements of mask that are not asked for, and those of mask and bias that it hides, are not
      * read. Blocks that are hidden from all rows of a head take no time. Values beyond the enum are
-     * ATTN_ERROR_UNSUPPORTED. With query_starts the axis of rows has any number of blocks: 1 is for
-     * all rows, else they must reach the end of the longest sequence */
+     * ATTN_ERROR_UNSUPPORTED. With query_starts the axis of rows, and with kv's starts or page_starts
+     * that of columns, has any number of blocks: 1 is for all, else they must reach the last row of
+     * the longest sequence, and S */
     const attn_tensor *block_mask;
 
     /* rows of a block: >= 1 with block_mask, else 0 */
