@@ -29,8 +29,8 @@ struct block_mask {
     std::int64_t rows;    /* of a block */
     std::int64_t columns; /* likewise */
 
-    const attn_tensor *view() const {
-        return blocks.view();
+    const attn_tensor *c_view() const noexcept {
+        return blocks.c_view();
     }
 };
 
