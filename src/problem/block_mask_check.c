@@ -67,7 +67,7 @@ static unsigned char largest_of(const unsigned char *row, int64_t count, int64_t
     return largest;
 }
 
-static attn_status check_elements(const char *name, const attn_tensor *tensor) {
+attn_status attni_check_blocks(const char *name, const attn_tensor *tensor) {
     const int32_t last = tensor->rank - 1;
     int64_t shape[ATTN_MAX_RANK];
     int64_t strides[ATTN_MAX_RANK];
@@ -119,7 +119,7 @@ attn_status attni_check_block_mask(const attni_sdpa_request *request, const char
     ATTNI_TRY(attni_broadcast_strides(name, tensor, axes + hidden, problem->batch_rank + 3 - hidden,
                                       blocks.strides + hidden));
     problem->blocks = blocks;
-    return request->option_data == ATTNI_DATA_REQUIRED ? check_elements(name, tensor) : ATTN_OK;
+    return ATTN_OK;
 }
 
 attn_status attni_check_block_rows(const attni_sdpa_problem *problem) {

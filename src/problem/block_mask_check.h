@@ -9,10 +9,12 @@
 #include "problem/sdpa_request.h"
 
 /* block_mask, block_rows and block_columns of the request, given the sizes and batch axes in
- * *problem, whose blocks are filled. `name` is that of block_mask, for messages. Where the data is
- * looked at, each element must be an enum attn_block. */
+ * *problem, whose blocks are filled. `name` is that of block_mask, for messages. */
 attn_status attni_check_block_mask(const attni_sdpa_request *request, const char *name,
                                    attni_sdpa_problem *problem);
+
+/* Whether each element of it is an enum attn_block. Reads them. */
+attn_status attni_check_blocks(const char *name, const attn_tensor *tensor);
 
 /* Whether a mask has rows of blocks for each of the sequences that query_starts tells apart. Reads
  * these. */

@@ -318,5 +318,9 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
         ATTNI_TRY(attni_struct_check_output(option_name(request, "report", name), params->report,
                                             ATTNI_BYTES_THROUGH(attn_sdpa_report, reason)));
     }
+    if (params->block_mask != NULL && request->option_data == ATTNI_DATA_REQUIRED) {
+        ATTNI_TRY(
+            attni_check_blocks(option_name(request, "block_mask", block_mask), params->block_mask));
+    }
     return check_key_lengths(request, inputs, problem);
 }

@@ -21,6 +21,7 @@ void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies) {
                                                 [OPTION_SINKS] = &params->sinks,
                                                 [OPTION_MASK_START] = &params->mask_start,
                                                 [OPTION_POSITION_BIAS] = &params->position_bias,
+                                                [OPTION_BLOCK_MASK] = &params->block_mask,
                                                 [OPTION_LSE] = &params->lse,
                                                 [OPTION_WEIGHTS] = &params->weights,
                                                 [OPTION_SCORES] = &params->scores};
@@ -30,6 +31,15 @@ void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies) {
             *fields[i] = &copies[i];
         }
     }
+}
+
+static int is_unspoiled(const attn_tensor *given, const attn_tensor *copy) {
+    return given == NULL || memcmp(given, copy, sizeof *given) == 0;
+}
+
+int fuzz_are_read_safely(const attn_sdpa_params *params, const attn_tensor *options) {
+    return is_unspoiled(params->key_lengths, &options[OPTION_KEY_LENGTHS]) &&
+           is_unspoiled(params->block_mask, &options[OPTION_BLOCK_MASK]);
 }
 
 int fuzz_share(const attn_tensor *part, const attn_tensor *whole, int32_t first_shorter,
@@ -122,7 +132,7 @@ void fuzz_spoil_options(fuzz_bytes *bytes, attn_sdpa_params *params) {
     int32_t *const numbers[] = {&params->mask_kind,  &params->normalizer, &params->is_causal,
                                 &params->enable_gqa, &params->align_end,  &params->scores_stage,
                                 &params->reserved};
-    const int what = fuzz_byte(bytes) % 11;
+    const int what = fuzz_byte(bytes) % 13;
     if (what < 7) {
         *numbers[what] = (int32_t)fuzz_odd_number(bytes);
     } else if (what == 7) {
@@ -131,6 +141,10 @@ void fuzz_spoil_options(fuzz_bytes *bytes, attn_sdpa_params *params) {
         params->window_left = fuzz_odd_number(bytes);
     } else if (what == 9) {
         params->window_right = fuzz_odd_number(bytes);
+    } else if (what == 10) {
+        params->block_rows = fuzz_odd_number(bytes);
+    } else if (what == 11) {
+        params->block_columns = fuzz_odd_number(bytes);
     } else {
         params->softcap = (double)fuzz_odd_number(bytes);
     }

@@ -30,11 +30,16 @@ enum {
     OPTION_SINKS,
     OPTION_MASK_START,
     OPTION_POSITION_BIAS,
+    OPTION_BLOCK_MASK,
     OPTION_LSE,
     OPTION_WEIGHTS,
     OPTION_SCORES,
     FUZZ_OPTIONS
 };
+
+/* Whether those options whose data are read before a plan turns out to be too large are where the
+ * case has them: `options` are the copies. */
+int fuzz_are_read_safely(const attn_sdpa_params *params, const attn_tensor *options);
 
 /* Points the options at copies of themselves, which may be spoiled. */
 void fuzz_own_options(attn_sdpa_params *params, attn_tensor *copies);

@@ -125,13 +125,11 @@ static void compute_refused(const fuzz_input *input, const spoiled_call *spoiled
     fuzz_check_refused(input, &spoiled->call->pool, asked, status);
 }
 
-/* A plan is made once key_lengths were read: if that is refused, they must be where their view
- * says. */
+/* A plan is made once key_lengths and blocks were read: if that is refused, they must be where their
+ * views say. */
 static int may_have_data(const spoiled_call *spoiled, attn_status asked) {
-    const attn_tensor *lengths = spoiled->call->attention.key_lengths;
-    return asked != ATTN_OK &&
-           (asked != ATTN_ERROR_OVERFLOW || lengths == NULL ||
-            memcmp(lengths, &spoiled->options[OPTION_KEY_LENGTHS], sizeof *lengths) == 0);
+    return asked != ATTN_OK && (asked != ATTN_ERROR_OVERFLOW ||
+                                fuzz_are_read_safely(&spoiled->call->attention, spoiled->options));
 }
 
 static attn_status ask_and_refuse(const fuzz_input *input, const spoiled_call *spoiled) {

@@ -203,17 +203,14 @@ static int has_own_views(const sdpa_call *call, const spoiled_call *spoiled) {
            memcmp(fresh.wheres, spoiled->wheres, sizeof fresh.wheres) == 0;
 }
 
-/* A plan is made once lengths, starts and pages were read: if that is refused, they must be where
+/* A plan is made once lengths, blocks, starts and pages were read: if that is refused, they must be where
  * their views say. */
 static int may_have_data(const sdpa_call *call, const spoiled_call *spoiled, attn_status asked) {
-    const attn_tensor *lengths = call->params.key_lengths;
     spoiled_call fresh;
     copy_call(call, &fresh);
-    return asked != ATTN_OK &&
-           (asked != ATTN_ERROR_OVERFLOW ||
-            ((lengths == NULL ||
-              memcmp(lengths, &spoiled->options[OPTION_KEY_LENGTHS], sizeof *lengths) == 0) &&
-             memcmp(fresh.wheres, spoiled->wheres, sizeof fresh.wheres) == 0));
+    return asked != ATTN_OK && (asked != ATTN_ERROR_OVERFLOW ||
+                                (fuzz_are_read_safely(&call->params, spoiled->options) &&
+                                 memcmp(fresh.wheres, spoiled->wheres, sizeof fresh.wheres) == 0));
 }
 
 /* The same call with options of a later release: the same status, or refused if they are used. */
