@@ -28,8 +28,8 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
                  panel->state.max, item->asked_for);
     if (keys->extra > 0) {
         tiles->score(item->tile + keys->count * panel->width, panel->vectors, panel->queries,
-                     head_dim, item->extra_key, item->key_stride, keys->extra, panel->state.max,
-                     item->asked_for);
+                     head_dim, item->extra_key, item->extra_key_stride, keys->extra,
+                     panel->state.max, item->asked_for);
     }
 }
 
@@ -170,6 +170,7 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     }
     if (keys->extra > 0 || (factor != NULL && !ends_here)) {
         part.values = item->extra_value;
+        part.key_stride = item->extra_value_key_stride;
         part.chunk_stride = item->extra_value_stride;
         part.outputs = factor != NULL ? outputs : NULL;
         weigh_part(item, panel, &part, keys->count, keys->extra, ATTNI_NO_KEY);

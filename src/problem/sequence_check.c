@@ -66,25 +66,25 @@ static attn_status check_lengths(const attni_input_views *inputs,
     return ATTN_OK;
 }
 
-attn_status attni_check_page(const attni_sdpa_problem *problem, const attni_sequence *sequence,
-                             int64_t place) {
+attn_status attni_check_page(const attni_kv_names *names, const attni_sdpa_problem *problem,
+                             const attni_sequence *sequence, int64_t place) {
     const int64_t page = attni_page_entry(problem, sequence, place);
     if (page < 0 || page >= problem->pages.count) {
         return attni_fail(ATTN_ERROR_VALUE,
-                          "kv.page_table: expected the number of one of %lld pages, got %lld at "
-                          "entry %lld of sequence %lld",
-                          (long long)problem->pages.count, (long long)page, (long long)place,
-                          (long long)sequence->batch);
+                          "%s: expected the number of one of %lld pages, got %lld at entry %lld of "
+                          "sequence %lld",
+                          names->of[ATTNI_KV_PAGE_TABLE], (long long)problem->pages.count,
+                          (long long)page, (long long)place, (long long)sequence->batch);
     }
     return ATTN_OK;
 }
 
 /* The pages of a sequence that hold the keys `seen`. */
-static attn_status check_pages(const attni_sdpa_problem *problem, const attni_sequence *sequence,
-                               attni_interval seen) {
+static attn_status check_pages(const attni_kv_names *names, const attni_sdpa_problem *problem,
+                               const attni_sequence *sequence, attni_interval seen) {
     const int64_t end = attni_divide_up(seen.end, problem->pages.rows);
     for (int64_t place = seen.begin / problem->pages.rows; place < end; ++place) {
-        ATTNI_TRY(attni_check_page(problem, sequence, place));
+        ATTNI_TRY(attni_check_page(names, problem, sequence, place));
     }
     return ATTN_OK;
 }
@@ -99,7 +99,7 @@ static attni_interval read_keys(const attni_sdpa_problem *run, const attni_seque
 }
 
 /* Pages of other keys may lie anywhere. */
-static attn_status check_all_pages(const attni_sdpa_problem *problem) {
+static attn_status check_all_pages(const attni_kv_names *names, const attni_sdpa_problem *problem) {
     attni_query_runs runs = attni_query_runs_of(problem);
     attni_sdpa_problem run;
     while (attni_next_run(&runs, &run)) {
@@ -107,7 +107,7 @@ static attn_status check_all_pages(const attni_sdpa_problem *problem) {
             attni_sequence sequence = attni_batch_sequence(&run, batch);
             const attni_interval seen = read_keys(&run, &sequence);
             sequence.batch += runs.first; /* for messages */
-            ATTNI_TRY(check_pages(&run, &sequence, seen));
+            ATTNI_TRY(check_pages(names, &run, &sequence, seen));
         }
     }
     return ATTN_OK;
@@ -119,9 +119,15 @@ attn_status attni_check_sequences(const attni_input_views *inputs,
     const int64_t sequences = problem->num_batches;
     ATTNI_TRY(
         attni_check_starts("query_starts", &problem->query_starts, sequences, problem->tgt_len));
-    ATTNI_TRY(attni_check_starts("kv.starts", &problem->key_starts, sequences, problem->key_rows));
-    ATTNI_TRY(attni_check_starts("kv.page_starts", &pages->starts, sequences, pages->num_entries));
+    if (inputs->kv_names == NULL) {
+        return ATTN_OK;
+    }
+    const char *const *names = inputs->kv_names->of;
+    ATTNI_TRY(attni_check_starts(names[ATTNI_KV_STARTS], &problem->key_starts, sequences,
+                                 problem->key_rows));
+    ATTNI_TRY(attni_check_starts(names[ATTNI_KV_PAGE_STARTS], &pages->starts, sequences,
+                                 pages->num_entries));
     ATTNI_TRY(check_lengths(inputs, problem));
     const bool reads_keys = problem->rows_are_written || problem->scores.is_present;
-    return pages->rows > 0 && reads_keys ? check_all_pages(problem) : ATTN_OK;
+    return pages->rows > 0 && reads_keys ? check_all_pages(inputs->kv_names, problem) : ATTN_OK;
 }
