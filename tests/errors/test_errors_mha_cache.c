@@ -282,6 +282,49 @@ static const mha_refusal overlaps[] = {
      .line = "cache.key: expected memory of its own, got memory that overlaps out_proj.weight"},
 };
 
+/* Calls that only read the cache: its errors are found by the attention inside. */
+#define READS_ONLY                             \
+    {REFUSAL_NO_TENSOR, .tensor = MHA_KEY}, {  \
+        REFUSAL_NO_TENSOR, .tensor = MHA_VALUE \
+    }
+
+static const mha_refusal wrong_where_it_is_read[] = {
+    {.name = "cache_length_past_the_room_that_is_read_is_refused",
+     .cache = MHA_CACHE_OWN,
+     .spoils = {READS_ONLY, {REFUSAL_ELEMENT, MHA_KV_LENGTHS, .axis = 1, .value = MHA_C + 1}},
+     .call_only = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "cache.lengths: expected 0 to S=6, got 7 at element 1"},
+    {.name = "cache_lengths_of_numbers_that_are_read_are_refused",
+     .cache = MHA_CACHE_OWN,
+     .spoils = {READS_ONLY, {REFUSAL_DTYPE, MHA_KV_LENGTHS, .value = ATTN_DTYPE_FLOAT32}},
+     .status = ATTN_ERROR_DTYPE,
+     .line = "cache.lengths: expected ..."},
+    {.name = "cache_length_of_pages_that_is_read_is_refused",
+     .cache = MHA_CACHE_FLAT_PAGES,
+     .spoils = {READS_ONLY, {REFUSAL_ELEMENT, MHA_KV_LENGTHS, .axis = 0, .value = MHA_C + 1}},
+     .call_only = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "cache.lengths: expected 0 to 6, got 7 in sequence 0"},
+    {.name = "cache_page_that_is_read_and_none_is_refused",
+     .cache = MHA_CACHE_PAGES,
+     .spoils = {READS_ONLY, {REFUSAL_ELEMENT, MHA_KV_PAGE_TABLE, .axis = 1, .value = -1}},
+     .call_only = true,
+     .status = ATTN_ERROR_VALUE,
+     .line = "cache.page_table: expected the number of one of 6 pages, got -1 at entry 1 of "
+             "sequence 0"},
+    {.name = "cache_value_of_other_rows_that_is_read_is_refused",
+     .cache = MHA_CACHE_OWN,
+     .spoils = {READS_ONLY, {REFUSAL_LENGTH, MHA_KV_VALUE, .axis = 2, .value = 5}},
+     .status = ATTN_ERROR_SHAPE,
+     .line = "cache.value: expected shape ..."},
+    {.name = "cache_key_float64_that_is_read_is_refused",
+     .cache = MHA_CACHE_OWN,
+     .spoils = {READS_ONLY, {REFUSAL_DTYPE, MHA_KV_KEY, .value = ATTN_DTYPE_FLOAT64}},
+     .status = ATTN_ERROR_DTYPE,
+     .line = "cache.key: expected ..."},
+};
+
 static const mha_refusal accepted[] = {
     {.name = "cache_of_each_sequence_is_accepted", .cache = MHA_CACHE_OWN},
     {.name = "cache_in_pages_is_accepted", .cache = MHA_CACHE_PAGES},
@@ -374,6 +417,7 @@ int main(void) {
     mha_refusal_add(&suite, wrong_places, COUNT(wrong_places));
     mha_refusal_add(&suite, wrong_beside_it, COUNT(wrong_beside_it));
     mha_refusal_add(&suite, overlaps, COUNT(overlaps));
+    mha_refusal_add(&suite, wrong_where_it_is_read, COUNT(wrong_where_it_is_read));
     mha_refusal_add(&suite, accepted, COUNT(accepted));
     for (size_t i = 0; i < COUNT(single_tests); ++i) {
         refusal_suite_add(&suite, single_tests[i].name, single_tests[i].test_func, NULL);
