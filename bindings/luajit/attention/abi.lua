@@ -185,6 +185,12 @@ enum attn_score_stage {
     ATTN_SCORE_MASKED = 2
 };
 
+enum attn_qk_norm {
+    ATTN_QK_NORM_NONE = 0,
+    ATTN_QK_NORM_HEAD = 1,
+    ATTN_QK_NORM_ALL_HEADS = 2
+};
+
 enum attn_sdpa_pack {
     ATTN_SDPA_PACK_QUERY = 1,
     ATTN_SDPA_PACK_KEY = 2,
@@ -314,6 +320,10 @@ typedef struct attn_mha_config {
     int32_t add_zero_attn;
     int32_t batch_first;
     int32_t parameter_dtype;
+    int32_t qk_norm;
+    int32_t reserved;
+    double qk_norm_epsilon;
+    double qk_norm_weight_offset;
 } attn_mha_config;
 
 typedef struct attn_mha_load_params {
@@ -331,6 +341,8 @@ typedef struct attn_mha_params {
     int32_t reserved;
     const attn_tensor *key_padding_mask;
     const attn_sdpa_params *attention;
+    const attn_kv *cache;
+    const attn_rope_params *rope;
 } attn_mha_params;
 
 typedef struct attn_mha_report {

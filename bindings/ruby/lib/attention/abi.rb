@@ -158,6 +158,12 @@ module Attention
           ATTN_SCORE_MASKED = 2
       };
 
+      enum attn_qk_norm {
+          ATTN_QK_NORM_NONE = 0,
+          ATTN_QK_NORM_HEAD = 1,
+          ATTN_QK_NORM_ALL_HEADS = 2
+      };
+
       enum attn_sdpa_pack {
           ATTN_SDPA_PACK_QUERY = 1,
           ATTN_SDPA_PACK_KEY = 2,
@@ -283,6 +289,10 @@ module Attention
           int32_t add_zero_attn;
           int32_t batch_first;
           int32_t parameter_dtype;
+          int32_t qk_norm;
+          int32_t reserved;
+          double qk_norm_epsilon;
+          double qk_norm_weight_offset;
       } attn_mha_config;
 
       typedef struct attn_mha_init_params {
@@ -296,6 +306,8 @@ module Attention
           int32_t reserved;
           const attn_tensor *key_padding_mask;
           const attn_sdpa_params *attention;
+          const attn_kv *cache;
+          const attn_rope_params *rope;
       } attn_mha_params;
 
       typedef struct attn_mha_report {
