@@ -163,6 +163,10 @@ class MhaConfig(Sized):
         ("add_zero_attn", c_int32),
         ("batch_first", c_int32),
         ("parameter_dtype", c_int32),
+        ("qk_norm", c_int32),
+        ("reserved", c_int32),
+        ("qk_norm_epsilon", c_double),
+        ("qk_norm_weight_offset", c_double),
     ]
 
 
@@ -173,6 +177,8 @@ class MhaParams(Sized):
         ("reserved", c_int32),
         ("key_padding_mask", POINTER(Tensor)),
         ("attention", POINTER(SdpaParams)),
+        ("cache", c_void_p),
+        ("rope", c_void_p),
     ]
 
 

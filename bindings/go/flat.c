@@ -9,11 +9,12 @@
 #include "_cgo_export.h"
 
 /* The arguments that FLAT_DATA declares, in its order. */
-#define FLAT_ARGUMENTS                                                                      \
-    query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths,     \
-        alibi_slopes, sinks, lse, weights, scores, query_starts, mask_start, position_bias, \
-        block_mask, kv_key, kv_value, kv_page_table, kv_page_starts, kv_starts, kv_lengths, \
-        kv_key_scale, kv_value_scale, kv_key_zero, kv_value_zero, new_starts, new_positions
+#define FLAT_ARGUMENTS                                                                       \
+    query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths,      \
+        alibi_slopes, sinks, lse, weights, scores, query_starts, mask_start, position_bias,  \
+        block_mask, kv_key, kv_value, kv_page_table, kv_page_starts, kv_starts, kv_lengths,  \
+        kv_key_scale, kv_value_scale, kv_key_zero, kv_value_zero, new_starts, new_positions, \
+        rope_frequencies, rope_cos, rope_sin, rope_positions, rope_lengths
 
 /* The arguments of a call as the library has them. */
 typedef struct arguments {
@@ -24,6 +25,7 @@ typedef struct arguments {
     const attn_tensor *output;
     attn_sdpa_params attention;
     attn_mha_params forward;
+    attn_rope_params rope;
     attn_kv places;
     attn_kv_append_params append;
     const attn_kv *kv;
@@ -87,6 +89,14 @@ static void assemble(arguments *made, const flat_call *call, const attn_tensor *
     made->forward = call->forward;
     made->forward.key_padding_mask = present(&tensors[FLAT_KEY_PADDING_MASK]);
     made->forward.attention = &made->attention;
+    made->forward.cache = call->has_cache ? &made->places : NULL;
+    made->rope = call->rope;
+    made->rope.frequencies = present(&tensors[FLAT_ROPE_FREQUENCIES]);
+    made->rope.cos = present(&tensors[FLAT_ROPE_COS]);
+    made->rope.sin = present(&tensors[FLAT_ROPE_SIN]);
+    made->rope.positions = present(&tensors[FLAT_ROPE_POSITIONS]);
+    made->rope.lengths = present(&tensors[FLAT_ROPE_LENGTHS]);
+    made->forward.rope = call->has_rope ? &made->rope : NULL;
 }
 
 attn_status flat_run(const flat_call *call, const attn_tensor *layouts, FLAT_DATA) {

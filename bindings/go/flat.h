@@ -44,6 +44,11 @@ enum flat_tensor {
     FLAT_KV_VALUE_ZERO,
     FLAT_NEW_STARTS, /* fields of attn_kv_append_params */
     FLAT_NEW_POSITIONS,
+    FLAT_ROPE_FREQUENCIES, /* fields of a layer's attn_rope_params */
+    FLAT_ROPE_COS,
+    FLAT_ROPE_SIN,
+    FLAT_ROPE_POSITIONS,
+    FLAT_ROPE_LENGTHS,
     FLAT_TENSORS
 };
 
@@ -59,7 +64,8 @@ typedef unsigned char flat_data;
         flat_data *kv_page_table, flat_data *kv_page_starts, flat_data *kv_starts,               \
         flat_data *kv_lengths, flat_data *kv_key_scale, flat_data *kv_value_scale,               \
         flat_data *kv_key_zero, flat_data *kv_value_zero, flat_data *new_starts,                 \
-        flat_data *new_positions
+        flat_data *new_positions, flat_data *rope_frequencies, flat_data *rope_cos,              \
+        flat_data *rope_sin, flat_data *rope_positions, flat_data *rope_lengths
 
 /* A call, but for its tensors. */
 typedef struct flat_call {
@@ -67,7 +73,10 @@ typedef struct flat_call {
     const attn_mha *layer;      /* NULL: attn_sdpa, without one */
     attn_sdpa_params attention; /* of attn_sdpa, or of the attention inside the layer */
     attn_mha_params forward;    /* of the layer */
-    int32_t has_kv;             /* 1: the fields of attn_kv count */
+    attn_rope_params rope;      /* of the layer */
+    int32_t has_kv;             /* 1: the fields of attn_kv count, as those of the attention */
+    int32_t has_cache;          /* 1: as those of the layer's cache */
+    int32_t has_rope;           /* 1: rope and its fields count */
     int32_t appends;            /* 1: attn_kv_append; key and value are the new rows */
 } flat_call;
 

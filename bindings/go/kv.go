@@ -57,6 +57,19 @@ func (kv *KV) addTo(views *operands, request *C.flat_call) {
 		return
 	}
 	request.has_kv = 1
+	kv.put(views)
+}
+
+// addAsCache makes a layer's call one that stores new rows here, and attends to all; nil: without.
+func (kv *KV) addAsCache(views *operands, request *C.flat_call) {
+	if kv == nil {
+		return
+	}
+	request.has_cache = 1
+	kv.put(views)
+}
+
+func (kv *KV) put(views *operands) {
 	views[C.FLAT_KV_KEY] = kv.Key
 	views[C.FLAT_KV_VALUE] = kv.Value
 	views[C.FLAT_KV_PAGE_TABLE] = kv.PageTable

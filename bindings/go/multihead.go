@@ -7,6 +7,15 @@ import "C"
 
 import "sync"
 
+// A QKNorm says what is normalised of queries and keys.
+type QKNorm int32
+
+const (
+	NoQKNorm       QKNorm = C.ATTN_QK_NORM_NONE
+	QKNormHead     QKNorm = C.ATTN_QK_NORM_HEAD      // each head: Qwen 3, Gemma 3
+	QKNormAllHeads QKNorm = C.ATTN_QK_NORM_ALL_HEADS // all heads as one row: OLMo 2
+)
+
 // A MultiheadConfig is what a layer is. With EmbedDim and NumHeads alone it is PyTorch's
 // MultiheadAttention(embed_dim, num_heads).
 type MultiheadConfig struct {
@@ -27,6 +36,11 @@ type MultiheadConfig struct {
 	// ParameterDtype is of the parameters that the layer keeps; 0: Dtype. Beside any Dtype but Float64
 	// it may be Float32, BFloat16 or Float16.
 	ParameterDtype Dtype
+
+	// QKNorm is what RMSNorm does to projected queries and keys, by q_norm.weight and k_norm.weight.
+	QKNorm             QKNorm
+	QKNormEpsilon      float64 // 0: the default of RMSNorm
+	QKNormWeightOffset float64 // added to the weights: 1 for Gemma's
 
 	Context *Context // of calls that have none of their own; nil: the process's default one
 }
@@ -58,6 +72,10 @@ func NewMultiheadAttention(config MultiheadConfig) (*MultiheadAttention, error) 
 		add_zero_attn:   flag(config.AddZeroAttn),
 		batch_first:     flag(config.BatchFirst),
 		parameter_dtype: C.int32_t(config.ParameterDtype),
+
+		qk_norm:               C.int32_t(config.QKNorm),
+		qk_norm_epsilon:       C.double(config.QKNormEpsilon),
+		qk_norm_weight_offset: C.double(config.QKNormWeightOffset),
 	}
 	layer := &MultiheadAttention{context: config.Context}
 	err := use(config.Context, nil, shared, func(context *C.attn_context, _ *C.attn_mha) C.attn_status {
@@ -102,6 +120,10 @@ func (layer *MultiheadAttention) Config() (MultiheadConfig, error) {
 		BatchFirst:     c.batch_first != 0,
 		ParameterDtype: Dtype(c.parameter_dtype),
 		Context:        layer.context,
+
+		QKNorm:             QKNorm(c.qk_norm),
+		QKNormEpsilon:      float64(c.qk_norm_epsilon),
+		QKNormWeightOffset: float64(c.qk_norm_weight_offset),
 	}, nil
 }
 
@@ -113,6 +135,15 @@ type ForwardOptions struct {
 	// or one for each head, (N * H, L, S) or (N, H, L, S); LSE (N, H, L); Weights (N, H, L, T), or their
 	// mean over heads, (N, L, T), where T is S and the extra keys.
 	Attention SDPAOptions
+
+	// Cache has the keys and values of earlier calls: Key (N, Hk, C, D) and Value, or as KV has them,
+	// with Lengths, which count the new rows already. Those of this call are stored behind them, and
+	// all are attended to. With key and value nil it is only read.
+	Cache *KV
+
+	// Rope rotates projected queries and keys before they are stored; its Context does not matter.
+	// Without Positions and Lengths rows stand where they are stored.
+	Rope *RopeOptions
 }
 
 // Forward attends. Shapes: query (L, N, qdim), key (S, N, kdim), value (S, N, vdim), output (L, N,
@@ -146,6 +177,8 @@ func (layer *MultiheadAttention) operands(query, key, value, output *View, optio
 		struct_size:           C.sizeof_attn_mha_params,
 		key_padding_mask_kind: options.KeyPaddingMask.kind,
 	}
+	options.Cache.addAsCache(&views, &request)
+	options.Rope.addTo(&views, &request)
 	return views, request
 }
 

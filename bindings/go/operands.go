@@ -39,6 +39,11 @@ var operandNames = [C.FLAT_TENSORS]string{
 	C.FLAT_KV_VALUE_ZERO:    "kv.value_zero",
 	C.FLAT_NEW_STARTS:       "starts",
 	C.FLAT_NEW_POSITIONS:    "positions",
+	C.FLAT_ROPE_FREQUENCIES: "rope.frequencies",
+	C.FLAT_ROPE_COS:         "rope.cos",
+	C.FLAT_ROPE_SIN:         "rope.sin",
+	C.FLAT_ROPE_POSITIONS:   "rope.positions",
+	C.FLAT_ROPE_LENGTHS:     "rope.lengths",
 }
 
 // run checks the views and makes the call that request describes; without a layer, nil, it is one of
@@ -64,7 +69,10 @@ func (views *operands) run(context *Context, layer *MultiheadAttention, request 
 			views.data(C.FLAT_KV_STARTS), views.data(C.FLAT_KV_LENGTHS),
 			views.data(C.FLAT_KV_KEY_SCALE), views.data(C.FLAT_KV_VALUE_SCALE),
 			views.data(C.FLAT_KV_KEY_ZERO), views.data(C.FLAT_KV_VALUE_ZERO),
-			views.data(C.FLAT_NEW_STARTS), views.data(C.FLAT_NEW_POSITIONS))
+			views.data(C.FLAT_NEW_STARTS), views.data(C.FLAT_NEW_POSITIONS),
+			views.data(C.FLAT_ROPE_FREQUENCIES), views.data(C.FLAT_ROPE_COS),
+			views.data(C.FLAT_ROPE_SIN), views.data(C.FLAT_ROPE_POSITIONS),
+			views.data(C.FLAT_ROPE_LENGTHS))
 	})
 }
 

@@ -40,7 +40,17 @@ func Rope(input, output *View, options *RopeOptions) error {
 	if err != nil {
 		return err
 	}
-	params := C.attn_rope_params{
+	params := options.numbers()
+	return use(options.Context, nil, shared, func(context *C.attn_context, _ *C.attn_mha) C.attn_status {
+		return C.flat_rope(context, &params, &layouts[0], dataOf(input), dataOf(output),
+			dataOf(options.Frequencies), dataOf(options.Cos), dataOf(options.Sin),
+			dataOf(options.Positions), dataOf(options.Lengths))
+	})
+}
+
+// numbers are the options but for their tensors.
+func (options *RopeOptions) numbers() C.attn_rope_params {
+	return C.attn_rope_params{
 		struct_size: C.sizeof_attn_rope_params,
 		rotary_dim:  C.int64_t(options.RotaryDim),
 		base:        C.double(options.Base),
@@ -48,9 +58,18 @@ func Rope(input, output *View, options *RopeOptions) error {
 		interleaved: flag(options.Interleaved),
 		inverse:     flag(options.Inverse),
 	}
-	return use(options.Context, nil, shared, func(context *C.attn_context, _ *C.attn_mha) C.attn_status {
-		return C.flat_rope(context, &params, &layouts[0], dataOf(input), dataOf(output),
-			dataOf(options.Frequencies), dataOf(options.Cos), dataOf(options.Sin),
-			dataOf(options.Positions), dataOf(options.Lengths))
-	})
+}
+
+// addTo makes a layer's call rotate what it projects; nil: not.
+func (options *RopeOptions) addTo(views *operands, request *C.flat_call) {
+	if options == nil {
+		return
+	}
+	request.has_rope = 1
+	request.rope = options.numbers()
+	views[C.FLAT_ROPE_FREQUENCIES] = options.Frequencies
+	views[C.FLAT_ROPE_COS] = options.Cos
+	views[C.FLAT_ROPE_SIN] = options.Sin
+	views[C.FLAT_ROPE_POSITIONS] = options.Positions
+	views[C.FLAT_ROPE_LENGTHS] = options.Lengths
 }

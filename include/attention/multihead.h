@@ -13,6 +13,10 @@
  *   one-head attention   num_heads = 1
  *   grouped queries      num_kv_heads < num_heads, as SDPA with enable_gqa
  *
+ * A decoder's attention is one call of such a layer, the prompt's and each token's: with params.rope
+ * queries and keys are rotated, with config.qk_norm normalised before that, and with params.cache
+ * the new keys and values are appended to those of earlier calls. See attn_mha_params.
+ *
  * Differences from PyTorch 2.13, on purpose: a fully masked row gives weights 0 and context 0, so
  * its output row is out_proj.bias, in every path; is_causal is not a hint: it hides keys j > i by
  * itself and composes with every mask; the mask may be 4-D too; a wrongly shaped mask is always an
@@ -28,6 +32,8 @@
 
 #include <attention/context.h>
 #include <attention/export.h>
+#include <attention/kv.h>
+#include <attention/rope.h>
 #include <attention/sdpa.h>
 #include <attention/softmax.h>
 #include <attention/status.h>
@@ -37,6 +43,17 @@ ATTN_BEGIN_DECLS
 
 /* A layer: sizes and parameters. Opaque; made by attn_mha_create. */
 typedef struct attn_mha attn_mha;
+
+/* What is normalised of queries and keys once they are projected, as attn_rms_norm does it. */
+enum attn_qk_norm {
+    ATTN_QK_NORM_NONE = 0,
+
+    /* the D features of each head; all heads have one weight: Qwen 3, Gemma 3 */
+    ATTN_QK_NORM_HEAD = 1,
+
+    /* the features of all heads together: OLMo 2 */
+    ATTN_QK_NORM_ALL_HEADS = 2
+};
 
 /* What a layer is. All zero but struct_size, embed_dim and num_heads: PyTorch's
  * MultiheadAttention(embed_dim, num_heads). */
@@ -88,6 +105,20 @@ typedef struct attn_mha_config {
      * ATTN_DTYPE_BFLOAT16 or FLOAT16, whatever dtype is: computing is float32's, and fewer bytes
      * are read */
     int32_t parameter_dtype;
+
+    /* enum attn_qk_norm */
+    int32_t qk_norm;
+
+    /* 0: a later version may have a meaning for it */
+    int32_t reserved;
+
+    /* of qk_norm, as attn_rms_norm_params.epsilon: > 0 and finite; 0: the default of attn_rms_norm;
+     * 0 without qk_norm */
+    double qk_norm_epsilon;
+
+    /* of qk_norm, as attn_rms_norm_params.weight_offset: finite, 1 for Gemma's weights; 0 without
+     * qk_norm */
+    double qk_norm_weight_offset;
 } attn_mha_config;
 
 /*
@@ -131,6 +162,8 @@ ATTN_API void attn_mha_destroy(attn_mha *layer);
  *   bias_v            (1, 1, Hk*Dv)                     with add_bias_kv
  *   out_proj.weight   (embed_dim, H*Dv)                 always
  *   out_proj.bias     (embed_dim)                       with bias
+ *   q_norm.weight     (D), or (H*D)                     with qk_norm of a head, or of all heads
+ *   k_norm.weight     (D), or (Hk*D)                    likewise
  *
  * A layer is packed if qdim = kdim = vdim = embed_dim.
  *
@@ -214,7 +247,8 @@ typedef struct attn_mha_init_params {
  * Gives every parameter fresh values, as PyTorch's constructor does: projections Xavier-uniform(-a,
  * a), a = sqrt(6 / (rows + columns)) of the stored matrix (in_proj_weight counts as one matrix);
  * out_proj.weight uniform(-1/sqrt(c), 1/sqrt(c)), c its columns; biases 0; bias_k and bias_v normal
- * with standard deviation sqrt(2 / (f + f)), f their features. Bound parameters are replaced, not
+ * with standard deviation sqrt(2 / (f + f)), f their features; weights of norms 1, less their
+ * offset. Bound parameters are replaced, not
  * written. The same seed and config give the same values on every machine (bias_k and bias_v to
  * rounding); they are not PyTorch's random numbers. context NULL: the default one; params NULL:
  * seed 0. Errors: ATTN_ERROR_NULL layer; ATTN_ERROR_OVERFLOW a weight's bytes do not fit, its rows
@@ -261,8 +295,39 @@ typedef struct attn_mha_params {
      *   kv, query_starts  NULL: a layer projects the rows of N sequences itself (else
      *               ATTN_ERROR_VALUE)
      *   report      of the attention alone; attn_mha_explain tells of the layer
+     * With cache key_lengths is NULL, too (else ATTN_ERROR_VALUE), S is the cache's, and the last
+     * query stands at the last key of its sequence, as with align_end, unless query_offset says
+     * otherwise: so is_causal, window and ALiBi mean the same in a prompt's call as token by token.
      */
     const attn_sdpa_params *attention;
+
+    /*
+     * NULL: attended over are the S rows of key and value. Else (kv.h says how it may lie, with N
+     * sequences, or no batch axis when unbatched; Hk heads of D and Dv features): the n rows of key
+     * and value are new ones of each sequence. They are projected, normalised and rotated, and
+     * stored at the end of its rows in use as by attn_kv_append, converted or quantised; then all
+     * its rows in use are attended over, and S is what attn_sdpa takes for it: C rows, or, where
+     * sequences have no one number of them, the columns of weights, scores, mask or bias, else of
+     * key_padding_mask. lengths, which count the new rows already, are required.
+     *
+     * With key and value NULL nothing is projected or stored but the queries are: the cache is read
+     * as it is, such as an encoder's keys in a decoder; k and v parameters need not be set. key and
+     * value of the cache may then have N = 1. A first call may fill it, also one with L = 0.
+     *
+     * Extra columns (bias_kv, then zero) are no rows of the cache: they are computed in each call,
+     * neither rotated nor stored. key_padding_mask is (N, S), column j being row j of the sequence;
+     * a new row that it excludes is stored as zeroes. Rows that were there before it hides only as
+     * a mask does.
+     */
+    const attn_kv *cache;
+
+    /*
+     * NULL: no rotation. Else projected queries and keys are rotated as attn_rope does it, after
+     * qk_norm; rows are query's, then key's, and positions, or cos and sin by row, must broadcast
+     * to both. Without positions and lengths: lengths are the cache's, if there is one, so that new
+     * rows stand where they are stored, and queries at the end; else positions are 0, 1, ...
+     */
+    const attn_rope_params *rope;
 } attn_mha_params;
 
 /*
@@ -270,8 +335,9 @@ typedef struct attn_mha_params {
  *
  * Arguments  context, params, output, workspace as in attn_sdpa, the workspace's bytes from
  *            attn_mha_workspace_bytes. With N or L = 0 there is nothing to write, and keys and
- *            values are not projected.
- * Shapes     N batch, L queries, S keys, T = S + add_bias_kv + add_zero_attn.
+ *            values are not projected, but to be stored in a cache.
+ * Shapes     N batch, L queries, S keys, T = S + add_bias_kv + add_zero_attn. With cache key and
+ *            value have n rows in the place of S, or are NULL.
  *                          query          key            value          output
  *            batch_first=0 (L, N, qdim)   (S, N, kdim)   (S, N, vdim)   (L, N, embed_dim)
  *            batch_first=1 (N, L, qdim)   (N, S, kdim)   (N, S, vdim)   (N, L, embed_dim)
@@ -286,7 +352,8 @@ typedef struct attn_mha_params {
  * Layout     any strides.
  * Aliasing   an output must not overlap itself, another output, an input or a parameter, nor may
  *            the bytes of workspace that are needed overlap any of them; what counts as overlap:
- *            see attn_sdpa. query, key and value may be one tensor.
+ *            see attn_sdpa. query, key and value may be one tensor. Where new rows are stored, what
+ *            attn_kv_append writes of cache is an output.
  * Numerics   everything between the inputs and the outputs has the score type: numbers of 16 bits
  *            mean what they hold, and an output of 16 bits is rounded once, at the end.
  *            Each element of a projection is one sum in the score type, from the bias on in the
@@ -295,9 +362,15 @@ typedef struct attn_mha_params {
  *            bound. Attention is attn_sdpa's. BLAS takes part in the attention of float64 only, and
  *            where the context asks for ATTN_GEMM_BLAS. Padded key and value rows may hold
  *            anything, NaN included: they never reach an output. Empty rows give out_proj.bias.
- * Bits       a sequence's are its own, as in attn_sdpa: the same alone and in any batch.
+ * Bits       a sequence's are its own, as in attn_sdpa: the same alone and in any batch. What is
+ *            between the projections has those of attn_rms_norm, attn_rope, attn_kv_append and
+ *            attn_sdpa, in this order, of tensors of the score type.
  * Errors     as attn_sdpa, options of the attention inside as "attention.<option>", and
- *            ATTN_ERROR_PARAMETER, naming it, if a parameter has not been set.
+ *            ATTN_ERROR_PARAMETER, naming it, if a parameter has not been set. With cache those of
+ *            attn_kv_append, as "cache.<field>"; ATTN_ERROR_NULL cache.lengths, or one of key and
+ *            value alone; with rope those of attn_rope, as "rope.<option>", and ATTN_ERROR_VALUE a
+ *            head_dim that is odd where all of it is rotated. All are found before anything is
+ *            written, in the cache either, but for ATTN_ERROR_THREAD of a parallel_for that refused.
  * Threads    any number of calls on one layer and one context at once.
  * Since 0.1. Defined by torch.nn.MultiheadAttention (2.13) in evaluation mode; differences: see the
  * top of this file.

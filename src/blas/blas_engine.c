@@ -72,34 +72,23 @@ static void pack_seen(const attni_blas_engine *engine, const rows_of *of, int64_
     }
 }
 
-/* Splits a (S + extra, cols) operand into the keys that are seen and the extra rows, copied if the
- * products cannot read it. Heads that share their keys share the copy; quantised ones may share
+/* The keys that are seen, or their values, copied if the products cannot read them. Heads that share their keys share the copy; quantised ones may share
  * elements and have other scales, and a block mask may show other keys to each. */
 static void take_rows(const attni_blas_engine *engine, const rows_of *of, int64_t head,
-                      char *packed, const char **packed_from, attni_matrix *rows,
-                      attni_matrix *extra) {
+                      char *packed, const char **packed_from, attni_matrix *rows) {
     const attni_sdpa_problem *problem = engine->problem;
     *rows = attni_matrix_of(of->source(problem, &engine->sequence, head, engine->seen.begin));
-    *extra = *rows;
-    if (problem->extra_cols > 0) {
-        *extra = attni_matrix_of(of->source(problem, &engine->sequence, head, problem->src_len));
-    }
     if (packed == NULL) {
         return;
     }
-    const int64_t seen = engine->seen.end - engine->seen.begin;
     const attni_matrix dense = {.data = packed, .row_stride = of->cols, .col_stride = 1};
-    const attni_matrix dense_extra = attni_rows_from(engine, dense, seen);
     const bool has_others = (attni_is_quantized(of->operand->dtype) && head % of->group == 0) ||
                             attni_has_blocks(problem);
     if (*packed_from != rows->data || has_others) {
         *packed_from = rows->data;
         pack_seen(engine, of, head, dense);
-        attni_widen_rows(engine, of->operand, *extra, problem->extra_cols, of->cols,
-                         dense_extra.data);
     }
     *rows = dense;
-    *extra = dense_extra;
 }
 
 static void start_batch(attni_blas_engine *engine, int64_t batch) {
@@ -120,10 +109,13 @@ static void start_head(attni_blas_engine *engine, int64_t head) {
                           problem->key_group, problem->head_dim};
     const rows_of values = {&problem->value, attni_source_values, attni_dequantize_values,
                             problem->value_group, problem->value_dim};
-    take_rows(engine, &keys, head, engine->packed_key, &engine->key_packed_from, &engine->key,
-              &engine->extra_key);
+    take_rows(engine, &keys, head, engine->packed_key, &engine->key_packed_from, &engine->key);
     take_rows(engine, &values, head, engine->packed_value, &engine->value_packed_from,
-              &engine->value, &engine->extra_value);
+              &engine->value);
+    if (problem->extra_cols > 0) {
+        engine->extra_key = attni_matrix_of(attni_extra_keys(problem, engine->batch, head));
+        engine->extra_value = attni_matrix_of(attni_extra_values(problem, engine->batch, head));
+    }
 }
 
 static attni_matrix transposed(attni_matrix matrix) {
@@ -331,7 +323,9 @@ static attn_status run_block(attni_blas_engine *engine, int64_t first_row) {
         score_columns(engine, attni_rows_from(engine, engine->key, part.begin - engine->seen.begin),
                       part.begin - engine->block_keys.begin, part.end - part.begin);
     }
-    score_columns(engine, engine->extra_key, attni_block_cols(engine), problem->extra_cols);
+    if (problem->extra_cols > 0) {
+        score_columns(engine, engine->extra_key, attni_block_cols(engine), problem->extra_cols);
+    }
     ATTNI_TRY(weigh_block(engine));
     if (problem->value_dim > 0) {
         weigh_values(engine);

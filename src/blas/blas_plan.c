@@ -53,7 +53,7 @@ static int32_t packs_of_pages(const attni_sdpa_problem *problem) {
 
 /* What is copied because BLAS cannot read it where it lies. */
 static int32_t packs_of_layouts(const attni_sdpa_problem *problem) {
-    const int64_t src_rows = problem->src_len + problem->extra_cols;
+    const int64_t src_rows = problem->src_len;
     const attni_matrix query = matrix_of(&problem->query, problem->batch_rank);
     const attni_matrix key = matrix_of(&problem->key, problem->batch_rank);
     const attni_matrix value = matrix_of(&problem->value, problem->batch_rank);
@@ -107,10 +107,10 @@ static void lay_out(const attni_sdpa_problem *problem, attni_blas_plan *plan,
     const bool packs_key = (plan->packs & ATTNI_PACKS_KEY) != 0;
     const bool packs_value = (plan->packs & ATTNI_PACKS_VALUE) != 0;
     const bool packs_output = (plan->packs & ATTNI_PACKS_OUTPUT) != 0;
-    plan->key_offset =
-        attni_layout_add(layout, packs_key ? src_rows : 0, (size_t)problem->head_dim * element);
-    plan->value_offset =
-        attni_layout_add(layout, packs_value ? src_rows : 0, (size_t)problem->value_dim * element);
+    plan->key_offset = attni_layout_add(layout, packs_key ? problem->src_len : 0,
+                                        (size_t)problem->head_dim * element);
+    plan->value_offset = attni_layout_add(layout, packs_value ? problem->src_len : 0,
+                                          (size_t)problem->value_dim * element);
     plan->output_offset = attni_layout_add(layout, packs_output ? plan->row_block : 0,
                                            (size_t)problem->value_dim * element);
     const attni_matrix scores = {.row_stride = plan->score_cols, .col_stride = 1};

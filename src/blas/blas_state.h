@@ -58,7 +58,7 @@ typedef struct attni_blas_engine {
     attni_sequence sequence;
     attni_interval seen; /* keys that some row sees */
     attni_matrix query;
-    attni_matrix key; /* row j is key seen.begin + j; extra columns' rows follow in extra_key */
+    attni_matrix key; /* row j is key seen.begin + j */
     attni_matrix value;
     attni_matrix extra_key;
     attni_matrix extra_value;

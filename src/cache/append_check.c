@@ -25,14 +25,15 @@ static void take_batch_axes(const attni_input_views *inputs, attni_sdpa_problem 
 }
 
 /* The cache as far as it has to do with sequences. */
-static attn_status check_cache(const attn_kv *kv, attni_input_views *inputs,
+static attn_status check_cache(const attni_append_request *request, attni_input_views *inputs,
                                attni_sdpa_problem *cache) {
     attni_start_inputs(inputs);
     *cache = (attni_sdpa_problem){0};
-    if (kv == NULL) {
-        return attni_fail(ATTN_ERROR_NULL, "kv: expected where keys and values lie, got NULL");
+    if (request->kv == NULL) {
+        return attni_fail(ATTN_ERROR_NULL, "%s: expected where keys and values lie, got NULL",
+                          request->kv_names->kv);
     }
-    ATTNI_TRY(attni_read_kv(kv, ATTNI_DATA_REQUIRED, inputs, cache));
+    ATTNI_TRY(attni_read_kv(request->kv, request->kv_names, request->kv_data, inputs, cache));
     for (int32_t which = ATTNI_KEY; which <= ATTNI_VALUE; ++which) {
         ATTNI_TRY(attni_check_rank(inputs->names[which], inputs->views[which], 3, ATTN_MAX_RANK));
     }
@@ -44,7 +45,7 @@ static attn_status check_cache(const attn_kv *kv, attni_input_views *inputs,
     return inputs->key_lengths == NULL
                ? ATTN_OK
                : attni_check_batch_indices(inputs->lengths_name, inputs->key_lengths,
-                                           ATTNI_DATA_REQUIRED, cache, &cache->key_lengths);
+                                           request->kv_data, cache, &cache->key_lengths);
 }
 
 /* Strides on the axes (batch axes, head, row, feature); one that has no batch axes is shared. */
@@ -71,14 +72,17 @@ static int32_t rows_axes(const attni_append_problem *problem, const attn_tensor 
 }
 
 /* New keys or values, and the tensor that they are stored in. */
-static attn_status check_part(const attni_input_views *inputs, int32_t which, const char *name,
-                              const attn_tensor *rows, attni_append_problem *problem,
-                              attni_new_rows *part) {
+static attn_status check_part(const attni_append_request *request, const attni_input_views *inputs,
+                              int32_t which, attni_append_problem *problem) {
+    const bool is_key = which == ATTNI_KEY;
+    const char *name = is_key ? "key" : "value";
+    const attn_tensor *rows = is_key ? request->key : request->value;
+    attni_new_rows *part = &problem->parts[is_key ? ATTNI_NEW_KEYS : ATTNI_NEW_VALUES];
     const attn_tensor *stored = inputs->views[which];
     const bool is_ragged = problem->starts.is_present;
     const bool is_shared = inputs->views[ATTNI_KEY_PLACES] != NULL;
     attni_axis axes[ATTN_MAX_RANK];
-    ATTNI_TRY(attni_check_tensor(name, rows, ATTNI_DATA_REQUIRED));
+    ATTNI_TRY(attni_check_tensor(name, rows, request->row_data));
     ATTNI_TRY(attni_check_float(name, rows));
     const int64_t num_rows = problem->num_rows >= 0 ? problem->num_rows : (int64_t)ATTNI_ANY_LENGTH;
     ATTNI_TRY(attni_check_shape(
@@ -92,19 +96,22 @@ static attn_status check_part(const attni_input_views *inputs, int32_t which, co
     part->features = stored->shape[stored->rank - 1];
     place_rows(rows, problem->cache.batch_rank, &part->from);
     place_rows(stored, problem->cache.batch_rank, &part->to);
+    part->page_stride =
+        is_key ? problem->cache.pages.key_stride : problem->cache.pages.value_stride;
     part->quantization =
-        which == ATTNI_KEY ? problem->cache.key_quantization : problem->cache.value_quantization;
+        is_key ? problem->cache.key_quantization : problem->cache.value_quantization;
     return attni_check_scales(inputs, which, part);
 }
 
-static attn_status check_positions(const attn_tensor *positions, attni_append_problem *problem) {
+static attn_status check_positions(const attni_append_request *request,
+                                   const attn_tensor *positions, attni_append_problem *problem) {
     const attni_sdpa_problem *cache = &problem->cache;
     const bool is_ragged = problem->starts.is_present;
     if (positions == NULL) {
         return cache->key_lengths.is_present
                    ? ATTN_OK
-                   : attni_fail(ATTN_ERROR_NULL,
-                                "kv.lengths: expected lengths without positions, got NULL");
+                   : attni_fail(ATTN_ERROR_NULL, "%s: expected lengths without positions, got NULL",
+                                request->kv_names->of[ATTNI_KV_LENGTHS]);
     }
     attni_axis axes[ATTN_MAX_RANK];
     int64_t strides[ATTN_MAX_RANK] = {0};
@@ -113,7 +120,7 @@ static attn_status check_positions(const attn_tensor *positions, attni_append_pr
         axes[count] = (attni_axis){NULL, cache->batch_shape[count]};
     }
     axes[count] = (attni_axis){is_ragged ? "total" : "L", problem->num_rows};
-    ATTNI_TRY(attni_check_tensor("positions", positions, ATTNI_DATA_REQUIRED));
+    ATTNI_TRY(attni_check_tensor("positions", positions, request->kv_data));
     ATTNI_TRY(attni_check_index("positions", positions));
     ATTNI_TRY(attni_broadcast_strides("positions", positions, axes, count + 1, strides));
     for (int32_t axis = 0; axis < count; ++axis) {
@@ -126,15 +133,16 @@ static attn_status check_positions(const attn_tensor *positions, attni_append_pr
 
 /* ---- values ---- */
 
-static attn_status check_place(const attni_append_problem *problem,
+static attn_status check_place(const attni_kv_names *names, const attni_append_problem *problem,
                                const attni_append_sequence *sequence, int64_t row) {
     const attni_pages *pages = &problem->cache.pages;
     const int64_t place = attni_append_place(problem, sequence, row);
     const long long batch = (long long)sequence->cache.batch;
     if (place < 0 && !problem->positions.is_present) {
         return attni_fail(ATTN_ERROR_VALUE,
-                          "kv.lengths: expected %lld new rows and more, which they count, got %lld "
-                          "of sequence %lld",
+                          "%s: expected %lld new rows and more, which they count, got %lld of "
+                          "sequence %lld",
+                          names->of[ATTNI_KV_LENGTHS],
                           (long long)(sequence->rows.end - sequence->rows.begin),
                           (long long)sequence->cache.visibility.key_length, batch);
     }
@@ -146,7 +154,7 @@ static attn_status check_place(const attni_append_problem *problem,
     }
     return place < 0 || pages->rows == 0
                ? ATTN_OK
-               : attni_check_page(&problem->cache, &sequence->cache, place / pages->rows);
+               : attni_check_page(names, &problem->cache, &sequence->cache, place / pages->rows);
 }
 
 static bool stores_elements(const attni_append_problem *problem) {
@@ -155,11 +163,11 @@ static bool stores_elements(const attni_append_problem *problem) {
     return (keys->heads > 0 && keys->features > 0) || (values->heads > 0 && values->features > 0);
 }
 
-static attn_status check_places(const attni_append_problem *problem) {
+static attn_status check_places(const attni_kv_names *names, const attni_append_problem *problem) {
     for (int64_t batch = 0; batch < problem->cache.num_batches; ++batch) {
         const attni_append_sequence sequence = attni_append_sequence_of(problem, batch);
         for (int64_t row = 0; row < sequence.rows.end - sequence.rows.begin; ++row) {
-            ATTNI_TRY(check_place(problem, &sequence, row));
+            ATTNI_TRY(check_place(names, problem, &sequence, row));
         }
     }
     return ATTN_OK;
@@ -174,31 +182,27 @@ static attn_status check_values(const attni_input_views *inputs, attni_append_pr
     if (cache->key_lengths.is_present && !has_own) {
         ATTNI_TRY(attni_check_lengths(inputs->lengths_name, inputs->key_lengths, cache->src_len));
     }
-    problem->stores_elements = stores_elements(problem);
-    return problem->stores_elements ? check_places(problem) : ATTN_OK;
+    return problem->stores_elements ? check_places(inputs->kv_names, problem) : ATTN_OK;
 }
 
-attn_status attni_append_check(const attn_kv *kv, const attn_tensor *key, const attn_tensor *value,
-                               const attn_kv_append_params *params, attni_append_problem *problem) {
+attn_status attni_append_check(const attni_append_request *request, attni_append_problem *problem) {
     attni_input_views inputs;
     attn_kv_append_params known;
     *problem = (attni_append_problem){.num_rows = ATTNI_ANY_LENGTH};
-    ATTNI_TRY(attni_struct_read("params", params,
+    ATTNI_TRY(attni_struct_read("params", request->params,
                                 ATTNI_BYTES_THROUGH(attn_kv_append_params, positions), sizeof known,
                                 &known));
-    ATTNI_TRY(check_cache(kv, &inputs, &problem->cache));
+    ATTNI_TRY(check_cache(request, &inputs, &problem->cache));
     if (known.starts != NULL) {
         inputs.names[ATTNI_QUERY_PLACES] = "starts";
-        ATTNI_TRY(attni_take_starts("starts", known.starts, ATTNI_DATA_REQUIRED, &problem->starts,
+        ATTNI_TRY(attni_take_starts("starts", known.starts, request->kv_data, &problem->starts,
                                     &inputs, ATTNI_QUERY_PLACES));
         ATTNI_TRY(attni_check_starts_axis(&inputs, ATTNI_QUERY_PLACES, &problem->starts,
                                           &problem->cache));
     }
-    attni_new_rows *parts = problem->parts;
-    ATTNI_TRY(check_part(&inputs, ATTNI_KEY, "key", key, problem, &parts[ATTNI_NEW_KEYS]));
-    ATTNI_TRY(check_part(&inputs, ATTNI_VALUE, "value", value, problem, &parts[ATTNI_NEW_VALUES]));
-    parts[ATTNI_NEW_KEYS].page_stride = problem->cache.pages.key_stride;
-    parts[ATTNI_NEW_VALUES].page_stride = problem->cache.pages.value_stride;
-    ATTNI_TRY(check_positions(known.positions, problem));
-    return check_values(&inputs, problem);
+    ATTNI_TRY(check_part(request, &inputs, ATTNI_KEY, problem));
+    ATTNI_TRY(check_part(request, &inputs, ATTNI_VALUE, problem));
+    ATTNI_TRY(check_positions(request, known.positions, problem));
+    problem->stores_elements = stores_elements(problem);
+    return request->kv_data == ATTNI_DATA_REQUIRED ? check_values(&inputs, problem) : ATTN_OK;
 }

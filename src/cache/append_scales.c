@@ -4,8 +4,26 @@
  */
 #include "cache/append_scales.h"
 
-bool attni_is_of_rows(const attn_tensor *numbers, const attn_tensor *of) {
+static bool is_of_rows(const attn_tensor *numbers, const attn_tensor *of) {
     return numbers != NULL && numbers->shape[of->rank - 2] == of->shape[of->rank - 2];
+}
+
+bool attni_append_writes(const attn_kv *kv, int32_t which) {
+    switch (which) {
+    case ATTNI_KV_KEY:
+    case ATTNI_KV_VALUE:
+        return true;
+    case ATTNI_KV_KEY_SCALE:
+        return is_of_rows(kv->key_scale, kv->key);
+    case ATTNI_KV_VALUE_SCALE:
+        return is_of_rows(kv->value_scale, kv->value);
+    case ATTNI_KV_KEY_ZERO:
+        return is_of_rows(kv->key_zero, kv->key);
+    case ATTNI_KV_VALUE_ZERO:
+        return is_of_rows(kv->value_zero, kv->value);
+    default:
+        return false;
+    }
 }
 
 /* Rows of heads, sequences or pages that shared a scale would each write it. */
@@ -48,20 +66,21 @@ attn_status attni_check_scales(const attni_input_views *inputs, int32_t which,
     const attn_tensor *cached = inputs->given[which];
     const attn_tensor *scale = inputs->scales[which], *zero = inputs->zeros[which];
     const bool is_key = which == ATTNI_KEY;
-    const char *scale_name = is_key ? "kv.key_scale" : "kv.value_scale";
+    const char *const *names = inputs->kv_names->of;
+    const char *scale_name = names[is_key ? ATTNI_KV_KEY_SCALE : ATTNI_KV_VALUE_SCALE];
     if (cached->dtype == ATTN_DTYPE_Q4_0) {
         return attni_fail(ATTN_ERROR_UNSUPPORTED,
                           "%s: expected a dtype that rows can be stored in, got q4_0, which this "
                           "version only reads",
                           inputs->names[which]);
     }
-    part->writes_scale = attni_is_of_rows(scale, cached);
+    part->writes_scale = is_of_rows(scale, cached);
     if (part->writes_scale) {
         ATTNI_TRY(check_own(scale_name, scale, inputs->names[which], cached));
     }
-    if (zero != NULL && (part->writes_scale || attni_is_of_rows(zero, cached))) {
-        return check_zero(is_key ? "kv.key_zero" : "kv.value_zero", zero, scale_name, scale,
-                          part->writes_scale);
+    if (zero != NULL && (part->writes_scale || is_of_rows(zero, cached))) {
+        return check_zero(names[is_key ? ATTNI_KV_KEY_ZERO : ATTNI_KV_VALUE_ZERO], zero, scale_name,
+                          scale, part->writes_scale);
     }
     return ATTN_OK;
 }

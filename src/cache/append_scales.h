@@ -13,7 +13,8 @@
 attn_status attni_check_scales(const attni_input_views *inputs, int32_t which,
                                attni_new_rows *part);
 
-/* Whether a scale, or zero, of a tensor has a row for every row of it: then new rows bring it. */
-bool attni_is_of_rows(const attn_tensor *numbers, const attn_tensor *of);
+/* Whether new rows write tensor ATTNI_KV_... of a checked kv: key and value, and a scale or zero that
+ * has a row for every row of its tensor. */
+bool attni_append_writes(const attn_kv *kv, int32_t which);
 
 #endif

@@ -29,41 +29,29 @@ static void add_read(tensor_lists *lists, const char *name, const attn_tensor *t
     lists->read[lists->num_read++] = (attni_argument){name, tensor};
 }
 
-/* The scale, or zero, of a tensor of the cache. */
-static attn_status add_numbers(tensor_lists *lists, const char *name, const attn_tensor *numbers,
-                               const attn_tensor *of) {
-    if (attni_is_of_rows(numbers, of)) {
-        return add_written(lists, name, numbers);
-    }
-    add_read(lists, name, numbers);
-    return ATTN_OK;
-}
-
 /* What is written may not touch anything else; all of it was checked. */
 static attn_status check_overlap(const attn_kv *given, const attn_tensor *key,
                                  const attn_tensor *value, const attn_kv_append_params *params) {
     attn_kv kv;
+    attni_argument of_kv[ATTNI_KV_TENSORS];
     attn_kv_append_params known;
     tensor_lists lists = {.num_written = 0};
-    ATTNI_TRY(
-        attni_struct_read("kv", given, ATTNI_BYTES_THROUGH(attn_kv, lengths), sizeof kv, &kv));
+    ATTNI_TRY(attni_kv_read(&attni_names_of_kv, given, &kv));
+    attni_kv_list(&attni_names_of_kv, &kv, of_kv);
     ATTNI_TRY(attni_struct_read("params", params,
                                 ATTNI_BYTES_THROUGH(attn_kv_append_params, positions), sizeof known,
                                 &known));
-    ATTNI_TRY(add_written(&lists, "kv.key", kv.key));
-    ATTNI_TRY(add_written(&lists, "kv.value", kv.value));
-    ATTNI_TRY(add_numbers(&lists, "kv.key_scale", kv.key_scale, kv.key));
-    ATTNI_TRY(add_numbers(&lists, "kv.value_scale", kv.value_scale, kv.value));
-    ATTNI_TRY(add_numbers(&lists, "kv.key_zero", kv.key_zero, kv.key));
-    ATTNI_TRY(add_numbers(&lists, "kv.value_zero", kv.value_zero, kv.value));
+    for (int32_t i = 0; i < ATTNI_KV_TENSORS; ++i) {
+        if (attni_append_writes(&kv, i)) {
+            ATTNI_TRY(add_written(&lists, of_kv[i].name, of_kv[i].tensor));
+        } else {
+            add_read(&lists, of_kv[i].name, of_kv[i].tensor);
+        }
+    }
     add_read(&lists, "key", key);
     add_read(&lists, "value", value);
     add_read(&lists, "starts", known.starts);
     add_read(&lists, "positions", known.positions);
-    add_read(&lists, "kv.page_table", kv.page_table);
-    add_read(&lists, "kv.page_starts", kv.page_starts);
-    add_read(&lists, "kv.starts", kv.starts);
-    add_read(&lists, "kv.lengths", kv.lengths);
     return attni_check_outputs(lists.written, lists.num_written, lists.read, lists.num_read);
 }
 
@@ -72,8 +60,17 @@ attn_status attn_kv_append(attn_context *context, const attn_kv *kv, const attn_
     ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     ATTNI_TRY(attni_context_resolve(context, &context));
+    const attni_append_request request = {
+        .kv = kv,
+        .kv_names = &attni_names_of_kv,
+        .key = key,
+        .value = value,
+        .params = params,
+        .row_data = ATTNI_DATA_REQUIRED,
+        .kv_data = ATTNI_DATA_REQUIRED,
+    };
     attni_append_problem problem;
-    ATTNI_TRY(attni_append_check(kv, key, value, params, &problem));
+    ATTNI_TRY(attni_append_check(&request, &problem));
     ATTNI_TRY(check_overlap(kv, key, value, params));
     return attni_append_run(context, &problem);
 }

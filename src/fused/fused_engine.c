@@ -269,6 +269,8 @@ attni_fused_engine attni_fused_engine_of(const attn_context *context,
         .value_streams = plan->folds_value_scales
                              ? kernels->int8_streams
                              : attni_stream_kernels_of(kernels, problem->value.dtype),
+        .float32_storage = attni_storage_kernels_of(kernels, ATTN_DTYPE_FLOAT32),
+        .float32_streams = attni_stream_kernels_of(kernels, ATTN_DTYPE_FLOAT32),
         .scratch = scratch,
         .chunks = chunks,
         .num_splits = num_splits,

@@ -178,21 +178,29 @@ static const void *pack_block_values(const attni_fused_item *item, attni_interva
 
 /* ---- the keys at hand ---- */
 
-/* Behind the `count` keys at hand. Only a layer has extra columns, and its keys are dense. */
-static void take_extra_columns(attni_fused_item *item, bool packs_value, int64_t count) {
-    const attni_fused_plan *plan = item->engine->plan;
-    const attni_sdpa_problem *problem = item->engine->problem;
-    const int64_t first = problem->src_len;
-    const int64_t extra = problem->extra_cols;
-    const int32_t columns = item->engine->kernels->tiles->value_columns;
-    char *packed_key = item->slot + plan->key_offset + count * problem->head_dim * plan->key_bytes;
-    char *packed_value =
-        item->slot + plan->value_offset + count * plan->sum_stride * plan->value_bytes;
-    item->extra_key = plan->packs_key ? pack_keys(item, first, extra, packed_key)
-                                      : attni_fused_keys_from(item, first).data;
-    item->extra_value = packs_value ? pack_values(item, first, extra, extra * columns, packed_value)
-                                    : attni_fused_values_from(item, first).data;
-    item->extra_value_stride = packs_value ? extra * columns : columns;
+/* Their rows are float32 and dense, so that all kernels read them where they lie, but for values
+ * whose columns do not fill vectors: these are packed behind the `count` values at hand. */
+static void take_extra_columns(attni_fused_item *item, int64_t count) {
+    const attni_fused_engine *engine = item->engine;
+    const attni_fused_plan *plan = engine->plan;
+    const attni_sdpa_problem *problem = engine->problem;
+    const int64_t columns = engine->kernels->tiles->value_columns;
+    const attni_source_rows keys = attni_extra_keys(problem, item->batch, item->first_head);
+    const attni_source_rows values = attni_extra_values(problem, item->batch, item->first_head);
+    item->extra_key = keys.data;
+    item->extra_key_stride = keys.row_stride;
+    item->extra_value = values.data;
+    item->extra_value_key_stride = values.row_stride;
+    item->extra_value_stride = columns;
+    if (plan->packs_value && !plan->by_rows) {
+        float *packed = attni_floats_to(item->slot + plan->value_offset, count * plan->sum_stride);
+        item->extra_value = packed;
+        item->extra_value_key_stride = columns;
+        item->extra_value_stride = problem->extra_cols * columns;
+        engine->float32_storage->pack_values(packed, item->extra_value_stride, columns, values.data,
+                                             values.row_stride, values.col_stride,
+                                             problem->extra_cols, problem->value_dim);
+    }
 }
 
 /* Some of the block's values in pairs of keys. Those in pages are gathered before, since a page may
@@ -279,7 +287,7 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
         list_block(item, packs_value);
     }
     if (problem->extra_cols > 0) {
-        take_extra_columns(item, packs_value, count);
+        take_extra_columns(item, count);
     }
 }
 

@@ -29,7 +29,7 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
                  panel->state.max, item->asked_for);
     if (keys->extra > 0) {
         tiles->score(tile + keys->count * panel->width, panel->vectors, panel->queries, head_dim,
-                     item->extra_key, item->key_stride, keys->extra, panel->state.max,
+                     item->extra_key, item->extra_key_stride, keys->extra, panel->state.max,
                      item->asked_for);
     }
 }
@@ -168,6 +168,7 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     }
     if (keys->extra > 0 || (factor != NULL && !ends_here)) {
         part.values = item->extra_value;
+        part.key_stride = item->extra_value_key_stride;
         part.chunk_stride = item->extra_value_stride;
         part.outputs = factor != NULL ? outputs : NULL;
         weigh_part(item, panel, &part, keys->first + keys->count, keys->extra, ATTNI_NO_KEY);

@@ -46,20 +46,21 @@ static int64_t group_of_shapes(const attni_sdpa_problem *problem) {
     return common_divisor(problem->key_group, problem->value_group);
 }
 
+/* The rows of the extra columns, too, if there are any. */
 static bool heads_repeat(const attni_sdpa_problem *problem, const attni_operand *operand,
-                         const attni_quantization *quantization) {
-    return operand->strides[problem->batch_rank] == 0 &&
+                         const attni_operand *extra, const attni_quantization *quantization) {
+    return operand->strides[problem->batch_rank] == 0 && extra->strides[problem->batch_rank] == 0 &&
            attni_numbers_repeat(quantization, problem->batch_rank);
 }
 
 /* The same by where they lie: a head axis of stride 0 is a group of all. */
 static int64_t group_of_strides(const attni_sdpa_problem *problem) {
-    const int64_t key_group = heads_repeat(problem, &problem->key, &problem->key_quantization)
-                                  ? problem->num_heads
-                                  : problem->key_group;
-    const int64_t value_group = heads_repeat(problem, &problem->value, &problem->value_quantization)
-                                    ? problem->num_heads
-                                    : problem->value_group;
+    const bool keys_repeat =
+        heads_repeat(problem, &problem->key, &problem->extra_key, &problem->key_quantization);
+    const bool values_repeat =
+        heads_repeat(problem, &problem->value, &problem->extra_value, &problem->value_quantization);
+    const int64_t key_group = keys_repeat ? problem->num_heads : problem->key_group;
+    const int64_t value_group = values_repeat ? problem->num_heads : problem->value_group;
     return attni_max(1, common_divisor(key_group, value_group));
 }
 

@@ -77,9 +77,9 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
         fold_scales(item, panel, attni_lay_out_key_scales, keys->keys.begin, keys->count, tile);
     }
     if (keys->extra > 0) {
-        const attni_stream_rows extra = {NULL, item->extra_key, item->key_stride};
-        streams->score(tile + keys->count, tile_stride(item), panel->count, panel->queries,
-                       head_dim, &extra, keys->extra);
+        const attni_stream_rows extra = {NULL, item->extra_key, item->extra_key_stride};
+        item->engine->float32_streams->score(tile + keys->count, tile_stride(item), panel->count,
+                                             panel->queries, head_dim, &extra, keys->extra);
     }
 }
 
@@ -182,12 +182,12 @@ static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
 }
 
 /* Rows of values that all rows of the panel see whole. */
-static void weigh_common(const attni_fused_item *item, attni_panel *panel, const float *tile,
+static void weigh_common(const attni_fused_item *item, attni_panel *panel,
+                         const attni_stream_kernels *streams, const float *tile,
                          attni_stream_rows values, int64_t count, const float *rescale) {
     const attni_fused_engine *engine = item->engine;
-    engine->value_streams->weigh(panel->sums, engine->plan->sum_stride, rescale, tile,
-                                 tile_stride(item), panel->count, &values, count,
-                                 engine->problem->value_dim);
+    streams->weigh(panel->sums, engine->plan->sum_stride, rescale, tile, tile_stride(item),
+                   panel->count, &values, count, engine->problem->value_dim);
 }
 
 static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_tile_keys *keys,
@@ -206,8 +206,8 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
         fold_scales(item, panel, attni_lay_out_value_scales, keys->keys.begin + skipped,
                     common.end - common.begin, tile + skipped);
     }
-    weigh_common(item, panel, tile + skipped, values_from(item, keys->keys.begin + skipped),
-                 common.end - common.begin,
+    weigh_common(item, panel, engine->value_streams, tile + skipped,
+                 values_from(item, keys->keys.begin + skipped), common.end - common.begin,
                  keys->number == 0 ? panel->state.rescale : attni_fused_ones);
     for (int32_t lane = 0; lane < panel->count; ++lane) {
         attni_fused_add_own_values(item, panel, keys, attni_fused_keys_before(keys, common), lane,
@@ -216,8 +216,9 @@ static void weigh_tile(attni_fused_item *item, attni_panel *panel, const attni_t
                                    item->tile + lane * tile_stride(item), 1);
     }
     if (keys->extra > 0) {
-        const attni_stream_rows extra = {NULL, item->extra_value, item->value_key_stride};
-        weigh_common(item, panel, tile + keys->count, extra, keys->extra, attni_fused_ones);
+        const attni_stream_rows extra = {NULL, item->extra_value, item->extra_value_key_stride};
+        weigh_common(item, panel, engine->float32_streams, tile + keys->count, extra, keys->extra,
+                     attni_fused_ones);
     }
     for (int32_t lane = 0; factor != NULL && lane < panel->count; ++lane) {
         engine->kernels->float32->scale(panel->sums + lane * sum_stride, engine->problem->value_dim,

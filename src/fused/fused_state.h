@@ -84,7 +84,7 @@ typedef struct attni_fused_plan {
     size_t folded_offset;   /* likewise those of the chunks that are folded already */
     size_t tile_offset;     /* scores, then weights, of one panel */
     size_t pairs_offset;    /* the weights of a tile in pairs of keys */
-    size_t key_offset;      /* packed: (key_block + extra, head_dim) */
+    size_t key_offset;      /* packed: (key_block, head_dim) */
     size_t value_offset;    /* packed: (chunks, key_block + extra, value_columns) */
     bool lists_rows;        /* by rows, of pages: where each row of a block is */
     size_t lists_offset;    /* const void *[2][tile_keys + ATTNI_STREAM_AHEAD] */
@@ -186,6 +186,8 @@ typedef struct attni_fused_engine {
     const attni_storage_kernels *weights_storage;
     const attni_stream_kernels *key_streams;
     const attni_stream_kernels *value_streams;
+    const attni_storage_kernels *float32_storage; /* of the extra columns */
+    const attni_stream_kernels *float32_streams;
     char *scratch;
     attni_interval chunks; /* those in which some row sees a key: no others are visited */
     int64_t num_splits;    /* items into which they are spread: one for each, or 1 for all */
@@ -263,8 +265,10 @@ struct attni_fused_item {
     attni_tile_sight *kept; /* (max_panels, num_tiles), or NULL: nothing is kept */
     attni_ahead masks_ahead[ATTNI_MAX_MASKS]; /* rows that the next panel needs */
     attni_ahead *asked_for;                   /* while this panel's scores are computed */
-    const void *extra_key;
+    const void *extra_key;                    /* float32, as extra_value */
+    int64_t extra_key_stride;
     const void *extra_value;
+    int64_t extra_value_key_stride;
     int64_t extra_value_stride; /* between chunks */
 };
 

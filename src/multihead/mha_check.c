@@ -10,7 +10,9 @@
 #include "base/option_check.h"
 #include "base/versioned_struct.h"
 #include "multihead/mha_layer.h"
+#include "problem/kv_tensors.h"
 #include "problem/sdpa_options.h"
+#include "rotary/rope_check.h"
 #include "tensor/element.h"
 
 /* The axes of one of the layer's sequences in the caller's order. */
@@ -52,6 +54,11 @@ static attn_status check_sequence(const char *name, const attn_tensor *tensor,
     return ATTN_OK;
 }
 
+/* What is projected where there is no key or value: (N, 0, features). */
+static attn_tensor no_rows(int64_t batch, int64_t features, int32_t dtype) {
+    return (attn_tensor){.dtype = dtype, .rank = 3, .shape = {batch, 0, features}};
+}
+
 static attn_status check_sequences(const attn_tensor *query, const attn_tensor *key,
                                    const attn_tensor *value, const attn_tensor *output,
                                    attni_mha_problem *problem) {
@@ -71,16 +78,24 @@ static attn_status check_sequences(const attn_tensor *query, const attn_tensor *
                              &problem->query));
     batch.length = problem->query.shape[0];
     tgt.length = problem->query.shape[1];
-    ATTNI_TRY(
-        check_sequence("key", key, problem, batch, src, kdim, attni_check_dtype, &problem->key));
-    src.length = problem->key.shape[1];
-    ATTNI_TRY(check_sequence("value", value, problem, batch, src, vdim, attni_check_dtype,
-                             &problem->value));
+    if (problem->has_cache && key == NULL && value == NULL) {
+        src.length = 0;
+        problem->key = no_rows(batch.length, layer->kdim, layer->dtype);
+        problem->value = no_rows(batch.length, layer->vdim, layer->dtype);
+    } else {
+        problem->appends = problem->has_cache;
+        ATTNI_TRY(check_sequence("key", key, problem, batch, src, kdim, attni_check_dtype,
+                                 &problem->key));
+        src.length = problem->key.shape[1];
+        ATTNI_TRY(check_sequence("value", value, problem, batch, src, vdim, attni_check_dtype,
+                                 &problem->value));
+    }
     ATTNI_TRY(check_sequence("output", output, problem, batch, tgt, embed_dim, attni_check_result,
                              &problem->output));
     ATTNI_TRY(attni_check_writable("output", output));
     problem->batch = batch.length;
     problem->tgt_len = tgt.length;
+    problem->new_len = src.length;
     problem->src_len = src.length;
     problem->extra_cols = (layer->has_bias_kv ? 1 : 0) + (layer->has_zero_attn ? 1 : 0);
     return ATTN_OK;
@@ -191,10 +206,18 @@ static attn_status check_attn_mask(attni_mha_problem *problem) {
     return ATTN_OK;
 }
 
-static attn_status check_parameters(const attn_mha *layer) {
+/* Whether a call that projects no keys and values leaves a parameter alone. */
+static bool is_of_keys(int32_t slot) {
+    return slot == ATTNI_K_WEIGHT || slot == ATTNI_V_WEIGHT || slot == ATTNI_K_BIAS ||
+           slot == ATTNI_V_BIAS || slot == ATTNI_K_NORM;
+}
+
+static attn_status check_parameters(const attni_mha_problem *problem) {
+    const attn_mha *layer = problem->layer;
+    const bool reads_only = problem->has_cache && !problem->appends;
     for (int32_t slot = 0; slot < ATTNI_NUM_SLOTS; ++slot) {
         const attn_tensor *view = &layer->slots[slot].view;
-        if (view->rank > 0 && view->data == NULL) {
+        if (view->rank > 0 && view->data == NULL && !(reads_only && is_of_keys(slot))) {
             return attni_fail(ATTN_ERROR_PARAMETER,
                               "%s: expected a parameter that has been loaded or bound, got none",
                               attni_mha_slot_name(layer, slot));
@@ -203,49 +226,12 @@ static attn_status check_parameters(const attn_mha *layer) {
     return ATTN_OK;
 }
 
-enum { NUM_OUTPUTS = 4, NUM_ARGUMENTS = 17, NUM_TENSORS = NUM_ARGUMENTS + ATTNI_NUM_SLOTS };
-
-/* The tensors of a call: the outputs, then the inputs, then the layer's parameters. */
-static void list_tensors(const attni_mha_problem *problem, attni_argument tensors[NUM_TENSORS]) {
-    const attn_sdpa_params *attention = &problem->attention;
-    const attni_argument arguments[NUM_ARGUMENTS] = {
-        {"output", &problem->output},
-        {"attention.weights", attention->weights},
-        {"attention.lse", attention->lse},
-        {"attention.scores", attention->scores},
-        {"query", &problem->query},
-        {"key", &problem->key},
-        {"value", &problem->value},
-        {"key_padding_mask", problem->params.key_padding_mask},
-        {"attention.mask", attention->mask},
-        {"attention.bias", attention->bias},
-        {"attention.mask_start", attention->mask_start},
-        {"attention.position_bias", attention->position_bias},
-        {"attention.block_mask", attention->block_mask},
-        {"attention.query_offset", attention->query_offset},
-        {"attention.key_lengths", attention->key_lengths},
-        {"attention.alibi_slopes", attention->alibi_slopes},
-        {"attention.sinks", attention->sinks}};
-    memcpy(tensors, arguments, sizeof arguments);
-    for (int32_t slot = 0; slot < ATTNI_NUM_SLOTS; ++slot) {
-        const attn_tensor *view = &problem->layer->slots[slot].view;
-        tensors[NUM_ARGUMENTS + slot] = (attni_argument){attni_mha_slot_name(problem->layer, slot),
-                                                         view->rank > 0 ? view : NULL};
-    }
-}
-
-/* The views inside the attention are checked by then: a wrong rank would be read past its axes. */
-attn_status attni_mha_check_overlap(const attni_mha_problem *problem, const void *workspace,
-                                    size_t workspace_bytes) {
-    attni_argument tensors[NUM_TENSORS];
-    list_tensors(problem, tensors);
-    ATTNI_TRY(attni_check_outputs(tensors, NUM_OUTPUTS, tensors + NUM_OUTPUTS,
-                                  NUM_TENSORS - NUM_OUTPUTS));
-    return attni_check_workspace_apart(workspace, workspace_bytes, tensors, NUM_TENSORS);
-}
-
 /* A layer projects keys and values itself, with as many rows for each sequence. */
-static attn_status check_projected(const attn_sdpa_params *attention) {
+static attn_status check_projected(const attn_sdpa_params *attention, bool has_cache) {
+    if (has_cache && attention->key_lengths != NULL) {
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "attention.key_lengths: expected NULL beside cache, which has its own");
+    }
     const char *name = attention->kv != NULL             ? "kv"
                        : attention->query_starts != NULL ? "query_starts"
                                                          : NULL;
@@ -254,6 +240,36 @@ static attn_status check_projected(const attn_sdpa_params *attention) {
                                      "attention.%s: expected NULL in a layer, which projects the "
                                      "rows of N sequences itself",
                                      name);
+}
+
+/* The structs that params point to, as today's. */
+static attn_status read_structs(attni_mha_problem *problem) {
+    const attn_mha_params *params = &problem->params;
+    problem->has_cache = params->cache != NULL;
+    problem->has_rope = params->rope != NULL;
+    ATTNI_TRY(attni_sdpa_read_params("attention", params->attention, &problem->attention));
+    ATTNI_TRY(check_projected(&problem->attention, problem->has_cache));
+    ATTNI_TRY(attni_kv_read(&attni_names_of_cache, params->cache, &problem->cache));
+    problem->cache.struct_size = sizeof problem->cache;
+    return attni_rope_read_params("rope", params->rope, &problem->rope);
+}
+
+/* Queries stand behind the keys that were there before them. */
+static attn_status attend_over_cache(attni_mha_problem *problem) {
+    attn_sdpa_params *attention = &problem->attention;
+    const attn_rope_params *rope = &problem->rope;
+    if (!problem->has_cache) {
+        return ATTN_OK;
+    }
+    ATTNI_TRY(attni_check_switch("attention.", "align_end", attention->align_end));
+    attention->kv = &problem->cache;
+    if (attention->query_offset == NULL) {
+        attention->align_end = 1;
+    }
+    if (rope->positions == NULL && rope->lengths == NULL) {
+        problem->rope.lengths = problem->cache.lengths;
+    }
+    return ATTN_OK;
 }
 
 attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
@@ -267,9 +283,9 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
     ATTNI_TRY(attni_struct_read("params", given, ATTNI_BYTES_THROUGH(attn_mha_params, attention),
                                 sizeof params, &params));
     *problem = (attni_mha_problem){.layer = layer, .params = params, .data_rule = data_rule};
-    ATTNI_TRY(attni_sdpa_read_params("attention", params.attention, &problem->attention));
-    ATTNI_TRY(check_projected(&problem->attention));
+    ATTNI_TRY(read_structs(problem));
     ATTNI_TRY(check_sequences(query, key, value, output, problem));
+    ATTNI_TRY(attni_mha_check_cache(problem));
     ATTNI_TRY(attni_check_reserved("", params.reserved));
     ATTNI_TRY(check_key_padding_mask(&params, problem));
     ATTNI_TRY(check_attn_mask(problem));
@@ -277,5 +293,6 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
         ATTNI_TRY(attni_check_switch("attention.", "enable_gqa", problem->attention.enable_gqa));
         problem->attention.enable_gqa = 1;
     }
-    return data_rule == ATTNI_DATA_REQUIRED ? check_parameters(layer) : ATTN_OK;
+    ATTNI_TRY(attend_over_cache(problem));
+    return data_rule == ATTNI_DATA_REQUIRED ? check_parameters(problem) : ATTN_OK;
 }

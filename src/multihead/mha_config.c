@@ -3,6 +3,8 @@
  * mha_config.c: from a config to a layer: the rules for sizes and options, and what follows from
  * them.
  */
+#include <math.h>
+
 #include "base/checked_size.h"
 #include "base/option_check.h"
 #include "base/versioned_struct.h"
@@ -41,6 +43,29 @@ static attn_status check_dtypes(const attn_mha_config *config) {
     return ATTN_OK;
 }
 
+static attn_status check_qk_norm(const attn_mha_config *config) {
+    const double epsilon = config->qk_norm_epsilon;
+    const double offset = config->qk_norm_weight_offset;
+    ATTNI_TRY(attni_check_choice("", "qk_norm", config->qk_norm, ATTN_QK_NORM_ALL_HEADS,
+                                 "enum attn_qk_norm"));
+    ATTNI_TRY(attni_check_reserved("", config->reserved));
+    if (!(epsilon >= 0) || isinf(epsilon)) {
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "qk_norm_epsilon: expected 0 (the default) or a positive number, got %g",
+                          epsilon);
+    }
+    if (!isfinite(offset)) {
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "qk_norm_weight_offset: expected a finite number, got %g", offset);
+    }
+    if (config->qk_norm == ATTN_QK_NORM_NONE && (epsilon != 0 || offset != 0)) {
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected 0 without qk_norm, got %g",
+                          epsilon != 0 ? "qk_norm_epsilon" : "qk_norm_weight_offset",
+                          epsilon != 0 ? epsilon : offset);
+    }
+    return ATTN_OK;
+}
+
 static attn_status check_options(const attn_mha_config *config) {
     ATTNI_TRY(check_size("embed_dim", config->embed_dim, 1));
     ATTNI_TRY(check_size("num_heads", config->num_heads, 1));
@@ -55,6 +80,7 @@ static attn_status check_options(const attn_mha_config *config) {
     ATTNI_TRY(attni_check_switch("", "add_bias_kv", config->add_bias_kv));
     ATTNI_TRY(attni_check_switch("", "add_zero_attn", config->add_zero_attn));
     ATTNI_TRY(attni_check_switch("", "batch_first", config->batch_first));
+    ATTNI_TRY(check_qk_norm(config));
     if (config->head_dim == 0 && config->embed_dim % config->num_heads != 0) {
         return attni_fail(
             ATTN_ERROR_VALUE,
@@ -85,6 +111,9 @@ static void derive_sizes(const attn_mha_config *config, attn_mha *layer) {
     layer->has_bias_kv = config->add_bias_kv != 0;
     layer->has_zero_attn = config->add_zero_attn != 0;
     layer->is_batch_first = config->batch_first != 0;
+    layer->qk_norm = config->qk_norm;
+    layer->qk_norm_epsilon = config->qk_norm_epsilon;
+    layer->qk_norm_weight_offset = config->qk_norm_weight_offset;
     layer->is_packed = layer->qdim == layer->embed_dim && layer->kdim == layer->embed_dim &&
                        layer->vdim == layer->embed_dim;
 }
@@ -97,7 +126,7 @@ static attn_status shape_weight(attn_mha *layer, int32_t slot, int64_t rows, int
     return attni_check_extent(attni_mha_slot_name(layer, slot), view);
 }
 
-/* No longer than some weight has rows, whose size was checked. */
+/* A bias or a norm's weight: no longer than some weight has rows, whose size was checked. */
 static void shape_bias(attn_mha *layer, int32_t slot, int64_t length) {
     layer->slots[slot].view = (attn_tensor){
         .dtype = layer->parameter_dtype, .rank = 1, .shape = {length}, .strides = {1}};
@@ -144,6 +173,11 @@ static attn_status shape_slots(attn_mha *layer) {
     if (layer->has_bias_kv) {
         shape_bias(layer, ATTNI_BIAS_K, key_rows);
         shape_bias(layer, ATTNI_BIAS_V, value_rows);
+    }
+    if (layer->qk_norm != ATTN_QK_NORM_NONE) {
+        const bool is_of_head = layer->qk_norm == ATTN_QK_NORM_HEAD;
+        shape_bias(layer, ATTNI_Q_NORM, is_of_head ? layer->head_dim : query_rows);
+        shape_bias(layer, ATTNI_K_NORM, is_of_head ? layer->head_dim : key_rows);
     }
     return ATTN_OK;
 }
@@ -200,6 +234,9 @@ attn_status attn_mha_describe(const attn_mha *layer, attn_mha_config *config) {
         .add_zero_attn = layer->has_zero_attn ? 1 : 0,
         .batch_first = layer->is_batch_first ? 1 : 0,
         .parameter_dtype = layer->parameter_dtype,
+        .qk_norm = layer->qk_norm,
+        .qk_norm_epsilon = layer->qk_norm_epsilon,
+        .qk_norm_weight_offset = layer->qk_norm_weight_offset,
     };
     attni_struct_write(config, &known, sizeof known);
     return ATTN_OK;

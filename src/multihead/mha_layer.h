@@ -9,9 +9,12 @@
 #include <attention/multihead.h>
 
 #include "base/allocator.h"
+#include "cache/append_problem.h"
 #include "gemm/gemm.h"
+#include "norm/norm_rows.h"
 #include "problem/sdpa_problem.h"
 #include "problem/sdpa_request.h"
+#include "rotary/rope_problem.h"
 #include "sdpa/sdpa_plan.h"
 #include "tensor/tensor_check.h"
 
@@ -28,6 +31,8 @@ enum {
     ATTNI_BIAS_V,   /* (Hk*Dv): the learned extra value */
     ATTNI_O_WEIGHT, /* (embed_dim, H*Dv) */
     ATTNI_O_BIAS,   /* (embed_dim) */
+    ATTNI_Q_NORM,   /* (D) or (H*D): weight of the norm of queries */
+    ATTNI_K_NORM,   /* (D) or (Hk*D): of keys */
     ATTNI_NUM_SLOTS
 };
 
@@ -63,27 +68,37 @@ struct attn_mha {
     bool has_bias_kv;
     bool has_zero_attn;
     bool is_batch_first;
+    int32_t qk_norm; /* enum attn_qk_norm */
+    double qk_norm_epsilon;
+    double qk_norm_weight_offset;
     bool is_packed; /* PyTorch would store the three input projections as one in_proj_weight */
     attni_mha_slot slots[ATTNI_NUM_SLOTS]; /* those the layer has not keep rank 0 and no data */
 };
 
 /* A checked forward call. Views are in canonical order, whatever the caller's: (N, L, features) and
- * so on, batch of one for unbatched. */
+ * so on, batch of one for unbatched. Copies of the caller's structs are today's. */
 typedef struct attni_mha_problem {
     const attn_mha *layer;
     bool is_batched;     /* else the caller's tensors have no N, nor have the attention's options */
     bool is_batch_major; /* memory order of the caller's tensors: N outermost, else the sequence */
     int64_t batch;       /* N */
     int64_t tgt_len;     /* L */
+    int64_t new_len;     /* rows of key and value: S, or with a cache those that are new */
     int64_t src_len;     /* S */
     int64_t extra_cols;  /* T - S */
+    bool has_cache;
+    bool has_rope;
+    bool appends;   /* key and value are there to be stored in the cache */
+    bool is_ragged; /* sequences of the cache have no one number of rows */
     attn_tensor query;
     attn_tensor key;
     attn_tensor value;
     attn_tensor output;
     attni_mask key_padding_mask; /* strides over (N, H, L, S) */
-    attn_mha_params params;      /* today's */
-    attn_sdpa_params attention;  /* today's; its mask, if any, is attn_mask */
+    attn_mha_params params;
+    attn_sdpa_params attention; /* its mask, if any, is attn_mask; its kv the cache */
+    attn_kv cache;
+    attn_rope_params rope; /* its lengths, if nothing else is given, are the cache's */
     attn_tensor attn_mask; /* over (N, H, L, S) or its last axes, as the attention broadcasts */
     attni_data_rule data_rule;
 } attni_mha_problem;
@@ -103,14 +118,18 @@ typedef struct attni_mha_copies {
 
 /* Where the pieces of a forward call lie in its scratch memory. */
 typedef struct attni_mha_plan {
-    attn_tensor query;   /* (N, H, L, D) */
-    attn_tensor key;     /* (N, Hk, T, D) */
-    attn_tensor value;   /* (N, Hk, T, Dv) */
-    attn_tensor context; /* (N, H, L, Dv) */
+    attn_tensor query;       /* (N, H, L, D) */
+    attn_tensor key;         /* (N, Hk, S, D) */
+    attn_tensor value;       /* (N, Hk, S, Dv) */
+    attn_tensor context;     /* (N, H, L, Dv) */
+    attn_tensor extra_key;   /* (N, Hk, T - S, D), the same memory for all batches */
+    attn_tensor extra_value; /* (N, Hk, T - S, Dv) */
     size_t query_offset;
     size_t key_offset;
     size_t value_offset;
     size_t context_offset;
+    size_t extra_key_offset;
+    size_t extra_value_offset;
     size_t shared_offset; /* the products' and the attention's own scratch, one after the other */
 
     /* Without the addresses of the four pieces above. */
@@ -119,6 +138,11 @@ typedef struct attni_mha_plan {
     size_t projection_offsets[ATTNI_NUM_PROJECTIONS]; /* of their scratch in the shared one */
     bool wants_threads;                               /* to project */
     bool is_batch_major;                              /* as in the problem */
+    attni_norm_problem query_norm;
+    attni_norm_problem key_norm;
+    attni_rope_problem query_rope;
+    attni_rope_problem key_rope;
+    attni_append_problem append;
     attni_sdpa_problem attention;
     attni_sdpa_plan attention_plan;
     attni_layout layout;
@@ -140,7 +164,30 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
                             const attn_tensor *output, attni_data_rule data_rule,
                             attni_mha_problem *problem);
 
-/* mha_check.c: whether an output touches another tensor of the call, or the bytes of workspace that
+/* mha_cache.c: the cache's errors by itself, and those of its shapes beside the layer and the call;
+ * leaves S. */
+attn_status attni_mha_check_cache(attni_mha_problem *problem);
+
+/* mha_cache.c: how the rows of a plan are stored, and every error that is left. */
+attn_status attni_mha_plan_append(const attni_mha_problem *problem, attni_mha_plan *plan);
+
+/* mha_cache.c: stores what is projected. */
+attn_status attni_mha_append(attn_context *context, const attni_mha_problem *problem,
+                             attni_mha_plan *plan);
+
+/* mha_cache.c: the column of key_padding_mask where new row `row` of a batch stands. */
+int64_t attni_mha_column_of(const attni_mha_problem *problem, const attni_mha_plan *plan,
+                            int64_t batch, int64_t row);
+
+/* mha_positions.c: how the queries and keys of a plan are normalised and rotated, and every error of
+ * rope. */
+attn_status attni_mha_plan_positions(const attni_mha_problem *problem, attni_mha_plan *plan);
+
+/* mha_positions.c: normalises and rotates what is projected, in place. */
+attn_status attni_mha_position(attn_context *context, const attni_mha_problem *problem,
+                               attni_mha_plan *plan);
+
+/* mha_overlap.c: whether an output touches another tensor of the call, or the bytes of workspace that
  * it needs any of them, once it is planned. */
 attn_status attni_mha_check_overlap(const attni_mha_problem *problem, const void *workspace,
                                     size_t workspace_bytes);
@@ -168,7 +215,7 @@ attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_pro
 /* mha_plan.c: what the attention inside a checked call is asked, without its output's data; the
  * views are where its tensors point to. */
 typedef struct attni_mha_attention {
-    attn_tensor views[4]; /* query, key, value, output */
+    attn_tensor views[6]; /* query, key, value, output, extra keys and values */
     attni_sdpa_request request;
 } attni_mha_attention;
 void attni_mha_ask_attention(const attni_mha_problem *problem, const attni_mha_plan *plan,
@@ -179,6 +226,12 @@ attn_status attni_mha_plan_heads(const attni_mha_problem *problem, attni_mha_pla
 
 /* mha_plan.c: heads (N, H, rows, features) as the projections see them: (N, rows, H * features). */
 attn_tensor attni_mha_merged(const attn_tensor *heads);
+
+/* mha_plan.c: heads as the attention and its options see them: without N where the call has none. */
+attn_tensor attni_mha_batched(const attni_mha_problem *problem, const attn_tensor *heads);
+
+/* mha_plan.c: nothing is written, so that nothing need be computed. */
+bool attni_mha_is_idle(const attni_mha_problem *problem);
 
 /* mha_forward.c: computes; `scratch` is a block of the plan's layout. */
 attn_status attni_mha_run(attn_context *context, const attni_mha_problem *problem,

@@ -40,6 +40,8 @@ attn_status attn_mha_describe_outputs(const attn_mha *layer, const attn_tensor *
                               &problem));
     attni_mha_plan plan = {0};
     ATTNI_TRY(attni_mha_plan_heads(&problem, &plan));
+    ATTNI_TRY(attni_mha_plan_positions(&problem, &plan));
+    ATTNI_TRY(attni_mha_plan_append(&problem, &plan));
     attni_mha_attention asked;
     attni_mha_ask_attention(&problem, &plan, &asked);
     attn_sdpa_outputs inside;

@@ -39,6 +39,8 @@ static const parameter parameters[] = {
     {"bias_v", ATTNI_BIAS_V, 1, 2, LISTED_ALWAYS},
     {"out_proj.weight", ATTNI_O_WEIGHT, 1, 0, LISTED_ALWAYS},
     {"out_proj.bias", ATTNI_O_BIAS, 1, 0, LISTED_ALWAYS},
+    {"q_norm.weight", ATTNI_Q_NORM, 1, 0, LISTED_ALWAYS},
+    {"k_norm.weight", ATTNI_K_NORM, 1, 0, LISTED_ALWAYS},
     {"q_proj_bias", ATTNI_Q_BIAS, 1, 0, LISTED_NEVER},
     {"k_proj_bias", ATTNI_K_BIAS, 1, 0, LISTED_NEVER},
     {"v_proj_bias", ATTNI_V_BIAS, 1, 0, LISTED_NEVER},
@@ -353,6 +355,8 @@ static void fill_slot(const attn_mha *layer, int32_t slot, attni_random *random,
             value = 1 / sqrt((double)cols) * attni_random_symmetric(random);
         } else if (slot == ATTNI_BIAS_K || slot == ATTNI_BIAS_V) {
             value = sqrt(2.0 / (double)(rows + rows)) * attni_random_normal(random);
+        } else if (slot == ATTNI_Q_NORM || slot == ATTNI_K_NORM) {
+            value = 1 - layer->qk_norm_weight_offset;
         }
         const int64_t offset =
             fresh->in_strips ? attni_strips_offset(view->dtype, cols, i % cols, i / cols) : i;

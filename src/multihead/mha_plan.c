@@ -11,9 +11,8 @@
  * caller's tensors: (N, rows, H * features) or (rows, N, H * features), so that a projection can
  * write it, or read it, as one matrix.
  *
- * N * rows fits int64_t: the caller's tensor has no more rows than 2^61, and there are at most two
- * extra ones for each N. So do the bytes of a row: they are those of a column of some weight. The
- * stride between batches or rows may not fit; then either the layout does not, or nothing is there
+ * N * rows fits int64_t: the caller's tensor has no more rows than 2^61. So do the bytes of a row:
+ * they are those of a column of some weight. The stride between batches or rows may not fit; then either the layout does not, or nothing is there
  * to be reached by it. */
 static attn_tensor plan_heads(const attni_mha_problem *problem, int64_t heads, int64_t rows,
                               int64_t features, attni_layout *layout, size_t *offset) {
@@ -29,6 +28,21 @@ static attn_tensor plan_heads(const attni_mha_problem *problem, int64_t heads, i
         .shape = {problem->batch, heads, rows, features},
         .strides = {problem->is_batch_major ? outer_stride : width, features,
                     problem->is_batch_major ? width : outer_stride, 1},
+    };
+}
+
+/* Rows of the extra columns, which all batches share. */
+static attn_tensor plan_extra(const attni_mha_problem *problem, int64_t features,
+                              attni_layout *layout, size_t *offset) {
+    const int64_t heads = problem->layer->num_kv_heads;
+    const int32_t dtype = problem->layer->score_dtype;
+    *offset = attni_layout_add(layout, problem->extra_cols,
+                               (size_t)(heads * features) * attn_dtype_size_bytes(dtype));
+    return (attn_tensor){
+        .dtype = dtype,
+        .rank = 4,
+        .shape = {problem->batch, heads, problem->extra_cols, features},
+        .strides = {0, features, heads * features, 1},
     };
 }
 
@@ -81,9 +95,11 @@ static size_t shared_bytes(const attni_mha_problem *problem, attni_mha_plan *pla
     return most;
 }
 
-/* (H, rows, features) of a batch of one. */
-static attn_tensor first_batch(const attn_tensor *heads) {
+attn_tensor attni_mha_batched(const attni_mha_problem *problem, const attn_tensor *heads) {
     attn_tensor view = *heads;
+    if (problem->is_batched) {
+        return view;
+    }
     view.rank = 3;
     for (int32_t axis = 0; axis < 3; ++axis) {
         view.shape[axis] = heads->shape[axis + 1];
@@ -94,20 +110,25 @@ static attn_tensor first_batch(const attn_tensor *heads) {
 
 void attni_mha_ask_attention(const attni_mha_problem *problem, const attni_mha_plan *plan,
                              attni_mha_attention *attention) {
-    const attn_tensor *const batched[] = {&plan->query, &plan->key, &plan->value, &plan->context};
-    for (int i = 0; i < 4; ++i) {
-        attention->views[i] = problem->is_batched ? *batched[i] : first_batch(batched[i]);
+    const attn_tensor *const batched[] = {&plan->query,   &plan->key,       &plan->value,
+                                          &plan->context, &plan->extra_key, &plan->extra_value};
+    for (int i = 0; i < 6; ++i) {
+        attention->views[i] = attni_mha_batched(problem, batched[i]);
     }
+    const bool has_extra = problem->extra_cols > 0;
     attention->request = (attni_sdpa_request){
         .query = &attention->views[0],
-        .key = &attention->views[1],
-        .value = &attention->views[2],
+        .key = problem->has_cache ? NULL : &attention->views[1],
+        .value = problem->has_cache ? NULL : &attention->views[2],
         .output = &attention->views[3],
         .params = &problem->attention,
         .option_prefix = "attention.",
         .tensor_data = ATTNI_DATA_IGNORED,
         .option_data = problem->data_rule,
-        .extra_cols = problem->extra_cols,
+        .kv_names = &attni_names_of_cache,
+        .extra_key = has_extra ? &attention->views[4] : NULL,
+        .extra_value = has_extra ? &attention->views[5] : NULL,
+        .key_columns = problem->is_ragged ? &problem->src_len : NULL,
         .dtype = problem->layer->dtype,
     };
 }
@@ -128,17 +149,25 @@ static attn_status plan_attention(const attn_context *context, const attni_mha_p
 attn_status attni_mha_plan_heads(const attni_mha_problem *problem, attni_mha_plan *plan) {
     const attn_mha *layer = problem->layer;
     attni_layout *layout = &plan->layout;
-    const int64_t src_rows = problem->src_len + problem->extra_cols;
     plan->query = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->head_dim, layout,
                              &plan->query_offset);
-    plan->key = plan_heads(problem, layer->num_kv_heads, src_rows, layer->head_dim, layout,
+    plan->key = plan_heads(problem, layer->num_kv_heads, problem->new_len, layer->head_dim, layout,
                            &plan->key_offset);
-    plan->value = plan_heads(problem, layer->num_kv_heads, src_rows, layer->value_head_dim, layout,
-                             &plan->value_offset);
+    plan->value = plan_heads(problem, layer->num_kv_heads, problem->new_len, layer->value_head_dim,
+                             layout, &plan->value_offset);
     plan->context = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->value_head_dim,
                                layout, &plan->context_offset);
+    plan->extra_key = plan_extra(problem, layer->head_dim, layout, &plan->extra_key_offset);
+    plan->extra_value =
+        plan_extra(problem, layer->value_head_dim, layout, &plan->extra_value_offset);
     size_t bytes;
     return attni_layout_bytes(layout, &bytes);
+}
+
+/* Keys and values, however many, need not be projected where nobody meets them. */
+bool attni_mha_is_idle(const attni_mha_problem *problem) {
+    const bool stores_rows = problem->appends && problem->new_len > 0;
+    return problem->batch == 0 || (problem->tgt_len == 0 && !stores_rows);
 }
 
 attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,
@@ -147,9 +176,10 @@ attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_pro
     attni_layout *layout = &plan->layout;
     ATTNI_TRY(attni_mha_plan_heads(problem, plan));
     ATTNI_TRY(plan_projections(context, problem, plan));
+    ATTNI_TRY(attni_mha_plan_positions(problem, plan));
+    ATTNI_TRY(attni_mha_plan_append(problem, plan));
     ATTNI_TRY(plan_attention(context, problem, plan));
-    if (problem->batch == 0 || problem->tgt_len == 0) {
-        /* Nothing is written, so that keys and values, however many, need not be projected. */
+    if (attni_mha_is_idle(problem)) {
         plan->layout = (attni_layout){0};
         return ATTN_OK;
     }

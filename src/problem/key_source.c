@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/checked_size.h"
-#include "base/versioned_struct.h"
 #include "problem/block_numbers.h"
 #include "tensor/element.h"
 
@@ -80,19 +79,21 @@ static attn_tensor view_of_sequence(const attn_tensor *pages, int64_t rows) {
     return view;
 }
 
-static attn_status check_pages(const attn_kv *kv) {
+static attn_status check_pages(const attni_kv_names *names, const attn_kv *kv) {
     for (int32_t axis = 0; axis <= 2; axis += 2) {
         if (kv->key->shape[axis] != kv->value->shape[axis]) {
             char text[ATTNI_SHAPE_TEXT_BYTES];
             return attni_fail(ATTN_ERROR_SHAPE,
-                              "kv.value: expected shape (pages=%lld, Hv, page=%lld, Ev) with as "
-                              "many pages and rows as kv.key, got %s",
-                              (long long)kv->key->shape[0], (long long)kv->key->shape[2],
+                              "%s: expected shape (pages=%lld, Hv, page=%lld, Ev) with as many "
+                              "pages and rows as %s, got %s",
+                              names->of[ATTNI_KV_VALUE], (long long)kv->key->shape[0],
+                              (long long)kv->key->shape[2], names->of[ATTNI_KV_KEY],
                               attni_shape_text(text, 4, kv->value->shape));
         }
     }
     if (kv->key->shape[2] == 0) {
-        return attni_fail(ATTN_ERROR_SHAPE, "kv.key: expected pages of 1 row or more, got 0");
+        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected pages of 1 row or more, got 0",
+                          names->of[ATTNI_KV_KEY]);
     }
     return ATTN_OK;
 }
@@ -101,11 +102,12 @@ static attn_status take_pages(const attn_kv *kv, attni_data_rule data_rule,
                               attni_input_views *inputs, attni_sdpa_problem *problem) {
     attni_pages *pages = &problem->pages;
     const attn_tensor *table = kv->page_table;
+    const char *table_name = inputs->kv_names->of[ATTNI_KV_PAGE_TABLE];
     const bool is_flat = kv->page_starts != NULL;
-    ATTNI_TRY(check_pages(kv));
-    ATTNI_TRY(attni_check_tensor("kv.page_table", table, data_rule));
-    ATTNI_TRY(attni_check_index("kv.page_table", table));
-    ATTNI_TRY(attni_check_rank("kv.page_table", table, 1, is_flat ? 1 : ATTNI_MAX_BATCH_AXES + 1));
+    ATTNI_TRY(check_pages(inputs->kv_names, kv));
+    ATTNI_TRY(attni_check_tensor(table_name, table, data_rule));
+    ATTNI_TRY(attni_check_index(table_name, table));
+    ATTNI_TRY(attni_check_rank(table_name, table, 1, is_flat ? 1 : ATTNI_MAX_BATCH_AXES + 1));
     pages->num_entries = table->shape[table->rank - 1];
     pages->count = kv->key->shape[0];
     pages->rows = kv->key->shape[2];
@@ -113,16 +115,16 @@ static attn_status take_pages(const attn_kv *kv, attni_data_rule data_rule,
     pages->value_stride = attni_stride(kv->value, 0);
     attni_place_operand(table, &pages->table);
     if (!attni_multiply(pages->num_entries, pages->rows, &problem->key_rows)) {
-        return attni_fail(ATTN_ERROR_OVERFLOW, "kv.page_table: %lld pages of %lld rows exceed 2^63",
-                          (long long)pages->num_entries, (long long)pages->rows);
+        return attni_fail(ATTN_ERROR_OVERFLOW, "%s: %lld pages of %lld rows exceed 2^63",
+                          table_name, (long long)pages->num_entries, (long long)pages->rows);
     }
     set_view(inputs, ATTNI_KEY, view_of_sequence(inputs->views[ATTNI_KEY], problem->key_rows));
     set_view(inputs, ATTNI_VALUE, view_of_sequence(inputs->views[ATTNI_VALUE], problem->key_rows));
     if (is_flat) {
-        return attni_take_starts("kv.page_starts", kv->page_starts, data_rule, &pages->starts,
-                                 inputs, ATTNI_KEY_PLACES);
+        return attni_take_starts(inputs->kv_names->of[ATTNI_KV_PAGE_STARTS], kv->page_starts,
+                                 data_rule, &pages->starts, inputs, ATTNI_KEY_PLACES);
     }
-    set_given(inputs, ATTNI_KEY_PLACES, "kv.page_table", table);
+    set_given(inputs, ATTNI_KEY_PLACES, table_name, table);
     set_view(inputs, ATTNI_KEY_PLACES, batch_view(table, table->rank - 1, 0));
     return ATTN_OK;
 }
@@ -138,61 +140,64 @@ static attn_status check_alone(const attni_sdpa_request *request) {
     return ATTN_OK;
 }
 
-static attn_status check_places(const attn_kv *kv) {
+static attn_status check_places(const attni_kv_names *names, const attn_kv *kv) {
     if (kv->starts != NULL && kv->page_table != NULL) {
-        return attni_fail(ATTN_ERROR_VALUE, "kv.starts: expected NULL beside kv.page_table");
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected NULL beside %s",
+                          names->of[ATTNI_KV_STARTS], names->of[ATTNI_KV_PAGE_TABLE]);
     }
     if (kv->page_starts != NULL && kv->page_table == NULL) {
-        return attni_fail(ATTN_ERROR_VALUE, "kv.page_starts: expected NULL without kv.page_table");
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected NULL without %s",
+                          names->of[ATTNI_KV_PAGE_STARTS], names->of[ATTNI_KV_PAGE_TABLE]);
     }
     return ATTN_OK;
 }
 
 typedef struct cached_input {
-    const char *name;
-    const attn_tensor *tensor;
-    const char *scale_name;
-    const attn_tensor *scale;
-    const char *zero_name;
-    const attn_tensor *zero;
+    attni_argument tensor;
+    attni_argument scale;
+    attni_argument zero;
 } cached_input;
 
 /* Key or value of kv, of any type that a cache may hold. */
 static attn_status take_cached(const cached_input *cached, int32_t which, int32_t lowest_rank,
                                int32_t highest_rank, attni_data_rule data_rule,
                                attni_input_views *inputs) {
-    const attn_tensor *tensor = cached->tensor;
-    ATTNI_TRY(attni_check_tensor(cached->name, tensor, data_rule));
-    ATTNI_TRY(attni_check_rank(cached->name, tensor, lowest_rank, highest_rank));
-    ATTNI_TRY(attni_check_cached(cached->name, tensor));
-    set_given(inputs, which, cached->name, tensor);
+    const attn_tensor *tensor = cached->tensor.tensor;
+    const char *name = cached->tensor.name;
+    ATTNI_TRY(attni_check_tensor(name, tensor, data_rule));
+    ATTNI_TRY(attni_check_rank(name, tensor, lowest_rank, highest_rank));
+    ATTNI_TRY(attni_check_cached(name, tensor));
+    set_given(inputs, which, name, tensor);
     if (attn_dtype_values(tensor->dtype) > 1) {
-        ATTNI_TRY(attni_count_values(cached->name, tensor, &inputs->made[which]));
+        ATTNI_TRY(attni_count_values(name, tensor, &inputs->made[which]));
         inputs->views[which] = &inputs->made[which];
     }
-    inputs->scales[which] = cached->scale;
-    inputs->zeros[which] = cached->zero;
-    ATTNI_TRY(attni_check_block_numbers(cached->scale_name, cached->scale, cached->name,
+    inputs->scales[which] = cached->scale.tensor;
+    inputs->zeros[which] = cached->zero.tensor;
+    ATTNI_TRY(attni_check_block_numbers(cached->scale.name, cached->scale.tensor, name,
                                         inputs->views[which], data_rule));
-    return attni_check_block_numbers(cached->zero_name, cached->zero, cached->name,
+    return attni_check_block_numbers(cached->zero.name, cached->zero.tensor, name,
                                      inputs->views[which], data_rule);
 }
 
-attn_status attni_read_kv(const attn_kv *given, attni_data_rule data_rule,
-                          attni_input_views *inputs, attni_sdpa_problem *problem) {
+attn_status attni_read_kv(const attn_kv *given, const attni_kv_names *names,
+                          attni_data_rule data_rule, attni_input_views *inputs,
+                          attni_sdpa_problem *problem) {
     attn_kv kv;
-    ATTNI_TRY(
-        attni_struct_read("kv", given, ATTNI_BYTES_THROUGH(attn_kv, lengths), sizeof kv, &kv));
-    ATTNI_TRY(check_places(&kv));
+    attni_argument tensors[ATTNI_KV_TENSORS];
+    ATTNI_TRY(attni_kv_read(names, given, &kv));
+    ATTNI_TRY(check_places(names, &kv));
+    inputs->kv_names = names;
+    attni_kv_list(names, &kv, tensors);
     const int32_t lowest = kv.page_table != NULL ? 4 : kv.starts != NULL ? 3 : 2;
     const int32_t highest = lowest > 2 ? lowest : ATTN_MAX_RANK;
-    const cached_input key = {"kv.key",     kv.key,        "kv.key_scale",
-                              kv.key_scale, "kv.key_zero", kv.key_zero};
-    const cached_input value = {"kv.value",     kv.value,        "kv.value_scale",
-                                kv.value_scale, "kv.value_zero", kv.value_zero};
+    const cached_input key = {tensors[ATTNI_KV_KEY], tensors[ATTNI_KV_KEY_SCALE],
+                              tensors[ATTNI_KV_KEY_ZERO]};
+    const cached_input value = {tensors[ATTNI_KV_VALUE], tensors[ATTNI_KV_VALUE_SCALE],
+                                tensors[ATTNI_KV_VALUE_ZERO]};
     ATTNI_TRY(take_cached(&key, ATTNI_KEY, lowest, highest, data_rule, inputs));
     ATTNI_TRY(take_cached(&value, ATTNI_VALUE, lowest, highest, data_rule, inputs));
-    inputs->lengths_name = "kv.lengths";
+    inputs->lengths_name = names->of[ATTNI_KV_LENGTHS];
     inputs->key_lengths = kv.lengths;
     inputs->page_table = kv.page_table;
     if (kv.page_table != NULL) {
@@ -203,8 +208,8 @@ attn_status attni_read_kv(const attn_kv *given, attni_data_rule data_rule,
         return ATTN_OK;
     }
     inputs->key_rows_name = "total";
-    return attni_take_starts("kv.starts", kv.starts, data_rule, &problem->key_starts, inputs,
-                             ATTNI_KEY_PLACES);
+    return attni_take_starts(names->of[ATTNI_KV_STARTS], kv.starts, data_rule, &problem->key_starts,
+                             inputs, ATTNI_KEY_PLACES);
 }
 
 /* Query rows of all sequences, one behind the other. */
@@ -234,7 +239,8 @@ attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_vie
     ATTNI_TRY(take_query_starts(request, inputs, problem));
     if (request->params->kv != NULL) {
         ATTNI_TRY(check_alone(request));
-        return attni_read_kv(request->params->kv, request->tensor_data, inputs, problem);
+        return attni_read_kv(request->params->kv, request->kv_names, request->option_data, inputs,
+                             problem);
     }
     ATTNI_TRY(check_input("key", request->key, 2, ATTN_MAX_RANK, request->tensor_data));
     ATTNI_TRY(check_input("value", request->value, 2, ATTN_MAX_RANK, request->tensor_data));

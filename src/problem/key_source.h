@@ -6,6 +6,7 @@
 #ifndef ATTNI_PROBLEM_KEY_SOURCE_H
 #define ATTNI_PROBLEM_KEY_SOURCE_H
 
+#include "problem/kv_tensors.h"
 #include "problem/sdpa_problem.h"
 #include "problem/sdpa_request.h"
 
@@ -20,6 +21,7 @@ typedef struct attni_input_views {
     const attn_tensor *given[ATTNI_INPUTS]; /* the caller's, which messages show */
     const char *names[ATTNI_INPUTS];
     bool are_starts[ATTNI_INPUTS];  /* (B + 1), which do not broadcast */
+    const attni_kv_names *kv_names; /* of kv, or NULL */
     const char *key_rows_name;      /* of the axis of key and value that has rows */
     const attn_tensor *page_table;  /* of kv, or NULL */
     const attn_tensor *key_lengths; /* of kv or of the call itself, or NULL */
@@ -39,8 +41,9 @@ attn_status attni_read_inputs(const attni_sdpa_request *request, attni_input_vie
                               attni_sdpa_problem *problem);
 
 /* The same of kv alone: key, value, what says where they are, and lengths. */
-attn_status attni_read_kv(const attn_kv *given, attni_data_rule data_rule,
-                          attni_input_views *inputs, attni_sdpa_problem *problem);
+attn_status attni_read_kv(const attn_kv *given, const attni_kv_names *names,
+                          attni_data_rule data_rule, attni_input_views *inputs,
+                          attni_sdpa_problem *problem);
 
 /* Once the batch axes are known: whether starts have as many sequences, the page table's strides,
  * and where scales and zeros are. */

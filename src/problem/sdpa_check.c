@@ -102,21 +102,21 @@ static int64_t block_columns(const attn_sdpa_params *params, int64_t key_rows) {
                : key_rows;
 }
 
-/* Columns that options and outputs have for the keys. Where sequences have room for any number of
- * keys each, it is the caller who knows how many columns the longest needs. */
-static int64_t choose_columns(const attn_sdpa_params *params, int64_t key_rows) {
+int64_t attni_choose_columns(const attn_sdpa_params *params, int64_t extra_cols,
+                             int64_t otherwise) {
     const attn_tensor *mask = params->mask_start == NULL ? params->mask : NULL;
     const attn_tensor *const with_columns[] = {params->weights, params->scores, mask, params->bias};
     for (int32_t i = 0; i < 4; ++i) {
         const attn_tensor *tensor = with_columns[i];
         if (tensor != NULL && tensor->rank > 0 && tensor->rank <= ATTN_MAX_RANK) {
-            const int64_t columns = tensor->shape[tensor->rank - 1];
+            const int64_t behind = i <= 1 ? extra_cols : 0;
+            const int64_t columns = tensor->shape[tensor->rank - 1] - behind;
             if (columns >= 0 && (i <= 1 || columns != 1)) {
                 return columns;
             }
         }
     }
-    return block_columns(params, key_rows);
+    return block_columns(params, otherwise);
 }
 
 /* S may exceed what any tensor has rows or elements for, by pages or columns that repeat: a row of
@@ -141,11 +141,15 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
     char text[ATTNI_SHAPE_TEXT_BYTES];
     problem->tgt_len = query->shape[query->rank - 2];
     problem->head_dim = query->shape[query->rank - 1];
-    problem->key_rows = key->shape[key->rank - 2] - request->extra_cols;
-    problem->src_len = problem->key_starts.is_present || problem->pages.starts.is_present
-                           ? choose_columns(request->params, problem->key_rows)
-                           : problem->key_rows;
-    problem->extra_cols = request->extra_cols;
+    const attn_tensor *extra = request->extra_key;
+    problem->key_rows = key->shape[key->rank - 2];
+    problem->extra_cols = extra != NULL ? extra->shape[extra->rank - 2] : 0;
+    const bool is_ragged = problem->key_starts.is_present || problem->pages.starts.is_present;
+    problem->src_len =
+        !is_ragged ? problem->key_rows
+        : request->key_columns != NULL
+            ? *request->key_columns
+            : attni_choose_columns(request->params, problem->extra_cols, problem->key_rows);
     problem->value_dim = value->shape[value->rank - 1];
     if (key->shape[key->rank - 1] != problem->head_dim) {
         const int32_t values = attn_dtype_values(given->dtype);
@@ -267,6 +271,10 @@ attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_probl
     problem->query = input_operand(inputs.views[ATTNI_QUERY], rank);
     problem->key = input_operand(inputs.views[ATTNI_KEY], rank);
     problem->value = input_operand(inputs.views[ATTNI_VALUE], rank);
+    if (problem->extra_cols > 0) {
+        problem->extra_key = input_operand(request->extra_key, rank);
+        problem->extra_value = input_operand(request->extra_value, rank);
+    }
     ATTNI_TRY(attni_sdpa_check_options(request, &inputs, problem));
     problem->rows_are_written = writes_rows(problem);
     if (request->option_data == ATTNI_DATA_REQUIRED) {

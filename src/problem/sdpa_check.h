@@ -11,6 +11,11 @@
 /* Every argument error of the call but overlap. */
 attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_problem *problem);
 
+/* Columns S that options and outputs have for the keys where sequences have room for any number of
+ * keys each: it is the caller who knows how many the longest needs. `otherwise` where no option
+ * says; weights and scores have extra_cols more. */
+int64_t attni_choose_columns(const attn_sdpa_params *params, int64_t extra_cols, int64_t otherwise);
+
 /* The output that belongs to a request without one: contiguous, without data. Fails with the errors
  * of query, key and value, and with ATTN_ERROR_OVERFLOW. */
 attn_status attni_sdpa_describe_output(const attni_sdpa_request *request, attn_tensor *output);

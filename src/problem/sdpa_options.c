@@ -96,6 +96,22 @@ static attn_status check_batch_option(const attni_sdpa_request *request, const c
                                      request->option_data, problem, operand);
 }
 
+/* The lengths of a kv, which is no option of the attention inside a layer, have its name. */
+static const char *lengths_name(const attni_sdpa_request *request, const attni_input_views *inputs,
+                                char *text) {
+    return inputs->kv_names != NULL ? inputs->lengths_name
+                                    : option_name(request, inputs->lengths_name, text);
+}
+
+static attn_status place_key_lengths(const attni_sdpa_request *request,
+                                     const attni_input_views *inputs, attni_sdpa_problem *problem) {
+    char text[NAME_BYTES];
+    return inputs->key_lengths == NULL
+               ? ATTN_OK
+               : attni_check_batch_indices(lengths_name(request, inputs, text), inputs->key_lengths,
+                                           request->option_data, problem, &problem->key_lengths);
+}
+
 /* A view of shape (H) or (1). */
 static attn_status check_head_option(const attni_sdpa_request *request, const char *option,
                                      const attn_tensor *tensor, const attni_sdpa_problem *problem,
@@ -279,8 +295,8 @@ static attn_status check_key_lengths(const attni_sdpa_request *request,
         return ATTN_OK;
     }
     char name[NAME_BYTES];
-    return attni_check_lengths(option_name(request, inputs->lengths_name, name),
-                               inputs->key_lengths, problem->src_len);
+    return attni_check_lengths(lengths_name(request, inputs, name), inputs->key_lengths,
+                               problem->src_len);
 }
 
 attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
@@ -307,8 +323,7 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
         attni_check_block_mask(request, option_name(request, "block_mask", block_mask), problem));
     ATTNI_TRY(check_batch_option(request, "query_offset", params->query_offset, problem,
                                  &problem->query_offset));
-    ATTNI_TRY(check_batch_option(request, inputs->lengths_name, inputs->key_lengths, problem,
-                                 &problem->key_lengths));
+    ATTNI_TRY(place_key_lengths(request, inputs, problem));
     ATTNI_TRY(check_head_option(request, "alibi_slopes", params->alibi_slopes, problem,
                                 &problem->alibi_slopes));
     ATTNI_TRY(check_head_option(request, "sinks", params->sinks, problem, &problem->sinks));

@@ -87,8 +87,7 @@ typedef struct attni_sdpa_problem {
     int64_t value_group;
     int64_t tgt_len;
     int64_t src_len;
-    int64_t extra_cols; /* columns behind the S keys that every row sees; key and value have S +
-                           extra_cols rows */
+    int64_t extra_cols; /* columns behind the S keys that every row sees: a layer's own */
     int64_t head_dim;
     int64_t value_dim;
     double scale;
@@ -103,6 +102,9 @@ typedef struct attni_sdpa_problem {
     attni_operand query;
     attni_operand key;
     attni_operand value;
+    attni_operand extra_key; /* rows of the extra columns: of the score type, their columns side by
+                                side, wherever and as whatever keys and values lie */
+    attni_operand extra_value;
     attni_operand output;
     attni_operand query_offset; /* batch axes only */
     attni_operand key_lengths;  /* batch axes only */

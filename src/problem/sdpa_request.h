@@ -9,6 +9,7 @@
 
 #include <attention/sdpa.h>
 
+#include "problem/kv_tensors.h"
 #include "tensor/tensor_check.h"
 
 /* From attn_sdpa, or from a layer that computes query, key and value itself. */
@@ -21,8 +22,13 @@ typedef struct attni_sdpa_request {
     const char *option_prefix;      /* before the options' names in messages: "" or "attention." */
     attni_data_rule tensor_data;    /* of query, key, value, output */
     attni_data_rule option_data;    /* of everything in params */
-    int64_t extra_cols;
-    int32_t dtype; /* of options and results, beside the score type; 0: query's */
+    const attni_kv_names *kv_names; /* what messages call params->kv */
+    const attn_tensor *extra_key;   /* rows behind the keys that every row sees, without data; NULL:
+                                       none */
+    const attn_tensor *extra_value; /* as many */
+    const int64_t *key_columns; /* S of sequences with room for any number of keys each; NULL: what
+                                   options say, or as many as key has rows */
+    int32_t dtype;              /* of options and results, beside the score type; 0: query's */
 } attni_sdpa_request;
 
 #endif

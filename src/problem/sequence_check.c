@@ -68,68 +68,70 @@ static attn_status check_lengths(const attni_input_views *inputs,
     return ATTN_OK;
 }
 
-attn_status attni_check_page(const attni_sdpa_problem *problem, const attni_sequence *sequence,
-                             int64_t place) {
+attn_status attni_check_page(const attni_kv_names *names, const attni_sdpa_problem *problem,
+                             const attni_sequence *sequence, int64_t place) {
     const int64_t page = attni_page_entry(problem, sequence, place);
     if (page < 0 || page >= problem->pages.count) {
         return attni_fail(ATTN_ERROR_VALUE,
-                          "kv.page_table: expected the number of one of %lld pages, got %lld at "
-                          "entry %lld of sequence %lld",
-                          (long long)problem->pages.count, (long long)page, (long long)place,
-                          (long long)sequence->batch);
+                          "%s: expected the number of one of %lld pages, got %lld at entry %lld of "
+                          "sequence %lld",
+                          names->of[ATTNI_KV_PAGE_TABLE], (long long)problem->pages.count,
+                          (long long)page, (long long)place, (long long)sequence->batch);
     }
     return ATTN_OK;
 }
 
 /* The pages of a sequence that hold the keys `seen`. */
-static attn_status check_pages(const attni_sdpa_problem *problem, const attni_sequence *sequence,
-                               attni_interval seen) {
+static attn_status check_pages(const attni_kv_names *names, const attni_sdpa_problem *problem,
+                               const attni_sequence *sequence, attni_interval seen) {
     const int64_t end = attni_divide_up(seen.end, problem->pages.rows);
     for (int64_t place = seen.begin / problem->pages.rows; place < end; ++place) {
-        ATTNI_TRY(attni_check_page(problem, sequence, place));
+        ATTNI_TRY(attni_check_page(names, problem, sequence, place));
     }
     return ATTN_OK;
 }
 
 /* The same of the keys that some head sees of `rows`, which are alike for the block mask. `batch`
  * is the sequence's in the run. */
-static attn_status check_shown_pages(const attni_sdpa_problem *run, const attni_sequence *sequence,
-                                     int64_t batch, attni_interval rows) {
+static attn_status check_shown_pages(const attni_kv_names *names, const attni_sdpa_problem *run,
+                                     const attni_sequence *sequence, int64_t batch,
+                                     attni_interval rows) {
     const attni_block_rows of = {run, batch, {0, run->num_heads}, rows};
     const attni_interval seen = attni_rows_union(&sequence->visibility, rows.begin, rows.end);
     attni_interval shown = attni_first_shown(&of, seen);
     for (; shown.begin < shown.end;
          shown = attni_first_shown(&of, (attni_interval){shown.end, seen.end})) {
-        ATTNI_TRY(check_pages(run, sequence, shown));
+        ATTNI_TRY(check_pages(names, run, sequence, shown));
     }
     return ATTN_OK;
 }
 
 /* The pages of the keys of a sequence that are read: those that some row sees, or all that have a
  * score before the mask. */
-static attn_status check_read_pages(const attni_sdpa_problem *run, const attni_sequence *sequence,
-                                    int64_t batch) {
+static attn_status check_read_pages(const attni_kv_names *names, const attni_sdpa_problem *run,
+                                    const attni_sequence *sequence, int64_t batch) {
     if (run->scores.is_present && run->score_stage != ATTN_SCORE_MASKED) {
-        return check_pages(run, sequence, (attni_interval){0, sequence->visibility.key_length});
+        return check_pages(names, run, sequence,
+                           (attni_interval){0, sequence->visibility.key_length});
     }
     const int64_t rows = attni_has_blocks(run) ? run->blocks.block_rows : run->tgt_len;
     for (int64_t row = 0; row < run->tgt_len && run->num_heads > 0;
          row = attni_saturating_add(row, rows)) {
         const int64_t end = attni_min(attni_saturating_add(row, rows), run->tgt_len);
-        ATTNI_TRY(check_shown_pages(run, sequence, batch, (attni_interval){row, end}));
+        ATTNI_TRY(check_shown_pages(names, run, sequence, batch, (attni_interval){row, end}));
     }
     return ATTN_OK;
 }
 
 /* Pages of other keys may lie anywhere. */
-static attn_status check_all_pages(const attni_sdpa_problem *problem) {
+static attn_status check_all_pages(const attni_kv_names *names, const attni_sdpa_problem *problem) {
     attni_query_runs runs = attni_query_runs_of(problem);
     attni_sdpa_problem run;
     while (attni_next_run(&runs, &run)) {
         for (int64_t batch = 0; batch < run.num_batches && run.tgt_len > 0; ++batch) {
             attni_sequence sequence = attni_batch_sequence(&run, batch);
             sequence.batch += runs.first; /* for messages */
-            ATTNI_TRY(check_read_pages(&run, &sequence, batch));
+            ATTNI_TRY(check_read_pages(names, &run, &sequence, batch));
         }
     }
     return ATTN_OK;
@@ -142,9 +144,15 @@ attn_status attni_check_sequences(const attni_input_views *inputs,
     ATTNI_TRY(
         attni_check_starts("query_starts", &problem->query_starts, sequences, problem->tgt_len));
     ATTNI_TRY(attni_check_block_rows(problem));
-    ATTNI_TRY(attni_check_starts("kv.starts", &problem->key_starts, sequences, problem->key_rows));
-    ATTNI_TRY(attni_check_starts("kv.page_starts", &pages->starts, sequences, pages->num_entries));
+    if (inputs->kv_names == NULL) {
+        return ATTN_OK;
+    }
+    const char *const *names = inputs->kv_names->of;
+    ATTNI_TRY(attni_check_starts(names[ATTNI_KV_STARTS], &problem->key_starts, sequences,
+                                 problem->key_rows));
+    ATTNI_TRY(attni_check_starts(names[ATTNI_KV_PAGE_STARTS], &pages->starts, sequences,
+                                 pages->num_entries));
     ATTNI_TRY(check_lengths(inputs, problem));
     const bool reads_keys = problem->rows_are_written || problem->scores.is_present;
-    return pages->rows > 0 && reads_keys ? check_all_pages(problem) : ATTN_OK;
+    return pages->rows > 0 && reads_keys ? check_all_pages(inputs->kv_names, problem) : ATTN_OK;
 }

@@ -19,7 +19,7 @@ attn_status attni_check_starts(const char *name, const attni_operand *starts, in
                                int64_t total);
 
 /* The entry of a sequence's pages at `place` is a page. */
-attn_status attni_check_page(const attni_sdpa_problem *problem, const attni_sequence *sequence,
-                             int64_t place);
+attn_status attni_check_page(const attni_kv_names *names, const attni_sdpa_problem *problem,
+                             const attni_sequence *sequence, int64_t place);
 
 #endif

@@ -57,7 +57,7 @@ static inline attni_source_rows attni_sequence_rows(const attni_sdpa_problem *pr
     return rows;
 }
 
-/* Rows of key for query head `head`, from key `first` on; the extra columns' follow key S - 1. */
+/* Rows of key for query head `head`, from key `first` on. */
 static inline attni_source_rows attni_source_keys(const attni_sdpa_problem *problem,
                                                   const attni_sequence *sequence, int64_t head,
                                                   int64_t first) {
@@ -70,6 +70,18 @@ static inline attni_source_rows attni_source_values(const attni_sdpa_problem *pr
                                                     int64_t first) {
     return attni_sequence_rows(problem, &problem->value, problem->pages.value_stride, sequence,
                                head / problem->value_group, first);
+}
+
+/* Rows of the extra columns. */
+static inline attni_source_rows attni_extra_keys(const attni_sdpa_problem *problem, int64_t batch,
+                                                 int64_t head) {
+    return attni_operand_rows(problem, &problem->extra_key, batch, head / problem->key_group, 0);
+}
+
+static inline attni_source_rows attni_extra_values(const attni_sdpa_problem *problem, int64_t batch,
+                                                   int64_t head) {
+    return attni_operand_rows(problem, &problem->extra_value, batch, head / problem->value_group,
+                              0);
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * rope_check.c: the argument errors of attn_rope.
+ * rope_check.c: the argument errors of a rotation.
  */
 #include "rotary/rope_check.h"
 
@@ -14,27 +14,38 @@
 
 static const double default_base = 10000;
 
+const attni_rope_names attni_rope_own_names = {
+    .prefix = "",
+    .frequencies = "frequencies",
+    .cos = "cos",
+    .sin = "sin",
+    .positions = "positions",
+    .lengths = "lengths",
+};
+
 /* ---- numbers ---- */
 
-static attn_status check_numbers(const attn_rope_params *params) {
+static attn_status check_numbers(const attn_rope_params *params, const char *prefix) {
     const double base = params->base;
     if (!(base >= 0) || isinf(base)) {
-        return attni_fail(ATTN_ERROR_VALUE, "base: expected 0 (10000) or a positive number, got %g",
-                          base);
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "%sbase: expected 0 (10000) or a positive number, got %g", prefix, base);
     }
     if (!isfinite(params->magnitude)) {
-        return attni_fail(ATTN_ERROR_VALUE, "magnitude: expected 0 (1) or a finite number, got %g",
+        return attni_fail(ATTN_ERROR_VALUE,
+                          "%smagnitude: expected 0 (1) or a finite number, got %g", prefix,
                           params->magnitude);
     }
-    ATTNI_TRY(attni_check_switch("", "interleaved", params->interleaved));
-    return attni_check_switch("", "inverse", params->inverse);
+    ATTNI_TRY(attni_check_switch(prefix, "interleaved", params->interleaved));
+    return attni_check_switch(prefix, "inverse", params->inverse);
 }
 
 /* R, which may be all of E. */
-static attn_status check_rotary_dim(int64_t rotary_dim, int64_t num_features, int64_t *num_pairs) {
+static attn_status check_rotary_dim(int64_t rotary_dim, const char *prefix, int64_t num_features,
+                                    int64_t *num_pairs) {
     if (rotary_dim < 0 || rotary_dim > num_features || rotary_dim % 2 != 0) {
         return attni_fail(ATTN_ERROR_VALUE,
-                          "rotary_dim: expected an even number, 0 to E=%lld, got %lld",
+                          "%srotary_dim: expected an even number, 0 to E=%lld, got %lld", prefix,
                           (long long)num_features, (long long)rotary_dim);
     }
     if (rotary_dim == 0 && num_features % 2 != 0) {
@@ -49,8 +60,9 @@ static attn_status check_rotary_dim(int64_t rotary_dim, int64_t num_features, in
 
 /* ---- tensors ---- */
 
-static attn_status check_input(const attn_tensor *input, attni_rope_problem *problem) {
-    ATTNI_TRY(attni_check_tensor("input", input, ATTNI_DATA_REQUIRED));
+static attn_status check_input(const attni_rope_request *request, attni_rope_problem *problem) {
+    const attn_tensor *input = request->input;
+    ATTNI_TRY(attni_check_tensor("input", input, request->tensor_data));
     ATTNI_TRY(attni_check_rank("input", input, 2, ATTN_MAX_RANK));
     ATTNI_TRY(attni_check_float("input", input));
     problem->input = attni_canonical(input);
@@ -66,15 +78,16 @@ static attn_status check_input(const attn_tensor *input, attni_rope_problem *pro
     return ATTN_OK;
 }
 
-static attn_status check_output(const attn_tensor *output, attni_rope_problem *problem) {
+static attn_status check_output(const attni_rope_request *request, attni_rope_problem *problem) {
     const attn_tensor *input = &problem->input;
+    const attn_tensor *output = request->output;
     attni_axis axes[ATTN_MAX_RANK];
     for (int32_t axis = 0; axis < input->rank; ++axis) {
         axes[axis] = (attni_axis){NULL, input->shape[axis]};
     }
     axes[input->rank - 2].name = "L";
     axes[input->rank - 1].name = "E";
-    ATTNI_TRY(attni_check_tensor("output", output, ATTNI_DATA_REQUIRED));
+    ATTNI_TRY(attni_check_tensor("output", output, request->tensor_data));
     ATTNI_TRY(attni_check_result("output", output, input->dtype));
     ATTNI_TRY(attni_check_shape("output", output, axes, input->rank));
     ATTNI_TRY(attni_check_writable("output", output));
@@ -103,35 +116,44 @@ static attn_status check_broadcast(const char *name, const attn_tensor *tensor, 
     return attni_broadcast_strides(name, &view, axes, problem->batch_rank + tail, option->strides);
 }
 
-static attn_status check_index(const char *name, const attn_tensor *tensor, int32_t tail,
+static attn_status check_index(const char *name, const attn_tensor *tensor,
+                               attni_data_rule data_rule, int32_t tail,
                                const attni_rope_problem *problem, attni_rope_option *option) {
     if (tensor == NULL) {
         return ATTN_OK;
     }
-    ATTNI_TRY(attni_check_tensor(name, tensor, ATTNI_DATA_REQUIRED));
+    ATTNI_TRY(attni_check_tensor(name, tensor, data_rule));
     ATTNI_TRY(attni_check_index(name, tensor));
     return check_broadcast(name, tensor, tail, problem, option);
 }
 
-static attn_status check_places(const attn_rope_params *params, attni_rope_problem *problem) {
+static attn_status check_places(const attni_rope_request *request, attni_rope_problem *problem) {
+    const attn_rope_params *params = request->params;
+    const attni_rope_names *names = request->names;
     if (params->positions != NULL && params->lengths != NULL) {
-        return attni_fail(ATTN_ERROR_VALUE, "lengths: expected NULL beside positions");
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected NULL beside %s", names->lengths,
+                          names->positions);
     }
-    ATTNI_TRY(check_index("positions", params->positions, 1, problem, &problem->positions));
-    return check_index("lengths", params->lengths, 0, problem, &problem->lengths);
+    ATTNI_TRY(check_index(names->positions, params->positions, request->option_data, 1, problem,
+                          &problem->positions));
+    return check_index(names->lengths, params->lengths, request->option_data, 0, problem,
+                       &problem->lengths);
 }
 
 /* ---- cosines and sines ---- */
 
-static attn_status check_frequencies(const attn_rope_params *params, attni_rope_problem *problem) {
+static attn_status check_frequencies(const attni_rope_request *request,
+                                     attni_rope_problem *problem) {
+    const attn_rope_params *params = request->params;
+    const char *name = request->names->frequencies;
     if (params->base != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "base: expected 0 beside frequencies, got %g",
-                          params->base);
+        return attni_fail(ATTN_ERROR_VALUE, "%sbase: expected 0 beside frequencies, got %g",
+                          request->names->prefix, params->base);
     }
     const attni_axis axis = {"R/2", problem->num_pairs};
-    ATTNI_TRY(attni_check_tensor("frequencies", params->frequencies, ATTNI_DATA_REQUIRED));
-    ATTNI_TRY(attni_check_float("frequencies", params->frequencies));
-    ATTNI_TRY(attni_check_shape("frequencies", params->frequencies, &axis, 1));
+    ATTNI_TRY(attni_check_tensor(name, params->frequencies, request->option_data));
+    ATTNI_TRY(attni_check_float(name, params->frequencies));
+    ATTNI_TRY(attni_check_shape(name, params->frequencies, &axis, 1));
     problem->source = ATTNI_ROPE_FREQUENCIES;
     problem->frequencies = attni_canonical(params->frequencies);
     return ATTN_OK;
@@ -149,45 +171,54 @@ static attn_status check_looked_up(const char *name, const attn_tensor *table, i
     return ATTN_OK;
 }
 
-static attn_status check_tables(const attn_rope_params *params, attni_rope_problem *problem) {
+static attn_status check_table_values(const attni_rope_request *request, const char *name,
+                                      const attn_tensor *table, int32_t input_dtype) {
+    ATTNI_TRY(attni_check_tensor(name, table, request->option_data));
+    return attni_check_beside(name, table, input_dtype);
+}
+
+static attn_status check_tables(const attni_rope_request *request, attni_rope_problem *problem) {
+    const attni_rope_names *names = request->names;
+    const attn_rope_params *params = request->params;
     const attn_tensor *cosines = params->cos;
     const attn_tensor *sines = params->sin;
     if (params->base != 0) {
-        return attni_fail(ATTN_ERROR_VALUE, "base: expected 0 beside cos and sin, got %g",
-                          params->base);
+        return attni_fail(ATTN_ERROR_VALUE, "%sbase: expected 0 beside cos and sin, got %g",
+                          names->prefix, params->base);
     }
     if (params->frequencies != NULL) {
-        return attni_fail(ATTN_ERROR_VALUE, "frequencies: expected NULL beside cos and sin");
+        return attni_fail(ATTN_ERROR_VALUE, "%s: expected NULL beside cos and sin",
+                          names->frequencies);
     }
     if (cosines == NULL || sines == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "%s: expected a tensor beside %s, got NULL",
-                          cosines == NULL ? "cos" : "sin", cosines == NULL ? "sin" : "cos");
+                          cosines == NULL ? names->cos : names->sin,
+                          cosines == NULL ? names->sin : names->cos);
     }
-    ATTNI_TRY(attni_check_tensor("cos", cosines, ATTNI_DATA_REQUIRED));
-    ATTNI_TRY(attni_check_tensor("sin", sines, ATTNI_DATA_REQUIRED));
-    ATTNI_TRY(attni_check_beside("cos", cosines, problem->input.dtype));
-    ATTNI_TRY(attni_check_beside("sin", sines, problem->input.dtype));
+    ATTNI_TRY(check_table_values(request, names->cos, cosines, problem->input.dtype));
+    ATTNI_TRY(check_table_values(request, names->sin, sines, problem->input.dtype));
     if (!problem->positions.is_given && !problem->lengths.is_given) {
         problem->source = ATTNI_ROPE_TABLE;
-        ATTNI_TRY(check_broadcast("cos", cosines, 2, problem, &problem->cos));
-        return check_broadcast("sin", sines, 2, problem, &problem->sin);
+        ATTNI_TRY(check_broadcast(names->cos, cosines, 2, problem, &problem->cos));
+        return check_broadcast(names->sin, sines, 2, problem, &problem->sin);
     }
     problem->source = ATTNI_ROPE_LOOKED_UP;
-    ATTNI_TRY(check_looked_up("cos", cosines, ATTNI_ANY_LENGTH, problem, &problem->cos));
+    ATTNI_TRY(check_looked_up(names->cos, cosines, ATTNI_ANY_LENGTH, problem, &problem->cos));
     problem->table_rows = cosines->shape[0];
-    return check_looked_up("sin", sines, problem->table_rows, problem, &problem->sin);
+    return check_looked_up(names->sin, sines, problem->table_rows, problem, &problem->sin);
 }
 
-static attn_status check_source(const attn_rope_params *params, attni_rope_problem *problem) {
+static attn_status check_source(const attni_rope_request *request, attni_rope_problem *problem) {
+    const attn_rope_params *params = request->params;
     const double magnitude = params->magnitude == 0 ? 1 : params->magnitude;
     problem->is_interleaved = params->interleaved != 0;
     problem->cosine_factor = magnitude;
     problem->sine_factor = params->inverse != 0 ? -magnitude : magnitude;
     problem->base = params->base == 0 ? default_base : params->base;
     if (params->cos != NULL || params->sin != NULL) {
-        return check_tables(params, problem);
+        return check_tables(request, problem);
     }
-    return params->frequencies != NULL ? check_frequencies(params, problem) : ATTN_OK;
+    return params->frequencies != NULL ? check_frequencies(request, problem) : ATTN_OK;
 }
 
 /* ---- what is shared, what overlaps, what is outside ---- */
@@ -211,45 +242,57 @@ static void make_groups(attni_rope_problem *problem) {
     problem->group_planes = problem->num_heads * (are_apart ? 1 : problem->num_batches);
 }
 
-static attn_status check_overlap(const attn_tensor *input, const attn_rope_params *params,
-                                 const attn_tensor *output, const attni_rope_problem *problem) {
-    const attni_argument outputs[] = {{"output", output}};
-    const attni_argument inputs[] = {{"input", problem->is_in_place ? NULL : input},
-                                     {"frequencies", params->frequencies},
-                                     {"cos", params->cos},
-                                     {"sin", params->sin},
-                                     {"positions", params->positions},
-                                     {"lengths", params->lengths}};
+static attn_status check_overlap(const attni_rope_request *request,
+                                 const attni_rope_problem *problem) {
+    const attn_rope_params *params = request->params;
+    const attni_rope_names *names = request->names;
+    const attni_argument outputs[] = {{"output", request->output}};
+    const attni_argument inputs[] = {{"input", problem->is_in_place ? NULL : request->input},
+                                     {names->frequencies, params->frequencies},
+                                     {names->cos, params->cos},
+                                     {names->sin, params->sin},
+                                     {names->positions, params->positions},
+                                     {names->lengths, params->lengths}};
     return attni_check_outputs(outputs, 1, inputs, (int32_t)(sizeof inputs / sizeof inputs[0]));
 }
 
 /* A sequence has no negative length, and every position that is looked up a row of the tables. */
-static attn_status check_values(const attn_rope_params *params, const attni_rope_problem *problem) {
+static attn_status check_values(const attni_rope_request *request,
+                                const attni_rope_problem *problem) {
+    const attn_rope_params *params = request->params;
     const bool is_looked_up = problem->source == ATTNI_ROPE_LOOKED_UP && problem->num_rows > 0;
     if (problem->lengths.is_given) {
-        return attni_check_indices("lengths", params->lengths, "",
+        return attni_check_indices(request->names->lengths, params->lengths, "",
                                    is_looked_up ? problem->num_rows : 0,
                                    is_looked_up ? problem->table_rows : INT64_MAX);
     }
     if (problem->positions.is_given && is_looked_up) {
-        return attni_check_indices("positions", params->positions, "", 0, problem->table_rows - 1);
+        return attni_check_indices(request->names->positions, params->positions, "", 0,
+                                   problem->table_rows - 1);
     }
     return ATTN_OK;
 }
 
-attn_status attni_rope_check(const attn_tensor *input, const attn_rope_params *given,
-                             const attn_tensor *output, attni_rope_problem *problem) {
-    attn_rope_params params;
-    ATTNI_TRY(attni_struct_read("params", given, ATTNI_BYTES_THROUGH(attn_rope_params, lengths),
-                                sizeof params, &params));
+attn_status attni_rope_read_params(const char *name, const attn_rope_params *given,
+                                   attn_rope_params *params) {
+    return attni_struct_read(name, given, ATTNI_BYTES_THROUGH(attn_rope_params, lengths),
+                             sizeof *params, params);
+}
+
+attn_status attni_rope_check(const attni_rope_request *request, attni_rope_problem *problem) {
+    const attn_rope_params *params = request->params;
+    const char *prefix = request->names->prefix;
     *problem = (attni_rope_problem){.source = ATTNI_ROPE_BASE};
-    ATTNI_TRY(check_input(input, problem));
-    ATTNI_TRY(check_output(output, problem));
-    ATTNI_TRY(check_numbers(&params));
-    ATTNI_TRY(check_rotary_dim(params.rotary_dim, problem->num_features, &problem->num_pairs));
-    ATTNI_TRY(check_places(&params, problem));
-    ATTNI_TRY(check_source(&params, problem));
+    ATTNI_TRY(check_input(request, problem));
+    ATTNI_TRY(check_output(request, problem));
+    ATTNI_TRY(check_numbers(params, prefix));
+    ATTNI_TRY(
+        check_rotary_dim(params->rotary_dim, prefix, problem->num_features, &problem->num_pairs));
+    ATTNI_TRY(check_places(request, problem));
+    ATTNI_TRY(check_source(request, problem));
     make_groups(problem);
-    ATTNI_TRY(check_overlap(input, &params, output, problem));
-    return check_values(&params, problem);
+    if (request->tensor_data == ATTNI_DATA_REQUIRED) {
+        ATTNI_TRY(check_overlap(request, problem));
+    }
+    return request->option_data == ATTNI_DATA_REQUIRED ? check_values(request, problem) : ATTN_OK;
 }

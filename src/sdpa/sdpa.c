@@ -40,17 +40,12 @@ static void add(tensor_list *list, const char *name, const attn_tensor *tensor) 
 /* kv was checked. */
 static void add_kv(tensor_list *list, const attn_kv *given) {
     attn_kv kv;
-    (void)attni_struct_read("kv", given, ATTNI_BYTES_THROUGH(attn_kv, lengths), sizeof kv, &kv);
-    add(list, "kv.key", kv.key);
-    add(list, "kv.value", kv.value);
-    add(list, "kv.page_table", kv.page_table);
-    add(list, "kv.page_starts", kv.page_starts);
-    add(list, "kv.starts", kv.starts);
-    add(list, "kv.lengths", kv.lengths);
-    add(list, "kv.key_scale", kv.key_scale);
-    add(list, "kv.value_scale", kv.value_scale);
-    add(list, "kv.key_zero", kv.key_zero);
-    add(list, "kv.value_zero", kv.value_zero);
+    attni_argument tensors[ATTNI_KV_TENSORS];
+    (void)attni_kv_read(&attni_names_of_kv, given, &kv);
+    attni_kv_list(&attni_names_of_kv, &kv, tensors);
+    for (int32_t i = 0; i < ATTNI_KV_TENSORS; ++i) {
+        add(list, tensors[i].name, tensors[i].tensor);
+    }
 }
 
 static void list_tensors(const sdpa_arguments *arguments, const attn_sdpa_params *params,
@@ -104,6 +99,7 @@ static attn_status prepare(attn_context *context, const sdpa_arguments *argument
         .option_prefix = "",
         .tensor_data = data_rule,
         .option_data = data_rule,
+        .kv_names = &attni_names_of_kv,
     };
     ATTNI_TRY(attni_sdpa_check(&request, problem));
     return attni_sdpa_make_plan(context, problem, plan);

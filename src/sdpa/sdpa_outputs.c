@@ -84,6 +84,7 @@ attn_status attn_sdpa_describe_outputs(const attn_tensor *query, const attn_tens
         .option_prefix = "",
         .tensor_data = ATTNI_DATA_IGNORED,
         .option_data = ATTNI_DATA_IGNORED,
+        .kv_names = &attni_names_of_kv,
     };
     attn_sdpa_outputs known;
     ATTNI_TRY(attni_sdpa_describe_outputs(&request, &known));

@@ -41,6 +41,10 @@ static attn_status plan_whole(const attn_context *context, const attni_sdpa_prob
     return attni_layout_bytes(&plan->layout, &bytes);
 }
 
+bool attni_sdpa_wants_threads(const attni_sdpa_plan *plan) {
+    return plan->fused.num_slots > 1 || plan->blas.is_parallel || plan->scores.num_slots > 1;
+}
+
 /* Of all runs that the rows may make, whatever their starts: that of a sequence with all rows, with
  * scratch memory for the others. */
 attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,

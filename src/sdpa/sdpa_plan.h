@@ -27,6 +27,9 @@ typedef struct attni_sdpa_plan {
 attn_status attni_sdpa_make_plan(const attn_context *context, const attni_sdpa_problem *problem,
                                  attni_sdpa_plan *plan);
 
+/* Whether a call, not of ragged queries, has its work done by threads. */
+bool attni_sdpa_wants_threads(const attni_sdpa_plan *plan);
+
 /* Where sequences have query rows of their own number (query_runs.h) the plan above is for whatever
  * their starts are. This reads the starts there are, and makes its threads theirs; its scratch
  * memory too, unless the caller has given what is there for any. */

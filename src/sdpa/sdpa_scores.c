@@ -128,8 +128,7 @@ static attni_source_rows take_keys(const scores_run *run, const score_rows *rows
 
 /* K^T in the order in which the product reads it. */
 static void pack_keys(const scores_run *run, const score_rows *rows, attni_source_rows keys,
-                      int64_t count) {
-    const int32_t dtype = read_dtype(run->problem);
+                      int32_t dtype, int64_t count) {
     const int64_t element = (int64_t)attn_dtype_size_bytes(dtype);
     const int64_t head_dim = run->problem->head_dim;
     const int64_t width = attni_strip_cols(dtype);
@@ -141,12 +140,16 @@ static void pack_keys(const scores_run *run, const score_rows *rows, attni_sourc
     }
 }
 
-/* scale * Q K^T of `count` rows of key from `first` on, the extra ones standing behind key S - 1;
- * they are as many columns. */
-static void multiply(const scores_run *run, const score_rows *rows, int64_t first, int64_t count) {
+/* scale * Q K^T of `count` rows of key from `first` on, or of the extra ones, which stand behind key
+ * S - 1; they are as many columns. */
+static void multiply(const scores_run *run, const score_rows *rows, int64_t first, int64_t count,
+                     bool is_extra) {
     const attni_sdpa_problem *problem = run->problem;
-    pack_keys(run, rows, take_keys(run, rows, first, count), count);
-    const int32_t key_dtype = read_dtype(problem);
+    const int32_t key_dtype = is_extra ? problem->score_dtype : read_dtype(problem);
+    const attni_source_rows keys = is_extra
+                                       ? attni_extra_keys(problem, rows->sequence.batch, rows->head)
+                                       : take_keys(run, rows, first, count);
+    pack_keys(run, rows, keys, key_dtype, count);
     const bool is_narrow = key_dtype != problem->score_dtype;
     const attni_gemm_call call = {
         .backend = ATTN_GEMM_NATIVE,
@@ -256,7 +259,7 @@ static void finish(const scores_run *run, const score_rows *rows, attni_interval
 static void score_block(const scores_run *run, const score_rows *rows, attni_interval keys,
                         bool is_extra) {
     const attni_sdpa_problem *problem = run->problem;
-    multiply(run, rows, keys.begin, keys.end - keys.begin);
+    multiply(run, rows, keys.begin, keys.end - keys.begin, is_extra);
     if (problem->score_stage == ATTN_SCORE_MASKED ||
         (problem->score_stage == ATTN_SCORE_CAPPED && problem->softcap != 0)) {
         finish(run, rows, keys, is_extra);

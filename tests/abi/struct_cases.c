@@ -12,6 +12,7 @@
 
 static mha_layer layer;
 static sdpa_fixture sources; /* of valid_kv */
+static mha_fixture cached;   /* of valid_mha_cache and valid_mha_rope */
 
 /* A cache of 2 heads, 3 rows and 4 features, and a new row for it. */
 static float append_cached[2][3][4], append_values[2][3][4], append_rows[2][1][4];
@@ -318,6 +319,16 @@ static attn_status call_mha_attention_report(void *report) {
     return run_mha(&params);
 }
 
+static attn_status call_mha_cache(void *cache) {
+    const attn_mha_params params = {.struct_size = sizeof params, .cache = cache};
+    return run_mha(&params);
+}
+
+static attn_status call_mha_rope(void *rope) {
+    const attn_mha_params params = {.struct_size = sizeof params, .rope = rope};
+    return run_mha(&params);
+}
+
 /* ---- what a struct may be ---- */
 
 static const attn_mha_config valid_config = {
@@ -326,6 +337,15 @@ static const attn_mha_config valid_config = {
 static const attn_kv valid_kv = {.struct_size = sizeof valid_kv,
                                  .key = &sources.views[SDPA_KEY],
                                  .value = &sources.views[SDPA_VALUE]};
+
+static const attn_kv valid_mha_cache = {.struct_size = sizeof valid_mha_cache,
+                                        .key = &cached.views[MHA_KV_KEY],
+                                        .value = &cached.views[MHA_KV_VALUE],
+                                        .lengths = &cached.views[MHA_KV_LENGTHS]};
+
+/* Positions 0, which leave everything where it is. */
+static const attn_rope_params valid_mha_rope = {.struct_size = sizeof valid_mha_rope,
+                                                .positions = &cached.views[MHA_ROPE_POSITIONS]};
 
 #define STRUCT(type, release_0_1) .first_bytes = (release_0_1), .known_bytes = sizeof(type)
 
@@ -357,6 +377,10 @@ const tail_case tail_options[] = {
     {"attn_mha_workspace_bytes", "params", STRUCT(attn_mha_params, 32),
      .call = call_mha_workspace_bytes},
     {"attn_mha_forward", "attention", STRUCT(attn_sdpa_params, 136), .call = call_mha_attention},
+    {"attn_mha_forward", "cache", STRUCT(attn_kv, 56), .valid = &valid_mha_cache,
+     .call = call_mha_cache},
+    {"attn_mha_forward", "rope", STRUCT(attn_rope_params, 80), .valid = &valid_mha_rope,
+     .call = call_mha_rope},
     {"attn_sdpa_describe_outputs", "params", STRUCT(attn_sdpa_params, 136),
      .call = call_sdpa_describe_outputs},
     {"attn_mha_explain", "params", STRUCT(attn_mha_params, 32), .call = call_mha_explain},
@@ -393,6 +417,8 @@ const size_t num_tail_results = sizeof tail_results / sizeof tail_results[0];
 void struct_cases_create(void) {
     mha_layer_create(&layer, NULL);
     sdpa_fixture_prepare(&sources, NULL);
+    mha_fixture_prepare(&cached, NULL, &layer);
+    mha_fixture_cache(&cached, MHA_CACHE_OWN);
 }
 
 void struct_cases_destroy(void) {

@@ -105,6 +105,13 @@ static void score_stages_are_pinned(void **state) {
     assert_int_equal(ATTN_BLOCK_MASKED, 2);
 }
 
+static void qk_norms_are_pinned(void **state) {
+    (void)state;
+    assert_int_equal(ATTN_QK_NORM_NONE, 0);
+    assert_int_equal(ATTN_QK_NORM_HEAD, 1);
+    assert_int_equal(ATTN_QK_NORM_ALL_HEADS, 2);
+}
+
 /* Enums travel as int32_t and statuses are declared as one. */
 static void status_is_a_32_bit_integer(void **state) {
     (void)state;
@@ -130,6 +137,7 @@ int main(void) {
         cmocka_unit_test(sdpa_bits_are_pinned),
         cmocka_unit_test(normalizers_are_pinned),
         cmocka_unit_test(score_stages_are_pinned),
+        cmocka_unit_test(qk_norms_are_pinned),
         cmocka_unit_test(status_is_a_32_bit_integer),
         cmocka_unit_test(header_version_is_the_library_version),
     };

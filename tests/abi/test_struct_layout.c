@@ -259,7 +259,7 @@ static void sdpa_outputs_layout_is_pinned(void **state) {
 static void mha_config_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_mha_config, 96),
+        SIZE(attn_mha_config, 120),
         OFFSET(attn_mha_config, struct_size, 0),
         OFFSET(attn_mha_config, embed_dim, 8),
         OFFSET(attn_mha_config, num_heads, 16),
@@ -275,6 +275,10 @@ static void mha_config_layout_is_pinned(void **state) {
         OFFSET(attn_mha_config, add_zero_attn, 84),
         OFFSET(attn_mha_config, batch_first, 88),
         OFFSET(attn_mha_config, parameter_dtype, 92),
+        OFFSET(attn_mha_config, qk_norm, 96),
+        OFFSET(attn_mha_config, reserved, 100),
+        OFFSET(attn_mha_config, qk_norm_epsilon, 104),
+        OFFSET(attn_mha_config, qk_norm_weight_offset, 112),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -301,12 +305,14 @@ static void mha_init_params_layout_is_pinned(void **state) {
 static void mha_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_mha_params, 32),
+        SIZE(attn_mha_params, 48),
         OFFSET(attn_mha_params, struct_size, 0),
         OFFSET(attn_mha_params, key_padding_mask_kind, 8),
         OFFSET(attn_mha_params, reserved, 12),
         OFFSET(attn_mha_params, key_padding_mask, 16),
         OFFSET(attn_mha_params, attention, 24),
+        OFFSET(attn_mha_params, cache, 32),
+        OFFSET(attn_mha_params, rope, 40),
     };
     ASSERT_NUMBERS(numbers);
 }

@@ -139,6 +139,40 @@ static attn_status run_mha(attn_context *context, float *output) {
     return status;
 }
 
+/* A few rows that are stored behind many in a cache, which lies behind the output: only the
+ * attention is large enough for threads, and comes when the rows are stored. */
+static attn_status run_mha_with_cache(attn_context *context, float *output) {
+    enum { ROWS = 4, ROOM = 8192, FEATURES = 8 };
+    static float weight[3 * FEATURES * FEATURES], input[ROWS * FEATURES];
+    static int64_t length = ROOM;
+    refusal_numbers(weight, 3 * FEATURES * FEATURES, 5);
+    refusal_numbers(input, ROWS * FEATURES, 7);
+    const attn_mha_config config = {
+        .struct_size = sizeof config, .embed_dim = FEATURES, .num_heads = 1, .no_bias = 1};
+    const attn_tensor in = matrix(weight, 3 * FEATURES, FEATURES);
+    const attn_tensor out = matrix(weight, FEATURES, FEATURES);
+    attn_mha *layer;
+    refusal_assert_ok("attn_mha_create", attn_mha_create(NULL, &config, &layer));
+    refusal_assert_ok("attn_mha_bind_parameter",
+                      attn_mha_bind_parameter(layer, "in_proj_weight", &in));
+    refusal_assert_ok("attn_mha_bind_parameter",
+                      attn_mha_bind_parameter(layer, "out_proj.weight", &out));
+    const int64_t room[] = {1, ROOM, FEATURES};
+    const attn_tensor from = matrix(input, ROWS, FEATURES);
+    const attn_tensor to = matrix(output, ROWS, FEATURES);
+    const attn_tensor key = refusal_view(output + ROWS * FEATURES, ATTN_DTYPE_FLOAT32, 3, room);
+    const attn_tensor value =
+        refusal_view(output + (ROWS + ROOM) * FEATURES, ATTN_DTYPE_FLOAT32, 3, room);
+    const attn_tensor lengths = refusal_view(&length, ATTN_DTYPE_INT64, 0, room);
+    const attn_kv cache = {
+        .struct_size = sizeof cache, .key = &key, .value = &value, .lengths = &lengths};
+    const attn_mha_params params = {.struct_size = sizeof params, .cache = &cache};
+    const attn_status status =
+        attn_mha_forward(context, layer, &from, &from, &from, &params, &to, NULL, 0);
+    attn_mha_destroy(layer);
+    return status;
+}
+
 const large_call large_calls[] = {
     {"softmax", ATTN_ENGINE_AUTO, run_softmax, 1, true},
     {"rope", ATTN_ENGINE_AUTO, run_rope, 1, true},
@@ -153,6 +187,7 @@ const large_call large_calls[] = {
     {"ragged_blas", ATTN_ENGINE_BLAS, run_ragged, 2, false},
     {"mha_fused", ATTN_ENGINE_FUSED, run_mha, 5, false},
     {"mha_blas", ATTN_ENGINE_BLAS, run_mha, 5, false},
+    {"mha_with_cache", ATTN_ENGINE_FUSED, run_mha_with_cache, 1, false},
 };
 const size_t num_large_calls = sizeof large_calls / sizeof large_calls[0];
 

@@ -85,9 +85,30 @@ static void fill_memory(mha_memory *memory) {
     refusal_fill(memory->lse, sizeof memory->lse);
     refusal_fill(memory->weights, sizeof memory->weights);
     refusal_fill(memory->scores, sizeof memory->scores);
+    refusal_fill(memory->cached, sizeof memory->cached);
     for (int64_t n = 0; n < MHA_N; ++n) {
         memory->key_lengths[n] = MHA_S - n;
+        memory->lengths[n] = memory->rope_lengths[n] = MHA_S;
     }
+    for (int64_t n = 0; n <= MHA_N; ++n) {
+        memory->page_starts[n] = n * (MHA_C / MHA_PAGE);
+        memory->starts[n] = n * MHA_C;
+    }
+    for (int64_t i = 0; i < MHA_PAGES; ++i) {
+        memory->page_table[i] = MHA_PAGES - 1 - i;
+    }
+}
+
+static void make_position_views(mha_fixture *fixture) {
+    mha_memory *memory = &fixture->memory;
+    attn_tensor *views = fixture->views;
+    const int32_t float32 = ATTN_DTYPE_FLOAT32;
+    const int64_t pairs[] = {MHA_POSITIONS, MHA_D / 2}, batch[] = {MHA_N, 1};
+    views[MHA_ROPE_FREQUENCIES] = refusal_view(memory->frequencies, float32, 1, pairs + 1);
+    views[MHA_ROPE_COS] = refusal_view(memory->tables[0], float32, 2, pairs);
+    views[MHA_ROPE_SIN] = refusal_view(memory->tables[1], float32, 2, pairs);
+    views[MHA_ROPE_POSITIONS] = refusal_view(memory->positions, ATTN_DTYPE_INT64, 2, batch);
+    views[MHA_ROPE_LENGTHS] = refusal_view(memory->rope_lengths, ATTN_DTYPE_INT64, 1, batch);
 }
 
 static void make_views(mha_fixture *fixture, mha_parameters *parameters) {
@@ -132,6 +153,7 @@ void mha_fixture_prepare(mha_fixture *fixture, attn_context *context, mha_layer 
     memset(fixture, 0, sizeof *fixture);
     fill_memory(&fixture->memory);
     make_views(fixture, &layer->parameters);
+    make_position_views(fixture);
     fixture->context = context;
     fixture->layer = layer->layer;
     fixture->parameters = &layer->parameters;
@@ -139,12 +161,52 @@ void mha_fixture_prepare(mha_fixture *fixture, attn_context *context, mha_layer 
         fixture->arguments[i] = &fixture->views[i];
     }
     fixture->attention.struct_size = sizeof fixture->attention;
+    fixture->rope.struct_size = sizeof fixture->rope;
     fixture->options.struct_size = sizeof fixture->options;
     fixture->params = &fixture->options;
 }
 
-void mha_fixture_link(mha_fixture *fixture, int tensor) {
+void mha_fixture_cache(mha_fixture *fixture, mha_cache_kind kind) {
+    mha_memory *memory = &fixture->memory;
+    attn_tensor *views = fixture->views;
+    const int32_t int64 = ATTN_DTYPE_INT64;
+    const int64_t own[] = {MHA_N, MHA_H, MHA_C, MHA_D};
+    const int64_t joined[] = {MHA_H, MHA_N * MHA_C, MHA_D};
+    const int64_t paged[] = {MHA_PAGES, MHA_H, MHA_PAGE, MHA_D};
+    const int64_t batch[] = {MHA_N, MHA_C / MHA_PAGE}, ends[] = {MHA_N + 1}, all[] = {MHA_PAGES};
+    const int64_t *shape = kind == MHA_CACHE_OWN ? own : kind == MHA_CACHE_STARTS ? joined : paged;
+    const int32_t rank = kind == MHA_CACHE_STARTS ? 3 : 4;
+    const bool is_flat = kind == MHA_CACHE_FLAT_PAGES;
+    views[MHA_KV_KEY] = refusal_view(memory->cached[0], ATTN_DTYPE_FLOAT32, rank, shape);
+    views[MHA_KV_VALUE] = refusal_view(memory->cached[1], ATTN_DTYPE_FLOAT32, rank, shape);
+    views[MHA_KV_LENGTHS] = refusal_view(memory->lengths, int64, 1, batch);
+    views[MHA_KV_PAGE_TABLE] =
+        refusal_view(memory->page_table, int64, is_flat ? 1 : 2, is_flat ? all : batch);
+    views[MHA_KV_PAGE_STARTS] = refusal_view(memory->page_starts, int64, 1, ends);
+    views[MHA_KV_STARTS] = refusal_view(memory->starts, int64, 1, ends);
+    for (int i = 0; i < 2; ++i) {
+        const int64_t ones[] = {1, 1, 1, 1};
+        views[MHA_KV_KEY_SCALE + i] =
+            refusal_view(&memory->numbers[i], ATTN_DTYPE_FLOAT32, rank, ones);
+    }
+    fixture->cache = (attn_kv){.struct_size = sizeof fixture->cache};
+    for (int tensor = MHA_KV_KEY; tensor <= MHA_KV_LENGTHS; ++tensor) {
+        mha_fixture_link(fixture, tensor);
+    }
+    if (kind == MHA_CACHE_PAGES || is_flat) {
+        mha_fixture_link(fixture, MHA_KV_PAGE_TABLE);
+    }
+    if (is_flat || kind == MHA_CACHE_STARTS) {
+        mha_fixture_link(fixture, is_flat ? MHA_KV_PAGE_STARTS : MHA_KV_STARTS);
+    }
+    fixture->options.cache = &fixture->cache;
+}
+
+/* Where an optional view belongs. */
+static const attn_tensor **place_of(mha_fixture *fixture, int tensor) {
     attn_mha_params *options = &fixture->options;
+    attn_kv *cache = &fixture->cache;
+    attn_rope_params *rope = &fixture->rope;
     attn_sdpa_params *attention = &fixture->attention;
     const attn_tensor **const places[MHA_TENSORS] = {
         [MHA_KEY_PADDING_MASK] = &options->key_padding_mask,
@@ -163,14 +225,38 @@ void mha_fixture_link(mha_fixture *fixture, int tensor) {
         [MHA_ATTENTION_MASK_START] = &attention->mask_start,
         [MHA_ATTENTION_POSITION_BIAS] = &attention->position_bias,
         [MHA_ATTENTION_BLOCK_MASK] = &attention->block_mask,
+        [MHA_KV_KEY] = &cache->key,
+        [MHA_KV_VALUE] = &cache->value,
+        [MHA_KV_LENGTHS] = &cache->lengths,
+        [MHA_KV_PAGE_TABLE] = &cache->page_table,
+        [MHA_KV_PAGE_STARTS] = &cache->page_starts,
+        [MHA_KV_STARTS] = &cache->starts,
+        [MHA_KV_KEY_SCALE] = &cache->key_scale,
+        [MHA_KV_KEY_ZERO] = &cache->key_zero,
+        [MHA_ROPE_FREQUENCIES] = &rope->frequencies,
+        [MHA_ROPE_COS] = &rope->cos,
+        [MHA_ROPE_SIN] = &rope->sin,
+        [MHA_ROPE_POSITIONS] = &rope->positions,
+        [MHA_ROPE_LENGTHS] = &rope->lengths,
     };
-    *places[tensor] = &fixture->views[tensor];
+    return places[tensor];
+}
+
+void mha_fixture_unlink(mha_fixture *fixture, int tensor) {
+    *place_of(fixture, tensor) = NULL;
+}
+
+void mha_fixture_link(mha_fixture *fixture, int tensor) {
+    *place_of(fixture, tensor) = &fixture->views[tensor];
     if (tensor == MHA_ATTENTION_BLOCK_MASK) {
-        attention->block_rows = MHA_BLOCK;
-        attention->block_columns = MHA_BLOCK;
+        fixture->attention.block_rows = MHA_BLOCK;
+        fixture->attention.block_columns = MHA_BLOCK;
     }
-    if (tensor >= MHA_ATTENTION_MASK) {
-        options->attention = attention;
+    if (tensor >= MHA_ATTENTION_MASK && tensor < MHA_KV_KEY) {
+        fixture->options.attention = &fixture->attention;
+    }
+    if (tensor >= MHA_ROPE_FREQUENCIES) {
+        fixture->options.rope = &fixture->rope;
     }
 }
 

@@ -21,8 +21,21 @@ enum {
     MHA_VDIM = 5,
     MHA_D = MHA_E / MHA_H,
     MHA_DISTANCES = 5,
-    MHA_BLOCK = 2 /* rows and columns of a block */
+    MHA_BLOCK = 2, /* rows and columns of a block */
+    MHA_C = 6,     /* rows of each sequence of the cache */
+    MHA_PAGE = 2,  /* of one page */
+    MHA_PAGES = MHA_N * MHA_C / MHA_PAGE,
+    MHA_POSITIONS = 9 /* of tables of cosines */
 };
+
+/* Whether there is a cache, and where its rows lie. */
+typedef enum mha_cache_kind {
+    MHA_NO_CACHE,
+    MHA_CACHE_OWN,
+    MHA_CACHE_PAGES,
+    MHA_CACHE_FLAT_PAGES,
+    MHA_CACHE_STARTS
+} mha_cache_kind;
 
 /* The views by number; the first four are the call's arguments, the others its options. */
 enum mha_tensor {
@@ -48,7 +61,21 @@ enum mha_tensor {
     MHA_ATTENTION_MASK_START,             /* attention.mask_start (N) */
     MHA_ATTENTION_POSITION_BIAS,          /* attention.position_bias (H, distances) */
     MHA_ATTENTION_BLOCK_MASK,             /* attention.block_mask (1, blocks of S) */
-    MHA_OUT_WEIGHT,                       /* the bound parameter (E, E) */
+    MHA_KV_KEY,                           /* cache.key (N, H, C, D), or as its kind has it; those
+                                             from here on: the cache */
+    MHA_KV_VALUE,
+    MHA_KV_LENGTHS,     /* (N): S */
+    MHA_KV_PAGE_TABLE,  /* (N, C / PAGE) or (PAGES) */
+    MHA_KV_PAGE_STARTS, /* (N + 1) */
+    MHA_KV_STARTS,      /* (N + 1) */
+    MHA_KV_KEY_SCALE,   /* one number */
+    MHA_KV_KEY_ZERO,
+    MHA_ROPE_FREQUENCIES, /* rope.frequencies (D / 2); from here on: the rotation */
+    MHA_ROPE_COS,         /* (POSITIONS, D / 2) */
+    MHA_ROPE_SIN,
+    MHA_ROPE_POSITIONS, /* (N, 1): zeroes */
+    MHA_ROPE_LENGTHS,   /* (N): S */
+    MHA_OUT_WEIGHT,     /* the bound parameter (E, E) */
     MHA_TENSORS
 };
 
@@ -73,6 +100,16 @@ typedef struct mha_memory {
     float lse[MHA_N * MHA_H * MHA_L];
     float weights[MHA_N * MHA_H * MHA_L * MHA_S];
     float scores[MHA_N * MHA_H * MHA_L * MHA_S];
+    float cached[2][MHA_N * MHA_H * MHA_C * MHA_D];
+    int64_t lengths[MHA_N];
+    int64_t page_table[MHA_PAGES];
+    int64_t page_starts[MHA_N + 1];
+    int64_t starts[MHA_N + 1];
+    float numbers[2]; /* a scale, a zero */
+    float frequencies[MHA_D / 2];
+    float tables[2][MHA_POSITIONS * MHA_D / 2];
+    int64_t positions[MHA_N];
+    int64_t rope_lengths[MHA_N];
 } mha_memory;
 
 typedef struct mha_parameters {
@@ -97,6 +134,8 @@ typedef struct mha_fixture {
     attn_tensor views[MHA_TENSORS];
     const attn_tensor *arguments[MHA_ARGUMENTS];
     attn_sdpa_params attention;
+    attn_kv cache;
+    attn_rope_params rope;
     attn_mha_params options;
     const attn_mha_params *params; /* &options; a test may point it elsewhere */
     void *workspace;
@@ -121,8 +160,14 @@ void mha_layer_create(mha_layer *layer, attn_context *context);
 /* Makes the valid call, without options. Outputs hold the canary. */
 void mha_fixture_prepare(mha_fixture *fixture, attn_context *context, mha_layer *layer);
 
+/* Puts a cache into the options, without rows as yet: with it the values are the same. */
+void mha_fixture_cache(mha_fixture *fixture, mha_cache_kind kind);
+
 /* Puts an optional view into the options; a mask's kind is the caller's to set. */
 void mha_fixture_link(mha_fixture *fixture, int tensor);
+
+/* Takes it out again. */
+void mha_fixture_unlink(mha_fixture *fixture, int tensor);
 
 attn_status mha_fixture_run(mha_fixture *fixture);
 attn_status mha_fixture_workspace_bytes(mha_fixture *fixture, size_t *bytes);

@@ -18,6 +18,16 @@ static void apply(const mha_refusal *entry, mha_fixture *fixture) {
                                          ? entry->attention.struct_size
                                          : sizeof fixture->attention;
     fixture->options.attention = &fixture->attention;
+    if (entry->cache != MHA_NO_CACHE) {
+        mha_fixture_cache(fixture, entry->cache);
+    }
+    if (entry->cache_size != 0) {
+        fixture->cache.struct_size = entry->cache_size;
+    }
+    fixture->rope = entry->rope;
+    fixture->rope.struct_size =
+        entry->rope.struct_size != 0 ? entry->rope.struct_size : sizeof fixture->rope;
+    fixture->options.rope = entry->is_rotated ? &fixture->rope : NULL;
     for (int i = 0; i < 2; ++i) {
         if (entry->links[i] != 0) {
             mha_fixture_link(fixture, entry->links[i]);
@@ -26,8 +36,10 @@ static void apply(const mha_refusal *entry, mha_fixture *fixture) {
     for (int i = 0; i < MHA_MAX_SPOILS; ++i) {
         const refusal_spoil *spoil = &entry->spoils[i];
         refusal_spoil_view(fixture->views, spoil);
-        if (spoil->fault == REFUSAL_NO_TENSOR) {
+        if (spoil->fault == REFUSAL_NO_TENSOR && spoil->tensor < MHA_ARGUMENTS) {
             fixture->arguments[spoil->tensor] = NULL;
+        } else if (spoil->fault == REFUSAL_NO_TENSOR) {
+            mha_fixture_unlink(fixture, spoil->tensor);
         } else if (spoil->fault != REFUSAL_NO_FAULT && spoil->tensor >= MHA_ARGUMENTS) {
             mha_fixture_link(fixture, spoil->tensor);
         }

@@ -15,6 +15,10 @@ typedef struct mha_refusal {
     refusal_spoil spoils[MHA_MAX_SPOILS]; /* an option's view that is spoilt is also linked */
     attn_mha_params params;               /* the options; struct_size 0: today's */
     attn_sdpa_params attention;           /* params.attention, with struct_size 0: today's */
+    mha_cache_kind cache;                 /* params.cache, if any */
+    uint64_t cache_size;                  /* its struct_size; 0: today's */
+    attn_rope_params rope;                /* with struct_size 0: today's */
+    bool is_rotated;                      /* rope is given, without tensors too */
     int links[2];                         /* numbers of further options to link; 0: none */
     bool call_only; /* about memory or values, which the queries do not look at: they succeed */
     attn_status status;

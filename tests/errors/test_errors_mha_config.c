@@ -2,6 +2,7 @@
  *
  * test_errors_mha_config.c: what attn_mha_create says of every config it refuses.
  */
+#include <math.h>
 #include <string.h>
 
 #include "mha_refusal.h"
@@ -196,8 +197,40 @@ static const config_refusal refused_configs[] = {
      .config = {.embed_dim = 8, .num_heads = 2, .kdim = INT64_MAX},
      .status = ATTN_ERROR_OVERFLOW,
      .line = "k_proj_weight: shape (8, 9223372036854775807) with its strides exceeds 2^63 bytes"},
+    {.name = "config_qk_norm_below_zero_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .qk_norm = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "qk_norm: expected ..."},
+    {.name = "config_qk_norm_of_a_later_version_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .qk_norm = ATTN_QK_NORM_ALL_HEADS + 1},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "qk_norm: expected ..."},
+    {.name = "config_reserved_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .reserved = 1},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "reserved: expected ..."},
+    {.name = "config_qk_norm_epsilon_below_zero_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .qk_norm = 1, .qk_norm_epsilon = -1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "qk_norm_epsilon: expected 0 (the default) or a positive number, got -1"},
+    {.name = "config_qk_norm_epsilon_infinite_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .qk_norm = 1, .qk_norm_epsilon = INFINITY},
+     .status = ATTN_ERROR_VALUE,
+     .line = "qk_norm_epsilon: expected 0 (the default) or a positive number, got inf"},
+    {.name = "config_qk_norm_weight_offset_infinite_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .qk_norm = 1, .qk_norm_weight_offset = INFINITY},
+     .status = ATTN_ERROR_VALUE,
+     .line = "qk_norm_weight_offset: expected a finite number, got inf"},
+    {.name = "config_qk_norm_epsilon_without_qk_norm_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .qk_norm_epsilon = 1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "qk_norm_epsilon: expected 0 without qk_norm, got 1"},
+    {.name = "config_qk_norm_weight_offset_without_qk_norm_is_refused",
+     .config = {.embed_dim = 8, .num_heads = 2, .qk_norm_weight_offset = 1},
+     .status = ATTN_ERROR_VALUE,
+     .line = "qk_norm_weight_offset: expected 0 without qk_norm, got 1"},
     {.name = "config_struct_size_below_first_release_is_refused",
-     .config = {.embed_dim = 8, .num_heads = 2, .struct_size = sizeof(attn_mha_config) - 1},
+     .config = {.embed_dim = 8, .num_heads = 2, .struct_size = 95},
      .status = ATTN_ERROR_VALUE,
      .line = "config: expected struct_size 96 (sizeof the struct) or more, got 95"},
 };
@@ -234,7 +267,7 @@ static void config_struct_size_zero_is_refused(void **state) {
     attn_mha *layer;
     config.struct_size = 0;
     refusal_assert("attn_mha_create", attn_mha_create(NULL, &config, &layer), ATTN_ERROR_VALUE,
-                   refusal_size_line("config", sizeof config, 0));
+                   refusal_size_line("config", 96, 0));
     assert_null(layer);
 }
 

@@ -107,7 +107,8 @@ module attention_abi
     integer(c_int64_t) :: struct_size = 0, embed_dim = 0, num_heads = 0, kdim = 0, vdim = 0, &
                           qdim = 0, num_kv_heads = 0, head_dim = 0, value_head_dim = 0
     integer(c_int32_t) :: dtype = 0, no_bias = 0, add_bias_kv = 0, add_zero_attn = 0, &
-                          batch_first = 0, parameter_dtype = 0
+                          batch_first = 0, parameter_dtype = 0, qk_norm = 0, reserved = 0
+    real(c_double) :: qk_norm_epsilon = 0, qk_norm_weight_offset = 0
   end type attn_mha_config
 
   type, bind(c) :: attn_mha_init_params
@@ -117,7 +118,8 @@ module attention_abi
   type, bind(c) :: attn_mha_params
     integer(c_int64_t) :: struct_size = 0
     integer(c_int32_t) :: key_padding_mask_kind = 0, reserved = 0
-    type(c_ptr) :: key_padding_mask = c_null_ptr, attention = c_null_ptr
+    type(c_ptr) :: key_padding_mask = c_null_ptr, attention = c_null_ptr, cache = c_null_ptr, &
+                   rope = c_null_ptr
   end type attn_mha_params
 
   type, bind(c) :: attn_mha_report

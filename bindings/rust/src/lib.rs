@@ -30,7 +30,7 @@ pub use kv::{kv_append, Kv, KvAppendOptions, KvMut};
 pub use kv_cache::KvCache;
 pub use mask::Mask;
 pub use merge::{merge, MergeOptions, PartialResult};
-pub use multihead::{ForwardOptions, MultiheadAttention, MultiheadConfig, MultiheadReport};
+pub use multihead::{ForwardOptions, MultiheadAttention, MultiheadConfig, MultiheadReport, QkNorm};
 pub use outputs::OutputShapes;
 pub use packed::{Int4x2, Uint4x2, Q4_0, Q8_0};
 pub use rms_norm::{rms_norm, rms_norm_in_place, RmsNormOptions};

@@ -7,12 +7,33 @@ use std::ptr::{self, NonNull};
 
 use crate::context::{c_string, static_text, Context, Gemm};
 use crate::error::{check, Result};
+use crate::kv::KvMut;
 use crate::mask::{raw_mask, Mask};
 use crate::outputs::OutputShapes;
+use crate::rope::RopeOptions;
 use crate::sdpa::{SdpaOptions, SdpaReport};
 use crate::setters::setters;
 use crate::sys;
 use crate::view::{shape_of, signed, Dtype, View, ViewMut};
+
+/// What is normalised of projected queries and keys, as [`rms_norm`](crate::rms_norm) does it, by
+/// `q_norm.weight` and `k_norm.weight`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum QkNorm {
+    /// Each head, by one weight for all: Qwen 3, Gemma 3.
+    Head = sys::ATTN_QK_NORM_HEAD,
+    /// All heads as one row: OLMo 2.
+    AllHeads = sys::ATTN_QK_NORM_ALL_HEADS,
+}
+
+impl QkNorm {
+    fn from_code(code: i32) -> Option<Self> {
+        [QkNorm::Head, QkNorm::AllHeads]
+            .into_iter()
+            .find(|norm| *norm as i32 == code)
+    }
+}
 
 /// What a layer is: PyTorch's `MultiheadAttention(embed_dim, num_heads)` until changed.
 #[derive(Debug, Clone)]
@@ -48,6 +69,12 @@ pub struct MultiheadConfig {
     pub add_zero_attn: bool,
     /// (N, L, E) instead of (L, N, E).
     pub batch_first: bool,
+    /// What is normalised of queries and keys; `None`: nothing.
+    pub qk_norm: Option<QkNorm>,
+    /// Of qk_norm, as that of [`rms_norm`](crate::rms_norm).
+    pub qk_norm_epsilon: f64,
+    /// Of qk_norm, added to its weights: 1 for Gemma's.
+    pub qk_norm_weight_offset: f64,
     /// Whose memory the layer takes, and what its calls run under unless they say otherwise.
     pub context: Context,
 }
@@ -70,6 +97,9 @@ impl MultiheadConfig {
             add_bias_kv: false,
             add_zero_attn: false,
             batch_first: false,
+            qk_norm: None,
+            qk_norm_epsilon: 0.0,
+            qk_norm_weight_offset: 0.0,
             context: Context::default(),
         }
     }
@@ -99,6 +129,12 @@ impl MultiheadConfig {
         add_zero_attn: bool,
         /// Sets the field.
         batch_first: bool,
+        /// Sets the field.
+        qk_norm: QkNorm => Some,
+        /// Sets the field.
+        qk_norm_epsilon: f64,
+        /// Sets the field.
+        qk_norm_weight_offset: f64,
     }
 
     /// Sets the field to the same context.
@@ -127,6 +163,11 @@ impl MultiheadConfig {
             parameter_dtype: self
                 .parameter_dtype
                 .map_or(sys::ATTN_DTYPE_INVALID, |dtype| dtype as i32),
+            qk_norm: self
+                .qk_norm
+                .map_or(sys::ATTN_QK_NORM_NONE, |norm| norm as i32),
+            qk_norm_epsilon: self.qk_norm_epsilon,
+            qk_norm_weight_offset: self.qk_norm_weight_offset,
             ..Default::default()
         };
         let mut raw = ptr::null_mut();
@@ -173,6 +214,9 @@ impl MultiheadAttention {
             add_bias_kv: raw.add_bias_kv != 0,
             add_zero_attn: raw.add_zero_attn != 0,
             batch_first: raw.batch_first != 0,
+            qk_norm: QkNorm::from_code(raw.qk_norm),
+            qk_norm_epsilon: raw.qk_norm_epsilon,
+            qk_norm_weight_offset: raw.qk_norm_weight_offset,
             context: self.context.clone(),
         })
     }
@@ -247,17 +291,41 @@ impl MultiheadAttention {
         output: &mut ViewMut<'_>,
         options: ForwardOptions<'_>,
     ) -> Result<()> {
-        let attention = options.attention.as_raw();
-        let params = options.as_raw(&attention);
+        self.run(query, Some((key, value)), output, options)
+    }
+
+    /// As [`forward`](Self::forward), of the cache in `options` as it is: nothing is projected but
+    /// the query, and nothing stored.
+    pub fn forward_cached(
+        &self,
+        query: &View<'_>,
+        output: &mut ViewMut<'_>,
+        options: ForwardOptions<'_>,
+    ) -> Result<()> {
+        self.run(query, None, output, options)
+    }
+
+    fn run(
+        &self,
+        query: &View<'_>,
+        rows: Option<(&View<'_>, &View<'_>)>,
+        output: &mut ViewMut<'_>,
+        options: ForwardOptions<'_>,
+    ) -> Result<()> {
+        let inside = options.raw_structs();
+        let params = options.as_raw(&inside);
+        let (key, value) = rows.map_or((ptr::null(), ptr::null()), |(key, value)| {
+            (key.as_raw(), value.as_raw())
+        });
         // SAFETY: every pointer borrows from an argument or a local; views lie in their slices,
-        // and outputs are borrowed exclusively.
+        // and outputs, the cache among them, are borrowed exclusively.
         check(unsafe {
             sys::attn_mha_forward(
                 self.context_of(&options),
                 self.raw.as_ptr(),
                 query.as_raw(),
-                key.as_raw(),
-                value.as_raw(),
+                key,
+                value,
                 &params,
                 output.as_raw(),
                 ptr::null_mut(),
@@ -274,8 +342,8 @@ impl MultiheadAttention {
         value: &View<'_>,
         options: &ForwardOptions<'_>,
     ) -> Result<OutputShapes> {
-        let attention = options.attention.as_raw();
-        let params = options.as_raw(&attention);
+        let inside = options.raw_structs();
+        let params = options.as_raw(&inside);
         let mut outputs = sys::attn_mha_outputs::default();
         // SAFETY: every pointer borrows from an argument or a local; no element is touched.
         check(unsafe {
@@ -300,11 +368,11 @@ impl MultiheadAttention {
         output: &ViewMut<'_>,
         options: &ForwardOptions<'_>,
     ) -> Result<MultiheadReport> {
-        let attention = options.attention.as_raw();
-        let params = options.as_raw(&attention);
-        let mut inside = sys::attn_sdpa_report::default();
+        let inside = options.raw_structs();
+        let params = options.as_raw(&inside);
+        let mut attention = sys::attn_sdpa_report::default();
         let mut report = sys::attn_mha_report {
-            attention: &mut inside,
+            attention: &mut attention,
             ..Default::default()
         };
         // SAFETY: as in describe_outputs.
@@ -325,7 +393,7 @@ impl MultiheadAttention {
             depends_on_blas_threads: report.depends_on_blas_threads != 0,
             workspace_bytes: report.workspace_bytes,
             kernels: static_text(report.kernels),
-            attention: (&inside).into(),
+            attention: (&attention).into(),
         })
     }
 
@@ -362,6 +430,21 @@ pub struct MultiheadReport {
 pub struct ForwardOptions<'a> {
     key_padding_mask: Option<Mask<'a>>,
     attention: SdpaOptions<'a>,
+    cache: Option<KvMut<'a>>,
+    rope: Option<RopeOptions<'a>>,
+}
+
+/// What the C struct of the options points to.
+struct RawStructs {
+    attention: sys::attn_sdpa_params,
+    cache: Option<sys::attn_kv>,
+    rope: Option<sys::attn_rope_params>,
+}
+
+fn pointer_to<T>(given: &Option<T>) -> *const T {
+    given
+        .as_ref()
+        .map_or(ptr::null(), |inside| inside as *const T)
 }
 
 impl<'a> ForwardOptions<'a> {
@@ -378,15 +461,32 @@ impl<'a> ForwardOptions<'a> {
         /// (N, H, L, T), or their mean (N, L, T), unbatched without N, where T is S and the extra
         /// keys; lse (N, H, L).
         attention: SdpaOptions<'a>,
+        /// Keys and values of earlier calls, (N, Hk, C, D) or in the other ways of [`KvMut`], with
+        /// lengths, which count the new rows already: those of this call are stored behind them, and
+        /// all are attended to.
+        cache: KvMut<'a> => Some,
+        /// Projected queries and keys are rotated before they are stored; its context does not
+        /// matter. Without positions and lengths rows stand where they are stored.
+        rope: RopeOptions<'a> => Some,
+    }
+
+    fn raw_structs(&self) -> RawStructs {
+        RawStructs {
+            attention: self.attention.as_raw(),
+            cache: self.cache.as_ref().map(KvMut::as_raw),
+            rope: self.rope.as_ref().map(RopeOptions::as_raw),
+        }
     }
 
     /// The C struct; its pointers borrow from the arguments.
-    fn as_raw(&self, attention: &sys::attn_sdpa_params) -> sys::attn_mha_params {
+    fn as_raw(&self, inside: &RawStructs) -> sys::attn_mha_params {
         let (key_padding_mask_kind, key_padding_mask) = raw_mask(&self.key_padding_mask);
         sys::attn_mha_params {
             key_padding_mask_kind,
             key_padding_mask,
-            attention,
+            attention: &inside.attention,
+            cache: pointer_to(&inside.cache),
+            rope: pointer_to(&inside.rope),
             ..Default::default()
         }
     }

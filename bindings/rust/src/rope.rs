@@ -59,11 +59,9 @@ impl<'a> RopeOptions<'a> {
         lengths: View<'a> => Some,
     }
 
-    /// # Safety
-    ///
-    /// `input` may be read, and `output` written, as they say.
-    unsafe fn run(&self, input: *const attn_tensor, output: *const attn_tensor) -> Result<()> {
-        let params = sys::attn_rope_params {
+    /// The C struct; its pointers borrow from `self`.
+    pub(crate) fn as_raw(&self) -> sys::attn_rope_params {
+        sys::attn_rope_params {
             rotary_dim: self.rotary_dim,
             base: self.base,
             magnitude: self.magnitude,
@@ -75,7 +73,14 @@ impl<'a> RopeOptions<'a> {
             positions: raw_view(&self.positions),
             lengths: raw_view(&self.lengths),
             ..Default::default()
-        };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `input` may be read, and `output` written, as they say.
+    unsafe fn run(&self, input: *const attn_tensor, output: *const attn_tensor) -> Result<()> {
+        let params = self.as_raw();
         let context = self.context.map_or(ptr::null_mut(), Context::as_raw);
         // SAFETY: the caller's word; the other pointers borrow from `self`.
         check(unsafe { sys::attn_rope(context, input, &params, output) })

@@ -72,6 +72,10 @@ pub const ATTN_BLOCK_HIDDEN: i32 = 0;
 pub const ATTN_BLOCK_VISIBLE: i32 = 1;
 pub const ATTN_BLOCK_MASKED: i32 = 2;
 
+pub const ATTN_QK_NORM_NONE: i32 = 0;
+pub const ATTN_QK_NORM_HEAD: i32 = 1;
+pub const ATTN_QK_NORM_ALL_HEADS: i32 = 2;
+
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct attn_tensor {
@@ -274,6 +278,10 @@ pub struct attn_mha_config {
     pub add_zero_attn: i32,
     pub batch_first: i32,
     pub parameter_dtype: i32,
+    pub qk_norm: i32,
+    pub reserved: i32,
+    pub qk_norm_epsilon: f64,
+    pub qk_norm_weight_offset: f64,
 }
 
 #[repr(C)]
@@ -294,6 +302,8 @@ pub struct attn_mha_params {
     pub reserved: i32,
     pub key_padding_mask: *const attn_tensor,
     pub attention: *const attn_sdpa_params,
+    pub cache: *const attn_kv,
+    pub rope: *const attn_rope_params,
 }
 
 #[repr(C)]

@@ -77,12 +77,12 @@ fn facts() -> Vec<Fact> {
         attn_mha_config {
             struct_size, embed_dim, num_heads, kdim, vdim, qdim, num_kv_heads, head_dim,
             value_head_dim, dtype, no_bias, add_bias_kv, add_zero_attn, batch_first,
-            parameter_dtype,
+            parameter_dtype, qk_norm, reserved, qk_norm_epsilon, qk_norm_weight_offset,
         }
         attn_mha_load_params { struct_size }
         attn_mha_init_params { struct_size, seed }
         attn_mha_params {
-            struct_size, key_padding_mask_kind, reserved, key_padding_mask, attention,
+            struct_size, key_padding_mask_kind, reserved, key_padding_mask, attention, cache, rope,
         }
         attn_mha_report {
             struct_size, projection_gemm, depends_on_blas_threads, workspace_bytes, kernels,
@@ -145,6 +145,9 @@ fn facts() -> Vec<Fact> {
         ATTN_BLOCK_HIDDEN,
         ATTN_BLOCK_VISIBLE,
         ATTN_BLOCK_MASKED,
+        ATTN_QK_NORM_NONE,
+        ATTN_QK_NORM_HEAD,
+        ATTN_QK_NORM_ALL_HEADS,
     ];
     facts.extend(constants);
     facts

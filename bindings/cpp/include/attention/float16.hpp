@@ -72,8 +72,8 @@ struct float16 {
         } else {
             rounded = (size - (112U << 23) + 0xfffU + (size >> 13 & 1U)) >> 13;
         }
-        bits = static_cast<std::uint16_t>(wide >> 16 & 0x8000U) |
-               static_cast<std::uint16_t>(rounded);
+        bits =
+            static_cast<std::uint16_t>(wide >> 16 & 0x8000U) | static_cast<std::uint16_t>(rounded);
     }
     static float16 from_bits(std::uint16_t bits) {
         float16 made;

@@ -28,8 +28,8 @@ template <class Score> struct partial_result {
 
 /* Where merge stores: double, or float, bfloat16 or float16. */
 template <class Score>
-using merged_of = std::conditional_t<is_one_of<Score, double>, tensor<double>,
-                                     with_halves<result, float>>;
+using merged_of =
+    std::conditional_t<is_one_of<Score, double>, tensor<double>, with_halves<result, float>>;
 
 /* attn_merge_params. */
 template <class Score> struct merge_options {

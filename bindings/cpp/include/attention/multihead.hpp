@@ -16,6 +16,8 @@
 #include <vector>
 
 #include "context.hpp"
+#include "kv.hpp"
+#include "rope.hpp"
 #include "sdpa.hpp"
 #include "tensor.hpp"
 
@@ -28,12 +30,19 @@ struct multihead_config {
     std::int64_t head_dim = 0, value_head_dim = 0, num_kv_heads = 0;
     bool bias = true, add_bias_kv = false, add_zero_attn = false, batch_first = false;
     std::int32_t parameter_dtype = ATTN_DTYPE_INVALID; /* enum attn_dtype; else the layer's */
+    std::int32_t qk_norm = ATTN_QK_NORM_NONE;          /* enum attn_qk_norm */
+    double qk_norm_epsilon = 0, qk_norm_weight_offset = 0;
 };
 
 /* attn_mha_params: the layer's own mask, and the options of the attention inside. */
 template <class T> struct forward_options {
     std::optional<mask> key_padding_mask; /* (N, S), unbatched (S) */
     attend_options<T> attention;          /* its weights (N, H, L, T), or (N, L, T): the mean */
+
+    /* New keys and values are stored in it, at the end of the rows that its lengths count, and all
+     * of it is attended to: (N, Hk, C, D), or in the other ways of kv_storage. */
+    std::optional<kv_storage> cache;
+    std::optional<rope_options<T>> rope; /* of projected queries and keys, before they are stored */
 };
 
 struct multihead_report {
@@ -43,9 +52,11 @@ struct multihead_report {
 
 namespace detail {
 
-/* The two structs of a call; one points to the other. */
+/* The structs of a call; one points to the others. */
 template <class T> struct forward_params {
     attn_sdpa_params attention;
+    attn_kv cache{};
+    attn_rope_params rope{};
     attn_mha_params layer{};
 
     explicit forward_params(const forward_options<T> &options)
@@ -55,6 +66,14 @@ template <class T> struct forward_params {
         layer.key_padding_mask_kind =
             options.key_padding_mask ? options.key_padding_mask->kind() : ATTN_MASK_NONE;
         layer.attention = &attention;
+        if (options.cache) {
+            cache = kv_view_of(*options.cache);
+            layer.cache = &cache;
+        }
+        if (options.rope) {
+            rope = params_of(*options.rope);
+            layer.rope = &rope;
+        }
     }
     forward_params(const forward_params &) = delete;
     forward_params &operator=(const forward_params &) = delete;
@@ -87,6 +106,9 @@ template <class T> class multihead {
         settings.add_bias_kv = config.add_bias_kv;
         settings.add_zero_attn = config.add_zero_attn;
         settings.batch_first = config.batch_first;
+        settings.qk_norm = config.qk_norm;
+        settings.qk_norm_epsilon = config.qk_norm_epsilon;
+        settings.qk_norm_weight_offset = config.qk_norm_weight_offset;
         attn_mha *made = nullptr;
         check(attn_mha_create(detail::handle_of(chosen), &settings, &made));
         handle_.reset(made);
@@ -111,6 +133,9 @@ template <class T> class multihead {
         made.add_zero_attn = settings.add_zero_attn != 0;
         made.batch_first = settings.batch_first != 0;
         made.parameter_dtype = settings.parameter_dtype;
+        made.qk_norm = settings.qk_norm;
+        made.qk_norm_epsilon = settings.qk_norm_epsilon;
+        made.qk_norm_weight_offset = settings.qk_norm_weight_offset;
         return made;
     }
 
@@ -162,6 +187,14 @@ template <class T> class multihead {
         check(attn_mha_forward(detail::handle_of(chosen), handle_.get(), query.c_view(),
                                key.c_view(), value.c_view(), &params.layer, output.c_view(),
                                nullptr, 0));
+    }
+
+    /* Reads options.cache alone: nothing is projected but query, and nothing stored. */
+    void forward(const tensor<const T> &query, const result_of<T> &output,
+                 const forward_options<T> &options, const context *chosen = nullptr) const {
+        const detail::forward_params<T> params(options);
+        check(attn_mha_forward(detail::handle_of(chosen), handle_.get(), query.c_view(), nullptr,
+                               nullptr, &params.layer, output.c_view(), nullptr, 0));
     }
 
     /* For whoever allocates the outputs of forward; the options' own outputs are not looked at. */

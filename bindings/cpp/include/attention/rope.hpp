@@ -30,10 +30,10 @@ template <class T> struct rope_options {
     std::optional<index_input> lengths;   /* over the batch axes: rows, those of input the last */
 };
 
-/* attn_rope: input and output (batch axes, H, L, E); output may be input. */
-template <class T>
-void rope(const tensor<const T> &input, const result_of<T> &output,
-          const rope_options<T> &options = {}, const context *chosen = nullptr) {
+namespace detail {
+
+/* Points to the tensors of `options`. */
+template <class T> attn_rope_params params_of(const rope_options<T> &options) {
     attn_rope_params params{};
     params.struct_size = sizeof params;
     params.rotary_dim = options.rotary_dim;
@@ -41,11 +41,21 @@ void rope(const tensor<const T> &input, const result_of<T> &output,
     params.magnitude = options.magnitude;
     params.interleaved = options.interleaved;
     params.inverse = options.inverse;
-    params.frequencies = detail::view_of(options.frequencies);
-    params.cos = detail::view_of(options.cos);
-    params.sin = detail::view_of(options.sin);
-    params.positions = detail::view_of(options.positions);
-    params.lengths = detail::view_of(options.lengths);
+    params.frequencies = view_of(options.frequencies);
+    params.cos = view_of(options.cos);
+    params.sin = view_of(options.sin);
+    params.positions = view_of(options.positions);
+    params.lengths = view_of(options.lengths);
+    return params;
+}
+
+} // namespace detail
+
+/* attn_rope: input and output (batch axes, H, L, E); output may be input. */
+template <class T>
+void rope(const tensor<const T> &input, const result_of<T> &output,
+          const rope_options<T> &options = {}, const context *chosen = nullptr) {
+    const attn_rope_params params = detail::params_of(options);
     check(attn_rope(detail::handle_of(chosen), input.c_view(), &params, output.c_view()));
 }
 

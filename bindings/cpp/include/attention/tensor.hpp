@@ -204,12 +204,10 @@ template <class... Elements> class input {
 /* An output of one of several element types; every writable tensor of them becomes one. */
 template <class... Elements> class result {
   public:
-    template <class T,
-              class = std::enable_if_t<is_one_of<T, Elements...> && !std::is_const_v<T>>>
+    template <class T, class = std::enable_if_t<is_one_of<T, Elements...> && !std::is_const_v<T>>>
     result(const tensor<T> &other) : view_(*other.c_view()) {
     }
-    template <class T,
-              class = std::enable_if_t<is_one_of<T, Elements...> && !std::is_const_v<T>>>
+    template <class T, class = std::enable_if_t<is_one_of<T, Elements...> && !std::is_const_v<T>>>
     result(T *data, const sizes &shape) : result(tensor<T>(data, shape)) {
     }
 
@@ -245,8 +243,7 @@ template <class T> using score_of = std::conditional_t<is_half<T>, float, T>;
 
 /* Keys, or values, beside queries of type T. */
 template <class T>
-using keys_of =
-    std::conditional_t<is_one_of<T, double>, input<double>, with_halves<input, float>>;
+using keys_of = std::conditional_t<is_one_of<T, double>, input<double>, with_halves<input, float>>;
 
 /* Outputs and weights of queries of type T: of that type or the scores'. */
 template <class T> using result_of = std::conditional_t<is_half<T>, result<T, float>, tensor<T>>;

@@ -204,7 +204,8 @@ interface Abi extends Library {
     @FieldOrder({
         "struct_size", "embed_dim", "num_heads", "kdim", "vdim", "qdim", "num_kv_heads",
         "head_dim", "value_head_dim", "dtype", "no_bias", "add_bias_kv", "add_zero_attn",
-        "batch_first", "parameter_dtype"
+        "batch_first", "parameter_dtype", "qk_norm", "reserved", "qk_norm_epsilon",
+        "qk_norm_weight_offset"
     })
     final class MhaConfig extends Structure {
         public long struct_size = size();
@@ -222,10 +223,15 @@ interface Abi extends Library {
         public int add_zero_attn;
         public int batch_first;
         public int parameter_dtype;
+        public int qk_norm;
+        public int reserved;
+        public double qk_norm_epsilon;
+        public double qk_norm_weight_offset;
     }
 
     @FieldOrder({
-        "struct_size", "key_padding_mask_kind", "reserved", "key_padding_mask", "attention"
+        "struct_size", "key_padding_mask_kind", "reserved", "key_padding_mask", "attention",
+        "cache", "rope"
     })
     final class MhaParams extends Structure {
         public long struct_size = size();
@@ -233,6 +239,8 @@ interface Abi extends Library {
         public int reserved;
         public Pointer key_padding_mask;
         public Pointer attention;
+        public Pointer cache;
+        public Pointer rope;
     }
 
     @FieldOrder({

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class CacheOptions(TypedDict, total=False):
     context: Context | None
 
 
+_Found = TypeVar("_Found")
 # Options with a column for each key.
 _WITH_COLUMNS = ("attn_mask", "bias")
 _RESULTS_WITH_COLUMNS = ("return_weights", "return_scores")
@@ -227,11 +229,7 @@ class KVCache:
         """
         number = self._layer(layer)
         shape = shape_of("key", key)
-        step = self._step
-        begins = step is None or not step.pending
-        if step is None or begins:
-            step = self._begin_by(shape)
-        step.refuse_again(number)
+        step, begins = self._step_to_store(number, shape)
         try:
             starts = step.starts_in("key", shape)
             place = self._memory.whole(number, self._lengths)
@@ -270,9 +268,7 @@ class KVCache:
                 step.
         """
         number = self._layer(layer)
-        step = self._step
-        if step is not None and number in step.pending:
-            raise wrong(f"layer: {number} has not stored its rows of this step; append comes first")
+        step = self._step_that_is_stored(number)
         starts = self._starts_in_query(step, shape_of("query", query))
         longest = self._longest
         are_wide = [
@@ -282,7 +278,7 @@ class KVCache:
         ]
         found = scaled_dot_product_attention(
             query,
-            kv=self._memory.used(number, self._lengths, longest, any(are_wide)),
+            kv=self._used(number, any(are_wide)),
             query_starts=starts,
             is_causal=is_causal,
             align_end=True,
@@ -341,7 +337,53 @@ class KVCache:
         self._refuse_within_step()
         self._cut(np.minimum(self._lengths, kept))
 
+    # ---- for MultiheadAttention ----
+
+    def _store_by(
+        self, call: Callable[[KV], _Found], layer: int | None, rows: int, has_columns: bool
+    ) -> _Found:
+        """What a call returns that stores a layer's rows of the step where it is told, and attends
+        to them; as append."""
+        number = self._layer(layer)
+        shape = (self.batch, self.num_kv_heads, rows, self.head_dim)
+        step, begins = self._step_to_store(number, shape)
+        try:
+            step.starts_in("key", shape)
+            found = call(self._used(number, has_columns))
+        except BaseException:
+            if begins:
+                self.rollback()
+            raise
+        step.pending.discard(number)
+        return found
+
+    def _read_by(
+        self, call: Callable[[KV], _Found], layer: int | None, has_columns: bool
+    ) -> _Found:
+        """What a call returns that attends to a layer's rows; as attend."""
+        number = self._layer(layer)
+        self._step_that_is_stored(number)
+        return call(self._used(number, has_columns))
+
     # ---- behind these ----
+
+    def _used(self, number: int, has_columns: bool) -> KV:
+        return self._memory.used(number, self._lengths, self._longest, has_columns)
+
+    def _step_to_store(self, number: int, shape: tuple[int, ...]) -> tuple[Step, bool]:
+        """The step whose rows a layer is to store, of keys of this shape, and whether it begins."""
+        step = self._step
+        begins = step is None or not step.pending
+        if step is None or begins:
+            step = self._begin_by(shape)
+        step.refuse_again(number)
+        return step, begins
+
+    def _step_that_is_stored(self, number: int) -> Step | None:
+        step = self._step
+        if step is not None and number in step.pending:
+            raise wrong(f"layer: {number} has not stored its rows of this step; append comes first")
+        return step
 
     def _begin(self, rows: Any) -> Step:
         self._refuse_within_step()

@@ -10,7 +10,15 @@ import numpy as np
 
 from libattention._abi import ffi
 from libattention._dtypes import BFLOAT16, DTYPE_NAMES, FLOATS
-from libattention._library import Error, assign, lib, raise_last_error, string, unsupported
+from libattention._library import (
+    Error,
+    assign,
+    assign_given,
+    lib,
+    raise_last_error,
+    string,
+    unsupported,
+)
 from libattention._options import OPTION_NAMES
 from libattention._tensors import NUMPY, Described, Empty, Views, address_of, contiguous_layout
 
@@ -26,6 +34,19 @@ SIZES = (
     "num_kv_heads",
 )
 SWITCHES = ("add_bias_kv", "add_zero_attn", "batch_first")
+QK_NORMS = {
+    None: lib.ATTN_QK_NORM_NONE,
+    "head": lib.ATTN_QK_NORM_HEAD,
+    "all_heads": lib.ATTN_QK_NORM_ALL_HEADS,
+}
+OTHERS = (
+    "bias",
+    "dtype",
+    "parameter_dtype",
+    "qk_norm",
+    "qk_norm_epsilon",
+    "qk_norm_weight_offset",
+)
 # PyTorch's; a layer has those that its config asks for.
 PARAMETER_NAMES = (
     "in_proj_weight",
@@ -55,7 +76,7 @@ def check(status: int) -> None:
 
 def new_layer(arguments: Mapping[str, Any]) -> Any:
     """A layer without parameters, from the arguments of MultiheadAttention."""
-    unknown = set(arguments) - {*SIZES, *SWITCHES, "bias", "dtype", "parameter_dtype"}
+    unknown = set(arguments) - {*SIZES, *SWITCHES, *OTHERS}
     if unknown:
         raise TypeError(f"MultiheadAttention has no argument {min(unknown)!r}")
     config = ffi.new("attn_mha_config *", {"struct_size": ffi.sizeof("attn_mha_config")})
@@ -66,9 +87,21 @@ def new_layer(arguments: Mapping[str, Any]) -> Any:
         assign(config, name, arguments.get(name) or 0, name, "an integer")
     for name in SWITCHES:
         assign(config, name, arguments.get(name, False), name, "True or False")
+    _assign_norm(config, arguments)
     made = ffi.new("attn_mha **")
     check(lib.attn_mha_create(ffi.NULL, config, made))
     return ffi.gc(made[0], lib.attn_mha_destroy)
+
+
+def _assign_norm(config: Any, arguments: Mapping[str, Any]) -> None:
+    norm = arguments.get("qk_norm")
+    if norm not in QK_NORMS:
+        expected = ", ".join(repr(name) for name in QK_NORMS)
+        raise unsupported(f"qk_norm: expected one of {expected}, got {norm!r}")
+    config.qk_norm = QK_NORMS[norm]
+    assign_given(config, "qk_norm_epsilon", arguments.get("qk_norm_epsilon"), "a number")
+    offset = arguments.get("qk_norm_weight_offset", 0.0)
+    assign(config, "qk_norm_weight_offset", offset, "qk_norm_weight_offset", "a number")
 
 
 def _dtype_of(arguments: Mapping[str, Any], name: str) -> int:
@@ -91,6 +124,9 @@ def arguments_of(layer: Any) -> dict[str, Any]:
         **{name: bool(getattr(found, name)) for name in SWITCHES},
         "dtype": DTYPE_NAMES[found.dtype],
         "parameter_dtype": DTYPE_NAMES[found.parameter_dtype],
+        "qk_norm": next(name for name, one in QK_NORMS.items() if one == found.qk_norm),
+        "qk_norm_epsilon": found.qk_norm_epsilon or None,
+        "qk_norm_weight_offset": found.qk_norm_weight_offset,
     }
 
 

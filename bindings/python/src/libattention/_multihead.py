@@ -13,12 +13,16 @@ import numpy as np
 
 from libattention import _layer
 from libattention._abi import ffi
+from libattention._cache_checks import shape_of
 from libattention._checkpoint import layer_arguments, open_checkpoint
 from libattention._context import Context, handle_of
+from libattention._kv import KV, MOST_VIEWS, add_kv
+from libattention._kv_cache import KVCache
 from libattention._layer import check
 from libattention._library import Error, lib
 from libattention._options import FurtherOptions, Options, add_mask, make_params
 from libattention._reports import attention_report, layer_report, new_report
+from libattention._rope import RopeOptions, Rotation, rope_params, rotation_of
 from libattention._tensors import Views, empty_from, kind_of, refuse_stand_ins
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 # PyTorch's polarity for this layer: a bool mask says what is left out.
 BOOL_MASK: int = lib.ATTN_MASK_BOOL_EXCLUDE
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
+QKNorm = Literal["head", "all_heads"]
 # For tensors that this layer cannot take.
 _OPERATOR = "use torch.nn.MultiheadAttention with libattention.integrations.torch.accelerate"
 
@@ -56,6 +61,11 @@ class MultiheadAttention:
         dtype: "float32", "float64", "bfloat16" or "float16": of query, key, value and output
         parameter_dtype: what the layer keeps its parameters in; None: dtype. "float64" goes with
             itself alone; beside the others computing is float32's, and 16 bits are fewer to read
+        qk_norm: what rms_norm does to projected queries and keys, with q_norm.weight and
+            k_norm.weight: "head", to each head, by weights of head_dim (Qwen 3, Gemma 3);
+            "all_heads", to all heads as one row (OLMo 2); None: nothing
+        qk_norm_epsilon: as rms_norm's epsilon
+        qk_norm_weight_offset: as rms_norm's weight_offset, 1 for Gemma's weights
 
     Attributes:
         config: arguments that make the same layer, each with the value that None stood for;
@@ -80,6 +90,9 @@ class MultiheadAttention:
         num_kv_heads: int | None = None,
         dtype: Dtype = "float32",
         parameter_dtype: Dtype | None = None,
+        qk_norm: QKNorm | None = None,
+        qk_norm_epsilon: float | None = None,
+        qk_norm_weight_offset: float = 0.0,
     ) -> None:
         layer = _layer.new_layer(
             {
@@ -97,6 +110,9 @@ class MultiheadAttention:
                 "num_kv_heads": num_kv_heads,
                 "dtype": dtype,
                 "parameter_dtype": parameter_dtype,
+                "qk_norm": qk_norm,
+                "qk_norm_epsilon": qk_norm_epsilon,
+                "qk_norm_weight_offset": qk_norm_weight_offset,
             }
         )
         _layer.init_parameters(layer, secrets.randbits(64))
@@ -238,8 +254,8 @@ class MultiheadAttention:
     def __call__(
         self,
         query: Any,
-        key: Any,
-        value: Any,
+        key: Any = None,
+        value: Any = None,
         key_padding_mask: Any = None,
         need_weights: bool = True,
         attn_mask: Any = None,
@@ -248,6 +264,9 @@ class MultiheadAttention:
         *,
         scale: float | None = None,
         return_lse: bool = False,
+        cache: KV | KVCache | None = None,
+        cache_layer: int | None = None,
+        rope: RopeOptions | None = None,
         context: Context | None = None,
         **options: Unpack[FurtherOptions],
     ) -> tuple[Any, ...]:
@@ -265,6 +284,17 @@ class MultiheadAttention:
             is_causal: query i sees keys up to i; unlike PyTorch's hint it needs no attn_mask
             scale: of the scores; None: 1 / sqrt(head_dim)
             return_lse: also return the logarithms of the rows' sums
+            cache: keys and values of earlier calls. Those of this one are stored behind them, and
+                all are attended to: one call is a decoder's attention, of a prompt or of a token. A
+                KVCache has its step as by append and attend; a KV has lengths that count the new
+                rows already, (batch axes) N. Query stands at the end, unless query_offset says
+                otherwise. With key and value None the cache is only read, as a decoder does an
+                encoder's. S is then the cache's rows: those of a KV's memory, or the most that a
+                sequence of a KVCache has (with pages, and no mask, rounded up to whole ones)
+            cache_layer: of a KVCache: 0 to layers - 1; None where there is one
+            rope: keyword arguments of libattention.rope, {} for its defaults: queries and keys are
+                rotated after qk_norm, before they are stored. Without positions and lengths rows
+                stand where they are stored; without a cache at 0, 1, ...
             context: threads, engine and kernels; None: the default
             options: bias, broadcastable to (N, H, L, S); query_offset, key_lengths, align_end,
                 window, softcap, sinks, alibi_slopes, normalizer, mask_start, position_bias, block_mask
@@ -276,11 +306,50 @@ class MultiheadAttention:
             (N, H, L). T counts the keys of add_bias_kv and add_zero_attn, too.
         """
         refuse_stand_ins(query, key, value, key_padding_mask, attn_mask, instead=_OPERATOR)
-        views = Views()
         kind = kind_of(query, "query")
-        inputs = views.add_inputs(query, key, value)
         attention = Options(attn_mask, is_causal, scale, **options)
-        params = _make_params(views, key_padding_mask, attention)
+        rotation = None if rope is None else rotation_of(rope)
+
+        def run(place: KV | None) -> tuple[Any, ...]:
+            views = Views() if place is None and rope is None else Views(_MOST_VIEWS)
+            inputs = _add_inputs(views, query, key, value, place)
+            params = _make_params(views, key_padding_mask, attention, place, rotation)
+            return self._run(
+                kind,
+                query,
+                views,
+                inputs,
+                params,
+                need_weights,
+                average_attn_weights,
+                return_lse,
+                context,
+            )
+
+        if not isinstance(cache, KVCache):
+            return run(_checked(cache))
+        has_columns = any(one is not None for one in (attn_mask, key_padding_mask, attention.bias))
+        if key is None and value is None:
+            return cache._read_by(run, cache_layer, has_columns)
+        return cache._store_by(run, cache_layer, self._rows_of(key), has_columns)
+
+    def _rows_of(self, key: Any) -> int:
+        """New rows of each sequence."""
+        shape = shape_of("key", key)
+        return shape[1 if self.batch_first else 0] if len(shape) == 3 else 0
+
+    def _run(
+        self,
+        kind: Any,
+        query: Any,
+        views: Views,
+        inputs: tuple[Any, ...],
+        params: _Params,
+        need_weights: bool,
+        average_attn_weights: bool,
+        return_lse: bool,
+        context: Context | None,
+    ) -> tuple[Any, ...]:
         layer = self._handle
         outputs = _describe_outputs(layer, views, inputs, params)
         output, output_view = views.add_new(empty_from(outputs.output), kind, "output")
@@ -303,8 +372,8 @@ class MultiheadAttention:
     def explain(
         self,
         query: Any,
-        key: Any,
-        value: Any,
+        key: Any = None,
+        value: Any = None,
         key_padding_mask: Any = None,
         need_weights: bool = True,
         attn_mask: Any = None,
@@ -312,6 +381,9 @@ class MultiheadAttention:
         is_causal: bool = False,
         *,
         scale: float | None = None,
+        cache: KV | KVCache | None = None,
+        cache_layer: int | None = None,
+        rope: RopeOptions | None = None,
         context: Context | None = None,
         **options: Unpack[FurtherOptions],
     ) -> dict[str, Any]:
@@ -327,6 +399,9 @@ class MultiheadAttention:
             average_attn_weights: as in a call
             is_causal: as in a call
             scale: as in a call
+            cache: as in a call; a KVCache as it is now, which stays so
+            cache_layer: as in a call
+            rope: as in a call
             context: as in a call
             options: as in a call
 
@@ -335,10 +410,12 @@ class MultiheadAttention:
             as attention what libattention.explain tells of the attention inside.
         """
         refuse_stand_ins(query, key, value, key_padding_mask, attn_mask, instead=_OPERATOR)
-        views = Views()
-        inputs = views.add_inputs(query, key, value)
+        views = Views(_MOST_VIEWS)
         attention = Options(attn_mask, is_causal, scale, **options)
-        params = _make_params(views, key_padding_mask, attention)
+        place = cache.kv(cache_layer) if isinstance(cache, KVCache) else _checked(cache)
+        rotation = None if rope is None else rotation_of(rope)
+        inputs = _add_inputs(views, query, key, value, place)
+        params = _make_params(views, key_padding_mask, attention, place, rotation)
         layer = self._handle
         outputs = _describe_outputs(layer, views, inputs, params)
         if need_weights:
@@ -352,14 +429,43 @@ class MultiheadAttention:
         return {**layer_report(report), "attention": attention_report(inner)}
 
 
+# Of a call with every field of a KV and of a Rotation.
+_MOST_VIEWS = MOST_VIEWS + len(Rotation._fields)
+
+
 class _Params(NamedTuple):
-    """Options of a call: attn_mha_params, and the attn_sdpa_params that it refers to."""
+    """Options of a call: attn_mha_params, and the structs that it refers to."""
 
     layer: Any
     attention: Any
+    cache: Any
+    rope: Any
 
 
-def _make_params(views: Views, key_padding_mask: Any, options: Options) -> _Params:
+def _checked(cache: Any) -> KV | None:
+    """Refuses what is neither kind of cache."""
+    if cache is not None and not isinstance(cache, KV):
+        text = f"cache: expected a libattention.KV or KVCache, got {type(cache).__name__}"
+        raise Error(lib.ATTN_ERROR_VALUE, text)
+    return cache
+
+
+def _add_inputs(
+    views: Views, query: Any, key: Any, value: Any, place: KV | None
+) -> tuple[Any, Any, Any]:
+    """The three of a call; beside a cache key and value may both be missing."""
+    if place is None or key is not None or value is not None:
+        return views.add_inputs(query, key, value)
+    return views.add_array(query, "query"), ffi.NULL, ffi.NULL
+
+
+def _make_params(
+    views: Views,
+    key_padding_mask: Any,
+    options: Options,
+    place: KV | None,
+    rotation: Rotation | None,
+) -> _Params:
     layer = ffi.new("attn_mha_params *")
     layer.struct_size = ffi.sizeof("attn_mha_params")
     if key_padding_mask is not None:
@@ -367,7 +473,10 @@ def _make_params(views: Views, key_padding_mask: Any, options: Options) -> _Para
             views, key_padding_mask, "key_padding_mask", BOOL_MASK
         )
     layer.attention = attention = make_params(options, views, BOOL_MASK)
-    return _Params(layer, attention)
+    cache = ffi.NULL if place is None else add_kv(views, place, writable=True)
+    rope = ffi.NULL if rotation is None else rope_params(rotation, views)
+    layer.cache, layer.rope = cache, rope
+    return _Params(layer, attention, cache, rope)
 
 
 def _describe_outputs(layer: Any, views: Views, inputs: tuple[Any, ...], params: _Params) -> Any:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypedDict
 
 from libattention._by_rows import compute_rows, new_params
 from libattention._context import Context
@@ -26,6 +27,32 @@ class Rotation(NamedTuple):
     magnitude: float | None
     interleaved: bool
     inverse: bool
+
+
+class RopeOptions(TypedDict, total=False):
+    """The keyword arguments of rope that say which way and how far."""
+
+    positions: Any
+    lengths: Any
+    rotary_dim: int | None
+    base: float | None
+    frequencies: Any
+    cos: Any
+    sin: Any
+    magnitude: float | None
+    interleaved: bool
+    inverse: bool
+
+
+_DEFAULT = Rotation(None, None, None, None, None, None, None, None, False, False)
+
+
+def rotation_of(options: Mapping[str, Any]) -> Rotation:
+    """The rotation that rope's keyword arguments ask for."""
+    unknown = set(options) - set(Rotation._fields)
+    if unknown:
+        raise TypeError(f"rope has no option {min(unknown)!r}")
+    return _DEFAULT._replace(**options)
 
 
 _NUMBERS = (("rotary_dim", "an integer"), ("base", "a number"), ("magnitude", "a number"))

@@ -162,6 +162,12 @@ module Attention
           ATTN_BLOCK_HIDDEN = 0,
           ATTN_BLOCK_VISIBLE = 1,
           ATTN_BLOCK_MASKED = 2
+        };
+
+        enum attn_qk_norm {
+          ATTN_QK_NORM_NONE = 0,
+          ATTN_QK_NORM_HEAD = 1,
+          ATTN_QK_NORM_ALL_HEADS = 2
       };
 
       enum attn_sdpa_pack {
@@ -292,6 +298,10 @@ module Attention
           int32_t add_zero_attn;
           int32_t batch_first;
           int32_t parameter_dtype;
+          int32_t qk_norm;
+          int32_t reserved;
+          double qk_norm_epsilon;
+          double qk_norm_weight_offset;
       } attn_mha_config;
 
       typedef struct attn_mha_init_params {
@@ -305,6 +315,8 @@ module Attention
           int32_t reserved;
           const attn_tensor *key_padding_mask;
           const attn_sdpa_params *attention;
+          const attn_kv *cache;
+          const attn_rope_params *rope;
       } attn_mha_params;
 
       typedef struct attn_mha_report {

@@ -4,6 +4,7 @@
 mod attending;
 mod contexts;
 mod halves;
+mod layer_cache;
 mod layers;
 mod places;
 mod steps;
