@@ -89,14 +89,16 @@ static attn_status check_heads(const attni_sdpa_request *request, const attni_in
 
 /* Columns that options and outputs have for the keys. Where sequences have room for any number of
  * keys each, it is the caller who knows how many columns the longest needs. */
-static int64_t choose_columns(const attn_sdpa_params *params, int64_t key_rows) {
+static int64_t choose_columns(const attni_sdpa_request *request, int64_t key_rows) {
+    const attn_sdpa_params *params = request->params;
     const attn_tensor *mask = params->mask_start == NULL ? params->mask : NULL;
-    const attn_tensor *const with_columns[] = {params->weights, params->scores, mask, params->bias};
-    for (int32_t i = 0; i < 4; ++i) {
+    const attn_tensor *const with_columns[] = {request->with_columns, params->weights,
+                                               params->scores, mask, params->bias};
+    for (int32_t i = 0; i < 5; ++i) {
         const attn_tensor *tensor = with_columns[i];
         if (tensor != NULL && tensor->rank > 0 && tensor->rank <= ATTN_MAX_RANK) {
             const int64_t columns = tensor->shape[tensor->rank - 1];
-            if (columns >= 0 && (i <= 1 || columns != 1)) {
+            if (columns >= 0 && (i <= 2 || columns != 1)) {
                 return columns;
             }
         }
@@ -128,7 +130,7 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
     problem->head_dim = query->shape[query->rank - 1];
     problem->key_rows = key->shape[key->rank - 2] - request->extra_cols;
     problem->src_len = problem->key_starts.is_present || problem->pages.starts.is_present
-                           ? choose_columns(request->params, problem->key_rows)
+                           ? choose_columns(request, problem->key_rows)
                            : problem->key_rows;
     problem->extra_cols = request->extra_cols;
     problem->value_dim = value->shape[value->rank - 1];
@@ -153,9 +155,7 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
     return request->params->kv == NULL ? ATTN_OK : check_columns(inputs, problem);
 }
 
-/* A tensor's strides on the canonical axes: 0 where its length is 1 or the axis is missing, and all
- * of them where it is empty, since its data may be NULL and NULL has no neighbours. */
-static attni_operand input_operand(const attn_tensor *tensor, int32_t canonical_rank) {
+attni_operand attni_operand_of(const attn_tensor *tensor, int32_t canonical_rank) {
     attni_operand operand = {.data = tensor->data,
                              .element_bytes = (int64_t)attn_dtype_size_bytes(tensor->dtype),
                              .dtype = tensor->dtype,
@@ -226,7 +226,7 @@ static attn_status check_output(const attni_sdpa_request *request, attni_sdpa_pr
     ATTNI_TRY(attni_check_result("output", request->output, problem->dtype));
     ATTNI_TRY(attni_check_shape("output", request->output, axes, count));
     ATTNI_TRY(attni_check_writable("output", request->output));
-    problem->output = input_operand(request->output, problem->batch_rank + 3);
+    problem->output = attni_operand_of(request->output, problem->batch_rank + 3);
     return ATTN_OK;
 }
 
@@ -249,9 +249,9 @@ attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_probl
     }
     problem->call_batches = problem->num_batches;
     const int32_t rank = problem->batch_rank + 3;
-    problem->query = input_operand(inputs.views[ATTNI_QUERY], rank);
-    problem->key = input_operand(inputs.views[ATTNI_KEY], rank);
-    problem->value = input_operand(inputs.views[ATTNI_VALUE], rank);
+    problem->query = attni_operand_of(inputs.views[ATTNI_QUERY], rank);
+    problem->key = attni_operand_of(inputs.views[ATTNI_KEY], rank);
+    problem->value = attni_operand_of(inputs.views[ATTNI_VALUE], rank);
     ATTNI_TRY(attni_sdpa_check_options(request, &inputs, problem));
     problem->rows_are_written = writes_rows(problem);
     if (request->option_data == ATTNI_DATA_REQUIRED) {

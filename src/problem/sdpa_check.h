@@ -15,4 +15,9 @@ attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_probl
  * of query, key and value, and with ATTN_ERROR_OVERFLOW. */
 attn_status attni_sdpa_describe_output(const attni_sdpa_request *request, attn_tensor *output);
 
+/* A tensor aligned at the end of the canonical axes: strides of 0 where its length is 1 or the axis
+ * is missing, and all of them where it is empty, since its data may be NULL and NULL has no
+ * neighbours. */
+attni_operand attni_operand_of(const attn_tensor *tensor, int32_t canonical_rank);
+
 #endif

@@ -119,21 +119,9 @@ static bool is_ragged(const attni_sdpa_problem *problem) {
     return problem->query_starts.is_present;
 }
 
-/* Which canonical axes an optional output has, and the type whose results it holds. */
-typedef struct output_axes {
-    bool heads;
-    int64_t cols; /* -1: no column axis */
-    int32_t dtype;
-} output_axes;
-
-static attn_status check_output_option(const attni_sdpa_request *request, const char *option,
-                                       const attn_tensor *tensor, const attni_sdpa_problem *problem,
-                                       output_axes which, attni_operand *operand) {
-    if (tensor == NULL) {
-        return ATTN_OK;
-    }
-    char text[NAME_BYTES];
-    const char *name = option_name(request, option, text);
+attn_status attni_check_rows(const char *name, const attn_tensor *tensor,
+                             attni_data_rule data_rule, const attni_sdpa_problem *problem,
+                             attni_row_axes which, attni_operand *operand) {
     attni_axis axes[ATTN_MAX_RANK];
     int32_t canonical[ATTN_MAX_RANK];
     int32_t count = 0;
@@ -151,15 +139,35 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
         canonical[count] = problem->batch_rank + 2;
         axes[count++] = (attni_axis){problem->extra_cols > 0 ? "T" : "S", which.cols};
     }
-    ATTNI_TRY(attni_check_tensor(name, tensor, request->option_data));
+    ATTNI_TRY(attni_check_tensor(name, tensor, data_rule));
     ATTNI_TRY(attni_check_result(name, tensor, which.dtype));
     ATTNI_TRY(attni_check_shape(name, tensor, axes, count));
-    ATTNI_TRY(attni_check_writable(name, tensor));
     for (int32_t i = 0; i < count; ++i) {
         operand->strides[canonical[i]] = attni_stride(tensor, i);
     }
     attni_place_operand(tensor, operand);
     return ATTN_OK;
+}
+
+attni_row_axes attni_weights_axes(const attni_sdpa_problem *problem, const attn_tensor *weights) {
+    const int32_t batch_axes = is_ragged(problem) ? 0 : problem->batch_rank;
+    return (attni_row_axes){
+        .heads = !(problem->has_heads && weights->rank == batch_axes + 2),
+        .cols = problem->src_len + problem->extra_cols,
+        .dtype = problem->dtype,
+    };
+}
+
+static attn_status check_output_option(const attni_sdpa_request *request, const char *option,
+                                       const attn_tensor *tensor, const attni_sdpa_problem *problem,
+                                       attni_row_axes which, attni_operand *operand) {
+    if (tensor == NULL) {
+        return ATTN_OK;
+    }
+    char text[NAME_BYTES];
+    const char *name = option_name(request, option, text);
+    ATTNI_TRY(attni_check_rows(name, tensor, request->option_data, problem, which, operand));
+    return attni_check_writable(name, tensor);
 }
 
 /* A table over (Hq, distances), which have a middle. */
@@ -251,19 +259,18 @@ static attn_status check_masks(const attni_sdpa_request *request, attni_sdpa_pro
 /* Weights without the head axis that output has are averaged over it. */
 static attn_status check_outputs(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
     const attn_tensor *weights = request->params->weights;
-    problem->average_weights = weights != NULL && problem->has_heads &&
-                               weights->rank == (is_ragged(problem) ? 0 : problem->batch_rank) + 2;
-    const output_axes lse_axes = {.heads = true, .cols = -1, .dtype = problem->score_dtype};
-    const output_axes weight_axes = {.heads = !problem->average_weights,
-                                     .cols = problem->src_len + problem->extra_cols,
-                                     .dtype = problem->dtype};
-    const output_axes score_axes = {.heads = true,
-                                    .cols = problem->src_len + problem->extra_cols,
-                                    .dtype = problem->score_dtype};
+    const attni_row_axes lse_axes = {.heads = true, .cols = -1, .dtype = problem->score_dtype};
+    const attni_row_axes score_axes = {.heads = true,
+                                       .cols = problem->src_len + problem->extra_cols,
+                                       .dtype = problem->score_dtype};
     ATTNI_TRY(check_output_option(request, "lse", request->params->lse, problem, lse_axes,
                                   &problem->lse));
-    ATTNI_TRY(
-        check_output_option(request, "weights", weights, problem, weight_axes, &problem->weights));
+    if (weights != NULL) {
+        const attni_row_axes axes = attni_weights_axes(problem, weights);
+        problem->average_weights = !axes.heads;
+        ATTNI_TRY(
+            check_output_option(request, "weights", weights, problem, axes, &problem->weights));
+    }
     problem->score_stage = request->params->scores_stage;
     return check_output_option(request, "scores", request->params->scores, problem, score_axes,
                                &problem->scores);
