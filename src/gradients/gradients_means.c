@@ -68,8 +68,7 @@ static void add_tile(attni_gradients_item *item) {
         engine->kernels->softmax(attni_gradients_at(item, item->tile.weights, index, seen.begin),
                                  gradient, count, attni_gradients_lse(item, item->rows.head, row),
                                  0, 1);
-        *attni_gradients_means(item, item->rows.head, row) +=
-            engine->kernels->sum(gradient, count);
+        *attni_gradients_means(item, item->rows.head, row) += engine->kernels->sum(gradient, count);
     }
 }
 
@@ -94,7 +93,7 @@ static void clear_sums(const attni_gradients_item *item, int64_t head, int64_t r
     if (engine->plan->staged[ATTNI_OF_QUERY]) {
         memset(attni_gradients_staged_row(item, ATTNI_OF_QUERY, head, row), 0,
                (size_t)(gradients->head_dim * engine->element));
-    } else if (query->is_present && !engine->problem->accumulates) {
+    } else if (query->is_present) {
         const attni_source_rows rows =
             attni_operand_rows(gradients, query, item->view.sequence.batch, head, row);
         for (int64_t col = 0; col < gradients->head_dim; ++col) {

@@ -82,8 +82,8 @@ static void see_rows(attni_gradients_item *item) {
             has_lse && attni_gradients_lse(item, item->rows.head, row) == -(double)INFINITY;
         tile->seen[index] =
             is_empty ? (attni_interval){0, 0} : attni_gradients_seen_keys(item, row);
-        tile->is_ragged = tile->is_ragged ||
-                          tile->seen[index].end - tile->seen[index].begin < item->keys.count;
+        tile->is_ragged =
+            tile->is_ragged || tile->seen[index].end - tile->seen[index].begin < item->keys.count;
     }
 }
 
@@ -140,16 +140,16 @@ void attni_gradients_add_weights(const attni_gradients_item *item, int64_t index
     const attni_operand *weights = &gradients->weights;
     const attni_interval seen = item->tile.seen[index];
     const double share = gradients->average_weights ? 1 / (double)gradients->num_heads : 1;
-    const attni_source_rows from =
-        attni_operand_rows(gradients, weights, item->view.sequence.batch,
-                           gradients->average_weights ? 0 : item->rows.head,
-                           item->rows.first + index);
+    const attni_source_rows from = attni_operand_rows(
+        gradients, weights, item->view.sequence.batch,
+        gradients->average_weights ? 0 : item->rows.head, item->rows.first + index);
     double taken[COLS];
     for (int64_t first = seen.begin; first < seen.end; first += COLS) {
         const int64_t count = attni_min(COLS, seen.end - first);
         const int64_t offset = (item->keys.keys.begin + first) * from.col_stride;
-        attni_take_row(engine->set, taken, attni_advance(from.data, offset * weights->element_bytes),
-                       weights->dtype, from.col_stride, count);
+        attni_take_row(engine->set, taken,
+                       attni_advance(from.data, offset * weights->element_bytes), weights->dtype,
+                       from.col_stride, count);
         engine->rows->accumulate(row + (first - seen.begin) * engine->element, taken, 1, count,
                                  share);
     }
