@@ -212,7 +212,11 @@ static void put_row(const attni_gradients_item *item, const attni_operand *opera
         engine->kernels->add(line, row, cols);
         row = line;
     }
-    attni_put_row(engine->set, to->data, operand->dtype, to->col_stride, row, cols);
+    if (operand->dtype == engine->dtype && to->col_stride == 1) {
+        memcpy(to->data, row, (size_t)(cols * engine->element));
+    } else {
+        attni_put_row(engine->set, to->data, operand->dtype, to->col_stride, row, cols);
+    }
 }
 
 static void put_keys(const attni_gradients_item *item, const key_sums *sums, int64_t head,
@@ -271,11 +275,13 @@ static void run_head(attni_gradients_item *item, int64_t head, progress_counter 
         }
         attni_gradients_take_keys(item, head);
         attni_gradients_take_rows(item, head, rows.begin, rows.end - rows.begin);
-        attni_gradients_compute(item, ATTNI_TO_PRODUCTS);
-        const bool exposed = is_exposed(item);
-        add_keys_of_tile(item, exposed);
+        const bool sees_some = attni_gradients_compute(item, ATTNI_TO_PRODUCTS);
+        const bool exposed = sees_some && is_exposed(item);
+        if (sees_some) {
+            add_keys_of_tile(item, exposed);
+        }
         wait_for(before, block + 1);
-        if (item->view.gradients->query.is_present) {
+        if (sees_some && item->view.gradients->query.is_present) {
             add_rows_of_tile(item, exposed);
         }
         if (own != NULL) {

@@ -159,8 +159,9 @@ static void add_rows(option_sums *sums, int64_t head, int64_t offset) {
         if (rows.begin < rows.end) {
             attni_gradients_take_keys(item, head);
             attni_gradients_take_rows(item, head, rows.begin, rows.end - rows.begin);
-            attni_gradients_compute(item, ATTNI_TO_OPTIONS);
-            add_tile(sums, offset);
+            if (attni_gradients_compute(item, ATTNI_TO_OPTIONS)) {
+                add_tile(sums, offset);
+            }
         }
     }
 }

@@ -128,7 +128,7 @@ static void lay_out_blocks(const attni_sdpa_problem *call, attni_gradients_plan 
     plan->value_columns_offset = add_strips(call, slot, attni_max(1, call->value_dim), keys);
     plan->weights_offset = add_rows(call, slot, rows, keys);
     plan->scores_offset = add_rows(call, slot, rows, keys);
-    plan->capped_offset = add_rows(call, slot, 1, keys);
+    plan->capped_offset = add_rows(call, slot, call->softcap != 0 ? rows : 0, keys);
     plan->line_offset = add_rows(call, slot, 2, attni_max(call->head_dim, call->value_dim));
 }
 

@@ -15,6 +15,7 @@ void attni_gradients_enter(const attni_gradients_engine *engine, int32_t slot,
         engine->scratch + engine->plan->slots_offset + (size_t)slot * engine->plan->slot_bytes;
     item->tile.weights = item->slot + engine->plan->weights_offset;
     item->tile.scores = item->slot + engine->plan->scores_offset;
+    item->tile.capped = item->slot + engine->plan->capped_offset;
     item->tile.stride = engine->plan->key_block;
 }
 
