@@ -33,8 +33,8 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     }
 }
 
-void attni_lanes_normalize(const attni_fused_item *item, attni_panel *panel,
-                           const attni_tile_keys *keys) {
+static void find_weights(const attni_fused_item *item, attni_panel *panel,
+                         const attni_tile_keys *keys) {
     const attni_fused_engine *engine = item->engine;
     const int64_t count = keys->count + keys->extra;
     if (engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX) {
@@ -45,6 +45,15 @@ void attni_lanes_normalize(const attni_fused_item *item, attni_panel *panel,
         engine->kernels->float32->sigmoid(item->tile, count * panel->width);
     }
     engine->kernels->tiles->add_magnitudes(item->tile, panel->vectors, count, panel->state.sum);
+}
+
+/* What is dropped still counts in a row's sum. */
+void attni_lanes_normalize(const attni_fused_item *item, attni_panel *panel,
+                           const attni_tile_keys *keys) {
+    find_weights(item, panel, keys);
+    if (item->engine->problem->dropout.is_present) {
+        attni_lanes_drop(item, panel, keys);
+    }
 }
 
 /* ---- weighted values ---- */

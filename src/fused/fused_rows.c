@@ -10,6 +10,7 @@
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
 #include "fused/fused_values.h"
+#include "problem/dropout_place.h"
 #include "problem/mask_rows.h"
 #include "problem/quantized_rows.h"
 #include "softmax/row_weights.h"
@@ -155,8 +156,8 @@ static float sum_of_magnitudes(const float *row, int64_t count) {
     return sum;
 }
 
-static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
-                           const attni_tile_keys *keys) {
+static void find_weights(const attni_fused_item *item, attni_panel *panel,
+                         const attni_tile_keys *keys) {
     const attni_fused_engine *engine = item->engine;
     const int64_t count = keys->count + keys->extra;
     if (engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX) {
@@ -173,6 +174,22 @@ static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
             engine->kernels->float32->sigmoid(row, count);
         }
         panel->state.sum[lane] += sum_of_magnitudes(row, count);
+    }
+}
+
+/* What is dropped still counts in a row's sum. */
+static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
+                           const attni_tile_keys *keys) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const attni_row_kernels *kernels = item->engine->kernels->float32;
+    find_weights(item, panel, keys);
+    for (int32_t lane = 0; lane < panel->count && problem->dropout.is_present; ++lane) {
+        const attni_dropout_place place =
+            attni_dropout_place_of(problem, item->batch, panel->head[lane], panel->row[lane]);
+        kernels->drop(tile_row(item, lane), keys->count, place.column + keys->keys.begin, place.row,
+                      place.head, &place.stream);
+        kernels->drop(tile_row(item, lane) + keys->count, keys->extra,
+                      place.column + problem->src_len, place.row, place.head, &place.stream);
     }
 }
 

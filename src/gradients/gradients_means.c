@@ -76,6 +76,7 @@ static void add_tile(attni_gradients_item *item) {
         char *gradient = attni_gradients_at(item, item->tile.scores, index, 0);
         memset(gradient, 0, (size_t)(count * engine->element));
         attni_gradients_add_weights(item, index, gradient);
+        attni_gradients_drop(item, index, gradient);
         engine->kernels->softmax(attni_gradients_at(item, item->tile.weights, index, seen.begin),
                                  gradient, count, attni_gradients_lse(item, item->rows.head, row),
                                  0, 1);

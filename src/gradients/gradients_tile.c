@@ -11,6 +11,7 @@
 #include "gradients/gradients_blocks.h"
 #include "gradients/gradients_view.h"
 #include "kernels/stored_rows.h"
+#include "problem/dropout_place.h"
 #include "problem/mask_rows.h"
 #include "problem/source_rows.h"
 #include "tensor/element.h"
@@ -177,6 +178,19 @@ static void normalize(const attni_gradients_item *item, int64_t index, double fa
     }
 }
 
+void attni_gradients_drop(const attni_gradients_item *item, int64_t index, char *row) {
+    const attni_sdpa_problem *call = item->view.call;
+    const attni_interval seen = item->tile.seen[index];
+    if (!call->dropout.is_present) {
+        return;
+    }
+    const attni_dropout_place place = attni_dropout_place_of(
+        call, item->view.sequence.batch, item->rows.head, item->rows.first + index);
+    item->engine->rows->drop(row, seen.end - seen.begin,
+                             place.column + item->keys.keys.begin + seen.begin, place.row,
+                             place.head, &place.stream);
+}
+
 /* The gradient of a row's weights is there; that of its scores takes its place. */
 static void finish_row(const attni_gradients_item *item, int64_t index,
                        attni_gradient_depth depth) {
@@ -190,7 +204,10 @@ static void finish_row(const attni_gradients_item *item, int64_t index,
     if (item->view.gradients->weights.is_present) {
         attni_gradients_add_weights(item, index, gradient);
     }
+    attni_gradients_drop(item, index, gradient);
     normalize(item, index, depth == ATTNI_TO_PRODUCTS ? call->scale : 1);
+    attni_gradients_drop(item, index,
+                         attni_gradients_at(item, item->tile.weights, index, seen.begin));
     if (depth == ATTNI_TO_PRODUCTS && call->softcap != 0) {
         item->engine->kernels->softcap(
             gradient, attni_gradients_at(item, item->tile.capped, index, seen.begin),

@@ -16,6 +16,9 @@ bool attni_gradients_score(attni_gradients_item *item);
  * begins with the row's first seen key. */
 void attni_gradients_add_weights(const attni_gradients_item *item, int64_t index, char *row);
 
+/* Dropout of a row of weights, or of their gradient, likewise. */
+void attni_gradients_drop(const attni_gradients_item *item, int64_t index, char *row);
+
 /* Weights and the gradient of the scores: exactly 0 where a row does not see a key. Returns false,
  * and leaves them open, if no row sees any. */
 bool attni_gradients_compute(attni_gradients_item *item, attni_gradient_depth depth);

@@ -12,6 +12,7 @@
 #include "base/half_precision.h"
 #include "kernels/exact_exponential.h"
 #include "kernels/kernel_tables.h"
+#include "kernels/philox.h"
 #include "kernels/vectors.h"
 
 enum {
@@ -291,6 +292,41 @@ static void row_hide(void *data, int64_t n, const unsigned char *flags, int64_t 
     }
 }
 
+/* The words of 4 * WORD_LANES columns from 4 * group on. */
+INLINE void random_words(uint32_t *to, uint32_t group, uint32_t number, uint32_t head,
+                         const attni_dropout_stream *stream) {
+    uint32_t groups[WORD_LANES];
+    for (uint32_t lane = 0; lane < WORD_LANES; ++lane) {
+        groups[lane] = group + lane;
+    }
+    words counter[4] = {{0}, number - (words){0}, head - (words){0}, stream->batch - (words){0}};
+    memcpy(&counter[0], groups, sizeof groups);
+    philox(counter, stream->key);
+    for (int lane = 0; lane < WORD_LANES; ++lane) {
+        for (int word = 0; word < 4; ++word) {
+            to[4 * lane + word] = counter[word][lane];
+        }
+    }
+}
+
+static void row_drop(void *data, int64_t n, int64_t column, uint32_t number, uint32_t head,
+                     const attni_dropout_stream *stream) {
+    real *row = data;
+    const real scale = (real)stream->scale;
+    for (int64_t j = -(column % 4); j < n; j += 4 * WORD_LANES) {
+        uint32_t random[4 * WORD_LANES];
+        random_words(random, (uint32_t)((column + j) / 4), number, head, stream);
+        const int64_t begin = j < 0 ? -j : 0;
+        const int64_t end = n - j < 4 * WORD_LANES ? n - j : 4 * WORD_LANES;
+        for (int64_t i = begin; i < end; ++i) {
+            real x;
+            memcpy(&x, row + j + i, sizeof x);
+            x = random[i] >= stream->threshold ? x * scale : 0;
+            memcpy(row + j + i, &x, sizeof x);
+        }
+    }
+}
+
 static void row_accumulate(void *to_data, const void *from_data, int64_t stride, int64_t n,
                            double factor) {
     real *to = to_data;
@@ -325,5 +361,6 @@ const attni_row_kernels TABLE_NAME(row_kernels) = {
     .add_bias = row_add_bias,
     .exclude = row_exclude,
     .hide = row_hide,
+    .drop = row_drop,
     .accumulate = row_accumulate,
 };

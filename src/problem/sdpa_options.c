@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/checked_size.h"
 #include "base/option_check.h"
 #include "base/versioned_struct.h"
 #include "tensor/element.h"
@@ -119,9 +120,9 @@ static bool is_ragged(const attni_sdpa_problem *problem) {
     return problem->query_starts.is_present;
 }
 
-attn_status attni_check_rows(const char *name, const attn_tensor *tensor,
-                             attni_data_rule data_rule, const attni_sdpa_problem *problem,
-                             attni_row_axes which, attni_operand *operand) {
+attn_status attni_check_rows(const char *name, const attn_tensor *tensor, attni_data_rule data_rule,
+                             const attni_sdpa_problem *problem, attni_row_axes which,
+                             attni_operand *operand) {
     attni_axis axes[ATTN_MAX_RANK];
     int32_t canonical[ATTN_MAX_RANK];
     int32_t count = 0;
@@ -289,6 +290,61 @@ static attn_status check_key_lengths(const attni_sdpa_request *request,
                                inputs->key_lengths, problem->src_len);
 }
 
+static uint64_t mix64(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
+    return z ^ (z >> 31);
+}
+
+/* Numbers from `first` on, `count` of them, are below 2^bits. */
+static attn_status check_places(const char *prefix, const char *name, int64_t first, int64_t count,
+                                int32_t bits) {
+    int64_t end;
+    if (first < 0) {
+        return attni_fail(ATTN_ERROR_VALUE, "%sdropout.%s: expected 0 and up, got %lld", prefix,
+                          name, (long long)first);
+    }
+    return attni_add(first, count, &end) && end <= (int64_t)1 << bits
+               ? ATTN_OK
+               : attni_fail(ATTN_ERROR_UNSUPPORTED,
+                            "%sdropout.%s: expected places below 2^%d, got %lld and %lld from "
+                            "there on",
+                            prefix, name, (int)bits, (long long)first, (long long)count);
+}
+
+static attn_status check_dropout(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
+    const char *prefix = request->option_prefix;
+    char name[NAME_BYTES];
+    attn_dropout given;
+    if (request->params->dropout == NULL) {
+        return ATTN_OK;
+    }
+    ATTNI_TRY(attni_struct_read(option_name(request, "dropout", name), request->params->dropout,
+                                ATTNI_BYTES_THROUGH(attn_dropout, column), sizeof given, &given));
+    if (!(given.probability >= 0 && given.probability < 1)) {
+        return attni_fail(ATTN_ERROR_VALUE, "%sdropout.probability: expected 0 to below 1, got %g",
+                          prefix, given.probability);
+    }
+    ATTNI_TRY(check_places(prefix, "batch", given.batch, problem->num_batches, 48));
+    ATTNI_TRY(check_places(prefix, "head", given.head, problem->num_heads, 16));
+    ATTNI_TRY(check_places(prefix, "row", given.row, problem->tgt_len, 32));
+    ATTNI_TRY(check_places(prefix, "column", given.column,
+                           attni_saturating_add(problem->src_len, problem->extra_cols), 34));
+    const uint64_t key = given.seed ^ mix64(given.offset);
+    const double threshold = fmin(floor(given.probability * 0x1p32 + 0.5), 0x1p32 - 1);
+    problem->dropout = (attni_dropout){
+        .is_present = given.probability > 0,
+        .stream = {.key = {(uint32_t)key, (uint32_t)(key >> 32)},
+                   .threshold = (uint32_t)threshold,
+                   .scale = 1 / (1 - given.probability)},
+        .batch = given.batch,
+        .head = given.head,
+        .row = given.row,
+        .column = given.column,
+    };
+    return ATTN_OK;
+}
+
 attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
                                      const attni_input_views *inputs, attni_sdpa_problem *problem) {
     const attn_sdpa_params *params = request->params;
@@ -315,6 +371,7 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
     ATTNI_TRY(check_head_option(request, "alibi_slopes", params->alibi_slopes, problem,
                                 &problem->alibi_slopes));
     ATTNI_TRY(check_head_option(request, "sinks", params->sinks, problem, &problem->sinks));
+    ATTNI_TRY(check_dropout(request, problem));
     ATTNI_TRY(check_outputs(request, problem));
     if (params->report != NULL) {
         char name[NAME_BYTES];
