@@ -156,8 +156,8 @@ typedef struct attn_sdpa_report {
 } attn_sdpa_report;
 
 /*
- * Which weights are dropped: each is 0 with a probability, else divided by 1 - probability, so that
- * results are right on average. Which ones depends on nothing but these numbers and the weight's
+ * Which weights are dropped: each is multiplied by 0 with a probability, else by 1 / (1 -
+ * probability), so that results are right on average. Which ones depends on nothing but these numbers and the weight's
  * place: not on engines, kernels, threads or layouts, so that a backward pass drops the same.
  *
  * The weight of key j for row i of query head h and batch b has the word (j mod 4) of

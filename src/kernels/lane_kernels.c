@@ -59,8 +59,8 @@ static void lane_alibi(float *tile, int32_t vectors, int64_t first, int64_t num_
 
 /* ---- dropout ---- */
 
-INLINE words load_words(const uint32_t *from) {
-    words x;
+INLINE word_vector load_words(const uint32_t *from) {
+    word_vector x;
     memcpy(&x, from, sizeof x);
     return x;
 }
@@ -72,19 +72,19 @@ static void lane_drop(float *tile, int32_t vectors, int64_t first, int64_t num_k
     const int64_t width = (int64_t)vectors * LANES;
     for (int64_t j = -(first % 4); j < num_keys; j += 4) {
         for (int64_t lane = 0; lane < width; lane += LANES) {
-            words counter[4] = {
-                (uint32_t)((first + j) / 4) - (words){0},
+            word_vector counter[4] = {
+                (uint32_t)((first + j) / 4) - (word_vector){0},
                 load_words(numbers + lane),
                 load_words(heads + lane),
-                stream->batch - (words){0},
+                stream->batch - (word_vector){0},
             };
             philox(counter, stream->key);
             for (int word = 0; word < 4; ++word) {
                 if (j + word >= 0 && j + word < num_keys) {
                     float *weights = tile + (j + word) * width + lane;
                     const vector_mask is_kept = (vector_mask)(counter[word] >= stream->threshold);
-                    store(weights,
-                          choose(is_kept, load(weights) * (float)stream->scale, broadcast(0)));
+                    store(weights, load(weights) * choose(is_kept, broadcast((float)stream->scale),
+                                                          broadcast(0)));
                 }
             }
         }

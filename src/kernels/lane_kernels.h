@@ -32,8 +32,8 @@ typedef struct attni_lane_kernels {
     void (*hide)(float *tile, int32_t vectors, int64_t num_keys, const unsigned char *const *rows,
                  bool hidden_if, float excluded);
 
-    /* tile[j][lane] = scale * tile[j][lane] where column `first` + j of row numbers[lane] and the
-     * counter's word heads[lane] is kept, else 0. */
+    /* tile[j][lane] *= scale where column `first` + j of row numbers[lane] and the counter's word
+     * heads[lane] is kept, else 0, which leaves a NaN. */
     void (*drop)(float *tile, int32_t vectors, int64_t first, int64_t num_keys,
                  const uint32_t *numbers, const uint32_t *heads,
                  const attni_dropout_stream *stream);

@@ -299,7 +299,8 @@ INLINE void random_words(uint32_t *to, uint32_t group, uint32_t number, uint32_t
     for (uint32_t lane = 0; lane < WORD_LANES; ++lane) {
         groups[lane] = group + lane;
     }
-    words counter[4] = {{0}, number - (words){0}, head - (words){0}, stream->batch - (words){0}};
+    word_vector counter[4] = {
+        {0}, number - (word_vector){0}, head - (word_vector){0}, stream->batch - (word_vector){0}};
     memcpy(&counter[0], groups, sizeof groups);
     philox(counter, stream->key);
     for (int lane = 0; lane < WORD_LANES; ++lane) {
@@ -321,7 +322,7 @@ static void row_drop(void *data, int64_t n, int64_t column, uint32_t number, uin
         for (int64_t i = begin; i < end; ++i) {
             real x;
             memcpy(&x, row + j + i, sizeof x);
-            x = random[i] >= stream->threshold ? x * scale : 0;
+            x *= random[i] >= stream->threshold ? scale : 0;
             memcpy(row + j + i, &x, sizeof x);
         }
     }

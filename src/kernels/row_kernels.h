@@ -59,8 +59,8 @@ typedef struct attni_row_kernels {
     void (*hide)(void *row, int64_t n, const unsigned char *flags, int64_t stride, bool hidden_if,
                  double excluded);
 
-    /* row[j] = scale * row[j] where column + j of row `number` and the counter's word `head` is
-     * kept, else 0. */
+    /* row[j] *= scale where column + j of row `number` and the counter's word `head` is kept, else
+     * 0, which leaves a NaN. */
     void (*drop)(void *row, int64_t n, int64_t column, uint32_t number, uint32_t head,
                  const attni_dropout_stream *stream);
 

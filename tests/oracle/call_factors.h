@@ -44,6 +44,7 @@ enum shared_factor {
     FACTOR_BIAS_SHAPE,
     FACTOR_BIAS_LAYOUT,
     FACTOR_POSITION_BIAS,
+    FACTOR_DROPOUT,
     FACTOR_WEIGHTS,
     FACTOR_WEIGHTS_LAYOUT,
     FACTOR_SCORES,
@@ -120,6 +121,13 @@ enum position_bias_level {
     POSITION_BIAS_LOWEST, /* with the lowest number among its values */
     POSITION_BIAS_HIDING, /* with -inf among its values */
     NUM_POSITION_BIAS_LEVELS
+};
+enum dropout_level {
+    DROPOUT_NONE,
+    DROPOUT_HALF,
+    DROPOUT_TENTH_OF_A_PART, /* with places of a larger problem */
+    DROPOUT_MOST,
+    NUM_DROPOUT_LEVELS
 };
 enum lse_level {
     LSE_NONE,

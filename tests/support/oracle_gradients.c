@@ -7,6 +7,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "support/oracle_dropout.h"
+
 typedef struct bounded {
     double value, error;
 } bounded;
@@ -16,7 +18,7 @@ typedef struct backward {
     const oracle_problem *problem;
     const oracle_given *given;
     oracle_result result; /* its scores are those that the normalizer gets */
-    oracle_array capped;  /* those after softcap */
+    oracle_result kept;   /* its scores are those after softcap, its weights those before dropout */
     bounded *weight;      /* of the row's T keys */
     bounded *gradient;    /* of its weights, then of its scores */
     oracle_gradients *out;
@@ -78,8 +80,27 @@ static void find_weights(backward *b, int64_t row) {
         const bounded score = {result->scores.value[at], result->scores.error[at]};
         b->weight[j] = b->problem->normalizer == ATTN_NORMALIZER_SOFTMAX
                            ? softmax_weight(b, score, lse)
-                           : (bounded){result->weights.value[at], result->weights.error[at]};
+                           : (bounded){b->kept.weights.value[at], b->kept.weights.error[at]};
     }
+}
+
+/* What dropout multiplies a weight with. */
+static double kept_share(const backward *b, int64_t row, int64_t j) {
+    const oracle_problem *p = b->problem;
+    const int64_t head = row / p->rows;
+    return p->dropout == NULL ? 1
+                              : oracle_dropout_factor(p->dropout, head / p->heads, head % p->heads,
+                                                      row % p->rows, j);
+}
+
+/* x as dropout leaves it, rounded. */
+static bounded kept(const backward *b, int64_t row, int64_t j, bounded x) {
+    const double share = kept_share(b, row, j);
+    if (share == 1) {
+        return x;
+    }
+    return (bounded){x.value * share,
+                     share * (x.error + 2 * b->problem->rounding.unit * (fabs(x.value) + x.error))};
 }
 
 /* The gradient of a weight. */
@@ -94,7 +115,7 @@ static bounded of_weight(const backward *b, int64_t row, int64_t j) {
     if (b->given->weights != NULL) {
         add_term(&sum, (bounded){b->given->weights[row * all_keys(b) + j], 0}, (bounded){1, 0});
     }
-    return finished(b, &sum);
+    return kept(b, row, j, finished(b, &sum));
 }
 
 /* What softmax takes off a row's gradients. */
@@ -109,7 +130,8 @@ static bounded mean_of(const backward *b, int64_t row) {
                                        b->given->output_step});
     }
     for (int64_t j = 0; j < all_keys(b) && b->given->weights != NULL; ++j) {
-        add_term(&sum, b->weight[j], (bounded){b->given->weights[row * all_keys(b) + j], 0});
+        add_term(&sum, kept(b, row, j, b->weight[j]),
+                 (bounded){b->given->weights[row * all_keys(b) + j], 0});
     }
     if (b->given->lse != NULL) {
         add_term(&sum, (bounded){-b->given->lse[row], 0}, (bounded){1, 0});
@@ -148,8 +170,8 @@ static bounded of_product(const backward *b, int64_t row, int64_t j) {
     const int64_t at = row * all_keys(b) + j;
     bounded gradient = b->gradient[j];
     if (p->softcap != 0) {
-        const double share = b->capped.value[at] / p->softcap;
-        const double share_error = b->capped.error[at] / p->softcap;
+        const double share = b->kept.scores.value[at] / p->softcap;
+        const double share_error = b->kept.scores.error[at] / p->softcap;
         const bounded slope = {1 - share * share, 2 * fabs(share) * share_error +
                                                       share_error * share_error +
                                                       4 * p->rounding.unit};
@@ -187,13 +209,14 @@ static void add_pair(const backward *b, int64_t row, int64_t j, dot *query, dot 
         return;
     }
     const bounded gradient = of_product(b, row, j);
+    const bounded weight = kept(b, row, j, b->weight[j]);
     for (int64_t e = 0; e < p->features; ++e) {
         const int64_t q = row * p->features + e, k = key_row * p->features + e;
         add_term(&query[q], gradient, (bounded){p->key.value[k], p->key.error[k]});
         add_term(&key[k], gradient, (bounded){p->query.value[q], p->query.error[q]});
     }
     for (int64_t d = 0; d < p->value_features; ++d) {
-        add_term(&value[key_row * p->value_features + d], b->weight[j],
+        add_term(&value[key_row * p->value_features + d], weight,
                  (bounded){b->given->output[row * p->value_features + d], 0});
     }
 }
@@ -207,17 +230,18 @@ static void finish(const backward *b, const dot *sums, oracle_array *array) {
 }
 
 /* The same problem once more for the scores of another stage. */
-static oracle_result run_forward(const oracle_problem *problem, int32_t stage) {
+static oracle_result run_forward(const oracle_problem *problem, int32_t stage,
+                                 const attn_dropout *dropout) {
     oracle_problem staged = *problem;
     staged.has_scores = 1;
     staged.scores_stage = stage;
+    staged.dropout = dropout;
     return oracle_attention(&staged);
 }
 
 oracle_gradients oracle_attention_gradients(const oracle_problem *problem,
                                             const oracle_given *given) {
     const oracle_problem *p = problem;
-    oracle_result capped = run_forward(p, ATTN_SCORE_CAPPED);
     const int64_t heads = p->batches * p->heads, keys = p->keys + p->extra_keys;
     oracle_gradients out = {oracle_array_create(p->query.count), oracle_array_create(p->key.count),
                             oracle_array_create(p->value.count),
@@ -225,8 +249,8 @@ oracle_gradients oracle_attention_gradients(const oracle_problem *problem,
                             oracle_array_create(heads * p->rows)};
     backward b = {p,
                   given,
-                  run_forward(p, ATTN_SCORE_MASKED),
-                  capped.scores,
+                  run_forward(p, ATTN_SCORE_MASKED, p->dropout),
+                  run_forward(p, ATTN_SCORE_CAPPED, NULL),
                   oracle_allocate(keys, sizeof(bounded)),
                   oracle_allocate(keys, sizeof(bounded)),
                   &out};
@@ -243,7 +267,7 @@ oracle_gradients oracle_attention_gradients(const oracle_problem *problem,
     finish(&b, key, &out.key);
     finish(&b, value, &out.value);
     oracle_result_destroy(&b.result);
-    oracle_result_destroy(&capped);
+    oracle_result_destroy(&b.kept);
     free(b.weight);
     free(b.gradient);
     free(query);
