@@ -9,6 +9,7 @@
 
 #include "blas/blas_matrices.h"
 #include "problem/block_mask.h"
+#include "problem/dropout_place.h"
 #include "problem/mask_rows.h"
 #include "softmax/row_weights.h"
 
@@ -112,6 +113,14 @@ static void finish_scores(const attni_blas_engine *engine, int64_t row, attni_in
     }
 }
 
+static void drop(const attni_blas_engine *engine, int64_t row, int64_t column,
+                 const attni_stretch *weights) {
+    const attni_dropout_place place =
+        attni_dropout_place_of(engine->problem, engine->batch, engine->head, row);
+    engine->kernels->drop(weights->scores, weights->count, place.column + column, place.row,
+                          place.head, &place.stream);
+}
+
 void attni_weigh_row(const attni_blas_engine *engine, int64_t index) {
     const attni_sdpa_problem *problem = engine->problem;
     const int64_t row = engine->first_row + index;
@@ -130,6 +139,10 @@ void attni_weigh_row(const attni_blas_engine *engine, int64_t index) {
     const attni_row_result result =
         attni_normalize_row(engine->kernels, problem->normalizer, &scores, has_sink ? &sink : NULL);
     engine->empty[index] = result.is_empty;
+    if (problem->dropout.is_present) {
+        drop(engine, row, keys.begin, &scores.keys);
+        drop(engine, row, problem->src_len, &scores.extra);
+    }
     if (problem->lse.is_present) {
         const int64_t offset =
             attni_head_offset(problem, problem->lse.strides, engine->batch, engine->head) +

@@ -10,6 +10,7 @@
 
 #include "fused/fused_item.h"
 #include "fused/fused_masks.h"
+#include "problem/dropout_place.h"
 #include "fused/fused_panel.h"
 #include "fused/fused_parts.h"
 #include "softmax/row_weights.h"
@@ -234,4 +235,23 @@ void attni_lanes_edit(const attni_fused_item *item, attni_panel *panel,
     memcpy(state->max, panel->max_before, sizeof state->max);
     item->engine->kernels->tiles->find_max(tile_of(item, panel, keys), panel->vectors,
                                            keys->count + keys->extra, state->max);
+}
+
+void attni_lanes_drop(const attni_fused_item *item, const attni_panel *panel,
+                      const attni_tile_keys *keys) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const attni_lane_kernels *lanes = item->engine->kernels->lanes;
+    float *tile = item->tile + keys->first * panel->width;
+    uint32_t rows[ATTNI_PANEL_LANES];
+    uint32_t heads[ATTNI_PANEL_LANES];
+    attni_dropout_place place = {{{0}, 0, 0, 0}, 0, 0, 0};
+    for (int32_t lane = 0; lane < panel->width; ++lane) {
+        place = attni_dropout_place_of(problem, item->batch, panel->head[lane], panel->row[lane]);
+        rows[lane] = place.row;
+        heads[lane] = place.head;
+    }
+    lanes->drop(tile, panel->vectors, place.column + keys->keys.begin, keys->count, rows, heads,
+                &place.stream);
+    lanes->drop(tile + keys->count * panel->width, panel->vectors, place.column + problem->src_len,
+                keys->extra, rows, heads, &place.stream);
 }

@@ -10,4 +10,8 @@
 void attni_lanes_edit(const attni_fused_item *item, attni_panel *panel,
                       const attni_tile_keys *keys);
 
+/* Dropout of a tile's weights. */
+void attni_lanes_drop(const attni_fused_item *item, const attni_panel *panel,
+                      const attni_tile_keys *keys);
+
 #endif

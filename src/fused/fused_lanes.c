@@ -34,8 +34,8 @@ static void score_tile(attni_fused_item *item, attni_panel *panel, const attni_t
     }
 }
 
-void attni_lanes_normalize(const attni_fused_item *item, attni_panel *panel,
-                           const attni_panel_tile *tile) {
+static void find_weights(const attni_fused_item *item, attni_panel *panel,
+                         const attni_panel_tile *tile) {
     const attni_fused_engine *engine = item->engine;
     const int64_t count = tile->count + tile->extra;
     if (engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX) {
@@ -46,6 +46,15 @@ void attni_lanes_normalize(const attni_fused_item *item, attni_panel *panel,
         engine->kernels->float32->sigmoid(item->tile, count * panel->width);
     }
     engine->kernels->tiles->add_magnitudes(item->tile, panel->vectors, count, panel->state.sum);
+}
+
+/* What is dropped still counts in a row's sum. */
+void attni_lanes_normalize(const attni_fused_item *item, attni_panel *panel,
+                           const attni_panel_tile *tile) {
+    find_weights(item, panel, tile);
+    for (int64_t i = 0; i < tile->num_parts && item->engine->problem->dropout.is_present; ++i) {
+        attni_lanes_drop(item, panel, &tile->parts[i]);
+    }
 }
 
 /* ---- weighted values ---- */

@@ -10,6 +10,7 @@
 #include "fused/fused_item.h"
 #include "fused/fused_panel.h"
 #include "fused/fused_values.h"
+#include "problem/dropout_place.h"
 #include "problem/mask_rows.h"
 #include "problem/quantized_rows.h"
 #include "softmax/row_weights.h"
@@ -160,8 +161,8 @@ static float sum_of_magnitudes(const float *row, int64_t count) {
     return sum;
 }
 
-static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
-                           const attni_panel_tile *tile) {
+static void find_weights(const attni_fused_item *item, attni_panel *panel,
+                         const attni_panel_tile *tile) {
     const attni_fused_engine *engine = item->engine;
     const int64_t count = tile->count + tile->extra;
     if (engine->problem->normalizer == ATTN_NORMALIZER_SOFTMAX) {
@@ -178,6 +179,31 @@ static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
             engine->kernels->float32->sigmoid(row, count);
         }
         panel->state.sum[lane] += sum_of_magnitudes(row, count);
+    }
+}
+
+/* Dropout of a part's weights, row by row. */
+static void drop_part(const attni_fused_item *item, const attni_panel *panel,
+                      const attni_tile_keys *keys) {
+    const attni_sdpa_problem *problem = item->engine->problem;
+    const attni_row_kernels *kernels = item->engine->kernels->float32;
+    for (int32_t lane = 0; lane < panel->count; ++lane) {
+        const attni_dropout_place place =
+            attni_dropout_place_of(problem, item->batch, panel->head[lane], panel->row[lane]);
+        float *row = row_of(item, keys, lane);
+        kernels->drop(row, keys->count, place.column + keys->keys.begin, place.row, place.head,
+                      &place.stream);
+        kernels->drop(row + keys->count, keys->extra, place.column + problem->src_len, place.row,
+                      place.head, &place.stream);
+    }
+}
+
+/* What is dropped still counts in a row's sum. */
+static void normalize_tile(const attni_fused_item *item, attni_panel *panel,
+                           const attni_panel_tile *tile) {
+    find_weights(item, panel, tile);
+    for (int64_t i = 0; i < tile->num_parts && item->engine->problem->dropout.is_present; ++i) {
+        drop_part(item, panel, &tile->parts[i]);
     }
 }
 

@@ -26,6 +26,7 @@ typedef struct compiled_set {
     {isa,                                                                                          \
      {label, &attni_row_kernels_##name##_float32, &attni_row_kernels_##name##_float64,             \
       &attni_feature_kernels_##name##_float32, &attni_feature_kernels_##name##_float64,            \
+      &attni_gradient_kernels_##name##_float32, &attni_gradient_kernels_##name##_float64,          \
       &attni_product_kernels_##name##_float64,                                                     \
       {&attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_bfloat16,          \
        &attni_product_kernels_##name##_float16},                                                   \
@@ -107,6 +108,11 @@ const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t d
 
 const attni_feature_kernels *attni_feature_kernels_of(const attni_kernel_set *set, int32_t dtype) {
     return dtype == ATTN_DTYPE_FLOAT64 ? set->features_float64 : set->features_float32;
+}
+
+const attni_gradient_kernels *attni_gradient_kernels_of(const attni_kernel_set *set,
+                                                        int32_t dtype) {
+    return dtype == ATTN_DTYPE_FLOAT64 ? set->gradients_float64 : set->gradients_float32;
 }
 
 static attni_storage storage_of(int32_t dtype) {

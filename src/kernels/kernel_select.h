@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kernels/feature_kernels.h"
+#include "kernels/gradient_kernels.h"
 #include "kernels/lane_kernels.h"
 #include "kernels/mask_kernels.h"
 #include "kernels/pair_kernels.h"
@@ -33,6 +34,8 @@ typedef struct attni_kernel_set {
     const attni_row_kernels *float64;
     const attni_feature_kernels *features_float32;
     const attni_feature_kernels *features_float64;
+    const attni_gradient_kernels *gradients_float32;
+    const attni_gradient_kernels *gradients_float64;
     const attni_product_kernels *product_float64;
     const attni_product_kernels *products[ATTNI_NUM_STORAGES]; /* of float32, by w's storage */
     const attni_tile_kernels *tiles;
@@ -55,8 +58,9 @@ const attni_kernel_set *attni_kernel_set_at(int32_t index);
 /* The row kernels of an element type, enum attn_dtype float32 or float64. */
 const attni_row_kernels *attni_kernels_of(const attni_kernel_set *set, int32_t dtype);
 
-/* The feature kernels, likewise. */
+/* The feature kernels, likewise, and those of the backward pass. */
 const attni_feature_kernels *attni_feature_kernels_of(const attni_kernel_set *set, int32_t dtype);
+const attni_gradient_kernels *attni_gradient_kernels_of(const attni_kernel_set *set, int32_t dtype);
 
 /* The product kernels of float64, or of float32 with a right matrix that is stored as `dtype`. */
 const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *set, int32_t dtype);

@@ -7,6 +7,7 @@
 #define ATTNI_KERNELS_KERNEL_TABLES_H
 
 #include "kernels/feature_kernels.h"
+#include "kernels/gradient_kernels.h"
 #include "kernels/lane_kernels.h"
 #include "kernels/mask_kernels.h"
 #include "kernels/pair_kernels.h"
@@ -34,6 +35,15 @@ extern const attni_feature_kernels attni_feature_kernels_avx2_float32;
 extern const attni_feature_kernels attni_feature_kernels_avx2_float64;
 extern const attni_feature_kernels attni_feature_kernels_avx512_float32;
 extern const attni_feature_kernels attni_feature_kernels_avx512_float64;
+
+extern const attni_gradient_kernels attni_gradient_kernels_baseline_float32;
+extern const attni_gradient_kernels attni_gradient_kernels_baseline_float64;
+extern const attni_gradient_kernels attni_gradient_kernels_neon_float32;
+extern const attni_gradient_kernels attni_gradient_kernels_neon_float64;
+extern const attni_gradient_kernels attni_gradient_kernels_avx2_float32;
+extern const attni_gradient_kernels attni_gradient_kernels_avx2_float64;
+extern const attni_gradient_kernels attni_gradient_kernels_avx512_float32;
+extern const attni_gradient_kernels attni_gradient_kernels_avx512_float64;
 
 extern const attni_product_kernels attni_product_kernels_baseline_float64;
 extern const attni_product_kernels attni_product_kernels_neon_float64;

@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "kernels/kernel_tables.h"
+#include "kernels/philox.h"
 #include "kernels/transpose.h"
 
 /* The square of elements [j, j + LANES) of LANES rows, so that square[i] has element j + i of each;
@@ -52,6 +53,40 @@ static void lane_alibi(float *tile, int32_t vectors, int64_t first, int64_t num_
         for (int64_t j = 0; j < num_keys; ++j) {
             float *scores = tile + j * width + lane;
             store(scores, load(scores) - slope * absolute(distance - (float)(first + j)));
+        }
+    }
+}
+
+/* ---- dropout ---- */
+
+INLINE word_vector load_words(const uint32_t *from) {
+    word_vector x;
+    memcpy(&x, from, sizeof x);
+    return x;
+}
+
+/* 4 keys at a time have a counter in common. */
+static void lane_drop(float *tile, int32_t vectors, int64_t first, int64_t num_keys,
+                      const uint32_t *numbers, const uint32_t *heads,
+                      const attni_dropout_stream *stream) {
+    const int64_t width = (int64_t)vectors * LANES;
+    for (int64_t j = -(first % 4); j < num_keys; j += 4) {
+        for (int64_t lane = 0; lane < width; lane += LANES) {
+            word_vector counter[4] = {
+                (uint32_t)((first + j) / 4) - (word_vector){0},
+                load_words(numbers + lane),
+                load_words(heads + lane),
+                stream->batch - (word_vector){0},
+            };
+            philox(counter, stream->key);
+            for (int word = 0; word < 4; ++word) {
+                if (j + word >= 0 && j + word < num_keys) {
+                    float *weights = tile + (j + word) * width + lane;
+                    const vector_mask is_kept = (vector_mask)(counter[word] >= stream->threshold);
+                    store(weights, load(weights) * choose(is_kept, broadcast((float)stream->scale),
+                                                          broadcast(0)));
+                }
+            }
         }
     }
 }
@@ -244,5 +279,6 @@ const attni_lane_kernels TABLE_NAME(lane_kernels) = {
     .hide = lane_hide,
     .add_key_bias = lane_add_key_bias,
     .hide_keys = lane_hide_keys,
+    .drop = lane_drop,
     .store_weights = lane_store_weights,
 };

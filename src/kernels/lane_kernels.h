@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/dropout_stream.h"
+
 typedef struct attni_lane_kernels {
     /* tile[j][lane] = excluded but for begin[lane] <= j < end[lane]. */
     void (*clip)(float *tile, int32_t vectors, int64_t num_keys, const int32_t *begin,
@@ -29,6 +31,12 @@ typedef struct attni_lane_kernels {
     /* tile[j][lane] = excluded where (rows[lane][j] != 0) == hidden_if. */
     void (*hide)(float *tile, int32_t vectors, int64_t num_keys, const unsigned char *const *rows,
                  bool hidden_if, float excluded);
+
+    /* tile[j][lane] *= scale where column `first` + j of row numbers[lane] and the counter's word
+     * heads[lane] is kept, else 0, which leaves a NaN. */
+    void (*drop)(float *tile, int32_t vectors, int64_t first, int64_t num_keys,
+                 const uint32_t *numbers, const uint32_t *heads,
+                 const attni_dropout_stream *stream);
 
     /* The two above for a mask that is the same for all rows; its keys are stride elements apart.
      */

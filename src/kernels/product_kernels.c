@@ -23,7 +23,7 @@ enum { ROWS = 6, TILE_VECTORS = 2 };
 enum { FEW_ROWS = 2, WIDE_VECTORS = 2 * TILE_VECTORS };
 
 /* Tiles with fewer rows than ROWS: this one, and below it any. */
-enum { SMALL_ROWS = 6 };
+enum { SMALL_ROWS = 6, SPREAD_ROWS = 4 };
 
 /* How far ahead of its own reads a tile of fewer rows asks for its strips. */
 enum { PREFETCH_STEPS = 128 };
@@ -197,16 +197,28 @@ static void multiply_vector_columns(const tile_columns *columns) {
     multiply_columns(columns, 1, true);
 }
 
-/* Elements of x that are not neighbours along k are rare: one shape of tile will do. */
-static void multiply_spread_columns(const tile_columns *columns) {
+/* Elements of x that are not neighbours along k: those of neighbouring rows mostly are. Fewer shapes
+ * of tiles will do. */
+INLINE void multiply_spread(const tile_columns *columns, const int vectors) {
     const int64_t rows = columns->block->rows;
     int64_t row = 0;
     for (; rows - row >= ROWS; row += ROWS) {
-        multiply_rows(columns, row, ROWS, 1, false);
+        multiply_rows(columns, row, ROWS, vectors, false);
+    }
+    for (; rows - row >= SPREAD_ROWS; row += SPREAD_ROWS) {
+        multiply_rows(columns, row, SPREAD_ROWS, vectors, false);
     }
     for (; row < rows; ++row) {
-        multiply_rows(columns, row, 1, 1, false);
+        multiply_rows(columns, row, 1, vectors, false);
     }
+}
+
+static void multiply_spread_tile_columns(const tile_columns *columns) {
+    multiply_spread(columns, TILE_VECTORS);
+}
+
+static void multiply_spread_vector_columns(const tile_columns *columns) {
+    multiply_spread(columns, 1);
 }
 
 static void multiply_wide_columns(const tile_columns *columns) {
@@ -223,7 +235,7 @@ static int choose_vectors(const attni_product_block *block, bool is_dense, int64
     if (is_dense && block->rows <= FEW_ROWS && left > (WIDE_VECTORS - 1) * LANES) {
         return WIDE_VECTORS;
     }
-    return is_dense && left > (TILE_VECTORS - 1) * LANES ? TILE_VECTORS : 1;
+    return left > (TILE_VECTORS - 1) * LANES ? TILE_VECTORS : 1;
 }
 
 /* The sums' first values, where they are not y's. */
@@ -260,8 +272,10 @@ static void product_multiply(const attni_product_block *block) {
         if (!block->is_added) {
             start_columns(&columns, width);
         }
-        if (!is_dense) {
-            multiply_spread_columns(&columns);
+        if (!is_dense && vectors == TILE_VECTORS) {
+            multiply_spread_tile_columns(&columns);
+        } else if (!is_dense) {
+            multiply_spread_vector_columns(&columns);
         } else if (vectors == WIDE_VECTORS) {
             multiply_wide_columns(&columns);
         } else if (vectors == TILE_VECTORS) {

@@ -10,7 +10,9 @@
 #include <math.h>
 
 #include "base/half_precision.h"
+#include "kernels/exact_exponential.h"
 #include "kernels/kernel_tables.h"
+#include "kernels/philox.h"
 #include "kernels/vectors.h"
 
 enum {
@@ -18,55 +20,6 @@ enum {
                     converted */
     SUM_BLOCK = 1024 /* elements summed in the row's type before the sum moves to double */
 };
-
-/* 1/k!, the Taylor coefficients of exp. */
-static const real inverse_factorial[15] = {
-    (real)1.0,
-    (real)1.0,
-    (real)(1.0 / 2),
-    (real)(1.0 / 6),
-    (real)(1.0 / 24),
-    (real)(1.0 / 120),
-    (real)(1.0 / 720),
-    (real)(1.0 / 5040),
-    (real)(1.0 / 40320),
-    (real)(1.0 / 362880),
-    (real)(1.0 / 3628800),
-    (real)(1.0 / 39916800),
-    (real)(1.0 / 479001600),
-    (real)(1.0 / 6227020800),
-    (real)(1.0 / 87178291200),
-};
-
-/* exp(x) = power + power * tail for LOWEST_ARGUMENT <= x <= 0, with power = 2^n, n the integer
- * nearest x / ln 2, and tail = exp(r) - 1, r = x - n ln 2 in [-ln(2)/2, ln(2)/2], by its Taylor
- * series. Kept apart so that exp(x) - 1 is exact too. */
-typedef struct exp_parts {
-    vector power;
-    vector tail;
-} exp_parts;
-
-INLINE exp_parts split_exp(vector x) {
-    const vector shifted = x * LOG2_E + ROUND_MAGIC;
-    const vector n = shifted - ROUND_MAGIC;
-    const vector r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    vector series = broadcast(inverse_factorial[TAYLOR_TERMS]);
-    for (int k = TAYLOR_TERMS - 1; k >= 2; --k) {
-        series = series * r + inverse_factorial[k];
-    }
-    exp_parts parts;
-    parts.tail = r * r * series + r;
-    /* Unsigned, since the bits of a NaN may wrap around. */
-    parts.power = (vector)(((vector_number)shifted + EXPONENT_BIAS) << MANTISSA_BITS);
-    return parts;
-}
-
-/* exp(x) for x <= 0 or NaN. */
-INLINE vector exp_nonpositive(vector x) {
-    const vector_mask vanishes = x < LOWEST_ARGUMENT;
-    const exp_parts parts = split_exp(choose(vanishes, broadcast(LOWEST_ARGUMENT), x));
-    return choose(vanishes, broadcast(0), parts.power * parts.tail + parts.power);
-}
 
 /* exp(x) - 1 for x <= 0 or NaN. */
 INLINE vector expm1_nonpositive(vector x) {
@@ -201,15 +154,13 @@ static void row_softcap(void *row, int64_t n, double cap) {
     map_row(row, n, capped, (real)cap);
 }
 
-/* With e = exp(-|x|): 1 / (1 + e) for x >= 0, e / (1 + e) below. */
-INLINE vector logistic(vector x, real unused) {
+INLINE vector sigmoid(vector x, real unused) {
     (void)unused;
-    const vector e = exp_nonpositive(-absolute(x));
-    return choose(x < 0, e, broadcast(1)) / (1 + e);
+    return logistic(x);
 }
 
 static void row_sigmoid(void *row, int64_t n) {
-    map_row(row, n, logistic, 0);
+    map_row(row, n, sigmoid, 0);
 }
 
 static void row_alibi(void *data, int64_t n, double slope, double distance) {
@@ -341,6 +292,42 @@ static void row_hide(void *data, int64_t n, const unsigned char *flags, int64_t 
     }
 }
 
+/* The words of 4 * WORD_LANES columns from 4 * group on. */
+INLINE void random_words(uint32_t *to, uint32_t group, uint32_t number, uint32_t head,
+                         const attni_dropout_stream *stream) {
+    uint32_t groups[WORD_LANES];
+    for (uint32_t lane = 0; lane < WORD_LANES; ++lane) {
+        groups[lane] = group + lane;
+    }
+    word_vector counter[4] = {
+        {0}, number - (word_vector){0}, head - (word_vector){0}, stream->batch - (word_vector){0}};
+    memcpy(&counter[0], groups, sizeof groups);
+    philox(counter, stream->key);
+    for (int lane = 0; lane < WORD_LANES; ++lane) {
+        for (int word = 0; word < 4; ++word) {
+            to[4 * lane + word] = counter[word][lane];
+        }
+    }
+}
+
+static void row_drop(void *data, int64_t n, int64_t column, uint32_t number, uint32_t head,
+                     const attni_dropout_stream *stream) {
+    real *row = data;
+    const real scale = (real)stream->scale;
+    for (int64_t j = -(column % 4); j < n; j += 4 * WORD_LANES) {
+        uint32_t random[4 * WORD_LANES];
+        random_words(random, (uint32_t)((column + j) / 4), number, head, stream);
+        const int64_t begin = j < 0 ? -j : 0;
+        const int64_t end = n - j < 4 * WORD_LANES ? n - j : 4 * WORD_LANES;
+        for (int64_t i = begin; i < end; ++i) {
+            real x;
+            memcpy(&x, row + j + i, sizeof x);
+            x *= random[i] >= stream->threshold ? scale : 0;
+            memcpy(row + j + i, &x, sizeof x);
+        }
+    }
+}
+
 static void row_accumulate(void *to_data, const void *from_data, int64_t stride, int64_t n,
                            double factor) {
     real *to = to_data;
@@ -375,5 +362,6 @@ const attni_row_kernels TABLE_NAME(row_kernels) = {
     .add_bias = row_add_bias,
     .exclude = row_exclude,
     .hide = row_hide,
+    .drop = row_drop,
     .accumulate = row_accumulate,
 };

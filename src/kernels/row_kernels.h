@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/dropout_stream.h"
+
 typedef struct attni_row_kernels {
     /* The largest element that is not NaN; -inf if there is none. */
     double (*max)(const void *row, int64_t n);
@@ -56,6 +58,11 @@ typedef struct attni_row_kernels {
     /* row[j] = excluded where (flags[j * stride] != 0) == hidden_if. */
     void (*hide)(void *row, int64_t n, const unsigned char *flags, int64_t stride, bool hidden_if,
                  double excluded);
+
+    /* row[j] *= scale where column + j of row `number` and the counter's word `head` is kept, else
+     * 0, which leaves a NaN. */
+    void (*drop)(void *row, int64_t n, int64_t column, uint32_t number, uint32_t head,
+                 const attni_dropout_stream *stream);
 
     /* to[c] += factor * from[c * stride] */
     void (*accumulate)(void *to, const void *from, int64_t stride, int64_t n, double factor);

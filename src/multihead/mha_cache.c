@@ -72,7 +72,7 @@ static int64_t choose_columns(const attni_mha_problem *problem, int64_t key_rows
     const attn_tensor *mask = problem->params.key_padding_mask;
     const bool has_columns = mask != NULL && mask->rank > 0 && mask->rank <= ATTN_MAX_RANK &&
                              mask->shape[mask->rank - 1] >= 0;
-    return attni_choose_columns(&problem->attention, problem->extra_cols,
+    return attni_choose_columns(&problem->attention, NULL, problem->extra_cols,
                                 has_columns ? mask->shape[mask->rank - 1] : key_rows);
 }
 

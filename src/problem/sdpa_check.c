@@ -102,16 +102,17 @@ static int64_t block_columns(const attn_sdpa_params *params, int64_t key_rows) {
                : key_rows;
 }
 
-int64_t attni_choose_columns(const attn_sdpa_params *params, int64_t extra_cols,
-                             int64_t otherwise) {
+int64_t attni_choose_columns(const attn_sdpa_params *params, const attn_tensor *with_columns,
+                             int64_t extra_cols, int64_t otherwise) {
     const attn_tensor *mask = params->mask_start == NULL ? params->mask : NULL;
-    const attn_tensor *const with_columns[] = {params->weights, params->scores, mask, params->bias};
-    for (int32_t i = 0; i < 4; ++i) {
-        const attn_tensor *tensor = with_columns[i];
+    const attn_tensor *const columned[] = {with_columns, params->weights, params->scores, mask,
+                                           params->bias};
+    for (int32_t i = 0; i < 5; ++i) {
+        const attn_tensor *tensor = columned[i];
         if (tensor != NULL && tensor->rank > 0 && tensor->rank <= ATTN_MAX_RANK) {
-            const int64_t behind = i <= 1 ? extra_cols : 0;
+            const int64_t behind = i <= 2 ? extra_cols : 0;
             const int64_t columns = tensor->shape[tensor->rank - 1] - behind;
-            if (columns >= 0 && (i <= 1 || columns != 1)) {
+            if (columns >= 0 && (i <= 2 || columns != 1)) {
                 return columns;
             }
         }
@@ -145,11 +146,11 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
     problem->key_rows = key->shape[key->rank - 2];
     problem->extra_cols = extra != NULL ? extra->shape[extra->rank - 2] : 0;
     const bool is_ragged = problem->key_starts.is_present || problem->pages.starts.is_present;
-    problem->src_len =
-        !is_ragged ? problem->key_rows
-        : request->key_columns != NULL
-            ? *request->key_columns
-            : attni_choose_columns(request->params, problem->extra_cols, problem->key_rows);
+    problem->src_len = !is_ragged ? problem->key_rows
+                       : request->key_columns != NULL
+                           ? *request->key_columns
+                           : attni_choose_columns(request->params, request->with_columns,
+                                                  problem->extra_cols, problem->key_rows);
     problem->value_dim = value->shape[value->rank - 1];
     if (key->shape[key->rank - 1] != problem->head_dim) {
         const int32_t values = attn_dtype_values(given->dtype);
@@ -172,9 +173,7 @@ static attn_status check_sizes(const attni_sdpa_request *request, const attni_in
     return request->params->kv == NULL ? ATTN_OK : check_columns(inputs, problem);
 }
 
-/* A tensor's strides on the canonical axes: 0 where its length is 1 or the axis is missing, and all
- * of them where it is empty, since its data may be NULL and NULL has no neighbours. */
-static attni_operand input_operand(const attn_tensor *tensor, int32_t canonical_rank) {
+attni_operand attni_operand_of(const attn_tensor *tensor, int32_t canonical_rank) {
     attni_operand operand = {.data = tensor->data,
                              .element_bytes = (int64_t)attn_dtype_size_bytes(tensor->dtype),
                              .dtype = tensor->dtype,
@@ -245,7 +244,7 @@ static attn_status check_output(const attni_sdpa_request *request, attni_sdpa_pr
     ATTNI_TRY(attni_check_result("output", request->output, problem->dtype));
     ATTNI_TRY(attni_check_shape("output", request->output, axes, count));
     ATTNI_TRY(attni_check_writable("output", request->output));
-    problem->output = input_operand(request->output, problem->batch_rank + 3);
+    problem->output = attni_operand_of(request->output, problem->batch_rank + 3);
     return ATTN_OK;
 }
 
@@ -268,12 +267,12 @@ attn_status attni_sdpa_check(const attni_sdpa_request *request, attni_sdpa_probl
     }
     problem->call_batches = problem->num_batches;
     const int32_t rank = problem->batch_rank + 3;
-    problem->query = input_operand(inputs.views[ATTNI_QUERY], rank);
-    problem->key = input_operand(inputs.views[ATTNI_KEY], rank);
-    problem->value = input_operand(inputs.views[ATTNI_VALUE], rank);
+    problem->query = attni_operand_of(inputs.views[ATTNI_QUERY], rank);
+    problem->key = attni_operand_of(inputs.views[ATTNI_KEY], rank);
+    problem->value = attni_operand_of(inputs.views[ATTNI_VALUE], rank);
     if (problem->extra_cols > 0) {
-        problem->extra_key = input_operand(request->extra_key, rank);
-        problem->extra_value = input_operand(request->extra_value, rank);
+        problem->extra_key = attni_operand_of(request->extra_key, rank);
+        problem->extra_value = attni_operand_of(request->extra_value, rank);
     }
     ATTNI_TRY(attni_sdpa_check_options(request, &inputs, problem));
     problem->rows_are_written = writes_rows(problem);

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/checked_size.h"
 #include "base/option_check.h"
 #include "base/versioned_struct.h"
 #include "problem/block_mask_check.h"
@@ -136,21 +137,9 @@ static bool is_ragged(const attni_sdpa_problem *problem) {
     return problem->query_starts.is_present;
 }
 
-/* Which canonical axes an optional output has, and the type whose results it holds. */
-typedef struct output_axes {
-    bool heads;
-    int64_t cols; /* -1: no column axis */
-    int32_t dtype;
-} output_axes;
-
-static attn_status check_output_option(const attni_sdpa_request *request, const char *option,
-                                       const attn_tensor *tensor, const attni_sdpa_problem *problem,
-                                       output_axes which, attni_operand *operand) {
-    if (tensor == NULL) {
-        return ATTN_OK;
-    }
-    char text[NAME_BYTES];
-    const char *name = option_name(request, option, text);
+attn_status attni_check_rows(const char *name, const attn_tensor *tensor, attni_data_rule data_rule,
+                             const attni_sdpa_problem *problem, attni_row_axes which,
+                             attni_operand *operand) {
     attni_axis axes[ATTN_MAX_RANK];
     int32_t canonical[ATTN_MAX_RANK];
     int32_t count = 0;
@@ -168,15 +157,35 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
         canonical[count] = problem->batch_rank + 2;
         axes[count++] = (attni_axis){problem->extra_cols > 0 ? "T" : "S", which.cols};
     }
-    ATTNI_TRY(attni_check_tensor(name, tensor, request->option_data));
+    ATTNI_TRY(attni_check_tensor(name, tensor, data_rule));
     ATTNI_TRY(attni_check_result(name, tensor, which.dtype));
     ATTNI_TRY(attni_check_shape(name, tensor, axes, count));
-    ATTNI_TRY(attni_check_writable(name, tensor));
     for (int32_t i = 0; i < count; ++i) {
         operand->strides[canonical[i]] = attni_stride(tensor, i);
     }
     attni_place_operand(tensor, operand);
     return ATTN_OK;
+}
+
+attni_row_axes attni_weights_axes(const attni_sdpa_problem *problem, const attn_tensor *weights) {
+    const int32_t batch_axes = is_ragged(problem) ? 0 : problem->batch_rank;
+    return (attni_row_axes){
+        .heads = !(problem->has_heads && weights->rank == batch_axes + 2),
+        .cols = problem->src_len + problem->extra_cols,
+        .dtype = problem->dtype,
+    };
+}
+
+static attn_status check_output_option(const attni_sdpa_request *request, const char *option,
+                                       const attn_tensor *tensor, const attni_sdpa_problem *problem,
+                                       attni_row_axes which, attni_operand *operand) {
+    if (tensor == NULL) {
+        return ATTN_OK;
+    }
+    char text[NAME_BYTES];
+    const char *name = option_name(request, option, text);
+    ATTNI_TRY(attni_check_rows(name, tensor, request->option_data, problem, which, operand));
+    return attni_check_writable(name, tensor);
 }
 
 /* A table over (Hq, distances), which have a middle. */
@@ -268,19 +277,18 @@ static attn_status check_masks(const attni_sdpa_request *request, attni_sdpa_pro
 /* Weights without the head axis that output has are averaged over it. */
 static attn_status check_outputs(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
     const attn_tensor *weights = request->params->weights;
-    problem->average_weights = weights != NULL && problem->has_heads &&
-                               weights->rank == (is_ragged(problem) ? 0 : problem->batch_rank) + 2;
-    const output_axes lse_axes = {.heads = true, .cols = -1, .dtype = problem->score_dtype};
-    const output_axes weight_axes = {.heads = !problem->average_weights,
-                                     .cols = problem->src_len + problem->extra_cols,
-                                     .dtype = problem->dtype};
-    const output_axes score_axes = {.heads = true,
-                                    .cols = problem->src_len + problem->extra_cols,
-                                    .dtype = problem->score_dtype};
+    const attni_row_axes lse_axes = {.heads = true, .cols = -1, .dtype = problem->score_dtype};
+    const attni_row_axes score_axes = {.heads = true,
+                                       .cols = problem->src_len + problem->extra_cols,
+                                       .dtype = problem->score_dtype};
     ATTNI_TRY(check_output_option(request, "lse", request->params->lse, problem, lse_axes,
                                   &problem->lse));
-    ATTNI_TRY(
-        check_output_option(request, "weights", weights, problem, weight_axes, &problem->weights));
+    if (weights != NULL) {
+        const attni_row_axes axes = attni_weights_axes(problem, weights);
+        problem->average_weights = !axes.heads;
+        ATTNI_TRY(
+            check_output_option(request, "weights", weights, problem, axes, &problem->weights));
+    }
     problem->score_stage = request->params->scores_stage;
     return check_output_option(request, "scores", request->params->scores, problem, score_axes,
                                &problem->scores);
@@ -297,6 +305,61 @@ static attn_status check_key_lengths(const attni_sdpa_request *request,
     char name[NAME_BYTES];
     return attni_check_lengths(lengths_name(request, inputs, name), inputs->key_lengths,
                                problem->src_len);
+}
+
+static uint64_t mix64(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
+    return z ^ (z >> 31);
+}
+
+/* Numbers from `first` on, `count` of them, are below 2^bits. */
+static attn_status check_places(const char *prefix, const char *name, int64_t first, int64_t count,
+                                int32_t bits) {
+    int64_t end;
+    if (first < 0) {
+        return attni_fail(ATTN_ERROR_VALUE, "%sdropout.%s: expected 0 and up, got %lld", prefix,
+                          name, (long long)first);
+    }
+    return attni_add(first, count, &end) && end <= (int64_t)1 << bits
+               ? ATTN_OK
+               : attni_fail(ATTN_ERROR_UNSUPPORTED,
+                            "%sdropout.%s: expected places below 2^%d, got %lld and %lld from "
+                            "there on",
+                            prefix, name, (int)bits, (long long)first, (long long)count);
+}
+
+static attn_status check_dropout(const attni_sdpa_request *request, attni_sdpa_problem *problem) {
+    const char *prefix = request->option_prefix;
+    char name[NAME_BYTES];
+    attn_dropout given;
+    if (request->params->dropout == NULL) {
+        return ATTN_OK;
+    }
+    ATTNI_TRY(attni_struct_read(option_name(request, "dropout", name), request->params->dropout,
+                                ATTNI_BYTES_THROUGH(attn_dropout, column), sizeof given, &given));
+    if (!(given.probability >= 0 && given.probability < 1)) {
+        return attni_fail(ATTN_ERROR_VALUE, "%sdropout.probability: expected 0 to below 1, got %g",
+                          prefix, given.probability);
+    }
+    ATTNI_TRY(check_places(prefix, "batch", given.batch, problem->num_batches, 48));
+    ATTNI_TRY(check_places(prefix, "head", given.head, problem->num_heads, 16));
+    ATTNI_TRY(check_places(prefix, "row", given.row, problem->tgt_len, 32));
+    ATTNI_TRY(check_places(prefix, "column", given.column,
+                           attni_saturating_add(problem->src_len, problem->extra_cols), 34));
+    const uint64_t key = given.seed ^ mix64(given.offset);
+    const double threshold = fmin(floor(given.probability * 0x1p32 + 0.5), 0x1p32 - 1);
+    problem->dropout = (attni_dropout){
+        .is_present = given.probability > 0,
+        .stream = {.key = {(uint32_t)key, (uint32_t)(key >> 32)},
+                   .threshold = (uint32_t)threshold,
+                   .scale = 1 / (1 - given.probability)},
+        .batch = given.batch,
+        .head = given.head,
+        .row = given.row,
+        .column = given.column,
+    };
+    return ATTN_OK;
 }
 
 attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
@@ -327,6 +390,7 @@ attn_status attni_sdpa_check_options(const attni_sdpa_request *request,
     ATTNI_TRY(check_head_option(request, "alibi_slopes", params->alibi_slopes, problem,
                                 &problem->alibi_slopes));
     ATTNI_TRY(check_head_option(request, "sinks", params->sinks, problem, &problem->sinks));
+    ATTNI_TRY(check_dropout(request, problem));
     ATTNI_TRY(check_outputs(request, problem));
     if (params->report != NULL) {
         char name[NAME_BYTES];

@@ -14,6 +14,7 @@
 
 #include <attention/sdpa.h>
 
+#include "kernels/dropout_stream.h"
 #include "softmax/interval.h"
 #include "softmax/mask.h"
 #include "tensor/tensor_check.h"
@@ -73,6 +74,16 @@ typedef struct attni_quantization {
     attni_block_numbers zero;
 } attni_quantization;
 
+/* Weights to be dropped (attention/sdpa.h), and what is added to the numbers of their places. */
+typedef struct attni_dropout {
+    bool is_present;
+    attni_dropout_stream stream; /* but for the batch */
+    int64_t batch;
+    int64_t head;
+    int64_t row;
+    int64_t column;
+} attni_dropout;
+
 /* A checked call. L = tgt_len, S = src_len, T = S + extra_cols, E = head_dim, Ev = value_dim. */
 typedef struct attni_sdpa_problem {
     int32_t dtype;       /* of options and results, beside the score type: query's, or a layer's */
@@ -125,7 +136,8 @@ typedef struct attni_sdpa_problem {
     attni_operand lse;
     attni_operand weights;
     attni_operand scores;
-    int32_t score_stage;               /* of scores, enum attn_score_stage */
+    int32_t score_stage; /* of scores, enum attn_score_stage */
+    attni_dropout dropout;
     attni_mask masks[ATTNI_MAX_MASKS]; /* those with a kind are applied in order */
     attni_block_mask blocks; /* shows or hides, and says where masks[ATTNI_MASK] is asked */
 } attni_sdpa_problem;

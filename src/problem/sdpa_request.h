@@ -28,7 +28,8 @@ typedef struct attni_sdpa_request {
     const attn_tensor *extra_value; /* as many */
     const int64_t *key_columns; /* S of sequences with room for any number of keys each; NULL: what
                                    options say, or as many as key has rows */
-    int32_t dtype;              /* of options and results, beside the score type; 0: query's */
+    const attn_tensor *with_columns; /* has as many as weights, beside params, or NULL */
+    int32_t dtype;                   /* of options and results, beside the score type; 0: query's */
 } attni_sdpa_request;
 
 #endif

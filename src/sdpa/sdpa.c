@@ -11,6 +11,7 @@
 #include "context/context.h"
 #include "problem/sdpa_check.h"
 #include "problem/sdpa_options.h"
+#include "problem/tensor_list.h"
 #include "sdpa/sdpa_plan.h"
 #include "sdpa/sdpa_report.h"
 #include "sdpa/sdpa_run.h"
@@ -24,60 +25,24 @@ typedef struct sdpa_arguments {
     const attn_tensor *output;
 } sdpa_arguments;
 
-/* The tensors of a call that are there: the outputs, then the inputs. */
-typedef struct tensor_list {
-    attni_argument tensors[27];
-    int32_t count;
-    int32_t num_outputs;
-} tensor_list;
-
-static void add(tensor_list *list, const char *name, const attn_tensor *tensor) {
-    if (tensor != NULL) {
-        list->tensors[list->count++] = (attni_argument){name, tensor};
-    }
-}
-
-/* kv was checked. */
-static void add_kv(tensor_list *list, const attn_kv *given) {
-    attn_kv kv;
-    attni_argument tensors[ATTNI_KV_TENSORS];
-    (void)attni_kv_read(&attni_names_of_kv, given, &kv);
-    attni_kv_list(&attni_names_of_kv, &kv, tensors);
-    for (int32_t i = 0; i < ATTNI_KV_TENSORS; ++i) {
-        add(list, tensors[i].name, tensors[i].tensor);
-    }
-}
-
 static void list_tensors(const sdpa_arguments *arguments, const attn_sdpa_params *params,
-                         tensor_list *list) {
+                         attni_tensor_list *list) {
     list->count = 0;
-    add(list, "output", arguments->output);
-    add(list, "lse", params->lse);
-    add(list, "weights", params->weights);
-    add(list, "scores", params->scores);
+    attni_list_tensor(list, "output", arguments->output);
+    attni_list_tensor(list, "lse", params->lse);
+    attni_list_tensor(list, "weights", params->weights);
+    attni_list_tensor(list, "scores", params->scores);
     list->num_outputs = list->count;
-    add(list, "query", arguments->query);
-    add(list, "key", arguments->key);
-    add(list, "value", arguments->value);
-    add(list, "mask", params->mask);
-    add(list, "bias", params->bias);
-    add(list, "mask_start", params->mask_start);
-    add(list, "position_bias", params->position_bias);
-    add(list, "block_mask", params->block_mask);
-    add(list, "query_offset", params->query_offset);
-    add(list, "key_lengths", params->key_lengths);
-    add(list, "alibi_slopes", params->alibi_slopes);
-    add(list, "sinks", params->sinks);
-    add(list, "query_starts", params->query_starts);
-    if (params->kv != NULL) {
-        add_kv(list, params->kv);
-    }
+    attni_list_tensor(list, "query", arguments->query);
+    attni_list_tensor(list, "key", arguments->key);
+    attni_list_tensor(list, "value", arguments->value);
+    attni_list_options(list, params);
 }
 
 /* No output may touch an input or another output, nor the workspace any tensor. */
 static attn_status check_overlap(const sdpa_arguments *arguments, const attn_sdpa_params *params,
                                  const attni_layout *layout, const void *workspace) {
-    tensor_list list;
+    attni_tensor_list list;
     list_tensors(arguments, params, &list);
     ATTNI_TRY(attni_check_outputs(list.tensors, list.num_outputs, list.tensors + list.num_outputs,
                                   list.count - list.num_outputs));

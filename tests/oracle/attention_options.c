@@ -310,6 +310,16 @@ static attn_tensor *build_bias(const factor_case *chosen, const option_shape *sh
                       chosen->level[FACTOR_BIAS_LAYOUT], pool, random, &kind);
 }
 
+static const attn_dropout *dropout_of(int level) {
+    static const attn_dropout dropouts[NUM_DROPOUT_LEVELS] = {
+        [DROPOUT_HALF] = {.struct_size = sizeof(attn_dropout), .probability = 0.5, .seed = 17},
+        [DROPOUT_TENTH_OF_A_PART] = {sizeof(attn_dropout), 0.1, 0xfedcba9876543210U, 3, 70001, 5, 9,
+                                     22},
+        [DROPOUT_MOST] = {.struct_size = sizeof(attn_dropout), .probability = 0.9, .offset = 1},
+    };
+    return level == DROPOUT_NONE ? NULL : &dropouts[level];
+}
+
 void build_attention_options(const factor_case *chosen, const option_shape *shape,
                              tensor_pool *pool, random_state *random, attn_sdpa_params *params) {
     const double softcaps[] = {0, 1.5, 30};
@@ -325,6 +335,7 @@ void build_attention_options(const factor_case *chosen, const option_shape *shap
     params->position_bias =
         build_position_bias(chosen->level[FACTOR_POSITION_BIAS], shape, pool, random);
     params->block_mask = build_blocks(chosen->level[FACTOR_BLOCKS], shape, pool, random, params);
+    params->dropout = dropout_of(chosen->level[FACTOR_DROPOUT]);
     params->alibi_slopes =
         build_per_head(chosen->level[FACTOR_ALIBI], shape, -0.3, 0.7, pool, random);
     params->sinks = build_sinks(chosen->level[FACTOR_SINKS], shape, pool, random);

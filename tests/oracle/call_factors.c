@@ -46,6 +46,8 @@ const char *const optional_layout_names[] = {
     "reversed", "unaligned",  "repeated_first", "repeated_rows", "repeated_columns"};
 static const char *const mask_start_names[NUM_MASK_START_LEVELS] = {
     "none", "0", "some", "largest", "smallest", "per_batch", "per_batch_reversed"};
+static const char *const dropout_names[NUM_DROPOUT_LEVELS] = {"none", "half", "tenth_of_a_part",
+                                                              "most"};
 static const char *const position_bias_names[NUM_POSITION_BIAS_LEVELS] = {
     "none", "per_head", "per_head_float32_reversed", "one_head", "transposed", "lowest", "hiding"};
 static const char *const blocks_names[NUM_BLOCKS_LEVELS] = {
@@ -150,6 +152,7 @@ void add_shared_factors(factor_set *set) {
     add_factor(set, FACTOR_POSITION_BIAS, "position_bias", NUM_POSITION_BIAS_LEVELS,
                position_bias_names, 0);
     add_factor(set, FACTOR_BLOCKS, "blocks", NUM_BLOCKS_LEVELS, blocks_names, 0);
+    add_factor(set, FACTOR_DROPOUT, "dropout", NUM_DROPOUT_LEVELS, dropout_names, 0);
     add_factor(set, FACTOR_WEIGHTS, "weights", 3, weights_names, 0);
     add_factor(set, FACTOR_WEIGHTS_LAYOUT, "weights_layout", 1 + LAYOUT_NUM_OUTPUT,
                optional_layout_names, 0);

@@ -45,6 +45,7 @@ enum shared_factor {
     FACTOR_BIAS_LAYOUT,
     FACTOR_POSITION_BIAS,
     FACTOR_BLOCKS,
+    FACTOR_DROPOUT,
     FACTOR_WEIGHTS,
     FACTOR_WEIGHTS_LAYOUT,
     FACTOR_SCORES,
@@ -132,6 +133,13 @@ enum blocks_level {
     BLOCKS_ONE,       /* (1), of blocks that nothing exceeds */
     BLOCKS_HIDING,    /* as full, of which most are hidden */
     NUM_BLOCKS_LEVELS
+};
+enum dropout_level {
+    DROPOUT_NONE,
+    DROPOUT_HALF,
+    DROPOUT_TENTH_OF_A_PART, /* with places of a larger problem */
+    DROPOUT_MOST,
+    NUM_DROPOUT_LEVELS
 };
 enum lse_level {
     LSE_NONE,

@@ -59,8 +59,8 @@ static double stored_bound(int32_t dtype, double expected, double bound, double 
     }
     const double largest = largest_of_dtype(dtype);
     const double reach = fabs(expected) + bound;
-    if (reach >= largest + half_step(dtype, largest) && isinf(actual) &&
-        (actual > 0) == (expected > 0)) {
+    const double towards = actual > 0 ? expected + bound : bound - expected;
+    if (towards >= largest + half_step(dtype, largest) && isinf(actual)) {
         return INFINITY;
     }
     return bound + half_step(dtype, fmin(reach, largest));

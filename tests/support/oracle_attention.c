@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/oracle_dropout.h"
+
 void oracle_problem_allocate(oracle_problem *problem) {
     const int64_t heads = problem->batches * problem->heads;
     const int64_t all_keys = problem->keys + problem->extra_keys;
@@ -43,6 +45,7 @@ void oracle_problem_set_options(oracle_problem *problem, const attn_sdpa_params 
     problem->is_causal = params->is_causal;
     problem->num_biases = (params->bias != NULL) + (params->position_bias != NULL);
     problem->normalizer = params->normalizer;
+    problem->dropout = params->dropout;
     problem->has_scores = params->scores != NULL;
     problem->scores_stage = params->scores_stage;
     problem->alibi_slopes =
@@ -350,6 +353,18 @@ static void normalise_row(const oracle_problem *p, oracle_row *row) {
     }
 }
 
+/* Weights become those that dropout leaves. */
+static void drop_row(const oracle_problem *p, int64_t output_row, oracle_row *row) {
+    const int64_t head = output_row / p->rows;
+    for (int64_t j = 0; j < p->keys + p->extra_keys && p->dropout != NULL; ++j) {
+        const double factor = oracle_dropout_factor(p->dropout, head / p->heads, head % p->heads,
+                                                    output_row % p->rows, j);
+        row->weight[j] *= factor;
+        row->weight_error[j] *= factor;
+        row->weight_error[j] += p->rounding.unit * (fabs(row->weight[j]) + row->weight_error[j]);
+    }
+}
+
 /* One element of output, sum over visible j of weight[j] value[j, d]; exactly 0 for an empty row.
  */
 static bounded weighted_sum(const oracle_problem *p, const oracle_row *row, int64_t head,
@@ -455,6 +470,7 @@ oracle_result oracle_attention(const oracle_problem *problem) {
         const int64_t head = output_row / p->rows;
         read_row(p, head / p->heads, head % p->heads, output_row % p->rows, &row, &result);
         normalise_row(p, &row);
+        drop_row(p, output_row, &row);
         write_output(p, &row, head, output_row, &result);
         write_weights(p, &row, output_row, &result);
         open_unspecified(p, output_row, &result);

@@ -35,6 +35,7 @@ typedef struct oracle_problem {
     int64_t window_left, window_right; /* -1: unlimited */
     int is_causal, num_biases;
     int32_t normalizer;
+    const attn_dropout *dropout; /* or NULL */
     int32_t scores_stage;
     int has_scores; /* else none are wanted */
 } oracle_problem;

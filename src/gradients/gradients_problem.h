@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * gradients_problem.h: the gradients of one attention call in canonical form, as data and nothing
+ * else.
+ */
+#ifndef ATTNI_GRADIENTS_GRADIENTS_PROBLEM_H
+#define ATTNI_GRADIENTS_GRADIENTS_PROBLEM_H
+
+#include "problem/sdpa_problem.h"
+
+enum { ATTNI_MOST_WANTED = 8 };
+
+typedef struct attni_gradients_problem {
+    attni_sdpa_problem call; /* whose output and lse are read */
+
+    /* The same call with the gradient of each operand in its place: of output, lse and weights
+     * those given, of query, key, value, slopes and sinks those wanted, where is_present; of masks
+     * where the kind is not ATTN_MASK_NONE. So what says where a row of an operand lies says it of
+     * the gradient's, too. */
+    attni_sdpa_problem gradients;
+    bool accumulates;
+    attn_tensor wanted[ATTNI_MOST_WANTED]; /* with rows that are all written */
+    int32_t num_wanted;
+} attni_gradients_problem;
+
+#endif
