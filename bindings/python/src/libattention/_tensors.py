@@ -194,6 +194,8 @@ class TorchKind:
             raise self._wrong_dtype(array.dtype, name, role)
         if array.is_neg():
             raise unsupported(f"{name}: is negated lazily; pass {name}.resolve_neg()")
+        if writable:  # PyTorch then tells if a gradient needed what was there
+            self._torch.autograd.graph.increment_version(array)
         shape = tuple(array.shape)
         layout = layout_of(dtype, shape, array.stride())
         return _describe(array.data_ptr(), dtype, shape, layout, array)
