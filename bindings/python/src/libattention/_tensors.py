@@ -302,6 +302,14 @@ def refuse_stand_ins(*arrays: Any, instead: str) -> None:
         )
 
 
+def wants_gradient(first: Any, *others: Any) -> bool:
+    """Whether the first is a PyTorch tensor, and a gradient of any of these is wanted."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(first, torch.Tensor) or not torch.is_grad_enabled():
+        return False
+    return any(isinstance(one, torch.Tensor) and one.requires_grad for one in (first, *others))
+
+
 def _masked(array: Any, without: str, name: str) -> Error:
     return unsupported(
         f"{name}: is a {type(array).__name__}, whose mask would be lost; pass {without}, "
