@@ -22,6 +22,7 @@ TABLES = {
 ELEMENT_TYPES = {
     "float32": TensorProto.FLOAT,
     "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
     "bool": TensorProto.BOOL,
 }
 INPUTS = {
@@ -192,16 +193,18 @@ def mha_past():
     past = normal(N, H, 5, E), normal(N, H, 5, E)
     attributes = {"num_heads": H, "unidirectional": 1}
     inputs = {"query": query, "key": key, "value": value}
-    expected, *present = run(
-        "MultiHeadAttention", attributes, 3, **inputs, past_key=past[0], past_value=past[1]
-    )
+    lengths = np.array([8, 6], dtype=np.int32)
+    inputs.update(key_padding_mask=lengths, past_key=past[0], past_value=past[1])
+    expected, *present = run("MultiHeadAttention", attributes, 3, **inputs)
     heads = [split(one, H) for one in (query, key, value)]
     cache = [np.concatenate(pair, axis=2) for pair in zip(past, heads[1:])]
     for one, other in zip(cache, present):
         np.testing.assert_array_equal(one, other)
-    found = scaled_dot_product_attention(heads[0], *cache, is_causal=True, align_end=True)
-    close(merged(found), expected)
-    differs(merged(scaled_dot_product_attention(heads[0], *cache, is_causal=True)), expected)
+    options = {"is_causal": True, "key_lengths": lengths}
+    close(
+        merged(scaled_dot_product_attention(heads[0], *cache, query_offset=5, **options)), expected
+    )
+    differs(merged(scaled_dot_product_attention(heads[0], *cache, **options)), expected)
 
 
 def mha_scale():
@@ -229,7 +232,7 @@ MULTI_HEAD = {
     ),
     "`attention_bias`": ("bias", mha_attention_bias),
     "`unidirectional`": ("is_causal", mha_unidirectional),
-    "`past_key`, `past_value`, and outputs `present_*`": ("align_end", mha_past),
+    "`past_key`, `past_value`, and outputs `present_*`": ("query_offset key_lengths", mha_past),
     "`scale`": ("scale", mha_scale),
     "`mask_filter_value`, a large negative number": ("", mha_filter_value),
 }
@@ -447,15 +450,18 @@ def packed_past():
         "weights": normal(WIDTH, 3 * H * E) / 4,
         "bias": normal(3 * H * E),
         "past": normal(2, N, H, 5, E),
+        "mask_index": np.array([8, 6], dtype=np.int32),
     }
     expected, present = run("Attention", {"num_heads": H, "unidirectional": 1}, 2, **given)
     query, *new = projected(given)
     cache = np.stack([np.concatenate(pair, axis=2) for pair in zip(given["past"], new)])
     close(cache, present)
     key, value = (viewed(present, ("select", 0, index)) for index in range(2))
-    found = scaled_dot_product_attention(query, key, value, is_causal=True, align_end=True)
-    close(merged(found), expected)
-    differs(merged(scaled_dot_product_attention(query, key, value, is_causal=True)), expected)
+    options = {"is_causal": True, "key_lengths": given["mask_index"]}
+    close(
+        merged(scaled_dot_product_attention(query, key, value, query_offset=5, **options)), expected
+    )
+    differs(merged(scaled_dot_product_attention(query, key, value, **options)), expected)
 
 
 def packed_scale():
@@ -474,7 +480,7 @@ PACKED = {
     "`attention_bias`": ("bias", packed_bias),
     "`unidirectional`": ("is_causal", packed_unidirectional),
     "`past` (2, batch, heads, length, size), and output `present`": (
-        "attn_tensor_select align_end",
+        "attn_tensor_select query_offset key_lengths",
         packed_past,
     ),
     "`scale`": ("scale", packed_scale),

@@ -135,6 +135,96 @@ def test_types_and_contexts():
         np.testing.assert_array_equal(merge(outputs, stacked, context=context), found)
 
 
+def parts(count, dtype=torch.float64, shape=(2, H, L), width=4):
+    """Outputs, lses and sinks; some parts, and some rows in all, have seen nothing."""
+    generator = torch.Generator().manual_seed(count)
+    outputs = torch.randn(count, *shape, width, generator=generator).to(dtype)
+    lses = 2 * torch.randn(count, *shape, generator=generator).to(
+        torch.promote_types(dtype, torch.float32)
+    )
+    lses[0, ..., 0] = lses[:, ..., 2] = -torch.inf
+    outputs[:, ..., 2, :] = torch.nan
+    sinks = torch.randn(shape[-2:-1] or (1,), generator=generator).to(dtype)
+    return [one.requires_grad_() for one in (*outputs, *lses, sinks)]
+
+
+def merged_by_operators(count, arrays, with_sinks):
+    """What merge computes, as PyTorch differentiates it."""
+    outputs, lses, sinks = arrays[:count], torch.stack(arrays[count:-1]), arrays[-1]
+    if with_sinks:
+        column = sinks.to(lses.dtype) if lses.dim() == 2 else sinks.to(lses.dtype)[:, None]
+        lses = torch.cat([lses, column.expand(lses.shape[1:])[None]])
+    unseen = torch.isneginf(lses).all(0)
+    lse = torch.logsumexp(lses.masked_fill(unseen, 0), 0).masked_fill(unseen, -torch.inf)
+    weights = (lses - lse.masked_fill(unseen, 0)).exp()
+    seen = [
+        torch.where(weight[..., None] > 0, one.to(lses.dtype), 0)
+        for weight, one in zip(weights, outputs)
+    ]
+    return sum(weight[..., None] * one for weight, one in zip(weights, seen)), lse
+
+
+@pytest.mark.parametrize("with_sinks", [False, True])
+@pytest.mark.parametrize("shape", [(L,), (2, H, L)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_gradients_are_those_of_the_formula(dtype, shape, with_sinks):
+    count = 3
+    found, expected = parts(count, dtype, shape), parts(count, dtype, shape)
+    sinks = {"sinks": found[-1]} if with_sinks else {}
+    pairs = (
+        merge(found[:count], found[count:-1], return_lse=True, **sinks),
+        merged_by_operators(count, [one.double() for one in expected], with_sinks),
+    )
+    for output, lse in pairs:
+        some = torch.randn(output.shape, generator=torch.Generator().manual_seed(9)).to(dtype)
+        ((output * some.to(output.dtype)).sum() + lse[lse > -torch.inf].sin().sum()).backward()
+    for one, two in zip(found, expected):
+        if two.grad is None:
+            assert one.grad is None
+            continue
+        assert one.grad.dtype == one.dtype
+        # Rows are (weights and sums of) a few numbers near 1; sinks have a sum over all of them.
+        eps = max(torch.finfo(dtype).eps, torch.finfo(one.dtype).eps)
+        largest = max(1.0, two.grad.abs().max().item())
+        torch.testing.assert_close(one.grad, two.grad, rtol=0, atol=64 * eps * largest)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_gradients_of_merge_have_gradients(count):
+    *arrays, sinks = parts(count, shape=(2, 3), width=1)
+    arrays = [one.detach().nan_to_num(1, neginf=-1).requires_grad_() for one in arrays]
+
+    def function(*given):
+        return merge(given[:count], given[count:-1], sinks=given[-1], return_lse=True)
+
+    assert torch.autograd.gradcheck(function, (*arrays, sinks))
+    assert torch.autograd.gradgradcheck(function, (*arrays, sinks))
+    assert torch.autograd.gradcheck(lambda *given: merge(given), arrays[:count])
+
+
+def test_parts_are_trained_through_attention():
+    """Attention to a cut sequence has the gradients of one call, NumPy's arrays among the parts."""
+    inputs = [torch.randn(H, S, E, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    query, key, value = inputs
+    results = [sdpa(query, key[:, at], value[:, at], return_lse=True)
+               for at in (slice(0, 5), slice(5, S))]  # fmt: skip
+    nothing = np.zeros((H, S, E)), np.full((H, S), -np.inf)
+    outputs, lses = zip(*results, nothing)
+    found = torch.autograd.grad(merge(outputs, lses).sin().sum(), inputs)
+    expected = torch.autograd.grad(sdpa(query, key, value).sin().sum(), inputs)
+    for one, two in zip(found, expected):
+        torch.testing.assert_close(one, two)
+
+
+def test_gradients_need_the_parts_as_they_were():
+    output = torch.randn(L, E, requires_grad=True)
+    lse = torch.zeros(L)
+    total = merge([output, output], [lse, lse]).sum()
+    lse += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()
+
+
 X, LSE = np.zeros((2, 3, 4), "float32"), np.zeros((2, 3), "float32")
 TENSOR = torch.zeros(3, 4, requires_grad=True)
 REFUSED = {
@@ -150,9 +240,12 @@ REFUSED = {
     "sinks: expected None without lses": lambda: merge([X], sinks=[1.0]),
     "return_lse: expected None without lses": lambda: merge([X], return_lse=True),
     "outputs[0]: expected shape (L=3, Ev=4)": lambda: merge([X], [LSE], out=X[0].copy()),
-    "outputs[0]: requires grad": lambda: merge([TENSOR]),
-    "lses[0]: requires grad": lambda: merge([TENSOR.detach()], [TENSOR[:, 0]]),
-    "sinks: requires grad": lambda: merge([TENSOR.detach()], [torch.zeros(3)], sinks=TENSOR[0, :1]),
+    "outputs[1]: requires grad": lambda: merge([X[0], TENSOR]),
+    "lses[0]: requires grad": lambda: merge([X[0]], [TENSOR[:, 0]]),
+    "out: cannot be given where a part requires grad": lambda: merge(
+        [TENSOR], out=torch.empty(3, 4)
+    ),
+    "sinks: expected None": lambda: merge([TENSOR], sinks=torch.zeros(1)),
     "a tensor of the call is on meta": lambda: merge([torch.zeros(3, 4, device="meta")]),
 }
 

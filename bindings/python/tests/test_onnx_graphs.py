@@ -69,6 +69,13 @@ def test_a_graph():
     near(prepared.run(inputs), expected)
 
 
+def test_inputs_in_order_are_each_their_own():
+    """Also where the graph gives one tensor to several inputs."""
+    arrays = [factor * normal(1, 2, 3, 4) for factor in (1, 2, 3)]
+    same, other = (helper.make_node("Attention", list(names), ["Y"]) for names in ("XXX", "QKV"))
+    np.testing.assert_array_equal(run_node(same, arrays)[0], run_node(other, arrays)[0])
+
+
 def test_the_backends_own_node():
     node = helper.make_node("Attention", ["Q", "K", "V"], ["Y"], domain="ai.onnx", is_causal=1)
     arrays = [normal(1, 2, 3, 4) for _ in range(3)]
@@ -123,6 +130,9 @@ REFUSED = {
     "past_key: expected shape (1, 2, P, 4), got (1, 3, 8)": lambda: made(
         names=WITH_PAST, inputs=[X] * 3 + [FLAT] * 2
     ),
+    "past_key: expected float32, which the new rows have, got int8": lambda: made(
+        names=WITH_PAST, inputs=[X] * 3 + [X.astype("int8"), X]
+    ),
     "V: expected a tensor, got none": lambda: made(names="QK"),
     "RotaryEmbedding: expected at most 1 outputs": lambda: run_node(
         helper.make_node("RotaryEmbedding", list("Xcs"), list("YZ")), [X] * 3
@@ -143,6 +153,9 @@ REFUSED = {
     "axis: expected one of 4 but the first, got 5": lambda: scatter(X, X, axis=5),
     "update: expected at most past_cache's": lambda: scatter(X[:, :, :2], X),
     "update: expected past_cache's": lambda: scatter(X, X[:, :1]),
+    "update: expected int8, which past_cache has, got float32": lambda: scatter(
+        X.astype("int8"), X
+    ),
     "write_indices: expected shape (1), got (2,)": lambda: scatter(X, X, [0, 0]),
     "write_indices: expected 0 to 1, got [2]": lambda: scatter(X, X[:, :, :2], [2]),
     "mode: expected 'linear' or 'circular', got 'ring'": lambda: scatter(X, X, mode="ring"),

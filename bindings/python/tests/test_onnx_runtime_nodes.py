@@ -4,6 +4,7 @@ results (which run compares, within 1e-5), and what is refused."""
 
 import itertools
 
+import ml_dtypes
 import numpy as np
 import pytest
 from onnx import helper
@@ -106,6 +107,45 @@ def test_a_graph_of_them():
     np.testing.assert_array_equal(found, run_node(node, [query, key, value])[0])
 
 
+def test_positions_that_are_given():
+    """A first prompt's rows stand behind the first of all positions, others where theirs say."""
+    cos, sin = rotary_tables()
+    prompt = [[2, 9, 9, 9], [5, 6, 7, 8]]
+    forms = (0, prompt), (0, [[3], [1]]), (6, [[9], [2]]), (6, [[9, 3, 1]])
+    for past, positions in forms:
+        positions = np.array(positions)
+        batch, rows = positions.shape
+        lengths = np.full(batch, past + rows, dtype=np.int32)
+        run(
+            "GroupQueryAttention",
+            {"num_heads": H, "kv_num_heads": K, "do_rotary": 1},
+            3,
+            query=normal(batch, rows, (H + 2 * K) * E),
+            past_key=normal(batch, K, past, E),
+            past_value=normal(batch, K, past, E),
+            seqlens_k=lengths - 1,
+            total_sequence_length=np.array(past + rows, dtype=np.int32),
+            cos_cache=cos,
+            sin_cache=sin,
+            position_ids=positions,
+        )
+
+
+def test_projections_of_16_bits_are_rounded_once():
+    """Of 2048 and many small terms nothing of the latter is left where sums have 16 bits."""
+    tokens = np.full((1, 1, 513), 0.5, dtype="float16")
+    weights = np.ones((513, 3), dtype="float16")
+    weights[0] = 4096
+    node = helper.make_node(
+        "Attention", ["x", "w", "b"], ["Y"], domain="com.microsoft", num_heads=1
+    )
+    for dtype in ("float16", ml_dtypes.bfloat16):
+        bias = np.full(3, -2048, dtype=dtype)
+        (found,) = run_node(node, [tokens.astype(dtype), weights.astype(dtype), bias])
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found.astype("float32"), 256)
+
+
 # ---- what is refused ----
 
 
@@ -132,7 +172,10 @@ def multi_head(changes=None, num_heads=H, **attributes):
 
 
 def grouped(changes=None, **attributes):
-    names = ["query", "key", "value", "past_key", "past_value", "seqlens_k", "total", "cos", "sin"]
+    names = [
+        "query", "key", "value", "past_key", "past_value", "seqlens_k", "total", "cos", "sin",
+        "position_ids",
+    ]  # fmt: skip
     inputs = {
         "query": normal(N, 1, H * E),
         "key": normal(N, 1, K * E),
@@ -196,6 +239,16 @@ REFUSED = {
     "num_heads, kv_num_heads: expected numbers above 0": lambda: grouped(kv_num_heads=0),
     "value: expected 3 axes": lambda: grouped({"value": None}),
     "past_key: expected shape (2, 2, P, 16)": lambda: grouped({"past_key": normal(N, H, 4, E)}),
+    "past_value: expected float32, which the new rows have, got int8": lambda: grouped(
+        {"past_value": np.ones((N, K, 4, E), "int8")}
+    ),
+    "past: expected float32, which the new rows have, got float16": lambda: packed(
+        {"past": normal(2, N, H, 3, E).astype("float16")}
+    ),
+    "position_ids: expected shape (2, 1), got (1, 1)": lambda: grouped(
+        {"position_ids": np.zeros((1, 1), "int64"), **dict(zip(("cos", "sin"), rotary_tables()))},
+        do_rotary=1,
+    ),
     "cos_cache, sin_cache: expected tensors with do_rotary": lambda: grouped(do_rotary=1),
     "weights: expected as many rows": lambda: packed({"weights": normal(23, 3 * H * E)}),
     "bias: expected shape (192), got (3,)": lambda: packed({"bias": normal(3)}),

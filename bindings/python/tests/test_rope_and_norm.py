@@ -237,6 +237,66 @@ def test_norm_is_pytorchs(dtype, epsilon):
         )
 
 
+@pytest.mark.parametrize("shape", WEIGHTS)
+@pytest.mark.parametrize(("epsilon", "offset"), [(None, 0.0), (0.5, 1.0)])
+def test_gradients_of_a_norm(shape, epsilon, offset):
+    """And theirs."""
+    x = torch.randn(H, 2, E, dtype=torch.float64, requires_grad=True)
+    arrays = [x]
+    if WEIGHTS[shape] is not None:
+        arrays.append(torch.randn(WEIGHTS[shape], dtype=torch.float64, requires_grad=True))
+
+    def function(*given):
+        return rms_norm(*given, epsilon=epsilon, weight_offset=offset if given[1:] else 0)
+
+    assert torch.autograd.gradcheck(function, arrays)
+    assert torch.autograd.gradgradcheck(function, arrays)
+    for index in range(len(arrays)):  # one of them is wanted, and no other
+        only = [one.detach() for one in arrays]
+        only[index].requires_grad_()
+        function(*only).sin().sum().backward()
+        assert [one.grad is None for one in only] == [at != index for at in range(len(only))]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_gradients_of_a_norm_are_rounded_once(dtype):
+    results = []
+    for wide in (dtype, torch.float64):
+        generator = torch.Generator().manual_seed(4)
+        given = [torch.randn(one, generator=generator).to(dtype).to(wide)
+                 for one in ((B, L, E), (E,))]  # fmt: skip
+        x, weight = (one.requires_grad_() for one in given)
+        towards = torch.randn(B, L, E, generator=generator).to(dtype)
+        rms_norm(x, weight, 1e-5).backward(towards.to(wide))
+        results.append((x.grad, weight.grad))
+    for found, expected in zip(*results):
+        assert found.dtype == dtype
+        # A sum of float64 may be off by its last bits, and lie between two numbers.
+        torch.testing.assert_close(
+            found, expected.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-12
+        )
+        assert (found == expected.to(dtype)).float().mean() > 0.9
+
+
+def test_gradients_of_a_norm_of_huge_and_tiny_rows():
+    x = torch.tensor([[1e200, -3e200], [1e-200, 2e-200], [0.0, 0.0]], dtype=torch.float64)
+    weight = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    rms_norm(x[:1], weight).sum().backward()
+    torch.testing.assert_close(weight.grad, x[0] / (5**0.5 * 1e200))
+    x.requires_grad_()
+    rms_norm(x, epsilon=1.0)[:, 0].sum().backward()
+    assert x.grad.isfinite().all()
+    torch.testing.assert_close(x.grad[1:, 0], torch.ones(2, dtype=torch.float64))
+
+
+def test_a_weight_of_another_kind_takes_part():
+    x, weight = torch.randn(L, E, requires_grad=True), np.linspace(0, 1, E, dtype="float32")
+    rms_norm(x, weight).sum().backward()
+    found, x.grad = x.grad, None
+    rms_norm(x, torch.from_numpy(weight)).sum().backward()
+    assert torch.equal(found, x.grad)
+
+
 # ---- both ----
 
 
@@ -316,7 +376,7 @@ REFUSED = {
     "weight_offset: expected a number": lambda: rms_norm(X, X[0, 0], weight_offset=None),
     "weight_offset: expected 0 without weight": lambda: rms_norm(X, weight_offset=1),
     "weight: expected a shape that broadcasts to": lambda: rms_norm(X, X[0, 0, :3]),
-    "x: requires grad": lambda: rms_norm(TENSOR),
+    "out: cannot be given where x or weight": lambda: rms_norm(TENSOR, out=torch.zeros(3, 4)),
     "weight: requires grad": lambda: rms_norm(X, TENSOR),
     "out: cannot be given where x requires grad": lambda: rope(TENSOR, out=torch.zeros(3, 4)),
     "cos: requires grad": lambda: rope(X, cos=TENSOR[:, :2], sin=TENSOR[:, :2]),

@@ -179,6 +179,34 @@ def test_gradients_are_fine_under_no_grad(qkv):
     np.testing.assert_array_equal(found.numpy(), scaled_dot_product_attention(*qkv))
 
 
+X = torch.arange(48.0).reshape(1, 2, 3, 8)
+WRITERS = {
+    "scaled_dot_product_attention": lambda z: scaled_dot_product_attention(X, X, X, out=z),
+    "rope": lambda z: libattention.rope(z, out=z),
+    "rms_norm": lambda z: libattention.rms_norm(z, out=z),
+    "merge": lambda z: libattention.merge([X, X], out=z),
+    "kv.key": lambda z: libattention.kv_append(libattention.KV(z, z.clone(), lengths=[3]), X, X),
+    "kv.value": lambda z: libattention.kv_append(libattention.KV(z.clone(), z, lengths=[3]), X, X),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_gradient_that_needed_what_was_written_over_is_refused(writer):
+    written, factor = torch.ones_like(X), torch.ones(8, requires_grad=True)
+    product = (factor * written).sum()
+    WRITERS[writer](written[:])  # a view is of the same memory
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_tensors_of_inference_mode_are_written(writer):
+    with torch.inference_mode():
+        written = torch.full_like(X, 2)
+        WRITERS[writer](written)
+    assert not torch.equal(written, torch.full_like(X, 2))
+
+
 def test_read_only_inputs_and_empty_ones():
     query = np.ones((2, 3), "float32")
     query.flags.writeable = False

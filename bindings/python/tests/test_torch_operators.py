@@ -9,7 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
-from torch_cases import BATCH, FEATURES, HEADS, KEYS, MASKS, ROWS, double, inputs
+from torch_cases import BATCH, FEATURES, HEADS, KEYS, MASKS, POSITIONS, ROWS, double, inputs
 
 import libattention
 from libattention import (
@@ -31,13 +31,6 @@ def seeded():
     torch.compiler.reset()
 
 
-POSITIONS = {
-    "none": {},
-    "causal": {"is_causal": True},
-    "offset": {"is_causal": True, "query_offset": torch.tensor([1, 3])},
-    "end": {"align_end": True, "window": (2, 1), "key_lengths": torch.tensor([7, 5])},
-    "numbers": {"query_offset": 2, "key_lengths": 6, "window": (-1, 0)},
-}
 FURTHER = {
     "none": {},
     "scale": {"scale": 0.3},
@@ -96,41 +89,6 @@ def test_results_and_gradients_are_those_of_the_formula(mask, positions, further
     ]
     for ours, theirs in zip(*pair):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("positions", POSITIONS)
-@pytest.mark.parametrize("heads", [1, HEADS])
-def test_a_bias_by_distance_has_gradients(positions, heads):
-    table = double(heads, 5).requires_grad_()
-    given, options = inputs(), POSITIONS[positions]
-    found = sdpa(*given, position_bias=table, **options)
-    with torch.no_grad():
-        direct = sdpa(*given, position_bias=table, **options)
-    torch.testing.assert_close(found, direct, rtol=1e-12, atol=1e-12)
-    assert torch.autograd.gradcheck(
-        lambda one: sdpa(*given, position_bias=one, **options).sum(), (table,)
-    )
-
-
-@pytest.mark.parametrize("start", [0, 3, torch.tensor([1, 4])])
-@pytest.mark.parametrize("is_bool", [False, True])
-def test_a_placed_mask_is_written_out_where_gradients_are_wanted(start, is_bool):
-    mask = double(ROWS, 3) > -0.5 if is_bool else double(ROWS, 3)
-    given = inputs()
-    expected = sdpa(*given, attn_mask=mask, mask_start=start)
-    given[0].requires_grad_()
-    found = sdpa(*given, attn_mask=mask, mask_start=start)
-    assert found.requires_grad
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-
-
-def test_what_is_written_out_is_refused_by_name():
-    given = inputs()
-    given[0].requires_grad_()
-    with pytest.raises(Error, match=r"^mask_start: expected None without attn_mask"):
-        sdpa(*given, mask_start=0)
-    with pytest.raises(Error, match=r"^position_bias: expected shape \(Hq, 2 R \+ 1\), got \(4,"):
-        sdpa(*given, position_bias=double(4, 4))
 
 
 def test_gradients_of_gradients():

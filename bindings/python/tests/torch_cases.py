@@ -57,3 +57,12 @@ def small(kind, **options):
         "intermediate_size": 48, "max_position_embeddings": 64,
     }  # fmt: skip
     return kind(**{**sizes, **options})
+
+
+POSITIONS = {
+    "none": {},
+    "causal": {"is_causal": True},
+    "offset": {"is_causal": True, "query_offset": torch.tensor([1, 3])},
+    "end": {"align_end": True, "window": (2, 1), "key_lengths": torch.tensor([7, 5])},
+    "numbers": {"query_offset": 2, "key_lengths": 6, "window": (-1, 0)},
+}

@@ -39,6 +39,8 @@ class CacheOptions(TypedDict, total=False):
     sinks: Any
     alibi_slopes: Any
     normalizer: Normalizer
+    mask_start: Any
+    position_bias: Any
     return_lse: bool
     return_weights: bool
     return_scores: ScoreStage | None
@@ -256,8 +258,9 @@ class KVCache:
             layer: 0 to layers - 1; None where there is one
             is_causal: row i sees keys up to where it stands
             options: attn_mask, scale, bias, window, softcap, sinks, alibi_slopes, normalizer,
-                return_lse, return_weights, return_scores, out and context as there; S, the columns
-                of attn_mask, bias, weights and scores, is the rows of the longest sequence
+                mask_start, position_bias, return_lse, return_weights, return_scores, out and
+                context as there; S, the columns of attn_mask without mask_start, bias, weights and
+                scores, is the rows of the longest sequence
 
         Returns:
             The output (batch, Hq, L, value_dim), or ragged (Hq, total, value_dim), of query's kind

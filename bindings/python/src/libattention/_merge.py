@@ -3,16 +3,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from libattention._abi import ffi
 from libattention._by_rows import new_params
 from libattention._context import Context, handle_of
 from libattention._dtypes import DATA, FLOAT32, FLOAT64
 from libattention._library import Error, lib, raise_last_error
-from libattention._tensors import Empty, Views, described, floats, kind_of, refuse_stand_ins
+from libattention._tensors import (
+    Empty,
+    Views,
+    described,
+    floats,
+    kind_of,
+    refuse_stand_ins,
+    wants_gradient,
+)
 
 _NAMES = {"output": "out", "lse": "return_lse", "count": "outputs"}
+
+
+class Parts(NamedTuple):
+    """What is merged, and what is wanted."""
+
+    outputs: list[Any]
+    lses: list[Any] | None
+    sinks: Any
+    return_lse: bool
 
 
 def merge(
@@ -49,9 +66,13 @@ def merge(
     A part whose lse is -inf has seen nothing in that row, and what its output holds there does not
     enter. The GIL is released while computing. Since 0.1.
 
+    Of PyTorch tensors that require grad, whichever of outputs, lses and sinks, there are gradients
+    of any order, computed by PyTorch's operators in the type of the sums.
+
     Raises:
         Error: the first argument that does not fit, by name (outputs[2]): PyTorch tensors, too,
-            that require grad or have no numbers (torch.compile, vmap, fake tensors).
+            that have no numbers (torch.compile, vmap, fake tensors), and out where a gradient is
+            wanted.
     """
     parts = _several(outputs, "outputs")
     logits = None if lses is None else _several(lses, "lses")
@@ -61,14 +82,27 @@ def merge(
     if not parts:
         raise Error(lib.ATTN_ERROR_VALUE, "outputs: expected one array or more, got none")
     refuse_stand_ins(*parts, *(logits or ()), sinks, instead="merge by PyTorch's operators")
-    views = Views(2 * len(parts) + 3)
-    kind = kind_of(parts[0], "outputs[0]")
-    first = described(parts[0], "outputs[0]", DATA)
-    arrays = _side_by_side(views, parts, "outputs")
-    lse_arrays = ffi.NULL if logits is None else _side_by_side(views, logits, "lses")
+    if sinks is not None:
+        sinks = floats(sinks, "sinks")
+    call = Parts(parts, logits, sinks, return_lse)
+    if wants_gradient(*parts, *(logits or ()), sinks):
+        from libattention._torch_merge import merged_with_gradient
+
+        return merged_with_gradient(call, out, context)
+    return merged(call, out, context)
+
+
+def merged(call: Parts, out: Any, context: Context | None) -> Any:
+    """See merge."""
+    outputs, lses, sinks, return_lse = call
+    views = Views(2 * len(outputs) + 3)
+    kind = kind_of(outputs[0], "outputs[0]")
+    first = described(outputs[0], "outputs[0]", DATA)
+    arrays = _side_by_side(views, outputs, "outputs")
+    lse_arrays = ffi.NULL if lses is None else _side_by_side(views, lses, "lses")
     params = new_params("attn_merge_params")
     if sinks is not None:
-        params.sinks = views.add_array(floats(sinks, "sinks"), "sinks")
+        params.sinks = views.add_array(sinks, "sinks")
     if out is None:
         output, target = views.add_new(Empty(first.dtype, first.shape), kind, "out")
     else:
@@ -79,12 +113,12 @@ def merge(
         lse, lse_target = views.add_new(Empty(score_dtype, first.shape[:-1]), kind, "return_lse")
     views.finish()
     status = lib.attn_sdpa_merge(
-        handle_of(context), len(parts), arrays, lse_arrays, params, target, lse_target
+        handle_of(context), len(outputs), arrays, lse_arrays, params, target, lse_target
     )
     if status:
         raise_last_error(status, _NAMES)
-    output = output if out is not None else kind.finished(output, parts[0])
-    return (output, kind.finished(lse, parts[0])) if return_lse else output
+    output = output if out is not None else kind.finished(output, outputs[0])
+    return (output, kind.finished(lse, outputs[0])) if return_lse else output
 
 
 def _several(arrays: Any, name: str) -> list[Any]:

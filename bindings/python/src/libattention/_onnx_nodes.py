@@ -57,11 +57,19 @@ def split_heads(array: Array, num_heads: int | None, name: str, attribute: str) 
     return array.reshape(batch, length, num_heads, width // num_heads).swapaxes(1, 2)
 
 
-def joined(past: Array, new: Array, name: str) -> Array:
-    """A cache (batch, heads, rows, size) and new rows behind it."""
+def check_past(past: Array, new: Array, name: str) -> None:
+    """Refuses a cache that new rows (batch, heads, rows, size) do not go with. One of integers
+    would be taken for numbers that have no scale."""
     batch, heads, _, size = new.shape
     if past.ndim != 4 or past.shape != (batch, heads, past.shape[2], size):
         refuse(f"{name}: expected shape ({batch}, {heads}, P, {size}), got {past.shape}")
+    if past.dtype != new.dtype:
+        refuse(f"{name}: expected {new.dtype}, which the new rows have, got {past.dtype}")
+
+
+def joined(past: Array, new: Array, name: str) -> Array:
+    """A cache (batch, heads, rows, size) and new rows behind it."""
+    check_past(past, new, name)
     return np.concatenate([past, new], axis=2)
 
 

@@ -69,6 +69,8 @@ def tensor_scatter(node: Node) -> list[Array | None]:
         refuse(f"axis: expected one of {past.ndim} but the first, got {axis}")
     axis %= past.ndim
     room = past.shape[axis]
+    if update.dtype != past.dtype:
+        refuse(f"update: expected {past.dtype}, which past_cache has, got {update.dtype}")
     if update.ndim != past.ndim or update.shape[axis] > room:
         refuse(f"update: expected at most past_cache's {past.shape}, got {update.shape}")
     count = update.shape[axis]

@@ -13,9 +13,11 @@ from libattention._onnx_nodes import (
     Array,
     Node,
     Signature,
+    check_past,
     empty_heads,
     joined,
     refuse,
+    rounded,
     split_heads,
 )
 from libattention._rope import rope
@@ -127,7 +129,7 @@ def multi_head_attention(node: Node) -> list[Array | None]:
             refuse("past_value: expected a tensor beside past_key")
         key = joined(node.inputs["past_key"], key, "past_key")
         value = joined(node.inputs["past_value"], value, "past_value")
-        options["align_end"] = True
+        options["query_offset"] = node.inputs["past_key"].shape[2]
     options["bias"] = node.input("attention_bias")
     options["is_causal"] = bool(node.attributes["unidirectional"])
     return [
@@ -184,7 +186,7 @@ def group_query_attention(node: Node) -> list[Array | None]:
     # A first prompt is padded behind its rows, which stand from 0 on; others end at their lengths.
     first = np.zeros(batch, "int64") if rows == total else lengths - rows
     if node.attributes["do_rotary"]:
-        query, key = _rotated(node, query, key, first)
+        query, key = _rotated(node, query, key, _positions(node, first, rows, total))
     present = [
         _stored(node, name, new, first, total)
         for name, new in (("past_key", key), ("past_value", value))
@@ -231,14 +233,22 @@ def _grouped_inputs(node: Node) -> list[Array]:
     return found
 
 
-def _rotated(node: Node, query: Array, key: Array, first: Array) -> tuple[Array, Array]:
+def _positions(node: Node, first: Array, rows: int, total: int) -> Array:
+    """By which rows are rotated: position_ids, of which a first prompt has but the first one."""
+    given = node.input("position_ids")
+    if given is not None and given.shape != (len(first), rows):
+        refuse(f"position_ids: expected shape ({len(first)}, {rows}), got {given.shape}")
+    if given is not None and rows != total:
+        return given
+    begin = first[:, None] if given is None else given[:1, :1]
+    return begin + np.arange(rows)
+
+
+def _rotated(node: Node, query: Array, key: Array, positions: Array) -> tuple[Array, Array]:
     """Both, by tables of half as many columns as are rotated."""
     cos, sin = node.input("cos_cache"), node.input("sin_cache")
     if cos is None or sin is None:
         refuse("cos_cache, sin_cache: expected tensors with do_rotary")
-    positions = node.input("position_ids")
-    if positions is None:
-        positions = first[:, None] + np.arange(query.shape[2])
     options: dict[str, Any] = {
         "cos": cos,
         "sin": sin,
@@ -256,8 +266,7 @@ def _stored(node: Node, name: str, new: Array, first: Array, total: int) -> Arra
     batch, heads, rows, size = new.shape
     if past is None:
         past = np.zeros((batch, heads, 0, size), new.dtype)
-    if past.ndim != 4 or past.shape != (batch, heads, past.shape[2], size):
-        refuse(f"{name}: expected shape ({batch}, {heads}, P, {size}), got {past.shape}")
+    check_past(past, new, name)
     room = max(total, past.shape[2])
     present = np.zeros((batch, heads, room, size), new.dtype)
     present[:, :, : past.shape[2]] = past
@@ -280,7 +289,7 @@ def packed_attention(node: Node) -> list[Array | None]:
         if past.ndim != 5 or len(past) != 2:
             refuse(f"past: expected shape (2, batch, heads, P, size), got {past.shape}")
         key, value = (joined(*pair, "past") for pair in zip(past, (key, value)))
-        options["align_end"] = True
+        options["query_offset"] = past.shape[3]
     options["bias"] = node.input("attention_bias")
     options["is_causal"] = bool(node.attributes["unidirectional"])
     present = np.stack([key, value]) if node.wants(1) else None
@@ -292,11 +301,15 @@ def _projected(node: Node) -> list[Array]:
     tokens, weights, bias = node.inputs["input"], node.inputs["weights"], node.input("bias")
     if tokens.ndim != 3 or weights.ndim != 2 or len(weights) != tokens.shape[-1]:
         refuse(f"weights: expected as many rows as input has columns, got {weights.shape}")
+    dtype = tokens.dtype
+    if dtype.itemsize < 4:  # each product is of so many terms that their sum is not to be rounded
+        tokens, weights = tokens.astype("float32"), weights.astype("float32")
     product = tokens @ weights
     if bias is not None:
         if bias.shape != weights.shape[1:]:
             refuse(f"bias: expected shape ({weights.shape[1]}), got {bias.shape}")
-        product = product + bias
+        product = product + bias.astype(product.dtype, copy=False)
+    product = rounded(product, dtype)
     widths = node.attributes["qkv_hidden_sizes"] or [weights.shape[1] // 3] * 3
     if len(widths) != 3 or sum(widths) != weights.shape[1]:
         refuse(f"qkv_hidden_sizes: expected three widths of {weights.shape[1]}, got {widths}")

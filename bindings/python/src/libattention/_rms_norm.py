@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from libattention._by_rows import compute_rows, new_params
 from libattention._context import Context
 from libattention._library import assign, assign_given, lib
-from libattention._tensors import Views, refuse_stand_ins
+from libattention._tensors import Views, refuse_stand_ins, wants_gradient
+
+
+class Norm(NamedTuple):
+    """The options of rms_norm, called as in attn_rms_norm_params."""
+
+    weight: Any
+    epsilon: float | None
+    weight_offset: float
 
 
 def rms_norm(
@@ -39,20 +47,33 @@ def rms_norm(
         The result, of the kind, dtype and shape of x. Sums are float64's for every dtype: no square
         overflows or vanishes.
 
+    Of PyTorch tensors x and weight that require grad there are gradients of any order, computed by
+    PyTorch's operators in float64.
+
     Raises:
-        Error: the first argument that does not fit, by name: PyTorch tensors, too, that require
-            grad or have no numbers (torch.compile, vmap, fake tensors).
+        Error: the first argument that does not fit, by name: PyTorch tensors, too, that have no
+            numbers (torch.compile, vmap, fake tensors), and out where a gradient is wanted.
 
     The GIL is released while computing. Since 0.1.
     """
     refuse_stand_ins(x, weight, instead="normalise by PyTorch's operators")
+    norm = Norm(weight, epsilon, weight_offset)
+    if wants_gradient(x, weight):
+        from libattention._torch_rms_norm import normalised_with_gradient
+
+        return normalised_with_gradient(x, norm, out, context)
+    return normalised(x, norm, out, context)
+
+
+def normalised(x: Any, norm: Norm, out: Any, context: Context | None) -> Any:
+    """See rms_norm."""
 
     def make_params(views: Views) -> Any:
         params = new_params("attn_rms_norm_params")
-        assign_given(params, "epsilon", epsilon, "a number")
-        assign(params, "weight_offset", weight_offset, "weight_offset", "a number")
-        if weight is not None:
-            params.weight = views.add_array(weight, "weight")
+        assign_given(params, "epsilon", norm.epsilon, "a number")
+        assign(params, "weight_offset", norm.weight_offset, "weight_offset", "a number")
+        if norm.weight is not None:
+            params.weight = views.add_array(norm.weight, "weight")
         return params
 
     return compute_rows(lib.attn_rms_norm, x, make_params, out, context)

@@ -11,7 +11,7 @@ from libattention._by_rows import compute_rows, new_params
 from libattention._context import Context
 from libattention._dtypes import INTEGERS
 from libattention._library import assign, assign_given, lib
-from libattention._tensors import Views, integers, refuse_stand_ins
+from libattention._tensors import Views, integers, refuse_stand_ins, wants_gradient
 
 
 class Rotation(NamedTuple):
@@ -128,16 +128,11 @@ def rope(
         inverse,
     )
     refuse_stand_ins(x, *rotation, instead="rotate by PyTorch's operators")
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(x, torch.Tensor) and _has_gradient(torch, x):
+    if wants_gradient(x):
         from libattention._torch_rope import rotated_with_gradient
 
         return rotated_with_gradient(x, rotation, out, context)
     return rotated(x, rotation, out, context)
-
-
-def _has_gradient(torch: Any, x: Any) -> bool:
-    return bool(x.requires_grad and torch.is_grad_enabled())
 
 
 def rotated(x: Any, rotation: Rotation, out: Any, context: Context | None) -> Any:

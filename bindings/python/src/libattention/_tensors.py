@@ -194,6 +194,8 @@ class TorchKind:
             raise self._wrong_dtype(array.dtype, name, role)
         if array.is_neg():
             raise unsupported(f"{name}: is negated lazily; pass {name}.resolve_neg()")
+        if writable:  # PyTorch then tells if a gradient needed what was there
+            self._torch.autograd.graph.increment_version(array)
         shape = tuple(array.shape)
         layout = layout_of(dtype, shape, array.stride())
         return _describe(array.data_ptr(), dtype, shape, layout, array)
@@ -298,6 +300,14 @@ def refuse_stand_ins(*arrays: Any, instead: str) -> None:
             f"a tensor of the call {reason}, where there are no numbers to compute with; "
             f"call outside of that, or {instead}"
         )
+
+
+def wants_gradient(first: Any, *others: Any) -> bool:
+    """Whether the first is a PyTorch tensor, and a gradient of any of these is wanted."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(first, torch.Tensor) or not torch.is_grad_enabled():
+        return False
+    return any(isinstance(one, torch.Tensor) and one.requires_grad for one in (first, *others))
 
 
 def _masked(array: Any, without: str, name: str) -> Error:

@@ -9,13 +9,11 @@ computed by PyTorch, from the formula anew.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.utils.dlpack import from_dlpack
 
 from libattention import _torch_multihead
 from libattention._attention import attend_at_once
@@ -24,10 +22,11 @@ from libattention._library import unsupported
 from libattention._options import Options, make_params
 from libattention._outputs import BOOL_MASK
 from libattention._small_calls import attend as attend_small
-from libattention._tensors import Views, floats, integers, kind_of
+from libattention._tensors import Views
+from libattention._torch_arrays import ARRAYS, tensor_of, with_tensors
 from libattention._torch_eager import TorchOptions, score_dtype
 from libattention._torch_eager import attend as attend_in_pytorch
-from libattention._torch_written_out import written_out
+from libattention._torch_written_out import refuse_misfits, written_out
 
 _LIBRARY = torch.library.Library("libattention", "DEF")
 _SDPA = "libattention::sdpa"
@@ -58,13 +57,14 @@ def attend(
     """scaled_dot_product_attention by the operator, for tensors that have to go through PyTorch."""
     if not torch.compiler.is_compiling():
         # What is no tensor is refused in the library's words, not in those of a schema.
-        make_params(options._replace(**_NO_ARRAYS), Views(), BOOL_MASK)
+        none: dict[str, Any] = dict.fromkeys(ARRAYS)
+        make_params(options._replace(**none), Views(), BOOL_MASK)
+    key, value = tensor_of(key, "key"), tensor_of(value, "value")
+    options = with_tensors(options)
     if not all(getattr(options, name) is None for name in _NOT_IN_SCHEMA):
-        arrays: dict[str, Any] = {
-            name: _tensor(getattr(options, name), name) for name in _WRITTEN_OUT
-        }
-        keys: Any = _tensor(key, "key")
-        options = written_out(query, keys, options._replace(**arrays))
+        if not torch.compiler.is_compiling():
+            refuse_misfits(query, key, value, options)
+        options = written_out(query, key, options)
     number = 0
     if context is not None:
         number = id(context)
@@ -72,14 +72,14 @@ def attend(
     before, after = options.window
     arguments = (
         query,
-        _tensor(key, "key"),
-        _tensor(value, "value"),
-        _tensor(options.attn_mask, "attn_mask"),
-        _tensor(options.bias, "bias"),
-        _numbers(options.query_offset, "query_offset", integers),
-        _numbers(options.key_lengths, "key_lengths", integers),
-        _numbers(options.sinks, "sinks", floats),
-        _numbers(options.alibi_slopes, "alibi_slopes", floats),
+        key,
+        value,
+        options.attn_mask,
+        options.bias,
+        options.query_offset,
+        options.key_lengths,
+        options.sinks,
+        options.alibi_slopes,
         options.is_causal,
         options.scale,
         options.enable_gqa,
@@ -105,33 +105,8 @@ def _of_row(*arguments: Any) -> Any:
     return _call(arguments)
 
 
-# Options that are arrays, left out.
-_NO_ARRAYS: dict[str, Any] = dict.fromkeys(
-    (
-        "attn_mask", "bias", "query_offset", "key_lengths", "sinks", "alibi_slopes", "mask_start",
-        "position_bias", "block_mask",
-    )
-)  # fmt: skip
-
-
-# Arrays that are written out, and what is not in the operator's schema.
-_WRITTEN_OUT = ("attn_mask", "bias", "position_bias", "block_mask")
+# Options that are not in the operator's schema: they are written out.
 _NOT_IN_SCHEMA = ("mask_start", "position_bias", "block_mask", "block_size")
-
-
-def _tensor(array: Any, name: str) -> Tensor | None:
-    """An array of any kind, in the memory that it has; masked ones are refused."""
-    if array is None:
-        return None
-    kind_of(array, name)
-    return array if isinstance(array, Tensor) else from_dlpack(array)
-
-
-def _numbers(values: Any, name: str, as_array: Callable[[Any, str], Any]) -> Tensor | None:
-    """Options that may also be numbers and lists of numbers."""
-    if torch.compiler.is_compiling() and isinstance(values, int):
-        return torch.full((), values, dtype=torch.int64, device="cpu")
-    return _tensor(as_array(values, name), name)
 
 
 # ---- computing ----

@@ -4,30 +4,40 @@ bias by distance and a mask by blocks, each over all keys. PyTorch differentiate
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from libattention._attention import explain
 from libattention._library import Error, lib
 from libattention._options import Options, block_lengths
-from libattention._tensors import integers
-from libattention._torch_eager import TorchOptions, per_batch, positions
+from libattention._torch_eager import TorchOptions, per_batch, positions, score_dtype
+from libattention._torch_ordinary import reason_there_are_no_numbers
+
+
+def refuse_misfits(query: Tensor, key: Tensor, value: Tensor, options: Options) -> None:
+    """Refuses what the library would, by the names that the caller knows; where there are no
+    numbers, or autocast makes others of the types, that is left to written_out."""
+    if torch.is_autocast_enabled("cpu"):
+        return
+    if reason_there_are_no_numbers((query, key, value, *options)) is None:
+        with torch.no_grad():
+            explain(query, key, value, **options._asdict())
 
 
 def written_out(query: Tensor, key: Tensor, options: Options) -> Options:
-    """The options with attn_mask and bias of all keys in place of mask_start, position_bias and
-    block_mask."""
+    """The options, of which all arrays are tensors, with attn_mask and bias of all keys in place of
+    mask_start, position_bias and block_mask."""
     rows, keys = query.shape[-2], key.shape[-2]
     mask, bias = options.attn_mask, options.bias
     if options.mask_start is not None:
         if mask is None:
             raise Error(lib.ATTN_ERROR_VALUE, "mask_start: expected None without attn_mask")
-        mask = _padded(mask, _as_tensor(options.mask_start, "mask_start"), keys)
+        mask = _padded(mask, options.mask_start, keys)
     if options.position_bias is not None:
-        added = _by_distance(options.position_bias, rows, keys, options)
+        heads = query.shape[-3] if query.dim() > 2 else 1
+        added = _by_distance(options.position_bias, (heads, rows, keys), options)
         added = added[0] if max(query.dim(), key.dim()) == 2 else added
-        bias = added if bias is None else added + bias
+        bias = added if bias is None else _sum(added, bias, score_dtype(query.dtype))
     if options.block_mask is not None:
         mask = _in_blocks(mask, options.block_mask, rows, keys, options.block_size)
     return options._replace(
@@ -40,16 +50,25 @@ def written_out(query: Tensor, key: Tensor, options: Options) -> Options:
     )
 
 
-def _as_tensor(numbers: Any, name: str) -> Tensor:
-    return torch.as_tensor(integers(numbers, name))
+def _sum(added: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rounded as little as where the library adds one after the other."""
+    _refuse_unless_float(bias, "bias")
+    return added.to(dtype) + bias.to(dtype)
+
+
+def _refuse_unless_float(tensor: Tensor, name: str) -> None:
+    if not tensor.is_floating_point():
+        raise Error(lib.ATTN_ERROR_DTYPE, f"{name}: expected a float dtype, got {tensor.dtype}")
 
 
 def _padded(mask: Tensor, start: Tensor, keys: int) -> Tensor:
     """(..., L, S): keys before the mask's columns are visible, those behind them hidden."""
     is_bool = mask.dtype == torch.bool
+    if not is_bool:
+        _refuse_unless_float(mask, "attn_mask")
     shown, hidden = (True, False) if is_bool else (0.0, -torch.inf)
     last = mask.shape[-1]
-    column = torch.arange(keys, device="cpu") - per_batch(start)
+    column = torch.arange(keys, device=mask.device) - per_batch(start).to(mask.device)
     while mask.dim() < column.dim():
         mask = mask[None]
     padded = torch.nn.functional.pad(mask, (0, 1), value=hidden)
@@ -84,23 +103,21 @@ def _in_blocks(
     return torch.where(blocks == lib.ATTN_BLOCK_HIDDEN, hidden, asked)
 
 
-def _by_distance(table: Tensor, rows: int, keys: int, options: Options) -> Tensor:
+def _by_distance(table: Tensor, sizes: tuple[int, int, int], options: Options) -> Tensor:
     """(H or 1, L, S), or (..., H or 1, L, S) where positions differ from batch to batch."""
+    heads, rows, keys = sizes
     given = TorchOptions(
-        query_offset=_or_none(options.query_offset, "query_offset"),
-        key_lengths=_or_none(options.key_lengths, "key_lengths"),
+        query_offset=options.query_offset,
+        key_lengths=options.key_lengths,
         align_end=options.align_end,
     )
-    if table.dim() != 2 or table.shape[1] % 2 == 0:
-        text = f"position_bias: expected shape (Hq, 2 R + 1), got {tuple(table.shape)}"
-        raise Error(lib.ATTN_ERROR_SHAPE, text)
+    _refuse_unless_float(table, "position_bias")
+    if table.dim() != 2 or table.shape[1] % 2 == 0 or table.shape[0] not in (1, heads):
+        text = f"expected shape (Hq={heads} or 1, 2 R + 1), got {tuple(table.shape)}"
+        raise Error(lib.ATTN_ERROR_SHAPE, f"position_bias: {text}")
     reach = table.shape[1] // 2
     distance = torch.arange(keys, device="cpu") - positions(rows, keys, given)
     column = distance.clamp(-reach, reach) + reach
     # The axes of heads come before those of rows and columns, which are the index's.
     found = table[:, column]
     return found if column.dim() == 2 else found.movedim(0, -3).squeeze(-4)
-
-
-def _or_none(numbers: Any, name: str) -> Tensor | None:
-    return None if numbers is None else _as_tensor(numbers, name)

@@ -73,9 +73,10 @@ def run_node(
     Returns:
         An array for each output that the node names, in its order, None for one that it leaves out.
 
-    16 bits are computed in float32, and rounded once. That is no less than softmax_precision and
-    stash_type ask for, but for float64, which attention then computes in. What ONNX Runtime's
-    operators hide weighs 0, whatever mask_filter_value is, and rows of padding are any numbers.
+    16 bits are computed in float32, and rounded once; so is what an operator projects, adds or
+    rotates before attention. That is no less than softmax_precision and stash_type ask for, but for
+    float64, which attention then computes in. What ONNX Runtime's operators hide weighs 0, whatever
+    mask_filter_value is, and rows of padding are any numbers.
 
     Raises:
         Error: the operator, or an attribute of it, is none of those that the module has; or the
@@ -140,7 +141,7 @@ def _inputs(
         arrays = list(given)
         if len(arrays) != len(used):
             refuse(f"inputs: expected {len(used)} arrays, got {len(arrays)}")
-        given = dict(zip(used.values(), arrays))
+        return {name: np.asarray(one) for name, one in zip(used, arrays)}
     for own in used.values():
         if own not in given:
             refuse(f"inputs: expected an array for {own!r}, got none")

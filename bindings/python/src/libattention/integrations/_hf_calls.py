@@ -14,6 +14,7 @@ from libattention._torch_eager import score_dtype
 from libattention._torch_ordinary import reason_to_ask_pytorch
 from libattention.integrations._hf_architectures import Use, use_of
 from libattention.integrations._hf_masks import explicit_mask
+from libattention.integrations._hf_stored import memory_of, numbers_of, places
 
 Found = tuple[torch.Tensor, Optional[torch.Tensor]]
 SUPPORTED = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -37,9 +38,14 @@ class Call(NamedTuple):
     options: dict[str, Any]
 
     def tensors(self) -> Iterator[torch.Tensor]:
-        """Those that are not left out."""
-        given = (self.query, self.key, self.value, self.mask, self.bias, self.sinks)
+        """Those that are not left out; of keys and values the memory that is read."""
+        stored = (memory_of(self.key), memory_of(self.value))
+        given = (self.query, *stored, self.mask, self.bias, self.sinks)
         return (one for one in given if one is not None)
+
+    def for_pytorch(self) -> Call:
+        """The same with keys and values as ordinary tensors."""
+        return self._replace(key=numbers_of(self.key), value=numbers_of(self.value))
 
 
 def reason_against(call: Call) -> str | None:
@@ -77,9 +83,8 @@ def computed(call: Call, attention: Callable[..., Any]) -> Found:
     with torch.no_grad():
         results = attention(
             call.query,
-            call.key,
-            call.value,
-            _added(call.mask, dtype),
+            **places(call.query, call.key, call.value),
+            attn_mask=_added(call.mask, dtype),
             is_causal=call.is_causal and call.mask is None,
             # Without a mask rows begin at the first key, but a single one is the last of a cache.
             query_offset=keys - 1 if rows == 1 else 0,

@@ -15,6 +15,7 @@ from transformers.utils import output_capturing
 from libattention._attention import scaled_dot_product_attention
 from libattention._library import unsupported
 from libattention.integrations import _hf_architectures as architectures
+from libattention.integrations._hf_cache import AttentionCache
 from libattention.integrations._hf_calls import (
     Call,
     computed,
@@ -32,7 +33,15 @@ from libattention.integrations._hf_masks import (
 )
 from libattention.integrations._hf_own import own_attention, parameters_of
 
-__all__ = ["NAME", "Count", "attention_forward", "attention_mask", "register", "report"]
+__all__ = [
+    "NAME",
+    "AttentionCache",
+    "Count",
+    "attention_forward",
+    "attention_mask",
+    "register",
+    "report",
+]
 
 NAME = "libattention"
 
@@ -144,10 +153,11 @@ def attention_forward(
     reason = reason_against(call)
     if reason is None and own is not None and (call.options or not agrees(call, own)):
         count(module, "an attention formula of its own")
-        return computed_eagerly(call, own)
+        return computed_eagerly(call.for_pytorch(), own)
     count(module, reason)
     if reason is None:
         return computed(call, scaled_dot_product_attention)
+    call = call.for_pytorch()
     if not call.options and is_known_to_sdpa(call):
         return computed_by_sdpa(call)
     return computed_eagerly(call, own)
