@@ -4,6 +4,8 @@ bias by distance and a mask by blocks, each over all keys. PyTorch differentiate
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -90,8 +92,8 @@ def _in_blocks(
         length = blocks.shape[axis]
         of_one = lengths[axis]
         if length not in (1, -(-count // of_one)):
-            text = f"block_mask: expected {-(-count // of_one)} blocks or 1 on axis {axis}, got {length}"
-            raise Error(lib.ATTN_ERROR_SHAPE, text)
+            blocks_text = f"{-(-count // of_one)} blocks or 1 on axis {axis}, got {length}"
+            raise Error(lib.ATTN_ERROR_SHAPE, f"block_mask: expected {blocks_text}")
         if length > 1:
             number = torch.arange(count, device="cpu") // of_one
             blocks = blocks.index_select(axis, number)
