@@ -119,6 +119,25 @@ class Kv(Sized):
     ]
 
 
+class SdpaGradients(Sized):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("accumulate", c_int32),
+        ("reserved", c_int32),
+        ("output", POINTER(Tensor)),
+        ("lse", POINTER(Tensor)),
+        ("weights", POINTER(Tensor)),
+        ("query", POINTER(Tensor)),
+        ("key", POINTER(Tensor)),
+        ("value", POINTER(Tensor)),
+        ("mask", POINTER(Tensor)),
+        ("bias", POINTER(Tensor)),
+        ("position_bias", POINTER(Tensor)),
+        ("alibi_slopes", POINTER(Tensor)),
+        ("sinks", POINTER(Tensor)),
+    ]
+
+
 class SdpaParams(Sized):
     _fields_ = [
         ("struct_size", c_uint64),
@@ -183,7 +202,14 @@ class MhaParams(Sized):
 
 
 _TENSOR = POINTER(Tensor)
-_SDPA_ARGUMENTS: list[Any] = [c_void_p, _TENSOR, _TENSOR, _TENSOR, POINTER(SdpaParams), _TENSOR]
+_SDPA_ARGUMENTS: list[Any] = [
+    c_void_p,
+    _TENSOR,
+    _TENSOR,
+    _TENSOR,
+    POINTER(SdpaParams),
+    _TENSOR,
+]
 _MHA_ARGUMENTS: list[Any] = [
     c_void_p,
     c_void_p,
@@ -199,6 +225,17 @@ _FUNCTIONS: dict[str, list[Any]] = {
     "attn_context_describe": [c_void_p, POINTER(ContextInfo)],
     "attn_sdpa": [*_SDPA_ARGUMENTS, c_void_p, c_size_t],
     "attn_sdpa_workspace_bytes": [*_SDPA_ARGUMENTS, POINTER(c_size_t)],
+    "attn_sdpa_backward": [
+        *_SDPA_ARGUMENTS,
+        POINTER(SdpaGradients),
+        c_void_p,
+        c_size_t,
+    ],
+    "attn_sdpa_backward_workspace_bytes": [
+        *_SDPA_ARGUMENTS,
+        POINTER(SdpaGradients),
+        POINTER(c_size_t),
+    ],
     "attn_sdpa_explain": [*_SDPA_ARGUMENTS, POINTER(SdpaReport)],
     "attn_mha_create": [c_void_p, POINTER(MhaConfig), POINTER(c_void_p)],
     "attn_mha_load_parameter": [c_void_p, c_void_p, c_char_p, _TENSOR, c_void_p],

@@ -34,10 +34,12 @@ CACHES = "decode from caches"
 BATCHES = "batch without padding"
 MULTIHEAD = "multi-head"
 STRUCTURED = "structured mask"
+BACKWARD = "backward"
 # Groups of their own, so that figures over prefill, say, are of one type.
 NARROW_PREFILL = "prefill in 16 bits"
 NARROW_DECODE = "decode in 16 bits"
 NARROW_MULTIHEAD = "multi-head in 16 bits"
+NARROW_BACKWARD = "backward in 16 bits"
 GROUPS = (
     PREFILL,
     STRUCTURED,
@@ -49,9 +51,11 @@ GROUPS = (
     CACHES,
     BATCHES,
     MULTIHEAD,
+    BACKWARD,
     NARROW_PREFILL,
     NARROW_DECODE,
     NARROW_MULTIHEAD,
+    NARROW_BACKWARD,
 )
 
 # Of equal length, side by side, where they are the option: a row sees its own.
@@ -108,6 +112,11 @@ class Cell:
         return self.group in (MULTIHEAD, NARROW_MULTIHEAD)
 
     @property
+    def is_backward(self) -> bool:
+        """The gradients of query, key and value, the forward pass aside."""
+        return self.group in (BACKWARD, NARROW_BACKWARD)
+
+    @property
     def is_decode(self) -> bool:
         return self.group in (DECODE, CACHES, NARROW_DECODE)
 
@@ -122,7 +131,9 @@ class Cell:
             return (self.queries,) * self.batch
         shortest = max(1, self.queries // 25)
         steps = [item * 7 % self.batch for item in range(self.batch)]
-        return tuple(shortest + (self.queries - shortest) * step // (self.batch - 1) for step in steps)
+        return tuple(
+            shortest + (self.queries - shortest) * step // (self.batch - 1) for step in steps
+        )
 
     @property
     def key_lengths(self) -> tuple[int, ...]:
@@ -159,7 +170,13 @@ def from_json(fields: dict[str, Any]) -> Cell:
 
 
 def _sdpa(
-    group: str, batch: int, heads: int, length: int, dim: int, option: str = FULL, **changes: Any
+    group: str,
+    batch: int,
+    heads: int,
+    length: int,
+    dim: int,
+    option: str = FULL,
+    **changes: Any,
 ) -> Cell:
     fields: dict[str, Any] = {
         "kv_heads": heads,
@@ -187,6 +204,7 @@ def _narrow(dtype: str) -> tuple[Cell, ...]:
         _sdpa(NARROW_DECODE, 1, 32, 4, 128, keys=4096, dtype=dtype),
         _sdpa(NARROW_MULTIHEAD, 1, 12, 512, 64, dtype=dtype),
         _sdpa(NARROW_MULTIHEAD, 1, 12, 1, 64, dtype=dtype),
+        _sdpa(NARROW_BACKWARD, 1, 12, 512, 64, dtype=dtype),
     )
 
 
@@ -215,6 +233,15 @@ MULTIHEAD_SHAPES = (
     (1, 512, 768, 12),
     (1, 2048, 768, 12),
     (1, 1, 768, 12),
+)
+
+BACKWARD_SHAPES = (
+    # (batch, heads, length, head_dim), option
+    ((1, 12, 512, 64), FULL),
+    ((1, 12, 2048, 64), FULL),
+    ((1, 12, 2048, 64), CAUSAL),
+    ((1, 8, 1024, 128), FULL),
+    ((1, 1, 2048, 64), FULL),
 )
 
 GRID: tuple[Cell, ...] = (
@@ -248,6 +275,7 @@ GRID: tuple[Cell, ...] = (
         for shape in MULTIHEAD_SHAPES
         for option in (FULL, AVERAGED_WEIGHTS)
     ),
+    *(_sdpa(BACKWARD, *shape, option=option) for shape, option in BACKWARD_SHAPES),
     *_narrow(BFLOAT16),
     *_narrow(FLOAT16),
 )

@@ -44,6 +44,8 @@ class OpenVino(Contestant):
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
+        if cell.is_backward:
+            raise NotOffered("it does not train")
         if cell.option == RAGGED:
             raise NotOffered("its operator takes sequences padded to one length")
         if cell.heads != cell.kv_heads:
@@ -71,7 +73,9 @@ class OpenVino(Contestant):
             request.set_input_tensor(index, _tensor(array))
         kept = list(feeds.values())
         return Prepared(
-            request.infer, lambda: [_array(request.get_output_tensor(0))][: len(kept)], how
+            request.infer,
+            lambda: [_array(request.get_output_tensor(0))][: len(kept)],
+            how,
         )
 
 
@@ -108,7 +112,11 @@ def _sdpa(cell: Cell, inputs: Inputs) -> tuple[dict[Node, Array], Node, str]:
         mask = np.broadcast_to(mask, (*mask.shape[:-2], cell.queries, cell.keys)).copy()
         feeds[_parameter(mask)] = mask
         how += f", {'additive' if cell.option == ADDITIVE_MASK else 'bool'} mask {mask.shape}"
-    return feeds, operators.scaled_dot_product_attention(*feeds, causal=cell.option == CAUSAL), how
+    return (
+        feeds,
+        operators.scaled_dot_product_attention(*feeds, causal=cell.option == CAUSAL),
+        how,
+    )
 
 
 def _heads_first(cell: Cell, node: Node) -> Node:
@@ -134,7 +142,13 @@ def _multihead(cell: Cell, inputs: Inputs) -> tuple[dict[Node, Array], Node, str
     ]
     context = operators.scaled_dot_product_attention(*projected, causal=False)
     merged = operators.reshape(
-        operators.transpose(context, np.array([0, 2, 1, 3])), np.array(inputs.query.shape), False
+        operators.transpose(context, np.array([0, 2, 1, 3])),
+        np.array(inputs.query.shape),
+        False,
     )
     result = _linear(merged, values["out_proj.weight"], values["out_proj.bias"])
-    return {query: inputs.query}, result, "MatMul, Add, ScaledDotProductAttention-13, MatMul, Add"
+    return (
+        {query: inputs.query},
+        result,
+        "MatMul, Add, ScaledDotProductAttention-13, MatMul, Add",
+    )

@@ -44,6 +44,8 @@ class OnnxRuntime(Contestant):
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
+        if cell.is_backward:
+            raise NotOffered("its CPU packages do not train")
         if cell.option == RAGGED:
             raise NotOffered("its CPU operators take sequences padded to one length")
         if cell.dtype != FLOAT32:

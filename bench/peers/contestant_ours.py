@@ -51,6 +51,8 @@ class Ours(Contestant):
         }
 
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
+        if cell.is_backward:
+            return self._backward(cell, inputs)
         return self._multihead(cell, inputs) if cell.is_multihead else self._sdpa(cell, inputs)
 
     def _workspace(self, name: str, *arguments: object) -> np.ndarray:
@@ -86,6 +88,33 @@ class Ours(Contestant):
         how = f"attn_sdpa, {engine} engine: {report.reason.decode()}"
         kept = (arrays, cache, params, workspace, inputs)
         return Prepared(call, lambda: [widened(output)][: len(kept)], how)
+
+    def _backward(self, cell: Cell, inputs: Inputs) -> Prepared:
+        """The forward pass is done once, for output and lse."""
+        inputs_of = [inputs.query, inputs.key, inputs.value]
+        output = empty((*inputs.query.shape[:-1], cell.value_dim), cell.dtype)
+        lse = np.empty(inputs.query.shape[:-1], dtype=np.float32)
+        results = [empty(array.shape, cell.dtype) for array in inputs_of]
+        query, key, value, out = (byref(abi.view(array)) for array in [*inputs_of, output])
+        params = _sdpa_params(cell, inputs)
+        params.lse = abi.pointer_to(abi.view(lse))
+        arguments = [query, key, value, byref(params), out]
+        self.library.call("attn_sdpa", self.context, *arguments, None, 0)
+        names = ("output", "query", "key", "value")
+        arrays = [inputs.gradient, *results]
+        views = {n: abi.pointer_to(abi.view(one)) for n, one in zip(names, arrays, strict=True)}
+        gradients = abi.SdpaGradients(**views)
+        arguments.append(byref(gradients))
+        workspace = self._workspace("attn_sdpa_backward_workspace_bytes", *arguments)
+        call = self._checked(
+            "attn_sdpa_backward", *arguments, workspace.ctypes.data, workspace.nbytes
+        )
+        kept = (inputs, output, lse, params, gradients, workspace)
+        return Prepared(
+            call,
+            lambda: [widened(one) for one in results][: len(kept)],
+            "attn_sdpa_backward, the forward pass done before",
+        )
 
     def _layer(self, cell: Cell, parameters: dict[str, Array]) -> c_void_p:
         config = abi.MhaConfig(

@@ -31,6 +31,8 @@ class PyTorch(Contestant):
     def prepare(self, cell: Cell, inputs: Inputs) -> Prepared:
         if cell.option == RAGGED:
             return _ragged(cell, inputs)
+        if cell.is_backward:
+            return _backward(cell, inputs)
         return _multihead(cell, inputs) if cell.is_multihead else _sdpa(cell, inputs)
 
 
@@ -42,9 +44,7 @@ def _tensor(array: Array) -> torch.Tensor:
 
 
 def _sdpa(cell: Cell, inputs: Inputs) -> Prepared:
-    query, key, value = (
-        _tensor(array) for array in (inputs.query, inputs.key, inputs.value)
-    )
+    query, key, value = (_tensor(array) for array in (inputs.query, inputs.key, inputs.value))
     options: dict[str, Any] = {}
     mask = visible_as_mask(cell, inputs)
     if mask is not None:
@@ -86,6 +86,26 @@ def _ragged(cell: Cell, inputs: Inputs) -> Prepared:
     return Prepared(call, lambda: [torch.cat(results, dim=2)[0].float().numpy()], how)
 
 
+def _backward(cell: Cell, inputs: Inputs) -> Prepared:
+    """The forward pass is done once, and its graph kept."""
+    with torch.inference_mode(False):
+        arrays = (inputs.query, inputs.key, inputs.value)
+        leaves = [_tensor(array).clone().requires_grad_() for array in arrays]
+        gradient = _tensor(inputs.gradient).clone()
+        output = scaled_dot_product_attention(*leaves, is_causal=cell.option == CAUSAL)
+    result: list[torch.Tensor] = []
+
+    def call() -> None:
+        with torch.inference_mode(False):
+            result[:] = torch.autograd.grad(output, leaves, gradient, retain_graph=True)
+
+    return Prepared(
+        call,
+        lambda: [tensor.float().numpy() for tensor in result],
+        "torch.autograd.grad of scaled_dot_product_attention, the forward pass done before",
+    )
+
+
 def _option_text(name: str, value: object) -> str:
     if isinstance(value, torch.Tensor):
         return f"{name} {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
@@ -109,5 +129,7 @@ def _multihead(cell: Cell, inputs: Inputs) -> Prepared:
         return [tensor.float().numpy() for tensor in result if tensor is not None]
 
     return Prepared(
-        call, outputs, f"nn.MultiheadAttention, batch_first, eval, need_weights={with_weights}"
+        call,
+        outputs,
+        f"nn.MultiheadAttention, batch_first, eval, need_weights={with_weights}",
     )

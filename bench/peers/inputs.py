@@ -39,6 +39,8 @@ class Inputs:
     parameters: dict[str, Array] = field(default_factory=dict)
     # By the fields of attn_kv: where key and value are what integers mean.
     integers: dict[str, Array] = field(default_factory=dict)
+    # Backward: of output, whose shape it has.
+    gradient: Array | None = None
 
 
 def stored(values: Array, dtype: str) -> Array:
@@ -135,6 +137,9 @@ def make(cell: Cell) -> Inputs:
     if not is_ragged and min(cell.key_lengths) < cell.keys:
         lengths = np.array(cell.key_lengths, dtype=np.int64)
     made = Inputs(query, key, value, _mask(random, cell), lengths)
+    if cell.is_backward:
+        shape = (*query.shape[:-1], cell.value_dim)
+        made.gradient = stored(_normal(random, *shape), cell.dtype)
     if cell.option == INT8:
         integers, made.key = _as_integers("key", key)
         more, made.value = _as_integers("value", value)

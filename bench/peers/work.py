@@ -40,8 +40,12 @@ def projection_flops(cell: Cell) -> int:
 
 
 def flops(cell: Cell) -> int:
-    """Multiplications and additions of both products, and of the projections."""
-    return scores(cell) * 2 * (cell.head_dim + cell.value_dim) + projection_flops(cell)
+    """Multiplications and additions of both products, and of the projections; backward, of the five
+    products: scores, and the gradients of weights, values, queries and keys."""
+    products = scores(cell) * 2
+    if cell.is_backward:
+        return products * (3 * cell.head_dim + 2 * cell.value_dim)
+    return products * (cell.head_dim + cell.value_dim) + projection_flops(cell)
 
 
 def key_value_bytes(cell: Cell) -> int:
