@@ -11,8 +11,12 @@
 #include "program_exit.h"
 
 static const char *const role_names[ROLE_COUNT] = {
-    "query",       "key",   "value", "output", "mask",    "bias",       "query_offset",
-    "key_lengths", "alibi", "sinks", "lse",    "weights", "page_table", "query_starts"};
+    "query",           "key",           "value",
+    "output",          "mask",          "bias",
+    "query_offset",    "key_lengths",   "alibi",
+    "sinks",           "lse",           "weights",
+    "page_table",      "query_starts",  "gradients.output",
+    "gradients.query", "gradients.key", "gradients.value"};
 
 static int make_context(bench_call *call) {
     const bench_options *o = &call->options;
@@ -225,7 +229,8 @@ static int make_outputs(bench_call *call) {
     const int64_t per_head[] = {o->batch.value, o->heads.value, o->queries.value, o->keys.value};
     const int64_t average[] = {o->batch.value, o->queries.value, o->keys.value};
     int exit_code = EXIT_DONE;
-    if (o->has_lse) {
+    const int needs_lse = o->is_backward && o->normalizer == ATTN_NORMALIZER_SOFTMAX;
+    if (o->has_lse || needs_lse) {
         exit_code = make_tensor(call, ROLE_LSE, score_dtype(o), 3, per_head);
     }
     if (exit_code == EXIT_DONE && o->weights == BENCH_WEIGHTS_HEADS) {
@@ -298,8 +303,7 @@ static void set_params(bench_call *call) {
     }
 }
 
-/* Key or value beside kv, which has its own. */
-static const attn_tensor *source_of(const bench_call *call, int role) {
+const attn_tensor *bench_source_of(const bench_call *call, int role) {
     return call->params.kv != NULL ? NULL : &call->tensors[role].view;
 }
 
@@ -307,20 +311,30 @@ attn_status bench_call_run(bench_call *call) {
     if (call->options.function == BENCH_MHA) {
         return bench_layer_run(call);
     }
+    if (call->options.is_backward) {
+        return bench_backward_run(call);
+    }
     const bench_tensor *tensors = call->tensors;
-    return attn_sdpa(call->context, &tensors[ROLE_QUERY].view, source_of(call, ROLE_KEY),
-                     source_of(call, ROLE_VALUE), &call->params, &tensors[ROLE_OUTPUT].view,
+    return attn_sdpa(call->context, &tensors[ROLE_QUERY].view, bench_source_of(call, ROLE_KEY),
+                     bench_source_of(call, ROLE_VALUE), &call->params, &tensors[ROLE_OUTPUT].view,
                      call->workspace, call->workspace_bytes);
 }
 
-static int make_workspace(bench_call *call) {
+static attn_status workspace_bytes(const bench_call *call, size_t *bytes) {
+    if (call->options.function == BENCH_MHA) {
+        return bench_layer_workspace_bytes(call, bytes);
+    }
+    if (call->options.is_backward) {
+        return bench_backward_workspace_bytes(call, bytes);
+    }
     const bench_tensor *tensors = call->tensors;
-    const int status = call->options.function == BENCH_MHA
-                           ? bench_layer_workspace_bytes(call, &call->workspace_bytes)
-                           : attn_sdpa_workspace_bytes(
-                                 call->context, &tensors[ROLE_QUERY].view,
-                                 source_of(call, ROLE_KEY), source_of(call, ROLE_VALUE),
-                                 &call->params, &tensors[ROLE_OUTPUT].view, &call->workspace_bytes);
+    return attn_sdpa_workspace_bytes(
+        call->context, &tensors[ROLE_QUERY].view, bench_source_of(call, ROLE_KEY),
+        bench_source_of(call, ROLE_VALUE), &call->params, &tensors[ROLE_OUTPUT].view, bytes);
+}
+
+static int make_workspace(bench_call *call) {
+    const int status = workspace_bytes(call, &call->workspace_bytes);
     if (status != ATTN_OK) {
         return program_fail_library("workspace", status);
     }
@@ -347,6 +361,9 @@ int bench_call_make(bench_call *call, const bench_options *options) {
     }
     if (exit_code == EXIT_DONE && !is_sdpa) {
         exit_code = bench_layer_make(call);
+    }
+    if (exit_code == EXIT_DONE && options->is_backward) {
+        exit_code = bench_backward_make(call);
     }
     return exit_code == EXIT_DONE ? make_workspace(call) : exit_code;
 }

@@ -29,6 +29,10 @@ enum bench_role {
     ROLE_WEIGHTS,
     ROLE_PAGE_TABLE,
     ROLE_QUERY_STARTS,
+    ROLE_GRADIENT, /* backward: of output, then of query, key and value */
+    ROLE_OF_QUERY,
+    ROLE_OF_KEY,
+    ROLE_OF_VALUE,
     ROLE_COUNT
 };
 
@@ -45,7 +49,8 @@ typedef struct bench_call {
     bench_tensor tensors[ROLE_COUNT]; /* those the options need */
     attn_kv kv;                       /* of keys in pages */
     attn_sdpa_params params;          /* in multi-head: of the attention inside */
-    attn_sdpa_report report;          /* filled by every call */
+    attn_sdpa_report report;          /* filled by every forward call */
+    attn_sdpa_gradients gradients;    /* backward */
 
     attn_mha *layer; /* multi-head */
     attn_mha_params mha_params;
@@ -73,6 +78,15 @@ int64_t bench_call_tensor_bytes(const bench_call *call);
 int bench_layer_make(bench_call *call);
 attn_status bench_layer_workspace_bytes(const bench_call *call, size_t *bytes);
 attn_status bench_layer_run(const bench_call *call);
+
+/* Makes the gradients of bench_call_backward.c, once the forward call can be made, and makes that;
+ * asks for the workspace; runs. */
+int bench_backward_make(bench_call *call);
+attn_status bench_backward_workspace_bytes(const bench_call *call, size_t *bytes);
+attn_status bench_backward_run(const bench_call *call);
+
+/* Key or value beside kv, which has its own. */
+const attn_tensor *bench_source_of(const bench_call *call, int role);
 
 /* Makes the table of the pages that keys and values lie in, or the starts of query rows. */
 int bench_pages_make(bench_call *call);

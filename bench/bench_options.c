@@ -83,6 +83,7 @@ static int append_function(bench_options *o, option_spec *table, int used) {
         {"--gqa", OPTION_FLAG, &o->is_gqa, 0, 0, NULL},
         {"--page", OPTION_INTEGER, &o->page, 1, BENCH_AXIS_MAX, NULL},
         {"--query-lengths", OPTION_TEXT, &o->query_lengths.text, 0, 0, NULL},
+        {"--backward", OPTION_FLAG, &o->is_backward, 0, 0, NULL},
     };
     const option_spec mha[] = {
         {"--embed-dim", OPTION_INTEGER, &o->embed_dim, 1, BENCH_AXIS_MAX, NULL},

@@ -61,6 +61,7 @@ typedef struct bench_options {
     int normalizer;
     int weights;
     int has_lse;
+    int is_backward; /* gradients instead; sdpa */
 
     /* Storage. */
     int dtype; /* of bench_dtypes */

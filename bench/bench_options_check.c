@@ -157,14 +157,15 @@ static int check_numbers(const bench_options *o) {
 
 static int check_places(const bench_options *o) {
     const int has_rows = o->mask != BENCH_MASK_NONE || o->bias != BENCH_BIAS_NONE ||
-                         o->weights != BENCH_WEIGHTS_NONE || o->has_lse;
+                         o->weights != BENCH_WEIGHTS_NONE || o->has_lse || o->is_backward;
     if (o->page.given && o->keys.value % o->page.value != 0) {
         return program_fail(EXIT_USAGE, "--page: expected a divisor of --keys %lld, got %lld",
                             (long long)o->keys.value, (long long)o->page.value);
     }
     if (o->query_lengths.text != NULL && has_rows) {
         return program_fail(EXIT_USAGE,
-                            "--query-lengths: expected no --mask, --bias, --weights or --lse");
+                            "--query-lengths: expected no --mask, --bias, --weights, --lse or "
+                            "--backward");
     }
     return EXIT_DONE;
 }

@@ -78,7 +78,8 @@ static int add_options(cJSON *root, const bench_options *o) {
            add_truth(root, "sinks", o->has_sinks) |
            add_text(root, "normalizer", bench_normalizers[o->normalizer]) |
            add_text(root, "weights", bench_weights_names[o->weights]) |
-           add_truth(root, "lse", o->has_lse) | add_count(root, "seed", o->seed.value);
+           add_truth(root, "lse", o->has_lse) | add_truth(root, "backward", o->is_backward) |
+           add_count(root, "seed", o->seed.value);
 }
 
 static int add_engine(cJSON *root, const bench_call *call) {

@@ -86,7 +86,9 @@ bench_work bench_work_of(const bench_options *options) {
         add_sequence(o, sequence, &work);
     }
     const double scores = (double)work.visible_pairs * heads;
-    work.flops = 2.0 * (head_dim + value_dim) * scores;
+    /* Backward: scores and the gradients of weights, values, queries and keys. */
+    work.flops = o->is_backward ? 2.0 * (3.0 * head_dim + 2.0 * value_dim) * scores
+                                : 2.0 * (head_dim + value_dim) * scores;
     work.exponentials = o->normalizer == ATTN_NORMALIZER_LINEAR ? 0.0 : scores;
     work.bytes = element_bytes * (double)work.visible_keys * kv_heads * (head_dim + value_dim);
     if (o->function == BENCH_MHA) {

@@ -142,6 +142,8 @@ static void every_option_is_accepted(void **state) {
         "--float32-weights",
         "sdpa --normalizer linear --gemm native --engine blas --blas-threads 1 --seed 7",
         "sdpa --bias full --mask bool --align-end --causal --keys 12",
+        "sdpa --backward --causal --kv-heads 1 --layout bshd --alibi",
+        "sdpa --backward --page 5 --key-lengths 3,10 --normalizer sigmoid",
         "sdpa --page 5 --key-lengths 3,10 --layout bshd --lse --kv-heads 1 --dtype float16",
         "sdpa --page 1 --query-lengths 3,0 --causal --align-end",
         "sdpa --query-lengths 2,70 --layout bshd --window 1,1",
