@@ -44,7 +44,8 @@ attni_block_stretch attni_block_stretch_of(const attni_sdpa_problem *problem, in
 static bool is_column_shown(const attni_block_rows *of, int64_t key, bool to_all) {
     const attni_sdpa_problem *problem = of->problem;
     const int64_t *strides = &problem->blocks.strides[problem->batch_rank];
-    const int64_t past_head = strides[0] == 0 ? of->heads.begin + 1 : of->heads.end;
+    const int64_t past_head =
+        strides[0] == 0 ? attni_min(of->heads.begin + 1, of->heads.end) : of->heads.end;
     const int64_t past_row = strides[1] == 0 ? of->rows.begin + 1 : of->rows.end;
     const int64_t block_rows = problem->blocks.block_rows;
     for (int64_t head = of->heads.begin; head < past_head; ++head) {

@@ -36,7 +36,7 @@ typedef struct attni_block_stretch {
 attni_block_stretch attni_block_stretch_of(const attni_sdpa_problem *problem, int64_t batch,
                                            int64_t head, int64_t row, attni_interval keys);
 
-/* Rows [rows.begin, rows.end) of heads [heads.begin, heads.end), of both some. */
+/* Rows [rows.begin, rows.end), some, of heads [heads.begin, heads.end). */
 typedef struct attni_block_rows {
     const attni_sdpa_problem *problem;
     int64_t batch;

@@ -115,8 +115,7 @@ static attn_status check_read_pages(const attni_kv_names *names, const attni_sdp
                            (attni_interval){0, sequence->visibility.key_length});
     }
     const int64_t rows = attni_has_blocks(run) ? run->blocks.block_rows : run->tgt_len;
-    for (int64_t row = 0; row < run->tgt_len && run->num_heads > 0;
-         row = attni_saturating_add(row, rows)) {
+    for (int64_t row = 0; row < run->tgt_len; row = attni_saturating_add(row, rows)) {
         const int64_t end = attni_min(attni_saturating_add(row, rows), run->tgt_len);
         ATTNI_TRY(check_shown_pages(names, run, sequence, batch, (attni_interval){row, end}));
     }

@@ -2,6 +2,8 @@
  *
  * test_errors_blocks.c: what attn_sdpa and its queries say of a mask by blocks.
  */
+#include <string.h>
+
 #include "kv_fixture.h"
 #include "sdpa_refusal.h"
 
@@ -123,6 +125,23 @@ static void block_rows_none_are_refused(void **state) {
                    "block_mask: expected rows of blocks for those of query, got none");
 }
 
+/* Nobody has a row: no blocks are missed. */
+static void block_rows_of_no_rows_are_accepted(void **state) {
+    (void)state;
+    unsigned char memory[1];
+    kv_fixture fixture;
+    attn_tensor blocks;
+    prepare_ragged(&fixture, &blocks, memory, 0);
+    memset(fixture.memory.query_starts, 0, sizeof fixture.memory.query_starts);
+    fixture.views[KV_QUERY].shape[1] = 0;
+    fixture.views[KV_OUTPUT].shape[1] = 0;
+    refusal_assert_ok("attn_sdpa", kv_fixture_run(&fixture));
+    prepare_ragged(&fixture, &blocks, (unsigned char[]){ATTN_BLOCK_VISIBLE, ATTN_BLOCK_VISIBLE}, 2);
+    fixture.views[KV_QUERY_STARTS].strides[0] = 0;
+    refusal_assert_ok("attn_sdpa", kv_fixture_run(&fixture));
+    refusal_assert_untouched("output", fixture.memory.output, sizeof fixture.memory.output);
+}
+
 static void block_rows_that_reach_every_sequence_are_accepted(void **state) {
     (void)state;
     unsigned char memory[] = {ATTN_BLOCK_VISIBLE, ATTN_BLOCK_MASKED, ATTN_BLOCK_VISIBLE};
@@ -141,10 +160,10 @@ static void block_rows_that_reach_every_sequence_are_accepted(void **state) {
 
 /* ---- the columns that a mask by blocks stands for, where sequences share rows of key ---- */
 
-static int64_t described_columns(int64_t block_columns, const attn_tensor *blocks) {
+static int64_t described_columns(kv_kind kind, int64_t block_columns, const attn_tensor *blocks) {
     kv_fixture fixture;
     attn_sdpa_outputs outputs = {.struct_size = sizeof outputs};
-    kv_fixture_prepare(&fixture, sdpa_refusal_context, KV_BEHIND, false);
+    kv_fixture_prepare(&fixture, sdpa_refusal_context, kind, false);
     fixture.options.block_mask = blocks;
     fixture.options.block_rows = 1;
     fixture.options.block_columns = block_columns;
@@ -160,38 +179,69 @@ static void block_columns_say_how_many_keys_there_are(void **state) {
     const int64_t one = 1;
     const attn_tensor blocks = refusal_view(memory, ATTN_DTYPE_UINT8, 1, &two);
     const attn_tensor for_all = refusal_view(memory, ATTN_DTYPE_UINT8, 1, &one);
-    assert_int_equal(described_columns(3, &blocks), 6);
-    assert_int_equal(described_columns(KV_TOTAL - 1, &blocks), KV_TOTAL);
-    assert_int_equal(described_columns(3, &for_all), KV_TOTAL);
+    assert_int_equal(described_columns(KV_BEHIND, 3, &blocks), 6);
+    assert_int_equal(described_columns(KV_BEHIND, KV_TOTAL - 1, &blocks), KV_TOTAL);
+    assert_int_equal(described_columns(KV_BEHIND, 3, &for_all), KV_TOTAL);
+    assert_int_equal(described_columns(KV_LISTED, 3, &blocks), 6);
+    assert_int_equal(described_columns(KV_LISTED, INT64_MAX, &blocks), KV_ENTRIES * KV_PAGE);
+}
+
+static attn_status ask(const attn_tensor *blocks, int64_t block_columns) {
+    kv_fixture fixture;
+    size_t bytes;
+    kv_fixture_prepare(&fixture, sdpa_refusal_context, KV_BEHIND, false);
+    fixture.options.block_mask = blocks;
+    fixture.options.block_rows = 1;
+    fixture.options.block_columns = block_columns;
+    return kv_fixture_workspace_bytes(&fixture, &bytes);
 }
 
 /* What is wrong about it is said, whatever it would stand for. */
 static void block_masks_that_are_none_are_refused_beside_starts(void **state) {
     (void)state;
+    static const char call[] = "attn_sdpa_workspace_bytes";
     unsigned char memory[2] = {0};
     const int64_t two = 2;
     attn_tensor blocks = refusal_view(memory, ATTN_DTYPE_UINT8, 1, &two);
-    kv_fixture fixture;
-    size_t bytes;
-    kv_fixture_prepare(&fixture, sdpa_refusal_context, KV_BEHIND, false);
-    fixture.options.block_mask = &blocks;
-    fixture.options.block_rows = 1;
-    refusal_assert("attn_sdpa_workspace_bytes", kv_fixture_workspace_bytes(&fixture, &bytes),
-                   ATTN_ERROR_VALUE, "block_columns: expected 1 and up with a block_mask, got 0");
-    fixture.options.block_columns = INT64_MAX;
-    refusal_assert("attn_sdpa_workspace_bytes", kv_fixture_workspace_bytes(&fixture, &bytes),
-                   ATTN_ERROR_SHAPE, "block_mask: expected a shape that broadcasts to ...");
+    refusal_assert(call, ask(&blocks, 0), ATTN_ERROR_VALUE,
+                   "block_columns: expected 1 and up with a block_mask, got 0");
     blocks.rank = 0;
-    refusal_assert("attn_sdpa_workspace_bytes", kv_fixture_workspace_bytes(&fixture, &bytes),
-                   ATTN_ERROR_SHAPE, "block_mask: expected rank 1 to 8, got 0");
+    refusal_assert(call, ask(&blocks, 3), ATTN_ERROR_SHAPE,
+                   "block_mask: expected rank 1 to 8, got 0");
     blocks.rank = ATTN_MAX_RANK + 1;
-    refusal_assert("attn_sdpa_workspace_bytes", kv_fixture_workspace_bytes(&fixture, &bytes),
-                   ATTN_ERROR_VALUE, "block_mask: expected rank 0 to 8, got 9");
+    refusal_assert(call, ask(&blocks, 3), ATTN_ERROR_VALUE,
+                   "block_mask: expected rank 0 to 8, got 9");
+    blocks.rank = 1;
+    blocks.shape[0] = -1;
+    refusal_assert(call, ask(&blocks, 3), ATTN_ERROR_VALUE,
+                   "block_mask: expected lengths of 0 and up, got -1 on axis 0");
+}
+
+/* ---- pages that nobody sees ---- */
+
+static void pages_are_looked_at_where_blocks_are_seen(void **state) {
+    (void)state;
+    unsigned char memory[KV_M] = {ATTN_BLOCK_VISIBLE, ATTN_BLOCK_HIDDEN, ATTN_BLOCK_VISIBLE};
+    const int64_t columns = KV_M;
+    const attn_tensor blocks = refusal_view(memory, ATTN_DTYPE_UINT8, 1, &columns);
+    kv_fixture fixture;
+    kv_fixture_prepare(&fixture, sdpa_refusal_context, KV_PAGED, false);
+    fixture.options.block_mask = &blocks;
+    fixture.options.block_rows = 2;
+    fixture.options.block_columns = KV_PAGE;
+    fixture.memory.page_table[1] = -5;
+    refusal_assert_ok("attn_sdpa", kv_fixture_run(&fixture));
+    memory[1] = ATTN_BLOCK_MASKED;
+    refusal_assert("attn_sdpa", kv_fixture_run(&fixture), ATTN_ERROR_VALUE,
+                   "kv.page_table: expected the number of one of 7 pages, got -5 at entry 1 of "
+                   "sequence 0");
 }
 
 static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(block_rows_that_end_before_a_sequence_are_refused),
     cmocka_unit_test(block_rows_none_are_refused),
+    cmocka_unit_test(block_rows_of_no_rows_are_accepted),
+    cmocka_unit_test(pages_are_looked_at_where_blocks_are_seen),
     cmocka_unit_test(block_rows_that_reach_every_sequence_are_accepted),
     cmocka_unit_test(block_columns_say_how_many_keys_there_are),
     cmocka_unit_test(block_masks_that_are_none_are_refused_beside_starts),

@@ -13,6 +13,7 @@ import pytest
 import torch
 from guide_tables import merged
 from torch.nn.attention.bias import causal_lower_right
+from torch.nn.attention.flex_attention import create_block_mask
 from torch.nn.functional import scaled_dot_product_attention as torch_attention
 
 import libattention
@@ -124,6 +125,22 @@ def bias_by_distance():
     compare({"attn_mask": table[:, distance.clamp(-3, 3) + 3]}, position_bias=table)
 
 
+def by_blocks():
+    """BlockMask's lists of partial and of full blocks, as one array."""
+    size = (2, 3)
+    lists = create_block_mask(lambda b, h, q, k: k <= q + h, N, H, L, S, "cpu", size)
+    blocks = torch.zeros((N, H, -(-L // size[0]), -(-S // size[1])), dtype=torch.uint8)
+    for kind, counts, indices in (
+        (2, lists.kv_num_blocks, lists.kv_indices),
+        (1, lists.full_kv_num_blocks, lists.full_kv_indices),
+    ):
+        for at in itertools.product(*map(range, counts.shape)):
+            blocks[at][indices[at][: counts[at]].long()] = kind
+    assert set(blocks.unique().tolist()) == {0, 1, 2}
+    mask = torch.arange(S) <= torch.arange(L)[:, None] + torch.arange(H)[:, None, None]
+    compare({"attn_mask": mask}, attn_mask=mask, block_mask=blocks, block_size=size)
+
+
 def lower_right():
     theirs = {"attn_mask": causal_lower_right(L, S)}
     compare(theirs, is_causal=True, align_end=True)
@@ -175,6 +192,10 @@ ATTENTION = {
     "a bias by distance, as `flex_attention` takes it in `score_mod`": (
         "position_bias",
         bias_by_distance,
+    ),
+    "`flex_attention`'s `block_mask`": (
+        "block_mask block_rows block_columns mask mask_mod attn_mask block_size",
+        by_blocks,
     ),
     "`torch.nn.attention.bias.causal_lower_right`, a KV cache": (
         "is_causal align_end query_offset",
