@@ -2,8 +2,11 @@
  *
  * mha_positions.c: what is done to projected queries and keys before they meet: norm, then rotation.
  */
+#include "base/checked_size.h"
 #include "multihead/mha_layer.h"
+#include "rotary/rope_angles.h"
 #include "rotary/rope_check.h"
+#include "rotary/rope_rows.h"
 #include "rotary/rope_run.h"
 #include "tensor/element.h"
 
@@ -96,10 +99,25 @@ static attn_status normalize(attn_context *context, attni_norm_problem *norm, vo
     return attni_norm_run(context, norm);
 }
 
-static attn_status rotate(attn_context *context, attni_rope_problem *rope, void *heads) {
-    rope->input.data = heads;
-    rope->output.data = heads;
-    return attni_rope_run(context, rope);
+static attn_status rotate(attn_context *context, const attni_rope_problem *planned, void *heads,
+                          const double *frequencies) {
+    attni_rope_problem rope = *planned;
+    rope.input.data = heads;
+    rope.output.data = heads;
+    rope.first_frequencies = frequencies;
+    return attni_rope_run(context, &rope);
+}
+
+/* Queries and keys turn alike: what pairs turn by is found once. */
+static attn_status rotate_both(attn_context *context, const attni_mha_problem *problem,
+                               const attni_mha_plan *plan) {
+    const attni_rope_problem *queries = &plan->query_rope;
+    double frequencies[ATTNI_ROPE_MOST_PAIRS];
+    attni_rope_frequencies(queries, 0, attni_min(queries->num_pairs, ATTNI_ROPE_MOST_PAIRS),
+                           frequencies);
+    ATTNI_TRY(rotate(context, queries, plan->query.data, frequencies));
+    return has_keys(problem) ? rotate(context, &plan->key_rope, plan->key.data, frequencies)
+                             : ATTN_OK;
 }
 
 attn_status attni_mha_position(attn_context *context, const attni_mha_problem *problem,
@@ -108,9 +126,5 @@ attn_status attni_mha_position(attn_context *context, const attni_mha_problem *p
         ATTNI_TRY(normalize(context, &plan->query_norm, plan->query.data));
         ATTNI_TRY(normalize(context, &plan->key_norm, plan->key.data));
     }
-    if (problem->has_rope) {
-        ATTNI_TRY(rotate(context, &plan->query_rope, plan->query.data));
-    }
-    return problem->has_rope && has_keys(problem) ? rotate(context, &plan->key_rope, plan->key.data)
-                                                  : ATTN_OK;
+    return problem->has_rope ? rotate_both(context, problem, plan) : ATTN_OK;
 }

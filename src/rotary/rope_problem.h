@@ -48,7 +48,9 @@ typedef struct attni_rope_problem {
     attni_rope_source source;
     double base;
     attn_tensor frequencies;
-    attni_rope_option cos; /* looked up: strides of its two axes */
+    const double *first_frequencies; /* what attni_rope_frequencies says of the first pairs, as many
+                                        as it has at a time, where it was asked already; or NULL */
+    attni_rope_option cos;           /* looked up: strides of its two axes */
     attni_rope_option sin;
     int64_t table_rows;
     attni_rope_option positions; /* (batch axes, L) */

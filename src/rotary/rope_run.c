@@ -29,7 +29,7 @@ typedef struct rope_run {
     const attni_rope_problem *problem;
     const rope_plan *plan;
     const attni_kernel_set *set;
-    double frequencies[ATTNI_ROPE_MOST_PAIRS]; /* of the first pairs, mostly all */
+    const double *frequencies; /* of the first pairs, mostly all */
 } rope_run;
 
 /* What one item turns: rows of planes [first_plane, end_plane). */
@@ -152,9 +152,16 @@ attn_status attni_rope_run(attn_context *context, const attni_rope_problem *prob
     if (plan.num_items == 0) {
         return ATTN_OK;
     }
-    rope_run run = {.problem = problem, .plan = &plan, .set = attni_context_kernels(context)};
-    attni_rope_frequencies(problem, 0, attni_min(problem->num_pairs, ATTNI_ROPE_MOST_PAIRS),
-                           run.frequencies);
+    double frequencies[ATTNI_ROPE_MOST_PAIRS];
+    rope_run run = {.problem = problem,
+                    .plan = &plan,
+                    .set = attni_context_kernels(context),
+                    .frequencies = problem->first_frequencies};
+    if (run.frequencies == NULL) {
+        attni_rope_frequencies(problem, 0, attni_min(problem->num_pairs, ATTNI_ROPE_MOST_PAIRS),
+                               frequencies);
+        run.frequencies = frequencies;
+    }
     const int32_t num_slots = plan.is_serial ? 1 : attni_context_slots(context, plan.num_items);
     return attni_parallel_items(context, num_slots, plan.num_items, run_item, &run);
 }

@@ -12,14 +12,15 @@ module attention
   use, intrinsic :: iso_c_binding
   use attention_abi, only: attn_tensor, attn_normalizer_softmax, attn_normalizer_sigmoid, &
                            attn_normalizer_linear, attn_score_scaled, attn_score_capped, &
-                           attn_score_masked, attn_engine_auto, attn_engine_blas, &
+                           attn_score_masked, attn_qk_norm_none, attn_qk_norm_head, &
+                           attn_qk_norm_all_heads, attn_engine_auto, attn_engine_blas, &
                            attn_engine_fused, attn_gemm_auto, attn_gemm_blas, attn_gemm_native, &
                            attn_error_unsupported, attn_dtype_float32, attn_dtype_float64, &
                            attn_dtype_bfloat16, attn_dtype_float16, attn_dtype_int8, &
                            attn_dtype_uint8, attn_dtype_int4x2, attn_dtype_uint4x2, &
                            attn_dtype_q8_0, attn_dtype_q4_0
   use attention_abi, only: abi_ok => attn_ok, attn_mask_bool_include, attn_mask_bool_exclude, attn_kv, &
-                           attn_sdpa_params, attn_sdpa_report, attn_mha_config, attn_mha_params, &
+                           attn_rope_params, attn_sdpa_params, attn_sdpa_report, attn_mha_config, attn_mha_params, &
                            attn_mha_report, attn_mha_init_params, attention_view, &
                            attn_tensor_init, attn_sdpa, attn_mha_create, attn_mha_describe, &
                            attn_mha_destroy, attn_mha_load_parameter, attn_mha_read_parameter, &
@@ -28,7 +29,7 @@ module attention
                                 text_at, longest_text
   use attention_options, only: attention_report, report_of, options_of, address_of, as_flag, kind_of
   use attention_kv, only: kv_places, kv_append, raw_places
-  use attention_steps, only: partial_result, merge_parts, rope, rms_norm
+  use attention_steps, only: partial_result, merge_parts, rope, rms_norm, rotation, raw_rotation
   use attention_halves, only: to_bfloat16, from_bfloat16, to_float16, from_float16
   implicit none
   private
@@ -38,7 +39,8 @@ module attention
             attn_dtype_q4_0
   public :: attn_tensor, tensor_of, tensor_at, attend, selftest
   public :: kv_places, kv_append
-  public :: partial_result, merge_parts, rope, rms_norm
+  public :: partial_result, merge_parts, rope, rms_norm, rotation
+  public :: attn_qk_norm_none, attn_qk_norm_head, attn_qk_norm_all_heads
   public :: attention_context, context_info, multihead, multihead_sizes
   public :: attention_report, multihead_report
   public :: attn_normalizer_softmax, attn_normalizer_sigmoid, attn_normalizer_linear
@@ -60,7 +62,8 @@ module attention
     integer(c_int64_t) :: embed_dim, num_heads, kdim, vdim, qdim, num_kv_heads, head_dim, &
                           value_head_dim
     logical :: bias, add_bias_kv, add_zero_attn, batch_first
-    integer(c_int32_t) :: dtype, parameter_dtype
+    integer(c_int32_t) :: dtype, parameter_dtype, qk_norm
+    real(c_double) :: qk_norm_epsilon, qk_norm_weight_offset
   end type multihead_sizes
 
   ! A layer: torch.nn.MultiheadAttention in evaluation mode. Not to be copied; it is freed when it
@@ -249,16 +252,19 @@ contains
   ! ---- multi-head attention ----
 
   ! Sizes that are absent or 0 are PyTorch's defaults. dtype: attn_dtype_* of query, key, value and
-  ! output, else float32; parameter_dtype: of the parameters that the layer keeps, else dtype.
+  ! output, else float32; parameter_dtype: of the parameters that the layer keeps, else dtype. qk_norm:
+  ! attn_qk_norm_*, what rms_norm does to projected queries and keys, with its epsilon and offset.
   subroutine multihead_create(self, embed_dim, num_heads, bias, add_bias_kv, add_zero_attn, kdim, &
                               vdim, batch_first, qdim, head_dim, value_head_dim, num_kv_heads, &
-                              dtype, parameter_dtype, stat, errmsg)
+                              dtype, parameter_dtype, stat, errmsg, qk_norm, qk_norm_epsilon, &
+                              qk_norm_weight_offset)
     class(multihead), intent(inout) :: self
     integer(c_int64_t), intent(in) :: embed_dim, num_heads
     integer(c_int64_t), intent(in), optional :: kdim, vdim, qdim, head_dim, value_head_dim, &
                                                 num_kv_heads
     logical, intent(in), optional :: bias, add_bias_kv, add_zero_attn, batch_first
-    integer(c_int32_t), intent(in), optional :: dtype, parameter_dtype
+    integer(c_int32_t), intent(in), optional :: dtype, parameter_dtype, qk_norm
+    real(c_double), intent(in), optional :: qk_norm_epsilon, qk_norm_weight_offset
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
     type(attn_mha_config) :: config
@@ -277,6 +283,9 @@ contains
     config%batch_first = as_flag(batch_first)
     if (present(dtype)) config%dtype = dtype
     if (present(parameter_dtype)) config%parameter_dtype = parameter_dtype
+    if (present(qk_norm)) config%qk_norm = qk_norm
+    if (present(qk_norm_epsilon)) config%qk_norm_epsilon = qk_norm_epsilon
+    if (present(qk_norm_weight_offset)) config%qk_norm_weight_offset = qk_norm_weight_offset
     call self%destroy()
     call check(attn_mha_create(c_null_ptr, config, self%handle), stat, errmsg)
   end subroutine multihead_create
@@ -291,7 +300,8 @@ contains
     sizes = multihead_sizes(raw%embed_dim, raw%num_heads, raw%kdim, raw%vdim, raw%qdim, &
                             raw%num_kv_heads, raw%head_dim, raw%value_head_dim, raw%no_bias == 0, &
                             raw%add_bias_kv == 1, raw%add_zero_attn == 1, raw%batch_first == 1, &
-                            raw%dtype, raw%parameter_dtype)
+                            raw%dtype, raw%parameter_dtype, raw%qk_norm, raw%qk_norm_epsilon, &
+                            raw%qk_norm_weight_offset)
   end function multihead_describe
 
   ! Copies a parameter in, by PyTorch's name. A weight that PyTorch has as (out, in) is (in, out) here.
@@ -334,13 +344,19 @@ contains
   ! likewise. key_padding_mask (S, N) and attn_mask (S, L), (S, L, N * H) or (S, L, H, N): .true. is
   ! left out, numbers are added. weights, averaged (T, L, N) or per head (T, L, H, N), scores (T, L, H,
   ! N) and lse (L, H, N) are outputs, computed if present. The other options are attend's.
+  ! rope: queries and keys are rotated. cache: keys and values of earlier calls, (D, C, Hk, N), with
+  ! lengths, which count the new rows already: those of this call are stored behind them, and all are
+  ! attended to; without key and value it is only read.
   subroutine multihead_forward(self, query, key, value, output, key_padding_mask, attn_mask, &
                                is_causal, scale, bias, align_end, query_offset, key_lengths, window, &
                                softcap, sinks, alibi_slopes, normalizer, lse, weights, context, &
                                report, stat, errmsg, scores, scores_stage, mask_start, &
-                               position_bias, block_mask, block_size)
+                               position_bias, block_mask, block_size, cache, rope)
     class(multihead), intent(in) :: self
-    type(attn_tensor), intent(in) :: query, key, value, output
+    type(attn_tensor), intent(in) :: query, output
+    type(attn_tensor), intent(in), optional :: key, value
+    type(kv_places), intent(in), optional, target :: cache
+    type(rotation), intent(in), optional, target :: rope
     type(attn_tensor), intent(in), optional, target :: key_padding_mask, attn_mask, bias, &
                                                        query_offset, key_lengths, sinks, &
                                                        alibi_slopes, lse, weights, scores, &
@@ -355,6 +371,8 @@ contains
     character(*), intent(inout), optional :: errmsg
     type(attn_mha_params) :: params
     type(attn_sdpa_params), target :: attention
+    type(attn_kv), target :: places
+    type(attn_rope_params), target :: turns
     integer(c_int32_t) :: status
     attention = options_of(attn_mask_bool_exclude, attn_mask, bias, is_causal, scale, .false., &
                            align_end, query_offset, key_lengths, window, softcap, sinks, &
@@ -364,6 +382,14 @@ contains
     params%key_padding_mask = address_of(key_padding_mask)
     params%key_padding_mask_kind = kind_of(key_padding_mask, attn_mask_bool_exclude)
     params%attention = c_loc(attention)
+    if (present(cache)) then
+      places = raw_places(cache)
+      params%cache = c_loc(places)
+    end if
+    if (present(rope)) then
+      turns = raw_rotation(rope)
+      params%rope = c_loc(turns)
+    end if
     status = attn_mha_forward(handle_of(context), self%handle, query, key, value, params, output, &
                               c_null_ptr, 0_c_size_t)
     call check(status, stat, errmsg)
@@ -374,7 +400,8 @@ contains
   ! What a forward call that went well has run.
   function explanation(context, layer, query, key, value, params, output) result(report)
     type(c_ptr), intent(in) :: context, layer
-    type(attn_tensor), intent(in) :: query, key, value, output
+    type(attn_tensor), intent(in) :: query, output
+    type(attn_tensor), intent(in), optional :: key, value
     type(attn_mha_params), intent(in) :: params
     type(multihead_report) :: report
     type(attn_sdpa_report), target :: inside

@@ -23,6 +23,8 @@ module attention_abi
                                    attn_normalizer_linear = 2
   integer(c_int32_t), parameter :: attn_score_scaled = 0, attn_score_capped = 1, &
                                    attn_score_masked = 2
+  integer(c_int32_t), parameter :: attn_qk_norm_none = 0, attn_qk_norm_head = 1, &
+                                   attn_qk_norm_all_heads = 2
   integer(c_int32_t), parameter :: attn_sdpa_set_scale = 1, attn_sdpa_set_window = 2
 
   type, bind(c) :: attn_tensor
@@ -256,7 +258,8 @@ module attention_abi
                                                  output, report) bind(c)
       import :: attn_tensor, attn_mha_params, attn_mha_report, c_ptr, c_int32_t
       type(c_ptr), value :: context, layer
-      type(attn_tensor), intent(in) :: query, key, value, output
+      type(attn_tensor), intent(in) :: query, output
+      type(attn_tensor), intent(in), optional :: key, value
       type(attn_mha_params), intent(in) :: params
       type(attn_mha_report), intent(inout) :: report
     end function attn_mha_explain
@@ -270,7 +273,8 @@ module attention_abi
                                                  output, workspace, workspace_bytes) bind(c)
       import :: attn_tensor, attn_mha_params, c_ptr, c_int32_t, c_size_t
       type(c_ptr), value :: context, layer, workspace
-      type(attn_tensor), intent(in) :: query, key, value, output
+      type(attn_tensor), intent(in) :: query, output
+      type(attn_tensor), intent(in), optional :: key, value
       type(attn_mha_params), intent(in) :: params
       integer(c_size_t), value :: workspace_bytes
     end function attn_mha_forward

@@ -8,10 +8,11 @@ module attention_steps
   use attention_abi, only: attn_tensor, attn_merge_params, attn_rope_params, attn_rms_norm_params, &
                            attn_sdpa_merge, attn_rope, attn_rms_norm
   use attention_contexts, only: attention_context, handle_of, check
+  use attention_kv, only: present_view
   use attention_options, only: address_of, as_flag
   implicit none
   private
-  public :: partial_result, merge_parts, rope, rms_norm
+  public :: partial_result, merge_parts, rope, rms_norm, rotation, raw_rotation
 
   ! What attend made of some of the keys: output (Ev, L, ...) and lse (L, ...).
   type :: partial_result
@@ -19,7 +20,28 @@ module attention_steps
     type(attn_tensor) :: lse = attn_tensor()
   end type partial_result
 
+  ! What a layer does to projected queries and keys before they meet: the arguments of rope. What is
+  ! left out is absent.
+  type :: rotation
+    integer(c_int64_t) :: rotary_dim = 0
+    real(c_double) :: base = 0, magnitude = 0
+    logical :: interleaved = .false., inverse = .false.
+    type(attn_tensor) :: frequencies = attn_tensor(), cos = attn_tensor(), sin = attn_tensor(), &
+                         positions = attn_tensor(), lengths = attn_tensor()
+  end type rotation
+
 contains
+
+  ! The C struct, which points to the views of given: a target of the caller.
+  function raw_rotation(given) result(raw)
+    type(rotation), intent(in), target :: given
+    type(attn_rope_params) :: raw
+    raw = attn_rope_params(c_sizeof(raw), given%rotary_dim, given%base, given%magnitude, &
+                           as_flag(given%interleaved), as_flag(given%inverse), &
+                           present_view(given%frequencies), present_view(given%cos), &
+                           present_view(given%sin), present_view(given%positions), &
+                           present_view(given%lengths))
+  end function raw_rotation
 
   ! output, and lse if present, are of the keys of all parts; both may be those of a part. If no part
   ! has an lse, outputs are added. sinks (Hq) or (1): logits that no part has counted.

@@ -72,6 +72,11 @@ local function scale_to_append(name, values, rows)
   return tensor.writable(name, scale)
 end
 
+-- To read and to write.
+function kv.write(given)
+  return make_places(given, rows_to_write, scale_to_append)
+end
+
 -- Stores new rows, converted: key (batch axes, Hk, L, E), value (batch axes, Hv, L, Ev); what is
 -- given as kv.lengths counts them already. The key and value of kv are tensors, and so is a scale of
 -- each row: a copy of a table would be lost. Returns kv.
@@ -79,7 +84,7 @@ function kv.append(given, key, value, append)
   append = append or {}
   options.check_names(append, append_options)
   local arguments = {kv = given, key = tensor.wrap(key), value = tensor.wrap(value)}
-  arguments.stored = make_places(given, rows_to_write, scale_to_append)
+  arguments.stored = kv.write(given)
   arguments.params = options.sized("attn_kv_append_params")
   for _, name in ipairs {"starts", "positions"} do
     arguments[name] = tensor.wrap(append[name], "int64")

@@ -5,9 +5,11 @@
 local ffi = require "ffi"
 local context = require "attention.context"
 local failure = require "attention.failure"
+local kv = require "attention.kv"
 local options = require "attention.options"
 local report = require "attention.report"
 local sdpa = require "attention.sdpa"
+local steps = require "attention.steps"
 local tensor = require "attention.tensor"
 local library = require("attention.abi").library
 
@@ -15,14 +17,22 @@ local check = failure.check
 
 local sizes = {"embed_dim", "num_heads", "kdim", "vdim", "qdim", "num_kv_heads", "head_dim", "value_head_dim"}
 local flags = {"add_bias_kv", "add_zero_attn", "batch_first"}
-local config_options = {dtype = true, parameter_dtype = true, bias = true, context = true}
+local norms = {
+  none = library.ATTN_QK_NORM_NONE,
+  head = library.ATTN_QK_NORM_HEAD,
+  all_heads = library.ATTN_QK_NORM_ALL_HEADS,
+}
+local norm_numbers = {"qk_norm_epsilon", "qk_norm_weight_offset"}
+local config_options = {dtype = true, parameter_dtype = true, bias = true, context = true, qk_norm = true,
+                        qk_norm_epsilon = true, qk_norm_weight_offset = true}
 for _, name in ipairs(sizes) do
   config_options[name] = true
 end
 for _, name in ipairs(flags) do
   config_options[name] = true
 end
-local forward_options = {key_padding_mask = true, need_weights = true, average_attn_weights = true, context = true}
+local forward_options = {key_padding_mask = true, need_weights = true, average_attn_weights = true, context = true,
+                         cache = true, rope = true}
 for name in pairs(sdpa.attention_options) do
   forward_options[name] = true
 end
@@ -33,7 +43,8 @@ Layer.__index = Layer
 local layer = {}
 
 -- A layer without parameters. `config` has the names of PyTorch's constructor, and qdim,
--- num_kv_heads, head_dim, value_head_dim, dtype, parameter_dtype, context (whose allocator is used).
+-- num_kv_heads, head_dim, value_head_dim, dtype, parameter_dtype, qk_norm ("none", "head" or
+-- "all_heads"), qk_norm_epsilon, qk_norm_weight_offset, context (whose allocator is used).
 function layer.new(config)
   options.check_names(config, config_options)
   local c_config = options.sized("attn_mha_config")
@@ -42,6 +53,10 @@ function layer.new(config)
   end
   for _, name in ipairs(flags) do
     c_config[name] = options.flag(config[name])
+  end
+  c_config.qk_norm = options.choose("qk_norm", norms, config.qk_norm or "none")
+  for _, name in ipairs(norm_numbers) do
+    c_config[name] = config[name] or 0
   end
   c_config.no_bias = options.flag(config.bias == false)
   c_config.dtype = options.choose("dtype", tensor.dtypes, config.dtype or "float32")
@@ -66,6 +81,9 @@ function Layer:describe()
     dtype = options.name_of(tensor.dtypes, c_config.dtype),
     parameter_dtype = options.name_of(tensor.dtypes, c_config.parameter_dtype),
     bias = c_config.no_bias == 0,
+    qk_norm = options.name_of(norms, c_config.qk_norm),
+    qk_norm_epsilon = c_config.qk_norm_epsilon,
+    qk_norm_weight_offset = c_config.qk_norm_weight_offset,
   }
   for _, name in ipairs(sizes) do
     config[name] = tonumber(c_config[name])
@@ -145,11 +163,19 @@ local function prepare(self, query, key, value, given, make)
   layer_params.key_padding_mask = tensor.pointer(arguments.key_padding_mask)
   layer_params.key_padding_mask_kind = tensor.mask_kind(arguments.key_padding_mask, bool_kind)
   layer_params.attention = arguments.params
+  if given.cache then
+    arguments.cache = kv.write(given.cache)
+    layer_params.cache = arguments.cache.places
+  end
+  if given.rope then
+    arguments.rope = steps.rotation(given.rope)
+    layer_params.rope = arguments.rope.params
+  end
   for name, values in pairs {query = query, key = key, value = value} do
     arguments[name] = tensor.wrap(values, self.dtype)
   end
-  check(library.attn_mha_describe_outputs(self.object, arguments.query.view, arguments.key.view,
-                                          arguments.value.view, layer_params, described))
+  check(library.attn_mha_describe_outputs(self.object, tensor.pointer(arguments.query), tensor.pointer(arguments.key),
+                                          tensor.pointer(arguments.value), layer_params, described))
   arguments.output = make(described.output)
   local weights_field = given.average_attn_weights == false and "weights" or "averaged_weights"
   sdpa.add_outputs(arguments, described, make, given, given.need_weights ~= false and weights_field)
@@ -161,9 +187,9 @@ end
 function Layer:forward(query, key, value, given)
   given = given or {}
   local arguments = prepare(self, query, key, value, given, tensor.allocate)
-  check(library.attn_mha_forward(context.handle(given.context), self.object, arguments.query.view,
-                                 arguments.key.view, arguments.value.view, arguments.layer_params,
-                                 arguments.output.view, nil, 0))
+  check(library.attn_mha_forward(context.handle(given.context), self.object, tensor.pointer(arguments.query),
+                                 tensor.pointer(arguments.key), tensor.pointer(arguments.value),
+                                 arguments.layer_params, arguments.output.view, nil, 0))
   return arguments.output, arguments.weights, arguments.lse, arguments.scores
 end
 
@@ -173,9 +199,9 @@ function Layer:explain(query, key, value, given)
   local arguments = prepare(self, query, key, value, given, tensor.described)
   local c_report, c_attention = options.sized("attn_mha_report"), options.sized("attn_sdpa_report")
   c_report.attention = c_attention
-  check(library.attn_mha_explain(context.handle(given.context), self.object, arguments.query.view,
-                                 arguments.key.view, arguments.value.view, arguments.layer_params,
-                                 arguments.output.view, c_report))
+  check(library.attn_mha_explain(context.handle(given.context), self.object, tensor.pointer(arguments.query),
+                                 tensor.pointer(arguments.key), tensor.pointer(arguments.value),
+                                 arguments.layer_params, arguments.output.view, c_report))
   return report.layer(c_report, c_attention)
 end
 

@@ -70,11 +70,9 @@ for _, names in ipairs {rope_numbers, rope_flags} do
   end
 end
 
--- Rotates the features of input (batch axes, H, L, E) by the positions of its rows.
-function steps.rope(input, given)
-  given = given or {}
-  options.check_names(given, rope_options)
-  local arguments = {input = tensor.wrap(input), params = options.sized("attn_rope_params")}
+-- A table with the C struct `params` of a rotation, and the tensors it points to.
+local function rope_arguments(given)
+  local arguments = {params = options.sized("attn_rope_params")}
   local params = arguments.params
   for name, dtype in pairs(rope_inputs) do
     arguments[name] = tensor.wrap(given[name], dtype)
@@ -86,8 +84,26 @@ function steps.rope(input, given)
   for _, name in ipairs(rope_flags) do
     params[name] = options.flag(given[name])
   end
+  return arguments
+end
+
+-- Those of a layer's option, without what is of a call alone.
+function steps.rotation(given)
+  if given.out ~= nil or given.context ~= nil then
+    failure.raise(failure.codes.VALUE, "rope: expected no out and no context, which the layer's call has")
+  end
+  options.check_names(given, rope_options)
+  return rope_arguments(given)
+end
+
+-- Rotates the features of input (batch axes, H, L, E) by the positions of its rows.
+function steps.rope(input, given)
+  given = given or {}
+  options.check_names(given, rope_options)
+  local arguments = rope_arguments(given)
+  arguments.input = tensor.wrap(input)
   arguments.output = output_like(given.out, "out", arguments.input)
-  check(library.attn_rope(context.handle(given.context), tensor.pointer(arguments.input), params,
+  check(library.attn_rope(context.handle(given.context), tensor.pointer(arguments.input), arguments.params,
                           tensor.pointer(arguments.output)))
   return arguments.output
 end

@@ -9,6 +9,15 @@ import com.sun.jna.ptr.PointerByReference;
  * use one at once; loading and initialising wait for calls under way, and calls for them.
  */
 public final class Multihead extends NativeHandle {
+    /** What is normalised of projected queries and keys. */
+    public enum QkNorm {
+        NONE,
+        /** Each head, by one weight for all: Qwen 3, Gemma 3. */
+        HEAD,
+        /** All heads as one row: OLMo 2. */
+        ALL_HEADS
+    }
+
     /** What a layer is; sizes that are not set are PyTorch's defaults. Each method returns this. */
     public static final class Config {
         private final Abi.MhaConfig sizes = new Abi.MhaConfig();
@@ -73,6 +82,17 @@ public final class Multihead extends NativeHandle {
             sizes.parameter_dtype = dtype.number;
             return this;
         }
+
+        /**
+         * What {@link Attention#rmsNorm} does to queries and keys, by q_norm.weight and k_norm.weight;
+         * epsilon 0 is its default, the offset is added to the weights, 1 for Gemma's.
+         */
+        public Config qkNorm(QkNorm norm, double epsilon, double weightOffset) {
+            sizes.qk_norm = norm.ordinal();
+            sizes.qk_norm_epsilon = epsilon;
+            sizes.qk_norm_weight_offset = weightOffset;
+            return this;
+        }
     }
 
     /** What a layer is, with every size. */
@@ -90,13 +110,18 @@ public final class Multihead extends NativeHandle {
             boolean addBiasKv,
             boolean addZeroAttn,
             boolean batchFirst,
-            Tensor.Dtype parameterDtype) {}
+            Tensor.Dtype parameterDtype,
+            QkNorm qkNorm,
+            double qkNormEpsilon,
+            double qkNormWeightOffset) {}
 
     /** Options of {@link #forward}. Each method returns this. */
     public static final class Options extends Argument {
         private final Abi.MhaParams params = new Abi.MhaParams();
         private Mask keyPaddingMask;
         private SdpaOptions attention = new SdpaOptions();
+        private KvPlaces cache;
+        private RopeOptions rope;
 
         /** Over (N, S). */
         public Options keyPaddingMask(Mask mask) {
@@ -113,8 +138,29 @@ public final class Multihead extends NativeHandle {
             return this;
         }
 
+        /**
+         * Keys and values of earlier calls, (N, Hk, C, D), with lengths, which count the new rows
+         * already: those of this call are stored behind them, and all are attended to. With key and
+         * value null it is only read.
+         */
+        public Options cache(KvPlaces places) {
+            cache = places;
+            return this;
+        }
+
+        /**
+         * Projected queries and keys are rotated before they are stored; without positions and lengths
+         * rows stand where they are stored.
+         */
+        public Options rope(RopeOptions options) {
+            rope = options;
+            return this;
+        }
+
         @Override
         Pointer pointer() {
+            params.cache = cache == null ? null : cache.written().pointer();
+            params.rope = rope == null ? null : rope.pointer();
             params.attention = attention == null ? null : attention.pointer();
             params.key_padding_mask = keyPaddingMask == null ? null : Tensor.pointerOf(keyPaddingMask.tensor);
             params.key_padding_mask_kind = keyPaddingMask == null ? 0 : keyPaddingMask.kind;
@@ -158,7 +204,10 @@ public final class Multihead extends NativeHandle {
                 made.add_bias_kv == 1,
                 made.add_zero_attn == 1,
                 made.batch_first == 1,
-                Tensor.Dtype.of(made.parameter_dtype));
+                Tensor.Dtype.of(made.parameter_dtype),
+                QkNorm.values()[made.qk_norm],
+                made.qk_norm_epsilon,
+                made.qk_norm_weight_offset);
     }
 
     /** Copies a parameter in, by PyTorch's name, converted to the layer's parameterDtype. */

@@ -12,9 +12,14 @@ module Attention
   class Layer < Handle
     Parameter = Struct.new(:name, :shape)
 
+    NORMS = {
+      nil => ABI::ATTN_QK_NORM_NONE,
+      head: ABI::ATTN_QK_NORM_HEAD,
+      all_heads: ABI::ATTN_QK_NORM_ALL_HEADS
+    }.freeze
     SIZES = %i[embed_dim num_heads kdim vdim qdim num_kv_heads head_dim value_head_dim].freeze
     FLAGS = %i[add_bias_kv add_zero_attn batch_first].freeze
-    private_constant :SIZES, :FLAGS
+    private_constant :NORMS, :SIZES, :FLAGS
 
     # :float32, :float64, :bfloat16 or :float16: of query, key, value and output, and of the parameters
     # that the layer keeps
@@ -38,7 +43,8 @@ module Attention
       {
         **SIZES.to_h { |name| [name, config[name.to_s]] },
         **FLAGS.to_h { |name| [name, config[name.to_s] == 1] },
-        bias: config.no_bias.zero?, dtype:, parameter_dtype:
+        bias: config.no_bias.zero?, dtype:, parameter_dtype:, qk_norm: NORMS.key(config.qk_norm),
+        qk_norm_epsilon: config.qk_norm_epsilon, qk_norm_weight_offset: config.qk_norm_weight_offset
       }
     end
 
@@ -82,13 +88,16 @@ module Attention
 
     # Returns attn_output and attn_weights, nil with need_weights: false; with return_lse: true also the
     # lse, and with return_scores the scores. In bool masks, true is masked out. The other options are those of Attention.sdpa.
-    def forward(query, key, value, **options)
+    # With cache, a hash as kv has it, keys and values are stored behind those of earlier calls, which
+    # its lengths count already, and all are attended to; without key and value it is only read. rope:
+    # the keywords of Attention.rope, {} for its defaults.
+    def forward(query, key = nil, value = nil, **options)
       MultiheadCall.new(self, [query, key, value], **options).run
     end
     alias call forward
 
     # What that call would run, and why.
-    def explain(query, key, value, **options)
+    def explain(query, key = nil, value = nil, **options)
       MultiheadCall.new(self, [query, key, value], **options).explain
     end
 
@@ -101,12 +110,14 @@ module Attention
     # The C struct; sizes of 0 are the defaults that multihead.h states.
     def make_config(embed_dim:, num_heads:, dtype:, parameter_dtype:, kdim: 0, vdim: 0, qdim: 0, num_kv_heads: 0,
                     head_dim: 0, value_head_dim: 0, bias: true, add_bias_kv: false,
-                    add_zero_attn: false, batch_first: false)
+                    add_zero_attn: false, batch_first: false, qk_norm: nil, qk_norm_epsilon: 0.0,
+                    qk_norm_weight_offset: 0.0)
       ABI.make(:attn_mha_config,
                embed_dim:, num_heads:, kdim:, vdim:, qdim:,
                num_kv_heads:, head_dim:, value_head_dim:,
                dtype:, parameter_dtype:, no_bias: Choice.flag(bias == false), add_bias_kv: Choice.flag(add_bias_kv),
-               add_zero_attn: Choice.flag(add_zero_attn), batch_first: Choice.flag(batch_first))
+               add_zero_attn: Choice.flag(add_zero_attn), batch_first: Choice.flag(batch_first),
+               qk_norm: Choice.of(:qk_norm, NORMS, qk_norm), qk_norm_epsilon:, qk_norm_weight_offset:)
     end
 
     def describe_parameter(index)

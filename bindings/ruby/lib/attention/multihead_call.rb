@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 
 require 'attention/call'
+require 'attention/kv'
 require 'attention/outputs'
 require 'attention/report'
+require 'attention/row_calls'
 require 'attention/sdpa_options'
 
 module Attention
@@ -13,18 +15,22 @@ module Attention
     BOOL_KIND = ABI::ATTN_MASK_BOOL_EXCLUDE
 
     def initialize(layer, inputs, context: nil, key_padding_mask: nil, need_weights: true, average_attn_weights: true,
-                   return_lse: false, **options)
+                   return_lse: false, cache: nil, rope: nil, **options)
       @layer = layer
       @inputs = inputs.map { |tensor| Tensor.wrap(tensor, dtype: layer.dtype) }
       @context = context
       @asked = { lse: return_lse, weights: need_weights && (average_attn_weights ? :averaged : :per_head) }
       @attention = SdpaOptions.new(BOOL_KIND, **options)
       @mask = Tensor.wrap(key_padding_mask)
+      @cache = Kv.wrap(cache)
+      @rope = RopeOptions.wrap(rope)
       @params = ABI.make(:attn_mha_params, key_padding_mask: @mask, attention: @attention,
-                                           key_padding_mask_kind: Choice.mask_kind(@mask, BOOL_KIND))
+                                           key_padding_mask_kind: Choice.mask_kind(@mask, BOOL_KIND),
+                                           cache: @cache, rope: @rope)
     end
 
     def run
+      @cache.check_writable if @cache && @inputs.all?
       outputs = make_outputs(:room_for)
       Call.make(:attn_mha_forward, @context, @layer, *@inputs, @params, outputs.output, nil, 0)
       [outputs.output, outputs.weights] + [outputs.lse, outputs.scores].compact

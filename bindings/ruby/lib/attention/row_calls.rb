@@ -25,15 +25,41 @@ module Attention
   end
   private_constant :RowCall
 
-  # Rotates features by positions.
-  class RopeCall < RowCall
-    def initialize(input, rotary_dim: 0, base: 0.0, magnitude: 0.0, interleaved: false, inverse: false,
-                   frequencies: nil, cos: nil, sin: nil, positions: nil, lengths: nil, context: nil, out: nil)
-      params = ABI.make(:attn_rope_params, rotary_dim:, base:, magnitude:, interleaved: Choice.flag(interleaved),
-                                           inverse: Choice.flag(inverse))
+  # The options of a rotation, as the C struct and the tensors that it points to.
+  class RopeOptions
+    attr_reader :params, :tensors
+
+    # Of the hash that is given as an option, nil for none.
+    def self.wrap(fields)
+      fields && new(**fields)
+    end
+
+    def initialize(rotary_dim: 0, base: 0.0, magnitude: 0.0, interleaved: false, inverse: false, **tensors)
+      @params = ABI.make(:attn_rope_params, rotary_dim:, base:, magnitude:, interleaved: Choice.flag(interleaved),
+                                            inverse: Choice.flag(inverse))
+      @tensors = wrap_tensors(**tensors)
+      @tensors.each { |field, tensor| @params[field.to_s] = tensor }
+    end
+
+    def to_ptr
+      @params.to_ptr
+    end
+
+    private
+
+    def wrap_tensors(frequencies: nil, cos: nil, sin: nil, positions: nil, lengths: nil)
       tables = { frequencies:, cos:, sin: }.transform_values { |table| Tensor.wrap(table) }
       places = { positions:, lengths: }.transform_values { |numbers| Tensor.wrap(numbers, dtype: :int64) }
-      super(:attn_rope, input, params, { **tables, **places }, context:, out:)
+      { **tables, **places }
+    end
+  end
+  private_constant :RopeOptions
+
+  # Rotates features by positions.
+  class RopeCall < RowCall
+    def initialize(input, context: nil, out: nil, **options)
+      @options = RopeOptions.new(**options)
+      super(:attn_rope, input, @options.params, @options.tensors, context:, out:)
     end
   end
   private_constant :RopeCall
