@@ -69,7 +69,9 @@ typedef struct wanted_tensor {
     const char *input_name;
 } wanted_tensor;
 
-static attn_status check_wanted(const wanted_tensor *wanted, attni_data_rule data) {
+static attn_status check_wanted(const attni_gradients_request *request,
+                                const attni_gradients_problem *problem,
+                                const wanted_tensor *wanted) {
     if (wanted->input == NULL) {
         return attni_fail(ATTN_ERROR_VALUE, "%s: expected NULL without %s", wanted->name,
                           wanted->input_name);
@@ -78,8 +80,9 @@ static attn_status check_wanted(const wanted_tensor *wanted, attni_data_rule dat
     for (int32_t axis = 0; axis < wanted->input->rank; ++axis) {
         axes[axis] = (attni_axis){NULL, wanted->input->shape[axis]};
     }
-    ATTNI_TRY(attni_check_tensor(wanted->name, wanted->gradient, data));
-    ATTNI_TRY(attni_check_result(wanted->name, wanted->gradient, wanted->input->dtype));
+    ATTNI_TRY(attni_check_tensor(wanted->name, wanted->gradient, request->data));
+    ATTNI_TRY(attni_check_either(wanted->name, wanted->gradient, wanted->input->dtype,
+                                 problem->call.score_dtype));
     ATTNI_TRY(attni_check_shape(wanted->name, wanted->gradient, axes, wanted->input->rank));
     return attni_check_writable(wanted->name, wanted->gradient);
 }
@@ -96,7 +99,7 @@ static attn_status check_input(const attni_gradients_request *request, const wan
     if (wanted->gradient == NULL) {
         return ATTN_OK;
     }
-    ATTNI_TRY(check_wanted(wanted, request->data));
+    ATTNI_TRY(check_wanted(request, problem, wanted));
     *operand = attni_operand_of(wanted->gradient, problem->call.batch_rank + 3);
     if (!has_starts) {
         add_wanted(problem, wanted->gradient);
@@ -133,8 +136,8 @@ static attn_status check_inputs(const attni_gradients_request *request,
     const wanted_tensor query = {"gradients.query", given->query, request->query, "query"};
     const wanted_tensor key = {"gradients.key", given->key, has_kv ? kv.key : request->key,
                                has_kv ? "kv.key" : "key"};
-    const wanted_tensor value = {"gradients.value", given->value, has_kv ? kv.value : request->value,
-                                 has_kv ? "kv.value" : "value"};
+    const wanted_tensor value = {"gradients.value", given->value,
+                                 has_kv ? kv.value : request->value, has_kv ? "kv.value" : "value"};
     ATTNI_TRY(check_input(request, &query, problem->call.query_starts.is_present, problem,
                           &gradients->query));
     ATTNI_TRY(check_source(request, &key, problem, &gradients->key));
@@ -154,7 +157,7 @@ static attn_status check_mask(const attni_gradients_request *request, const want
         return attni_fail(ATTN_ERROR_DTYPE, "%s: expected NULL, since a bool mask has no gradient",
                           wanted->name);
     }
-    ATTNI_TRY(check_wanted(wanted, request->data));
+    ATTNI_TRY(check_wanted(request, problem, wanted));
     const int32_t rank = problem->call.batch_rank;
     const attni_operand operand = attni_operand_of(wanted->gradient, rank + 3);
     for (int32_t axis = 0; axis < rank + 3; ++axis) {
@@ -179,7 +182,7 @@ static attn_status check_numbers(const attni_gradients_request *request,
     if (wanted->gradient == NULL) {
         return ATTN_OK;
     }
-    ATTNI_TRY(check_wanted(wanted, request->data));
+    ATTNI_TRY(check_wanted(request, problem, wanted));
     const int32_t rank = problem->call.batch_rank;
     *operand = attni_operand_of(wanted->gradient, rank + 1);
     add_wanted(problem, wanted->gradient);

@@ -45,6 +45,7 @@
 #ifndef ATTENTION_ATTENTION_H
 #define ATTENTION_ATTENTION_H
 
+#include <attention/backward.h>
 #include <attention/context.h>
 #include <attention/export.h>
 #include <attention/kv.h>
