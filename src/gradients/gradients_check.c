@@ -87,6 +87,14 @@ static attn_status check_wanted(const attni_gradients_request *request,
     return attni_check_writable(wanted->name, wanted->gradient);
 }
 
+static bool is_empty(const attn_tensor *tensor) {
+    bool has_elements = true;
+    for (int32_t axis = 0; axis < tensor->rank; ++axis) {
+        has_elements = has_elements && tensor->shape[axis] > 0;
+    }
+    return !has_elements;
+}
+
 static void add_wanted(attni_gradients_problem *problem, const attn_tensor *gradient) {
     problem->wanted[problem->num_wanted++] = attni_canonical(gradient);
 }
@@ -100,6 +108,9 @@ static attn_status check_input(const attni_gradients_request *request, const wan
         return ATTN_OK;
     }
     ATTNI_TRY(check_wanted(request, problem, wanted));
+    if (is_empty(wanted->gradient)) {
+        return ATTN_OK;
+    }
     *operand = attni_operand_of(wanted->gradient, problem->call.batch_rank + 3);
     if (!has_starts) {
         add_wanted(problem, wanted->gradient);
@@ -158,6 +169,9 @@ static attn_status check_mask(const attni_gradients_request *request, const want
                           wanted->name);
     }
     ATTNI_TRY(check_wanted(request, problem, wanted));
+    if (is_empty(wanted->gradient)) {
+        return ATTN_OK;
+    }
     const int32_t rank = problem->call.batch_rank;
     const attni_operand operand = attni_operand_of(wanted->gradient, rank + 3);
     for (int32_t axis = 0; axis < rank + 3; ++axis) {
@@ -183,6 +197,9 @@ static attn_status check_numbers(const attni_gradients_request *request,
         return ATTN_OK;
     }
     ATTNI_TRY(check_wanted(request, problem, wanted));
+    if (is_empty(wanted->gradient)) {
+        return ATTN_OK;
+    }
     const int32_t rank = problem->call.batch_rank;
     *operand = attni_operand_of(wanted->gradient, rank + 1);
     add_wanted(problem, wanted->gradient);
