@@ -25,12 +25,27 @@ int64_t attni_gradients_key_blocks(const attni_gradients_item *item) {
            attni_divide_up(item->view.call->extra_cols, item->engine->plan->key_block);
 }
 
-void attni_gradients_place_keys(attni_gradients_item *item, attni_interval keys) {
-    item->keys.keys = keys;
-    item->keys.count = keys.end - keys.begin;
-    item->keys.is_extra = false;
+/* Of some keys, those from the first to the last that a row of the sequence sees. */
+static attni_interval seen_by_some(const attni_gradients_item *item, attni_interval keys) {
+    const int64_t rows = item->view.call->tgt_len;
+    if (rows == 0) {
+        return (attni_interval){0, 0};
+    }
+    const attni_interval seen = attni_rows_union(&item->view.sequence.visibility, 0, rows);
+    return attni_interval_between(attni_max(seen.begin, keys.begin), attni_min(seen.end, keys.end));
+}
+
+static void place_keys(attni_gradients_item *item, attni_interval block, bool is_extra) {
+    item->keys.block = block;
+    item->keys.keys = is_extra ? block : seen_by_some(item, block);
+    item->keys.count = item->keys.keys.end - item->keys.keys.begin;
+    item->keys.is_extra = is_extra;
     item->keys.key_head = -1;
     item->keys.value_head = -1;
+}
+
+void attni_gradients_place_keys(attni_gradients_item *item, attni_interval block) {
+    place_keys(item, block, false);
 }
 
 void attni_gradients_choose_keys(attni_gradients_item *item, int64_t block) {
@@ -41,9 +56,9 @@ void attni_gradients_choose_keys(attni_gradients_item *item, int64_t block) {
     const int64_t end =
         is_extra ? first + item->view.call->extra_cols : item->view.sequence.num_rows;
     const int64_t number = is_extra ? block - own_blocks : block;
-    attni_gradients_place_keys(item, (attni_interval){attni_min(first + number * size, end),
-                                                      attni_min(first + (number + 1) * size, end)});
-    item->keys.is_extra = is_extra;
+    const attni_interval keys = {attni_min(first + number * size, end),
+                                 attni_min(first + (number + 1) * size, end)};
+    place_keys(item, keys, is_extra);
 }
 
 attni_interval attni_gradients_seen_keys(const attni_gradients_item *item, int64_t row) {

@@ -49,7 +49,8 @@ typedef struct attni_gradient_lines {
 
 /* A block of keys of a head. */
 typedef struct attni_gradient_keys {
-    attni_interval keys; /* extra ones: from S on */
+    attni_interval block; /* whose gradients are written; extra ones: from S on */
+    attni_interval keys;  /* of them, those that some row sees: no other is read */
     int64_t count;
     bool is_extra; /* every row sees them, and no option but softcap is about them */
     attni_gradient_lines key;
