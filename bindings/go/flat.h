@@ -43,23 +43,37 @@ enum flat_tensor {
     FLAT_KV_VALUE_ZERO,
     FLAT_NEW_STARTS, /* fields of attn_kv_append_params */
     FLAT_NEW_POSITIONS,
+    FLAT_GRADIENT_OUTPUT, /* fields of attn_sdpa_gradients */
+    FLAT_GRADIENT_LSE,
+    FLAT_GRADIENT_WEIGHTS,
+    FLAT_GRADIENT_QUERY,
+    FLAT_GRADIENT_KEY,
+    FLAT_GRADIENT_VALUE,
+    FLAT_GRADIENT_MASK,
+    FLAT_GRADIENT_BIAS,
+    FLAT_GRADIENT_POSITION_BIAS,
+    FLAT_GRADIENT_ALIBI_SLOPES,
+    FLAT_GRADIENT_SINKS,
     FLAT_TENSORS
 };
 
 /* Typed, not void: of a void pointer Go would inspect the whole object that it points into. */
 typedef unsigned char flat_data;
 
-#define FLAT_DATA                                                                           \
-    flat_data *query, flat_data *key, flat_data *value, flat_data *output, flat_data *mask, \
-        flat_data *bias, flat_data *key_padding_mask, flat_data *query_offset,              \
-        flat_data *key_lengths, flat_data *alibi_slopes, flat_data *sinks, flat_data *lse,  \
-        flat_data *weights, flat_data *scores, flat_data *query_starts,                     \
-        flat_data *mask_start, flat_data *position_bias, flat_data *kv_key,                 \
-        flat_data *kv_value,                                                                \
-        flat_data *kv_page_table, flat_data *kv_page_starts, flat_data *kv_starts,          \
-        flat_data *kv_lengths, flat_data *kv_key_scale, flat_data *kv_value_scale,          \
-        flat_data *kv_key_zero, flat_data *kv_value_zero, flat_data *new_starts,            \
-        flat_data *new_positions
+#define FLAT_DATA                                                                              \
+    flat_data *query, flat_data *key, flat_data *value, flat_data *output, flat_data *mask,    \
+        flat_data *bias, flat_data *key_padding_mask, flat_data *query_offset,                 \
+        flat_data *key_lengths, flat_data *alibi_slopes, flat_data *sinks, flat_data *lse,     \
+        flat_data *weights, flat_data *scores, flat_data *query_starts, flat_data *mask_start, \
+        flat_data *position_bias, flat_data *kv_key, flat_data *kv_value,                      \
+        flat_data *kv_page_table, flat_data *kv_page_starts, flat_data *kv_starts,             \
+        flat_data *kv_lengths, flat_data *kv_key_scale, flat_data *kv_value_scale,             \
+        flat_data *kv_key_zero, flat_data *kv_value_zero, flat_data *new_starts,               \
+        flat_data *new_positions, flat_data *gradient_output, flat_data *gradient_lse,         \
+        flat_data *gradient_weights, flat_data *gradient_query, flat_data *gradient_key,       \
+        flat_data *gradient_value, flat_data *gradient_mask, flat_data *gradient_bias,         \
+        flat_data *gradient_position_bias, flat_data *gradient_alibi_slopes,                   \
+        flat_data *gradient_sinks
 
 /* A call, but for its tensors. */
 typedef struct flat_call {
@@ -69,9 +83,11 @@ typedef struct flat_call {
     attn_mha_params forward;    /* of the layer */
     int32_t has_kv;             /* 1: the fields of attn_kv count */
     int32_t appends;            /* 1: attn_kv_append; key and value are the new rows */
+    int32_t goes_back;          /* 1: attn_sdpa_backward; output and lse are read */
+    int32_t accumulates;        /* what attn_sdpa_gradients has of that name */
 } flat_call;
 
-/* attn_sdpa, attn_mha_forward or attn_kv_append. */
+/* attn_sdpa, attn_sdpa_backward, attn_mha_forward or attn_kv_append. */
 attn_status flat_run(const flat_call *call, const attn_tensor *layouts, FLAT_DATA);
 
 /* attn_sdpa_describe_outputs or attn_mha_describe_outputs, which look at no data. */
