@@ -9,7 +9,7 @@ module attention_kv
   use attention_options, only: address_of
   implicit none
   private
-  public :: kv_places, kv_append, raw_places
+  public :: kv_places, kv_append, raw_places, present_view
 
   ! key (E, C, Hk, batch axes), of which lengths are in use; with starts (B + 1) one sequence behind
   ! the other, (E, total, Hk); with page_table (M, batch axes), or (P) and page_starts (B + 1), in
