@@ -14,7 +14,10 @@
         alibi_slopes, sinks, lse, weights, scores, query_starts, mask_start, position_bias,  \
         block_mask, kv_key, kv_value, kv_page_table, kv_page_starts, kv_starts, kv_lengths,  \
         kv_key_scale, kv_value_scale, kv_key_zero, kv_value_zero, new_starts, new_positions, \
-        rope_frequencies, rope_cos, rope_sin, rope_positions, rope_lengths
+        rope_frequencies, rope_cos, rope_sin, rope_positions, rope_lengths, gradient_output, \
+        gradient_lse, gradient_weights, gradient_query, gradient_key, gradient_value,        \
+        gradient_mask, gradient_bias, gradient_position_bias, gradient_alibi_slopes,         \
+        gradient_sinks
 
 /* The arguments of a call as the library has them. */
 typedef struct arguments {
@@ -28,6 +31,7 @@ typedef struct arguments {
     attn_rope_params rope;
     attn_kv places;
     attn_kv_append_params append;
+    attn_sdpa_gradients gradients;
     const attn_kv *kv;
 } arguments;
 
@@ -58,6 +62,25 @@ static void assemble_places(arguments *made, const flat_call *call) {
     };
 }
 
+static void assemble_gradients(arguments *made, const flat_call *call) {
+    const attn_tensor *const tensors = made->tensors;
+    made->gradients = (attn_sdpa_gradients){
+        .struct_size = sizeof made->gradients,
+        .accumulate = call->accumulates,
+        .output = present(&tensors[FLAT_GRADIENT_OUTPUT]),
+        .lse = present(&tensors[FLAT_GRADIENT_LSE]),
+        .weights = present(&tensors[FLAT_GRADIENT_WEIGHTS]),
+        .query = present(&tensors[FLAT_GRADIENT_QUERY]),
+        .key = present(&tensors[FLAT_GRADIENT_KEY]),
+        .value = present(&tensors[FLAT_GRADIENT_VALUE]),
+        .mask = present(&tensors[FLAT_GRADIENT_MASK]),
+        .bias = present(&tensors[FLAT_GRADIENT_BIAS]),
+        .position_bias = present(&tensors[FLAT_GRADIENT_POSITION_BIAS]),
+        .alibi_slopes = present(&tensors[FLAT_GRADIENT_ALIBI_SLOPES]),
+        .sinks = present(&tensors[FLAT_GRADIENT_SINKS]),
+    };
+}
+
 /* `data` has a pointer for each tensor. NULL: nobody looks at them. */
 static void assemble(arguments *made, const flat_call *call, const attn_tensor *layouts,
                      flat_data *const *data) {
@@ -71,6 +94,7 @@ static void assemble(arguments *made, const flat_call *call, const attn_tensor *
     made->value = present(&tensors[FLAT_VALUE]);
     made->output = present(&tensors[FLAT_OUTPUT]);
     assemble_places(made, call);
+    assemble_gradients(made, call);
     made->attention = call->attention;
     made->attention.mask = present(&tensors[FLAT_MASK]);
     made->attention.bias = present(&tensors[FLAT_BIAS]);
@@ -104,6 +128,10 @@ attn_status flat_run(const flat_call *call, const attn_tensor *layouts, FLAT_DAT
     assemble(&a, call, layouts, (flat_data *const[]){FLAT_ARGUMENTS});
     if (call->appends) {
         return attn_kv_append(call->context, a.kv, a.key, a.value, &a.append);
+    }
+    if (call->goes_back) {
+        return attn_sdpa_backward(call->context, a.query, a.key, a.value, &a.attention, a.output,
+                                  &a.gradients, NULL, 0);
     }
     return call->layer == NULL
                ? attn_sdpa(call->context, a.query, a.key, a.value, &a.attention, a.output, NULL, 0)

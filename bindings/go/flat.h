@@ -49,6 +49,17 @@ enum flat_tensor {
     FLAT_ROPE_SIN,
     FLAT_ROPE_POSITIONS,
     FLAT_ROPE_LENGTHS,
+    FLAT_GRADIENT_OUTPUT, /* fields of attn_sdpa_gradients */
+    FLAT_GRADIENT_LSE,
+    FLAT_GRADIENT_WEIGHTS,
+    FLAT_GRADIENT_QUERY,
+    FLAT_GRADIENT_KEY,
+    FLAT_GRADIENT_VALUE,
+    FLAT_GRADIENT_MASK,
+    FLAT_GRADIENT_BIAS,
+    FLAT_GRADIENT_POSITION_BIAS,
+    FLAT_GRADIENT_ALIBI_SLOPES,
+    FLAT_GRADIENT_SINKS,
     FLAT_TENSORS
 };
 
@@ -65,7 +76,11 @@ typedef unsigned char flat_data;
         flat_data *kv_lengths, flat_data *kv_key_scale, flat_data *kv_value_scale,               \
         flat_data *kv_key_zero, flat_data *kv_value_zero, flat_data *new_starts,                 \
         flat_data *new_positions, flat_data *rope_frequencies, flat_data *rope_cos,              \
-        flat_data *rope_sin, flat_data *rope_positions, flat_data *rope_lengths
+        flat_data *rope_sin, flat_data *rope_positions, flat_data *rope_lengths,                 \
+        flat_data *gradient_output, flat_data *gradient_lse, flat_data *gradient_weights,        \
+        flat_data *gradient_query, flat_data *gradient_key, flat_data *gradient_value,           \
+        flat_data *gradient_mask, flat_data *gradient_bias, flat_data *gradient_position_bias,   \
+        flat_data *gradient_alibi_slopes, flat_data *gradient_sinks
 
 /* A call, but for its tensors. */
 typedef struct flat_call {
@@ -78,9 +93,11 @@ typedef struct flat_call {
     int32_t has_cache;          /* 1: as those of the layer's cache */
     int32_t has_rope;           /* 1: rope and its fields count */
     int32_t appends;            /* 1: attn_kv_append; key and value are the new rows */
+    int32_t goes_back;          /* 1: attn_sdpa_backward; output and lse are read */
+    int32_t accumulates;        /* what attn_sdpa_gradients has of that name */
 } flat_call;
 
-/* attn_sdpa, attn_mha_forward or attn_kv_append. */
+/* attn_sdpa, attn_sdpa_backward, attn_mha_forward or attn_kv_append. */
 attn_status flat_run(const flat_call *call, const attn_tensor *layouts, FLAT_DATA);
 
 /* attn_sdpa_describe_outputs or attn_mha_describe_outputs, which look at no data. */

@@ -5,6 +5,7 @@
 --   local output = attention.sdpa({{1, 0}}, {{1, 0}, {0, 1}}, {{10}, {20}}, {is_causal = false})
 
 local ffi = require "ffi"
+local backward = require "attention.backward"
 local context = require "attention.context"
 local failure = require "attention.failure"
 local kv = require "attention.kv"
@@ -16,6 +17,7 @@ local library = require("attention.abi").library
 
 return {
   sdpa = sdpa.call,
+  sdpa_backward = backward.call,
   explain = sdpa.explain,
   kv_append = kv.append,
   merge = steps.merge,

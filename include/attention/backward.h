@@ -86,7 +86,8 @@ typedef struct attn_sdpa_gradients {
  *            at least attn_sdpa_backward_workspace_bytes bytes at any alignment.
  * Shapes     as attn_sdpa. Rows of no sequence (query_starts, kv.starts) are neither read nor
  *            written.
- * Layout     any strides, negative and (what is only read) zero ones too.
+ * Layout     any strides, negative and (what is only read, but for output and lse, which the forward
+ *            call wrote) zero ones too.
  * Aliasing   a gradient that is wanted must not overlap itself, another one, or anything that is
  *            read, nor the workspace any tensor, by the rules of attn_sdpa.
  * Numerics   computes in the score type; a gradient of 16 bits is rounded once, at the end, so that
@@ -96,8 +97,8 @@ typedef struct attn_sdpa_gradients {
  *            each row that sees the key, dQ one for each key. Weights are those of lse: one that was
  *            rounded or is of more keys changes them accordingly.
  * Hidden     where a row does not see a key by causality, window, length or mask_start, neither
- *            enters the other's gradient, whatever they hold, and keys that no row sees have
- *            gradients of 0; so has a row that sees nothing. A NaN or infinity that is hidden by a
+ *            enters the other's gradient, whatever they hold, and keys that no row of their batch
+ *            sees are not read and have gradients of 0; so has a row that sees nothing. A NaN or infinity that is hidden by a
  *            dense mask or bias alone may become NaN, as in attn_sdpa; one that is seen does.
  * Bits       the same for any number of threads, from call to call, and for a sequence in a batch of
  *            any size: sums over rows and keys are in their order, one rounding a term, sums over
@@ -107,7 +108,8 @@ typedef struct attn_sdpa_gradients {
  *            lse without softmax; ATTN_ERROR_DTYPE a gradient of a bool mask or of quantised keys or
  *            values, or one of another type; ATTN_ERROR_SHAPE; ATTN_ERROR_OVERLAP;
  *            ATTN_ERROR_UNSUPPORTED gradients of keys or values in pages, which sequences may share;
- *            a field or value of a later version.
+ *            a field or value of a later version. What is wanted is untouched after an error, but
+ *            for ATTN_ERROR_THREAD of a parallel_for that refused.
  * Threads    any number of calls at once, on one context too, as attn_sdpa.
  * Since 0.1.
  */

@@ -21,9 +21,20 @@ int64_t attni_gradients_key_blocks(const attni_gradients_item *item) {
     return attni_divide_up(item->view.sequence.num_rows, item->engine->plan->key_block);
 }
 
-void attni_gradients_place_keys(attni_gradients_item *item, attni_interval keys) {
-    item->keys.keys = keys;
-    item->keys.count = keys.end - keys.begin;
+/* Of some keys, those from the first to the last that a row of the sequence sees. */
+static attni_interval seen_by_some(const attni_gradients_item *item, attni_interval keys) {
+    const int64_t rows = item->view.call->tgt_len;
+    if (rows == 0) {
+        return (attni_interval){0, 0};
+    }
+    const attni_interval seen = attni_rows_union(&item->view.sequence.visibility, 0, rows);
+    return attni_interval_between(attni_max(seen.begin, keys.begin), attni_min(seen.end, keys.end));
+}
+
+void attni_gradients_place_keys(attni_gradients_item *item, attni_interval block) {
+    item->keys.block = block;
+    item->keys.keys = seen_by_some(item, block);
+    item->keys.count = item->keys.keys.end - item->keys.keys.begin;
     item->keys.key_head = -1;
     item->keys.value_head = -1;
 }

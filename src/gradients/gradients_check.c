@@ -70,7 +70,9 @@ typedef struct wanted_tensor {
     const char *input_name;
 } wanted_tensor;
 
-static attn_status check_wanted(const wanted_tensor *wanted, attni_data_rule data) {
+static attn_status check_wanted(const attni_gradients_request *request,
+                                const attni_gradients_problem *problem,
+                                const wanted_tensor *wanted) {
     if (wanted->input == NULL) {
         return attni_fail(ATTN_ERROR_VALUE, "%s: expected NULL without %s", wanted->name,
                           wanted->input_name);
@@ -79,8 +81,9 @@ static attn_status check_wanted(const wanted_tensor *wanted, attni_data_rule dat
     for (int32_t axis = 0; axis < wanted->input->rank; ++axis) {
         axes[axis] = (attni_axis){NULL, wanted->input->shape[axis]};
     }
-    ATTNI_TRY(attni_check_tensor(wanted->name, wanted->gradient, data));
-    ATTNI_TRY(attni_check_result(wanted->name, wanted->gradient, wanted->input->dtype));
+    ATTNI_TRY(attni_check_tensor(wanted->name, wanted->gradient, request->data));
+    ATTNI_TRY(attni_check_either(wanted->name, wanted->gradient, wanted->input->dtype,
+                                 problem->call.score_dtype));
     ATTNI_TRY(attni_check_shape(wanted->name, wanted->gradient, axes, wanted->input->rank));
     return attni_check_writable(wanted->name, wanted->gradient);
 }
@@ -93,26 +96,26 @@ static bool is_empty(const attn_tensor *tensor) {
     return !has_elements;
 }
 
-static void add_wanted(attni_gradients_problem *problem, const attn_tensor *gradient) {
-    problem->wanted[problem->num_wanted++] = attni_canonical(gradient);
+static void add_wanted(attni_gradients_problem *problem, const attn_tensor *gradient,
+                       const attni_operand *starts) {
+    problem->wanted[problem->num_wanted++] =
+        (attni_wanted_gradient){attni_canonical(gradient), starts};
 }
 
 /* One of query, key and value; rows of no sequence are not written. */
 static attn_status check_input(const attni_gradients_request *request, const wanted_tensor *wanted,
-                               bool has_starts, attni_gradients_problem *problem,
+                               const attni_operand *starts, attni_gradients_problem *problem,
                                attni_operand *operand) {
     *operand = (attni_operand){0};
     if (wanted->gradient == NULL) {
         return ATTN_OK;
     }
-    ATTNI_TRY(check_wanted(wanted, request->data));
+    ATTNI_TRY(check_wanted(request, problem, wanted));
     if (is_empty(wanted->gradient)) {
         return ATTN_OK;
     }
     *operand = attni_operand_of(wanted->gradient, problem->call.batch_rank + 3);
-    if (!has_starts) {
-        add_wanted(problem, wanted->gradient);
-    }
+    add_wanted(problem, wanted->gradient, starts->is_present ? starts : NULL);
     return ATTN_OK;
 }
 
@@ -129,7 +132,7 @@ static attn_status check_source(const attni_gradients_request *request, const wa
         return attni_fail(ATTN_ERROR_DTYPE, "%s: expected NULL, since %s is quantised",
                           wanted->name, wanted->input_name);
     }
-    return check_input(request, wanted, call->key_starts.is_present, problem, operand);
+    return check_input(request, wanted, &call->key_starts, problem, operand);
 }
 
 static attn_status check_inputs(const attni_gradients_request *request,
@@ -146,8 +149,8 @@ static attn_status check_inputs(const attni_gradients_request *request,
                                has_kv ? "kv.key" : "key"};
     const wanted_tensor value = {"gradients.value", given->value,
                                  has_kv ? kv.value : request->value, has_kv ? "kv.value" : "value"};
-    ATTNI_TRY(check_input(request, &query, problem->call.query_starts.is_present, problem,
-                          &gradients->query));
+    ATTNI_TRY(
+        check_input(request, &query, &problem->call.query_starts, problem, &gradients->query));
     ATTNI_TRY(check_source(request, &key, problem, &gradients->key));
     return check_source(request, &value, problem, &gradients->value);
 }
@@ -165,7 +168,7 @@ static attn_status check_mask(const attni_gradients_request *request, const want
         return attni_fail(ATTN_ERROR_DTYPE, "%s: expected NULL, since a bool mask has no gradient",
                           wanted->name);
     }
-    ATTNI_TRY(check_wanted(wanted, request->data));
+    ATTNI_TRY(check_wanted(request, problem, wanted));
     if (is_empty(wanted->gradient)) {
         return ATTN_OK;
     }
@@ -181,7 +184,7 @@ static attn_status check_mask(const attni_gradients_request *request, const want
     mask->kind = ATTN_MASK_ADDITIVE;
     mask->data = operand.data;
     mask->dtype = operand.dtype;
-    add_wanted(problem, wanted->gradient);
+    add_wanted(problem, wanted->gradient, NULL);
     return ATTN_OK;
 }
 
@@ -193,13 +196,13 @@ static attn_status check_numbers(const attni_gradients_request *request,
     if (wanted->gradient == NULL) {
         return ATTN_OK;
     }
-    ATTNI_TRY(check_wanted(wanted, request->data));
+    ATTNI_TRY(check_wanted(request, problem, wanted));
     if (is_empty(wanted->gradient)) {
         return ATTN_OK;
     }
     const int32_t rank = problem->call.batch_rank;
     *operand = attni_operand_of(wanted->gradient, rank + 1);
-    add_wanted(problem, wanted->gradient);
+    add_wanted(problem, wanted->gradient, NULL);
     return ATTN_OK;
 }
 
@@ -223,6 +226,18 @@ static attn_status check_options(const attni_gradients_request *request,
     return check_numbers(request, &sinks, problem, &gradients->sinks);
 }
 
+/* Where there is no row, no key or nothing that a row's gradient could be of, no sum has a term. A
+ * sink has a weight without any key. */
+static bool adds_nothing(const attni_gradients_problem *problem) {
+    const attni_sdpa_problem *call = &problem->call;
+    const attni_sdpa_problem *gradients = &problem->gradients;
+    const bool has_rows = call->num_batches > 0 && call->num_heads > 0 && call->tgt_len > 0;
+    const bool has_keys = call->src_len > 0 || gradients->sinks.is_present;
+    const bool has_gradient =
+        call->value_dim > 0 || gradients->lse.is_present || gradients->weights.is_present;
+    return problem->num_wanted == 0 || !(has_rows && has_keys && has_gradient);
+}
+
 attn_status attni_gradients_check(const attni_gradients_request *request,
                                   attni_gradients_problem *problem) {
     const attni_sdpa_request forward = {
@@ -243,5 +258,7 @@ attn_status attni_gradients_check(const attni_gradients_request *request,
     problem->accumulates = request->gradients->accumulate != 0;
     ATTNI_TRY(check_given(request, problem));
     ATTNI_TRY(check_inputs(request, problem));
-    return check_options(request, problem);
+    ATTNI_TRY(check_options(request, problem));
+    problem->is_zero = adds_nothing(problem);
+    return ATTN_OK;
 }

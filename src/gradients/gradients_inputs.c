@@ -73,12 +73,13 @@ static void add_product(const attni_gradients_item *item, attni_product_block *b
 static void add_to_keys(const attni_gradients_item *item, const key_sums *sums, int64_t first,
                         int64_t rows, attni_interval keys) {
     const attni_gradients_engine *engine = item->engine;
+    const int64_t first_sum = item->keys.keys.begin - item->keys.block.begin + keys.begin;
     attni_product_block block = {
         .x = attni_gradients_at(item, (char *)(uintptr_t)sums->matrix, first, keys.begin),
         .x_row_stride = 1,
         .x_col_stride = item->tile.stride,
         .y = item->slot + engine->plan->sums_offset[sums->which] +
-             keys.begin * sums->cols * engine->element,
+             first_sum * sums->cols * engine->element,
         .y_row_stride = sums->cols,
         .y_col_stride = 1,
         .strips = item->slot + sums->strips_offset + first * engine->strip_cols * engine->element,
@@ -213,10 +214,14 @@ static void wait_for(progress_counter *before, int64_t blocks) {
 
 /* ---- a block of keys ---- */
 
+static int64_t block_length(const attni_gradients_item *item) {
+    return item->keys.block.end - item->keys.block.begin;
+}
+
 static void clear_sums(const attni_gradients_item *item, const key_sums *sums) {
     if (sums->operand->is_present) {
         memset(item->slot + item->engine->plan->sums_offset[sums->which], 0,
-               (size_t)(item->keys.count * sums->cols * item->engine->element));
+               (size_t)(block_length(item) * sums->cols * item->engine->element));
     }
 }
 
@@ -240,9 +245,9 @@ static void put_row(const attni_gradients_item *item, const attni_operand *opera
 static void put_keys(const attni_gradients_item *item, const key_sums *sums, int64_t head,
                      char *rows) {
     const int64_t bytes = sums->cols * item->engine->element;
-    for (int64_t row = 0; row < item->keys.count; ++row) {
+    for (int64_t row = 0; row < block_length(item); ++row) {
         const attni_source_rows to = sums->rows_of(item->view.gradients, &item->view.sequence, head,
-                                                   item->keys.keys.begin + row);
+                                                   item->keys.block.begin + row);
         put_row(item, sums->operand, &to, rows + row * bytes, sums->cols);
     }
 }
@@ -253,13 +258,13 @@ static void finish_keys(const attni_gradients_item *item, int32_t which, int64_t
     const attni_gradients_engine *engine = item->engine;
     const attni_gradients_plan *plan = engine->plan;
     const key_sums sums = sums_of(item, which);
-    const int64_t count = item->keys.count * sums.cols;
+    const int64_t count = block_length(item) * sums.cols;
     char *rows = item->slot + plan->sums_offset[which];
-    if (!sums.operand->is_present || item->keys.count == 0) {
+    if (!sums.operand->is_present || block_length(item) == 0) {
         return;
     }
     if (plan->staged[which]) {
-        memcpy(attni_gradients_staged_row(item, which, head, item->keys.keys.begin), rows,
+        memcpy(attni_gradients_staged_row(item, which, head, item->keys.block.begin), rows,
                (size_t)(count * engine->element));
         return;
     }

@@ -178,7 +178,7 @@ static void add_columns(option_sums *sums, int64_t head) {
     const int64_t begin_key = attni_clamp(first + origin, 0, item->view.sequence.num_rows);
     const int64_t end_key = attni_clamp(end + origin, begin_key, item->view.sequence.num_rows);
     attni_gradients_place_keys(item, (attni_interval){begin_key, end_key});
-    add_rows(sums, head, begin_key - origin - first);
+    add_rows(sums, head, item->keys.keys.begin - origin - first);
 }
 
 static void add_keys(option_sums *sums, int64_t head) {

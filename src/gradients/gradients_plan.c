@@ -164,7 +164,7 @@ attn_status attni_gradients_make_plan(const attn_context *context,
     };
     plan->row_blocks = attni_divide_up(call->tgt_len, plan->row_block);
     plan->key_blocks = attni_divide_up(rows, plan->key_block);
-    if (plan->num_pairs == 0) {
+    if (problem->is_zero) {
         return ATTN_OK;
     }
     choose_schedule(context, problem, plan);

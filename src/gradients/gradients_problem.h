@@ -10,6 +10,12 @@
 
 enum { ATTNI_MOST_WANTED = 8 };
 
+/* A gradient that is wanted and has elements. */
+typedef struct attni_wanted_gradient {
+    attn_tensor tensor;
+    const attni_operand *starts; /* of the sequences whose rows are written; NULL: all are */
+} attni_wanted_gradient;
+
 typedef struct attni_gradients_problem {
     attni_sdpa_problem call; /* whose output and lse are read */
 
@@ -19,8 +25,9 @@ typedef struct attni_gradients_problem {
      * the gradient's, too. */
     attni_sdpa_problem gradients;
     bool accumulates;
-    attn_tensor wanted[ATTNI_MOST_WANTED]; /* with rows that are all written */
+    attni_wanted_gradient wanted[ATTNI_MOST_WANTED];
     int32_t num_wanted;
+    bool is_zero; /* no row adds to what is wanted */
 } attni_gradients_problem;
 
 #endif

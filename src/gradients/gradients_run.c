@@ -6,36 +6,13 @@
 
 #include <string.h>
 
+#include "gradients/gradients_clear.h"
 #include "gradients/gradients_inputs.h"
 #include "gradients/gradients_means.h"
 #include "gradients/gradients_options.h"
 #include "gradients/gradients_staged.h"
 #include "gradients/gradients_state.h"
 #include "gemm/strips.h"
-#include "tensor/element.h"
-
-/* ---- nothing to compute ---- */
-
-static void clear_tensor(const attn_tensor *tensor) {
-    int64_t count = 1;
-    for (int32_t axis = 0; axis < tensor->rank; ++axis) {
-        count *= tensor->shape[axis];
-    }
-    for (int64_t number = 0; number < count; ++number) {
-        attni_write_real(tensor->data,
-                         attni_offset_of(number, tensor->rank, tensor->shape, tensor->strides),
-                         tensor->dtype, 0);
-    }
-}
-
-/* Without a batch or a head every sum is empty. */
-static void clear_wanted(const attni_gradients_problem *problem) {
-    for (int32_t i = 0; i < problem->num_wanted && !problem->accumulates; ++i) {
-        clear_tensor(&problem->wanted[i]);
-    }
-}
-
-/* ---- passes ---- */
 
 static attn_status run_inputs(attn_context *context, attni_gradients_engine *engine) {
     const attni_gradients_plan *plan = engine->plan;
@@ -100,8 +77,8 @@ attn_status attni_gradients_run(attn_context *context, const attni_gradients_pro
         .strip_cols = attni_strip_cols(dtype),
         .scratch = scratch,
     };
-    if (plan->num_pairs == 0) {
-        clear_wanted(problem);
+    if (problem->is_zero) {
+        attni_gradients_clear(problem);
         return ATTN_OK;
     }
     if (plan->num_slots > 1) {

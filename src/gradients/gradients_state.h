@@ -49,7 +49,8 @@ typedef struct attni_gradient_lines {
 
 /* A block of keys of a head. */
 typedef struct attni_gradient_keys {
-    attni_interval keys; /* of its sequence */
+    attni_interval block; /* whose gradients are written */
+    attni_interval keys;  /* of them, those that some row sees: no other is read */
     int64_t count;
     attni_gradient_lines key;
     attni_gradient_lines value;

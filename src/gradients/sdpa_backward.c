@@ -116,6 +116,15 @@ attn_status attn_sdpa_backward_workspace_bytes(attn_context *context, const attn
     return attni_layout_bytes(&call.layout, bytes);
 }
 
+static const char *reason_of(const backward_call *call) {
+    if (call->problem.is_zero) {
+        return "nothing is wanted, or nothing adds to it";
+    }
+    return call->plan.whole_heads
+               ? "there are enough heads for the threads, or too little work to share"
+               : "threads share the keys of a head, since there are few heads";
+}
+
 attn_status attn_sdpa_backward_explain(attn_context *context, const attn_tensor *query,
                                        const attn_tensor *key, const attn_tensor *value,
                                        const attn_sdpa_params *params, const attn_tensor *output,
@@ -132,17 +141,18 @@ attn_status attn_sdpa_backward_explain(attn_context *context, const attn_tensor 
     size_t bytes;
     ATTNI_TRY(attni_layout_bytes(&call.layout, &bytes));
     const bool *staged = call.plan.staged;
+    const attni_sdpa_problem *wanted = &call.problem.gradients;
+    const bool has_inputs =
+        wanted->query.is_present || wanted->key.is_present || wanted->value.is_present;
     const attn_sdpa_backward_report known = {
-        .whole_heads = call.plan.whole_heads,
+        .whole_heads = call.problem.is_zero || call.plan.whole_heads,
         .staged = staged[ATTNI_OF_QUERY] + staged[ATTNI_OF_KEY] + staged[ATTNI_OF_VALUE],
-        .num_items = call.plan.num_items,
+        .num_items = has_inputs ? call.plan.num_items : 0,
         .row_block = call.plan.row_block,
         .key_block = call.plan.key_block,
         .workspace_bytes = bytes,
         .kernels = attni_context_kernels(call.context)->name,
-        .reason = call.plan.whole_heads
-                      ? "there are enough heads for the threads, or too little work to share"
-                      : "threads share the keys of a head, since there are few heads",
+        .reason = reason_of(&call),
     };
     attni_struct_write(report, &known, sizeof known);
     return ATTN_OK;

@@ -175,9 +175,8 @@ attn_status attni_check_narrow_float(const char *name, const attn_tensor *tensor
     return attni_fail_dtype(name, tensor->dtype, "dtype float32, bfloat16 or float16");
 }
 
-/* One of two types, which may be the same. */
-static attn_status check_either(const char *name, const attn_tensor *tensor, int32_t first,
-                                int32_t second) {
+attn_status attni_check_either(const char *name, const attn_tensor *tensor, int32_t first,
+                               int32_t second) {
     if (tensor->dtype == first || tensor->dtype == second) {
         return ATTN_OK;
     }
@@ -188,7 +187,7 @@ static attn_status check_either(const char *name, const attn_tensor *tensor, int
 }
 
 attn_status attni_check_float_option(const char *name, const attn_tensor *tensor, int32_t dtype) {
-    return check_either(name, tensor, ATTN_DTYPE_FLOAT32, dtype);
+    return attni_check_either(name, tensor, ATTN_DTYPE_FLOAT32, dtype);
 }
 
 attn_status attni_check_beside(const char *name, const attn_tensor *tensor, int32_t dtype) {
@@ -199,7 +198,7 @@ attn_status attni_check_beside(const char *name, const attn_tensor *tensor, int3
 }
 
 attn_status attni_check_result(const char *name, const attn_tensor *tensor, int32_t dtype) {
-    return check_either(name, tensor, dtype, attni_score_dtype(dtype));
+    return attni_check_either(name, tensor, dtype, attni_score_dtype(dtype));
 }
 
 attn_status attni_check_shape(const char *name, const attn_tensor *tensor, const attni_axis *axes,

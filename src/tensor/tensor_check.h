@@ -78,6 +78,10 @@ attn_status attni_check_cached(const char *name, const attn_tensor *tensor);
 /* float32, bfloat16 or float16. */
 attn_status attni_check_narrow_float(const char *name, const attn_tensor *tensor);
 
+/* One of two types, which may be the same. */
+attn_status attni_check_either(const char *name, const attn_tensor *tensor, int32_t first,
+                               int32_t second);
+
 /* `dtype` or float32: what options that accompany scores may have. */
 attn_status attni_check_float_option(const char *name, const attn_tensor *tensor, int32_t dtype);
 

@@ -4,6 +4,7 @@
  */
 #include "struct_cases.h"
 
+#include "backward_struct_calls.h"
 #include "errors/merge_fixture.h"
 #include "errors/mha_fixture.h"
 #include "errors/rope_fixture.h"
@@ -362,6 +363,20 @@ const tail_case tail_options[] = {
      .call = call_sdpa_workspace_bytes},
     {"attn_sdpa_explain", "params", STRUCT(attn_sdpa_params, 136), .call = call_sdpa_explain},
     {"attn_sdpa_merge", "params", STRUCT(attn_merge_params, 16), .call = call_sdpa_merge},
+    {"attn_sdpa_backward", "gradients", STRUCT(attn_sdpa_gradients, 104), .valid = &valid_gradients,
+     .call = call_backward_gradients},
+    {"attn_sdpa_backward_workspace_bytes", "gradients", STRUCT(attn_sdpa_gradients, 104),
+     .valid = &valid_gradients, .call = call_backward_workspace_bytes_gradients},
+    {"attn_sdpa_backward_explain", "gradients", STRUCT(attn_sdpa_gradients, 104),
+     .valid = &valid_gradients, .call = call_backward_explain_gradients},
+    {"attn_sdpa_backward", "params", STRUCT(attn_sdpa_params, 136), .valid = &valid_backward_params,
+     .call = call_backward_params},
+    {"attn_sdpa_backward_workspace_bytes", "params", STRUCT(attn_sdpa_params, 136),
+     .valid = &valid_backward_params, .call = call_backward_workspace_bytes_params},
+    {"attn_sdpa_backward_explain", "params", STRUCT(attn_sdpa_params, 136),
+     .valid = &valid_backward_params, .call = call_backward_explain_params},
+    {"attn_sdpa_backward", "kv", STRUCT(attn_kv, 56), .valid = &valid_backward_kv,
+     .call = call_backward_kv},
     {"attn_sdpa", "kv", STRUCT(attn_kv, 56), .valid = &valid_kv, .call = call_sdpa_kv},
     {"attn_sdpa_workspace_bytes", "kv", STRUCT(attn_kv, 56), .valid = &valid_kv,
      .call = call_sdpa_workspace_bytes_kv},
@@ -399,6 +414,8 @@ const tail_case tail_results[] = {
     {"attn_context_describe", "info", STRUCT(attn_context_info, 48), .call = call_context_describe},
     {"attn_sdpa", "report", STRUCT(attn_sdpa_report, 64), .call = call_sdpa_report},
     {"attn_sdpa_explain", "report", STRUCT(attn_sdpa_report, 64), .call = call_sdpa_explain_report},
+    {"attn_sdpa_backward_explain", "report", STRUCT(attn_sdpa_backward_report, 64),
+     .call = call_backward_report},
     {"attn_mha_forward", "attention.report", STRUCT(attn_sdpa_report, 64),
      .call = call_mha_attention_report},
     {"attn_mha_explain", "report", STRUCT(attn_mha_report, 40), .call = call_mha_explain_report},
@@ -419,6 +436,7 @@ void struct_cases_create(void) {
     sdpa_fixture_prepare(&sources, NULL);
     mha_fixture_prepare(&cached, NULL, &layer);
     mha_fixture_cache(&cached, MHA_CACHE_OWN);
+    backward_struct_calls_create();
 }
 
 void struct_cases_destroy(void) {

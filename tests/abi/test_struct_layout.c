@@ -156,6 +156,45 @@ static void merge_params_layout_is_pinned(void **state) {
     ASSERT_NUMBERS(numbers);
 }
 
+static void sdpa_gradients_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_sdpa_gradients, 104),
+        OFFSET(attn_sdpa_gradients, struct_size, 0),
+        OFFSET(attn_sdpa_gradients, accumulate, 8),
+        OFFSET(attn_sdpa_gradients, reserved, 12),
+        OFFSET(attn_sdpa_gradients, output, 16),
+        OFFSET(attn_sdpa_gradients, lse, 24),
+        OFFSET(attn_sdpa_gradients, weights, 32),
+        OFFSET(attn_sdpa_gradients, query, 40),
+        OFFSET(attn_sdpa_gradients, key, 48),
+        OFFSET(attn_sdpa_gradients, value, 56),
+        OFFSET(attn_sdpa_gradients, mask, 64),
+        OFFSET(attn_sdpa_gradients, bias, 72),
+        OFFSET(attn_sdpa_gradients, position_bias, 80),
+        OFFSET(attn_sdpa_gradients, alibi_slopes, 88),
+        OFFSET(attn_sdpa_gradients, sinks, 96),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
+static void sdpa_backward_report_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_sdpa_backward_report, 64),
+        OFFSET(attn_sdpa_backward_report, struct_size, 0),
+        OFFSET(attn_sdpa_backward_report, whole_heads, 8),
+        OFFSET(attn_sdpa_backward_report, staged, 12),
+        OFFSET(attn_sdpa_backward_report, num_items, 16),
+        OFFSET(attn_sdpa_backward_report, row_block, 24),
+        OFFSET(attn_sdpa_backward_report, key_block, 32),
+        OFFSET(attn_sdpa_backward_report, workspace_bytes, 40),
+        OFFSET(attn_sdpa_backward_report, kernels, 48),
+        OFFSET(attn_sdpa_backward_report, reason, 56),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
 static void sdpa_report_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
@@ -365,6 +404,8 @@ int main(void) {
         cmocka_unit_test(rope_params_layout_is_pinned),
         cmocka_unit_test(softmax_params_layout_is_pinned),
         cmocka_unit_test(merge_params_layout_is_pinned),
+        cmocka_unit_test(sdpa_gradients_layout_is_pinned),
+        cmocka_unit_test(sdpa_backward_report_layout_is_pinned),
         cmocka_unit_test(sdpa_report_layout_is_pinned),
         cmocka_unit_test(kv_layout_is_pinned),
         cmocka_unit_test(kv_append_params_layout_is_pinned),

@@ -15,10 +15,11 @@
 enum {
     HEAD_DIM = MIXED_EMBED / MIXED_HEADS,
     INPUT_VALUES = 3 * MIXED_LONGEST * MIXED_EMBED,
+    MIXED_MOST_KEYS = 560, /* whose gradients threads share, block by block of a head's keys */
     MIXED_PARTS = 9
 };
 
-typedef enum call_kind { LAYER, ATTENTION, SOFTMAX, ROPE, NORM, MERGE } call_kind;
+typedef enum call_kind { LAYER, ATTENTION, BACKWARD, SOFTMAX, ROPE, NORM, MERGE } call_kind;
 
 enum call_option {
     CAUSAL = 1,
@@ -54,6 +55,10 @@ static const call_row rows_of_calls[] = {
     {ATTENTION, ATTN_DTYPE_FLOAT64, 2, 9, MASK | LSE},
     {ATTENTION, ATTN_DTYPE_FLOAT64, 90, 100, CAUSAL | WEIGHTS | GROUPED | SCORES},
     {ATTENTION, ATTN_DTYPE_FLOAT64, MIXED_LONGEST, MIXED_LONGEST, SLOPES | WINDOW},
+    {BACKWARD, ATTN_DTYPE_FLOAT32, 1, MIXED_LONGEST, GROUPED | LSE},
+    {BACKWARD, ATTN_DTYPE_FLOAT32, 96, 96, CAUSAL | MASK | SLOPES | LSE},
+    {BACKWARD, ATTN_DTYPE_FLOAT32, MIXED_LONGEST, MIXED_MOST_KEYS, SOFTCAP | LSE},
+    {BACKWARD, ATTN_DTYPE_FLOAT64, 70, MIXED_MOST_KEYS, WINDOW | GROUPED | LSE},
     {SOFTMAX, ATTN_DTYPE_FLOAT32, 80, MIXED_LONGEST, 0},
     {SOFTMAX, ATTN_DTYPE_FLOAT64, 5, 33, 0},
     {ROPE, ATTN_DTYPE_FLOAT32, MIXED_LONGEST, MIXED_EMBED, 0},
@@ -131,8 +136,16 @@ static attn_status run_layer(const mixed_calls *calls, attn_context *context, co
     return attn_mha_forward(context, layer, &query, &key, &value, &params, &output, NULL, 0);
 }
 
-static attn_status run_attention(const mixed_calls *calls, attn_context *context,
-                                 const call_row *row, void *memory) {
+/* Everything that a call of attention points to. */
+typedef struct attention_call {
+    attn_tensor query, key, value, output, weights, scores, lse, alibi, mask;
+    float slopes[MIXED_HEADS];
+    unsigned char hidden[MIXED_LONGEST];
+    attn_sdpa_params params;
+} attention_call;
+
+static void make_attention(const mixed_calls *calls, const call_row *row, char *out,
+                           attention_call *call) {
     static const float slopes[MIXED_HEADS] = {0.5F, 0.25F, 0.125F, 0.0625F};
     const int64_t kv_heads = (row->options & GROUPED) != 0 ? MIXED_HEADS / 2 : MIXED_HEADS;
     const int64_t query_shape[] = {MIXED_HEADS, row->rows, HEAD_DIM};
@@ -141,41 +154,81 @@ static attn_status run_attention(const mixed_calls *calls, attn_context *context
     const int64_t head_shape[] = {MIXED_HEADS};
     const int64_t bytes = bytes_of(row->dtype);
     const int64_t output_bytes = MIXED_HEADS * row->rows * HEAD_DIM * bytes;
-    char *input = calls->inputs[row->dtype == ATTN_DTYPE_FLOAT64];
-    char *out = memory;
-    unsigned char hidden[MIXED_LONGEST];
-    float own_slopes[MIXED_HEADS];
-    memcpy(own_slopes, slopes, sizeof slopes);
-    const attn_tensor query = view_of(input, row->dtype, 3, query_shape);
-    const attn_tensor key = view_of(input + 64 * bytes, row->dtype, 3, key_shape);
-    const attn_tensor value = view_of(input + 999 * bytes, row->dtype, 3, key_shape);
-    const attn_tensor output = view_of(out, row->dtype, 3, query_shape);
-    const attn_tensor weights = view_of(out + output_bytes, row->dtype, 3, weight_shape);
     const int64_t weight_bytes = MIXED_HEADS * row->rows * row->keys * bytes;
-    const attn_tensor scores =
-        view_of(out + output_bytes + weight_bytes, row->dtype, 3, weight_shape);
-    const attn_tensor lse = view_of(out + output_bytes, row->dtype, 2, query_shape);
-    const attn_tensor alibi = view_of(own_slopes, ATTN_DTYPE_FLOAT32, 1, head_shape);
-    const attn_tensor mask = mask_of(hidden, row->keys);
-    attn_sdpa_params params = {.struct_size = sizeof params};
-    params.is_causal = (row->options & CAUSAL) != 0;
-    params.softcap = (row->options & SOFTCAP) != 0 ? 1.5 : 0;
-    params.alibi_slopes = (row->options & SLOPES) != 0 ? &alibi : NULL;
-    params.weights = (row->options & WEIGHTS) != 0 ? &weights : NULL;
-    params.lse = (row->options & LSE) != 0 ? &lse : NULL;
-    params.scores = (row->options & SCORES) != 0 ? &scores : NULL;
-    params.scores_stage = ATTN_SCORE_MASKED;
-    params.enable_gqa = (row->options & GROUPED) != 0;
+    char *input = calls->inputs[row->dtype == ATTN_DTYPE_FLOAT64];
+    memcpy(call->slopes, slopes, sizeof slopes);
+    call->query = view_of(input, row->dtype, 3, query_shape);
+    call->key = view_of(input + 64 * bytes, row->dtype, 3, key_shape);
+    call->value = view_of(input + 999 * bytes, row->dtype, 3, key_shape);
+    call->output = view_of(out, row->dtype, 3, query_shape);
+    call->weights = view_of(out + output_bytes, row->dtype, 3, weight_shape);
+    call->scores = view_of(out + output_bytes + weight_bytes, row->dtype, 3, weight_shape);
+    call->lse = view_of(out + output_bytes, row->dtype, 2, query_shape);
+    call->alibi = view_of(call->slopes, ATTN_DTYPE_FLOAT32, 1, head_shape);
+    attn_sdpa_params *params = &call->params;
+    *params = (attn_sdpa_params){.struct_size = sizeof *params};
+    params->is_causal = (row->options & CAUSAL) != 0;
+    params->softcap = (row->options & SOFTCAP) != 0 ? 1.5 : 0;
+    params->alibi_slopes = (row->options & SLOPES) != 0 ? &call->alibi : NULL;
+    params->weights = (row->options & WEIGHTS) != 0 ? &call->weights : NULL;
+    params->lse = (row->options & LSE) != 0 ? &call->lse : NULL;
+    params->scores = (row->options & SCORES) != 0 ? &call->scores : NULL;
+    params->scores_stage = ATTN_SCORE_MASKED;
+    params->enable_gqa = (row->options & GROUPED) != 0;
     if ((row->options & WINDOW) != 0) {
-        params.set |= ATTN_SDPA_SET_WINDOW;
-        params.window_left = 40;
-        params.window_right = 3;
+        params->set |= ATTN_SDPA_SET_WINDOW;
+        params->window_left = 40;
+        params->window_right = 3;
     }
     if ((row->options & MASK) != 0) {
-        params.mask = &mask;
-        params.mask_kind = ATTN_MASK_BOOL_EXCLUDE;
+        call->mask = mask_of(call->hidden, row->keys);
+        params->mask = &call->mask;
+        params->mask_kind = ATTN_MASK_BOOL_EXCLUDE;
     }
-    return attn_sdpa(context, &query, &key, &value, &params, &output, NULL, 0);
+}
+
+static attn_status run_attention(const mixed_calls *calls, attn_context *context,
+                                 const call_row *row, void *memory) {
+    attention_call call;
+    make_attention(calls, row, memory, &call);
+    return attn_sdpa(context, &call.query, &call.key, &call.value, &call.params, &call.output, NULL,
+                     0);
+}
+
+/* Of numbers that `of` has, behind what was written so far. */
+static attn_tensor place_behind(char **out, int32_t dtype, const attn_tensor *of) {
+    const attn_tensor view = view_of(*out, dtype, of->rank, of->shape);
+    int64_t count = 0;
+    if (attn_tensor_count(&view, &count) != ATTN_OK) {
+        abort();
+    }
+    *out += count * bytes_of(dtype);
+    return view;
+}
+
+/* The gradients of query, key, value and slopes, behind what attention writes itself. Views are made
+ * before, so that a detail stays. */
+static attn_status run_backward(const mixed_calls *calls, attn_context *context,
+                                const call_row *row, void *memory) {
+    attention_call call;
+    make_attention(calls, row, memory, &call);
+    char *out = (char *)call.lse.data + MIXED_HEADS * row->rows * bytes_of(row->dtype);
+    const attn_tensor of_query = place_behind(&out, row->dtype, &call.query);
+    const attn_tensor of_key = place_behind(&out, row->dtype, &call.key);
+    const attn_tensor of_value = place_behind(&out, row->dtype, &call.value);
+    const attn_tensor of_slopes = place_behind(&out, ATTN_DTYPE_FLOAT32, &call.alibi);
+    const attn_sdpa_gradients gradients = {
+        .struct_size = sizeof gradients,
+        .output = &call.output,
+        .lse = &call.lse,
+        .query = &of_query,
+        .key = &of_key,
+        .value = &of_value,
+        .alibi_slopes = call.params.alibi_slopes != NULL ? &of_slopes : NULL};
+    const attn_status status = run_attention(calls, context, row, memory);
+    return status != ATTN_OK ? status
+                             : attn_sdpa_backward(context, &call.query, &call.key, &call.value,
+                                                  &call.params, &call.output, &gradients, NULL, 0);
 }
 
 static attn_status run_softmax(const mixed_calls *calls, attn_context *context, const call_row *row,
@@ -224,6 +277,8 @@ attn_status mixed_call_run(const mixed_calls *calls, attn_context *context, cons
         return run_layer(calls, context, layer, row, memory);
     case ATTENTION:
         return run_attention(calls, context, row, memory);
+    case BACKWARD:
+        return run_backward(calls, context, row, memory);
     case ROPE:
     case NORM:
         return run_features(calls, context, row, memory);
@@ -237,12 +292,18 @@ attn_status mixed_call_run(const mixed_calls *calls, attn_context *context, cons
 /* The bytes that a call writes. */
 static size_t result_bytes(int which) {
     const call_row *row = &rows_of_calls[which];
-    const int64_t heads = row->kind == ATTENTION ? MIXED_HEADS : 1;
+    const int64_t heads = row->kind == ATTENTION || row->kind == BACKWARD ? MIXED_HEADS : 1;
     int64_t values = row->rows * (row->kind >= SOFTMAX ? row->keys : MIXED_EMBED);
     values += (row->options & WEIGHTS) != 0 ? heads * row->rows * row->keys : 0;
     values += (row->options & SCORES) != 0 ? heads * row->rows * row->keys : 0;
     values += (row->options & LSE) != 0 ? heads * row->rows : 0;
-    return (size_t)(values * bytes_of(row->dtype));
+    if (row->kind == BACKWARD) {
+        const int64_t kv_embed = (row->options & GROUPED) != 0 ? MIXED_EMBED / 2 : MIXED_EMBED;
+        values += row->rows * MIXED_EMBED + 2 * row->keys * kv_embed;
+    }
+    const size_t slopes =
+        row->kind == BACKWARD && (row->options & SLOPES) != 0 ? MIXED_HEADS * sizeof(float) : 0;
+    return (size_t)(values * bytes_of(row->dtype)) + slopes;
 }
 
 bool mixed_call_is_expected(const mixed_calls *calls, int which, const void *memory) {

@@ -4,6 +4,7 @@
  */
 #include "fault_scene.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -144,6 +145,25 @@ static void assert_sdpa_done(fault_scene *scene) {
     sdpa_fixture_assert_values(&scene->sdpa);
 }
 
+void fault_prepare_backward(fault_scene *scene) {
+    backward_fixture_prepare(&scene->backward, scene->context);
+}
+
+attn_status fault_run_backward(fault_scene *scene) {
+    return backward_fixture_run(&scene->backward);
+}
+
+static void assert_backward_unchanged(fault_scene *scene) {
+    const backward_memory *memory = &scene->backward.memory;
+    refusal_assert_untouched("gradients.query", memory->of_query, sizeof memory->of_query);
+    refusal_assert_untouched("gradients.key", memory->of_key, sizeof memory->of_key);
+    refusal_assert_untouched("gradients.value", memory->of_value, sizeof memory->of_value);
+}
+
+static void assert_backward_done(fault_scene *scene) {
+    backward_fixture_assert_values(&scene->backward);
+}
+
 /* Two runs of ragged queries, whose memory is what the larger one needs. */
 void fault_prepare_kv(fault_scene *scene) {
     kv_fixture_prepare(&scene->kv, scene->context, KV_LISTED, true);
@@ -218,6 +238,33 @@ static void assert_large_sdpa_done(fault_scene *scene) {
         expected[i] = 0.25;
     }
     refusal_assert_close("output", scene->large_output, expected, MANY_ROWS);
+}
+
+/*
+ * The gradient of value in a first call: queries of 0 weigh every key alike, so that it is the mean
+ * of output's, which are all 0.25. lse is that of scores of 0.
+ */
+static attn_status run_large_backward(fault_scene *scene) {
+    static float query[MANY_ROWS], key[MANY_KEYS], value[MANY_KEYS], output[MANY_ROWS],
+        lse[MANY_ROWS], of_output[MANY_ROWS];
+    const int64_t rows[] = {MANY_ROWS, 1};
+    const int64_t keys[] = {MANY_KEYS, 1};
+    for (int64_t i = 0; i < MANY_ROWS; ++i) {
+        lse[i] = logf(MANY_KEYS);
+        of_output[i] = 0.25f;
+    }
+    const attn_tensor views[] = {refusal_view(query, ATTN_DTYPE_FLOAT32, 2, rows),
+                                 refusal_view(key, ATTN_DTYPE_FLOAT32, 2, keys),
+                                 refusal_view(value, ATTN_DTYPE_FLOAT32, 2, keys),
+                                 refusal_view(output, ATTN_DTYPE_FLOAT32, 2, rows),
+                                 refusal_view(lse, ATTN_DTYPE_FLOAT32, 1, rows),
+                                 refusal_view(of_output, ATTN_DTYPE_FLOAT32, 2, rows),
+                                 refusal_view(scene->large_output, ATTN_DTYPE_FLOAT32, 2, keys)};
+    const attn_sdpa_params params = {.struct_size = sizeof params, .lse = &views[4]};
+    const attn_sdpa_gradients gradients = {
+        .struct_size = sizeof gradients, .output = &views[5], .value = &views[6]};
+    return attn_sdpa_backward(scene->context, &views[0], &views[1], &views[2], &params, &views[3],
+                              &gradients, NULL, 0);
 }
 
 /* Zeros stay zeros, whatever their positions and size. */
@@ -337,11 +384,15 @@ const fault_scenario fault_scenarios[] = {
      assert_forward_done, fault_destroy_layer, "workspace: allocation of ..."},
     {"sdpa", 1, fault_prepare_sdpa, fault_run_sdpa, assert_sdpa_unchanged, assert_sdpa_done,
      nothing, "workspace: allocation of ..."},
+    {"sdpa_backward", 1, fault_prepare_backward, fault_run_backward, assert_backward_unchanged,
+     assert_backward_done, nothing, "workspace: allocation of ..."},
     {"sdpa_with_kv", 1, fault_prepare_kv, fault_run_kv, assert_kv_unchanged, assert_kv_done,
      nothing, "workspace: allocation of ..."},
     {"softmax", 1, fault_prepare_softmax, fault_run_softmax, assert_softmax_unchanged,
      assert_softmax_done, nothing, "workspace: allocation of ..."},
     {"sdpa_that_starts_threads", 3, prepare_large_sdpa, fault_run_large_sdpa,
+     assert_large_sdpa_unchanged, assert_large_sdpa_done, nothing, "..."},
+    {"sdpa_backward_that_starts_threads", 3, prepare_large_sdpa, run_large_backward,
      assert_large_sdpa_unchanged, assert_large_sdpa_done, nothing, "..."},
     {"rope_that_starts_threads", 3, fault_prepare_large_features, fault_run_large_rope,
      assert_large_forward_unchanged, fault_assert_large_forward_done, nothing, "..."},

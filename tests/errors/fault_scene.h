@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 
+#include "backward_fixture.h"
 #include "counting_allocator.h"
 #include "kv_fixture.h"
 #include "mha_fixture.h"
@@ -25,6 +26,7 @@ typedef struct fault_scene {
     mha_layer layer;
     attn_mha *made_layer;
     sdpa_fixture sdpa;
+    backward_fixture backward;
     kv_fixture kv;
     softmax_fixture softmax;
     mha_fixture mha;
@@ -51,10 +53,12 @@ extern const size_t num_fault_scenarios;
 /* Steps of scenarios, for scenes of other tests. */
 void fault_prepare_layer(fault_scene *scene);
 void fault_prepare_sdpa(fault_scene *scene);
+void fault_prepare_backward(fault_scene *scene);
 void fault_prepare_kv(fault_scene *scene);
 void fault_prepare_softmax(fault_scene *scene);
 void fault_prepare_large_features(fault_scene *scene);
 attn_status fault_run_sdpa(fault_scene *scene);
+attn_status fault_run_backward(fault_scene *scene);
 attn_status fault_run_kv(fault_scene *scene);
 attn_status fault_run_softmax(fault_scene *scene);
 attn_status fault_run_forward(fault_scene *scene);

@@ -149,6 +149,15 @@ attn_status kv_fixture_run(kv_fixture *fixture) {
                      fixture->workspace, fixture->workspace_bytes);
 }
 
+attn_status kv_fixture_run_backward(kv_fixture *fixture, const attn_sdpa_gradients *gradients) {
+    const attn_tensor *const *arguments = fixture->arguments;
+    kv_structs structs;
+    fill_structs(fixture, &structs);
+    return attn_sdpa_backward(fixture->context, arguments[KV_QUERY], arguments[KV_PLAIN_KEY],
+                              arguments[KV_PLAIN_VALUE], &structs.params, arguments[KV_OUTPUT],
+                              gradients, fixture->workspace, fixture->workspace_bytes);
+}
+
 attn_status kv_fixture_workspace_bytes(kv_fixture *fixture, size_t *bytes) {
     const attn_tensor *const *arguments = fixture->arguments;
     kv_structs structs;

@@ -91,6 +91,7 @@ attn_status kv_fixture_run(kv_fixture *fixture);
 attn_status kv_fixture_workspace_bytes(kv_fixture *fixture, size_t *bytes);
 attn_status kv_fixture_explain(kv_fixture *fixture, attn_sdpa_report *report);
 attn_status kv_fixture_describe_outputs(kv_fixture *fixture, attn_sdpa_outputs *outputs);
+attn_status kv_fixture_run_backward(kv_fixture *fixture, const attn_sdpa_gradients *gradients);
 
 /* Fails the test unless output is the attention of each sequence to as many keys as memory.lengths
  * says, and rows of no sequence hold the canary. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * large_calls.c: a softmax, a rotation, a normalisation, a merge, scores, attention by both engines,
- * also of ragged queries, and a layer.
+ * large_calls.c: a softmax, a rotation, a normalisation, a merge, scores, gradients, attention by
+ * both engines, also of ragged queries, and a layer.
  */
 #include "large_calls.h"
 
@@ -59,6 +59,30 @@ static attn_status run_sdpa(attn_context *context, float *output) {
     }
     const attn_tensor to = matrix(output, LARGE_ROWS, HEAD_DIM);
     return attn_sdpa(context, &views[0], &views[1], &views[2], NULL, &to, NULL, 0);
+}
+
+/* Gradients of query and key, one behind the other, with rows that are added in turns. */
+static attn_status run_backward(attn_context *context, float *output) {
+    static float inputs[4][LARGE_ROWS * HEAD_DIM], attended[LARGE_ROWS * HEAD_DIM],
+        logits[LARGE_ROWS];
+    const int64_t rows = LARGE_ROWS;
+    attn_tensor views[4];
+    for (int i = 0; i < 4; ++i) {
+        refusal_numbers(inputs[i], LARGE_ROWS * HEAD_DIM, i + 2);
+        views[i] = matrix(inputs[i], LARGE_ROWS, HEAD_DIM);
+    }
+    for (int64_t i = 0; i < LARGE_ROWS; ++i) {
+        logits[i] = 7;
+    }
+    const attn_tensor result = matrix(attended, LARGE_ROWS, HEAD_DIM);
+    const attn_tensor lse = refusal_view(logits, ATTN_DTYPE_FLOAT32, 1, &rows);
+    const attn_tensor of_query = matrix(output, LARGE_ROWS, HEAD_DIM);
+    const attn_tensor of_key = matrix(output + LARGE_ROWS * HEAD_DIM, LARGE_ROWS, HEAD_DIM);
+    const attn_sdpa_params params = {.struct_size = sizeof params, .lse = &lse};
+    const attn_sdpa_gradients gradients = {
+        .struct_size = sizeof gradients, .output = &views[3], .query = &of_query, .key = &of_key};
+    return attn_sdpa_backward(context, &views[0], &views[1], &views[2], &params, &result,
+                              &gradients, NULL, 0);
 }
 
 /* Beside the output, or, without columns of value, alone. */
@@ -180,6 +204,7 @@ const large_call large_calls[] = {
     {"merge", ATTN_ENGINE_AUTO, run_merge, 1, true},
     {"sdpa_fused", ATTN_ENGINE_FUSED, run_sdpa, 1, true},
     {"sdpa_blas", ATTN_ENGINE_BLAS, run_sdpa, 2, false},
+    {"sdpa_backward", ATTN_ENGINE_AUTO, run_backward, 2, false},
     {"scores", ATTN_ENGINE_AUTO, run_scores_alone, 1, true},
     {"sdpa_fused_with_scores", ATTN_ENGINE_FUSED, run_sdpa_with_scores, 2, false},
     {"sdpa_blas_with_scores", ATTN_ENGINE_BLAS, run_sdpa_with_scores, 2, false},

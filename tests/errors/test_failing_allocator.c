@@ -64,7 +64,7 @@ static void test_scenario(void **state) {
 /* Runs a call with and without a workspace of the caller's and counts the allocations of each. */
 static void count_allocations(fault_scene *scene, attn_status (*run)(fault_scene *scene),
                               void **workspace, size_t *workspace_bytes, size_t needed) {
-    static char memory[1 << 16];
+    static char memory[1 << 18];
     assert_in_range(needed, 1, sizeof memory);
     int64_t before = scene->allocator.requests;
     refusal_assert_ok("call without workspace", run(scene));
@@ -106,6 +106,7 @@ static void calls_with_workspace_never_allocate(void **state) {
         }
         fault_prepare_layer(&scene);
         fault_prepare_sdpa(&scene);
+        fault_prepare_backward(&scene);
         fault_prepare_kv(&scene);
         fault_prepare_softmax(&scene);
         size_t bytes;
@@ -117,6 +118,10 @@ static void calls_with_workspace_never_allocate(void **state) {
                           kv_fixture_workspace_bytes(&scene.kv, &bytes));
         count_allocations(&scene, fault_run_kv, &scene.kv.workspace, &scene.kv.workspace_bytes,
                           bytes);
+        refusal_assert_ok("attn_sdpa_backward_workspace_bytes",
+                          backward_fixture_workspace_bytes(&scene.backward, &bytes));
+        count_allocations(&scene, fault_run_backward, &scene.backward.workspace,
+                          &scene.backward.workspace_bytes, bytes);
         refusal_assert_ok("attn_softmax_workspace_bytes",
                           softmax_fixture_workspace_bytes(&scene.softmax, &bytes));
         count_allocations(&scene, fault_run_softmax, &scene.softmax.workspace,

@@ -31,6 +31,19 @@ double golden_row_norm(const attn_tensor *view) {
     return sqrt(largest);
 }
 
+double golden_row_sum(const attn_tensor *view) {
+    const int64_t count = golden_count(view);
+    const int64_t length = view->shape[view->rank - 1];
+    double largest = 0;
+    double sum = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        const double magnitude = fabs(golden_value(view, i));
+        sum = i % length == 0 ? magnitude : sum + magnitude;
+        largest = fmax(largest, sum);
+    }
+    return largest;
+}
+
 double golden_projected_magnitude(const attn_tensor *x, const attn_tensor *weight,
                                   const attn_tensor *bias) {
     const int64_t in = weight->shape[1];

@@ -14,6 +14,16 @@
  *     |error of the weights| <= 8 (qdim + kdim + D + T + 16) u (1 + s)
  *     |error of the output|  <= 8 (qdim + kdim + vdim + D + T + H Dv + 16) u (1 + s) w
  *
+ * For gradients, as backward.h promises, let r be at least any sum |dO| times any |value|, w a weight,
+ * and R the rows of the call that add to one element of a gradient, through all heads and batches
+ * that repeat. Weights of a row sum to 1, and no weight exceeds 1, so that with T = E + S + Ev + R
+ *
+ *     |error of a score's gradient| <= 8 (T + 16) u (1 + s) 2 r w
+ *     |error of dQ|    <= 8 (T + 16) u (1 + s) 2 r scale |key|
+ *     |error of dK|    <= 8 (T + 16) u (1 + s) 2 r R scale |query|
+ *     |error of dV|    <= 8 (T + 16) u (1 + s) R |dO|
+ *     |error of dmask| <= 8 (T + 16) u (1 + s) 2 r R
+ *
  * A float64 result is compared with values computed in float64 as well, so there the bound counts
  * twice.
  */
@@ -29,6 +39,9 @@ double golden_magnitude(const attn_tensor *view);
 
 /* Largest Euclidean norm of a row (last axis). */
 double golden_row_norm(const attn_tensor *view);
+
+/* Largest sum of the magnitudes of a row (last axis). */
+double golden_row_sum(const attn_tensor *view);
 
 /* Largest element of |x| |weight|^T + |bias|: x (..., in), weight (out, in), bias (out) or NULL. */
 double golden_projected_magnitude(const attn_tensor *x, const attn_tensor *weight,

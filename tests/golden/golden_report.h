@@ -18,7 +18,7 @@
 
 #include "golden_case.h"
 
-enum { GOLDEN_NAME_BYTES = 128, GOLDEN_OUTPUT_KINDS = 3, GOLDEN_DTYPES = 2 };
+enum { GOLDEN_NAME_BYTES = 128, GOLDEN_OUTPUT_KINDS = 7, GOLDEN_DTYPES = 2 };
 
 /* One way of running a case. */
 typedef struct golden_setting {
@@ -53,6 +53,7 @@ typedef struct golden_score {
 typedef struct golden_report {
     int64_t failures;
     int64_t forward_calls;
+    int64_t backward_calls;
     int64_t refused_calls;
     const char *case_name; /* the case that is running */
     golden_score scores[GOLDEN_OUTPUT_KINDS][GOLDEN_DTYPES];
@@ -60,7 +61,7 @@ typedef struct golden_report {
 
 /* A result to be compared. */
 typedef struct golden_output {
-    const char *name; /* "out", "attn_output" or "attn_weights" */
+    const char *name; /* "out", "attn_output", "attn_weights", or "grad." and an input */
     attn_tensor view; /* contiguous */
     double bound;     /* the rounding bound on its error, for the dtype it has */
 } golden_output;

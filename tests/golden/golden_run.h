@@ -9,7 +9,8 @@
 #include "golden_case.h"
 #include "golden_report.h"
 
-/* op sdpa: inputs q, k, v, attn_mask (a bool mask says what takes part); output out. */
+/* op sdpa: inputs q, k, v, attn_mask (a bool mask says what takes part); output out; with grads also
+ * grad_out and the outputs grad.q, grad.k, grad.v and, of a float mask, grad.attn_mask. */
 void golden_run_sdpa(golden_case *golden, const golden_setting *setting, golden_report *report);
 
 /* op mha: torch.nn.MultiheadAttention; bool masks say what is masked out; outputs attn_output and,

@@ -7,15 +7,8 @@
 #include <string.h>
 
 #include "golden_bound.h"
+#include "golden_gradients.h"
 #include "golden_run.h"
-
-typedef struct sdpa_call {
-    attn_tensor query; /* (..., L, E) */
-    attn_tensor key;   /* (..., S, E) */
-    attn_tensor value; /* (..., S, Ev) */
-    attn_tensor mask;
-    attn_sdpa_params params;
-} sdpa_call;
 
 static void read_options(const golden_case *golden, sdpa_call *call) {
     attn_sdpa_params *params = &call->params;
@@ -67,14 +60,33 @@ static double bound_of(golden_case *golden, const sdpa_call *call, int32_t dtype
                                  golden->output_magnitude);
 }
 
+/* The lse of the forward call, for the backward one: output's shape without its last axis. */
+static bool take_lse(golden_case *golden, const golden_output *output, attn_tensor *lse) {
+    void *data = golden_take(golden, (size_t)golden_count(&output->view) *
+                                         attn_dtype_size_bytes(output->view.dtype));
+    return attn_tensor_init(lse, data, output->view.dtype, output->view.rank - 1,
+                            output->view.shape) == ATTN_OK;
+}
+
 static void run_expecting_values(golden_case *golden, const golden_setting *setting,
-                                 const sdpa_call *call, golden_report *report) {
+                                 const sdpa_call *given, golden_report *report) {
     golden_expected expected;
     golden_output output;
+    attn_tensor lse;
+    sdpa_call with_lse = *given;
+    const sdpa_call *call = &with_lse;
     if (!golden_expected_values(golden, "out", &expected) ||
         !golden_output_make(golden, setting, "out", expected.rank, expected.shape, &output)) {
         golden_fail(report, setting, "the case has no expected out");
         return;
+    }
+    const bool has_gradients = golden_flag(golden, "grads");
+    if (has_gradients) {
+        if (!take_lse(golden, &output, &lse)) {
+            golden_fail(report, setting, "no lse could be made");
+            return;
+        }
+        with_lse.params.lse = &lse;
     }
     output.bound = bound_of(golden, call, setting->dtype);
     report->forward_calls += 1;
@@ -86,6 +98,9 @@ static void run_expecting_values(golden_case *golden, const golden_setting *sett
         return;
     }
     golden_output_compare(report, setting, &output, &expected);
+    if (has_gradients) {
+        golden_run_gradients(golden, setting, call, &output.view, report);
+    }
 }
 
 /* A call to be refused gets an output that would be right if the inputs were: query's shape with

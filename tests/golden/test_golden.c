@@ -187,12 +187,12 @@ static void print_summary(const golden_suite *suite, const char *directory, int 
                (long long)op->expect_ok, (long long)op->expect_error, (long long)op->with_gradients,
                (long long)op->not_run);
     }
-    printf("  * the forward part was run\n");
+    printf("  * of sdpa they were compared, too; of the others the forward part was run\n");
     golden_report_print_scores(report);
-    printf("%lld cases run: %lld forward calls compared, %lld calls refused as expected, %lld "
-           "failures\n",
-           (long long)run, (long long)report->forward_calls, (long long)report->refused_calls,
-           (long long)report->failures);
+    printf("%lld cases run: %lld forward and %lld backward calls compared, %lld calls refused as "
+           "expected, %lld failures\n",
+           (long long)run, (long long)report->forward_calls, (long long)report->backward_calls,
+           (long long)report->refused_calls, (long long)report->failures);
 }
 
 /* Runs the files and prints the summary; returns whether all is well. */

@@ -20,6 +20,7 @@ bool choose_kernels(int index, kernel_choice *choice) {
     choice->dtype = index % 2 == 0 ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_FLOAT64;
     choice->kernels = attni_kernels_of(set, choice->dtype);
     choice->product = attni_product_kernels_of(set, choice->dtype);
+    choice->gradient = attni_gradient_kernels_of(set, choice->dtype);
     return true;
 }
 

@@ -17,6 +17,7 @@ typedef struct kernel_choice {
     int32_t dtype;
     const attni_row_kernels *kernels;
     const attni_product_kernels *product;
+    const attni_gradient_kernels *gradient;
 } kernel_choice;
 
 /* Choice `index`, counted from 0, of all sets this CPU runs and both element types; false past the

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -263,6 +264,7 @@ enum { NUM_ENGINES = sizeof engines / sizeof engines[0] };
 enum { MAX_CONTEXTS = 64 };
 static struct {
     int32_t dtype;
+    bool goes_back; /* with the gradients, too: of the engines one, with the first kernels */
     attn_context *context;
 } contexts[MAX_CONTEXTS];
 static int num_contexts;
@@ -279,6 +281,7 @@ static int make_contexts(void **state) {
             attn_context_create(&settings, &contexts[num_contexts].context) != ATTN_OK) {
             return -1;
         }
+        contexts[num_contexts].goes_back = i < NUM_ENGINES && choice->gemm == ATTN_GEMM_NATIVE;
         contexts[num_contexts++].dtype = choice->dtype;
     }
     return 0;
@@ -305,11 +308,57 @@ static void assert_hidden_scores(const attn_tensor *scores, int32_t stage) {
     }
 }
 
+/* The gradients of the same call: finite, and 0 of the keys that are hidden. */
+static void go_back(attn_context *context, const call *made, const attn_sdpa_params *params,
+                    const attn_tensor *query, const attn_tensor *keys, const attn_tensor *output) {
+    const int32_t dtype = made->seen.dtype;
+    const int64_t batches = made->seen.batches, heads = made->seen.heads;
+    const int64_t shape[] = {batches, heads, made->seen.positions, made->seen.features};
+    void *data[2];
+    attn_tensor of_keys[2];
+    for (int i = 0; i < 2; ++i) {
+        data[i] = malloc((size_t)(shape[0] * shape[1] * shape[2] * shape[3]) *
+                         attn_dtype_size_bytes(dtype));
+        assert_non_null(data[i]);
+        attn_tensor view;
+        assert_int_equal(attn_tensor_init(&view, data[i], dtype, 4, shape), ATTN_OK);
+        of_keys[i] = without_single_axes(&view);
+    }
+    const attn_tensor of_query = rows_of(made, made->seen.features);
+    const attn_sdpa_gradients gradients = {.struct_size = sizeof gradients,
+                                           .output = output,
+                                           .query = &of_query,
+                                           .key = &of_keys[0],
+                                           .value = &of_keys[1]};
+    assert_int_equal(
+        attn_sdpa_backward(context, query, keys, keys, params, output, &gradients, NULL, 0),
+        ATTN_OK);
+    assert_finite(&of_query);
+    const int64_t row = made->seen.features;
+    for (int64_t at = 0; at < batches * heads * shape[2]; ++at) {
+        const int64_t batch = at / shape[2] / heads, position = at % shape[2];
+        const bool is_seen = position >= made->seen.begin + batch * made->seen.begin_step &&
+                             position < made->seen.end + batch * made->seen.end_step;
+        for (int64_t i = at * row; i < (at + 1) * row; ++i) {
+            const double of_key = number_at(data[0], dtype, i);
+            const double of_value = number_at(data[1], dtype, i);
+            assert_true(is_seen ? isfinite(of_key) && isfinite(of_value)
+                                : of_key == 0 && of_value == 0);
+        }
+    }
+    free(of_query.data);
+    free(data[0]);
+    free(data[1]);
+}
+
 /* Attends with rows that see only what is between the pages; a wrong read ends the process. The
  * values are the keys, so that neither may be read elsewhere. */
-static void attend(attn_context *context, const call *made, const attn_tensor *keys) {
+static void attend(attn_context *context, const call *made, const attn_tensor *keys,
+                   bool goes_back) {
     const attn_tensor query = rows_of(made, made->seen.features);
     const attn_tensor output = rows_of(made, made->seen.features);
+    attn_tensor lse = rows_of(made, 1);
+    --lse.rank;
     const attn_tensor weights = rows_of(made, made->layout->has_weights ? made->seen.positions : 0);
     const attn_tensor scores = rows_of(made, made->layout->has_weights ? made->seen.positions : 0);
     fill(&query);
@@ -329,6 +378,7 @@ static void attend(attn_context *context, const call *made, const attn_tensor *k
     params.mask_start = made->has_mask ? &start : NULL;
     params.query_offset = &offset;
     params.key_lengths = made->has_lengths ? &length : NULL;
+    params.lse = &lse;
     params.weights = made->layout->has_weights ? &weights : NULL;
     params.scores = made->layout->has_weights ? &scores : NULL;
     params.scores_stage = is_hidden_by_lengths(made) ? ATTN_SCORE_SCALED : ATTN_SCORE_MASKED;
@@ -336,6 +386,10 @@ static void attend(attn_context *context, const call *made, const attn_tensor *k
     assert_finite(&output);
     assert_finite(&weights);
     assert_hidden_scores(&scores, params.scores_stage);
+    if (goes_back) {
+        go_back(context, made, &params, &query, keys, &output);
+    }
+    free(lse.data);
     free(query.data);
     free(output.data);
     free(weights.data);
@@ -349,8 +403,8 @@ static void attend_by_every_engine(const call *made) {
         const attn_tensor backwards = argument_of(&hidden, -1);
         for (int i = 0; i < num_contexts; ++i) {
             if (contexts[i].dtype == made->seen.dtype) {
-                attend(contexts[i].context, made, &forwards);
-                attend(contexts[i].context, made, &backwards);
+                attend(contexts[i].context, made, &forwards, contexts[i].goes_back);
+                attend(contexts[i].context, made, &backwards, contexts[i].goes_back);
             }
         }
         hidden_positions_unmap(&hidden);

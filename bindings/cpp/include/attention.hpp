@@ -8,6 +8,7 @@
  *   attention/context.hpp     context: threads, memory, engine and kernels; selftest
  *   attention/kv.hpp          kv_of, kv_storage: caches, ragged or paged; kv_append: into them
  *   attention/sdpa.hpp        attend: scaled dot-product attention
+ *   attention/backward.hpp    attend_backward: its gradients
  *   attention/kv_cache.hpp    kv_cache: a cache that has its own memory
  *   attention/merge.hpp       merge: attention over keys that were attended in parts
  *   attention/rope.hpp        rope: rotary positions
@@ -17,6 +18,7 @@
 #ifndef ATTENTION_HPP
 #define ATTENTION_HPP
 
+#include "attention/backward.hpp"
 #include "attention/context.hpp"
 #include "attention/float16.hpp"
 #include "attention/kv.hpp"

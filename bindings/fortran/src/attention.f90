@@ -29,6 +29,7 @@ module attention
                                 text_at, longest_text
   use attention_options, only: attention_report, report_of, options_of, address_of, as_flag, kind_of
   use attention_kv, only: kv_places, kv_append, raw_places
+  use attention_backward, only: sdpa_gradients, attend_backward
   use attention_steps, only: partial_result, merge_parts, rope, rms_norm, rotation, raw_rotation
   use attention_halves, only: to_bfloat16, from_bfloat16, to_float16, from_float16
   implicit none
@@ -39,6 +40,7 @@ module attention
             attn_dtype_q4_0
   public :: attn_tensor, tensor_of, tensor_at, attend, selftest
   public :: kv_places, kv_append
+  public :: sdpa_gradients, attend_backward
   public :: partial_result, merge_parts, rope, rms_norm, rotation
   public :: attn_qk_norm_none, attn_qk_norm_head, attn_qk_norm_all_heads
   public :: attention_context, context_info, multihead, multihead_sizes

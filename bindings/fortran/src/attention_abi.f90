@@ -86,6 +86,22 @@ module attention_abi
     type(c_ptr) :: kernels = c_null_ptr, reason = c_null_ptr
   end type attn_sdpa_report
 
+  type, bind(c) :: attn_sdpa_gradients
+    integer(c_int64_t) :: struct_size = 0
+    integer(c_int32_t) :: accumulate = 0, reserved = 0
+    type(c_ptr) :: output = c_null_ptr, lse = c_null_ptr, weights = c_null_ptr, &
+                   query = c_null_ptr, key = c_null_ptr, value = c_null_ptr, mask = c_null_ptr, &
+                   bias = c_null_ptr, position_bias = c_null_ptr, alibi_slopes = c_null_ptr, &
+                   sinks = c_null_ptr
+  end type attn_sdpa_gradients
+
+  type, bind(c) :: attn_sdpa_backward_report
+    integer(c_int64_t) :: struct_size = 0
+    integer(c_int32_t) :: whole_heads = 0, staged = 0
+    integer(c_int64_t) :: num_items = 0, row_block = 0, key_block = 0, workspace_bytes = 0
+    type(c_ptr) :: kernels = c_null_ptr, reason = c_null_ptr
+  end type attn_sdpa_backward_report
+
   type, bind(c) :: attn_merge_params
     integer(c_int64_t) :: struct_size = 0
     type(c_ptr) :: sinks = c_null_ptr
@@ -191,6 +207,17 @@ module attention_abi
       type(attn_sdpa_params), intent(in) :: params
       integer(c_size_t), value :: workspace_bytes
     end function attn_sdpa
+
+    integer(c_int32_t) function attn_sdpa_backward(context, query, key, value, params, output, &
+                                                   gradients, workspace, workspace_bytes) bind(c)
+      import :: attn_tensor, attn_sdpa_params, attn_sdpa_gradients, c_ptr, c_int32_t, c_size_t
+      type(c_ptr), value :: context, workspace
+      type(attn_tensor), intent(in) :: query, output
+      type(attn_tensor), intent(in), optional :: key, value
+      type(attn_sdpa_params), intent(in) :: params
+      type(attn_sdpa_gradients), intent(in) :: gradients
+      integer(c_size_t), value :: workspace_bytes
+    end function attn_sdpa_backward
 
     integer(c_int32_t) function attn_sdpa_merge(context, count, outputs, lses, params, output, &
                                                 lse) bind(c)

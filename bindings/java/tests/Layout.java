@@ -33,6 +33,7 @@ public final class Layout {
         show("attn_sdpa_params", new Abi.SdpaParams());
         show("attn_sdpa_report", new Abi.SdpaReport());
         show("attn_sdpa_outputs", new Abi.Outputs());
+        show("attn_sdpa_gradients", new Abi.SdpaGradients());
         show("attn_merge_params", new Abi.MergeParams());
         show("attn_rope_params", new Abi.RopeParams());
         show("attn_rms_norm_params", new Abi.RmsNormParams());

@@ -275,6 +275,53 @@ attn_status attn_sdpa_describe_outputs(const attn_tensor *query, const attn_tens
                                        const attn_tensor *value, const attn_sdpa_params *params,
                                        attn_sdpa_outputs *outputs);
 
+typedef struct attn_sdpa_gradients {
+    uint64_t struct_size;
+    int32_t accumulate;
+    int32_t reserved;
+    const attn_tensor *output;
+    const attn_tensor *lse;
+    const attn_tensor *weights;
+    const attn_tensor *query;
+    const attn_tensor *key;
+    const attn_tensor *value;
+    const attn_tensor *mask;
+    const attn_tensor *bias;
+    const attn_tensor *position_bias;
+    const attn_tensor *alibi_slopes;
+    const attn_tensor *sinks;
+} attn_sdpa_gradients;
+
+attn_status attn_sdpa_backward(attn_context *context, const attn_tensor *query,
+                               const attn_tensor *key, const attn_tensor *value,
+                               const attn_sdpa_params *params, const attn_tensor *output,
+                               const attn_sdpa_gradients *gradients, void *workspace,
+                               size_t workspace_bytes);
+attn_status attn_sdpa_backward_workspace_bytes(attn_context *context, const attn_tensor *query,
+                                               const attn_tensor *key, const attn_tensor *value,
+                                               const attn_sdpa_params *params,
+                                               const attn_tensor *output,
+                                               const attn_sdpa_gradients *gradients,
+                                               size_t *bytes);
+
+typedef struct attn_sdpa_backward_report {
+    uint64_t struct_size;
+    int32_t whole_heads;
+    int32_t staged;
+    int64_t num_items;
+    int64_t row_block;
+    int64_t key_block;
+    uint64_t workspace_bytes;
+    const char *kernels;
+    const char *reason;
+} attn_sdpa_backward_report;
+
+attn_status attn_sdpa_backward_explain(attn_context *context, const attn_tensor *query,
+                                       const attn_tensor *key, const attn_tensor *value,
+                                       const attn_sdpa_params *params, const attn_tensor *output,
+                                       const attn_sdpa_gradients *gradients,
+                                       attn_sdpa_backward_report *report);
+
 typedef struct attn_merge_params {
     uint64_t struct_size;
     const attn_tensor *sinks;

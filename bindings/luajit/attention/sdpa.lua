@@ -113,7 +113,7 @@ function sdpa.add_outputs(arguments, described, make, given, weights_field)
 end
 
 -- Keys and values elsewhere, and ragged queries, which a layer's attention has not.
-local function add_sequences(arguments, given)
+function sdpa.add_sequences(arguments, given)
   if given.kv then
     arguments.kv = kv.read(given.kv)
     arguments.params.kv = arguments.kv.places
@@ -126,7 +126,7 @@ end
 local function prepare(query, key, value, given, make)
   options.check_names(given, call_options)
   local arguments = sdpa.make_arguments(given, library.ATTN_MASK_BOOL_INCLUDE)
-  add_sequences(arguments, given)
+  sdpa.add_sequences(arguments, given)
   local described, weights_field = options.sized("attn_sdpa_outputs"), nil
   arguments.described = described
   arguments.query, arguments.key, arguments.value = tensor.wrap(query), tensor.wrap(key), tensor.wrap(value)

@@ -2,6 +2,7 @@
 
 # SPDX-License-Identifier: BSD-3-Clause
 
+require 'attention/backward_call'
 require 'attention/context'
 require 'attention/kv_append'
 require 'attention/layer'
@@ -23,7 +24,15 @@ module Attention
     SdpaCall.new([query, key, value], **options).run
   end
 
-  # What that call would run, and why: a hash.
+  # The gradients of a call of sdpa with the same options: a hash of those wanted, by the names of what
+  # they are of. made: an array of what that call returned, the output and its lse. given: a hash of the
+  # gradients of output, and of lse and weights, which may be left out. out: tensors that some go to, to
+  # which accumulate adds them.
+  def self.sdpa_backward(query, key, value, made, given, **options)
+    BackwardCall.new([query, key, value], made, given, **options).run
+  end
+
+  # What a call of sdpa would run, and why: a hash.
   def self.explain(query, key = nil, value = nil, **options)
     SdpaCall.new([query, key, value], **options).explain
   end

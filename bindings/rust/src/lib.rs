@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod backward;
 mod callbacks;
 mod context;
 mod error;
@@ -22,6 +23,7 @@ mod setters;
 pub mod sys;
 mod view;
 
+pub use backward::{sdpa_backward, sdpa_backward_kv, SdpaGradients};
 pub use callbacks::ThreadPool;
 pub use context::{Context, ContextConfig, ContextInfo, Engine, Gemm};
 pub use error::{Error, Result, Status};

@@ -226,7 +226,7 @@ impl<'a> SdpaOptions<'a> {
     }
 
     /// As `as_raw`, with keys and values where `kv` says, from which it borrows too.
-    fn as_raw_with(&self, kv: &sys::attn_kv) -> sys::attn_sdpa_params {
+    pub(crate) fn as_raw_with(&self, kv: &sys::attn_kv) -> sys::attn_sdpa_params {
         sys::attn_sdpa_params {
             kv,
             ..self.as_raw()

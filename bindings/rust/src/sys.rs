@@ -232,6 +232,37 @@ pub struct attn_sdpa_outputs {
 }
 
 #[repr(C)]
+pub struct attn_sdpa_gradients {
+    pub struct_size: u64,
+    pub accumulate: i32,
+    pub reserved: i32,
+    pub output: *const attn_tensor,
+    pub lse: *const attn_tensor,
+    pub weights: *const attn_tensor,
+    pub query: *const attn_tensor,
+    pub key: *const attn_tensor,
+    pub value: *const attn_tensor,
+    pub mask: *const attn_tensor,
+    pub bias: *const attn_tensor,
+    pub position_bias: *const attn_tensor,
+    pub alibi_slopes: *const attn_tensor,
+    pub sinks: *const attn_tensor,
+}
+
+#[repr(C)]
+pub struct attn_sdpa_backward_report {
+    pub struct_size: u64,
+    pub whole_heads: i32,
+    pub staged: i32,
+    pub num_items: i64,
+    pub row_block: i64,
+    pub key_block: i64,
+    pub workspace_bytes: u64,
+    pub kernels: *const c_char,
+    pub reason: *const c_char,
+}
+
+#[repr(C)]
 pub struct attn_merge_params {
     pub struct_size: u64,
     pub sinks: *const attn_tensor,
@@ -349,6 +380,8 @@ default_is_zero_but_for_its_size!(
     attn_sdpa_report,
     attn_sdpa_params,
     attn_sdpa_outputs,
+    attn_sdpa_gradients,
+    attn_sdpa_backward_report,
     attn_merge_params,
     attn_rope_params,
     attn_rms_norm_params,
@@ -427,6 +460,38 @@ extern "C" {
         value: *const attn_tensor,
         params: *const attn_sdpa_params,
         outputs: *mut attn_sdpa_outputs,
+    ) -> i32;
+
+    pub fn attn_sdpa_backward(
+        context: *mut attn_context,
+        query: *const attn_tensor,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: *const attn_sdpa_params,
+        output: *const attn_tensor,
+        gradients: *const attn_sdpa_gradients,
+        workspace: *mut c_void,
+        workspace_bytes: usize,
+    ) -> i32;
+    pub fn attn_sdpa_backward_workspace_bytes(
+        context: *mut attn_context,
+        query: *const attn_tensor,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: *const attn_sdpa_params,
+        output: *const attn_tensor,
+        gradients: *const attn_sdpa_gradients,
+        bytes: *mut usize,
+    ) -> i32;
+    pub fn attn_sdpa_backward_explain(
+        context: *mut attn_context,
+        query: *const attn_tensor,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+        params: *const attn_sdpa_params,
+        output: *const attn_tensor,
+        gradients: *const attn_sdpa_gradients,
+        report: *mut attn_sdpa_backward_report,
     ) -> i32;
 
     pub fn attn_sdpa_merge(

@@ -68,6 +68,14 @@ fn facts() -> Vec<Fact> {
             mask_start, position_bias, block_mask, block_rows, block_columns,
         }
         attn_sdpa_outputs { struct_size, output, lse, weights, averaged_weights, scores }
+        attn_sdpa_gradients {
+            struct_size, accumulate, reserved, output, lse, weights, query, key, value, mask, bias,
+            position_bias, alibi_slopes, sinks,
+        }
+        attn_sdpa_backward_report {
+            struct_size, whole_heads, staged, num_items, row_block, key_block, workspace_bytes,
+            kernels, reason,
+        }
         attn_merge_params { struct_size, sinks }
         attn_rope_params {
             struct_size, rotary_dim, base, magnitude, interleaved, inverse, frequencies, cos, sin,

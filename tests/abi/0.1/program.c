@@ -412,6 +412,44 @@ static void sdpa_merges_two_parts_of_the_keys(void **state) {
     assert_near((double)lse_data[2][0], log(KEYS));
 }
 
+/* Of the first column of output alone: equal weights of 1/3 for values 0, 1 and 2 around their mean,
+ * keys of 5 on their own axes, a scale of 1/2. Twice, the second time added to the first. */
+static void sdpa_backward_of_zero_queries_is_the_distance_from_the_mean(void **state) {
+    (void)state;
+    attention_call call;
+    prepare(&call);
+    float given_data[QUERIES][FEATURES] = {{1}, {1}, {1}};
+    float query_data[QUERIES][FEATURES], value_data[KEYS][FEATURES];
+    char workspace[1 << 18];
+    size_t bytes;
+    const attn_tensor given = matrix(given_data, QUERIES, FEATURES);
+    const attn_tensor of_query = matrix(query_data, QUERIES, FEATURES);
+    const attn_tensor of_value = matrix(value_data, KEYS, FEATURES);
+    const attn_sdpa_params params = {.struct_size = sizeof params, .lse = &call.lse};
+    assert_ok(attn_sdpa(NULL, &call.query, &call.key, &call.value, &params, &call.output, NULL, 0));
+    attn_sdpa_gradients gradients = {
+        .struct_size = sizeof gradients, .output = &given, .query = &of_query, .value = &of_value};
+    attn_sdpa_backward_report report = {.struct_size = sizeof report};
+    assert_ok(attn_sdpa_backward_workspace_bytes(NULL, &call.query, &call.key, &call.value, &params,
+                                                 &call.output, &gradients, &bytes));
+    assert_ok(attn_sdpa_backward_explain(NULL, &call.query, &call.key, &call.value, &params,
+                                         &call.output, &gradients, &report));
+    assert_int_equal(report.workspace_bytes, bytes);
+    assert_true(report.num_items > 0 && report.kernels[0] != '\0' && report.reason[0] != '\0');
+    assert_in_range(bytes, 0, sizeof workspace);
+    for (int times = 1; times <= 2; ++times) {
+        gradients.accumulate = times - 1;
+        assert_ok(attn_sdpa_backward(NULL, &call.query, &call.key, &call.value, &params,
+                                     &call.output, &gradients, workspace, sizeof workspace));
+        for (int i = 0; i < QUERIES; ++i) {
+            for (int j = 0; j < FEATURES; ++j) {
+                assert_near(query_data[i][j], j < KEYS ? times * (j - 1) * 5 / 6.0 : 0);
+                assert_near(value_data[i][j], j == 0 ? times : 0);
+            }
+        }
+    }
+}
+
 /* Two sequences behind one another: two query rows of keys 0 and 1, and one of key 2; then the same
  * keys in pages of one row, from the last to the first. */
 static void sdpa_of_ragged_sequences_is_the_mean_of_the_values_of_each(void **state) {
@@ -652,6 +690,7 @@ int main(void) {
         cmocka_unit_test(sdpa_describes_its_outputs),
         cmocka_unit_test(sdpa_takes_a_bias_and_aligns_the_ends),
         cmocka_unit_test(sdpa_merges_two_parts_of_the_keys),
+        cmocka_unit_test(sdpa_backward_of_zero_queries_is_the_distance_from_the_mean),
         cmocka_unit_test(sdpa_of_ragged_sequences_is_the_mean_of_the_values_of_each),
         cmocka_unit_test(selftest_tells_of_its_checks),
         cmocka_unit_test(mha_of_zero_queries_is_the_mean_of_the_values_and_the_bias),

@@ -169,6 +169,27 @@ interface Abi extends Library {
         public TensorView scores = new TensorView();
     }
 
+    @FieldOrder({
+        "struct_size", "accumulate", "reserved", "output", "lse", "weights", "query", "key", "value",
+        "mask", "bias", "position_bias", "alibi_slopes", "sinks"
+    })
+    final class SdpaGradients extends Structure {
+        public long struct_size = size();
+        public int accumulate;
+        public int reserved;
+        public Pointer output;
+        public Pointer lse;
+        public Pointer weights;
+        public Pointer query;
+        public Pointer key;
+        public Pointer value;
+        public Pointer mask;
+        public Pointer bias;
+        public Pointer position_bias;
+        public Pointer alibi_slopes;
+        public Pointer sinks;
+    }
+
     @FieldOrder({"struct_size", "sinks"})
     final class MergeParams extends Structure {
         public long struct_size = size();
@@ -303,6 +324,17 @@ interface Abi extends Library {
 
     int attn_sdpa_describe_outputs(
             Tensor query, Tensor key, Tensor value, SdpaOptions params, Outputs outputs);
+
+    int attn_sdpa_backward(
+            Context context,
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            SdpaOptions params,
+            Tensor output,
+            attention.SdpaGradients gradients,
+            Pointer workspace,
+            long workspaceBytes);
 
     int attn_sdpa_merge(
             Context context,

@@ -33,6 +33,23 @@ public final class Attention {
     }
 
     /**
+     * The gradients of a call of {@link #sdpa} with the same arguments: output, and the options' lse,
+     * which softmax needs, are as that wrote them. The options' weights and scores do not matter.
+     */
+    public static void sdpaBackward(
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            Tensor output,
+            SdpaGradients gradients,
+            SdpaOptions options,
+            Context context) {
+        Abi.check(
+                Abi.LIBRARY.attn_sdpa_backward(
+                        context, query, key, value, options, output, gradients, null, 0));
+    }
+
+    /**
      * Stores new rows, converted: key (batch axes, Hk, L, E), value (batch axes, Hv, L, Ev). The
      * lengths of kv count them already. Nothing is written if this throws.
      */

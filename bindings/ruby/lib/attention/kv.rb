@@ -7,6 +7,9 @@ require 'attention/tensor'
 module Attention
   # Where keys and values of sequences lie, as the C struct and the tensors that it points to.
   class Kv
+    # key and value.
+    attr_reader :rows
+
     # Of the hash that is given as an option, nil for none.
     def self.wrap(fields)
       fields && new(**fields)

@@ -45,6 +45,17 @@ module Attention
       @params.scores = outputs.scores
     end
 
+    # Makes the call read this lse, which an earlier one wrote.
+    def read_lse(lse)
+      @lse = lse
+      @params.lse = lse
+    end
+
+    # The tensor of a field, or that of the kv.
+    def tensor(field)
+      @tensors[field] || @kv&.rows&.fetch(field, nil)
+    end
+
     # Whether the scores are asked for.
     def scores?
       @wants_scores

@@ -2,6 +2,7 @@
 //! What the wrapper adds to the library.
 
 mod attending;
+mod backward;
 mod contexts;
 mod halves;
 mod layer_cache;

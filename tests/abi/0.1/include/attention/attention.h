@@ -10,6 +10,7 @@
  *   rope.h        attn_rope: rotary positions of queries and keys
  *   kv.h          attn_kv: where keys and values of sequences lie; attn_kv_append
  *   sdpa.h        attn_sdpa: attention on query, key, value
+ *   backward.h    attn_sdpa_backward: the gradients of attention
  *   merge.h       attn_sdpa_merge: attention over keys that were attended in parts
  *   multihead.h   attn_mha: torch.nn.MultiheadAttention and its generalisations
  *   selftest.h    attn_selftest: whether this machine and its BLAS compute what they should
@@ -45,6 +46,7 @@
 #ifndef ATTENTION_ATTENTION_H
 #define ATTENTION_ATTENTION_H
 
+#include <attention/backward.h>
 #include <attention/context.h>
 #include <attention/export.h>
 #include <attention/kv.h>

@@ -82,12 +82,9 @@ typedef struct attn_merge_params {
  * Threads    any number of calls at once, while no thread writes the tensors of another's call.
  * Since 0.1.
  */
-ATTN_API ATTN_MUST_CHECK attn_status attn_sdpa_merge(attn_context *context, int64_t count,
-                                                     const attn_tensor *outputs,
-                                                     const attn_tensor *lses,
-                                                     const attn_merge_params *params,
-                                                     const attn_tensor *output,
-                                                     const attn_tensor *lse);
+ATTN_API ATTN_MUST_CHECK attn_status attn_sdpa_merge(
+    attn_context *context, int64_t count, const attn_tensor *outputs, const attn_tensor *lses,
+    const attn_merge_params *params, const attn_tensor *output, const attn_tensor *lse);
 
 ATTN_END_DECLS
 
