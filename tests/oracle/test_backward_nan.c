@@ -25,6 +25,7 @@ typedef struct gradients_of {
     attn_tensor *query, *key, *value;
 } gradients_of;
 
+/* Output and lse are those of the call with ordinary numbers. */
 static void run(const sdpa_setup *setup, const attn_tensor *given, gradients_of *to) {
     to->pool = (tensor_pool){.count = 0};
     to->query = copied(&to->pool, setup->query);
@@ -36,7 +37,6 @@ static void run(const sdpa_setup *setup, const attn_tensor *given, gradients_of 
                                            .key = to->key,
                                            .value = to->value};
     attn_context *context = native_context(2);
-    sdpa_setup_run(context, setup);
     assert_ok(attn_sdpa_backward(context, setup->query, setup->key, setup->value, &setup->params,
                                  setup->output, &gradients, NULL, 0));
     attn_context_destroy(context);
@@ -85,6 +85,9 @@ static void poison_one(int32_t dtype, enum operand poisoned, double poison) {
     const attn_tensor *const operands[] = {setup.query, setup.key, setup.value, given};
     const int64_t at[] = {0, 0, POISONED, 1};
     gradients_of ordinary, found;
+    attn_context *context = native_context(2);
+    sdpa_setup_run(context, &setup);
+    attn_context_destroy(context);
     run(&setup, given, &ordinary);
     oracle_store(operands[poisoned], at, poison);
     run(&setup, given, &found);
