@@ -49,9 +49,8 @@ static int is_reached(enum operand poisoned, enum operand gradient, int64_t row)
     if (gradient == QUERY) {
         return is_of_rows ? row == POISONED : row >= POISONED;
     }
-    /* A row that sees a poisoned key has no number left in its weights or their gradients, and sees
-     * all keys before it. */
-    return is_of_rows ? row <= POISONED : 1;
+    /* lse is a number, so that a poisoned key leaves the others their weights. */
+    return is_of_rows ? row <= POISONED : row == POISONED;
 }
 
 /* The gradient of a value has no part in values, nor that of a score in one that is 0. */
