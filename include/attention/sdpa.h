@@ -319,9 +319,9 @@ typedef struct attn_sdpa_params {
      * bias and position_bias in those that are not hidden, and only mask is asked where it says so.
      * Elements of mask that are not asked for, and those of mask and bias that it hides, are not
      * read. Blocks that are hidden from all rows of a head take no time. Values beyond the enum are
-     * ATTN_ERROR_UNSUPPORTED. With query_starts the axis of rows, and with kv's starts or page_starts
-     * that of columns, has any number of blocks: 1 is for all, else they must reach the last row of
-     * the longest sequence, and S */
+     * ATTN_ERROR_UNSUPPORTED. With query_starts the axis of rows, and with kv's starts or
+     * page_starts that of columns, has any number of blocks: 1 is for all, else they must reach the
+     * last row of the longest sequence, and S */
     const attn_tensor *block_mask;
 
     /* rows of a block: >= 1 with block_mask, else 0 */

@@ -359,13 +359,15 @@ static void look_at_next_item(const attni_fused_item *item, attni_ahead ahead[AT
     ahead[2] = queries_of(&next, rows);
 }
 
-/* Rows in lanes score 4 keys at a time, and every panel does. */
+/* Rows in lanes score about so many keys between two requests, and every panel does. */
+enum { KEYS_OF_A_REQUEST = 8 };
+
 static int64_t rows_at_once(const attni_fused_item *item, const attni_ahead *ahead) {
     int64_t rows = 0;
     for (int32_t i = 0; i < ATTNI_NUM_AHEAD; ++i) {
         rows += ahead[i].num_rows;
     }
-    return attni_divide_up(rows, attni_max(1, attni_fused_count_keys(item) / 8));
+    return attni_divide_up(rows, attni_max(1, attni_fused_count_keys(item) / KEYS_OF_A_REQUEST));
 }
 
 void attni_fused_look_ahead(attni_fused_item *item, attni_interval next) {

@@ -30,7 +30,7 @@ static const sdpa_refusal wrong_sizes[] = {
 
 static const sdpa_refusal wrong_views[] = {
     {.name = "block_mask_data_null_is_refused",
-     .spoils = {{REFUSAL_NO_DATA, SDPA_BLOCK_MASK}},
+     .spoils = {{REFUSAL_NO_DATA, .tensor = SDPA_BLOCK_MASK}},
      .call_only = true,
      .status = ATTN_ERROR_NULL,
      .line = "block_mask: expected data for shape (4, 2, 2), got NULL"},

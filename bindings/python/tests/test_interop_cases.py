@@ -51,9 +51,7 @@ def run_sdpa(case):
         )
     }
     if "block_rows" in case.options:
-        options["block_size"] = tuple(
-            int(case.options[f"block_{of}"]) for of in ("rows", "columns")
-        )
+        options["block_size"] = [int(case.options[f"block_{of}"]) for of in ("rows", "columns")]
     if "scale" in case.options:
         options["scale"] = float(case.options["scale"])
     if "window_left" in case.options:

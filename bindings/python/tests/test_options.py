@@ -127,6 +127,42 @@ def test_position_bias_is_added_by_distance(qkv, options, heads, reach):
     np.testing.assert_array_equal(found, expected)
 
 
+# ---- masks by blocks ----
+
+
+def in_full(blocks, size, shape):
+    """What each position is."""
+    rows, keys = (np.arange(length) // of_one for length, of_one in zip(shape, size))
+    return blocks[..., rows[:, None], keys]
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize(("size", "count"), [((2, 3), (3, 3)), (4, (2, 2)), ((9, 1), (1, 7))])
+def test_blocks_hide_show_or_ask_the_mask(qkv, heads, size, count):
+    rng = np.random.default_rng(11)
+    blocks = rng.integers(0, 3, (2, heads, *count)).astype("uint8")
+    kinds = in_full(blocks, size if isinstance(size, tuple) else (size, size), (5, 7))
+    mask = rng.normal(size=(5, 7)).astype("float32")
+    full = np.where(kinds == 0, -np.inf, np.where(kinds == 1, 0, mask)).astype("float32")
+    options = {"is_causal": True, "align_end": True}
+    found = scaled_dot_product_attention(
+        *qkv, attn_mask=mask, block_mask=blocks, block_size=size, **options
+    )
+    expected = scaled_dot_product_attention(*qkv, attn_mask=full, **options)
+    np.testing.assert_array_equal(found, expected)
+    alone = scaled_dot_product_attention(*qkv, block_mask=blocks, block_size=size)
+    np.testing.assert_array_equal(alone, scaled_dot_product_attention(*qkv, attn_mask=kinds != 0))
+
+
+def test_what_blocks_hide_may_be_anything(qkv):
+    query, key, value = (one.copy() for one in qkv)
+    blocks = np.array([1, 0, 1], "uint8")
+    expected = scaled_dot_product_attention(query, key, value, block_mask=blocks, block_size=3)
+    key[:, :, 3:6], value[:, :, 3:6] = np.nan, np.inf
+    found = scaled_dot_product_attention(query, key, value, block_mask=blocks, block_size=3)
+    np.testing.assert_array_equal(found, expected)
+
+
 # ---- inside a layer ----
 
 
@@ -154,6 +190,7 @@ OPTIONS = {
     "bias": {"bias": np.random.default_rng(5).normal(size=(2, 4, 5, 7))},
     "bias_of_heads": {"bias": np.random.default_rng(6).normal(size=(4, 1, 7)).astype("float32")},
     "position_bias": {"position_bias": np.random.default_rng(9).normal(size=(4, 5))},
+    "blocks": {"block_mask": np.array([[1, 0, 1], [0, 2, 1]], "uint8"), "block_size": (4, 3)},
     "scale": {"scale": 0.2},
     "offset": {"query_offset": [1, 3], "is_causal": True},
     "lengths": {"key_lengths": np.array([6, 2], dtype=np.int32)},
@@ -195,6 +232,8 @@ def test_one_mask_of_every_head_for_all_batches(plain, rng):
 
 # ---- refusals ----
 
+BLOCKS = np.ones((2, 2), "uint8")
+
 
 @pytest.mark.parametrize(
     ("options", "name", "text"),
@@ -210,6 +249,12 @@ def test_one_mask_of_every_head_for_all_batches(plain, rng):
         ({"key_lengths": np.array([1.0, 2.0])}, "DTYPE", "key_lengths: expected dtype int64"),
         ({"key_lengths": np.array([1, 8], np.int32)}, "VALUE", "key_lengths: "),
         ({"window": (-2, 0)}, "VALUE", "window: "),
+        ({"block_size": 4}, "VALUE", "block_size: expected 0 without a block_mask"),
+        ({"block_mask": np.ones((1, 1), "uint8")}, "VALUE", "block_size: expected 1 and up"),
+        ({"block_mask": BLOCKS, "block_size": (1, 2, 3)}, "VALUE", "block_size: expected rows and"),
+        ({"block_mask": BLOCKS, "block_size": (0, 4)}, "VALUE", "block_size: expected 1 and up"),
+        ({"block_mask": BLOCKS, "block_size": 2}, "SHAPE", "block_mask: expected a shape"),
+        ({"block_mask": BLOCKS != 0, "block_size": 4}, "DTYPE", "block_mask: expected dtype uint8"),
         ({"normalizer": "none"}, "VALUE", "normalizer: expected one of 'softmax', 'sigmoid'"),
         ({"normalizer": "linear", "sinks": [1.0]}, "VALUE", "sinks: "),
     ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""mask_start and position_bias of tensors that go through PyTorch: what the library makes of them
+"""mask_start, position_bias and block_mask of tensors that go through PyTorch: what the library makes of them
 itself, and gradients. And arrays of other kinds beside such tensors."""
 
 import numpy as np
@@ -159,3 +159,30 @@ def test_an_array_of_another_byte_order_is_refused():
     query, key, value = inputs()
     with pytest.raises(Error, match=r"^bias: cannot be read through DLPack"):
         sdpa(query.requires_grad_(), key, value, bias=np.zeros((ROWS, KEYS), ">f8"))
+
+
+@pytest.mark.parametrize("mask", [None, "bool", "additive"])
+@pytest.mark.parametrize("shape", [(1, 1, 2, 2), (HEADS, 2, 2), (2,)])
+def test_a_mask_by_blocks_is_written_out_where_gradients_are_wanted(mask, shape):
+    size = (-(-ROWS // 2), -(-KEYS // 2))
+    blocks = torch.arange(torch.Size(shape).numel(), dtype=torch.uint8).reshape(shape) % 3
+    masks = {"bool": double(ROWS, KEYS) > -0.5, "additive": double(ROWS, KEYS), None: None}
+    options = {"attn_mask": masks[mask], "block_mask": blocks, "block_size": size}
+    given = inputs()
+    expected = sdpa(*given, **options)
+    given[0].requires_grad_()
+    found = sdpa(*given, **options)
+    assert found.requires_grad
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_mask_by_blocks_is_refused_by_name():
+    given = inputs()
+    given[0].requires_grad_()
+    blocks = torch.ones(3, 1, dtype=torch.uint8)
+    with pytest.raises(Error, match=r"^block_mask: expected 2 or 1 on axis -2, got 3"):
+        sdpa(*given, block_mask=blocks, block_size=ROWS - 1)
+    with pytest.raises(Error, match=r"^block_mask: expected dtype uint8 .* got torch.int64"):
+        sdpa(*given, block_mask=blocks.long(), block_size=99)
+    with pytest.raises(Error, match=r"^block_size: expected rows and keys of a block"):
+        sdpa(*given, block_mask=blocks)

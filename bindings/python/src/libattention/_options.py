@@ -125,14 +125,11 @@ def make_params(options: Options, views: Views, bool_mask: int) -> Any:
 
 def block_lengths(size: Any) -> tuple[int, int]:
     """Rows and keys of a block, of a pair or of one number for both."""
+    pair = size if isinstance(size, (tuple, list)) else (size, size)
     try:
-        rows, keys = (
-            index(one) for one in (size if isinstance(size, (tuple, list)) else [size] * 2)
-        )
+        rows, keys = (index(one) for one in pair)
     except (TypeError, ValueError) as error:
-        text = (
-            f"block_size: expected rows and keys of a block, or one number for both, got {size!r}"
-        )
+        text = f"block_size: expected rows and keys of a block, or a number for both, got {size!r}"
         raise Error(lib.ATTN_ERROR_VALUE, text) from error
     if not (0 < rows < 2**63 and 0 < keys < 2**63):
         text = f"block_size: expected 1 and up, got {size!r}"

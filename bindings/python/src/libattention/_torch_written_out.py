@@ -89,11 +89,11 @@ def _in_blocks(
         raise Error(lib.ATTN_ERROR_DTYPE, text)
     axes = (rows, keys) if blocks.dim() > 1 else (keys,)
     for axis, count in enumerate(axes, -len(axes)):
-        length = blocks.shape[axis]
-        of_one = lengths[axis]
-        if length not in (1, -(-count // of_one)):
-            blocks_text = f"{-(-count // of_one)} blocks or 1 on axis {axis}, got {length}"
-            raise Error(lib.ATTN_ERROR_SHAPE, f"block_mask: expected {blocks_text}")
+        length, of_one = blocks.shape[axis], lengths[axis]
+        needed = -(-count // of_one)
+        if length not in (1, needed):
+            text = f"block_mask: expected {needed} or 1 on axis {axis}, got {length}"
+            raise Error(lib.ATTN_ERROR_SHAPE, text)
         if length > 1:
             number = torch.arange(count, device="cpu") // of_one
             blocks = blocks.index_select(axis, number)
