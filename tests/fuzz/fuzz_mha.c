@@ -18,6 +18,8 @@ typedef struct spoiled_call {
     attn_tensor key_padding_mask;
     attn_tensor options[FUZZ_OPTIONS]; /* of the attention */
     attn_sdpa_params attention;
+    attn_rope_params rope;
+    attn_tensor rope_lengths;
     attn_mha_params params;
 } spoiled_call;
 
@@ -33,6 +35,14 @@ static void copy_call(mha_call *call, const attn_mha *layer, spoiled_call *spoil
         spoiled->key_padding_mask = *spoiled->params.key_padding_mask;
         spoiled->params.key_padding_mask = &spoiled->key_padding_mask;
     }
+    if (spoiled->params.rope != NULL) {
+        spoiled->rope = call->rope;
+        spoiled->params.rope = &spoiled->rope;
+    }
+    if (spoiled->rope.lengths != NULL) {
+        spoiled->rope_lengths = *spoiled->rope.lengths;
+        spoiled->rope.lengths = &spoiled->rope_lengths;
+    }
     if (spoiled->params.attention != NULL) {
         fuzz_own_options(&spoiled->attention, spoiled->options);
         spoiled->params.attention = &spoiled->attention;
@@ -44,11 +54,12 @@ static void spoil_config(fuzz_bytes *bytes, attn_mha_config *config) {
                         &config->vdim,      &config->qdim,          &config->num_kv_heads,
                         &config->head_dim,  &config->value_head_dim};
     int32_t *numbers[] = {&config->dtype,         &config->no_bias,     &config->add_bias_kv,
-                          &config->add_zero_attn, &config->batch_first, &config->parameter_dtype};
-    const int what = fuzz_byte(bytes) % 15;
+                          &config->add_zero_attn, &config->batch_first, &config->parameter_dtype,
+                          &config->qk_norm,       &config->reserved};
+    const int what = fuzz_byte(bytes) % 17;
     if (what < 8) {
         *sizes[what] = fuzz_odd_number(bytes);
-    } else if (what < 14) {
+    } else if (what < 16) {
         *numbers[what - 8] = (int32_t)fuzz_odd_number(bytes);
     } else {
         config->struct_size = fuzz_word(bytes) % (sizeof *config + 1);
@@ -126,10 +137,13 @@ static void compute_refused(const fuzz_input *input, const spoiled_call *spoiled
 }
 
 /* A plan is made once key_lengths and blocks were read: if that is refused, they must be where their
- * views say. */
+ * views say. A rotation's lengths are read before the attention inside is looked at. */
 static int may_have_data(const spoiled_call *spoiled, attn_status asked) {
-    return asked != ATTN_OK && (asked != ATTN_ERROR_OVERFLOW ||
-                                fuzz_are_read_safely(&spoiled->call->attention, spoiled->options));
+    const attn_tensor *rows = spoiled->call->rope.lengths;
+    return asked != ATTN_OK &&
+           (rows == NULL || memcmp(rows, &spoiled->rope_lengths, sizeof *rows) == 0) &&
+           (asked != ATTN_ERROR_OVERFLOW ||
+            fuzz_are_read_safely(&spoiled->call->attention, spoiled->options));
 }
 
 static attn_status ask_and_refuse(const fuzz_input *input, const spoiled_call *spoiled) {
@@ -252,12 +266,33 @@ static void spoil_option(fuzz_input *input, mha_call *call, const attn_mha *laye
     ask_and_refuse(input, &spoiled);
 }
 
+/* One of its numbers, or the view of its lengths; nothing where nothing is rotated. */
+static void spoil_rope(fuzz_bytes *bytes, spoiled_call *spoiled) {
+    attn_rope_params *rope = &spoiled->rope;
+    const int what = fuzz_byte(bytes) % 6;
+    if (what == 0) {
+        rope->rotary_dim = fuzz_odd_number(bytes);
+    } else if (what == 1) {
+        rope->base = (double)fuzz_odd_number(bytes);
+    } else if (what == 2) {
+        rope->interleaved = (int32_t)fuzz_odd_number(bytes);
+    } else if (what == 3) {
+        rope->inverse = (int32_t)fuzz_odd_number(bytes);
+    } else if (what == 4) {
+        rope->struct_size = fuzz_byte(bytes) % (sizeof *rope + 1);
+    } else {
+        fuzz_spoil_view(bytes, &spoiled->rope_lengths);
+    }
+}
+
 static void spoil(fuzz_bytes *bytes, spoiled_call *spoiled, attn_mha_config *config) {
     const int times = 1 + fuzz_byte(bytes) % MOST_SPOILED;
     for (int i = 0; i < times; ++i) {
-        const int what = fuzz_byte(bytes) % 8;
+        const int what = fuzz_byte(bytes) % 9;
         if (what < 4) {
             fuzz_spoil_view(bytes, &spoiled->views[what]);
+        } else if (what == 8) {
+            spoil_rope(bytes, spoiled);
         } else if (what == 4) {
             fuzz_spoil_options(bytes, &spoiled->attention);
         } else if (what == 5) {

@@ -71,6 +71,34 @@ static void build_config(const factor_case *chosen, int free_lengths, random_sta
     config->add_bias_kv = chosen->level[MHA_BIAS_KV];
     config->add_zero_attn = chosen->level[MHA_ZERO_ATTN];
     config->batch_first = chosen->level[MHA_FORM] == FORM_BATCH_FIRST;
+    config->qk_norm = chosen->level[MHA_QK_NORM];
+    if (config->qk_norm != ATTN_QK_NORM_NONE) {
+        config->qk_norm_epsilon = random_between(random, 0, 1) ? 1e-3 : 0;
+        config->qk_norm_weight_offset = (double)random_between(random, 0, 1);
+    }
+}
+
+/* Of an odd number of features all but the last are rotated; of one none is. */
+static void build_rope(const factor_case *chosen, const call_sizes *sizes, random_state *random,
+                       mha_call *call) {
+    const int level = chosen->level[MHA_ROPE];
+    const int64_t head_dim = sizes->layer.head_dim, even = head_dim - head_dim % 2;
+    if (level == MHA_ROPE_NONE || even == 0) {
+        return;
+    }
+    call->rope = (attn_rope_params){.struct_size = sizeof call->rope,
+                                    .rotary_dim = even < head_dim ? even : 0};
+    if (level == MHA_ROPE_LENGTHS) {
+        attn_tensor *lengths =
+            pool_input(&call->pool, index_dtype_of_level(chosen->level[FACTOR_INDEX_DTYPE]),
+                       sizes->is_batched, &sizes->batch, LAYOUT_CONTIGUOUS);
+        random_fill_integers(lengths, random, 0, 300);
+        call->rope.rotary_dim = even / 4 * 2 != 0 ? even / 4 * 2 : even;
+        call->rope.base = 300;
+        call->rope.interleaved = 1;
+        call->rope.lengths = lengths;
+    }
+    call->params.rope = &call->rope;
 }
 
 /* (L, N, width), (N, L, width) or (L, width); returns the rank. */
@@ -182,6 +210,7 @@ void mha_case_build(const factor_case *chosen, uint64_t seed, int free_lengths, 
         build_operand(chosen, FACTOR_KEY_LAYOUT, &sizes, sizes.keys, s->kdim, &random, &call->pool);
     call->value = build_operand(chosen, FACTOR_VALUE_LAYOUT, &sizes, sizes.keys, s->vdim, &random,
                                 &call->pool);
+    build_rope(chosen, &sizes, &random, call);
     build_options(chosen, &sizes, &random, call);
 
     int64_t shape[3];

@@ -33,6 +33,8 @@ enum mha_factor {
     MHA_PARAMETER_TYPE, /* enum stored_level: config.parameter_dtype */
     MHA_OUTPUT_TYPE,    /* enum result_level */
     MHA_WEIGHTS_TYPE,
+    MHA_QK_NORM, /* enum attn_qk_norm */
+    MHA_ROPE,
     NUM_MHA_FACTORS
 };
 
@@ -58,9 +60,14 @@ enum storage_level {
     STORAGE_BOUND_UNALIGNED,
     STORAGE_MIXED /* every second one bound */
 };
+enum rope_level {
+    MHA_ROPE_NONE,
+    MHA_ROPE_BASE,
+    MHA_ROPE_LENGTHS /* half of the features, neighbours */
+};
 enum names_level { NAMES_STATE_DICT, NAMES_SEPARATE_WEIGHTS, NAMES_SEPARATE };
 
-enum { MAX_PARAMETERS = 12 };
+enum { MAX_PARAMETERS = 14 };
 
 /* One call with its layer's description and tensors. */
 typedef struct mha_call {
@@ -72,6 +79,7 @@ typedef struct mha_call {
     const attn_tensor *query, *key, *value, *output;
     attn_tensor seen_key, seen_value; /* what the oracle gets: zeros in rows that no query sees */
     attn_sdpa_params attention;
+    attn_rope_params rope;
     attn_mha_params params;
     const attn_mha_params *given_params; /* &params or NULL */
 } mha_call;

@@ -33,8 +33,8 @@ static int is_bound(int level, int number) {
     return level >= STORAGE_BOUND && (level != STORAGE_MIXED || number % 2 == 1);
 }
 
-static void add_parameter(const parameter_source *source, const char *name, int32_t rank,
-                          const int64_t *shape) {
+static void add_parameter_around(const parameter_source *source, const char *name, int32_t rank,
+                                 const int64_t *shape, double middle) {
     const int level = source->chosen->level[MHA_STORAGE], number = source->call->num_parameters++;
     static const int32_t others[] = {ATTN_DTYPE_FLOAT64, ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT16,
                                      ATTN_DTYPE_BFLOAT16};
@@ -44,9 +44,14 @@ static void add_parameter(const parameter_source *source, const char *name, int3
     const int32_t dtype = level == STORAGE_COPIED_CONVERTED ? other : own;
     const attn_tensor *values =
         pool_input(&source->call->pool, dtype, rank, shape, storage_layout(level, number));
-    random_fill(values, source->random, -0.5, 0.5, 0);
+    random_fill(values, source->random, middle - 0.5, middle + 0.5, 0);
     source->call->parameters[number] = (oracle_parameter){name, *values};
     source->call->is_bound[number] = is_bound(level, number);
+}
+
+static void add_parameter(const parameter_source *source, const char *name, int32_t rank,
+                          const int64_t *shape) {
+    add_parameter_around(source, name, rank, shape, 0);
 }
 
 static void add_matrix(const parameter_source *source, const char *name, int64_t rows,
@@ -84,6 +89,14 @@ void mha_case_parameters(const factor_case *chosen, random_state *random, mha_ca
     add_matrix(&source, "out_proj.weight", s.embed_dim, s.num_heads * s.value_head_dim);
     if (s.has_bias) {
         add_vector(&source, "out_proj.bias", s.embed_dim);
+    }
+    if (call->config.qk_norm != ATTN_QK_NORM_NONE) {
+        const int is_of_head = call->config.qk_norm == ATTN_QK_NORM_HEAD;
+        const double middle = 1 - call->config.qk_norm_weight_offset;
+        add_parameter_around(&source, "q_norm.weight", 1, is_of_head ? &s.head_dim : &s.query_rows,
+                             middle);
+        add_parameter_around(&source, "k_norm.weight", 1, is_of_head ? &s.head_dim : &s.key_rows,
+                             middle);
     }
 }
 

@@ -16,6 +16,8 @@ static const char *const switch_names[] = {"off", "on"};
 static const char *const mask_form_names[NUM_MASK_FORMS] = {
     "none", "L,S", "NH,L,S", "N,H,L,S", "1,H,L,S", "N,1,L,S", "1,1,L,S"};
 static const char *const attention_names[] = {"present", "absent"};
+static const char *const norm_names[] = {"none", "head", "all_heads"};
+static const char *const rope_names[] = {"none", "base", "lengths"};
 static const char *const storage_names[] = {
     "copied",           "copied_strided", "copied_converted", "bound",
     "bound_transposed", "bound_reversed", "bound_unaligned",  "mixed"};
@@ -28,7 +30,7 @@ static int needs_attention(int f) {
 
 /* Whether a level other than 0 needs attn_mha_params. */
 static int needs_params(int f) {
-    return f == MHA_MASK_FORM || f == MHA_PADDING || f == MHA_PADDING_LAYOUT;
+    return f == MHA_MASK_FORM || f == MHA_PADDING || f == MHA_PADDING_LAYOUT || f == MHA_ROPE;
 }
 
 static int mha_rule(int factor_a, int level_a, int factor_b, int level_b) {
@@ -59,6 +61,10 @@ static int mha_rule(int factor_a, int level_a, int factor_b, int level_b) {
     if (factor_a == FACTOR_NORMALIZER && level_a == ATTN_NORMALIZER_LINEAR &&
         factor_b == MHA_PADDING) {
         return level_b != MASK_LEVEL_LOWEST;
+    }
+    /* What becomes of an infinite pair is left open by a rotation. */
+    if (factor_a == MHA_HIDDEN && level_a == HIDDEN_INFINITE && factor_b == MHA_ROPE) {
+        return level_b == MHA_ROPE_NONE;
     }
     if (factor_a == MHA_NAMES && level_a == NAMES_SEPARATE && factor_b == MHA_NO_BIAS) {
         return level_b == 0;
@@ -92,5 +98,7 @@ factor_set mha_factor_set(void) {
     add_factor(&set, MHA_PARAMETER_TYPE, "parameter_type", NUM_STORED_LEVELS, stored_names, 0);
     add_factor(&set, MHA_OUTPUT_TYPE, "output_type", NUM_RESULT_LEVELS, result_names, 0);
     add_factor(&set, MHA_WEIGHTS_TYPE, "weights_type", NUM_RESULT_LEVELS, result_names, 0);
+    add_factor(&set, MHA_QK_NORM, "qk_norm", 3, norm_names, 0);
+    add_factor(&set, MHA_ROPE, "rope", 3, rope_names, 0);
     return set;
 }

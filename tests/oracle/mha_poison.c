@@ -11,10 +11,12 @@
 #include "mha_case.h"
 #include "support/oracle_tensor.h"
 
-static void poison_element(const attn_tensor *tensor, random_state *random) {
+/* What becomes of an infinite pair is left open by a rotation. */
+static void poison_element(const attn_tensor *tensor, int may_be_infinite, random_state *random) {
     int64_t index[ATTN_MAX_RANK];
     if (random_index(tensor, random, index)) {
-        oracle_store(tensor, index, random_between(random, 0, 3) == 0 ? INFINITY : NAN);
+        const int is_infinite = random_between(random, 0, 3) == 0 && may_be_infinite;
+        oracle_store(tensor, index, is_infinite ? INFINITY : NAN);
     }
 }
 
@@ -65,7 +67,7 @@ void mha_case_poison(const factor_case *chosen, random_state *random, mha_call *
     const attn_tensor *target = targets[chosen->level[FACTOR_POISON]];
     const int level = chosen->level[MHA_HIDDEN];
     if (target != NULL) {
-        poison_element(target, random);
+        poison_element(target, call->params.rope == NULL, random);
     }
     unsigned char *hidden =
         oracle_mha_hidden_keys(&call->config, call->query, call->key, call->given_params);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/oracle_positions.h"
+
 oracle_mha_sizes oracle_mha_resolve(const attn_mha_config *config) {
     oracle_mha_sizes s = {.embed_dim = config->embed_dim, .num_heads = config->num_heads};
     s.num_kv_heads = config->num_kv_heads != 0 ? config->num_kv_heads : s.num_heads;
@@ -30,6 +32,9 @@ oracle_mha_sizes oracle_mha_resolve(const attn_mha_config *config) {
 
 typedef struct layer {
     oracle_mha_sizes sizes;
+    const attn_mha_config *config;
+    const attn_rope_params *rope; /* or NULL */
+    int is_batched;
     bound_rounding rounding;
     const oracle_parameter *parameters;
     int64_t num_parameters;
@@ -157,6 +162,20 @@ static void append_bias(const double *bias, const oracle_problem *p, int64_t own
     }
 }
 
+/* Projected queries or keys, (N, length, heads * head_dim), as they meet. */
+static void place_rows(const layer *l, const char *norm, int64_t batches, int64_t length,
+                       int64_t heads, oracle_array *numbers) {
+    const oracle_rows rows = {numbers, batches, length, heads, l->sizes.head_dim, l->rounding};
+    double *weight = find_parameter(l, norm);
+    if (weight != NULL) {
+        oracle_normalize_rows(l->config, weight, &rows);
+    }
+    free(weight);
+    if (l->rope != NULL) {
+        oracle_rotate_rows(l->rope, l->is_batched, &rows);
+    }
+}
+
 static void project_inputs(const layer *l, const attn_tensor *query, const attn_tensor *key,
                            const attn_tensor *value, oracle_problem *p) {
     const oracle_mha_sizes *s = &l->sizes;
@@ -167,6 +186,8 @@ static void project_inputs(const layer *l, const attn_tensor *query, const attn_
     oracle_array q = project_input(l, query, query_names, 0, s->query_rows);
     oracle_array k = project_input(l, key, key_names, s->query_rows, s->key_rows);
     oracle_array v = project_input(l, value, value_names, value_start, s->value_rows);
+    place_rows(l, "q_norm.weight", p->batches, p->rows, s->num_heads, &q);
+    place_rows(l, "k_norm.weight", p->batches, p->keys, s->num_kv_heads, &k);
     split_heads(&q, p, p->rows, p->rows, s->num_heads, s->head_dim, &p->query);
     split_heads(&k, p, p->keys, all_keys, s->num_kv_heads, s->head_dim, &p->key);
     split_heads(&v, p, p->keys, all_keys, s->num_kv_heads, s->value_head_dim, &p->value);
@@ -297,6 +318,9 @@ oracle_mha_result oracle_mha(const attn_mha_config *config, const oracle_paramet
                              const attn_tensor *key, const attn_tensor *value,
                              const attn_mha_params *params) {
     layer l = {.sizes = oracle_mha_resolve(config),
+               .config = config,
+               .rope = params != NULL ? params->rope : NULL,
+               .is_batched = query->rank == 3,
                .parameters = parameters,
                .num_parameters = num_parameters};
     l.rounding = bound_rounding_of(l.sizes.dtype);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""mask_start, position_bias and block_mask of tensors that go through PyTorch: what the library makes of them
-itself, and gradients. And arrays of other kinds beside such tensors."""
+"""mask_start, position_bias and block_mask of tensors that go through PyTorch: what the library
+makes of them itself, and gradients. And arrays of other kinds beside such tensors."""
 
 import numpy as np
 import pytest
