@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_changing_lengths.c: lengths and offsets that another thread writes while a call runs. Numbers
- * may then be wrong; memory outside the tensors may not be touched: they lie before pages without
- * access, and calls end with a status. First the lengths turn wild at the worst moment, between the
- * check and the computation, when the workspace is asked for; then at any, by a thread of their own.
+ * test_changing_lengths.c: lengths and offsets that another thread writes while a call of attention,
+ * forwards or back, runs. Numbers may then be wrong; memory outside the tensors may not be touched:
+ * they lie before pages without access, and calls end with a status. First the lengths turn wild at
+ * the worst moment, between the check and the computation, when the workspace is asked for; then at
+ * any, by a thread of their own.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -165,6 +166,7 @@ static attn_context *context_of(changing *indices, int32_t engine) {
 
 typedef struct attention_call {
     attn_tensor query, key, value, output, lse, weights, lengths, offsets;
+    attn_tensor of_query, of_key, of_value; /* their gradients */
     attn_sdpa_params params;
 } attention_call;
 
@@ -177,6 +179,9 @@ static void take_call(attention_call *call, const changing_case *of, changing *i
     call->value = take(of->dtype, 4, (int64_t[]){BATCH, HEADS, keys, COLS});
     call->output = take(of->dtype, 4, (int64_t[]){BATCH, HEADS, rows, COLS});
     call->lse = take(of->dtype, 3, (int64_t[]){BATCH, HEADS, rows});
+    call->of_query = take(of->dtype, 4, call->query.shape);
+    call->of_key = take(of->dtype, 4, call->key.shape);
+    call->of_value = take(of->dtype, 4, call->value.shape);
     call->weights = of->averages ? take(of->dtype, 3, (int64_t[]){BATCH, rows, keys})
                                  : take(of->dtype, 4, (int64_t[]){BATCH, HEADS, rows, keys});
     take_indices(indices, index_dtype, keys, &call->lengths, &call->offsets);
@@ -197,8 +202,10 @@ static void take_call(attention_call *call, const changing_case *of, changing *i
 }
 
 static void give_back_call(const attention_call *call) {
-    const attn_tensor *const all[] = {&call->query, &call->key,     &call->value,   &call->output,
-                                      &call->lse,   &call->weights, &call->lengths, &call->offsets};
+    const attn_tensor *const all[] = {&call->query,    &call->key,    &call->value,
+                                      &call->output,   &call->lse,    &call->weights,
+                                      &call->of_query, &call->of_key, &call->of_value,
+                                      &call->lengths,  &call->offsets};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; ++i) {
         guarded_give_back(all[i]->data);
     }
@@ -208,6 +215,21 @@ static attn_status attend(attn_context *context, const attention_call *call) {
     return attn_sdpa(context, &call->query, &call->key, &call->value, &call->params, &call->output,
                      NULL, 0);
 }
+
+/* The gradients of the same. */
+static attn_status go_back(attn_context *context, const attention_call *call) {
+    const attn_sdpa_gradients gradients = {.struct_size = sizeof gradients,
+                                           .output = &call->output,
+                                           .query = &call->of_query,
+                                           .key = &call->of_key,
+                                           .value = &call->of_value};
+    return attn_sdpa_backward(context, &call->query, &call->key, &call->value, &call->params,
+                              &call->output, &gradients, NULL, 0);
+}
+
+typedef attn_status (*call_function)(attn_context *context, const attention_call *call);
+static const call_function functions[] = {attend, go_back};
+enum { NUM_FUNCTIONS = sizeof functions / sizeof functions[0] };
 
 /* Rows of softmax side by side, or two elements apart, for which a call takes scratch memory. */
 typedef struct softmax_call {
@@ -243,10 +265,10 @@ static void lengths_that_turn_wild_after_the_check(void **state) {
             changing indices = {0};
             attn_context *context = context_of(&indices, cases[i].engine);
             take_call(&call, &cases[i], &indices, narrow ? ATTN_DTYPE_INT32 : ATTN_DTYPE_INT64);
-            for (int round = 0; round < 2 * NUM_WILD; ++round) {
+            for (int round = 0; round < 2 * NUM_FUNCTIONS * NUM_WILD; ++round) {
                 make_legal(&indices);
                 const int before = indices.which;
-                const attn_status status = attend(context, &call);
+                const attn_status status = functions[round % NUM_FUNCTIONS](context, &call);
                 if (status != ATTN_OK || indices.which == before) {
                     fail_msg("%s: status %d, %s", cases[i].name, (int)status,
                              indices.which == before ? "nothing changed" : attn_last_error());
@@ -313,8 +335,8 @@ static void lengths_that_a_thread_writes(void **state) {
         attn_context *context = context_of(&nothing, cases[i].engine);
         take_call(&call, &cases[i], &indices, i % 2 == 0 ? ATTN_DTYPE_INT64 : ATTN_DTYPE_INT32);
         assert_int_equal(pthread_create(&writer, NULL, keep_changing, &indices), 0);
-        for (int round = 0; round < CALLS_BESIDE_A_WRITER; ++round) {
-            count_end(attend(context, &call), &num_computed);
+        for (int round = 0; round < NUM_FUNCTIONS * CALLS_BESIDE_A_WRITER; ++round) {
+            count_end(functions[round % NUM_FUNCTIONS](context, &call), &num_computed);
         }
         atomic_store(&indices.is_over, true);
         pthread_join(writer, NULL);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_changing_sequences.c: starts, tables of pages and lengths that another thread writes while a
- * call runs, as test_changing_lengths.c has it for lengths: memory outside the tensors may not be
- * touched, which lie beside pages without access, and calls end with ATTN_OK or ATTN_ERROR_VALUE.
- * First the numbers turn wild between the check and the computation, then at any moment.
+ * call runs, forwards or back, as test_changing_lengths.c has it for lengths: memory outside the
+ * tensors may not be touched, which lie beside pages without access, and calls end with ATTN_OK or
+ * ATTN_ERROR_VALUE. First the numbers turn wild between the check and the computation, then at any
+ * moment.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -28,7 +29,7 @@ enum {
     HEADS = 2,
     COLS = 8,
     MOST_NUMBERS = 1024, /* of one tensor */
-    MOST_TENSORS = 12,
+    MOST_TENSORS = 16,
     WILD_ROUNDS = 24,
     CALLS_BESIDE_A_WRITER = 60
 };
@@ -146,6 +147,7 @@ enum { NUM_CASES = sizeof cases / sizeof cases[0] };
 
 typedef struct attention_call {
     attn_tensor query, key, value, output, lse, weights;
+    attn_tensor of_query, of_key, of_value; /* their gradients; of pages there are none */
     attn_kv kv;
     attn_sdpa_params params;
     void *taken[MOST_TENSORS];
@@ -221,6 +223,8 @@ static void take_keys(attention_call *call, enum guarded_end end, const changing
     const int32_t rank = of->kind == BEHIND ? 3 : 4;
     call->key = take(call, end, of->dtype, rank, shapes[of->kind]);
     call->value = take(call, end, of->dtype, rank, shapes[of->kind]);
+    call->of_key = take(call, end, of->dtype, rank, shapes[of->kind]);
+    call->of_value = take(call, end, of->dtype, rank, shapes[of->kind]);
     call->kv = (attn_kv){.struct_size = sizeof call->kv, .key = &call->key, .value = &call->value};
     if (of->kind == BEHIND) {
         call->kv.starts = take_starts(call, end, numbers, STARTS, of->keys);
@@ -243,6 +247,7 @@ static void take_call(attention_call *call, int which, changing *numbers) {
     numbers->random = random_seeded((uint64_t)which + 1);
     take_keys(call, end, of, numbers);
     call->query = take_rows(call, end, of, 4, COLS);
+    call->of_query = take_rows(call, end, of, 4, COLS);
     call->output = take_rows(call, end, of, 4, COLS);
     call->lse = take_rows(call, end, of, 3, 0);
     call->params = (attn_sdpa_params){.struct_size = sizeof call->params,
@@ -292,6 +297,18 @@ static attn_status attend(attn_context *context, const attention_call *call, voi
                      bytes);
 }
 
+/* The gradients of the same, whose plan is one for all runs. */
+static attn_status go_back(attn_context *context, const attention_call *call) {
+    const bool has_pages = call->kv.page_table != NULL;
+    const attn_sdpa_gradients gradients = {.struct_size = sizeof gradients,
+                                           .output = &call->output,
+                                           .query = &call->of_query,
+                                           .key = has_pages ? NULL : &call->of_key,
+                                           .value = has_pages ? NULL : &call->of_value};
+    return attn_sdpa_backward(context, &call->query, NULL, NULL, &call->params, &call->output,
+                              &gradients, NULL, 0);
+}
+
 static int64_t num_computed, num_refused;
 
 static void count_end(const changing_case *of, attn_status status) {
@@ -314,14 +331,17 @@ static void numbers_that_turn_wild_after_the_check(void **state) {
         attn_context *context = context_of(&numbers, cases[i].engine);
         assert_int_equal(attn_context_start(context), ATTN_OK);
         take_call(&call, i, &numbers);
-        for (int round = 0; round < WILD_ROUNDS; ++round) {
+        for (int round = 0; round < 2 * WILD_ROUNDS; ++round) {
+            const bool goes_back = round % 2 != 0;
             make_legal(&numbers);
             numbers.is_armed = true;
             const int64_t before = numbers.times;
-            const attn_status status = attend(context, &call, NULL, 0);
+            const attn_status status =
+                goes_back ? go_back(context, &call) : attend(context, &call, NULL, 0);
             numbers.is_armed = false;
             count_end(&cases[i], status);
-            if (numbers.times == before || (status != ATTN_OK && !cases[i].is_ragged)) {
+            if (numbers.times == before ||
+                (status != ATTN_OK && (goes_back || !cases[i].is_ragged))) {
                 fail_msg("%s: status %d: %s", cases[i].name, (int)status, attn_last_error());
             }
         }
@@ -363,6 +383,7 @@ static void numbers_that_a_thread_writes(void **state) {
         assert_int_equal(pthread_create(&writer, NULL, keep_changing, &numbers), 0);
         for (int round = 0; round < CALLS_BESIDE_A_WRITER; ++round) {
             count_end(&cases[i], attend(context, &call, round % 2 == 0 ? exact : NULL, bytes));
+            count_end(&cases[i], go_back(context, &call));
         }
         atomic_store(&numbers.is_over, true);
         pthread_join(writer, NULL);
