@@ -1,37 +1,29 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Options that the operator does not have, as others that it has: a mask that begins at some key
-and a bias by distance, each over all keys. PyTorch differentiates the way there."""
+"""Options that the formula in PyTorch's operators does not have, as others that it has: a mask that
+begins at some key and a bias by distance, each over all keys."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from libattention._library import Error, lib
-from libattention._options import Options
-from libattention._tensors import integers
-from libattention._torch_eager import TorchOptions, per_batch, positions
+from libattention._torch_options import TorchOptions, per_batch, places, positions, widened
 
 
-def written_out(query: Tensor, key: Tensor, options: Options) -> Options:
+def written_out(query: Tensor, key: Tensor, options: TorchOptions) -> TorchOptions:
     """The options with attn_mask and bias of all keys in place of mask_start and position_bias."""
     rows, keys = query.shape[-2], key.shape[-2]
     mask, bias = options.attn_mask, options.bias
     if options.mask_start is not None:
         if mask is None:
             raise Error(lib.ATTN_ERROR_VALUE, "mask_start: expected None without attn_mask")
-        mask = _padded(mask, _as_tensor(options.mask_start, "mask_start"), keys)
+        mask = _padded(mask, options.mask_start, keys)
     if options.position_bias is not None:
-        added = _by_distance(options.position_bias, rows, keys, options)
+        added = _by_distance(widened(options.position_bias), rows, keys, options)
         added = added[0] if max(query.dim(), key.dim()) == 2 else added
         bias = added if bias is None else added + bias
     return options._replace(attn_mask=mask, bias=bias, mask_start=None, position_bias=None)
-
-
-def _as_tensor(numbers: Any, name: str) -> Tensor:
-    return torch.as_tensor(integers(numbers, name))
 
 
 def _padded(mask: Tensor, start: Tensor, keys: int) -> Tensor:
@@ -39,7 +31,7 @@ def _padded(mask: Tensor, start: Tensor, keys: int) -> Tensor:
     is_bool = mask.dtype == torch.bool
     shown, hidden = (True, False) if is_bool else (0.0, -torch.inf)
     last = mask.shape[-1]
-    column = torch.arange(keys, device="cpu") - per_batch(start)
+    column = places(keys) - per_batch(start)
     while mask.dim() < column.dim():
         mask = mask[None]
     padded = torch.nn.functional.pad(mask, (0, 1), value=hidden)
@@ -48,23 +40,14 @@ def _padded(mask: Tensor, start: Tensor, keys: int) -> Tensor:
     return torch.where(column < 0, shown, found)
 
 
-def _by_distance(table: Tensor, rows: int, keys: int, options: Options) -> Tensor:
+def _by_distance(table: Tensor, rows: int, keys: int, options: TorchOptions) -> Tensor:
     """(H or 1, L, S), or (..., H or 1, L, S) where positions differ from batch to batch."""
-    given = TorchOptions(
-        query_offset=_or_none(options.query_offset, "query_offset"),
-        key_lengths=_or_none(options.key_lengths, "key_lengths"),
-        align_end=options.align_end,
-    )
     if table.dim() != 2 or table.shape[1] % 2 == 0:
         text = f"position_bias: expected shape (Hq, 2 R + 1), got {tuple(table.shape)}"
         raise Error(lib.ATTN_ERROR_SHAPE, text)
     reach = table.shape[1] // 2
-    distance = torch.arange(keys, device="cpu") - positions(rows, keys, given)
+    distance = places(keys) - positions(rows, keys, options)
     column = distance.clamp(-reach, reach) + reach
     # The axes of heads come before those of rows and columns, which are the index's.
     found = table[:, column]
     return found if column.dim() == 2 else found.movedim(0, -3).squeeze(-4)
-
-
-def _or_none(numbers: Any, name: str) -> Tensor | None:
-    return None if numbers is None else _as_tensor(numbers, name)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from libattention._torch_eager import score_dtype
+from libattention._torch_options import score_dtype
 from libattention._torch_ordinary import reason_to_ask_pytorch
 from libattention.integrations._hf_architectures import Use, use_of
 from libattention.integrations._hf_masks import explicit_mask

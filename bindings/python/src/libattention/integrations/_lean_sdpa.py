@@ -14,7 +14,7 @@ from libattention._abi import ffi
 from libattention._library import lib
 from libattention._plans import KEY, LSE, MASK, OUTPUT, VALUE, Plan
 from libattention._tensors import layout_of
-from libattention._torch_eager import score_dtype
+from libattention._torch_options import score_dtype
 
 DTYPES = {
     torch.float32: lib.ATTN_DTYPE_FLOAT32,
