@@ -38,8 +38,8 @@ void attni_gradients_choose_keys(attni_gradients_item *item, int64_t block) {
     const int64_t own_blocks = blocks_of_keys(item);
     const bool is_extra = block >= own_blocks;
     const int64_t first = is_extra ? item->view.call->src_len : 0;
-    const int64_t end = is_extra ? first + item->view.call->extra_cols
-                                 : item->view.sequence.num_rows;
+    const int64_t end =
+        is_extra ? first + item->view.call->extra_cols : item->view.sequence.num_rows;
     const int64_t number = is_extra ? block - own_blocks : block;
     attni_gradients_place_keys(item, (attni_interval){attni_min(first + number * size, end),
                                                       attni_min(first + (number + 1) * size, end)});
@@ -95,8 +95,8 @@ static void copy_rows(const attni_gradients_item *item, const attni_operand *ope
 static attni_gradient_lines take_rows(const attni_gradients_item *item,
                                       const attni_operand *operand, int64_t head, int64_t first,
                                       int64_t count, int64_t cols, char *memory) {
-    const attni_source_rows rows = attni_operand_rows(item->view.call, operand,
-                                                      item->view.sequence.batch, head, first);
+    const attni_source_rows rows =
+        attni_operand_rows(item->view.call, operand, item->view.sequence.batch, head, first);
     if (are_numbers(item, operand, &rows, count, cols)) {
         return (attni_gradient_lines){rows.data, rows.row_stride};
     }
@@ -127,8 +127,7 @@ static attni_gradient_lines take_source(const attni_gradients_item *item,
     for (int64_t done = 0; done < keys->count;) {
         rows = source(call, sequence, head, keys->keys.begin + done);
         const int64_t count = attni_min(rows.count, keys->count - done);
-        copy_rows(item, operand, &rows, count, cols,
-                  memory + done * cols * item->engine->element);
+        copy_rows(item, operand, &rows, count, cols, memory + done * cols * item->engine->element);
         done += count;
     }
     return (attni_gradient_lines){memory, cols};
@@ -142,7 +141,8 @@ static void pack_strips(const attni_gradients_engine *engine, char *strips, char
     for (int64_t col = 0; col < cols; col += engine->strip_cols) {
         engine->products->pack(strips + col * depth * engine->element,
                                attni_advance(data, col * col_stride * engine->element),
-                               depth_stride, col_stride, depth, attni_min(engine->strip_cols, cols - col));
+                               depth_stride, col_stride, depth,
+                               attni_min(engine->strip_cols, cols - col));
     }
 }
 

@@ -84,6 +84,14 @@ static attn_status check_wanted(const wanted_tensor *wanted, attni_data_rule dat
     return attni_check_writable(wanted->name, wanted->gradient);
 }
 
+static bool is_empty(const attn_tensor *tensor) {
+    bool has_elements = true;
+    for (int32_t axis = 0; axis < tensor->rank; ++axis) {
+        has_elements = has_elements && tensor->shape[axis] > 0;
+    }
+    return !has_elements;
+}
+
 static void add_wanted(attni_gradients_problem *problem, const attn_tensor *gradient) {
     problem->wanted[problem->num_wanted++] = attni_canonical(gradient);
 }
@@ -97,6 +105,9 @@ static attn_status check_input(const attni_gradients_request *request, const wan
         return ATTN_OK;
     }
     ATTNI_TRY(check_wanted(wanted, request->data));
+    if (is_empty(wanted->gradient)) {
+        return ATTN_OK;
+    }
     *operand = attni_operand_of(wanted->gradient, problem->call.batch_rank + 3);
     if (!has_starts) {
         add_wanted(problem, wanted->gradient);
@@ -133,8 +144,8 @@ static attn_status check_inputs(const attni_gradients_request *request,
     const wanted_tensor query = {"gradients.query", given->query, request->query, "query"};
     const wanted_tensor key = {"gradients.key", given->key, has_kv ? kv.key : request->key,
                                has_kv ? "kv.key" : "key"};
-    const wanted_tensor value = {"gradients.value", given->value, has_kv ? kv.value : request->value,
-                                 has_kv ? "kv.value" : "value"};
+    const wanted_tensor value = {"gradients.value", given->value,
+                                 has_kv ? kv.value : request->value, has_kv ? "kv.value" : "value"};
     ATTNI_TRY(check_input(request, &query, problem->call.query_starts.is_present, problem,
                           &gradients->query));
     ATTNI_TRY(check_source(request, &key, problem, &gradients->key));
@@ -155,6 +166,9 @@ static attn_status check_mask(const attni_gradients_request *request, const want
                           wanted->name);
     }
     ATTNI_TRY(check_wanted(wanted, request->data));
+    if (is_empty(wanted->gradient)) {
+        return ATTN_OK;
+    }
     const int32_t rank = problem->call.batch_rank;
     const attni_operand operand = attni_operand_of(wanted->gradient, rank + 3);
     for (int32_t axis = 0; axis < rank + 3; ++axis) {
@@ -180,6 +194,9 @@ static attn_status check_numbers(const attni_gradients_request *request,
         return ATTN_OK;
     }
     ATTNI_TRY(check_wanted(wanted, request->data));
+    if (is_empty(wanted->gradient)) {
+        return ATTN_OK;
+    }
     const int32_t rank = problem->call.batch_rank;
     *operand = attni_operand_of(wanted->gradient, rank + 1);
     add_wanted(problem, wanted->gradient);

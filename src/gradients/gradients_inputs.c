@@ -80,8 +80,7 @@ static void add_to_keys(const attni_gradients_item *item, const key_sums *sums, 
              keys.begin * sums->cols * engine->element,
         .y_row_stride = sums->cols,
         .y_col_stride = 1,
-        .strips =
-            item->slot + sums->strips_offset + first * engine->strip_cols * engine->element,
+        .strips = item->slot + sums->strips_offset + first * engine->strip_cols * engine->element,
         .strip_stride = item->rows.count * engine->strip_cols,
         .rows = keys.end - keys.begin,
         .cols = sums->cols,
@@ -96,9 +95,8 @@ static void add_to_rows(const attni_gradients_item *item, int64_t first, int64_t
     const attni_gradients_engine *engine = item->engine;
     const attni_sdpa_problem *gradients = item->view.gradients;
     const int64_t row = item->rows.first + first;
-    attni_source_rows to =
-        attni_operand_rows(gradients, &gradients->query, item->view.sequence.batch,
-                           item->rows.head, row);
+    attni_source_rows to = attni_operand_rows(gradients, &gradients->query,
+                                              item->view.sequence.batch, item->rows.head, row);
     if (engine->plan->staged[ATTNI_OF_QUERY]) {
         to = (attni_source_rows){
             attni_gradients_staged_row(item, ATTNI_OF_QUERY, item->rows.head, row),
@@ -126,8 +124,8 @@ static bool are_finite(const attni_gradients_item *item, const attni_gradient_li
     const attni_gradients_engine *engine = item->engine;
     bool is_finite = true;
     for (int64_t row = 0; row < count && is_finite; ++row) {
-        is_finite = engine->kernels->is_finite(lines->data + row * lines->stride * engine->element,
-                                               cols);
+        is_finite =
+            engine->kernels->is_finite(lines->data + row * lines->stride * engine->element, cols);
     }
     return is_finite;
 }
@@ -214,15 +212,19 @@ static void put_row(const attni_gradients_item *item, const attni_operand *opera
         engine->kernels->add(line, row, cols);
         row = line;
     }
-    attni_put_row(engine->set, to->data, operand->dtype, to->col_stride, row, cols);
+    if (operand->dtype == engine->dtype && to->col_stride == 1) {
+        memcpy(to->data, row, (size_t)(cols * engine->element));
+    } else {
+        attni_put_row(engine->set, to->data, operand->dtype, to->col_stride, row, cols);
+    }
 }
 
 static void put_keys(const attni_gradients_item *item, const key_sums *sums, int64_t head,
                      char *rows) {
     const int64_t bytes = sums->cols * item->engine->element;
     for (int64_t row = 0; row < item->keys.count; ++row) {
-        const attni_source_rows to = sums->rows_of(item->view.gradients, &item->view.sequence,
-                                                   head, item->keys.keys.begin + row);
+        const attni_source_rows to = sums->rows_of(item->view.gradients, &item->view.sequence, head,
+                                                   item->keys.keys.begin + row);
         put_row(item, sums->operand, &to, rows + row * bytes, sums->cols);
     }
 }
@@ -261,8 +263,7 @@ static void finish_keys(const attni_gradients_item *item, int32_t which, int64_t
  * is that of the item before, or both are NULL. */
 static void run_head(attni_gradients_item *item, int64_t head, progress_counter *before,
                      progress_counter *own) {
-    const int64_t blocks =
-        attni_divide_up(item->view.call->tgt_len, item->engine->plan->row_block);
+    const int64_t blocks = attni_divide_up(item->view.call->tgt_len, item->engine->plan->row_block);
     const key_sums keys = sums_of(item, ATTNI_OF_KEY);
     const key_sums values = sums_of(item, ATTNI_OF_VALUE);
     clear_sums(item, &keys);
@@ -274,11 +275,13 @@ static void run_head(attni_gradients_item *item, int64_t head, progress_counter 
         }
         attni_gradients_take_keys(item, head);
         attni_gradients_take_rows(item, head, rows.begin, rows.end - rows.begin);
-        attni_gradients_compute(item, ATTNI_TO_PRODUCTS);
-        const bool exposed = is_exposed(item);
-        add_keys_of_tile(item, exposed);
+        const bool sees_some = attni_gradients_compute(item, ATTNI_TO_PRODUCTS);
+        const bool exposed = sees_some && is_exposed(item);
+        if (sees_some) {
+            add_keys_of_tile(item, exposed);
+        }
         wait_for(before, block + 1);
-        if (item->view.gradients->query.is_present) {
+        if (sees_some && item->view.gradients->query.is_present) {
             add_rows_of_tile(item, exposed);
         }
         if (own != NULL) {

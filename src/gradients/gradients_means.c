@@ -16,19 +16,28 @@
 #include "problem/source_rows.h"
 #include "tensor/element.h"
 
+/* A row as numbers of the score type: where it is, or in `memory`. */
+static const char *numbers_of(const attni_gradients_item *item, const attni_operand *operand,
+                              int64_t head, int64_t row, char *memory) {
+    const attni_sdpa_problem *call = item->view.call;
+    const attni_source_rows rows =
+        attni_operand_rows(call, operand, item->view.sequence.batch, head, row);
+    if (operand->dtype == item->engine->dtype && rows.col_stride == 1) {
+        return rows.data;
+    }
+    attni_take_row(item->engine->set, memory, rows.data, operand->dtype, rows.col_stride,
+                   call->value_dim);
+    return memory;
+}
+
 static double dot_of_rows(const attni_gradients_item *item, int64_t head, int64_t row) {
     const attni_gradients_engine *engine = item->engine;
-    const attni_sdpa_problem *call = item->view.call;
-    const int64_t cols = call->value_dim;
+    const int64_t cols = item->view.call->value_dim;
     char *lines = item->slot + engine->plan->line_offset;
-    const attni_operand *const operands[] = {&call->output, &item->view.gradients->output};
-    for (int32_t i = 0; i < 2; ++i) {
-        const attni_source_rows rows =
-            attni_operand_rows(call, operands[i], item->view.sequence.batch, head, row);
-        attni_take_row(engine->set, lines + i * cols * engine->element, rows.data,
-                       operands[i]->dtype, rows.col_stride, cols);
-    }
-    return engine->kernels->dot(lines, lines + cols * engine->element, cols);
+    return engine->kernels->dot(
+        numbers_of(item, &item->view.call->output, head, row, lines),
+        numbers_of(item, &item->view.gradients->output, head, row, lines + cols * engine->element),
+        cols);
 }
 
 static double gradient_of_lse(const attni_gradients_item *item, int64_t head, int64_t row) {
@@ -57,7 +66,9 @@ static double mean_of_row(const attni_gradients_item *item, int64_t head, int64_
 /* rowsum(P dP) of the gradient of returned weights, for the rows at hand and the keys at hand. */
 static void add_tile(attni_gradients_item *item) {
     const attni_gradients_engine *engine = item->engine;
-    attni_gradients_score(item);
+    if (!attni_gradients_score(item)) {
+        return;
+    }
     for (int64_t index = 0; index < item->rows.count; ++index) {
         const attni_interval seen = item->tile.seen[index];
         const int64_t count = seen.end - seen.begin;
@@ -68,8 +79,7 @@ static void add_tile(attni_gradients_item *item) {
         engine->kernels->softmax(attni_gradients_at(item, item->tile.weights, index, seen.begin),
                                  gradient, count, attni_gradients_lse(item, item->rows.head, row),
                                  0, 1);
-        *attni_gradients_means(item, item->rows.head, row) +=
-            engine->kernels->sum(gradient, count);
+        *attni_gradients_means(item, item->rows.head, row) += engine->kernels->sum(gradient, count);
     }
 }
 
@@ -94,7 +104,7 @@ static void clear_sums(const attni_gradients_item *item, int64_t head, int64_t r
     if (engine->plan->staged[ATTNI_OF_QUERY]) {
         memset(attni_gradients_staged_row(item, ATTNI_OF_QUERY, head, row), 0,
                (size_t)(gradients->head_dim * engine->element));
-    } else if (query->is_present && !engine->problem->accumulates) {
+    } else if (query->is_present) {
         const attni_source_rows rows =
             attni_operand_rows(gradients, query, item->view.sequence.batch, head, row);
         for (int64_t col = 0; col < gradients->head_dim; ++col) {

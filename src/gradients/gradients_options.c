@@ -22,11 +22,11 @@ typedef struct option_sums {
     const attni_gradients_option *option;
     attni_gradients_item item;
     attni_gradient_owners owners;
-    double *table;         /* sums, but for tiles of masks: these are of the score type there */
-    bool has_rows;         /* of a mask: elements of their own */
-    bool has_cols;         /* likewise */
-    int64_t row_parts;     /* blocks of rows that are items of their own, or 1 */
-    int64_t col_parts;     /* likewise of columns */
+    double *table;     /* sums, but for tiles of masks: these are of the score type there */
+    bool has_rows;     /* of a mask: elements of their own */
+    bool has_cols;     /* likewise */
+    int64_t row_parts; /* blocks of rows that are items of their own, or 1 */
+    int64_t col_parts; /* likewise of columns */
     int64_t row_part;
     int64_t col_part;
 } option_sums;
@@ -54,9 +54,9 @@ static void divide(option_sums *sums) {
         sums->has_cols = mask->strides[gradients->batch_rank + 2] != 0 ||
                          mask->columns == ATTNI_COLUMNS_ARE_PLACED;
         sums->row_parts = sums->has_rows ? engine->plan->row_blocks : 1;
-        sums->col_parts = sums->has_cols ? attni_divide_up(columns_of(gradients, mask),
-                                                           engine->plan->key_block)
-                                         : 1;
+        sums->col_parts =
+            sums->has_cols ? attni_divide_up(columns_of(gradients, mask), engine->plan->key_block)
+                           : 1;
         break;
     case ATTNI_OF_DISTANCES:
         sums->owners = attni_mask_owners(gradients, mask);
@@ -88,8 +88,8 @@ static void add_mask_tile(option_sums *sums, int64_t offset) {
     for (int64_t index = 0; index < item->rows.count; ++index) {
         const char *row = attni_gradients_at(item, item->tile.scores, index, 0);
         if (sums->has_rows && sums->has_cols) {
-            char *table = (char *)sums->table +
-                          ((first + index) * stride + offset) * engine->element;
+            char *table =
+                (char *)sums->table + ((first + index) * stride + offset) * engine->element;
             engine->kernels->add(table, row, item->keys.count);
         } else if (sums->has_cols) {
             for (int64_t key = 0; key < item->keys.count; ++key) {
@@ -111,9 +111,8 @@ static void add_distances(option_sums *sums) {
         const int64_t position =
             attni_row_position(&item->view.sequence.visibility, item->rows.first + index);
         for (int64_t key = seen.begin; key < seen.end; ++key) {
-            const int64_t distance =
-                attni_saturating_add(item->keys.keys.begin + key, -position);
-            sums->table[reach + attni_clamp(distance, -reach, reach)] +=
+            const int64_t before = attni_saturating_add(position, -item->keys.keys.begin - key);
+            sums->table[reach - attni_clamp(before, -reach, reach)] +=
                 attni_read_real(row, key, item->engine->dtype);
         }
     }
@@ -127,8 +126,7 @@ static void add_slopes(option_sums *sums) {
         const int64_t position =
             attni_row_position(&item->view.sequence.visibility, item->rows.first + index);
         for (int64_t key = seen.begin; key < seen.end; ++key) {
-            const double distance =
-                fabs((double)position - (double)(item->keys.keys.begin + key));
+            const double distance = fabs((double)position - (double)(item->keys.keys.begin + key));
             sums->table[0] -= attni_read_real(row, key, item->engine->dtype) * distance;
         }
     }
@@ -161,8 +159,9 @@ static void add_rows(option_sums *sums, int64_t head, int64_t offset) {
         if (rows.begin < rows.end) {
             attni_gradients_take_keys(item, head);
             attni_gradients_take_rows(item, head, rows.begin, rows.end - rows.begin);
-            attni_gradients_compute(item, ATTNI_TO_OPTIONS);
-            add_tile(sums, offset);
+            if (attni_gradients_compute(item, ATTNI_TO_OPTIONS)) {
+                add_tile(sums, offset);
+            }
         }
     }
 }
@@ -234,18 +233,18 @@ static void put_mask(const option_sums *sums, int64_t head) {
     const int64_t first_col = sums->col_part * engine->plan->key_block;
     const int64_t rows =
         sums->has_rows ? attni_min(engine->plan->row_block, gradients->tgt_len - first_row) : 1;
-    const int64_t cols = sums->has_cols ? attni_min(engine->plan->key_block,
-                                                    columns_of(gradients, mask) - first_col)
-                                        : 1;
+    const int64_t cols =
+        sums->has_cols ? attni_min(engine->plan->key_block, columns_of(gradients, mask) - first_col)
+                       : 1;
     const bool is_tile = sums->has_rows && sums->has_cols;
-    const int64_t offset = attni_head_offset(gradients, mask->strides, item->view.sequence.batch,
-                                             head);
+    const int64_t offset =
+        attni_head_offset(gradients, mask->strides, item->view.sequence.batch, head);
     for (int64_t row = 0; row < rows; ++row) {
         for (int64_t col = 0; col < cols; ++col) {
             const int64_t place = row * engine->plan->key_block + col;
-            const double sum = is_tile ? attni_read_real((const char *)sums->table, place,
-                                                         engine->dtype)
-                                       : sums->table[sums->has_rows ? row : col];
+            const double sum =
+                is_tile ? attni_read_real((const char *)sums->table, place, engine->dtype)
+                        : sums->table[sums->has_rows ? row : col];
             put(sums, (char *)(uintptr_t)mask->data,
                 offset + (first_row + row) * strides[1] + (first_col + col) * strides[2],
                 mask->dtype, sum);
@@ -265,8 +264,8 @@ static void put_distances(const option_sums *sums, int64_t head) {
 
 static void put_sums(const option_sums *sums, int64_t head) {
     const attni_sdpa_problem *gradients = sums->item.view.gradients;
-    const attni_operand *number = sums->option->option == ATTNI_OF_SINKS ? &gradients->sinks
-                                                                         : &gradients->alibi_slopes;
+    const attni_operand *number =
+        sums->option->option == ATTNI_OF_SINKS ? &gradients->sinks : &gradients->alibi_slopes;
     switch (sums->option->option) {
     case ATTNI_OF_MASK:
         put_mask(sums, head);

@@ -29,8 +29,9 @@ static bool is_staged(const attni_gradients_problem *problem, const attni_gradie
     if (owners->batch_uses != 1) {
         return true;
     }
-    if (is_query) {
-        return owners->head_uses != 1 || operand->dtype != problem->call.score_dtype;
+    if (is_query) { /* else it is summed where it belongs */
+        return owners->head_uses != 1 || operand->dtype != problem->call.score_dtype ||
+               problem->accumulates;
     }
     return !plan->whole_heads && owners->head_uses > 1;
 }
@@ -70,7 +71,7 @@ static void lay_out_sums(const attni_gradients_problem *problem, attni_gradients
                          attni_layout *layout, attni_layout *slot) {
     const attni_sdpa_problem *gradients = &problem->gradients;
     const bool is_query = which == ATTNI_OF_QUERY;
-    const attni_gradient_owners owners = is_query                  ? attni_query_owners(gradients)
+    const attni_gradient_owners owners = is_query                ? attni_query_owners(gradients)
                                          : which == ATTNI_OF_KEY ? attni_key_owners(gradients)
                                                                  : attni_value_owners(gradients);
     const size_t bytes = (size_t)cols * attn_dtype_size_bytes(gradients->score_dtype);
@@ -127,7 +128,7 @@ static void lay_out_blocks(const attni_sdpa_problem *call, attni_gradients_plan 
     plan->value_columns_offset = add_strips(call, slot, attni_max(1, call->value_dim), keys);
     plan->weights_offset = add_rows(call, slot, rows, keys);
     plan->scores_offset = add_rows(call, slot, rows, keys);
-    plan->capped_offset = add_rows(call, slot, 1, keys);
+    plan->capped_offset = add_rows(call, slot, call->softcap != 0 ? rows : 0, keys);
     plan->line_offset = add_rows(call, slot, 2, attni_max(call->head_dim, call->value_dim));
 }
 
@@ -162,8 +163,8 @@ attn_status attni_gradients_make_plan(const attn_context *context,
         .num_slots = 1,
     };
     plan->row_blocks = attni_divide_up(call->tgt_len, plan->row_block);
-    plan->key_blocks = attni_divide_up(rows, plan->key_block) +
-                       attni_divide_up(call->extra_cols, plan->key_block);
+    plan->key_blocks =
+        attni_divide_up(rows, plan->key_block) + attni_divide_up(call->extra_cols, plan->key_block);
     if (plan->num_pairs == 0) {
         return ATTN_OK;
     }

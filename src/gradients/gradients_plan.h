@@ -47,7 +47,7 @@ typedef struct attni_gradients_plan {
     size_t value_columns_offset;
     size_t weights_offset; /* (row_block, key_block): scores, then weights */
     size_t scores_offset;  /* likewise the gradient of the weights, then that of the scores */
-    size_t capped_offset;  /* a row of scores after softcap */
+    size_t capped_offset;  /* likewise scores after softcap, where there is one */
     size_t sums_offset[ATTNI_NUM_SUMMED];   /* of a head: (key_block, features) */
     size_t totals_offset[ATTNI_NUM_SUMMED]; /* likewise of heads that are folded */
     size_t line_offset;                     /* two rows of features */

@@ -40,7 +40,8 @@ static void clear_wanted(const attni_gradients_problem *problem) {
 static attn_status run_inputs(attn_context *context, attni_gradients_engine *engine) {
     const attni_gradients_plan *plan = engine->plan;
     const attni_sdpa_problem *gradients = &engine->problem->gradients;
-    if (!gradients->query.is_present && !gradients->key.is_present && !gradients->value.is_present) {
+    if (!gradients->query.is_present && !gradients->key.is_present &&
+        !gradients->value.is_present) {
         return ATTN_OK;
     }
     if (!plan->whole_heads) {
@@ -64,8 +65,8 @@ static attn_status run_option(attn_context *context, const attni_gradients_engin
                               attni_gradient_option which, int32_t mask) {
     attni_gradients_option option = {engine, which, mask};
     return attni_parallel_items(context, engine->plan->num_slots,
-                                attni_gradients_option_items(&option),
-                                attni_gradients_option_item, &option);
+                                attni_gradients_option_items(&option), attni_gradients_option_item,
+                                &option);
 }
 
 static attn_status run_options(attn_context *context, const attni_gradients_engine *engine) {

@@ -28,8 +28,8 @@ static attni_gradient_owners owners_of(const attni_gradients_staged *staged) {
 
 static int64_t parts_of(const attni_gradients_staged *staged) {
     const attni_sdpa_problem *call = &staged->engine->problem->call;
-    const int64_t rows = staged->which == ATTNI_OF_QUERY ? call->tgt_len
-                                                         : call->key_rows + call->extra_cols;
+    const int64_t rows =
+        staged->which == ATTNI_OF_QUERY ? call->tgt_len : call->key_rows + call->extra_cols;
     return attni_divide_up(rows, ROWS_OF_ITEM);
 }
 
@@ -75,9 +75,8 @@ static void add_uses(const attni_gradients_staged *staged, attni_gradients_item 
             }
         }
     }
-    const attni_operand *const operands[] = {&item->view.gradients->query,
-                                             &item->view.gradients->key,
-                                             &item->view.gradients->value};
+    const attni_operand *const operands[] = {
+        &item->view.gradients->query, &item->view.gradients->key, &item->view.gradients->value};
     const int32_t dtype = operands[staged->which]->dtype;
     const attni_source_rows to = row_of(item, staged->which, head * owners->head_uses, row);
     if (engine->problem->accumulates) {

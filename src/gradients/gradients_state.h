@@ -74,8 +74,9 @@ typedef enum attni_gradient_depth { ATTNI_TO_OPTIONS, ATTNI_TO_PRODUCTS } attni_
 typedef struct attni_gradient_tile {
     char *weights;
     char *scores;
+    char *capped; /* scores after softcap alone */
     int64_t stride;
-    bool is_ragged;                    /* not every row sees all keys */
+    bool is_ragged;                           /* not every row sees all keys */
     attni_interval seen[ATTNI_GRADIENT_ROWS]; /* by each row, counted from the block's first key */
 } attni_gradient_tile;
 

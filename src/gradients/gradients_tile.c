@@ -82,8 +82,8 @@ static void see_rows(attni_gradients_item *item) {
             has_lse && attni_gradients_lse(item, item->rows.head, row) == -(double)INFINITY;
         tile->seen[index] =
             is_empty ? (attni_interval){0, 0} : attni_gradients_seen_keys(item, row);
-        tile->is_ragged = tile->is_ragged ||
-                          tile->seen[index].end - tile->seen[index].begin < item->keys.count;
+        tile->is_ragged =
+            tile->is_ragged || tile->seen[index].end - tile->seen[index].begin < item->keys.count;
     }
 }
 
@@ -95,16 +95,9 @@ static bool has_options(const attni_sdpa_problem *call) {
     return has_masks || call->alibi_slopes.is_present;
 }
 
-/* Scores of the tile before options. */
-static void start_scores(attni_gradients_item *item) {
-    const attni_sdpa_problem *call = item->view.call;
-    see_rows(item);
-    multiply(item, item->tile.weights, &item->rows.query,
-             item->slot + item->engine->plan->key_columns_offset, call->head_dim, call->scale);
-}
-
-/* A row's scores after options; those after softcap alone are kept in `capped`, or not for NULL. */
-static void finish_scores(attni_gradients_item *item, int64_t index, bool is_masked, char *capped) {
+/* A row's scores after options, and after softcap alone where they are kept. Returns whether a mask
+ * leaves it a key, or a NaN, which hides nothing. */
+static bool finish_scores(const attni_gradients_item *item, int64_t index, bool is_masked) {
     const attni_gradients_engine *engine = item->engine;
     const attni_sdpa_problem *call = item->view.call;
     const attni_interval seen = item->tile.seen[index];
@@ -112,25 +105,32 @@ static void finish_scores(attni_gradients_item *item, int64_t index, bool is_mas
     char *scores = attni_gradients_at(item, item->tile.weights, index, seen.begin);
     clear_outside(item, item->tile.weights, index);
     if (count == 0) {
-        return;
+        return false;
     }
     if (call->softcap != 0) {
         engine->rows->softcap(scores, count, call->softcap);
-        if (capped != NULL) {
-            memcpy(capped, scores, (size_t)(count * engine->element));
-        }
+        memcpy(attni_gradients_at(item, item->tile.capped, index, seen.begin), scores,
+               (size_t)(count * engine->element));
     }
-    if (is_masked) {
-        mask_row(item, index, scores);
+    if (!is_masked) {
+        return true;
     }
+    mask_row(item, index, scores);
+    return engine->rows->max(scores, count) > -(double)INFINITY ||
+           engine->rows->has_nan(scores, count);
 }
 
-void attni_gradients_score(attni_gradients_item *item) {
-    const bool is_masked = has_options(item->view.call) && !item->keys.is_extra;
-    start_scores(item);
+bool attni_gradients_score(attni_gradients_item *item) {
+    const attni_sdpa_problem *call = item->view.call;
+    const bool is_masked = has_options(call) && !item->keys.is_extra;
+    bool sees_some = false;
+    see_rows(item);
+    multiply(item, item->tile.weights, &item->rows.query,
+             item->slot + item->engine->plan->key_columns_offset, call->head_dim, call->scale);
     for (int64_t index = 0; index < item->rows.count; ++index) {
-        finish_scores(item, index, is_masked, NULL);
+        sees_some |= finish_scores(item, index, is_masked);
     }
+    return sees_some;
 }
 
 void attni_gradients_add_weights(const attni_gradients_item *item, int64_t index, char *row) {
@@ -140,31 +140,29 @@ void attni_gradients_add_weights(const attni_gradients_item *item, int64_t index
     const attni_operand *weights = &gradients->weights;
     const attni_interval seen = item->tile.seen[index];
     const double share = gradients->average_weights ? 1 / (double)gradients->num_heads : 1;
-    const attni_source_rows from =
-        attni_operand_rows(gradients, weights, item->view.sequence.batch,
-                           gradients->average_weights ? 0 : item->rows.head,
-                           item->rows.first + index);
+    const attni_source_rows from = attni_operand_rows(
+        gradients, weights, item->view.sequence.batch,
+        gradients->average_weights ? 0 : item->rows.head, item->rows.first + index);
     double taken[COLS];
     for (int64_t first = seen.begin; first < seen.end; first += COLS) {
         const int64_t count = attni_min(COLS, seen.end - first);
         const int64_t offset = (item->keys.keys.begin + first) * from.col_stride;
-        attni_take_row(engine->set, taken, attni_advance(from.data, offset * weights->element_bytes),
-                       weights->dtype, from.col_stride, count);
+        attni_take_row(engine->set, taken,
+                       attni_advance(from.data, offset * weights->element_bytes), weights->dtype,
+                       from.col_stride, count);
         engine->rows->accumulate(row + (first - seen.begin) * engine->element, taken, 1, count,
                                  share);
     }
 }
 
-static void normalize(const attni_gradients_item *item, int64_t index, double factor,
-                      const char *capped) {
+static void normalize(const attni_gradients_item *item, int64_t index, double factor) {
     const attni_gradients_engine *engine = item->engine;
-    const attni_sdpa_problem *call = item->view.call;
     const attni_interval seen = item->tile.seen[index];
     const int64_t count = seen.end - seen.begin;
     const int64_t row = item->rows.first + index;
     char *scores = attni_gradients_at(item, item->tile.weights, index, seen.begin);
     char *gradient = attni_gradients_at(item, item->tile.scores, index, seen.begin);
-    switch (call->normalizer) {
+    switch (item->view.call->normalizer) {
     case ATTN_NORMALIZER_SOFTMAX:
         engine->kernels->softmax(scores, gradient, count,
                                  attni_gradients_lse(item, item->rows.head, row),
@@ -177,31 +175,37 @@ static void normalize(const attni_gradients_item *item, int64_t index, double fa
         engine->kernels->linear(scores, gradient, count, factor);
         break;
     }
-    if (capped != NULL) {
-        engine->kernels->softcap(gradient, capped, count, call->softcap);
+}
+
+/* The gradient of a row's weights is there; that of its scores takes its place. */
+static void finish_row(const attni_gradients_item *item, int64_t index,
+                       attni_gradient_depth depth) {
+    const attni_sdpa_problem *call = item->view.call;
+    const attni_interval seen = item->tile.seen[index];
+    char *gradient = attni_gradients_at(item, item->tile.scores, index, seen.begin);
+    clear_outside(item, item->tile.scores, index);
+    if (seen.begin >= seen.end) {
+        return;
+    }
+    if (item->view.gradients->weights.is_present) {
+        attni_gradients_add_weights(item, index, gradient);
+    }
+    normalize(item, index, depth == ATTNI_TO_PRODUCTS ? call->scale : 1);
+    if (depth == ATTNI_TO_PRODUCTS && call->softcap != 0) {
+        item->engine->kernels->softcap(
+            gradient, attni_gradients_at(item, item->tile.capped, index, seen.begin),
+            seen.end - seen.begin, call->softcap);
     }
 }
 
-void attni_gradients_compute(attni_gradients_item *item, attni_gradient_depth depth) {
-    const attni_gradients_engine *engine = item->engine;
-    const attni_sdpa_problem *call = item->view.call;
-    const bool to_products = depth == ATTNI_TO_PRODUCTS;
-    const bool is_masked = has_options(call) && !item->keys.is_extra;
-    char *capped =
-        to_products && call->softcap != 0 ? item->slot + engine->plan->capped_offset : NULL;
-    start_scores(item);
-    multiply(item, item->tile.scores, &item->rows.output,
-             item->slot + engine->plan->value_columns_offset, call->value_dim, 1);
-    for (int64_t index = 0; index < item->rows.count; ++index) {
-        const attni_interval seen = item->tile.seen[index];
-        finish_scores(item, index, is_masked, capped);
-        clear_outside(item, item->tile.scores, index);
-        if (seen.begin < seen.end) {
-            if (item->view.gradients->weights.is_present) {
-                attni_gradients_add_weights(
-                    item, index, attni_gradients_at(item, item->tile.scores, index, seen.begin));
-            }
-            normalize(item, index, to_products ? call->scale : 1, capped);
-        }
+bool attni_gradients_compute(attni_gradients_item *item, attni_gradient_depth depth) {
+    if (!attni_gradients_score(item)) {
+        return false;
     }
+    multiply(item, item->tile.scores, &item->rows.output,
+             item->slot + item->engine->plan->value_columns_offset, item->view.call->value_dim, 1);
+    for (int64_t index = 0; index < item->rows.count; ++index) {
+        finish_row(item, index, depth);
+    }
+    return true;
 }

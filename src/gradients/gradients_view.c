@@ -11,10 +11,11 @@
 void attni_gradients_enter(const attni_gradients_engine *engine, int32_t slot,
                            attni_gradients_item *item) {
     item->engine = engine;
-    item->slot = engine->scratch + engine->plan->slots_offset +
-                 (size_t)slot * engine->plan->slot_bytes;
+    item->slot =
+        engine->scratch + engine->plan->slots_offset + (size_t)slot * engine->plan->slot_bytes;
     item->tile.weights = item->slot + engine->plan->weights_offset;
     item->tile.scores = item->slot + engine->plan->scores_offset;
+    item->tile.capped = item->slot + engine->plan->capped_offset;
     item->tile.stride = engine->plan->key_block;
 }
 
@@ -47,8 +48,7 @@ int64_t attni_gradients_row_number(const attni_gradients_item *item, int64_t hea
 }
 
 double *attni_gradients_means(const attni_gradients_item *item, int64_t head, int64_t row) {
-    double *means =
-        (double *)(void *)(item->engine->scratch + item->engine->plan->means_offset);
+    double *means = (double *)(void *)(item->engine->scratch + item->engine->plan->means_offset);
     return means + attni_gradients_row_number(item, head, row);
 }
 

@@ -39,8 +39,7 @@ static attn_status prepare(attn_context *context, const attni_gradients_request 
     call->request.gradients = &call->gradients;
     ATTNI_TRY(attni_gradients_check(&call->request, &call->problem));
     call->layout = (attni_layout){0};
-    ATTNI_TRY(
-        attni_gradients_make_plan(call->context, &call->problem, &call->plan, &call->layout));
+    ATTNI_TRY(attni_gradients_make_plan(call->context, &call->problem, &call->plan, &call->layout));
     size_t bytes;
     return attni_layout_bytes(&call->layout, &bytes);
 }
@@ -84,9 +83,8 @@ attn_status attn_sdpa_backward(attn_context *context, const attn_tensor *query,
                                size_t workspace_bytes) {
     ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
-    const attni_gradients_request given = {query,  key,       value,
-                                           output, params,    gradients,
-                                           ATTNI_DATA_REQUIRED};
+    const attni_gradients_request given = {
+        query, key, value, output, params, gradients, ATTNI_DATA_REQUIRED};
     backward_call call;
     ATTNI_TRY(prepare(context, &given, &call));
     ATTNI_TRY(attni_workspace_check(&call.layout, workspace, workspace_bytes));
@@ -100,18 +98,19 @@ attn_status attn_sdpa_backward(attn_context *context, const attn_tensor *query,
     return status;
 }
 
-attn_status attn_sdpa_backward_workspace_bytes(
-    attn_context *context, const attn_tensor *query, const attn_tensor *key,
-    const attn_tensor *value, const attn_sdpa_params *params, const attn_tensor *output,
-    const attn_sdpa_gradients *gradients, size_t *bytes) {
+attn_status attn_sdpa_backward_workspace_bytes(attn_context *context, const attn_tensor *query,
+                                               const attn_tensor *key, const attn_tensor *value,
+                                               const attn_sdpa_params *params,
+                                               const attn_tensor *output,
+                                               const attn_sdpa_gradients *gradients,
+                                               size_t *bytes) {
     ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     if (bytes == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
     }
-    const attni_gradients_request given = {query,  key,       value,
-                                           output, params,    gradients,
-                                           ATTNI_DATA_IGNORED};
+    const attni_gradients_request given = {
+        query, key, value, output, params, gradients, ATTNI_DATA_IGNORED};
     backward_call call;
     ATTNI_TRY(prepare(context, &given, &call));
     return attni_layout_bytes(&call.layout, bytes);
@@ -126,9 +125,8 @@ attn_status attn_sdpa_backward_explain(attn_context *context, const attn_tensor 
     attni_error_clear();
     ATTNI_TRY(attni_struct_check_output("report", report,
                                         ATTNI_BYTES_THROUGH(attn_sdpa_backward_report, reason)));
-    const attni_gradients_request given = {query,  key,       value,
-                                           output, params,    gradients,
-                                           ATTNI_DATA_IGNORED};
+    const attni_gradients_request given = {
+        query, key, value, output, params, gradients, ATTNI_DATA_IGNORED};
     backward_call call;
     ATTNI_TRY(prepare(context, &given, &call));
     size_t bytes;

@@ -119,8 +119,7 @@ static int call_library(const factor_set *set, const factor_case *chosen, sdpa_c
     return failed;
 }
 
-/* How far the case's kernels may round weights. */
-static double weight_unit_of(const factor_set *set, const factor_case *chosen,
+double sdpa_case_weight_unit(const factor_set *set, const factor_case *chosen,
                              const sdpa_call *call) {
     const int level = chosen->level[FACTOR_KERNELS];
     const char *kernels =
@@ -197,7 +196,7 @@ int sdpa_call_run(const factor_set *set, const factor_case *chosen, sdpa_call *c
     ++outcome->num_calls;
     return check_description(call, outcome) || call_library(set, chosen, call, outcome) ||
            check_empty_columns(call, outcome) ||
-           compare_outputs(weight_unit_of(set, chosen, call), call, outcome) ||
+           compare_outputs(sdpa_case_weight_unit(set, chosen, call), call, outcome) ||
            compare_scores(call, outcome);
 }
 

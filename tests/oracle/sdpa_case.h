@@ -81,6 +81,10 @@ void sdpa_case_poison(const factor_case *chosen, random_state *random, sdpa_call
 int sdpa_call_run(const factor_set *set, const factor_case *chosen, sdpa_call *call,
                   call_outcome *outcome);
 
+/* How far the case's kernels may round weights. */
+double sdpa_case_weight_unit(const factor_set *set, const factor_case *chosen,
+                             const sdpa_call *call);
+
 /* A case_runner. */
 int sdpa_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed, int free_lengths,
                   call_outcome *outcome);

@@ -117,9 +117,9 @@ double oracle_weight_unit(const char *kernels, const attn_tensor *query, const a
     return has_pairs && is_of_pairs ? 0x1p-8 : 0;
 }
 
-oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
-                          const attn_tensor *value, const attn_sdpa_params *params,
-                          double weight_unit) {
+oracle_problem oracle_sdpa_problem(const attn_tensor *query, const attn_tensor *key,
+                                   const attn_tensor *value, const attn_sdpa_params *params,
+                                   double weight_unit) {
     const oracle_sdpa_shape out = oracle_sdpa_output_shape(query, key, value, params);
     oracle_problem problem = {
         .batches = batches_of(&out),
@@ -138,6 +138,13 @@ oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
     expand_operand(value, &out, problem.value.value);
     apply_sight(params, &out, &problem);
     apply_masks(params, &out, &problem);
+    return problem;
+}
+
+oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
+                          const attn_tensor *value, const attn_sdpa_params *params,
+                          double weight_unit) {
+    oracle_problem problem = oracle_sdpa_problem(query, key, value, params, weight_unit);
     const oracle_result result = oracle_attention(&problem);
     oracle_problem_destroy(&problem);
     return result;

@@ -25,6 +25,11 @@ oracle_sdpa_shape oracle_sdpa_output_shape(const attn_tensor *query, const attn_
 double oracle_weight_unit(const char *kernels, const attn_tensor *query, const attn_tensor *key,
                           const attn_tensor *value);
 
+/* The call on plain arrays, freed by oracle_problem_destroy. */
+oracle_problem oracle_sdpa_problem(const attn_tensor *query, const attn_tensor *key,
+                                   const attn_tensor *value, const attn_sdpa_params *params,
+                                   double weight_unit);
+
 /*
  * attn_sdpa(query, key, value, params) for valid arguments; params may be NULL. The flattened
  * arrays of the result are in the C order of output, lse and weights.

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * backward_case.c: builds a forward call, runs it, and compares every gradient with the oracle.
+ */
+#include "backward_case.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <attention/backward.h>
+
+#include "attention_options.h"
+#include "sdpa_case.h"
+#include "support/oracle_gradients.h"
+#include "support/oracle_sdpa.h"
+#include "support/oracle_tensor.h"
+
+enum {
+    OF_QUERY,
+    OF_KEY,
+    OF_VALUE,
+    OF_MASK,
+    OF_BIAS,
+    OF_POSITION_BIAS,
+    OF_SLOPES,
+    OF_SINKS,
+    NUM_GRADIENTS
+};
+static const char *const names[NUM_GRADIENTS] = {
+    "gradients.query", "gradients.key",           "gradients.value",        "gradients.mask",
+    "gradients.bias",  "gradients.position_bias", "gradients.alibi_slopes", "gradients.sinks"};
+
+/* A call with its gradients. */
+typedef struct backward_call {
+    sdpa_call forward;
+    attn_tensor *output, *lse, *weights; /* given; the latter two may be NULL */
+    attn_tensor *wanted[NUM_GRADIENTS];  /* or NULL */
+    oracle_array before[NUM_GRADIENTS];  /* what accumulating adds to */
+    attn_sdpa_gradients gradients;
+} backward_call;
+
+/* ---- factors ---- */
+
+/* Where there are options, and no gradient needs more than the batched form: test_backward_bits.c
+ * has sequences behind each other. */
+static int backward_rule(int factor_a, int level_a, int factor_b, int level_b) {
+    static factor_set forward;
+    if (forward.count == 0) {
+        forward = sdpa_factor_set();
+    }
+    return forward.is_allowed(factor_a, level_a, factor_b, level_b);
+}
+
+/* Keeps the first levels of a factor. */
+static void keep(factor_set *set, int number, int levels) {
+    set->factors[number].num_levels = levels;
+}
+
+factor_set backward_factor_set(void) {
+    factor_set set = sdpa_factor_set();
+    set.is_allowed = backward_rule;
+    keep(&set, FACTOR_OPTIONS, 1);
+    keep(&set, FACTOR_POISON, 1);
+    keep(&set, FACTOR_SCORES, 1);
+    keep(&set, FACTOR_SCORES_LAYOUT, 1);
+    keep(&set, SDPA_KEYS_IN, 1);
+    keep(&set, SDPA_QUERIES, 1);
+    return set;
+}
+
+/* ---- tensors ---- */
+
+static int flip(random_state *random, int one_in) {
+    return random_between(random, 0, one_in - 1) == 0;
+}
+
+static attn_tensor *give(const attn_tensor *like, random_state *random, tensor_pool *pool) {
+    const int layout = (int)random_between(random, 0, LAYOUT_NUM_INPUT - 1);
+    attn_tensor *given = pool_input(pool, like->dtype, like->rank, like->shape, layout);
+    random_fill(given, random, -1, 1, 0);
+    return given;
+}
+
+/* The gradient of an input, which holds something. */
+static attn_tensor *want(const attn_tensor *input, random_state *random, tensor_pool *pool) {
+    if (input == NULL || flip(random, 8)) {
+        return NULL;
+    }
+    const int32_t dtype = flip(random, 3) ? score_dtype(input->dtype) : input->dtype;
+    attn_tensor *wanted = pool_output(pool, dtype, input->rank, input->shape,
+                                      (int)random_between(random, 0, LAYOUT_NUM_OUTPUT - 1));
+    random_fill(wanted, random, -2, 2, 0);
+    return wanted;
+}
+
+static void build_wanted(random_state *random, backward_call *call) {
+    const sdpa_call *forward = &call->forward;
+    const attn_sdpa_params *params = &forward->params;
+    const int has_mask = params->mask != NULL && params->mask_kind == ATTN_MASK_ADDITIVE;
+    const attn_tensor *inputs[NUM_GRADIENTS] = {
+        forward->query, forward->key,          forward->value,       has_mask ? params->mask : NULL,
+        params->bias,   params->position_bias, params->alibi_slopes, params->sinks};
+    attn_sdpa_gradients *gradients = &call->gradients;
+    const attn_tensor **const fields[NUM_GRADIENTS] = {
+        &gradients->query, &gradients->key,           &gradients->value,        &gradients->mask,
+        &gradients->bias,  &gradients->position_bias, &gradients->alibi_slopes, &gradients->sinks};
+    for (int i = 0; i < NUM_GRADIENTS; ++i) {
+        call->wanted[i] = want(inputs[i], random, &call->forward.pool);
+        *fields[i] = call->wanted[i];
+        if (call->wanted[i] != NULL) {
+            const attn_tensor *wanted = call->wanted[i];
+            call->before[i].count = oracle_count(wanted->rank, wanted->shape);
+            call->before[i].value = oracle_expand(wanted, wanted->rank, wanted->shape);
+        }
+    }
+}
+
+static void build(const factor_case *chosen, uint64_t seed, int free_lengths, backward_call *call) {
+    random_state random = random_seeded(seed + 1);
+    *call = (backward_call){.gradients = {.struct_size = sizeof call->gradients}};
+    sdpa_case_build(chosen, seed, free_lengths, &call->forward);
+    sdpa_call *forward = &call->forward;
+    tensor_pool *pool = &forward->pool;
+    call->output = give(forward->output, &random, pool);
+    if (forward->params.lse != NULL && flip(&random, 2)) {
+        call->lse = give(forward->params.lse, &random, pool);
+    }
+    if (forward->params.weights != NULL && flip(&random, 2)) {
+        call->weights = give(forward->params.weights, &random, pool);
+    }
+    call->gradients.output = call->output;
+    call->gradients.lse = call->lse;
+    call->gradients.weights = call->weights;
+    call->gradients.accumulate = flip(&random, 3);
+    build_wanted(&random, call);
+}
+
+static void destroy(backward_call *call) {
+    for (int i = 0; i < NUM_GRADIENTS; ++i) {
+        free(call->before[i].value);
+    }
+    sdpa_call_destroy(&call->forward);
+}
+
+/* ---- the call ---- */
+
+static int run_backward(const factor_set *set, const factor_case *chosen, backward_call *call,
+                        call_outcome *outcome) {
+    attn_context *context = case_context(set, chosen);
+    sdpa_call *forward = &call->forward;
+    size_t bytes = 0;
+    if (call_failed("attn_sdpa_backward_workspace_bytes",
+                    attn_sdpa_backward_workspace_bytes(context, forward->query, forward->key,
+                                                       forward->value, &forward->params,
+                                                       forward->output, &call->gradients, &bytes),
+                    outcome)) {
+        return 1;
+    }
+    watched_workspace workspace = workspace_create(chosen, bytes);
+    pool_begin(&forward->pool);
+    const attn_status status =
+        attn_sdpa_backward(context, forward->query, forward->key, forward->value, &forward->params,
+                           forward->output, &call->gradients, workspace.start, workspace.bytes);
+    const int failed = call_failed("attn_sdpa_backward", status, outcome) ||
+                       workspace_check(&workspace, outcome->message, sizeof outcome->message) ||
+                       pool_check(&forward->pool, outcome->message, sizeof outcome->message);
+    workspace_destroy(&workspace);
+    return failed;
+}
+
+/* ---- what is expected ---- */
+
+/* The axes of the oracle's arrays, (batch axes, heads, rows, columns); a call without heads has
+ * one. */
+typedef struct array_axes {
+    int32_t rank;
+    int64_t shape[ATTN_MAX_RANK];
+} array_axes;
+
+static array_axes axes_of(const backward_call *call, int64_t rows, int64_t columns) {
+    const attn_tensor *output = call->forward.output;
+    array_axes axes = {.rank = output->rank};
+    memcpy(axes.shape, output->shape, sizeof axes.shape);
+    axes.shape[axes.rank - 2] = rows;
+    axes.shape[axes.rank - 1] = columns;
+    return axes;
+}
+
+/* Where a position of an array lies in an input that repeats along some axes, as those of the
+ * library's broadcasting do; heads are grouped. */
+static void input_index(const array_axes *axes, const int64_t *index, const attn_tensor *input,
+                        int64_t *own) {
+    for (int32_t axis = 0; axis < input->rank; ++axis) {
+        const int32_t canonical = axis + axes->rank - input->rank;
+        const int64_t length = input->shape[axis];
+        const int is_heads = canonical == axes->rank - 3;
+        const int64_t share = is_heads && length > 0 ? axes->shape[canonical] / length : 1;
+        own[axis] = length == 1 ? 0 : index[canonical] / share;
+    }
+}
+
+/* Sums of an array's elements, by where the input has them. */
+typedef struct summed {
+    oracle_array sum;
+    double *magnitude;
+    int64_t *terms;
+} summed;
+
+static summed summed_create(const attn_tensor *input) {
+    const int64_t count = oracle_count(input->rank, input->shape);
+    return (summed){oracle_array_create(count), oracle_allocate(count, sizeof(double)),
+                    oracle_allocate(count, sizeof(int64_t))};
+}
+
+static void add_element(summed *to, const attn_tensor *input, const int64_t *own, double value,
+                        double error) {
+    int64_t at = 0;
+    for (int32_t axis = 0; axis < input->rank; ++axis) {
+        at = at * input->shape[axis] + own[axis];
+    }
+    to->sum.value[at] += value;
+    to->sum.error[at] += error;
+    to->magnitude[at] += fabs(value) + error;
+    ++to->terms[at];
+}
+
+/* One more rounding a term, and of what was there before. */
+static oracle_array summed_finish(summed *of, const backward_call *call, int which,
+                                  bound_rounding rounding) {
+    oracle_array result = of->sum;
+    const double largest =
+        call->wanted[which]->dtype == ATTN_DTYPE_FLOAT16 ? 65504 : rounding.largest;
+    const int is_narrow =
+        call->wanted[which]->dtype == ATTN_DTYPE_FLOAT32 && rounding.unit < 0x1p-24;
+    for (int64_t at = 0; at < result.count; ++at) {
+        result.error[at] += bound_dot(rounding, of->terms[at], of->magnitude[at]);
+        if (of->terms[at] == 0) {
+            result.error[at] = 0;
+        }
+        if (call->gradients.accumulate) {
+            result.value[at] += call->before[which].value[at];
+            result.error[at] += rounding.unit * (fabs(result.value[at]) + result.error[at] +
+                                                 fabs(call->before[which].value[at]));
+        }
+        if (is_narrow) { /* beside float64 */
+            result.error[at] += 0x1p-24 * (fabs(result.value[at]) + result.error[at]) + FLT_MIN;
+        }
+        if (fabs(result.value[at]) + result.error[at] > largest) {
+            result.error[at] = NAN; /* it may be infinite */
+        }
+    }
+    free(of->magnitude);
+    free(of->terms);
+    return result;
+}
+
+/* Of query, key or value: features of rows. */
+static oracle_array sum_rows(const backward_call *call, int which, const oracle_array *all,
+                             array_axes axes, bound_rounding rounding) {
+    const attn_tensor *input = call->wanted[which];
+    summed sums = summed_create(input);
+    int64_t index[ATTN_MAX_RANK] = {0}, own[ATTN_MAX_RANK];
+    for (int64_t at = 0; at < all->count; ++at) {
+        input_index(&axes, index, input, own);
+        add_element(&sums, input, own, all->value[at], all->error[at]);
+        oracle_next_index(axes.rank, axes.shape, index);
+    }
+    return summed_finish(&sums, call, which, rounding);
+}
+
+/* A position (batch, head, row, key) of the scores. */
+typedef struct score_position {
+    int64_t batch, head, row, key;
+} score_position;
+
+/* Of mask or bias; a mask may begin at some key. */
+static int mask_index(const backward_call *call, int which, const oracle_problem *problem,
+                      const array_axes *axes, int64_t *index, const score_position *at,
+                      int64_t *own) {
+    const attn_tensor *input = call->wanted[which];
+    if (which != OF_MASK || problem->mask_start == NULL) {
+        input_index(axes, index, input, own);
+        return 1;
+    }
+    const int64_t column = at->key - problem->mask_start[at->batch];
+    input_index(axes, index, input, own);
+    own[input->rank - 1] = column;
+    return column >= 0 && column < input->shape[input->rank - 1];
+}
+
+/* What a score adds to element `own` of an option's gradient; 0 if nothing. */
+static int option_index(const backward_call *call, int which, const oracle_problem *problem,
+                        const array_axes *axes, int64_t *index, const score_position *at,
+                        int64_t *own, double *share) {
+    const attn_tensor *input = call->wanted[which];
+    int64_t position;
+    if (__builtin_add_overflow(at->row, problem->query_offset[at->batch], &position)) {
+        position = problem->query_offset[at->batch] < 0 ? INT64_MIN : INT64_MAX;
+    }
+    *share = 1;
+    if (which == OF_MASK || which == OF_BIAS) {
+        return mask_index(call, which, problem, axes, index, at, own);
+    }
+    own[0] = input->shape[0] == 1 ? 0 : at->head;
+    if (which == OF_SLOPES) {
+        *share = -fabs((double)position - (double)at->key);
+        return 1;
+    }
+    const int64_t reach = input->shape[1] / 2;
+    const double distance = (double)at->key - (double)position;
+    own[1] = distance > (double)reach    ? 2 * reach
+             : distance < (double)-reach ? 0
+                                         : reach + (at->key - position);
+    return 1;
+}
+
+static oracle_array sum_scores(const backward_call *call, int which, const oracle_problem *problem,
+                               const oracle_array *scores) {
+    const attn_tensor *input = call->wanted[which];
+    const array_axes axes = axes_of(call, problem->rows, problem->keys);
+    summed sums = summed_create(input);
+    int64_t index[ATTN_MAX_RANK] = {0}, own[ATTN_MAX_RANK];
+    for (int64_t at = 0; at < scores->count; ++at) {
+        const int64_t key = at % problem->keys, row = at / problem->keys % problem->rows;
+        const int64_t head = at / problem->keys / problem->rows;
+        const score_position position = {head / problem->heads, head % problem->heads, row, key};
+        double share;
+        const int is_seen = scores->value[at] != 0 || scores->error[at] != 0;
+        if (is_seen && option_index(call, which, problem, &axes, index, &position, own, &share)) {
+            const double rounding = 2 * problem->rounding.unit * fabs(share * scores->value[at]);
+            add_element(&sums, input, own, share * scores->value[at],
+                        fabs(share) * scores->error[at] + rounding);
+        }
+        oracle_next_index(axes.rank, axes.shape, index);
+    }
+    return summed_finish(&sums, call, which, problem->rounding);
+}
+
+static oracle_array sum_sinks(const backward_call *call, const oracle_problem *problem,
+                              const oracle_array *sinks) {
+    const attn_tensor *input = call->wanted[OF_SINKS];
+    summed sums = summed_create(input);
+    for (int64_t at = 0; at < sinks->count; ++at) {
+        const int64_t head = at / problem->rows % problem->heads;
+        const int64_t own = input->shape[0] == 1 ? 0 : head;
+        add_element(&sums, input, &own, sinks->value[at], sinks->error[at]);
+    }
+    return summed_finish(&sums, call, OF_SINKS, problem->rounding);
+}
+
+static oracle_array expected_of(const backward_call *call, int which, const oracle_problem *problem,
+                                const oracle_gradients *all) {
+    switch (which) {
+    case OF_QUERY:
+        return sum_rows(call, which, &all->query, axes_of(call, problem->rows, problem->features),
+                        problem->rounding);
+    case OF_KEY:
+        return sum_rows(call, which, &all->key, axes_of(call, problem->keys, problem->features),
+                        problem->rounding);
+    case OF_VALUE:
+        return sum_rows(call, which, &all->value,
+                        axes_of(call, problem->keys, problem->value_features), problem->rounding);
+    case OF_SINKS:
+        return sum_sinks(call, problem, &all->sinks);
+    default:
+        return sum_scores(call, which, problem, &all->scores);
+    }
+}
+
+/* ---- comparing ---- */
+
+/* The gradient of weights, per head. */
+static double *given_weights(const backward_call *call, const oracle_problem *problem) {
+    const attn_tensor *weights = call->weights;
+    if (weights == NULL) {
+        return NULL;
+    }
+    double *own = oracle_expand(weights, weights->rank, weights->shape);
+    if (weights->rank == call->forward.output->rank) {
+        return own;
+    }
+    const int64_t matrix = problem->rows * problem->keys;
+    const int64_t count = problem->batches * problem->heads * matrix;
+    double *all = oracle_allocate(count, sizeof(double));
+    for (int64_t at = 0; at < count; ++at) {
+        const int64_t batch = at / matrix / problem->heads;
+        all[at] = own[batch * matrix + at % matrix] / (double)problem->heads;
+    }
+    free(own);
+    return all;
+}
+
+static double output_unit(const attn_tensor *output) {
+    switch (output->dtype) {
+    case ATTN_DTYPE_BFLOAT16:
+        return 0x1p-8;
+    case ATTN_DTYPE_FLOAT16:
+        return 0x1p-10;
+    default:
+        return bound_rounding_of(output->dtype).unit;
+    }
+}
+
+static int compare_gradients(const backward_call *call, double weight_unit, call_outcome *outcome) {
+    const sdpa_call *forward = &call->forward;
+    oracle_problem problem =
+        oracle_sdpa_problem(&forward->seen.query, &forward->seen.key, &forward->seen.value,
+                            forward->seen.given_params, weight_unit);
+    const attn_tensor *output = call->output;
+    double *weights = given_weights(call, &problem);
+    double *given_output = oracle_expand(output, output->rank, output->shape);
+    double *lse =
+        call->lse != NULL ? oracle_expand(call->lse, call->lse->rank, call->lse->shape) : NULL;
+    const oracle_given given = {given_output, lse, weights, output_unit(forward->output),
+                                forward->output->dtype == ATTN_DTYPE_FLOAT16 ? 0x1p-25 : 0};
+    oracle_gradients all = oracle_attention_gradients(&problem, &given);
+    int failed = 0;
+    for (int i = 0; i < NUM_GRADIENTS && !failed; ++i) {
+        compare_stats *const stats = i <= OF_VALUE           ? &outcome->output
+                                     : i <= OF_POSITION_BIAS ? &outcome->weights
+                                                             : &outcome->lse;
+        if (call->wanted[i] != NULL) {
+            oracle_array expected = expected_of(call, i, &problem, &all);
+            failed = compare_tensor(names[i], call->wanted[i], &expected, stats, outcome->message,
+                                    sizeof outcome->message);
+            oracle_array_destroy(&expected);
+        }
+    }
+    oracle_gradients_destroy(&all);
+    oracle_problem_destroy(&problem);
+    free(weights);
+    free(given_output);
+    free(lse);
+    return failed;
+}
+
+int backward_case_run(const factor_set *set, const factor_case *chosen, uint64_t seed,
+                      int free_lengths, call_outcome *outcome) {
+    factor_case forward = *chosen;
+    if (chosen->level[FACTOR_NORMALIZER] == ATTN_NORMALIZER_SOFTMAX &&
+        chosen->level[FACTOR_LSE] == LSE_NONE) {
+        forward.level[FACTOR_LSE] = LSE_CONTIGUOUS;
+    }
+    backward_call call;
+    call_outcome of_forward = {0};
+    build(&forward, seed, free_lengths, &call);
+    int failed = sdpa_call_run(set, &forward, &call.forward, &of_forward);
+    outcome->num_visible += of_forward.num_visible;
+    outcome->num_seeing += of_forward.num_seeing;
+    ++outcome->num_calls;
+    if (failed) {
+        memcpy(outcome->message, of_forward.message, sizeof outcome->message);
+    }
+    failed = failed || run_backward(set, &forward, &call, outcome) ||
+             compare_gradients(&call, sdpa_case_weight_unit(set, &forward, &call.forward), outcome);
+    destroy(&call);
+    return failed;
+}

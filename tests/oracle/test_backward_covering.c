@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * test_backward_covering.c: attn_sdpa_backward with every two settings of any two options of the
+ * forward call together, against the float64 oracle.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "backward_case.h"
+
+/* In every round each pair meets among other settings and on other data. */
+enum { NUM_ROUNDS = 1 };
+
+static void gradients_with_every_pair_of_settings_are_within_the_error_bound(void **state) {
+    (void)state;
+    const factor_set set = backward_factor_set();
+    call_outcome outcome = {0};
+    int64_t failures = 0;
+    for (uint64_t round = 1; round <= NUM_ROUNDS; ++round) {
+        failures += run_covering_array("backward covering", &set, 2000000 * round,
+                                       backward_case_run, &outcome);
+    }
+    outcome_print("backward covering", &outcome);
+    assert_int_equal(failures, 0);
+    assert_true(outcome.output.largest_ratio > 1e-3);
+    assert_true(outcome.weights.largest_ratio > 1e-3);
+    assert_true(outcome.lse.largest_ratio > 1e-3);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_with_every_pair_of_settings_are_within_the_error_bound),
+    };
+    return cmocka_run_group_tests_name("backward covering", tests, NULL, NULL);
+}
