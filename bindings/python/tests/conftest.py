@@ -19,16 +19,21 @@ def qkv(rng):
 
 @pytest.fixture
 def pytorchs_kernel():
-    """Where PyTorch has the kernel from that install replaces, and who has replaced it: a function.
-    After the test it has to be as before.
+    """Where PyTorch has the kernels from that install replaces, and who has replaced them: a
+    function. After the test they have to be as before.
     """
     import torch
 
     from libattention.integrations import _install
 
     def origin():
-        table = torch._C._dispatch_dump(f"aten::{_install.OPERATOR}").splitlines()
-        replaced = [one for one in torch.library._impls if _install.OPERATOR + "/CPU" in one]
+        names = (_install.OPERATOR, _install.BACKWARD)
+        table = [
+            line for name in names for line in torch._C._dispatch_dump(f"aten::{name}").splitlines()
+        ]
+        replaced = [
+            one for one in torch.library._impls if any(f"{name}/CPU" in one for name in names)
+        ]
         return [line for line in table if line.startswith("CPU")], replaced
 
     before = origin()
@@ -40,14 +45,19 @@ def pytorchs_kernel():
 @pytest.fixture
 def every_size(monkeypatch):
     """install() answers small calls, too, and those that PyTorch computes faster on this CPU."""
-    from libattention.integrations import _lean_sdpa
+    from libattention.integrations import _lean_backward, _lean_sdpa
 
-    dtypes = _lean_sdpa.SMALLEST_WORK
-    monkeypatch.setattr(_lean_sdpa, "SMALLEST_WORK", dict.fromkeys(dtypes, 0))
+    def forget():
+        _lean_sdpa.kind_of_call.cache_clear()
+        _lean_backward.kind_of_backward.cache_clear()
+
+    for module in (_lean_sdpa, _lean_backward):
+        monkeypatch.setattr(module, "SMALLEST_WORK", dict.fromkeys(module.SMALLEST_WORK, 0))
     monkeypatch.setattr(_lean_sdpa, "MOST_ROWS", {})
-    _lean_sdpa.kind_of_call.cache_clear()
+    monkeypatch.setattr(_lean_backward, "LARGEST_WORK", {})
+    forget()
     yield
-    _lean_sdpa.kind_of_call.cache_clear()
+    forget()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 what install changes of the process, threads, counts. Numbers: test_differential_install.py.
 """
 
+import contextlib
 import copy
 import itertools
 import subprocess
@@ -21,12 +22,13 @@ from torch import nn
 import libattention
 from libattention import _plans
 from libattention._library import lib
-from libattention.integrations import _install, _lean_sdpa
+from libattention.integrations import _install, _lean_backward, _lean_sdpa
 from libattention.integrations import torch as integration
 
 pytestmark = pytest.mark.usefixtures("pytorchs_kernel")
 
 OPERATOR = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
 
 
 def large(dtype=torch.float32, **options):
@@ -68,11 +70,12 @@ def losses():
     return found
 
 
+@pytest.mark.usefixtures("every_size")
 def test_training_gives_the_same_losses():
     expected = losses()
     with integration.install():
         found = losses()
-        assert integration.report() == integration.Report(9, {}, {})
+        assert integration.report() == integration.Report(9, {}, {}, 9, {})
     assert found == pytest.approx(expected, rel=1e-5)
     assert found[2] < found[0]
     assert losses() == expected
@@ -311,6 +314,106 @@ print(os.waitpid(child, 0)[1])
 
 def test_a_forked_child_does_not_wait_for_locks_of_its_parents_threads():
     assert in_a_new_process(FORKED) == ("0\n", "")
+
+
+# ---- gradients ----
+
+
+def gradients(function, tensors, **options):
+    """Of its result, by a direction."""
+    leaves = [one.detach().requires_grad_() for one in tensors]
+    output = function(*leaves, **options)
+    torch.manual_seed(5)
+    return torch.autograd.grad(output, leaves, torch.randn_like(output))
+
+
+@pytest.mark.usefixtures("every_size")
+def test_either_may_go_on_from_the_others_forward():
+    """A row that sees nothing has a logarithm of 0 in both."""
+    torch.manual_seed(1)
+    tensors = [
+        torch.randn(2, n, length, 8, dtype=torch.float64) for n, length in ((4, 6), (2, 7), (2, 7))
+    ]
+    mask = torch.randn(6, 7, dtype=torch.float64)
+    mask[2] = -torch.inf
+    options = {"attn_mask": mask}
+    direction = torch.randn(2, 4, 6, 8, dtype=torch.float64)
+
+    def forward():
+        return OPERATOR(*tensors, **options)
+
+    def backward(results):
+        return BACKWARD(direction, *tensors, *results, 0.0, False, **options)
+
+    expected = backward(forward())
+    with integration.install():
+        ours = forward()
+        found = [backward(ours)]
+    found.append(backward(ours))
+    theirs = forward()
+    with integration.install():
+        found.append(backward(theirs))
+        assert integration.report() == integration.Report(0, {}, {}, 1, {})
+    for each in found:
+        for one, other in zip(each, expected):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+            assert one.stride() == other.stride()
+    assert (found[0][0][:, :, 2] == 0).all()
+
+
+def test_dropout_and_small_gradients_are_handed_back(monkeypatch):
+    monkeypatch.setitem(_lean_backward.SMALLEST_WORK, torch.float32, 1 << 21)
+    query, key, value = large()
+    output, lse = OPERATOR(query, key, value)
+    direction = torch.randn_like(output)
+    small = [one[:, :, :2] for one in (direction, query, key, value, output, lse)]
+    expected = BACKWARD(*small, 0.0, False)
+    with integration.install():
+        found = BACKWARD(*small, 0.0, False)
+        assert all(map(torch.equal, found, expected))
+        BACKWARD(direction, query, key, value, output, lse, 0.5, False)
+        BACKWARD(direction, query, key, value, output, lse, 0.0, False)
+        found = integration.report()
+    assert found == integration.Report(0, {}, {}, 1, {"too small": 1, "dropout": 1})
+    assert str(found).splitlines() == [
+        "answered by libattention: 0",
+        "gradients by libattention: 1",
+        "gradients by PyTorch: 1 (too small)",
+        "gradients by PyTorch: 1 (dropout)",
+    ]
+
+
+@pytest.mark.usefixtures("every_size")
+def test_gradients_where_pytorch_multiplies_in_hardware_are_answered_while_they_are_few(
+    monkeypatch,
+):
+    monkeypatch.setattr(_lean_backward, "LARGEST_WORK", {torch.bfloat16: 1000})
+    tensors = [torch.randn(1, 2, 7, 16, dtype=torch.bfloat16) for _ in range(3)]
+    few = [one[:, :, :2] for one in tensors]
+    with integration.install():
+        for each in (few, tensors):
+            gradients(F.scaled_dot_product_attention, each)
+        found = integration.report()
+    assert found == integration.Report(2, {}, {}, 1, {"torch.bfloat16 by AMX": 1})
+
+
+@pytest.mark.usefixtures("every_size")
+def test_what_the_backward_is_not_given_is_handed_back():
+    query, key, value = (one[:, :, :7] for one in large())
+    output, lse = OPERATOR(query, key, value)
+    direction = torch.ones(()).expand(output.shape)
+    given = (direction, query, key, value, output, lse)
+    expected = BACKWARD(*given, 0.0, False)
+    wide = (*given[:5], lse.double())
+    with integration.install():
+        found = BACKWARD(*given, 0.0, False)
+        with contextlib.suppress(RuntimeError):
+            BACKWARD(*wide, 0.0, False)
+        with contextlib.suppress(RuntimeError):
+            BACKWARD(*given[:3], value[..., :8], *given[4:], 0.0, False)
+        counted = integration.report()
+    torch.testing.assert_close(found, expected)
+    assert counted == integration.Report(0, {}, {}, 1, {"dtypes differ": 1, "shapes": 1})
 
 
 # ---- the report ----

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
+import contextlib
 import copy
 import io
+import pickle
 import time
 
 import pytest
@@ -11,6 +13,7 @@ from torch_cases import masks_of
 
 from libattention.integrations import torch as integration
 
+NESTED = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 NEAR = {"rtol": 1e-5, "atol": 1e-5}
 
 
@@ -64,6 +67,100 @@ def test_training_is_left_alone():
     model(torch.randn(2, 3, 64)).sum().backward()
     assert computed(model) == 0
     assert handed_back(model) == {"training", "a tensor requires grad"}
+
+
+# ---- training ----
+
+
+def losses(model, steps=5):
+    """Of steps of training in float64, by which nothing but rounding tells two ways apart."""
+    model = model.double().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    torch.manual_seed(1)
+    padding = torch.zeros(3, 9, dtype=torch.bool)
+    padding[1:, 7:] = True
+    batch, found = torch.randn(3, 9, 64, dtype=torch.float64), []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = (model(batch, src_key_padding_mask=padding) - batch.flip(1)).square().mean()
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found
+
+
+def without_dropout(**options):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True, **options)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_training_gives_pytorchs_losses(norm_first):
+    expected = losses(without_dropout(norm_first=norm_first))
+    model = integration.accelerate(without_dropout(norm_first=norm_first), training=True)
+    assert losses(model) == pytest.approx(expected, rel=1e-12)
+    assert expected[-1] < expected[0]
+    assert computed(model) == 2 * 5
+    assert handed_back(model) == set()
+
+
+@pytest.mark.parametrize("masks", masks_of(1, 1, 1, 1))
+@pytest.mark.parametrize(("need_weights", "average"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_gradients_with_masks_and_weights(masks, need_weights, average, batch_first):
+    theirs = nn.MultiheadAttention(24, 3, kdim=12, vdim=10, batch_first=batch_first).double()
+    inputs = [torch.randn(2, length, width) for length, width in ((5, 24), (7, 12), (7, 10))]
+    if not batch_first:
+        inputs = [one.transpose(0, 1) for one in inputs]
+    inputs = [one.double().requires_grad_() for one in inputs]
+    options = dict(zip(("key_padding_mask", "attn_mask"), masks_of(2, 3, 5, 7)[masks]))
+    options = {
+        name: one.double() if one is not None and one.is_floating_point() else one
+        for name, one in options.items()
+    }
+    options.update(need_weights=need_weights, average_attn_weights=average)
+    leaves = [*inputs, *theirs.parameters()]
+    ours = integration.accelerate(copy.deepcopy(theirs), training=True)
+    pairs = []
+    for module, its in ((theirs, leaves), (ours, [*inputs, *ours.parameters()])):
+        results = [one for one in module(*inputs, **options) if one is not None]
+        torch.manual_seed(2)
+        directions = [torch.randn(one.shape, dtype=one.dtype) for one in results]
+        pairs.append((results, torch.autograd.grad(results, its, directions)))
+    for one, other in zip(*pairs):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12, equal_nan=True)
+    assert computed(ours) == (masks != "nothing seen")
+
+
+@NESTED
+def test_dropout_and_nested_tensors_are_handed_back_in_training():
+    layer = nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True)
+    integration.accelerate(layer, training=True)
+    x = torch.randn(2, 3, 8)
+    layer.train()(x, x, x)[0].sum().backward()
+    assert handed_back(layer) == {"dropout"}
+    layer.eval()(x, x, x)[0].sum().backward()
+    assert computed(layer) == 1
+    nested = torch.nested.nested_tensor([torch.randn(3, 8), torch.randn(2, 8)])
+    with contextlib.suppress(RuntimeError, AssertionError):  # which PyTorch does not train
+        layer(nested, nested, nested, need_weights=False)
+    assert handed_back(layer) == {"dropout", "gradients of nested tensors"}
+    with torch.no_grad():
+        layer(nested, nested, nested, need_weights=False)
+    assert computed(layer) == 2
+
+
+def test_the_last_call_says_whether_to_compute_in_training():
+    layer = nn.MultiheadAttention(8, 2, batch_first=True)
+    x = torch.randn(2, 3, 8)
+    for training in (True, False, True):
+        integration.accelerate(layer, training=training)
+        for one in (layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+            one(x, x, x)
+            assert handed_back(one) == (set() if training else {"training"})
+    assert type(integration.restore(layer)) is nn.MultiheadAttention
+    assert len(layer._forward_pre_hooks) == 0
 
 
 # ---- parameters ----
@@ -307,7 +404,7 @@ def test_what_pytorch_refuses_it_still_refuses():
                 module(*arguments, **options)
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@NESTED
 def test_nested_tensors_are_computed():
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
@@ -321,7 +418,7 @@ def test_nested_tensors_are_computed():
     assert computed(model) == 2
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@NESTED
 def test_nested_tensors_but_of_self_attention_are_pytorchs():
     module = integration.accelerate(nn.MultiheadAttention(16, 2, batch_first=True)).eval()
     one = torch.nested.nested_tensor([torch.randn(3, 16), torch.randn(5, 16)])

@@ -19,7 +19,8 @@ from libattention import (
     _torch_operators,  # noqa: F401  (registers them)
 )
 from libattention import scaled_dot_product_attention as sdpa
-from libattention._torch_eager import TorchOptions, attend
+from libattention._torch_eager import attend
+from libattention._torch_options import TorchOptions
 
 OPERATOR = torch.ops.libattention.sdpa
 FORWARD_MODE = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
@@ -89,6 +90,24 @@ def test_results_and_gradients_are_those_of_the_formula(mask, positions, further
     ]
     for ours, theirs in zip(*pair):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@FORWARD_MODE
+@pytest.mark.parametrize("wants", ["nothing", "a gradient", "a tangent"])
+def test_what_the_formula_writes_out_is_refused_by_name(wants):
+    query, *given = inputs()
+    query.requires_grad_(wants == "a gradient")
+
+    def call(**options):
+        if wants == "a tangent":
+            torch.func.jvp(lambda one: sdpa(one, *given, **options), (query,), (query,))
+        else:
+            sdpa(query, *given, **options)
+
+    with pytest.raises(Error, match=r"^mask_start: expected None without a"):
+        call(mask_start=0)
+    with pytest.raises(Error, match=r"^position_bias: expected shape \(.*2 R \+ 1\), got \(4, 4\)"):
+        call(position_bias=double(4, 4))
 
 
 def test_gradients_of_gradients():
@@ -192,7 +211,7 @@ def test_vmap_over_any_axis_and_any_argument():
     # Without an axis of heads.
     found = torch.vmap(sdpa)(query[:, 0], key[:, 0], value[:, 0])
     torch.testing.assert_close(found, sdpa(query, key, value)[:, 0])
-    with pytest.raises(Error, match=r"^sinks, alibi_slopes: cannot be mapped over"):
+    with pytest.raises(Error, match=r"^sinks, alibi_slopes, position_bias: cannot be"):
         torch.vmap(lambda one, sinks: sdpa(one, one, one, sinks=sinks))(query, double(BATCH, HEADS))
 
 

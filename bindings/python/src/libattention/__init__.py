@@ -12,6 +12,7 @@ is part of this package.
 """
 
 from libattention._attention import explain, scaled_dot_product_attention
+from libattention._backward import Gradients, scaled_dot_product_attention_backward
 from libattention._cache_memory import CacheFullError
 from libattention._context import Context, start
 from libattention._heatmap import plot_heatmap
@@ -29,6 +30,7 @@ __all__ = [
     "CacheFullError",
     "Context",
     "Error",
+    "Gradients",
     "KVCache",
     "MultiheadAttention",
     "explain",
@@ -39,6 +41,7 @@ __all__ = [
     "rms_norm",
     "rope",
     "scaled_dot_product_attention",
+    "scaled_dot_product_attention_backward",
     "selftest",
     "start",
 ]

@@ -218,8 +218,10 @@ def attend_at_once(
     return_weights: bool = False,
     return_scores: ScoreStage | None = None,
     context: Context | None = None,
+    wide_output: bool = False,
 ) -> Any:
-    """scaled_dot_product_attention of arrays that hold their numbers; options as in Options."""
+    """scaled_dot_product_attention of arrays that hold their numbers; options as in Options.
+    wide_output: of 16 bits the output is float32."""
     views = Views()
     kind = kind_of(query, "query")
     inputs = views.add_inputs(query, key, value)
@@ -227,6 +229,8 @@ def attend_at_once(
     # What is refused need not be hashable.
     find = outputs_of if isinstance(enable_gqa, bool) else outputs_of.__wrapped__
     outputs = find(enable_gqa, *views.layouts())
+    if wide_output:
+        outputs = outputs._replace(output=outputs.output._replace(dtype=outputs.lse.dtype))
     params = ffi.NULL
     results = (out, return_lse, return_weights, return_scores)
     # Compared by identity: what is merely equal to a default only costs time.
@@ -255,7 +259,7 @@ def attend_sequences(
         refuse_sequences((query, key, value, *options, *(kv or ()), query_starts))
     views = Views(MOST_VIEWS)
     kind = kind_of(query, "query")
-    inputs, params, _place = _add_sequences(
+    inputs, params, _place = add_sequences(
         views, query, key, value, Options._make(options), kv, query_starts
     )
     views.finish()
@@ -269,7 +273,7 @@ def attend_sequences(
     return _computed(query, kind, views, inputs, params, outputs, results, context, is_ragged)
 
 
-def _add_sequences(
+def add_sequences(
     views: Views,
     query: Any,
     key: Any,
@@ -278,7 +282,8 @@ def _add_sequences(
     kv: KV | None,
     query_starts: Any,
 ) -> tuple[tuple[Any, Any, Any], Any, Any]:
-    """Query, key and value, an attn_sdpa_params, and what has to live as long as that."""
+    """Query, key and value, an attn_sdpa_params, and what has to live as long as that. The views
+    are not finished."""
     place = ffi.NULL
     if kv is None:
         inputs = views.add_inputs(query, key, value)
@@ -383,7 +388,7 @@ def explain(
         check_kv(kv)
     views = Views(MOST_VIEWS)
     given = Options(attn_mask, is_causal, scale, enable_gqa, **options)
-    inputs, params, _place = _add_sequences(views, query, key, value, given, kv, query_starts)
+    inputs, params, _place = add_sequences(views, query, key, value, given, kv, query_starts)
     views.finish()
     outputs = describe_outputs(inputs, params)
     report = new_report("attn_sdpa_report")

@@ -16,8 +16,9 @@ from libattention._library import lib
 _TENSOR_WORDS = ffi.sizeof("attn_tensor") // 8
 if ffi.offsetof("attn_tensor", "data") != 0 or ffi.sizeof("attn_tensor") % 8 != 0:
     raise ImportError("libattention: attn_tensor is not as this package expects it")
-# Where a frame has the addresses of the tensors behind query, in words.
-KEY, VALUE, OUTPUT, LSE, MASK = (_TENSOR_WORDS * i for i in range(1, 6))
+# Where a frame has the addresses of its tensors, in words.
+PLACES = tuple(_TENSOR_WORDS * i for i in range(10))
+_, KEY, VALUE, OUTPUT, LSE, MASK, *_ = PLACES
 _NO_ADDRESS = bytes(8)
 
 
@@ -70,6 +71,23 @@ class Plan:
         """
         status: int = lib.attn_sdpa(
             handle, frame.query, frame.key, frame.value, frame.params, frame.output, ffi.NULL, 0
+        )
+        self._idle.append(frame)
+        return status
+
+
+class BackwardPlan(Plan):
+    """As Plan, for gradients of calls of one kind. Its make_params gives a pair: the params, and an
+    attn_sdpa_gradients."""
+
+    __slots__ = ()
+
+    def run(self, frame: Frame, handle: Any) -> int:
+        """As there."""
+        params, gradients = frame.params
+        inputs = (frame.query, frame.key, frame.value)
+        status: int = lib.attn_sdpa_backward(
+            handle, *inputs, params, frame.output, gradients, ffi.NULL, 0
         )
         self._idle.append(frame)
         return status

@@ -183,7 +183,7 @@ class TorchKind:
         dtype = self._numbers.get(array.dtype)
         if array.requires_grad and self._torch.is_grad_enabled():
             raise unsupported(
-                f"{name}: requires grad, and libattention computes no gradients; "
+                f"{name}: requires grad, which would be lost; "
                 f"pass {name}.detach() or call under torch.no_grad()"
             )
         if array.device.type != "cpu":

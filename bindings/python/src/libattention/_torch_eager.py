@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The formula of attention in PyTorch's operators, with every option: what gradients are computed
-by, and what the library's own results are compared with."""
+"""The formula of attention in PyTorch's operators, with every option: what tangents and second
+derivatives are computed by, and what the library's own results are compared with."""
 
 from __future__ import annotations
 
@@ -9,24 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-
-class TorchOptions(NamedTuple):
-    """The options of libattention::sdpa, in the order of its schema."""
-
-    attn_mask: Tensor | None = None
-    bias: Tensor | None = None
-    query_offset: Tensor | None = None
-    key_lengths: Tensor | None = None
-    sinks: Tensor | None = None
-    alibi_slopes: Tensor | None = None
-    is_causal: bool = False
-    scale: float | None = None
-    enable_gqa: bool = False
-    align_end: bool = False
-    window_left: int = -1
-    window_right: int = -1
-    softcap: float = 0.0
-    normalizer: str = "softmax"
+from libattention._torch_options import TorchOptions, per_batch, places, positions, widened
+from libattention._torch_written_out import written_out
 
 
 class Results(NamedTuple):
@@ -50,12 +34,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
         Output and weights in query's dtype, and the log-sum-exp in that of the scores.
     """
     dtype = query.dtype
-    query, key, value = (_widened(one) for one in (query, key, value))
+    if options.mask_start is not None or options.position_bias is not None:
+        options = written_out(query, key, options)
+    query, key, value = (widened(one) for one in (query, key, value))
     rows, keys = query.shape[-2], key.shape[-2]
     visible = _visible(rows, keys, options)
     if options.key_lengths is not None:
         # What lies behind a sequence may be anything, and 0 times NaN is NaN.
-        exists = per_batch(options.key_lengths) > _range(keys)
+        exists = per_batch(options.key_lengths) > places(keys)
         key = torch.where(exists.mT, key, 0)
         value = torch.where(exists.mT, value, 0)
     if options.enable_gqa:
@@ -68,41 +54,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
     return Results((weights @ value).to(dtype), lse, weights.to(dtype))
 
 
-def score_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Of the scores of a query of this dtype."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    """16 bits as float32; what is wider stays, and types that do not go together are refused."""
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
-
-
-def _range(length: int) -> Tensor:
-    """Positions, whatever the default device."""
-    return torch.arange(length, device="cpu")
-
-
-def per_batch(values: Tensor) -> Tensor:
-    """Numbers over the batch axes, or one for all, beside axes of heads, rows and columns."""
-    return values[..., None, None, None] if values.dim() else values[None, None]
-
-
-def positions(rows: int, keys: int, options: TorchOptions) -> Tensor:
-    """Where each row stands among the keys: (L, 1), or (..., 1, L, 1) by batch."""
-    position = _range(rows)[:, None]
-    if options.align_end:
-        lengths = options.key_lengths
-        return position + (keys - rows if lengths is None else per_batch(lengths - rows))
-    if options.query_offset is not None:
-        return position + per_batch(options.query_offset)
-    return position
-
-
 def _visible(rows: int, keys: int, options: TorchOptions) -> Tensor | None:
     """Which columns a row sees by position; None: all."""
     conditions = []
-    column = _range(keys)
+    column = places(keys)
     position = positions(rows, keys, options)
     if options.key_lengths is not None:
         conditions.append(column < per_batch(options.key_lengths))
@@ -133,7 +88,7 @@ def _with_options(scores: Tensor, options: TorchOptions) -> Tensor:
         scores = options.softcap * torch.tanh(scores / options.softcap)
     if options.alibi_slopes is not None:
         rows, keys = scores.shape[-2:]
-        distance = (positions(rows, keys, options) - _range(keys)).abs()
+        distance = (positions(rows, keys, options) - places(keys)).abs()
         slopes = options.alibi_slopes.to(scores.dtype)
         scores = scores - slopes[:, None, None] * distance
     for added in (options.bias, options.attn_mask):

@@ -50,11 +50,19 @@ def reason_there_are_no_numbers(tensors: Iterable[Any]) -> str | None:
     return None
 
 
-def reason_to_ask_pytorch(tensors: tuple[Any, ...]) -> str | None:
+def wants_gradient(tensors: Iterable[Any]) -> bool:
+    """Whether a gradient of any of these is wanted, now."""
+    return torch.is_grad_enabled() and any(
+        isinstance(one, torch.Tensor) and one.requires_grad for one in tensors
+    )
+
+
+def reason_to_ask_pytorch(tensors: tuple[Any, ...], may_want_gradient: bool = False) -> str | None:
     """Why a call on these has to go through PyTorch's dispatcher.
 
     Args:
         tensors: arguments of the call; what is no tensor does not count
+        may_want_gradient: that a gradient is wanted is no reason
 
     Returns:
         The reason, to be put behind "a tensor"; None where all are ordinary tensors, now, of which
@@ -62,10 +70,8 @@ def reason_to_ask_pytorch(tensors: tuple[Any, ...]) -> str | None:
     """
     if torch.is_autocast_enabled("cpu"):
         return "is under autocast"
-    if torch.is_grad_enabled():
-        for one in tensors:
-            if isinstance(one, torch.Tensor) and one.requires_grad:
-                return "requires grad"
+    if not may_want_gradient and wants_gradient(tensors):
+        return "requires grad"
     return reason_there_are_no_numbers(tensors)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Options that the operator does not have, as others that it has: a mask that begins at some key, a
-bias by distance and a mask by blocks, each over all keys. PyTorch differentiates the way there."""
+"""Options that the formula in PyTorch's operators does not have, as others that it has: a mask that
+begins at some key and a bias by distance, each over all keys. And a mask by blocks, which the
+operator has not either."""
 
 from __future__ import annotations
 
@@ -12,23 +13,12 @@ from torch import Tensor
 from libattention._attention import explain
 from libattention._library import Error, lib
 from libattention._options import Options, block_lengths
-from libattention._torch_eager import TorchOptions, per_batch, positions, score_dtype
+from libattention._torch_options import TorchOptions, per_batch, places, positions, widened
 from libattention._torch_ordinary import reason_there_are_no_numbers
 
 
-def refuse_misfits(query: Tensor, key: Tensor, value: Tensor, options: Options) -> None:
-    """Refuses what the library would, by the names that the caller knows; where there are no
-    numbers, or autocast makes others of the types, that is left to written_out."""
-    if torch.is_autocast_enabled("cpu"):
-        return
-    if reason_there_are_no_numbers((query, key, value, *options)) is None:
-        with torch.no_grad():
-            explain(query, key, value, **options._asdict())
-
-
-def written_out(query: Tensor, key: Tensor, options: Options) -> Options:
-    """The options, of which all arrays are tensors, with attn_mask and bias of all keys in place of
-    mask_start, position_bias and block_mask."""
+def written_out(query: Tensor, key: Tensor, options: TorchOptions) -> TorchOptions:
+    """The options with attn_mask and bias of all keys in place of mask_start and position_bias."""
     rows, keys = query.shape[-2], key.shape[-2]
     mask, bias = options.attn_mask, options.bias
     if options.mask_start is not None:
@@ -36,47 +26,32 @@ def written_out(query: Tensor, key: Tensor, options: Options) -> Options:
             raise Error(lib.ATTN_ERROR_VALUE, "mask_start: expected None without attn_mask")
         mask = _padded(mask, options.mask_start, keys)
     if options.position_bias is not None:
-        heads = query.shape[-3] if query.dim() > 2 else 1
-        added = _by_distance(options.position_bias, (heads, rows, keys), options)
+        added = _by_distance(widened(options.position_bias), rows, keys, options)
         added = added[0] if max(query.dim(), key.dim()) == 2 else added
-        bias = added if bias is None else _sum(added, bias, score_dtype(query.dtype))
-    if options.block_mask is not None:
-        mask = _in_blocks(mask, options.block_mask, rows, keys, options.block_size)
-    return options._replace(
-        attn_mask=mask,
-        bias=bias,
-        mask_start=None,
-        position_bias=None,
-        block_mask=None,
-        block_size=None,
-    )
+        bias = added if bias is None else added + bias
+    return options._replace(attn_mask=mask, bias=bias, mask_start=None, position_bias=None)
 
 
-def _sum(added: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rounded as little as where the library adds one after the other."""
-    _refuse_unless_float(bias, "bias")
-    return added.to(dtype) + bias.to(dtype)
+def _refuse_misfits(query: Tensor, key: Tensor, value: Tensor, options: Options) -> None:
+    """Refuses what the library would, by the names that the caller knows; where there are no
+    numbers, or autocast makes others of the types, that is left to others."""
+    if torch.is_autocast_enabled("cpu"):
+        return
+    if reason_there_are_no_numbers((query, key, value, *options)) is None:
+        with torch.no_grad():
+            explain(query, key, value, **options._asdict())
 
 
-def _refuse_unless_float(tensor: Tensor, name: str) -> None:
-    if not tensor.is_floating_point():
-        raise Error(lib.ATTN_ERROR_DTYPE, f"{name}: expected a float dtype, got {tensor.dtype}")
-
-
-def _padded(mask: Tensor, start: Tensor, keys: int) -> Tensor:
-    """(..., L, S): keys before the mask's columns are visible, those behind them hidden."""
-    is_bool = mask.dtype == torch.bool
-    if not is_bool:
-        _refuse_unless_float(mask, "attn_mask")
-    shown, hidden = (True, False) if is_bool else (0.0, -torch.inf)
-    last = mask.shape[-1]
-    column = torch.arange(keys, device=mask.device) - per_batch(start).to(mask.device)
-    while mask.dim() < column.dim():
-        mask = mask[None]
-    padded = torch.nn.functional.pad(mask, (0, 1), value=hidden)
-    inside = column.clamp(0, last).expand(*(1,) * (mask.dim() - column.dim()), *column.shape)
-    found = torch.take_along_dim(padded, inside, dim=-1)
-    return torch.where(column < 0, shown, found)
+def without_blocks(query: Tensor, key: Tensor, value: Tensor, options: Options) -> Options:
+    """The options, of which all arrays are tensors, with an attn_mask of all keys in place of
+    block_mask, and of mask_start where there is one."""
+    if not torch.compiler.is_compiling():
+        _refuse_misfits(query, key, value, options)
+    mask, (rows, keys) = options.attn_mask, (query.shape[-2], key.shape[-2])
+    if mask is not None and options.mask_start is not None:
+        mask = _padded(mask, options.mask_start, keys)
+    mask = _in_blocks(mask, options.block_mask, rows, keys, options.block_size)
+    return options._replace(attn_mask=mask, mask_start=None, block_mask=None, block_size=None)
 
 
 def _in_blocks(
@@ -105,20 +80,27 @@ def _in_blocks(
     return torch.where(blocks == lib.ATTN_BLOCK_HIDDEN, hidden, asked)
 
 
-def _by_distance(table: Tensor, sizes: tuple[int, int, int], options: Options) -> Tensor:
+def _padded(mask: Tensor, start: Tensor, keys: int) -> Tensor:
+    """(..., L, S): keys before the mask's columns are visible, those behind them hidden."""
+    is_bool = mask.dtype == torch.bool
+    shown, hidden = (True, False) if is_bool else (0.0, -torch.inf)
+    last = mask.shape[-1]
+    column = places(keys) - per_batch(start)
+    while mask.dim() < column.dim():
+        mask = mask[None]
+    padded = torch.nn.functional.pad(mask, (0, 1), value=hidden)
+    inside = column.clamp(0, last).expand(*(1,) * (mask.dim() - column.dim()), *column.shape)
+    found = torch.take_along_dim(padded, inside, dim=-1)
+    return torch.where(column < 0, shown, found)
+
+
+def _by_distance(table: Tensor, rows: int, keys: int, options: TorchOptions) -> Tensor:
     """(H or 1, L, S), or (..., H or 1, L, S) where positions differ from batch to batch."""
-    heads, rows, keys = sizes
-    given = TorchOptions(
-        query_offset=options.query_offset,
-        key_lengths=options.key_lengths,
-        align_end=options.align_end,
-    )
-    _refuse_unless_float(table, "position_bias")
-    if table.dim() != 2 or table.shape[1] % 2 == 0 or table.shape[0] not in (1, heads):
-        text = f"expected shape (Hq={heads} or 1, 2 R + 1), got {tuple(table.shape)}"
-        raise Error(lib.ATTN_ERROR_SHAPE, f"position_bias: {text}")
+    if table.dim() != 2 or table.shape[1] % 2 == 0:
+        text = f"position_bias: expected shape (Hq, 2 R + 1), got {tuple(table.shape)}"
+        raise Error(lib.ATTN_ERROR_SHAPE, text)
     reach = table.shape[1] // 2
-    distance = torch.arange(keys, device="cpu") - positions(rows, keys, given)
+    distance = places(keys) - positions(rows, keys, options)
     column = distance.clamp(-reach, reach) + reach
     # The axes of heads come before those of rows and columns, which are the index's.
     found = table[:, column]

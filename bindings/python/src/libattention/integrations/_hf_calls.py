@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from libattention._torch_eager import score_dtype
+from libattention._torch_options import score_dtype
 from libattention._torch_ordinary import reason_to_ask_pytorch
 from libattention.integrations._hf_architectures import Use, use_of
 from libattention.integrations._hf_masks import explicit_mask
@@ -53,7 +53,7 @@ def reason_against(call: Call) -> str | None:
     if call.dropout > 0:
         return "dropout"
     tensors = tuple(call.tensors())
-    reason = reason_to_ask_pytorch(tensors)
+    reason = reason_to_ask_pytorch(tensors, may_want_gradient=True)
     if reason is not None:
         return f"a tensor {reason}"
     if not all(one.device.type == "cpu" and one.layout == torch.strided for one in tensors):
@@ -80,21 +80,20 @@ def _reason_of_numbers(call: Call) -> str | None:
 def computed(call: Call, attention: Callable[..., Any]) -> Found:
     """By libattention, whose function is given."""
     dtype, (rows, keys) = call.query.dtype, (call.query.shape[2], call.key.shape[2])
-    with torch.no_grad():
-        results = attention(
-            call.query,
-            **places(call.query, call.key, call.value),
-            attn_mask=_added(call.mask, dtype),
-            is_causal=call.is_causal and call.mask is None,
-            # Without a mask rows begin at the first key, but a single one is the last of a cache.
-            query_offset=keys - 1 if rows == 1 else 0,
-            scale=call.scaling,
-            enable_gqa=call.query.shape[1] != call.key.shape[1],
-            bias=_added(call.bias, dtype),
-            softcap=call.softcap or 0.0,
-            sinks=_added(call.sinks, dtype),
-            return_weights=call.weights,
-        )
+    results = attention(
+        call.query,
+        **places(call.query, call.key, call.value),
+        attn_mask=_added(call.mask, dtype),
+        is_causal=call.is_causal and call.mask is None,
+        # Without a mask rows begin at the first key, but a single one is the last of a cache.
+        query_offset=keys - 1 if rows == 1 else 0,
+        scale=call.scaling,
+        enable_gqa=call.query.shape[1] != call.key.shape[1],
+        bias=_added(call.bias, dtype),
+        softcap=call.softcap or 0.0,
+        sinks=_added(call.sinks, dtype),
+        return_weights=call.weights,
+    )
     output, weights = results if call.weights else (results, None)
     return output.transpose(1, 2).contiguous(), weights
 

@@ -3,8 +3,8 @@
 
 F.scaled_dot_product_attention arrives, eager and compiled, at one operator of PyTorch, whose kernel
 for CPUs is replaced. Above it everything is PyTorch's: the choice of a path, autograd, autocast,
-vmap, tracing. Below it the backward, which goes on from the output and the logarithms of the rows'
-sums that the operator returns.
+vmap, tracing. Its backward, another operator, is replaced likewise: it goes on from the output and
+the logarithms of the rows' sums that the first one returned, whoever answered it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import threading
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -22,9 +22,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from libattention._context import Context, handle_of
 from libattention._library import lib, string
+from libattention._torch_options import score_dtype
+from libattention.integrations._lean_backward import kind_of_backward
 from libattention.integrations._lean_sdpa import DTYPES, kind_of_call
 
 OPERATOR = "_scaled_dot_product_flash_attention_for_cpu"
+BACKWARD = OPERATOR + "_backward"
 MOST_THREADS = 1024
 
 # Attention that never comes to the operator, by the operators that PyTorch runs for it.
@@ -44,15 +47,22 @@ class Report:
         answered: calls that libattention computed
         handed_back: calls that PyTorch's kernel computed, by reason
         elsewhere: of what ran under watch(), calls of operators that go other ways
+        gradients_answered: calls of the backward that libattention computed
+        gradients_handed_back: calls of it that PyTorch's kernel computed, by reason
     """
 
     answered: int
     handed_back: dict[str, int]
     elsewhere: dict[str, int]
+    gradients_answered: int = 0
+    gradients_handed_back: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"answered by libattention: {self.answered}"]
         lines += [f"handed back to PyTorch: {n} ({why})" for why, n in self.handed_back.items()]
+        if self.gradients_answered:
+            lines.append(f"gradients by libattention: {self.gradients_answered}")
+        lines += [f"gradients by PyTorch: {n} ({w})" for w, n in self.gradients_handed_back.items()]
         lines += [f"elsewhere: {n} ({where})" for where, n in self.elsewhere.items()]
         return "\n".join(lines)
 
@@ -86,7 +96,8 @@ def install(context: Context | None = None) -> Installation:
     Models stay as they are: in inference and training, eager and compiled. What is answered is
     float32, float64, bfloat16 and float16 without dropout, with every mask, is_causal, scale and
     enable_gqa. What is not, PyTorch computes as before; so it does calls too small to gain, and
-    bfloat16 of more than 4 rows where it multiplies that in hardware (AMX). Backward is PyTorch's.
+    bfloat16 of more than 4 rows where it multiplies that in hardware (AMX). So are gradients, by
+    rules of their own: PyTorch's backward is slow in 16 bits.
     What PyTorch itself sends other ways never arrives: nested tensors, dropout, masks that require
     grad, unbatched inputs, Ev != E, the fast paths of torch.nn in evaluation mode (see watch;
     accelerate is for these), and code that was compiled to C++ (AOTInductor, cpp_wrapper).
@@ -148,16 +159,13 @@ class _Tally:
 
     def __init__(self) -> None:
         self.renew_lock()
-        self._answered = 0
+        self.answered: Counter[str] = Counter()
         self.handed_back: Counter[str] = Counter()
+        self.gradients_handed_back: Counter[str] = Counter()
         self.elsewhere: Counter[str] = Counter()
 
     def renew_lock(self) -> None:
         self._lock = threading.RLock()
-
-    def answer(self) -> None:
-        with self._lock:
-            self._answered += 1
 
     def count(self, counter: Counter[str], what: str) -> None:
         with self._lock:
@@ -165,11 +173,17 @@ class _Tally:
 
     def report(self) -> Report:
         with self._lock:
-            return Report(self._answered, dict(self.handed_back), dict(self.elsewhere))
+            return Report(
+                self.answered[OPERATOR],
+                dict(self.handed_back),
+                dict(self.elsewhere),
+                self.answered[BACKWARD],
+                dict(self.gradients_handed_back),
+            )
 
 
 class _Registration:
-    """PyTorch's kernel replaced, until destroyed."""
+    """PyTorch's kernels replaced, until destroyed."""
 
     def __init__(self) -> None:
         if not hasattr(torch.library, "get_kernel"):
@@ -180,17 +194,22 @@ class _Registration:
         self.context: Context | None = None
         self._contexts: dict[int, Context] = {}
         # What is here now, PyTorch's or a third party's.
-        self._original = torch.library.get_kernel(f"aten::{OPERATOR}", "CPU").call_boxed
+        self._originals = {
+            name: torch.library.get_kernel(f"aten::{name}", "CPU").call_boxed
+            for name in (OPERATOR, BACKWARD)
+        }
         library: Any = torch.library  # without type hints
         self._library = library.Library("aten", "IMPL")
         with warnings.catch_warnings():
             # PyTorch tells once in a process that a kernel was replaced, which is what was asked.
             warnings.filterwarnings("ignore", "Warning only once for all operators", UserWarning)
             self._library.impl(OPERATOR, self._compute, "CPU", with_keyset=True)
+            self._library.impl(BACKWARD, self._differentiate, "CPU", with_keyset=True)
 
     def destroy(self) -> None:
         self._library._destroy()
         kind_of_call.cache_clear()
+        kind_of_backward.cache_clear()
 
     def _compute(
         self,
@@ -207,11 +226,12 @@ class _Registration:
         """The operator."""
         found = self._answer(query, key, value, dropout_p, is_causal, attn_mask, scale)
         if not isinstance(found, str):
-            _tally.answer()
+            _tally.count(_tally.answered, OPERATOR)
             return found
         _tally.count(_tally.handed_back, found)
         options = {"attn_mask": attn_mask, "scale": scale}
-        return self._original(keyset, query, key, value, dropout_p, is_causal, **options)
+        original = self._originals[OPERATOR]
+        return original(keyset, query, key, value, dropout_p, is_causal, **options)
 
     def _answer(
         self,
@@ -224,15 +244,11 @@ class _Registration:
         scale: float | None,
     ) -> tuple[torch.Tensor, torch.Tensor] | str:
         """The operator's results, or why PyTorch is to compute them."""
-        if dropout_p != 0:
-            return "dropout"
-        dtype = query.dtype
-        if dtype not in DTYPES:
-            return str(dtype)
-        if key.dtype is not dtype or value.dtype is not dtype:
-            return "dtypes differ"
+        reason = _reason_of_numbers(query, (key, value), dropout_p)
+        if reason:
+            return reason
         kind = kind_of_call(
-            dtype,
+            query.dtype,
             query.shape,
             query.stride(),
             key.shape,
@@ -249,11 +265,79 @@ class _Registration:
         found = kind.run(handle_of(context), query, key, value, mask)
         return _refused(found) if isinstance(found, int) else found
 
+    def _differentiate(
+        self,
+        keyset: Any,
+        gradient: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        output: torch.Tensor,
+        lse: torch.Tensor,
+        dropout_p: float,
+        is_causal: bool,
+        *,
+        attn_mask: torch.Tensor | None = None,
+        scale: float | None = None,
+    ) -> Any:
+        """The operator's backward."""
+        given = (query, key, value, output, lse, gradient)
+        found = self._answer_backward(given, dropout_p, is_causal, attn_mask, scale)
+        if not isinstance(found, str):
+            _tally.count(_tally.answered, BACKWARD)
+            return found
+        _tally.count(_tally.gradients_handed_back, found)
+        options = {"attn_mask": attn_mask, "scale": scale}
+        return self._originals[BACKWARD](
+            keyset, gradient, *given[:5], dropout_p, is_causal, **options
+        )
+
+    def _answer_backward(
+        self,
+        given: tuple[torch.Tensor, ...],
+        dropout_p: float,
+        is_causal: bool,
+        mask: torch.Tensor | None,
+        scale: float | None,
+    ) -> tuple[torch.Tensor, ...] | str:
+        """The backward's results, or why PyTorch is to compute them. Its logarithm of a row that
+        sees nothing is 0, by which the weights of that row, of scores of -inf, are 0, too."""
+        query, key, value, output, lse, gradient = given
+        reason = _reason_of_numbers(query, (key, value, output, gradient), dropout_p)
+        if reason:
+            return reason
+        if lse.dtype is not score_dtype(query.dtype):
+            return "dtypes differ"
+        kind = kind_of_backward(
+            query.dtype,
+            tuple((one.shape, one.stride()) for one in given),
+            is_causal,
+            scale,
+            None if mask is None else (mask.dtype, mask.shape, mask.stride()),
+        )
+        if isinstance(kind, str):
+            return kind
+        found = kind.run(handle_of(self.context or self._context()), given, mask)
+        return _refused(found) if isinstance(found, int) else found
+
     def _context(self) -> Context:
         """Of as many threads as PyTorch has now, and no more: a BLAS would bring its own."""
         count = min(torch.get_num_threads(), MOST_THREADS)
         known = self._contexts.get(count)
         return known or self._contexts.setdefault(count, Context(count, gemm="native"))
+
+
+def _reason_of_numbers(
+    query: torch.Tensor, others: tuple[torch.Tensor, ...], dropout_p: float
+) -> str:
+    """Why PyTorch is to compute, whatever the shapes; "" if it need not."""
+    if dropout_p != 0:
+        return "dropout"
+    if query.dtype not in DTYPES:
+        return str(query.dtype)
+    if any(one.dtype is not query.dtype for one in others):
+        return "dtypes differ"
+    return ""
 
 
 def _refused(status: int) -> str:

@@ -14,7 +14,7 @@ from libattention._abi import ffi
 from libattention._library import lib
 from libattention._plans import KEY, LSE, MASK, OUTPUT, VALUE, Plan
 from libattention._tensors import layout_of
-from libattention._torch_eager import score_dtype
+from libattention._torch_options import score_dtype
 
 DTYPES = {
     torch.float32: lib.ATTN_DTYPE_FLOAT32,
@@ -30,7 +30,7 @@ DTYPES = {
 SMALLEST_WORK = {dtype: 1 << (24 if dtype == torch.float64 else 21) for dtype in DTYPES}
 
 
-def _multiplies_tiles() -> bool:
+def multiplies_tiles() -> bool:
     """Whether PyTorch multiplies tiles of bfloat16 in hardware (AMX)."""
     told = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return told is not None and bool(told())
@@ -38,7 +38,7 @@ def _multiplies_tiles() -> bool:
 
 # Rows of a query above which PyTorch's kernel is faster whatever the size: by AMX 1.6 to 3 times
 # from 8 rows on (Xeon, one thread). For a few rows, which wait for memory, it is not.
-MOST_ROWS = {torch.bfloat16: 4} if _multiplies_tiles() else {}
+MOST_ROWS = {torch.bfloat16: 4} if multiplies_tiles() else {}
 
 Lengths = tuple[int, ...]
 
@@ -110,9 +110,8 @@ def kind_of_call(
     Returns:
         Where PyTorch is to compute, why, in a few words.
     """
-    refusal = _refusal(dtype, shape, key, value, mask)
-    if is_causal and scale is not None and scale <= 0:
-        refusal = "is_causal with a scale of 0 or less"  # of which PyTorch's kernel makes NaN
+    refusal = reason_of_shapes(dtype, shape, key, value, is_causal, scale, mask)
+    refusal = refusal or _reason_of_speed(dtype, shape, key)
     if refusal:
         return refusal
     batches, heads, rows, _ = shape
@@ -127,9 +126,7 @@ def kind_of_call(
     ]
     if mask is not None:
         layouts.append(layout_of(DTYPES[mask[0]], tuple(mask[1]), mask[2]))
-    options: dict[str, Any] = {"is_causal": is_causal, "enable_gqa": key[1] != heads}
-    if scale is not None:
-        options.update(set=lib.ATTN_SDPA_SET_SCALE, scale=scale)
+    options = options_of(shape, key, is_causal, scale)
     return Kind(Plan(layouts, partial(_params_of, options)), lse)
 
 
@@ -139,27 +136,50 @@ def _strides_of_output(dtype: torch.dtype, shape: Lengths, strides: Lengths) -> 
     return torch.empty_like(query).stride()
 
 
-def _params_of(options: dict[str, Any], views: list[Any]) -> Any:
-    params = ffi.new("attn_sdpa_params *", {"lse": views[4], **options})
+def options_of(
+    query: Lengths, key: Lengths, is_causal: bool, scale: float | None
+) -> dict[str, Any]:
+    """Fields of an attn_sdpa_params that are no tensors."""
+    options: dict[str, Any] = {"is_causal": is_causal, "enable_gqa": key[1] != query[1]}
+    if scale is not None:
+        options.update(set=lib.ATTN_SDPA_SET_SCALE, scale=scale)
+    return options
+
+
+def params_of(options: dict[str, Any], lse: Any, mask: Any | None) -> Any:
+    """An attn_sdpa_params of these views."""
+    params = ffi.new("attn_sdpa_params *", {"lse": lse, **options})
     params.struct_size = ffi.sizeof("attn_sdpa_params")
-    if len(views) > 5:
-        params.mask = views[5]
+    if mask is not None:
+        params.mask = mask
         params.mask_kind = lib.ATTN_MASK_ADDITIVE
     return params
 
 
-def _refusal(
+def _params_of(options: dict[str, Any], views: list[Any]) -> Any:
+    return params_of(options, views[4], views[5] if len(views) > 5 else None)
+
+
+def reason_of_shapes(
     dtype: torch.dtype,
     query: Lengths,
     key: Lengths,
     value: Lengths,
+    is_causal: bool,
+    scale: float | None,
     mask: tuple[torch.dtype, Lengths, Lengths] | None,
 ) -> str:
     """Why PyTorch is to compute, of what it accepts and what it does not; "" if it need not."""
+    if is_causal and scale is not None and scale <= 0:
+        return "is_causal with a scale of 0 or less"  # of which PyTorch's kernel makes NaN
     if len(query) != 4 or key != value or not _fit(query, key):
         return "shapes"
     if mask is not None and not _fits_mask(mask, dtype, (*query[:3], key[2])):
         return "mask"
+    return ""
+
+
+def _reason_of_speed(dtype: torch.dtype, query: Lengths, key: Lengths) -> str:
     if prod(query) * key[2] < SMALLEST_WORK[dtype]:
         return "too small"
     if query[2] > MOST_ROWS.get(dtype, query[2]):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from libattention._attention import attend_at_once
+from libattention._attention import attend_at_once, scaled_dot_product_attention
 from libattention._options import Options
 
 if TYPE_CHECKING:
@@ -118,14 +118,20 @@ def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def attend(
-    layer: Layer, query: Tensor, key: Tensor, value: Tensor, masks: Masks, wants_weights: bool
+    layer: Layer,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    masks: Masks,
+    wants_weights: bool,
+    has_gradients: bool,
 ) -> tuple[Tensor, Tensor | None] | None:
     """The module's result; weights are (N, H, L, S).
 
     Returns:
         None where a row sees nothing: what becomes of it is PyTorch's to say.
     """
-    with torch.no_grad():
+    with torch.set_grad_enabled(has_gradients):
         if query.is_nested:
             return _attend_nested(layer, query)
         is_batched = query.dim() == 3
@@ -145,19 +151,44 @@ def _attend(
     layer: Layer, inputs: Any, masks: Masks, lengths: Tensor | None, wants_weights: bool
 ) -> tuple[Tensor, Tensor | None] | None:
     query, key, value = _project(layer, *inputs)
-    # Rows of all heads side by side, as the next product reads them.
-    shape = (*query.shape[:-3], query.shape[-2], query.shape[-3], value.shape[-1])
-    joined = query.new_empty(shape)
     options = Options(masks.attn_mask, masks.is_causal, bias=masks.bias, key_lengths=lengths)
     may_be_empty = masks.attn_mask is not None or masks.bias is not None or value.shape[-2] == 0
-    out = joined.transpose(-3, -2)
-    _, *others = _as_tuple(
-        attend_at_once(query, key, value, options, out, may_be_empty, wants_weights)
-    )
+    compute = _with_gradients if torch.is_grad_enabled() else _side_by_side
+    joined, *others = compute(query, key, value, options, may_be_empty, wants_weights)
     if may_be_empty and bool(torch.isneginf(others.pop(0)).any()):
         return None
     output = linear(joined.flatten(-2), layer.out_weight, layer.out_bias)
     return output, others[0] if wants_weights else None
+
+
+def _side_by_side(
+    query: Tensor, key: Tensor, value: Tensor, options: Options, has_lse: bool, has_weights: bool
+) -> tuple[Tensor, ...]:
+    """Rows of all heads side by side, (..., L, H, D), as the next product reads them; then what
+    else is asked for."""
+    shape = (*query.shape[:-3], query.shape[-2], query.shape[-3], value.shape[-1])
+    joined = query.new_empty(shape)
+    out = joined.transpose(-3, -2)
+    found = attend_at_once(query, key, value, options, out, has_lse, has_weights)
+    return (joined, *_as_tuple(found)[1:])
+
+
+def _with_gradients(
+    query: Tensor, key: Tensor, value: Tensor, options: Options, has_lse: bool, has_weights: bool
+) -> tuple[Tensor, ...]:
+    """As there, by the operator that PyTorch differentiates."""
+    found = scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        options.attn_mask,
+        is_causal=options.is_causal,
+        bias=options.bias,
+        return_lse=has_lse,
+        return_weights=has_weights,
+    )
+    output, *others = _as_tuple(found)
+    return (output.transpose(-3, -2), *others)
 
 
 def _as_tuple(found: Any) -> tuple[Any, ...]:

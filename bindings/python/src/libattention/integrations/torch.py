@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The multi-head attention of PyTorch models, computed by libattention in inference."""
+"""The multi-head attention of PyTorch models, computed by libattention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from libattention._torch_ordinary import reason_to_ask_pytorch
+from libattention._torch_ordinary import reason_to_ask_pytorch, wants_gradient
 from libattention.integrations._install import (
     Installation,
     Report,
@@ -59,13 +59,15 @@ class Survey(NamedTuple):
     handed_back: dict[str, dict[str, int]]
 
 
-def accelerate(model: Model) -> Model:
-    """Makes every torch.nn.MultiheadAttention of a model compute by libattention in inference.
+def accelerate(model: Model, training: bool = False) -> Model:
+    """Makes every torch.nn.MultiheadAttention of a model compute by libattention.
 
-    Inference is evaluation mode on ordinary floating-point tensors of the CPU of which no
-    gradient is wanted. Everything else (training, tracing, compiling, autocast, other dtypes and
-    devices, rows that see nothing) is computed by the module as before, with PyTorch's numbers.
-    Parameters are read where they lie in every call, so that they may change in any way.
+    It does so on ordinary floating-point tensors of the CPU: in inference, which is evaluation
+    mode where no gradient is wanted, and with `training` in any mode and with gradients, of which
+    attention's are the library's and the projections' PyTorch's. Everything else (dropout, tracing,
+    compiling, autocast, other dtypes and devices, rows that see nothing) is computed by the module
+    as before, with PyTorch's numbers. Parameters are read where they lie in every call, so that
+    they may change in any way.
 
     Taken over are modules whose forward is nn.MultiheadAttention's own: not subclasses with
     another one, nor instances that were patched. The class of a module is replaced, by a subclass
@@ -74,14 +76,19 @@ def accelerate(model: Model) -> Model:
 
     Args:
         model: changed in place; its state_dict stays as it is
+        training: whether to compute in training, too; of several calls the last one counts
 
     Returns:
         The model.
     """
     for module in model.modules():
-        if not is_accelerated(module) and reason_to_leave(module) is None:
+        if is_accelerated(module):
+            if module._trains == training:
+                continue
+            _restore_module(module)
+        if reason_to_leave(module) is None:
             original: Any = type(module)
-            module.__class__ = _accelerated_class(original)
+            module.__class__ = _accelerated_class(original, training)
             module.register_forward_pre_hook(_pass_on)
     return model
 
@@ -91,12 +98,16 @@ def restore(model: Model) -> Model:
     stays."""
     for module in model.modules():
         if is_accelerated(module):
-            module.__class__ = _without_acceleration(type(module))
-            hooks = module._forward_pre_hooks
-            for number in [number for number, hook in hooks.items() if hook is _pass_on]:
-                del hooks[number]
-            _calls.pop(module, None)
+            _restore_module(module)
     return model
+
+
+def _restore_module(module: nn.Module) -> None:
+    module.__class__ = _without_acceleration(type(module))
+    hooks = module._forward_pre_hooks
+    for number in [number for number, hook in hooks.items() if hook is _pass_on]:
+        del hooks[number]
+    _calls.pop(module, None)
 
 
 def is_accelerated(module: nn.Module) -> bool:
@@ -172,6 +183,7 @@ class _Accelerated(nn.Module):
     """What the class of an accelerated module derives from, before the class it had."""
 
     _original: type[nn.MultiheadAttention]
+    _trains: bool
 
     def forward(
         self,
@@ -198,20 +210,25 @@ class _Accelerated(nn.Module):
     def __reduce_ex__(self, protocol: Any) -> Any:
         """A class made here has no name that pickle would find."""
         reduced: tuple[Any, ...] = tuple(super().__reduce_ex__(protocol))
-        return (_new_accelerated, (self._original,), *reduced[2:])
+        return (_new_accelerated, (self._original, self._trains), *reduced[2:])
 
 
 @cache
-def _accelerated_class(original: Any) -> Any:
+def _accelerated_class(original: Any, trains: bool) -> Any:
     """It has the name of the original one, by which other libraries know it."""
-    named = {"_original": original, "__module__": original.__module__, "__doc__": original.__doc__}
+    named = {
+        "_original": original,
+        "_trains": trains,
+        "__module__": original.__module__,
+        "__doc__": original.__doc__,
+    }
     made = type(original.__name__, (_Accelerated, original), named)
     made.__qualname__ = original.__qualname__
     return made
 
 
-def _new_accelerated(original: Any) -> Any:
-    cls = _accelerated_class(original)
+def _new_accelerated(original: Any, trains: bool) -> Any:
+    cls = _accelerated_class(original, trains)
     return cls.__new__(cls)
 
 
@@ -242,14 +259,15 @@ def _forward(
     recorder = _recorded.get(module)
     wants_weights = need_weights or recorder is not None
     layer = _layer_of(module)
-    reason = _reason_to_hand_back(module, layer, (query, key, value, key_padding_mask, attn_mask))
+    given = (query, key, value, key_padding_mask, attn_mask)
+    reason = _reason_to_hand_back(module, layer, given)
     found = None
     if reason is None:
-        given = (query, key, value, key_padding_mask, attn_mask)
         masks = masks_of(layer, *given, is_causal, wants_weights)
         reason = masks if isinstance(masks, str) else None
         if isinstance(masks, Masks):
-            found = attend(layer, query, key, value, masks, wants_weights)
+            has_gradients = wants_gradient((*given, *layer.parameters()))
+            found = attend(layer, query, key, value, masks, wants_weights, has_gradients)
             reason = None if found is not None else "a row sees nothing"
     _count(module, reason or _COMPUTED)
     if found is None:
@@ -288,6 +306,10 @@ class Layer(NamedTuple):
     out_weight: Any
     out_bias: Tensor | None
 
+    def parameters(self) -> tuple[Any, ...]:
+        """All of them; a bias may be None."""
+        return (*self.weights, self.out_weight, self.in_proj_bias, self.out_bias)
+
 
 def _layer_of(module: Any) -> Layer:
     """Its attributes, as its own forward reads them."""
@@ -309,17 +331,21 @@ def _layer_of(module: Any) -> Layer:
 
 def _reason_to_hand_back(module: Any, layer: Layer, given: tuple[Any, ...]) -> str | None:
     """Why PyTorch computes a call; None where libattention may."""
-    if module.training:
+    if module.training and not module._trains:
         return "training"
+    if module.training and module.dropout > 0:
+        return "dropout"
     if module.bias_k is not None or module.bias_v is not None or module.add_zero_attn:
         return "add_bias_kv or add_zero_attn"
     needed = (*layer.weights, layer.out_weight)
-    parameters = (*needed, layer.in_proj_bias, layer.out_bias)
+    parameters = layer.parameters()
     if not all(isinstance(one, Tensor) for one in needed):
         return "parameters that are no tensors"
-    reason = reason_to_ask_pytorch((*given, *parameters))
+    reason = reason_to_ask_pytorch((*given, *parameters), may_want_gradient=module._trains)
     if reason is not None:
         return f"a tensor {reason}"
+    if module._trains and given[0].is_nested and wants_gradient((*given, *parameters)):
+        return "gradients of nested tensors"
     dtype = given[0].dtype
     if any(one is not None and one.device.type != "cpu" for one in (*given, *parameters)):
         return "devices"

@@ -70,9 +70,10 @@ def register(name: str = NAME) -> str:
     """Offers libattention to every model: from_pretrained(..., attn_implementation="libattention").
 
     Architectures whose attention does not go through transformers' attention interface are loaded
-    with "eager", and a warning names them. In training (gradients or dropout), in dtypes that are
-    not float32, float64, bfloat16 or float16, off the CPU, and while a model is traced or compiled,
-    transformers' own attention computes. `report` tells what was computed by whom.
+    with "eager", and a warning names them. Gradients are computed here, too. With dropout, under
+    autocast, in dtypes that are not float32, float64, bfloat16 or float16, off the CPU, and while a
+    model is traced or compiled, transformers' own attention computes. `report` tells what was
+    computed by whom.
 
     Args:
         name: another one, if that is taken
