@@ -44,6 +44,7 @@ typedef struct attni_mpi_call {
     attni_mpi_costs costs;
     attn_mpi_report *report; /* wanted, or NULL */
     bool masks_have_rows;    /* of any rank */
+    bool masks_have_one_row; /* likewise, one that may be for all rows */
 
     /* params.query_offset, key_lengths and mask_start, where these are given */
     attni_mpi_numbers offsets, lengths, starts;

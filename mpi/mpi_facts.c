@@ -74,12 +74,15 @@ static void add_options(fact_list *list, const attni_mpi_call *call) {
     add(list, "whether there is a position_bias", params->position_bias != NULL);
 }
 
-/* A mask's row for each of all queries could not be had from other ranks; one row for all can be. */
-static bool has_rows(const attn_tensor *mask, const attni_mpi_call *call) {
-    if (mask == NULL || mask->rank < 2 || mask->rank > ATTN_MAX_RANK) {
-        return false;
-    }
-    return mask->shape[mask->rank - 2] != 1 || call->query.shape[call->query.rank - 2] == 1;
+/* Whether the mask has an axis of rows that is not 1. */
+static bool has_rows(const attn_tensor *mask) {
+    return mask != NULL && mask->rank >= 2 && mask->rank <= ATTN_MAX_RANK &&
+           mask->shape[mask->rank - 2] != 1;
+}
+
+/* Whether it has an axis of rows that is 1: of one row, or for all rows. */
+static bool has_one_row(const attn_tensor *mask) {
+    return mask != NULL && mask->rank >= 2 && mask->rank <= ATTN_MAX_RANK && !has_rows(mask);
 }
 
 static attn_status share_lengths(attni_mpi_link *link, const attni_mpi_call *call) {
@@ -105,14 +108,13 @@ attn_status attni_mpi_share_call(attn_status status, int32_t num_threads, attni_
     add_tensor(&list, &value, &call->value);
     add(&list, "output dtype", call->output.dtype);
     add_options(&list, call);
-    int64_t least[] = {num_threads, 1};
-    if (status == ATTN_OK &&
-        (has_rows(call->params.mask, call) || has_rows(call->params.bias, call))) {
-        least[1] = 0;
-    }
-    ATTNI_MPI_TRY(attni_mpi_agree_on(link, status, list.facts, list.count, least, 2));
+    const attn_tensor *const mask = call->params.mask, *const bias = call->params.bias;
+    int64_t least[] = {num_threads, !(has_rows(mask) || has_rows(bias)),
+                       !(has_one_row(mask) || has_one_row(bias))};
+    ATTNI_MPI_TRY(attni_mpi_agree_on(link, status, list.facts, list.count, least, 3));
     call->link = link;
     call->masks_have_rows = least[1] == 0;
+    call->masks_have_one_row = least[2] == 0;
     call->costs.latency_seconds = given_or(call->costs.latency_seconds, 2e-6);
     call->costs.bytes_per_second = given_or(call->costs.bytes_per_second, 1e10);
     call->costs.products_per_second =

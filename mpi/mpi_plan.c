@@ -41,10 +41,21 @@ static attn_status place_all(attni_mpi_link *link, attni_mpi_call *call) {
     return ATTN_OK;
 }
 
+/* Where every rank has one row, a mask of one row may be for that or for all. */
+static bool each_has_one_row(const attni_mpi_link *link) {
+    for (int rank = 0; rank < link->num_ranks; ++rank) {
+        if (link->lengths[rank][ATTNI_MPI_QUERY_ROWS] != 1) {
+            return false;
+        }
+    }
+    return link->num_ranks > 1;
+}
+
 attn_status attni_mpi_choose_scheme(attni_mpi_link *link, attni_mpi_call *call,
                                     attni_mpi_plan *plan) {
     *plan = (attni_mpi_plan){.reason = "it was asked for"};
     ATTNI_MPI_TRY(place_all(link, call));
+    call->masks_have_rows |= call->masks_have_one_row && each_has_one_row(link);
     plan->prediction = attni_mpi_predict(call);
     if (call->scheme == ATTN_MPI_SCHEME_HEADS && call->masks_have_rows) {
         return attni_mpi_fail(ATTN_ERROR_UNSUPPORTED,
