@@ -5,6 +5,8 @@
  */
 #include "mpi_check.h"
 
+#include <string.h>
+
 #include "mpi_copy.h"
 #include "mpi_memory.h"
 #include "mpi_options.h"
@@ -106,9 +108,12 @@ static attn_status check_by_core(const attni_mpi_call *call) {
                                      &call->output, &bytes);
 }
 
-static attn_status check_data(const attni_mpi_call *call) {
+enum { NUM_TENSORS = 13 };
+
+/* All tensors of a call; those that are not there are NULL. */
+static void list_tensors(const attni_mpi_call *call, named_tensor *tensors) {
     const attn_sdpa_params *const params = &call->params;
-    const named_tensor tensors[] = {
+    const named_tensor all[NUM_TENSORS] = {
         {"query", &call->query},
         {"key", &call->key},
         {"value", &call->value},
@@ -123,7 +128,13 @@ static attn_status check_data(const attni_mpi_call *call) {
         {"mask_start", params->mask_start},
         {"position_bias", params->position_bias},
     };
-    for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; ++i) {
+    memcpy(tensors, all, sizeof all);
+}
+
+static attn_status check_data(const attni_mpi_call *call) {
+    named_tensor tensors[NUM_TENSORS];
+    list_tensors(call, tensors);
+    for (size_t i = 0; i < NUM_TENSORS; ++i) {
         int64_t count = 0;
         if (tensors[i].tensor != NULL && tensors[i].tensor->data == NULL) {
             ATTNI_MPI_TRY(attn_tensor_count(tensors[i].tensor, &count));
@@ -196,72 +207,17 @@ static bool ranges_overlap(byte_range a, byte_range b) {
     return a.first < b.end && b.first < a.end;
 }
 
-static uint64_t magnitude(int64_t stride) {
-    return stride < 0 ? -(uint64_t)stride : (uint64_t)stride;
-}
-
-/* Whether by ascending stride each axis steps over all that the smaller ones reach. */
-static bool axes_nest(const attn_tensor *tensor) {
-    bool is_done[ATTN_MAX_RANK] = {false};
-    uint64_t reach = 0;
-    for (int32_t round = 0; round < tensor->rank; ++round) {
-        int32_t next = -1;
-        for (int32_t axis = 0; axis < tensor->rank; ++axis) {
-            if (tensor->shape[axis] == 0) {
-                return true;
-            }
-            if (!is_done[axis] && tensor->shape[axis] > 1 &&
-                (next < 0 || magnitude(tensor->strides[axis]) < magnitude(tensor->strides[next]))) {
-                next = axis;
-            }
-        }
-        if (next < 0) {
-            return true;
-        }
-        if (magnitude(tensor->strides[next]) <= reach) {
-            return false;
-        }
-        reach += (uint64_t)(tensor->shape[next] - 1) * magnitude(tensor->strides[next]);
-        is_done[next] = true;
-    }
-    return true;
-}
-
-static attn_status check_outputs(const attni_mpi_call *call) {
-    if (!axes_nest(&call->output)) {
-        return attni_mpi_fail(ATTN_ERROR_OVERLAP, "output: overlaps itself");
-    }
-    if (call->has_lse && !axes_nest(&call->lse)) {
-        return attni_mpi_fail(ATTN_ERROR_OVERLAP, "lse: overlaps itself");
-    }
+attn_status attni_mpi_check_overlap(const attni_mpi_arguments *arguments,
+                                    const attni_mpi_call *call, size_t needed_bytes) {
+    named_tensor tensors[NUM_TENSORS];
+    const uintptr_t first = (uintptr_t)arguments->workspace;
+    const byte_range workspace = {first, first + needed_bytes};
     if (call->has_lse && ranges_overlap(range_of(&call->output), range_of(&call->lse))) {
         return attni_mpi_fail(ATTN_ERROR_OVERLAP, "lse: overlaps output");
     }
-    return ATTN_OK;
-}
-
-attn_status attni_mpi_check_overlap(const attni_mpi_arguments *arguments,
-                                    const attni_mpi_call *call, size_t needed_bytes) {
-    const attn_sdpa_params *const params = &call->params;
-    const named_tensor tensors[] = {{"query", &call->query},
-                                    {"key", &call->key},
-                                    {"value", &call->value},
-                                    {"output", &call->output},
-                                    {"mask", params->mask},
-                                    {"bias", params->bias},
-                                    {"query_offset", params->query_offset},
-                                    {"key_lengths", params->key_lengths},
-                                    {"alibi_slopes", params->alibi_slopes},
-                                    {"sinks", params->sinks},
-                                    {"lse", params->lse},
-                                    {"mask_start", params->mask_start},
-                                    {"position_bias", params->position_bias}};
-    const uintptr_t first = (uintptr_t)arguments->workspace;
-    ATTNI_MPI_TRY(check_outputs(call));
-    for (size_t i = 0; arguments->workspace != NULL && i < sizeof tensors / sizeof tensors[0];
-         ++i) {
-        if (tensors[i].tensor != NULL && ranges_overlap((byte_range){first, first + needed_bytes},
-                                                        range_of(tensors[i].tensor))) {
+    list_tensors(call, tensors);
+    for (size_t i = 0; first != 0 && i < NUM_TENSORS; ++i) {
+        if (tensors[i].tensor != NULL && ranges_overlap(workspace, range_of(tensors[i].tensor))) {
             return attni_mpi_fail(ATTN_ERROR_OVERLAP, "workspace: overlaps %s", tensors[i].name);
         }
     }

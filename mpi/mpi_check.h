@@ -20,8 +20,8 @@ attn_status attni_mpi_check_thread_level(int32_t num_threads);
  * key_lengths and query_offset; once the scheme is chosen. */
 attn_status attni_mpi_check_whole(const attni_mpi_arguments *arguments, attni_mpi_call *call);
 
-/* Whether outputs overlap themselves or each other, or the needed part of the workspace overlaps a
- * tensor. */
+/* Whether outputs overlap each other, or the needed part of the workspace overlaps a tensor. (That no
+ * output overlaps itself is seen by attni_mpi_check_whole.) */
 attn_status attni_mpi_check_overlap(const attni_mpi_arguments *arguments,
                                     const attni_mpi_call *call, size_t needed_bytes);
 
