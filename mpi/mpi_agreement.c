@@ -14,16 +14,16 @@ typedef struct told_failure {
     char detail[ATTNI_MPI_DETAIL_BYTES];
 } told_failure;
 
-static attn_status reduce_to_least(const attni_mpi_link *link, const int64_t *mine, int64_t *least,
-                                   int count) {
+static attn_status reduce_to_least(const attni_mpi_group *group, const int64_t *mine,
+                                   int64_t *least, int count) {
     return attni_mpi_result("MPI_Allreduce",
-                            MPI_Allreduce(mine, least, count, MPI_INT64_T, MPI_MIN, link->comm));
+                            MPI_Allreduce(mine, least, count, MPI_INT64_T, MPI_MIN, group->comm));
 }
 
 /* What the lowest rank that has failed says of it. `status` is the calling rank's own. */
-static attn_status tell_failure(const attni_mpi_link *link, int failed, attn_status status) {
+static attn_status tell_failure(const attni_mpi_group *group, int failed, attn_status status) {
     told_failure failure = {.status = status};
-    if (link->rank == failed) {
+    if (group->rank == failed) {
         char detail[ATTNI_MPI_DETAIL_BYTES];
         attn_last_error_copy(detail, sizeof detail);
         const int head = snprintf(failure.detail, sizeof failure.detail, "rank %d: ", failed);
@@ -31,20 +31,20 @@ static attn_status tell_failure(const attni_mpi_link *link, int failed, attn_sta
         failure.detail[sizeof failure.detail - 1] = '\0';
     }
     ATTNI_MPI_TRY(attni_mpi_result(
-        "MPI_Bcast", MPI_Bcast(&failure, sizeof failure, MPI_BYTE, failed, link->comm)));
+        "MPI_Bcast", MPI_Bcast(&failure, sizeof failure, MPI_BYTE, failed, group->comm)));
     return attn_error_set(failure.status, failure.detail);
 }
 
 /* What one rank has to say in the reduction: the rank if it has failed, else a number above all. */
-static int64_t failed_rank(const attni_mpi_link *link, attn_status status) {
-    return status == ATTN_OK ? link->num_ranks : link->rank;
+static int64_t failed_rank(const attni_mpi_group *group, attn_status status) {
+    return status == ATTN_OK ? group->num_ranks : group->rank;
 }
 
-attn_status attni_mpi_agree(const attni_mpi_link *link, attn_status status) {
-    const int64_t mine = failed_rank(link, status);
+attn_status attni_mpi_agree(const attni_mpi_group *group, attn_status status) {
+    const int64_t mine = failed_rank(group, status);
     int64_t lowest;
-    ATTNI_MPI_TRY(reduce_to_least(link, &mine, &lowest, 1));
-    return lowest == link->num_ranks ? ATTN_OK : tell_failure(link, (int)lowest, status);
+    ATTNI_MPI_TRY(reduce_to_least(group, &mine, &lowest, 1));
+    return lowest == group->num_ranks ? ATTN_OK : tell_failure(group, (int)lowest, status);
 }
 
 /* The ranks of a set of bits as "1, 3-5" into `text`; what finds no room is left out. */
@@ -79,18 +79,18 @@ static void write_value(const attni_mpi_fact *fact, int64_t value, char *text, s
 
 /* Names the fact, rank 0's value and the ranks that have another; of more ranks than the set has
  * room for, the first. */
-static attn_status tell_difference(const attni_mpi_link *link, const attni_mpi_fact *fact) {
+static attn_status tell_difference(const attni_mpi_group *group, const attni_mpi_fact *fact) {
     unsigned char mine[128] = {0}, differing[128];
     const int capacity = 8 * (int)sizeof mine;
     int64_t value = fact->value;
-    ATTNI_MPI_TRY(attni_mpi_result("MPI_Bcast", MPI_Bcast(&value, 1, MPI_INT64_T, 0, link->comm)));
-    if (fact->value != value && link->rank < capacity) {
-        mine[link->rank / 8] = (unsigned char)(1u << link->rank % 8);
+    ATTNI_MPI_TRY(attni_mpi_result("MPI_Bcast", MPI_Bcast(&value, 1, MPI_INT64_T, 0, group->comm)));
+    if (fact->value != value && group->rank < capacity) {
+        mine[group->rank / 8] = (unsigned char)(1u << group->rank % 8);
     }
     ATTNI_MPI_TRY(attni_mpi_result("MPI_Allreduce", MPI_Allreduce(mine, differing, (int)sizeof mine,
-                                                                  MPI_BYTE, MPI_BOR, link->comm)));
+                                                                  MPI_BYTE, MPI_BOR, group->comm)));
     char ranks[256], text[40];
-    list_ranks(differing, link->num_ranks < capacity ? link->num_ranks : capacity, ranks,
+    list_ranks(differing, group->num_ranks < capacity ? group->num_ranks : capacity, ranks,
                sizeof ranks);
     write_value(fact, value, text, sizeof text);
     return attni_mpi_fail(ATTN_MPI_ERROR_DISAGREE,
@@ -99,14 +99,14 @@ static attn_status tell_difference(const attni_mpi_link *link, const attni_mpi_f
                           fact->name, text, ranks);
 }
 
-attn_status attni_mpi_agree_on(const attni_mpi_link *link, attn_status status,
+attn_status attni_mpi_agree_on(const attni_mpi_group *group, attn_status status,
                                const attni_mpi_fact *facts, int count, int64_t *least,
                                int num_least) {
     /* The greatest x is the complement of the least ~x, so one reduction tells both. */
     int64_t mine[1 + 2 * ATTNI_MPI_MOST_FACTS + ATTNI_MPI_MOST_LEAST];
     int64_t all[sizeof mine / sizeof mine[0]];
     int64_t *const own_least = mine + 1 + 2 * count;
-    mine[0] = failed_rank(link, status);
+    mine[0] = failed_rank(group, status);
     for (int i = 0; i < count; ++i) {
         mine[1 + 2 * i] = facts[i].value;
         mine[2 + 2 * i] = ~facts[i].value;
@@ -114,13 +114,13 @@ attn_status attni_mpi_agree_on(const attni_mpi_link *link, attn_status status,
     for (int i = 0; i < num_least; ++i) {
         own_least[i] = least[i];
     }
-    ATTNI_MPI_TRY(reduce_to_least(link, mine, all, 1 + 2 * count + num_least));
-    if (all[0] < link->num_ranks) {
-        return tell_failure(link, (int)all[0], status);
+    ATTNI_MPI_TRY(reduce_to_least(group, mine, all, 1 + 2 * count + num_least));
+    if (all[0] < group->num_ranks) {
+        return tell_failure(group, (int)all[0], status);
     }
     for (int i = 0; i < count; ++i) {
         if (all[1 + 2 * i] != ~all[2 + 2 * i]) {
-            return tell_difference(link, &facts[i]);
+            return tell_difference(group, &facts[i]);
         }
     }
     for (int i = 0; i < num_least; ++i) {

@@ -7,7 +7,13 @@
 
 #include <stdint.h>
 
-#include "mpi_link.h"
+#include "mpi_error.h"
+
+/* Ranks that agree. */
+typedef struct attni_mpi_group {
+    MPI_Comm comm;
+    int rank, num_ranks;
+} attni_mpi_group;
 
 /* What all ranks must say alike. `is_real`: the value's bits are a double's, for messages. */
 typedef struct attni_mpi_fact {
@@ -24,14 +30,14 @@ enum { ATTNI_MPI_MOST_FACTS = 96, ATTNI_MPI_MOST_LEAST = 4 };
  * lowest that gives another, with its detail, of the calling thread, behind "rank <r>: ". Fails
  * with ATTN_MPI_ERROR_MPI where MPI does.
  */
-attn_status attni_mpi_agree(const attni_mpi_link *link, attn_status status);
+attn_status attni_mpi_agree(const attni_mpi_group *group, attn_status status);
 
 /*
  * The same, and if all give ATTN_OK, ATTN_MPI_ERROR_DISAGREE on all ranks unless all `count` facts,
  * which have the same names in the same order everywhere, have the same values. least: numbers that
  * become the least of all ranks', changed only where all agree.
  */
-attn_status attni_mpi_agree_on(const attni_mpi_link *link, attn_status status,
+attn_status attni_mpi_agree_on(const attni_mpi_group *group, attn_status status,
                                const attni_mpi_fact *facts, int count, int64_t *least,
                                int num_least);
 

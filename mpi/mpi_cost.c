@@ -74,20 +74,20 @@ static double place_pairs(const attni_mpi_call *call, const attni_mpi_place *pla
 static double predict_ring(const attni_mpi_call *call) {
     const attni_mpi_link *const link = call->link;
     double most_pairs = 0, most_keys = 0;
-    for (int rank = 0; rank < link->num_ranks; ++rank) {
+    for (int rank = 0; rank < link->group.num_ranks; ++rank) {
         most_pairs = fmax(most_pairs, place_pairs(call, &link->query_places[rank]));
         most_keys = fmax(most_keys, (double)link->lengths[rank][ATTNI_MPI_KEY_ROWS]);
     }
     const double step =
-        most_pairs * pair_products(call) / call->costs.products_per_second / link->num_ranks;
+        most_pairs * pair_products(call) / call->costs.products_per_second / link->group.num_ranks;
     const double message = call->costs.latency_seconds +
                            most_keys * (row_bytes(&call->key) + row_bytes(&call->value)) /
                                call->costs.bytes_per_second;
-    return (link->num_ranks - 1) * fmax(step, message) + step;
+    return (link->group.num_ranks - 1) * fmax(step, message) + step;
 }
 
 static double predict_heads(const attni_mpi_call *call) {
-    const int num_ranks = call->link->num_ranks;
+    const int num_ranks = call->link->group.num_ranks;
     const double share =
         (double)attni_mpi_heads_most_units(call) / fmax(1, (double)attni_mpi_heads_units(call));
     const attni_mpi_place whole = {.stretches = {{.count = call->num_rows}}};
@@ -106,7 +106,7 @@ static double predict_heads(const attni_mpi_call *call) {
 static double predict_decode(const attni_mpi_call *call) {
     const attni_mpi_link *const link = call->link;
     double most_keys = 0;
-    for (int rank = 0; rank < link->num_ranks; ++rank) {
+    for (int rank = 0; rank < link->group.num_ranks; ++rank) {
         most_keys = fmax(most_keys, (double)link->lengths[rank][ATTNI_MPI_KEY_ROWS]);
     }
     const double partial_bytes = (double)call->num_rows * row_bytes(&call->output) *
@@ -114,8 +114,8 @@ static double predict_decode(const attni_mpi_call *call) {
                                  (double)attn_dtype_size_bytes(call->output.dtype);
     return (double)call->num_rows * most_keys * pair_products(call) /
                call->costs.products_per_second +
-           ceil(log2(link->num_ranks)) * call->costs.latency_seconds +
-           (link->num_ranks - 1) * partial_bytes / call->costs.bytes_per_second;
+           ceil(log2(link->group.num_ranks)) * call->costs.latency_seconds +
+           (link->group.num_ranks - 1) * partial_bytes / call->costs.bytes_per_second;
 }
 
 attni_mpi_prediction attni_mpi_predict(const attni_mpi_call *call) {

@@ -8,13 +8,14 @@
 #include "mpi_exchange.h"
 
 static const attni_mpi_stretch *own_rows(const attni_mpi_call *call) {
-    return &call->link->query_places[call->link->rank].stretches[0];
+    return &call->link->query_places[call->link->group.rank].stretches[0];
 }
 
 /* The rank's part over one stretch of its keys. Sinks are the merge's. */
 static attni_mpi_part part_of(const attni_mpi_call *call, int which_keys) {
-    return (attni_mpi_part){.rows = *own_rows(call),
-                            .keys = call->link->key_places[call->link->rank].stretches[which_keys]};
+    return (attni_mpi_part){
+        .rows = *own_rows(call),
+        .keys = call->link->key_places[call->link->group.rank].stretches[which_keys]};
 }
 
 static attni_mpi_partial partial_at(const attni_mpi_call *call, char *output, char *lse) {
@@ -27,7 +28,7 @@ static attni_mpi_partial partial_at(const attni_mpi_call *call, char *output, ch
 
 attn_status attni_mpi_decode_plan(const attni_mpi_call *call, attni_mpi_layout *layout,
                                   attni_mpi_decode *decode) {
-    const int num_ranks = call->link->num_ranks;
+    const int num_ranks = call->link->group.num_ranks;
     const attni_mpi_partial shape = partial_at(call, NULL, NULL);
     attni_mpi_layout one = {0};
     int units;
@@ -59,7 +60,7 @@ static attni_mpi_partial gathered_of(const attni_mpi_call *call, const attni_mpi
 
 static attn_status attend_own_keys(const attni_mpi_call *call, const attni_mpi_decode *decode,
                                    char *block) {
-    const attni_mpi_partial sum = gathered_of(call, decode, block, call->link->rank);
+    const attni_mpi_partial sum = gathered_of(call, decode, block, call->link->group.rank);
     const attni_mpi_partial second =
         partial_at(call, block + decode->part_at, block + decode->part_lse_at);
     for (int i = 0; i < ATTNI_MPI_STRETCHES; ++i) {
@@ -82,12 +83,12 @@ static attn_status merge_all(const attni_mpi_call *call, const attni_mpi_decode 
     attn_tensor *const outputs = (attn_tensor *)(block + decode->outputs_at);
     attn_tensor *const lses = (attn_tensor *)(block + decode->lses_at);
     const attn_merge_params params = {.struct_size = sizeof params, .sinks = call->params.sinks};
-    for (int rank = 0; rank < call->link->num_ranks; ++rank) {
+    for (int rank = 0; rank < call->link->group.num_ranks; ++rank) {
         const attni_mpi_partial partial = gathered_of(call, decode, block, rank);
         outputs[rank] = partial.output;
         lses[rank] = partial.lse;
     }
-    return attn_sdpa_merge(call->context, call->link->num_ranks, outputs,
+    return attn_sdpa_merge(call->context, call->link->group.num_ranks, outputs,
                            call->is_softmax ? lses : NULL, &params, &stored->output,
                            call->is_softmax ? &stored->lse : NULL);
 }
@@ -103,7 +104,7 @@ attn_status attni_mpi_decode_run(const attni_mpi_call *call, const attni_mpi_dec
     units = (int)(decode->partial_bytes / ATTNI_MPI_UNIT_BYTES);
     const attn_status sent = attni_mpi_result(
         "MPI_Allgather", MPI_Allgather(MPI_IN_PLACE, 0, link->unit, block + decode->gathered_at,
-                                       units, link->unit, link->comm));
+                                       units, link->unit, link->group.comm));
     if (sent != ATTN_OK) {
         return sent;
     }

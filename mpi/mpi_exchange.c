@@ -23,16 +23,16 @@ enum { RING_TAG = 0 };
 attn_status attni_mpi_exchange_start(const attni_mpi_link *link, const void *sent, int sent_units,
                                      void *received, int received_units,
                                      attni_mpi_exchange *exchange) {
-    const int next = (link->rank + 1) % link->num_ranks;
-    const int before = (link->rank + link->num_ranks - 1) % link->num_ranks;
+    const int next = (link->group.rank + 1) % link->group.num_ranks;
+    const int before = (link->group.rank + link->group.num_ranks - 1) % link->group.num_ranks;
     exchange->requests[0] = MPI_REQUEST_NULL;
     exchange->requests[1] = MPI_REQUEST_NULL;
-    ATTNI_MPI_TRY(
-        attni_mpi_result("MPI_Irecv", MPI_Irecv(received, received_units, link->unit, before,
-                                                RING_TAG, link->comm, &exchange->requests[0])));
+    ATTNI_MPI_TRY(attni_mpi_result("MPI_Irecv",
+                                   MPI_Irecv(received, received_units, link->unit, before, RING_TAG,
+                                             link->group.comm, &exchange->requests[0])));
     const attn_status status =
         attni_mpi_result("MPI_Isend", MPI_Isend(sent, sent_units, link->unit, next, RING_TAG,
-                                                link->comm, &exchange->requests[1]));
+                                                link->group.comm, &exchange->requests[1]));
     if (status != ATTN_OK) {
         MPI_Cancel(&exchange->requests[0]);
         MPI_Wait(&exchange->requests[0], MPI_STATUS_IGNORE);

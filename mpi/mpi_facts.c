@@ -91,7 +91,7 @@ static attn_status share_lengths(attni_mpi_link *link, const attni_mpi_call *cal
     mine[ATTNI_MPI_KEY_ROWS] = call->key.shape[call->key.rank - 2];
     return attni_mpi_result("MPI_Allgather",
                             MPI_Allgather(mine, ATTNI_MPI_NUM_LENGTHS, MPI_INT64_T, link->lengths,
-                                          ATTNI_MPI_NUM_LENGTHS, MPI_INT64_T, link->comm));
+                                          ATTNI_MPI_NUM_LENGTHS, MPI_INT64_T, link->group.comm));
 }
 
 static double given_or(double given, double otherwise) {
@@ -111,7 +111,7 @@ attn_status attni_mpi_share_call(attn_status status, int32_t num_threads, attni_
     const attn_tensor *const mask = call->params.mask, *const bias = call->params.bias;
     int64_t least[] = {num_threads, !(has_rows(mask) || has_rows(bias)),
                        !(has_one_row(mask) || has_one_row(bias))};
-    ATTNI_MPI_TRY(attni_mpi_agree_on(link, status, list.facts, list.count, least, 3));
+    ATTNI_MPI_TRY(attni_mpi_agree_on(&link->group, status, list.facts, list.count, least, 3));
     call->link = link;
     call->masks_have_rows = least[1] == 0;
     call->masks_have_one_row = least[2] == 0;
@@ -131,5 +131,5 @@ attn_status attni_mpi_share_numbers(attn_status status, const attni_mpi_call *ca
     add(&list, "the least of key_lengths", call->lengths.lowest);
     add(&list, "the greatest of key_lengths", call->lengths.highest);
     add(&list, "the numbers in mask_start", call->starts.digest);
-    return attni_mpi_agree_on(call->link, status, list.facts, list.count, NULL, 0);
+    return attni_mpi_agree_on(&call->link->group, status, list.facts, list.count, NULL, 0);
 }

@@ -35,12 +35,12 @@ int64_t attni_mpi_heads_units(const attni_mpi_call *call) {
 }
 
 static int64_t first_unit(const attni_mpi_call *call, int64_t num_units, int rank) {
-    return num_units * rank / call->link->num_ranks;
+    return num_units * rank / call->link->group.num_ranks;
 }
 
 int64_t attni_mpi_heads_most_units(const attni_mpi_call *call) {
     const int64_t num_units = attni_mpi_heads_units(call);
-    return (num_units + call->link->num_ranks - 1) / call->link->num_ranks;
+    return (num_units + call->link->group.num_ranks - 1) / call->link->group.num_ranks;
 }
 
 /* The heads of a tensor with so many that a rank gets. */
@@ -135,14 +135,14 @@ static int64_t count_messages(const attni_mpi_call *call, message_fn message_of,
     const attni_mpi_link *const link = call->link;
     int64_t bytes = 0;
     *others = 0;
-    for (int rank = 0; rank < link->num_ranks; ++rank) {
-        const packed message = by_heads ? message_of(call, rank, link->rank, NULL)
-                                        : message_of(call, link->rank, rank, NULL);
+    for (int rank = 0; rank < link->group.num_ranks; ++rank) {
+        const packed message = by_heads ? message_of(call, rank, link->group.rank, NULL)
+                                        : message_of(call, link->group.rank, rank, NULL);
         if (units != NULL) {
             units->places[rank] = (int)(bytes / ATTNI_MPI_UNIT_BYTES);
             units->counts[rank] = (int)(message.bytes / ATTNI_MPI_UNIT_BYTES);
         }
-        *others += rank != link->rank ? message.bytes : 0;
+        *others += rank != link->group.rank ? message.bytes : 0;
         if (__builtin_add_overflow(bytes, message.bytes, &bytes)) {
             return INT64_MAX;
         }
@@ -166,7 +166,7 @@ static attn_status plan_messages(const attni_mpi_call *call, attni_mpi_layout *l
     heads->sent_at = attni_mpi_layout_add(layout, sent, 1);
     heads->received_at = attni_mpi_layout_add(layout, received, 1);
     heads->counts_at =
-        attni_mpi_layout_add(layout, 4 * (int64_t)call->link->num_ranks, sizeof(int));
+        attni_mpi_layout_add(layout, 4 * (int64_t)call->link->group.num_ranks, sizeof(int));
     return ATTN_OK;
 }
 
@@ -182,13 +182,13 @@ static const attn_tensor *cut_option(const attni_mpi_call *call, const attn_tens
     if (option == NULL) {
         return NULL;
     }
-    *view = cut_heads(call, option, axis, call->link->rank);
+    *view = cut_heads(call, option, axis, call->link->group.rank);
     return view;
 }
 
 static attn_tensor whole_of(const attni_mpi_call *call, const attn_tensor *tensor, int64_t rows,
                             char *data) {
-    attn_tensor shape = cut_heads(call, tensor, -3, call->link->rank);
+    attn_tensor shape = cut_heads(call, tensor, -3, call->link->group.rank);
     shape.shape[shape.rank - 2] = rows;
     return attni_mpi_contiguous(&shape, shape.dtype, data);
 }
@@ -204,7 +204,7 @@ static void describe_call(const attni_mpi_call *call, const attni_mpi_heads *hea
     own->query = whole_of(call, &call->query, call->num_rows, place_in(block, heads->query_at));
     own->key = whole_of(call, &call->key, call->num_keys, place_in(block, heads->key_at));
     own->value = whole_of(call, &call->value, call->num_keys, place_in(block, heads->value_at));
-    const attni_mpi_partial shape = results_shape(call, call->link->rank, call->num_rows);
+    const attni_mpi_partial shape = results_shape(call, call->link->group.rank, call->num_rows);
     own->result = (attni_mpi_partial){
         attni_mpi_contiguous(&shape.output, shape.output.dtype, place_in(block, heads->output_at)),
         attni_mpi_contiguous(&shape.lse, shape.lse.dtype, place_in(block, heads->lse_at))};
@@ -221,7 +221,7 @@ static attn_status plan_call(const attni_mpi_call *call, attni_mpi_layout *layou
                              attni_mpi_heads *heads) {
     heads_call own;
     size_t bytes = 0;
-    if (!has_heads(call, call->link->rank)) {
+    if (!has_heads(call, call->link->group.rank)) {
         return ATTN_OK;
     }
     describe_call(call, heads, NULL, &own);
@@ -240,7 +240,7 @@ static attn_status plan_call(const attni_mpi_call *call, attni_mpi_layout *layou
 
 attn_status attni_mpi_heads_plan(const attni_mpi_call *call, attni_mpi_layout *layout,
                                  attni_mpi_heads *heads) {
-    const int64_t rows = call->link->lengths[call->link->rank][ATTNI_MPI_QUERY_ROWS];
+    const int64_t rows = call->link->lengths[call->link->group.rank][ATTNI_MPI_QUERY_ROWS];
     const attni_mpi_partial stored = attni_mpi_partial_shape(call, rows, call->output.dtype);
     *heads = (attni_mpi_heads){.num_units = attni_mpi_heads_units(call)};
     ATTNI_MPI_TRY(plan_messages(call, layout, heads));
@@ -254,22 +254,22 @@ static attn_status exchange(const attni_mpi_call *call, const attni_mpi_heads *h
                             message_fn message_of, bool sends_by_heads) {
     const attni_mpi_link *const link = call->link;
     int *const counts = (int *)(block + heads->counts_at);
-    traffic sent = {counts, counts + link->num_ranks};
-    traffic received = {counts + 2 * link->num_ranks, counts + 3 * link->num_ranks};
+    traffic sent = {counts, counts + link->group.num_ranks};
+    traffic received = {counts + 2 * link->group.num_ranks, counts + 3 * link->group.num_ranks};
     int64_t ignored;
     count_messages(call, message_of, sends_by_heads, &sent, &ignored);
     count_messages(call, message_of, !sends_by_heads, &received, &ignored);
     return attni_mpi_result("MPI_Alltoallv",
                             MPI_Alltoallv(block + heads->sent_at, sent.counts, sent.places,
                                           link->unit, block + heads->received_at, received.counts,
-                                          received.places, link->unit, link->comm));
+                                          received.places, link->unit, link->group.comm));
 }
 
 static void pack_inputs(const attni_mpi_call *call, const attni_mpi_heads *heads, char *block) {
     const attn_tensor *const inputs[] = {&call->query, &call->key, &call->value};
     char *data = block + heads->sent_at;
-    for (int rank = 0; rank < call->link->num_ranks; ++rank) {
-        const packed message = inputs_of(call, rank, call->link->rank, data);
+    for (int rank = 0; rank < call->link->group.num_ranks; ++rank) {
+        const packed message = inputs_of(call, rank, call->link->group.rank, data);
         for (int i = 0; i < message.count; ++i) {
             const attn_tensor part = cut_heads(call, inputs[i], -3, rank);
             attni_mpi_copy(&part, &message.tensors[i]);
@@ -293,8 +293,8 @@ static void unpack_inputs(const attni_mpi_call *call, const attni_mpi_heads *hea
                           const heads_call *own) {
     const attni_mpi_link *const link = call->link;
     char *data = block + heads->received_at;
-    for (int rank = 0; rank < link->num_ranks; ++rank) {
-        const packed message = inputs_of(call, link->rank, rank, data);
+    for (int rank = 0; rank < link->group.num_ranks; ++rank) {
+        const packed message = inputs_of(call, link->group.rank, rank, data);
         copy_rows(&link->query_places[rank], &message.tensors[0], &own->query, -2, true);
         copy_rows(&link->key_places[rank], &message.tensors[1], &own->key, -2, true);
         copy_rows(&link->key_places[rank], &message.tensors[2], &own->value, -2, true);
@@ -306,8 +306,8 @@ static void pack_results(const attni_mpi_call *call, const attni_mpi_heads *head
                          const heads_call *own) {
     const attni_mpi_link *const link = call->link;
     char *data = block + heads->sent_at;
-    for (int rank = 0; rank < link->num_ranks; ++rank) {
-        const packed message = results_of(call, link->rank, rank, data);
+    for (int rank = 0; rank < link->group.num_ranks; ++rank) {
+        const packed message = results_of(call, link->group.rank, rank, data);
         const attni_mpi_place *const place = &link->query_places[rank];
         copy_rows(place, &message.tensors[0], &own->result.output, -2, false);
         if (call->has_lse) {
@@ -320,8 +320,8 @@ static void pack_results(const attni_mpi_call *call, const attni_mpi_heads *head
 static void unpack_results(const attni_mpi_call *call, const attni_mpi_heads *heads, char *block,
                            const attni_mpi_partial *stored) {
     char *data = block + heads->received_at;
-    for (int rank = 0; rank < call->link->num_ranks; ++rank) {
-        const packed message = results_of(call, rank, call->link->rank, data);
+    for (int rank = 0; rank < call->link->group.num_ranks; ++rank) {
+        const packed message = results_of(call, rank, call->link->group.rank, data);
         if (message.count > 0) {
             const attn_tensor output = cut_heads(call, &stored->output, -3, rank);
             attni_mpi_copy(&message.tensors[0], &output);
@@ -337,7 +337,7 @@ static void unpack_results(const attni_mpi_call *call, const attni_mpi_heads *he
 static attn_status attend_own_heads(const attni_mpi_call *call, const attni_mpi_heads *heads,
                                     char *block) {
     heads_call own;
-    if (!has_heads(call, call->link->rank)) {
+    if (!has_heads(call, call->link->group.rank)) {
         return ATTN_OK;
     }
     describe_call(call, heads, block, &own);
@@ -353,7 +353,7 @@ static attn_status attend_own_heads(const attni_mpi_call *call, const attni_mpi_
 
 attn_status attni_mpi_heads_run(const attni_mpi_call *call, const attni_mpi_heads *heads,
                                 char *block, attni_mpi_partial *stored) {
-    const int64_t rows = call->link->lengths[call->link->rank][ATTNI_MPI_QUERY_ROWS];
+    const int64_t rows = call->link->lengths[call->link->group.rank][ATTNI_MPI_QUERY_ROWS];
     *stored = attni_mpi_partial_shape(call, rows, call->output.dtype);
     stored->output.data = block + heads->stored_at;
     stored->lse.data = block + heads->stored_lse_at;

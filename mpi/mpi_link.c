@@ -7,8 +7,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "mpi_agreement.h"
-
 static int is_running(void) {
     int initialized = 0, finalized = 0;
     MPI_Initialized(&initialized);
@@ -27,8 +25,8 @@ static void disconnect_link(attni_mpi_link *link) {
     if (link->unit != MPI_DATATYPE_NULL) {
         MPI_Type_free(&link->unit);
     }
-    if (link->comm != MPI_COMM_NULL) {
-        MPI_Comm_free(&link->comm);
+    if (link->group.comm != MPI_COMM_NULL) {
+        MPI_Comm_free(&link->group.comm);
     }
 }
 
@@ -80,19 +78,20 @@ static attn_status follow_error_handler(MPI_Comm comm, const attni_mpi_link *lin
     MPI_Errhandler handler;
     ATTNI_MPI_TRY(
         attni_mpi_result("MPI_Comm_get_errhandler", MPI_Comm_get_errhandler(comm, &handler)));
-    const attn_status status =
-        attni_mpi_result("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(link->comm, handler));
+    const attn_status status = attni_mpi_result("MPI_Comm_set_errhandler",
+                                                MPI_Comm_set_errhandler(link->group.comm, handler));
     MPI_Errhandler_free(&handler);
     return status;
 }
 
 /* What a link needs of MPI itself. */
 static attn_status connect_link(MPI_Comm comm, int num_ranks, attni_mpi_link *link) {
-    link->num_ranks = num_ranks;
-    link->comm = MPI_COMM_NULL;
+    link->group.num_ranks = num_ranks;
+    link->group.comm = MPI_COMM_NULL;
     link->unit = MPI_DATATYPE_NULL;
-    ATTNI_MPI_TRY(attni_mpi_result("MPI_Comm_dup", MPI_Comm_dup(comm, &link->comm)));
-    ATTNI_MPI_TRY(attni_mpi_result("MPI_Comm_rank", MPI_Comm_rank(link->comm, &link->rank)));
+    ATTNI_MPI_TRY(attni_mpi_result("MPI_Comm_dup", MPI_Comm_dup(comm, &link->group.comm)));
+    ATTNI_MPI_TRY(
+        attni_mpi_result("MPI_Comm_rank", MPI_Comm_rank(link->group.comm, &link->group.rank)));
     ATTNI_MPI_TRY(attni_mpi_result(
         "MPI_Type_contiguous", MPI_Type_contiguous(ATTNI_MPI_UNIT_BYTES, MPI_BYTE, &link->unit)));
     return attni_mpi_result("MPI_Type_commit", MPI_Type_commit(&link->unit));
@@ -124,7 +123,7 @@ static attn_status make_link(MPI_Comm comm, int key, attni_mpi_link **made) {
             attni_mpi_fail(ATTN_ERROR_MEMORY, "comm: no memory for a table of %d ranks", num_ranks);
     }
     if (used->unit != MPI_DATATYPE_NULL) {
-        status = attni_mpi_agree(used, status);
+        status = attni_mpi_agree(&used->group, status);
     }
     if (status == ATTN_OK) {
         status = attni_mpi_result("MPI_Comm_set_attr", MPI_Comm_set_attr(comm, key, link));

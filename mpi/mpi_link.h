@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "mpi_error.h"
+#include "mpi_agreement.h"
 #include "mpi_placement.h"
 
 /* Messages are counted in units of so many bytes, so that MPI's int counts 128 GiB. */
@@ -18,9 +18,9 @@ enum { ATTNI_MPI_QUERY_ROWS, ATTNI_MPI_KEY_ROWS, ATTNI_MPI_NUM_LENGTHS };
 
 /* Behind the struct lie its tables, each of num_ranks entries, of the call under way. */
 typedef struct attni_mpi_link {
-    MPI_Comm comm;     /* a duplicate of the caller's: our messages meet no others */
+    attni_mpi_group
+        group;         /* its communicator duplicates the caller's: our messages meet no others */
     MPI_Datatype unit; /* ATTNI_MPI_UNIT_BYTES bytes */
-    int rank, num_ranks;
     attni_mpi_place *query_places, *key_places;
     int64_t (*lengths)[ATTNI_MPI_NUM_LENGTHS];
 } attni_mpi_link;

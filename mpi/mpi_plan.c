@@ -9,7 +9,7 @@ static const int64_t most_rows = INT64_MAX / 8;
 
 /* With queries everywhere, as many everywhere. */
 static attn_status check_equal_queries(const attni_mpi_link *link) {
-    for (int rank = 1; rank < link->num_ranks; ++rank) {
+    for (int rank = 1; rank < link->group.num_ranks; ++rank) {
         if (link->lengths[rank][ATTNI_MPI_QUERY_ROWS] != link->lengths[0][ATTNI_MPI_QUERY_ROWS]) {
             return attni_mpi_fail(ATTN_ERROR_VALUE,
                                   "query: expected as many rows on all ranks with "
@@ -22,15 +22,15 @@ static attn_status check_equal_queries(const attni_mpi_link *link) {
 }
 
 static attn_status place_all(attni_mpi_link *link, attni_mpi_call *call) {
-    call->num_keys = attni_mpi_place_rows(call->placement, link->num_ranks,
+    call->num_keys = attni_mpi_place_rows(call->placement, link->group.num_ranks,
                                           &link->lengths[0][ATTNI_MPI_KEY_ROWS],
                                           ATTNI_MPI_NUM_LENGTHS, link->key_places);
     if (call->scheme == ATTN_MPI_SCHEME_DECODE) {
         ATTNI_MPI_TRY(check_equal_queries(link));
         call->num_rows = link->lengths[0][ATTNI_MPI_QUERY_ROWS];
-        attni_mpi_place_everywhere(link->num_ranks, call->num_rows, link->query_places);
+        attni_mpi_place_everywhere(link->group.num_ranks, call->num_rows, link->query_places);
     } else {
-        call->num_rows = attni_mpi_place_rows(call->placement, link->num_ranks,
+        call->num_rows = attni_mpi_place_rows(call->placement, link->group.num_ranks,
                                               &link->lengths[0][ATTNI_MPI_QUERY_ROWS],
                                               ATTNI_MPI_NUM_LENGTHS, link->query_places);
     }
@@ -43,12 +43,12 @@ static attn_status place_all(attni_mpi_link *link, attni_mpi_call *call) {
 
 /* Where every rank has one row, a mask of one row may be for that or for all. */
 static bool each_has_one_row(const attni_mpi_link *link) {
-    for (int rank = 0; rank < link->num_ranks; ++rank) {
+    for (int rank = 0; rank < link->group.num_ranks; ++rank) {
         if (link->lengths[rank][ATTNI_MPI_QUERY_ROWS] != 1) {
             return false;
         }
     }
-    return link->num_ranks > 1;
+    return link->group.num_ranks > 1;
 }
 
 attn_status attni_mpi_choose_scheme(attni_mpi_link *link, attni_mpi_call *call,
@@ -67,7 +67,7 @@ attn_status attni_mpi_choose_scheme(attni_mpi_link *link, attni_mpi_call *call,
     }
     if (call->masks_have_rows) {
         plan->reason = "a mask or bias has rows, which stay where they are in a ring only";
-    } else if (link->num_ranks == 1) {
+    } else if (link->group.num_ranks == 1) {
         plan->reason = "there is one rank, to which nothing travels";
     } else if (plan->prediction.ring_seconds <= plan->prediction.heads_seconds) {
         plan->reason = "keys and values are predicted to travel behind the computation";
@@ -98,8 +98,8 @@ void attni_mpi_make_report(const attni_mpi_call *call, const attni_mpi_plan *pla
     *report = (attn_mpi_report){.struct_size = sizeof *report,
                                 .scheme = call->scheme,
                                 .placement = call->placement,
-                                .rank = call->link->rank,
-                                .num_ranks = call->link->num_ranks,
+                                .rank = call->link->group.rank,
+                                .num_ranks = call->link->group.num_ranks,
                                 .num_steps = 1,
                                 .workspace_bytes = is_planned ? workspace_bytes : 0,
                                 .ring_seconds = plan->prediction.ring_seconds,

@@ -9,7 +9,8 @@
 #include "mpi_exchange.h"
 
 static int rank_before(const attni_mpi_link *link, int rank, int64_t steps) {
-    return (int)((rank - steps % link->num_ranks + link->num_ranks) % link->num_ranks);
+    return (int)((rank - steps % link->group.num_ranks + link->group.num_ranks) %
+                 link->group.num_ranks);
 }
 
 /* A rank's keys and values as they travel: one tensor behind the other. */
@@ -37,7 +38,7 @@ static travelling block_of(const attni_mpi_call *call, int rank, char *data) {
 /* Whether any rank sees some of the keys that come to it in a step. */
 static bool step_is_needed(const attni_mpi_call *call, int64_t step) {
     const attni_mpi_link *const link = call->link;
-    for (int rank = 0; rank < link->num_ranks; ++rank) {
+    for (int rank = 0; rank < link->group.num_ranks; ++rank) {
         const attni_mpi_place *const rows = &link->query_places[rank];
         const attni_mpi_place *const keys = &link->key_places[rank_before(link, rank, step)];
         for (int i = 0; i < ATTNI_MPI_STRETCHES * ATTNI_MPI_STRETCHES; ++i) {
@@ -51,7 +52,7 @@ static bool step_is_needed(const attni_mpi_call *call, int64_t step) {
 }
 
 static int64_t count_steps(const attni_mpi_call *call) {
-    int64_t num_steps = call->link->num_ranks;
+    int64_t num_steps = call->link->group.num_ranks;
     while (num_steps > 1 && !step_is_needed(call, num_steps - 1)) {
         --num_steps;
     }
@@ -61,7 +62,7 @@ static int64_t count_steps(const attni_mpi_call *call) {
 /* The scratch memory that the calling rank's rows need over the keys of one rank. */
 static attn_status plan_parts(const attni_mpi_call *call, int rank, const attn_tensor *key,
                               const attn_tensor *value, attni_mpi_part_scratch *scratch) {
-    const attni_mpi_place *const rows = &call->link->query_places[call->link->rank];
+    const attni_mpi_place *const rows = &call->link->query_places[call->link->group.rank];
     const attni_mpi_place *const keys = &call->link->key_places[rank];
     for (int i = 0; i < ATTNI_MPI_STRETCHES * ATTNI_MPI_STRETCHES; ++i) {
         const attni_mpi_part part = {.rows = rows->stretches[i / ATTNI_MPI_STRETCHES],
@@ -78,9 +79,9 @@ static attn_status plan_blocks(const attni_mpi_call *call, attni_mpi_layout *lay
                                attni_mpi_ring *ring) {
     const attni_mpi_link *const link = call->link;
     int64_t most_bytes = 0;
-    ATTNI_MPI_TRY(plan_parts(call, link->rank, &call->key, &call->value, &ring->scratch));
-    for (int64_t step = 1; step < link->num_ranks; ++step) {
-        const int rank = rank_before(link, link->rank, step);
+    ATTNI_MPI_TRY(plan_parts(call, link->group.rank, &call->key, &call->value, &ring->scratch));
+    for (int64_t step = 1; step < link->group.num_ranks; ++step) {
+        const int rank = rank_before(link, link->group.rank, step);
         const travelling block = block_of(call, rank, NULL);
         const int64_t rows = link->lengths[rank][ATTNI_MPI_KEY_ROWS];
         /* Neighbours mostly have as many keys, and what is planned does not depend on which. */
@@ -89,8 +90,8 @@ static attn_status plan_blocks(const attni_mpi_call *call, attni_mpi_layout *lay
         }
         most_bytes = block.bytes > most_bytes ? block.bytes : most_bytes;
     }
-    const int64_t own_bytes = block_of(call, link->rank, NULL).bytes;
-    most_bytes = link->num_ranks > 1 && own_bytes > most_bytes ? own_bytes : most_bytes;
+    const int64_t own_bytes = block_of(call, link->group.rank, NULL).bytes;
+    most_bytes = link->group.num_ranks > 1 && own_bytes > most_bytes ? own_bytes : most_bytes;
     int units;
     ATTNI_MPI_TRY(attni_mpi_units(most_bytes, &units));
     for (int i = 0; i < 2; ++i) {
@@ -102,11 +103,11 @@ static attn_status plan_blocks(const attni_mpi_call *call, attni_mpi_layout *lay
 attn_status attni_mpi_ring_plan(const attni_mpi_call *call, attni_mpi_layout *layout,
                                 attni_mpi_ring *ring) {
     const attni_mpi_link *const link = call->link;
-    const int64_t rows = link->lengths[link->rank][ATTNI_MPI_QUERY_ROWS];
+    const int64_t rows = link->lengths[link->group.rank][ATTNI_MPI_QUERY_ROWS];
     const attni_mpi_partial sum = attni_mpi_partial_shape(call, rows, call->score_dtype);
     *ring = (attni_mpi_ring){.num_steps = count_steps(call)};
     for (int64_t step = 0; step + 1 < ring->num_steps; ++step) {
-        ring->bytes_sent += block_of(call, rank_before(link, link->rank, step), NULL).bytes;
+        ring->bytes_sent += block_of(call, rank_before(link, link->group.rank, step), NULL).bytes;
     }
     ATTNI_MPI_TRY(plan_blocks(call, layout, ring));
     ring->sum_at = attni_mpi_layout_add_tensor(layout, &sum.output);
@@ -152,9 +153,9 @@ static attn_status attend(ring_state *state, int rank, const travelling *at_hand
     for (int i = 0; i < ATTNI_MPI_STRETCHES * ATTNI_MPI_STRETCHES; ++i) {
         const int which_keys = i % ATTNI_MPI_STRETCHES;
         const attni_mpi_part part = {
-            .rows = link->query_places[link->rank].stretches[i / ATTNI_MPI_STRETCHES],
+            .rows = link->query_places[link->group.rank].stretches[i / ATTNI_MPI_STRETCHES],
             .keys = link->key_places[rank].stretches[which_keys],
-            .counts_sinks = rank == link->rank && which_keys == 0};
+            .counts_sinks = rank == link->group.rank && which_keys == 0};
         if (part.rows.count == 0 ||
             (!part.counts_sinks &&
              !attni_mpi_part_is_visible(state->call, &part.rows, &part.keys))) {
@@ -173,7 +174,7 @@ static attn_status turn(ring_state *state, attn_status *status) {
     const attni_mpi_link *const link = call->link;
     travelling at_hand = {call->key, call->value, 0};
     for (int64_t step = 0; step < state->ring->num_steps; ++step) {
-        const int rank = rank_before(link, link->rank, step);
+        const int rank = rank_before(link, link->group.rank, step);
         const bool is_last = step + 1 == state->ring->num_steps;
         char *const received = state->block + state->ring->blocks_at[(step + 1) % 2];
         const travelling next = block_of(call, rank_before(link, rank, 1), received);
@@ -196,7 +197,7 @@ static attn_status turn(ring_state *state, attn_status *status) {
 
 attn_status attni_mpi_ring_run(const attni_mpi_call *call, const attni_mpi_ring *ring, char *block,
                                attni_mpi_partial *stored) {
-    const int64_t rows = call->link->lengths[call->link->rank][ATTNI_MPI_QUERY_ROWS];
+    const int64_t rows = call->link->lengths[call->link->group.rank][ATTNI_MPI_QUERY_ROWS];
     ring_state state = {call,
                         ring,
                         block,
@@ -208,7 +209,7 @@ attn_status attni_mpi_ring_run(const attni_mpi_call *call, const attni_mpi_ring 
     stored->output.data = block + ring->part_at;
     stored->lse.data = block + ring->part_lse_at;
     if (ring->num_steps > 1) {
-        const travelling own = block_of(call, call->link->rank, block + ring->blocks_at[0]);
+        const travelling own = block_of(call, call->link->group.rank, block + ring->blocks_at[0]);
         attni_mpi_copy(&call->key, &own.key);
         attni_mpi_copy(&call->value, &own.value);
     }

@@ -73,7 +73,7 @@ static attn_status run(MPI_Comm comm, const attni_mpi_arguments *arguments) {
     ATTNI_MPI_TRY(prepare(comm, arguments, ATTN_OK, &call, &plan, &memory));
     attn_status status = run_scheme(&call, &plan, memory.base, &stored);
     if (status != ATTN_MPI_ERROR_MPI) {
-        status = attni_mpi_agree(call.link, status);
+        status = attni_mpi_agree(&call.link->group, status);
     }
     if (status == ATTN_OK) {
         attni_mpi_publish(&call, &stored);
