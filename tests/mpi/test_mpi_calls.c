@@ -224,6 +224,26 @@ static void a_window_ends_the_ring_early(void) {
                  "sent %llu bytes", (unsigned long long)report.bytes_sent);
 }
 
+/* The first row of a rank sees its own key and the last one of the rank before, and no other: with
+ * scores of 0 it is the mean of their values. */
+static void a_window_reaches_the_last_key_of_a_block(void) {
+    call made;
+    prepare(&made, ATTN_MPI_SCHEME_RING);
+    memset(made.query, 0, sizeof made.query);
+    for (int i = 0; i < ELEMENTS; ++i) {
+        made.value[i] = (float)(ranks_rank() * ROWS + i / FEATURES % ROWS);
+    }
+    made.params.set = ATTN_SDPA_SET_WINDOW;
+    made.params.window_left = 1;
+    made.params.is_causal = 1;
+    RANKS_ASSERT_STATUS(run(&made, NULL, MPI_COMM_WORLD), ATTN_OK, "");
+    for (int i = 0; i < ELEMENTS; ++i) {
+        const int row = ranks_rank() * ROWS + i / FEATURES % ROWS;
+        const float mean = row == 0 ? 0 : (float)row - 0.5f;
+        RANKS_ASSERT(fabsf(made.output[i] - mean) < 1e-5f, "row %d is %g", row, made.output[i]);
+    }
+}
+
 /* A message that costs much speaks for heads, which sends fewer bytes to fewer; one that costs
  * nothing for the ring, which then hides behind the work. */
 static void the_cheaper_scheme_is_chosen(void) {
@@ -413,6 +433,7 @@ int main(int argc, char **argv) {
     a_fortran_handle_is_the_communicator(context);
     a_ring_reports_what_it_sends();
     a_window_ends_the_ring_early();
+    a_window_reaches_the_last_key_of_a_block();
     the_cheaper_scheme_is_chosen();
     a_smaller_report_is_filled_as_far_as_it_goes();
     a_workspace_is_checked();
