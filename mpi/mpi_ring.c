@@ -59,6 +59,51 @@ static int64_t count_steps(const attni_mpi_call *call) {
     return num_steps;
 }
 
+/* Multiply-adds between two looks after messages, some milliseconds of a thread, and the rows that
+ * are worth a call of their own. */
+static const double piece_products = 1 << 27;
+enum { FEWEST_PIECE_ROWS = 64 };
+
+/* How many rows of a part are attended at a time. By shapes alone, so that bits are the same from run
+ * to run; all of them where nothing travels. */
+static int64_t rows_of_piece(const attni_mpi_call *call, const attni_mpi_part *part) {
+    double products = (double)part->keys.count * (double)call->query.shape[call->query.rank - 1] *
+                      2 * (part->rows.count > 0);
+    for (int32_t axis = 0; axis + 2 < call->output.rank; ++axis) {
+        products *= (double)call->output.shape[axis];
+    }
+    if (call->link->group.num_ranks == 1 || products * (double)part->rows.count <= piece_products) {
+        return part->rows.count;
+    }
+    const double rows = piece_products / products;
+    return rows > FEWEST_PIECE_ROWS ? (int64_t)rows / FEWEST_PIECE_ROWS * FEWEST_PIECE_ROWS
+                                    : FEWEST_PIECE_ROWS;
+}
+
+/* A part's rows from row `at` on, no more than one piece. */
+static attni_mpi_part piece_of(const attni_mpi_part *part, int64_t at, int64_t most_rows) {
+    attni_mpi_part piece = *part;
+    const int64_t left = part->rows.count - at;
+    piece.rows.first += at;
+    piece.rows.local += at;
+    piece.rows.count = left < most_rows ? left : most_rows;
+    return piece;
+}
+
+/* The scratch memory that pieces need: whole ones, and the last. */
+static attn_status plan_pieces(const attni_mpi_call *call, const attni_mpi_part *part,
+                               const attn_tensor *key, const attn_tensor *value,
+                               attni_mpi_part_scratch *scratch) {
+    const int64_t most_rows = rows_of_piece(call, part);
+    const attni_mpi_part first = piece_of(part, 0, most_rows);
+    const attni_mpi_part last =
+        piece_of(part, (part->rows.count - 1) / most_rows * most_rows, most_rows);
+    ATTNI_MPI_TRY(attni_mpi_part_plan(call, &first, key, value, scratch));
+    return last.rows.count == first.rows.count
+               ? ATTN_OK
+               : attni_mpi_part_plan(call, &last, key, value, scratch);
+}
+
 /* The scratch memory that the calling rank's rows need over the keys of one rank. */
 static attn_status plan_parts(const attni_mpi_call *call, int rank, const attn_tensor *key,
                               const attn_tensor *value, attni_mpi_part_scratch *scratch) {
@@ -69,7 +114,7 @@ static attn_status plan_parts(const attni_mpi_call *call, int rank, const attn_t
                                      .keys = keys->stretches[i % ATTNI_MPI_STRETCHES],
                                      .counts_sinks = true};
         if (part.rows.count > 0) {
-            ATTNI_MPI_TRY(attni_mpi_part_plan(call, &part, key, value, scratch));
+            ATTNI_MPI_TRY(plan_pieces(call, &part, key, value, scratch));
         }
     }
     return ATTN_OK;
@@ -128,26 +173,41 @@ typedef struct ring_state {
     attni_mpi_exchange exchange;
 } ring_state;
 
-/* One part's result joins the sum of its rows; the first one is it. */
-static attn_status attend_part(const ring_state *state, const attni_mpi_part *part,
-                               const travelling *at_hand) {
+/* A piece's result joins the sum of its rows; the first one is it. */
+static attn_status attend_piece(const ring_state *state, const attni_mpi_part *piece,
+                                const travelling *at_hand) {
     const attni_mpi_call *const call = state->call;
     const attni_mpi_partial sum =
-        attni_mpi_partial_rows(&state->sum, part->rows.local, part->rows.count);
+        attni_mpi_partial_rows(&state->sum, piece->rows.local, piece->rows.count);
     attni_mpi_partial result = sum;
-    if (!part->counts_sinks) {
-        result = attni_mpi_partial_shape(call, part->rows.count, call->score_dtype);
+    if (!piece->counts_sinks) {
+        result = attni_mpi_partial_shape(call, piece->rows.count, call->score_dtype);
         result.output.data = state->block + state->ring->part_at;
         result.lse.data = state->block + state->ring->part_lse_at;
     }
-    ATTNI_MPI_TRY(attni_mpi_part_run(call, part, &at_hand->key, &at_hand->value,
+    ATTNI_MPI_TRY(attni_mpi_part_run(call, piece, &at_hand->key, &at_hand->value,
                                      &state->ring->scratch, state->block, &result.output,
                                      &result.lse));
-    return part->counts_sinks ? ATTN_OK : attni_mpi_partial_merge(call, &result, &sum);
+    return piece->counts_sinks ? ATTN_OK : attni_mpi_partial_merge(call, &result, &sum);
 }
 
-/* The keys at hand, which are of `rank`. The first of the rank's own stretches begins the sum, even
- * if no row sees it. */
+/* Piece by piece, with a look after messages behind each. What no row sees is left out, but for the
+ * first of the rank's own stretches, which begins the sum. */
+static attn_status attend_part(ring_state *state, const attni_mpi_part *part,
+                               const travelling *at_hand) {
+    const int64_t most_rows = rows_of_piece(state->call, part);
+    for (int64_t at = 0; at < part->rows.count; at += most_rows) {
+        const attni_mpi_part piece = piece_of(part, at, most_rows);
+        if (piece.counts_sinks ||
+            attni_mpi_part_is_visible(state->call, &piece.rows, &piece.keys)) {
+            ATTNI_MPI_TRY(attend_piece(state, &piece, at_hand));
+            attni_mpi_exchange_progress(&state->exchange);
+        }
+    }
+    return ATTN_OK;
+}
+
+/* The keys at hand, which are of `rank`. */
 static attn_status attend(ring_state *state, int rank, const travelling *at_hand) {
     const attni_mpi_link *const link = state->call->link;
     for (int i = 0; i < ATTNI_MPI_STRETCHES * ATTNI_MPI_STRETCHES; ++i) {
@@ -156,13 +216,7 @@ static attn_status attend(ring_state *state, int rank, const travelling *at_hand
             .rows = link->query_places[link->group.rank].stretches[i / ATTNI_MPI_STRETCHES],
             .keys = link->key_places[rank].stretches[which_keys],
             .counts_sinks = rank == link->group.rank && which_keys == 0};
-        if (part.rows.count == 0 ||
-            (!part.counts_sinks &&
-             !attni_mpi_part_is_visible(state->call, &part.rows, &part.keys))) {
-            continue;
-        }
         ATTNI_MPI_TRY(attend_part(state, &part, at_hand));
-        attni_mpi_exchange_progress(&state->exchange);
     }
     return ATTN_OK;
 }

@@ -293,6 +293,62 @@ static void a_smaller_report_is_filled_as_far_as_it_goes(void) {
                         ATTN_ERROR_NULL, "rank 0: report: expected a struct to fill, got NULL");
 }
 
+/* ---- a sequence that takes some time ---- */
+
+enum { LONG_HEADS = 2, LONG_ROWS = 900, LONG_FEATURES = 64 };
+
+static float *long_tensor(int64_t rows, int64_t first, int which) {
+    float *const data = malloc((size_t)(LONG_HEADS * rows * LONG_FEATURES) * sizeof *data);
+    RANKS_ASSERT(data != NULL, "no memory");
+    for (int64_t i = 0; i < LONG_HEADS * rows * LONG_FEATURES; ++i) {
+        const int64_t row = first + i / LONG_FEATURES % rows, head = i / LONG_FEATURES / rows;
+        data[i] = sinf((float)(row * (3 + which) + 7 * head + 5 * (i % LONG_FEATURES)));
+    }
+    return data;
+}
+
+/* Attended in pieces, so that messages go on meanwhile, it is the one call's. By sdpa.h both are off by
+ * no more than (T + 16 + m + 2 * 73 * 8) 2^-24, T = 2,700 keys, no number above 1 and no sum of 64
+ * products above 64. */
+static void a_long_sequence_is_attended_in_pieces(attn_context *context) {
+    const int64_t all = (int64_t)LONG_ROWS * ranks_count(),
+                  first = (int64_t)LONG_ROWS * ranks_rank();
+    float *const own[] = {long_tensor(LONG_ROWS, first, 0), long_tensor(LONG_ROWS, first, 1),
+                          long_tensor(LONG_ROWS, first, 2), long_tensor(LONG_ROWS, first, 3)};
+    float *const whole[] = {long_tensor(all, 0, 0), long_tensor(all, 0, 1), long_tensor(all, 0, 2),
+                            long_tensor(all, 0, 3)};
+    const int64_t own_shape[] = {LONG_HEADS, LONG_ROWS, LONG_FEATURES};
+    const int64_t whole_shape[] = {LONG_HEADS, all, LONG_FEATURES};
+    attn_tensor own_views[4], whole_views[4];
+    const attn_sdpa_params params = {.struct_size = sizeof params, .is_causal = 1};
+    const attn_mpi_params mpi_params = {.struct_size = sizeof mpi_params,
+                                        .scheme = ATTN_MPI_SCHEME_RING};
+    for (int i = 0; i < 4; ++i) {
+        RANKS_ASSERT(
+            attn_tensor_init(&own_views[i], own[i], ATTN_DTYPE_FLOAT32, 3, own_shape) == ATTN_OK &&
+                attn_tensor_init(&whole_views[i], whole[i], ATTN_DTYPE_FLOAT32, 3, whole_shape) ==
+                    ATTN_OK,
+            "%s", attn_last_error());
+    }
+    RANKS_ASSERT_STATUS(attn_mpi_sdpa(context, MPI_COMM_WORLD, &own_views[0], &own_views[1],
+                                      &own_views[2], &params, &mpi_params, &own_views[3], NULL, 0),
+                        ATTN_OK, "");
+    RANKS_ASSERT_STATUS(attn_sdpa(context, &whole_views[0], &whole_views[1], &whole_views[2],
+                                  &params, &whole_views[3], NULL, 0),
+                        ATTN_OK, "");
+    for (int64_t i = 0; i < LONG_HEADS * LONG_ROWS * LONG_FEATURES; ++i) {
+        const int64_t head = i / LONG_FEATURES / LONG_ROWS, row = i / LONG_FEATURES % LONG_ROWS;
+        const float expected =
+            whole[3][(head * all + first + row) * LONG_FEATURES + i % LONG_FEATURES];
+        RANKS_ASSERT(fabsf(own[3][i] - expected) < 5e-4f, "head %d, row %d: expected %g, got %g",
+                     (int)head, (int)row, expected, own[3][i]);
+    }
+    for (int i = 0; i < 4; ++i) {
+        free(own[i]);
+        free(whole[i]);
+    }
+}
+
 /* ---- workspaces ---- */
 
 static void a_workspace_is_checked(void) {
@@ -436,6 +492,7 @@ int main(int argc, char **argv) {
     a_window_reaches_the_last_key_of_a_block();
     the_cheaper_scheme_is_chosen();
     a_smaller_report_is_filled_as_far_as_it_goes();
+    a_long_sequence_is_attended_in_pieces(context);
     a_workspace_is_checked();
     an_output_may_overlap_an_input();
     what_a_scheme_cannot_do_is_refused();
