@@ -41,6 +41,16 @@ if(ATTENTION_BUILD_STATIC)
   install(EXPORT attentionStatic NAMESPACE attention:: DESTINATION ${package_dir})
 endif()
 
+# Each MPI's library is a component of its own. What it exports holds nothing of the MPI, which a program brings itself.
+if(TARGET attention_shared AND ATTENTION_MPIS)
+  install(FILES ${PROJECT_SOURCE_DIR}/mpi/include/attention/mpi.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/attention)
+  foreach(mpi IN LISTS ATTENTION_MPIS)
+    set_target_properties(attention_mpi_${mpi} PROPERTIES EXPORT_NAME mpi_${mpi})
+    install(TARGETS attention_mpi_${mpi} EXPORT attentionMpi_${mpi})
+    install(EXPORT attentionMpi_${mpi} NAMESPACE attention:: DESTINATION ${package_dir})
+  endforeach()
+endif()
+
 # The attn program (cli/ installs it) finds the shared library from where it lies itself.
 if(TARGET attn AND TARGET attention::attention)
   file(RELATIVE_PATH library_from_program "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}")
@@ -75,3 +85,8 @@ attention_join_prefix(ATTENTION_PC_LIBDIR "\${prefix}" "${CMAKE_INSTALL_LIBDIR}"
 string(JOIN " " ATTENTION_PC_LIBS_PRIVATE ${ATTENTION_BLAS_LINK_FLAGS} -lm -lpthread)
 configure_file(${PROJECT_SOURCE_DIR}/attention.pc.in ${package}/attention.pc @ONLY)
 install(FILES ${package}/attention.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+foreach(ATTENTION_PC_MPI IN LISTS ATTENTION_MPIS)
+  set(file ${package}/attention-mpi-${ATTENTION_PC_MPI}.pc)
+  configure_file(${PROJECT_SOURCE_DIR}/mpi/attention-mpi.pc.in ${file} @ONLY)
+  install(FILES ${file} DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()

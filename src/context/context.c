@@ -350,6 +350,29 @@ attn_status attn_context_start(attn_context *context) {
     return attni_start_threads(context);
 }
 
+static const attni_allocator *allocator_of(const attn_context *context) {
+    return context != NULL ? &context->allocator : &attni_system_allocator;
+}
+
+attn_status attn_context_allocate(attn_context *context, size_t bytes, void **memory) {
+    attni_error_clear();
+    if (memory == NULL) {
+        return attni_fail(ATTN_ERROR_NULL, "memory: expected a place for the result, got NULL");
+    }
+    *memory = NULL;
+    if (bytes == 0) {
+        return attni_fail(ATTN_ERROR_VALUE, "bytes: expected 1 or more, got 0");
+    }
+    *memory = attni_allocate(allocator_of(context), bytes);
+    return *memory != NULL
+               ? ATTN_OK
+               : attni_fail(ATTN_ERROR_MEMORY, "memory: could not allocate %zu bytes", bytes);
+}
+
+void attn_context_deallocate(attn_context *context, void *memory, size_t bytes) {
+    attni_deallocate(allocator_of(context), memory, bytes);
+}
+
 typedef struct callers_task {
     attni_task task;
     void *data;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "counting_allocator.h"
 #include "sdpa_fixture.h"
 #include "rope_fixture.h"
 #include "softmax_fixture.h"
@@ -384,7 +385,40 @@ static void bad_environment_is_refused_until_corrected(void **state) {
     assert_int_equal(info.num_threads, 2);
 }
 
+static void memory_is_of_the_contexts_allocator(void **state) {
+    (void)state;
+    counting_allocator allocator;
+    attn_context *context;
+    attn_context_config config = {.struct_size = sizeof config};
+    counting_allocator_init(&allocator);
+    counting_allocator_use(&allocator, &config);
+    refusal_assert_ok("attn_context_create", attn_context_create(&config, &context));
+    const int own_blocks = allocator.live_blocks;
+    void *memory = &memory;
+    refusal_assert_ok("attn_context_allocate", attn_context_allocate(context, 77, &memory));
+    assert_int_equal(allocator.live_blocks, own_blocks + 1);
+    assert_int_equal((uintptr_t)memory % 64, 0);
+    attn_context_deallocate(context, memory, 77);
+    attn_context_deallocate(context, NULL, 5);
+    assert_int_equal(allocator.live_blocks, own_blocks);
+    counting_allocator_fail(&allocator, 1, false);
+    refusal_assert("attn_context_allocate", attn_context_allocate(context, 77, &memory),
+                   ATTN_ERROR_MEMORY, "memory: could not allocate 77 bytes");
+    assert_null(memory);
+    refusal_assert("attn_context_allocate", attn_context_allocate(context, 77, NULL),
+                   ATTN_ERROR_NULL, "memory: expected a place for the result, got NULL");
+    memory = &memory;
+    refusal_assert("attn_context_allocate", attn_context_allocate(context, 0, &memory),
+                   ATTN_ERROR_VALUE, "bytes: expected 1 or more, got 0");
+    assert_null(memory);
+    attn_context_destroy(context);
+    assert_int_equal(allocator.mistakes, 0);
+    refusal_assert_ok("attn_context_allocate", attn_context_allocate(NULL, 1, &memory));
+    attn_context_deallocate(NULL, memory, 1);
+}
+
 static const struct CMUnitTest single_tests[] = {
+    cmocka_unit_test(memory_is_of_the_contexts_allocator),
     cmocka_unit_test(struct_size_zero_is_refused),
     cmocka_unit_test(newer_struct_is_accepted_until_it_asks_for_more),
     cmocka_unit_test(struct_of_first_release_is_accepted),

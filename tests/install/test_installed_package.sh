@@ -69,9 +69,13 @@ mv "$work/installed" "$moved"
 
 # What is there, and nothing of the machine that built it.
 headers_in() {
-    find "$1" -type f -printf '%f\n' | sed 's/\.in$//' | sort
+    find "$@" -type f -printf '%f\n' | sed 's/\.in$//' | sort
 }
-difference=$(diff <(headers_in "$SOURCE_DIR/include/attention") <(headers_in "$moved/include/attention")) ||
+sources=("$SOURCE_DIR/include/attention")
+if compgen -G "$moved/$LIBDIR/libattention-mpi-*.so" >/dev/null; then
+    sources+=("$SOURCE_DIR/mpi/include/attention") # tests/mpi uses what is installed of it
+fi
+difference=$(diff <(headers_in "${sources[@]}") <(headers_in "$moved/include/attention")) ||
     fail "headers (<: only in the source, >: only installed): $difference"
 for path in "$LIBDIR/libattention.so" "$LIBDIR/libattention.so.${VERSION%%.*}" "$LIBDIR/libattention.a"; do
     [[ -e $moved/$path ]] || fail "$path was not installed"

@@ -10,8 +10,8 @@ rules=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/layer_rules.txt
 cd "$1"
 export LC_ALL=C
 
-# cli, bench, examples and public headers are users of the library: they see public headers alone.
-mapfile -t sources < <(find src cli bench examples include -type f \
+# mpi, cli, bench, examples and public headers are users of the library: they see public headers alone.
+mapfile -t sources < <(find src mpi cli bench examples include -type f \
     \( -name '*.[ch]' -o -name '*.cpp' -o -name '*.h.in' \) 2>/dev/null | sort)
 
 violations=$(awk '

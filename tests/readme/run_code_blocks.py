@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Runs the programs in Markdown files, and compares what they print with what the text says.
 
-    c        a whole program: compiled without warnings, linked with the library, run
+    c        a whole program: compiled without warnings, linked with the library, run, behind the words of --launch
     sh       run by bash, in a folder of the file's own, with attn on the PATH
     python   a whole program: run by the interpreter given
     cmake    has to stand in one of the projects that the install test builds
@@ -10,7 +10,7 @@
 
 A block of any other language is an error, and so is one whose means are not given.
 
-Usage: run_code_blocks.py [--cc COMMAND --link LIBRARY] [--attn PROGRAM] [--python INTERPRETER] [--projects FOLDER]
+Usage: run_code_blocks.py [--cc COMMAND --link LIBRARY [--launch COMMAND]] [--attn PROGRAM] [--python INTERPRETER] [--projects FOLDER]
                           [--only LANGUAGE,...] FILE...
 """
 
@@ -40,7 +40,7 @@ def run_c(code, folder, means):
     Path(folder, "program.c").write_text(code)
     command = [*shlex.split(means.cc), "program.c", *means.link.split(), "-lm", "-o", "program"]
     run(command, folder)
-    return run(["./program"], folder)
+    return run([*shlex.split(means.launch), "./program"], folder)
 
 
 def run_sh(code, folder, means):
@@ -98,6 +98,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("cc", "link", "attn", "python", "projects"):
         parser.add_argument(f"--{name}")
+    parser.add_argument("--launch", default="")
     parser.add_argument("--only", default=",".join(PROGRAMS))
     parser.add_argument("files", nargs="+", type=Path)
     means = parser.parse_args()

@@ -245,6 +245,19 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_context_create(const attn_context_conf
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_context_start(attn_context *context);
 
+/*
+ * `bytes` bytes (> 0) of a context's allocator (NULL: the C library's) at 64 bytes' alignment, into
+ * *memory, for companion libraries, so that what a context allocates is all its allocator's. Give
+ * it back with attn_context_deallocate. Thread-safe. Errors: ATTN_ERROR_NULL memory;
+ * ATTN_ERROR_VALUE bytes of 0; ATTN_ERROR_MEMORY. *memory is NULL after an error. Since 0.1.
+ */
+ATTN_API ATTN_MUST_CHECK attn_status attn_context_allocate(attn_context *context, size_t bytes,
+                                                           void **memory);
+
+/* Frees what attn_context_allocate gave for the same context and bytes; NULL is allowed. Never
+ * fails; any thread. Since 0.1. */
+ATTN_API void attn_context_deallocate(attn_context *context, void *memory, size_t bytes);
+
 /* Stops the context's threads and frees it. NULL is allowed. Must not run while a call uses the
  * context. Since 0.1. */
 ATTN_API void attn_context_destroy(attn_context *context);
