@@ -58,6 +58,8 @@ static attn_status check_refused(const attn_sdpa_params *params) {
         {"report", params->report, "mpi_params.report tells of the whole"},
         {"kv", params->kv, "keys and values are tensors with a matrix for each batch and head"},
         {"query_starts", params->query_starts, "a rank's rows are those of every sequence"},
+        {"block_mask", params->block_mask, "a block may be of rows and keys of several ranks"},
+        {"dropout", params->dropout, "a forward pass is evaluation"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; ++i) {
         if (refused[i].given != NULL) {

@@ -115,6 +115,8 @@ typedef struct spoiling {
         statement;                       \
     }
 
+static const attn_dropout some_dropout = {.struct_size = sizeof some_dropout};
+
 SPOIL(normalizer, it->params.normalizer = 77)
 SPOIL(key_shape, it->key_view.shape[2] = FEATURES - 1; it->query_view.shape[2] = FEATURES - 1)
 SPOIL(value_rows, it->value_view.shape[1] = KEYS - 1)
@@ -125,6 +127,8 @@ SPOIL(rank_many, it->key_view.rank = 99)
 SPOIL(weights, it->params.weights = &it->output_view)
 SPOIL(scores, it->params.scores = &it->output_view)
 SPOIL(query_starts, it->params.query_starts = &it->offset_view)
+SPOIL(block_mask, it->params.block_mask = &it->offset_view)
+SPOIL(dropout, it->params.dropout = &some_dropout)
 SPOIL(struct_size, it->params.struct_size = 8)
 SPOIL(mpi_struct_size, it->mpi_params.struct_size = 5000)
 SPOIL(scheme_unknown, it->mpi_params.scheme = 4)
@@ -157,6 +161,8 @@ static const spoiling spoilings[] = {
     {"scores", spoil_scores, ATTN_ERROR_UNSUPPORTED, "rank %d: scores: expected NULL"},
     {"query_starts", spoil_query_starts, ATTN_ERROR_UNSUPPORTED,
      "rank %d: query_starts: expected NULL"},
+    {"block_mask", spoil_block_mask, ATTN_ERROR_UNSUPPORTED, "rank %d: block_mask: expected NULL"},
+    {"dropout", spoil_dropout, ATTN_ERROR_UNSUPPORTED, "rank %d: dropout: expected NULL"},
     {"struct_size", spoil_struct_size, ATTN_ERROR_VALUE, "rank %d: params: expected struct_size"},
     {"mpi struct_size", spoil_mpi_struct_size, ATTN_ERROR_VALUE,
      "rank %d: mpi_params: expected struct_size"},

@@ -37,8 +37,9 @@
  *
  * Options are those of attn_sdpa_params and compose as there. mask and bias have the rank's own
  * rows and a column for each of all keys (or 1; or with mask_start any number); lse has the rank's
- * own rows; sinks count once. Refused with ATTN_ERROR_UNSUPPORTED: weights, scores, report, kv and
- * query_starts, and in the scheme heads a mask or bias with rows, which would have to travel too.
+ * own rows; sinks count once. Refused with ATTN_ERROR_UNSUPPORTED: weights, scores, report, kv,
+ * query_starts, block_mask and dropout, and in the scheme heads a mask or bias with rows, which would
+ * have to travel too.
  * Options, their presence and the numbers in key_lengths and query_offset must be the same on all
  * ranks. What masks, slopes, sinks and tables of biases hold is each rank's own affair and not
  * compared: for the results above it must be the same, or of masks the rank's rows of the same.
