@@ -214,6 +214,8 @@ def test_every_option_goes_with_every_field(rng):
         "sinks": np.full(HEADS, -np.inf, "float32"),
         "alibi_slopes": np.zeros(HEADS, "float32"),
         "position_bias": np.zeros((HEADS, 3), "float32"),
+        "block_mask": np.full((1, -(-columns // 2)), 2, "uint8"),
+        "block_size": (max(ROWS), 2),
         "query_offset": np.array(LENGTHS),
         "is_causal": True,
         "enable_gqa": True,

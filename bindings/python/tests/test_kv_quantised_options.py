@@ -106,6 +106,15 @@ def draw_mask(draw, shapes, options):
     options["attn_mask"] = mask
 
 
+def draw_blocks(draw, options):
+    """For the rows of any sequence."""
+    size = (1000, int(draw.one_of(1, 3, 16, 64)))
+    batch = draw.one_of(1, draw.batch)
+    shape = (batch, draw.one_of(1, draw.heads), 1, -(-draw.room // size[1]))
+    options["block_mask"] = draw.rng.integers(0, 3, shape).astype("uint8")
+    options["block_size"] = size
+
+
 def draw_options(draw, query_shape):
     heads, room = draw.heads, draw.room
     *batch, _, rows, _ = query_shape
@@ -129,6 +138,8 @@ def draw_options(draw, query_shape):
         options["sinks"] = draw.normal(heads)
     if draw.sometimes(0.5):
         draw_mask(draw, shapes, options)
+    if draw.sometimes():
+        draw_blocks(draw, options)
     return options
 
 

@@ -356,7 +356,7 @@ class Views:
     __slots__ = ("_kept", "_parts", "_structs")
 
     # query, key, value, what comes out of them, and every option of a layer
-    MOST = 15
+    MOST = 16
 
     def __init__(self, capacity: int = MOST) -> None:
         self._structs = ffi.new("attn_tensor[]", capacity)
