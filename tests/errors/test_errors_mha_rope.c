@@ -70,7 +70,7 @@ static const mha_refusal wrong_tensors[] = {
      .status = ATTN_ERROR_DTYPE,
      .line = "rope.frequencies: expected ..."},
     {.name = "rope_frequencies_data_null_is_refused",
-     .spoils = {{REFUSAL_NO_DATA, MHA_ROPE_FREQUENCIES}},
+     .spoils = {{.fault = REFUSAL_NO_DATA, .tensor = MHA_ROPE_FREQUENCIES}},
      .call_only = true,
      .status = ATTN_ERROR_NULL,
      .line = "rope.frequencies: expected data for shape (2), got NULL"},
