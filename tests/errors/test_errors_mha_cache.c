@@ -3,6 +3,7 @@
  * test_errors_mha_cache.c: what attn_mha_forward and its queries say of a cache that is wrong, or
  * of new rows that do not go into it.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "mha_refusal.h"
@@ -388,6 +389,36 @@ static void layer_without_key_parameters_reads_a_shared_cache(void **state) {
     attn_mha_destroy(alone.layer);
 }
 
+/* Nor the weight of a norm of keys; what queries need is asked for. */
+static void layer_without_norm_of_keys_reads_a_cache(void **state) {
+    (void)state;
+    mha_fixture fixture;
+    mha_layer alone;
+    attn_mha_config config = mha_fixture_config();
+    config.qk_norm = ATTN_QK_NORM_HEAD;
+    config.no_bias = 1;
+    mha_parameters_fill(&alone.parameters);
+    refusal_assert_ok("attn_mha_create", attn_mha_create(NULL, &config, &alone.layer));
+    mha_fixture_prepare(&fixture, mha_refusal_context, &alone);
+    mha_fixture_cache(&fixture, MHA_CACHE_OWN);
+    memset(fixture.memory.cached, 0, sizeof fixture.memory.cached);
+    fixture.arguments[MHA_KEY] = fixture.arguments[MHA_VALUE] = NULL;
+    const char *const read[] = {"q_proj_weight", "out_proj.weight", "q_norm.weight"};
+    for (int i = 0; i < 3; ++i) {
+        char line[100];
+        snprintf(line, sizeof line,
+                 "%s: expected a parameter that has been loaded or bound, got none", read[i]);
+        refusal_assert("attn_mha_forward", mha_fixture_run(&fixture), ATTN_ERROR_PARAMETER, line);
+        attn_tensor values =
+            mha_parameters_view(&alone.parameters, i == 2 ? "out_proj.bias" : read[i]);
+        values.shape[0] = i == 2 ? MHA_D : values.shape[0];
+        refusal_assert_ok("attn_mha_load_parameter",
+                          attn_mha_load_parameter(NULL, alone.layer, read[i], &values, NULL));
+    }
+    refusal_assert_ok("attn_mha_forward", mha_fixture_run(&fixture));
+    attn_mha_destroy(alone.layer);
+}
+
 /* One page table for all, too, where nothing is stored. */
 static void shared_page_table_is_read(void **state) {
     (void)state;
@@ -406,6 +437,7 @@ static void shared_page_table_is_read(void **state) {
 static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(key_padding_mask_tells_columns_of_ragged_caches),
     cmocka_unit_test(layer_without_key_parameters_reads_a_shared_cache),
+    cmocka_unit_test(layer_without_norm_of_keys_reads_a_cache),
     cmocka_unit_test(shared_page_table_is_read),
 };
 
