@@ -23,6 +23,7 @@ typedef struct backward_call {
     attni_gradients_problem problem;
     attni_gradients_plan plan;
     attni_layout layout;
+    size_t bytes; /* of it, with room to align it */
 } backward_call;
 
 /* Everything before the run. */
@@ -40,8 +41,7 @@ static attn_status prepare(attn_context *context, const attni_gradients_request 
     ATTNI_TRY(attni_gradients_check(&call->request, &call->problem));
     call->layout = (attni_layout){0};
     ATTNI_TRY(attni_gradients_make_plan(call->context, &call->problem, &call->plan, &call->layout));
-    size_t bytes;
-    return attni_layout_bytes(&call->layout, &bytes);
+    return attni_layout_bytes(&call->layout, &call->bytes);
 }
 
 static void list_tensors(const backward_call *call, attni_tensor_list *list) {
@@ -113,7 +113,8 @@ attn_status attn_sdpa_backward_workspace_bytes(attn_context *context, const attn
         query, key, value, output, params, gradients, ATTNI_DATA_IGNORED};
     backward_call call;
     ATTNI_TRY(prepare(context, &given, &call));
-    return attni_layout_bytes(&call.layout, bytes);
+    *bytes = call.bytes;
+    return ATTN_OK;
 }
 
 static const char *reason_of(const backward_call *call) {
@@ -138,8 +139,6 @@ attn_status attn_sdpa_backward_explain(attn_context *context, const attn_tensor 
         query, key, value, output, params, gradients, ATTNI_DATA_IGNORED};
     backward_call call;
     ATTNI_TRY(prepare(context, &given, &call));
-    size_t bytes;
-    ATTNI_TRY(attni_layout_bytes(&call.layout, &bytes));
     const bool *staged = call.plan.staged;
     const attni_sdpa_problem *wanted = &call.problem.gradients;
     const bool has_inputs =
@@ -150,7 +149,7 @@ attn_status attn_sdpa_backward_explain(attn_context *context, const attn_tensor 
         .num_items = has_inputs ? call.plan.num_items : 0,
         .row_block = call.plan.row_block,
         .key_block = call.plan.key_block,
-        .workspace_bytes = bytes,
+        .workspace_bytes = call.bytes,
         .kernels = attni_context_kernels(call.context)->name,
         .reason = reason_of(&call),
     };
