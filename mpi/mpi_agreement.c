@@ -71,9 +71,9 @@ static void write_value(const attni_mpi_fact *fact, int64_t value, char *text, s
     if (fact->is_real) {
         double real;
         memcpy(&real, &value, sizeof real);
-        snprintf(text, text_bytes, "%.17g", real);
+        (void)snprintf(text, text_bytes, "%.17g", real);
     } else {
-        snprintf(text, text_bytes, "%lld", (long long)value);
+        (void)snprintf(text, text_bytes, "%lld", (long long)value);
     }
 }
 
@@ -105,7 +105,7 @@ attn_status attni_mpi_agree_on(const attni_mpi_group *group, attn_status status,
     /* The greatest x is the complement of the least ~x, so one reduction tells both. */
     int64_t mine[1 + 2 * ATTNI_MPI_MOST_FACTS + ATTNI_MPI_MOST_LEAST];
     int64_t all[sizeof mine / sizeof mine[0]];
-    int64_t *const own_least = mine + 1 + 2 * count;
+    int64_t *const own_least = &mine[1 + 2 * count];
     mine[0] = failed_rank(group, status);
     for (int i = 0; i < count; ++i) {
         mine[1 + 2 * i] = facts[i].value;

@@ -96,7 +96,7 @@ static attn_status check_by_core(const attni_mpi_call *call) {
     attn_tensor *const wholes[] = {&key, &value};
     const attn_tensor *const parts[] = {&call->key, &call->value};
     for (int i = 0; i < 2; ++i) {
-        int64_t shape[ATTN_MAX_RANK];
+        int64_t shape[ATTN_MAX_RANK] = {0};
         for (int32_t axis = 0; axis < parts[i]->rank; ++axis) {
             shape[axis] = parts[i]->shape[axis];
         }

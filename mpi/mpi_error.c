@@ -11,7 +11,7 @@ attn_status attni_mpi_fail(attn_status status, const char *format, ...) {
     char line[ATTNI_MPI_DETAIL_BYTES];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    (void)vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
     return attn_error_set(status, line);
 }

@@ -123,26 +123,23 @@ static packed results_of(const attni_mpi_call *call, int heads_owner, int rows_o
 typedef packed (*message_fn)(const attni_mpi_call *call, int heads_owner, int rows_owner,
                              char *data);
 
-/* Counts and places, in units, of the messages between this rank and each. */
-typedef struct traffic {
-    int *counts, *places;
-} traffic;
-
-/* Bytes of all messages that this rank sends or gets; their units into `units` unless that is NULL.
- * others: those to or from others. */
+/*
+ * Bytes of all messages that this rank sends or gets. units: (2, num_ranks) counts of units, and where
+ * they begin, or NULL. others: bytes of the messages to or from others.
+ */
 static int64_t count_messages(const attni_mpi_call *call, message_fn message_of, bool by_heads,
-                              traffic *units, int64_t *others) {
-    const attni_mpi_link *const link = call->link;
+                              int *units, int64_t *others) {
+    const attni_mpi_group *const group = &call->link->group;
     int64_t bytes = 0;
     *others = 0;
-    for (int rank = 0; rank < link->group.num_ranks; ++rank) {
-        const packed message = by_heads ? message_of(call, rank, link->group.rank, NULL)
-                                        : message_of(call, link->group.rank, rank, NULL);
+    for (int rank = 0; rank < group->num_ranks; ++rank) {
+        const packed message = by_heads ? message_of(call, rank, group->rank, NULL)
+                                        : message_of(call, group->rank, rank, NULL);
         if (units != NULL) {
-            units->places[rank] = (int)(bytes / ATTNI_MPI_UNIT_BYTES);
-            units->counts[rank] = (int)(message.bytes / ATTNI_MPI_UNIT_BYTES);
+            units[rank] = (int)(message.bytes / ATTNI_MPI_UNIT_BYTES);
+            units[group->num_ranks + rank] = (int)(bytes / ATTNI_MPI_UNIT_BYTES);
         }
-        *others += rank != link->group.rank ? message.bytes : 0;
+        *others += rank != group->rank ? message.bytes : 0;
         if (__builtin_add_overflow(bytes, message.bytes, &bytes)) {
             return INT64_MAX;
         }
@@ -193,21 +190,15 @@ static attn_tensor whole_of(const attni_mpi_call *call, const attn_tensor *tenso
     return attni_mpi_contiguous(&shape, shape.dtype, data);
 }
 
-static char *place_in(char *block, int64_t offset) {
-    return block != NULL ? block + offset : NULL;
-}
-
-/* block NULL: views without data, which have the same shapes. */
-static void describe_call(const attni_mpi_call *call, const attni_mpi_heads *heads, char *block,
-                          heads_call *own) {
+/* Views without data: only shapes are looked at. */
+static void describe_call(const attni_mpi_call *call, heads_call *own) {
     const attn_sdpa_params *const params = &call->params;
-    own->query = whole_of(call, &call->query, call->num_rows, place_in(block, heads->query_at));
-    own->key = whole_of(call, &call->key, call->num_keys, place_in(block, heads->key_at));
-    own->value = whole_of(call, &call->value, call->num_keys, place_in(block, heads->value_at));
+    own->query = whole_of(call, &call->query, call->num_rows, NULL);
+    own->key = whole_of(call, &call->key, call->num_keys, NULL);
+    own->value = whole_of(call, &call->value, call->num_keys, NULL);
     const attni_mpi_partial shape = results_shape(call, call->link->group.rank, call->num_rows);
-    own->result = (attni_mpi_partial){
-        attni_mpi_contiguous(&shape.output, shape.output.dtype, place_in(block, heads->output_at)),
-        attni_mpi_contiguous(&shape.lse, shape.lse.dtype, place_in(block, heads->lse_at))};
+    own->result = (attni_mpi_partial){attni_mpi_contiguous(&shape.output, shape.output.dtype, NULL),
+                                      attni_mpi_contiguous(&shape.lse, shape.lse.dtype, NULL)};
     own->params = *params;
     own->params.mask = cut_option(call, params->mask, -3, &own->mask);
     own->params.bias = cut_option(call, params->bias, -3, &own->bias);
@@ -217,6 +208,15 @@ static void describe_call(const attni_mpi_call *call, const attni_mpi_heads *hea
     own->params.lse = call->has_lse ? &own->result.lse : NULL;
 }
 
+/* The same views where the data is. */
+static void place_call(const attni_mpi_heads *heads, char *block, heads_call *own) {
+    own->query.data = block + heads->query_at;
+    own->key.data = block + heads->key_at;
+    own->value.data = block + heads->value_at;
+    own->result.output.data = block + heads->output_at;
+    own->result.lse.data = block + heads->lse_at;
+}
+
 static attn_status plan_call(const attni_mpi_call *call, attni_mpi_layout *layout,
                              attni_mpi_heads *heads) {
     heads_call own;
@@ -224,7 +224,7 @@ static attn_status plan_call(const attni_mpi_call *call, attni_mpi_layout *layou
     if (!has_heads(call, call->link->group.rank)) {
         return ATTN_OK;
     }
-    describe_call(call, heads, NULL, &own);
+    describe_call(call, &own);
     ATTNI_MPI_TRY(attn_sdpa_workspace_bytes(call->context, &own.query, &own.key, &own.value,
                                             &own.params, &own.result.output, &bytes));
     heads->workspace_bytes = (int64_t)bytes;
@@ -253,16 +253,15 @@ attn_status attni_mpi_heads_plan(const attni_mpi_call *call, attni_mpi_layout *l
 static attn_status exchange(const attni_mpi_call *call, const attni_mpi_heads *heads, char *block,
                             message_fn message_of, bool sends_by_heads) {
     const attni_mpi_link *const link = call->link;
-    int *const counts = (int *)(block + heads->counts_at);
-    traffic sent = {counts, counts + link->group.num_ranks};
-    traffic received = {counts + 2 * link->group.num_ranks, counts + 3 * link->group.num_ranks};
+    const ptrdiff_t num_ranks = link->group.num_ranks;
+    int *const sent = (int *)(block + heads->counts_at), *const received = sent + 2 * num_ranks;
     int64_t ignored;
-    count_messages(call, message_of, sends_by_heads, &sent, &ignored);
-    count_messages(call, message_of, !sends_by_heads, &received, &ignored);
+    count_messages(call, message_of, sends_by_heads, sent, &ignored);
+    count_messages(call, message_of, !sends_by_heads, received, &ignored);
     return attni_mpi_result("MPI_Alltoallv",
-                            MPI_Alltoallv(block + heads->sent_at, sent.counts, sent.places,
-                                          link->unit, block + heads->received_at, received.counts,
-                                          received.places, link->unit, link->group.comm));
+                            MPI_Alltoallv(block + heads->sent_at, sent, sent + num_ranks,
+                                          link->unit, block + heads->received_at, received,
+                                          received + num_ranks, link->unit, link->group.comm));
 }
 
 static void pack_inputs(const attni_mpi_call *call, const attni_mpi_heads *heads, char *block) {
@@ -340,7 +339,8 @@ static attn_status attend_own_heads(const attni_mpi_call *call, const attni_mpi_
     if (!has_heads(call, call->link->group.rank)) {
         return ATTN_OK;
     }
-    describe_call(call, heads, block, &own);
+    describe_call(call, &own);
+    place_call(heads, block, &own);
     unpack_inputs(call, heads, block, &own);
     const attn_status status =
         attn_sdpa(call->context, &own.query, &own.key, &own.value, &own.params, &own.result.output,

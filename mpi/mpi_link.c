@@ -114,7 +114,7 @@ static attni_mpi_link *allocate_link(int num_ranks) {
 static attn_status make_link(MPI_Comm comm, int key, attni_mpi_link **made) {
     int num_ranks;
     ATTNI_MPI_TRY(attni_mpi_result("MPI_Comm_size", MPI_Comm_size(comm, &num_ranks)));
-    attni_mpi_link without_tables;
+    attni_mpi_link without_tables = {.unit = MPI_DATATYPE_NULL};
     attni_mpi_link *link = allocate_link(num_ranks);
     attni_mpi_link *const used = link != NULL ? link : &without_tables;
     attn_status status = connect_link(comm, num_ranks, used);

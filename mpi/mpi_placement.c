@@ -17,13 +17,13 @@ int64_t attni_mpi_place_rows(int32_t placement, int num_ranks, const int64_t *le
     int64_t at = 0;
     bool overflows = false;
     for (int rank = 0; rank < num_ranks; ++rank) {
-        const int64_t count = first_stretch_length(placement, lengths[rank * step]);
+        const int64_t count = first_stretch_length(placement, lengths[(int64_t)rank * step]);
         places[rank].stretches[0] = (attni_mpi_stretch){.first = at, .local = 0, .count = count};
         overflows |= __builtin_add_overflow(at, count, &at);
     }
     for (int rank = num_ranks - 1; rank >= 0; --rank) {
         const int64_t local = places[rank].stretches[0].count;
-        const int64_t count = lengths[rank * step] - local;
+        const int64_t count = lengths[(int64_t)rank * step] - local;
         places[rank].stretches[1] =
             (attni_mpi_stretch){.first = at, .local = local, .count = count};
         overflows |= __builtin_add_overflow(at, count, &at);

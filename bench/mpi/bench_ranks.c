@@ -19,7 +19,7 @@ enum { HEADS = 8, KEY_HEADS = 2, FEATURES = 128 };
 static int this_rank, num_ranks, repeats;
 
 static void fail(const char *what) {
-    fprintf(stderr, "rank %d: %s: %s\n", this_rank, what, attn_last_error());
+    (void)fprintf(stderr, "rank %d: %s: %s\n", this_rank, what, attn_last_error());
     MPI_Abort(MPI_COMM_WORLD, 1);
 }
 
@@ -133,7 +133,7 @@ static void measure_call(attn_context *context, int32_t scheme, int32_t placemen
                placement == ATTN_MPI_PLACEMENT_ZIGZAG ? "zigzag" : "contiguous", (int)is_causal,
                (long long)rows, least,
                scheme == ATTN_MPI_SCHEME_RING ? report.ring_seconds : report.heads_seconds);
-        fflush(stdout);
+        (void)fflush(stdout);
     }
     free_tensors(&tensors);
 }
@@ -150,8 +150,9 @@ int main(int argc, char **argv) {
         fail("usage: bench_ranks <repeats> <rows>...");
         return 2;
     }
-    repeats = atoi(argv[1]);
-    params.products_per_second = products_per_second(context, atoll(argv[2]) / num_ranks);
+    repeats = (int)strtol(argv[1], NULL, 10);
+    params.products_per_second =
+        products_per_second(context, strtoll(argv[2], NULL, 10) / num_ranks);
     if (num_ranks > 1) {
         const int large = 8 << 20;
         params.latency_seconds = message_seconds(8);
@@ -164,7 +165,7 @@ int main(int argc, char **argv) {
                params.products_per_second, params.latency_seconds, params.bytes_per_second);
     }
     for (int i = 2; i < argc; ++i) {
-        const int64_t rows = atoll(argv[i]);
+        const int64_t rows = strtoll(argv[i], NULL, 10);
         measure_call(context, ATTN_MPI_SCHEME_RING, ATTN_MPI_PLACEMENT_CONTIGUOUS, 0, rows, params);
         measure_call(context, ATTN_MPI_SCHEME_RING, ATTN_MPI_PLACEMENT_CONTIGUOUS, 1, rows, params);
         measure_call(context, ATTN_MPI_SCHEME_RING, ATTN_MPI_PLACEMENT_ZIGZAG, 1, rows, params);

@@ -105,7 +105,7 @@ int main(int argc, char **argv) {
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &num_ranks);
-    const int64_t all_rows = argc > 1 ? atoll(argv[1]) : 1024;
+    const int64_t all_rows = argc > 1 ? strtoll(argv[1], NULL, 10) : 1024;
     const int64_t rows = all_rows / (2 * num_ranks) * 2; /* the same number everywhere, and even */
     float *const data[] = {fill(0, HEADS, rows, rank, num_ranks),
                            fill(1, KEY_HEADS, rows, rank, num_ranks),
