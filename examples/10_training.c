@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * 09_training.c: a layer of multi-head attention learns to read sequences backwards, by plain
+ * 10_training.c: a layer of multi-head attention learns to read sequences backwards, by plain
  * gradient descent. The layer is the textbook's (Vaswani et al., 2017):
  *
  *     x = tokens + positions       q = x Wq   k = x Wk   v = x Wv
