@@ -119,9 +119,9 @@ static bool is_ragged(const attni_sdpa_problem *problem) {
     return problem->query_starts.is_present;
 }
 
-attn_status attni_check_rows(const char *name, const attn_tensor *tensor,
-                             attni_data_rule data_rule, const attni_sdpa_problem *problem,
-                             attni_row_axes which, attni_operand *operand) {
+attn_status attni_check_rows(const char *name, const attn_tensor *tensor, attni_data_rule data_rule,
+                             const attni_sdpa_problem *problem, attni_row_axes which,
+                             attni_operand *operand) {
     attni_axis axes[ATTN_MAX_RANK];
     int32_t canonical[ATTN_MAX_RANK];
     int32_t count = 0;

@@ -29,8 +29,8 @@ typedef struct attni_row_axes {
 attni_row_axes attni_weights_axes(const attni_sdpa_problem *problem, const attn_tensor *weights);
 
 /* A tensor of the call's rows, written or read. */
-attn_status attni_check_rows(const char *name, const attn_tensor *tensor,
-                             attni_data_rule data_rule, const attni_sdpa_problem *problem,
-                             attni_row_axes which, attni_operand *operand);
+attn_status attni_check_rows(const char *name, const attn_tensor *tensor, attni_data_rule data_rule,
+                             const attni_sdpa_problem *problem, attni_row_axes which,
+                             attni_operand *operand);
 
 #endif

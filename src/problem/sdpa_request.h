@@ -23,7 +23,7 @@ typedef struct attni_sdpa_request {
     attni_data_rule option_data;    /* of everything in params */
     int64_t extra_cols;
     const attn_tensor *with_columns; /* or NULL: has as many as weights, beside params */
-    int32_t dtype; /* of options and results, beside the score type; 0: query's */
+    int32_t dtype;                   /* of options and results, beside the score type; 0: query's */
 } attni_sdpa_request;
 
 #endif
