@@ -42,8 +42,8 @@ typedef struct attn_sdpa_gradients {
     /* sizeof(attn_sdpa_gradients) */
     uint64_t struct_size;
 
-    /* 0 or 1: what is wanted is added to what the tensors hold, in the score type, and rounded once:
-     * parts of a batch, or of a sequence whose keys come in turns */
+    /* 0 or 1: what is wanted is added to what the tensors hold, in the score type, and rounded
+     * once: parts of a batch, or of a sequence whose keys come in turns */
     int32_t accumulate;
 
     /* 0: a later version may have a meaning for it */
@@ -86,30 +86,31 @@ typedef struct attn_sdpa_gradients {
  *            at least attn_sdpa_backward_workspace_bytes bytes at any alignment.
  * Shapes     as attn_sdpa. Rows of no sequence (query_starts, kv.starts) are neither read nor
  *            written.
- * Layout     any strides, negative and (what is only read, but for output and lse, which the forward
- *            call wrote) zero ones too.
+ * Layout     any strides, negative and (what is only read, but for output and lse, which the
+ *            forward call wrote) zero ones too.
  * Aliasing   a gradient that is wanted must not overlap itself, another one, or anything that is
  *            read, nor the workspace any tensor, by the rules of attn_sdpa.
  * Numerics   computes in the score type; a gradient of 16 bits is rounded once, at the end, so that
- *            its error does not grow with the lengths. With w, v, u, d, m and T as in attn_sdpa, r =
- *            sum |dO v| the largest over a row, every element of dS is off by at most w (2 (2 d + (T
- *            + 16 + m) u) r + (Ev + 4) u r); dK, dV and the sums over repeats add one rounding for
- *            each row that sees the key, dQ one for each key. Weights are those of lse: one that was
- *            rounded or is of more keys changes them accordingly.
+ *            its error does not grow with the lengths. With w, v, u, d, m and T as in attn_sdpa, r
+ *            = sum |dO v| the largest over a row, every element of dS is off by at most w (2 (2 d +
+ *            (T + 16 + m) u) r + (Ev + 4) u r); dK, dV and the sums over repeats add one rounding
+ *            for each row that sees the key, dQ one for each key. Weights are those of lse: one
+ *            that was rounded or is of more keys changes them accordingly.
  * Hidden     where a row does not see a key by causality, window, length or mask_start, neither
  *            enters the other's gradient, whatever they hold, and keys that no row of their batch
- *            sees are not read and have gradients of 0; so has a row that sees nothing. A NaN or infinity that is hidden by a
- *            dense mask or bias alone may become NaN, as in attn_sdpa; one that is seen does.
- * Bits       the same for any number of threads, from call to call, and for a sequence in a batch of
- *            any size: sums over rows and keys are in their order, one rounding a term, sums over
- *            batches and heads that share an input likewise. BLAS takes no part.
+ *            sees are not read and have gradients of 0; so has a row that sees nothing. A NaN or
+ *            infinity that is hidden by a dense mask or bias alone may become NaN, as in attn_sdpa;
+ *            one that is seen does.
+ * Bits       the same for any number of threads, from call to call, and for a sequence in a batch
+ *            of any size: sums over rows and keys are in their order, one rounding a term, sums
+ *            over batches and heads that share an input likewise. BLAS takes no part.
  * Errors     as attn_sdpa; ATTN_ERROR_NULL gradients, gradients.output, lse of softmax, data;
  *            ATTN_ERROR_VALUE a gradient of what the call does not have (a mask, sinks ...), or of
- *            lse without softmax; ATTN_ERROR_DTYPE a gradient of a bool mask or of quantised keys or
- *            values, or one of another type; ATTN_ERROR_SHAPE; ATTN_ERROR_OVERLAP;
- *            ATTN_ERROR_UNSUPPORTED gradients of keys or values in pages, which sequences may share;
- *            a field or value of a later version. What is wanted is untouched after an error, but
- *            for ATTN_ERROR_THREAD of a parallel_for that refused.
+ *            lse without softmax; ATTN_ERROR_DTYPE a gradient of a bool mask or of quantised keys
+ *            or values, or one of another type; ATTN_ERROR_SHAPE; ATTN_ERROR_OVERLAP;
+ *            ATTN_ERROR_UNSUPPORTED gradients of keys or values in pages, which sequences may
+ *            share; a field or value of a later version. What is wanted is untouched after an
+ *            error, but for ATTN_ERROR_THREAD of a parallel_for that refused.
  * Threads    any number of calls at once, on one context too, as attn_sdpa.
  * Since 0.1.
  */
@@ -130,8 +131,8 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_sdpa_backward_workspace_bytes(
     const attn_sdpa_gradients *gradients, size_t *bytes);
 
 /*
- * What attn_sdpa_backward would run and why, for people to read. The caller sets struct_size; fields
- * this version does not know become 0; strings are static memory.
+ * What attn_sdpa_backward would run and why, for people to read. The caller sets struct_size;
+ * fields this version does not know become 0; strings are static memory.
  */
 typedef struct attn_sdpa_backward_report {
     /* in: sizeof(attn_sdpa_backward_report) */
