@@ -110,7 +110,8 @@ class Sdpa(torch.autograd.Function):
         result = wide if rounded.dtype in HALVES else rounded
         ctx.save_for_backward(result, lse, *(one for one in tensors if one is not None))
         ctx.options = inputs[NUM_TENSORS:-2]
-        ctx.context = inputs[-1]
+        # A number in the operator's arguments, which does not keep it.
+        ctx.context, ctx.kept = inputs[-1], context_of(inputs[-1])
         ctx.set_materialize_grads(False)
 
     @staticmethod
