@@ -172,6 +172,8 @@ class Case:
         if self.dtype != self.of_scores:
             unit += ROUNDING[self.dtype]
         size = 1 + expected.abs().max().item()
+        if name == "alibi_slopes":  # whose terms are distances times scores' gradients
+            size *= self.rows + self.keys
         return (terms * unit + ROUNDING[dtype]) * size
 
 

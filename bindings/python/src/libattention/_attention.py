@@ -131,11 +131,10 @@ def scaled_dot_product_attention(
     A row that sees nothing is 0 (lse -inf), and so is a row of no sequence, which is left as it is
     in out. The GIL is released while computing. Since 0.1.
 
-    Of keys and values that lie elsewhere, of ragged queries and of scores there are no gradients.
-
     PyTorch tensors that require grad, or only stand for numbers (torch.compile, export, trace,
-    vmap, fake tensors), go through the operator torch.ops.libattention.sdpa: gradients are
-    PyTorch's, from the formula computed anew.
+    vmap, fake tensors), go through the operator torch.ops.libattention.sdpa, whose gradients are
+    those of scaled_dot_product_attention_backward. It does not take keys and values that lie
+    elsewhere, ragged queries and return_scores.
 
     Raises:
         Error: the first argument that does not fit, by name.

@@ -33,6 +33,8 @@ LIBRARY.define(
 _DEFAULTS = (*TorchOptions(), (0, 1, 2), 0)
 _NUM_GIVEN = NUM_RESULTS + 3
 _NUM_ARGUMENTS = _NUM_GIVEN + len(_DEFAULTS)
+# torch.autograd.grad(is_grads_batched=True) maps by a vmap which takes no rules for operators.
+_is_of_older_vmap = torch._C._functorch.is_legacy_batchedtensor
 
 
 def _compute(*given: Any) -> list[Tensor]:
@@ -108,7 +110,8 @@ class Sdpa(torch.autograd.Function):
         result = wide if rounded.dtype in HALVES else rounded
         ctx.save_for_backward(result, lse, *(one for one in tensors if one is not None))
         ctx.options = inputs[NUM_TENSORS:-2]
-        ctx.context = inputs[-1]
+        # A number in the operator's arguments, which does not keep it.
+        ctx.context, ctx.kept = inputs[-1], context_of(inputs[-1])
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -126,9 +129,12 @@ class Sdpa(torch.autograd.Function):
         if given[0] is None:
             given[0] = tensors[0].new_zeros(()).expand(output.shape)
         lse = lse if TorchOptions(*tensors[3:], *ctx.options).normalizer == "softmax" else None
-        arguments = (*given, output, lse, *tensors, *ctx.options, wanted, ctx.context)
-        apply: Any = SdpaBackward.apply
-        computed = apply(*arguments) if is_transformed() else _call(arguments)
+        if any(one is not None and _is_of_older_vmap(one) for one in given):
+            computed: Any = _by_formula([*given, *tensors], wanted, ctx.options)
+        else:
+            arguments = (*given, output, lse, *tensors, *ctx.options, wanted, ctx.context)
+            apply: Any = SdpaBackward.apply
+            computed = apply(*arguments) if is_transformed() else _call(arguments)
         for index, gradient in zip(wanted, computed):
             found[index] = gradient
         return tuple(found)
