@@ -44,6 +44,7 @@ attni_fused_item attni_fused_item_in(const attni_fused_engine *engine, int32_t s
         .slot = slot,
         .panels = (attni_panel *)(void *)(slot + plan->panels_offset),
         .parts = (attni_tile_keys *)(void *)(slot + plan->parts_offset),
+        .shown = (attni_interval *)(void *)(slot + plan->shown_offset),
         .tile = attni_floats_to(slot + plan->tile_offset, 0),
         .pairs = (uint32_t *)(void *)(slot + plan->pairs_offset),
         .queries = attni_floats_to(slot + plan->queries_offset, 0),

@@ -99,27 +99,20 @@ static const void *pack_keys(const attni_fused_item *item, int64_t first, int64_
                      engine->key_storage, head_dim, plan->key_stride, plan->key_bytes, packed);
 }
 
-/* The next stretch of a block of keys that some panel sees, from key `begin` on; what is hidden
- * from all is not copied. */
-static attni_interval next_shown(const attni_fused_item *item, attni_interval block,
-                                 int64_t begin) {
-    const attni_block_rows rows = attni_fused_rows_of_item(item);
-    return attni_first_shown(&rows, (attni_interval){begin, block.end});
-}
-
-static const void *pack_block_keys(const attni_fused_item *item, attni_interval block) {
+/* What is hidden from all panels is not copied. */
+static const void *pack_block_keys(const attni_fused_item *item) {
     const attni_fused_plan *plan = item->engine->plan;
     char *packed = item->slot + plan->key_offset;
-    attni_interval part = next_shown(item, block, block.begin);
-    for (; part.begin < part.end; part = next_shown(item, block, part.end)) {
-        const int64_t before = (part.begin - block.begin) * plan->key_stride;
+    for (int64_t i = 0; i < item->num_shown; ++i) {
+        const attni_interval part = item->shown[i];
+        const int64_t before = (part.begin - item->block.begin) * plan->key_stride;
         pack_keys(item, part.begin, part.end - part.begin, packed + before * plan->key_bytes);
     }
     return packed;
 }
 
 /* The block's values as numbers: what stream kernels read, and what is packed for the others. */
-static void dequantize_values(attni_fused_item *item, attni_interval block) {
+static void dequantize_values(attni_fused_item *item) {
     const attni_fused_engine *engine = item->engine;
     const attni_fused_plan *plan = engine->plan;
     const int64_t value_dim = engine->problem->value_dim;
@@ -128,11 +121,11 @@ static void dequantize_values(attni_fused_item *item, attni_interval block) {
     }
     const size_t offset = plan->by_rows ? plan->value_offset : plan->gathered_offset;
     float *to = attni_floats_to(item->slot + offset, 0);
-    attni_interval part = next_shown(item, block, block.begin);
-    for (; part.begin < part.end; part = next_shown(item, block, part.end)) {
+    for (int64_t i = 0; i < item->num_shown; ++i) {
+        const attni_interval part = item->shown[i];
         attni_dequantize_values(engine->kernels, engine->problem, &item->sequence, item->first_head,
                                 part.begin, part.end - part.begin,
-                                to + (part.begin - block.begin) * value_dim, value_dim);
+                                to + (part.begin - item->block.begin) * value_dim, value_dim);
     }
     item->dequantized = to;
 }
@@ -159,17 +152,16 @@ static const void *pack_values(const attni_fused_item *item, int64_t first, int6
     return packed;
 }
 
-static const void *pack_block_values(const attni_fused_item *item, attni_interval block) {
+static const void *pack_block_values(const attni_fused_item *item) {
     const attni_fused_plan *plan = item->engine->plan;
+    const attni_interval block = item->block;
     const int64_t columns = item->engine->kernels->tiles->value_columns;
     const int64_t row = plan->by_rows ? item->engine->problem->value_dim * plan->value_bytes
                                       : columns * (int64_t)sizeof(float);
     char *packed = item->slot + plan->value_offset;
-    if (item->dequantized != NULL && plan->by_rows) {
-        return packed;
-    }
-    attni_interval part = next_shown(item, block, block.begin);
-    for (; part.begin < part.end; part = next_shown(item, block, part.end)) {
+    const bool is_there = item->dequantized != NULL && plan->by_rows;
+    for (int64_t i = 0; i < item->num_shown && !is_there; ++i) {
+        const attni_interval part = item->shown[i];
         pack_values(item, part.begin, part.end - part.begin, (block.end - block.begin) * columns,
                     packed + (part.begin - block.begin) * row);
     }
@@ -232,8 +224,8 @@ static void take_value_pairs(attni_fused_item *item) {
     item->value = packed;
     item->value_key_stride = columns;
     item->value_chunk_stride = pairs * columns;
-    attni_interval part = next_shown(item, block, block.begin);
-    for (; part.begin < part.end; part = next_shown(item, block, part.end)) {
+    for (int64_t i = 0; i < item->num_shown; ++i) {
+        const attni_interval part = item->shown[i];
         pack_value_pairs(item, part, packed + (part.begin / 2 - block.begin / 2) * columns);
     }
 }
@@ -271,14 +263,15 @@ void attni_fused_take_block(attni_fused_item *item, attni_interval block) {
     const bool packs_value =
         plan->packs_value && (values.count < count || !lie_well(item->engine, &values));
     item->block = block;
-    dequantize_values(item, block);
-    item->key = plan->packs_key ? pack_block_keys(item, block) : keys.data;
+    attni_fused_find_shown(item);
+    dequantize_values(item);
+    item->key = plan->packs_key ? pack_block_keys(item) : keys.data;
     item->key_stride = plan->packs_key ? plan->key_stride : keys.row_stride;
     if (plan->by_pairs) {
         take_value_pairs(item);
         return;
     }
-    item->value = packs_value ? pack_block_values(item, block) : values.data;
+    item->value = packs_value ? pack_block_values(item) : values.data;
     item->value_key_stride = !packs_value    ? values.row_stride
                              : plan->by_rows ? problem->value_dim
                                              : columns;

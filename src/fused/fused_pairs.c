@@ -101,11 +101,8 @@ static void weigh_pairs(const attni_fused_item *item, attni_panel *panel,
 /* A part may begin or end within a pair whose other key no row of the panel sees, and which some
  * other panel may. */
 static bool is_other_finite(const attni_fused_item *item, int64_t key) {
-    const attni_block_rows rows = attni_fused_rows_of_item(item);
-    const attni_interval other = {key, key + 1};
-    const bool is_packed =
-        key >= item->block.begin && key < item->block.end && attni_past_shown(&rows, other) > key;
-    return !is_packed || attni_lanes_are_finite(item, other);
+    return !attni_fused_is_shown(item, key) ||
+           attni_lanes_are_finite(item, (attni_interval){key, key + 1});
 }
 
 static bool zeros_hide(const attni_fused_item *item, const attni_panel *panel,

@@ -26,10 +26,24 @@ static attni_block_rows rows_of_panel(const attni_fused_item *item, const attni_
     return rows_of_group(item, (attni_interval){panel->row[0], panel->row[panel->count - 1] + 1});
 }
 
-attni_block_rows attni_fused_rows_of_item(const attni_fused_item *item) {
+void attni_fused_find_shown(attni_fused_item *item) {
     const attni_panel *last = &item->panels[item->num_panels - 1];
-    return rows_of_group(item,
-                         (attni_interval){item->panels[0].row[0], last->row[last->count - 1] + 1});
+    const attni_block_rows rows = rows_of_group(
+        item, (attni_interval){item->panels[0].row[0], last->row[last->count - 1] + 1});
+    attni_interval shown = attni_first_shown(&rows, item->block);
+    item->num_shown = 0;
+    while (shown.begin < shown.end && item->num_shown < item->engine->plan->max_parts) {
+        item->shown[item->num_shown++] = shown;
+        shown = attni_first_shown(&rows, (attni_interval){shown.end, item->block.end});
+    }
+}
+
+bool attni_fused_is_shown(const attni_fused_item *item, int64_t key) {
+    bool is_shown = false;
+    for (int64_t i = 0; i < item->num_shown && !is_shown; ++i) {
+        is_shown = key >= item->shown[i].begin && key < item->shown[i].end;
+    }
+    return is_shown;
 }
 
 /* From the first to the last of `keys` that some row of a panel sees. */
@@ -94,26 +108,34 @@ static attni_panel_tile whole_tile(const attni_fused_item *item, attni_interval 
     return (attni_panel_tile){item->parts, 1, item->parts[0].count, 0, false};
 }
 
+/* The parts of those keys, of which all are shown to some panel, that one panel sees. */
+static void add_parts(const attni_fused_item *item, const attni_block_rows *rows,
+                      attni_interval keys, attni_panel_tile *tile) {
+    const int64_t most = item->engine->plan->max_parts;
+    attni_interval part = attni_first_shown(rows, keys);
+    while (part.begin < part.end && tile->num_parts < most) {
+        item->parts[tile->num_parts] = (attni_tile_keys){
+            .keys = part,
+            .count = part.end - part.begin,
+            .first = tile->count,
+            .number = tile->num_parts,
+            .are_shown = attni_all_are_shown(rows, part),
+        };
+        tile->count += part.end - part.begin;
+        tile->num_parts += 1;
+        part = attni_first_shown(rows, (attni_interval){part.end, keys.end});
+    }
+}
+
 attni_panel_tile attni_fused_cut_tile(const attni_fused_item *item, const attni_panel *panel,
                                       attni_interval keys) {
-    const int64_t most = item->engine->plan->max_parts;
-    if (!attni_has_blocks(item->engine->problem) || keys.begin >= keys.end) {
+    if (!attni_has_blocks(item->engine->problem)) {
         return whole_tile(item, keys);
     }
     const attni_block_rows rows = rows_of_panel(item, panel);
     attni_panel_tile tile = {.parts = item->parts};
-    attni_interval part = attni_first_shown(&rows, keys);
-    while (part.begin < part.end && tile.num_parts < most) {
-        item->parts[tile.num_parts] = (attni_tile_keys){
-            .keys = part,
-            .count = part.end - part.begin,
-            .first = tile.count,
-            .number = tile.num_parts,
-            .are_shown = attni_all_are_shown(&rows, part),
-        };
-        tile.count += part.end - part.begin;
-        tile.num_parts += 1;
-        part = attni_first_shown(&rows, (attni_interval){part.end, keys.end});
+    for (int64_t i = 0; i < item->num_shown; ++i) {
+        add_parts(item, &rows, overlap(item->shown[i], keys), &tile);
     }
     return tile.num_parts > 0 ? tile : whole_tile(item, (attni_interval){0, 0});
 }

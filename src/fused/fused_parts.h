@@ -9,8 +9,11 @@
 #include "fused/fused_state.h"
 #include "problem/block_mask.h"
 
-/* The rows of all panels, for what is done for them together. */
-attni_block_rows attni_fused_rows_of_item(const attni_fused_item *item);
+/* Finds what the block mask shows of the block at hand to some panel: item->shown. */
+void attni_fused_find_shown(attni_fused_item *item);
+
+/* Whether a key is in it. */
+bool attni_fused_is_shown(const attni_fused_item *item, int64_t key);
 
 /* Takes from the ends of what each panel sees what the block mask hides from all its rows. */
 void attni_fused_trim_to_blocks(const attni_fused_item *item);

@@ -271,6 +271,7 @@ static void lay_out_slot(const attni_sdpa_problem *problem, int64_t lanes, attni
     plan->tile_offset = add_floats(slot, keys, width);
     plan->pairs_offset = add_floats(slot, plan->by_pairs ? keys / 2 + plan->max_parts : 0, width);
     plan->parts_offset = attni_layout_add(slot, plan->max_parts, sizeof(attni_tile_keys));
+    plan->shown_offset = attni_layout_add(slot, plan->max_parts, sizeof(attni_interval));
     const bool keeps_scores = attni_has_blocks(problem) && plan->has_masks && !plan->by_rows;
     plan->kept_scores_offset = add_floats(slot, keeps_scores ? plan->tile_keys : 0, width);
     plan->key_offset = add_floats(slot, plan->packs_key ? keys : 0, problem->head_dim);

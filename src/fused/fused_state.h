@@ -97,6 +97,7 @@ typedef struct attni_fused_plan {
     int64_t num_tiles;      /* of all keys */
     int64_t max_parts;      /* of a tile: 1, or what a block mask may leave apart */
     size_t parts_offset;    /* attni_tile_keys[max_parts] */
+    size_t shown_offset;    /* attni_interval[max_parts] */
     int64_t panel_rows;     /* of a group: a panel ends at their multiples, which a vector divides,
                                so that its rows are of one row of blocks; 0: it may end anywhere */
     size_t kept_scores_offset; /* of a tile, of rows that a mask is not asked about */
@@ -249,6 +250,9 @@ struct attni_fused_item {
 
     /* the keys at hand: [block.begin, block.end), and the extra columns in the last block */
     attni_interval block;
+    attni_interval *shown; /* of these, stretches that the block mask shows to some panel: what else
+                              there is was not copied */
+    int64_t num_shown;
     attni_interval first; /* the first one */
     attni_interval next;  /* the block after it in which some row sees a key, or nothing */
     const void *key;      /* of block.begin; elements of plan->key_bytes */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_changing_masks.c: dense masks that another thread writes while a call runs. What was seen of
- * a mask may then be wrong by the time it is used. Masks, keys and values lie between pages without
+ * test_changing_masks.c: masks, dense or by blocks, that another thread writes while a call runs.
+ * What was seen of a mask may then be wrong by the time it is used. Masks, keys and values lie between pages without
  * access, so that a wrong place is a crash; and whatever a row is taken to see, its output is a
  * mean of values.
  */
@@ -29,17 +29,24 @@ enum { HEADS = 4, COLS = 16, CALLS = 60, STRETCHES = 40, MOST_BLOCK = 300 };
 typedef struct changing_case {
     const char *name;
     int64_t rows, keys;
-    int32_t kind;
+    int32_t kind; /* ATTN_MASK_NONE: it is a mask by blocks */
     bool is_shared, has_bias;
+    int32_t dtype; /* 0: float32 */
+    int64_t block_rows, block_columns;
 } changing_case;
 
 static const changing_case cases[] = {
-    {"rows in lanes", 200, 900, ATTN_MASK_BOOL_INCLUDE, true, false},
-    {"rows in lanes, a mask for each head", 100, 700, ATTN_MASK_BOOL_EXCLUDE, false, false},
-    {"rows in lanes, additive", 150, 800, ATTN_MASK_ADDITIVE, true, false},
-    {"rows in lanes, two masks", 100, 600, ATTN_MASK_BOOL_INCLUDE, true, true},
-    {"chunks", 40, 5000, ATTN_MASK_ADDITIVE, true, false},
-    {"few rows", 2, 5000, ATTN_MASK_BOOL_EXCLUDE, true, false},
+    {"rows in lanes", 200, 900, ATTN_MASK_BOOL_INCLUDE, true, false, 0, 0, 0},
+    {"rows in lanes, a mask for each head", 100, 700, ATTN_MASK_BOOL_EXCLUDE, false, false, 0, 0,
+     0},
+    {"rows in lanes, additive", 150, 800, ATTN_MASK_ADDITIVE, true, false, 0, 0, 0},
+    {"rows in lanes, two masks", 100, 600, ATTN_MASK_BOOL_INCLUDE, true, true, 0, 0, 0},
+    {"chunks", 40, 5000, ATTN_MASK_ADDITIVE, true, false, 0, 0, 0},
+    {"few rows", 2, 5000, ATTN_MASK_BOOL_EXCLUDE, true, false, 0, 0, 0},
+    {"blocks", 200, 900, ATTN_MASK_NONE, true, false, 0, 32, 16},
+    {"blocks that panels cross", 150, 800, ATTN_MASK_NONE, false, true, 0, 7, 3},
+    {"blocks of copied rows", 150, 800, ATTN_MASK_NONE, true, false, ATTN_DTYPE_BFLOAT16, 16, 9},
+    {"blocks of few rows", 2, 5000, ATTN_MASK_NONE, true, false, 0, 1, 64},
 };
 enum { NUM_CASES = sizeof cases / sizeof cases[0] };
 
@@ -56,9 +63,15 @@ static attn_tensor take(int32_t dtype, int32_t rank, const int64_t *shape) {
 }
 
 static void fill(const attn_tensor *tensor, random_state *random) {
-    float *data = tensor->data;
     for (int64_t i = 0; i < HEADS * tensor->shape[2] * COLS; ++i) {
-        data[i] = (float)random_real(random, -1, 1);
+        const float number = (float)random_real(random, -1, 1);
+        if (tensor->dtype == ATTN_DTYPE_FLOAT32) {
+            ((float *)tensor->data)[i] = number;
+        } else {
+            uint32_t bits;
+            memcpy(&bits, &number, sizeof bits);
+            ((uint16_t *)tensor->data)[i] = (uint16_t)(bits >> 16);
+        }
     }
 }
 
@@ -85,7 +98,9 @@ static void write_stretch(const writer *own, random_state *random) {
     const int64_t first = random_between(random, 0, count - 1);
     const bool is_shown = random_between(random, 0, 1) == 0;
     for (int64_t i = first; i < count && i < first + length; ++i) {
-        if (own->kind == ATTN_MASK_ADDITIVE) {
+        if (own->kind == ATTN_MASK_NONE) {
+            ((unsigned char *)own->mask->data)[i] = (unsigned char)(is_shown ? 1 + i % 2 : 0);
+        } else if (own->kind == ATTN_MASK_ADDITIVE) {
             ((float *)own->mask->data)[i] = is_shown ? (float)(i % 2) : -INFINITY;
         } else {
             ((unsigned char *)own->mask->data)[i] =
@@ -110,23 +125,35 @@ typedef struct attention_call {
     attn_sdpa_params params;
 } attention_call;
 
+static int64_t blocks_of(int64_t length, int64_t of_one) {
+    return of_one == 0 ? 0 : (length + of_one - 1) / of_one;
+}
+
 static void take_call(attention_call *call, const changing_case *of, random_state *random) {
     const int64_t rows[] = {1, HEADS, of->rows, COLS};
     const int64_t keys[] = {1, HEADS, of->keys, COLS};
     const int64_t scores[] = {1, of->is_shared ? 1 : HEADS, of->rows, of->keys};
+    const bool has_blocks = of->kind == ATTN_MASK_NONE;
+    const int64_t blocks[] = {1, of->is_shared ? 1 : HEADS, blocks_of(of->rows, of->block_rows),
+                              blocks_of(of->keys, of->block_columns)};
+    const int32_t dtype = of->dtype != 0 ? of->dtype : ATTN_DTYPE_FLOAT32;
     const bool is_additive = of->kind == ATTN_MASK_ADDITIVE;
-    call->query = take(ATTN_DTYPE_FLOAT32, 4, rows);
-    call->key = take(ATTN_DTYPE_FLOAT32, 4, keys);
-    call->value = take(ATTN_DTYPE_FLOAT32, 4, keys);
+    call->query = take(dtype, 4, rows);
+    call->key = take(dtype, 4, keys);
+    call->value = take(dtype, 4, keys);
     call->output = take(ATTN_DTYPE_FLOAT32, 4, rows);
-    call->mask = take(is_additive ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_BOOL, 4, scores);
+    call->mask = has_blocks ? take(ATTN_DTYPE_UINT8, 4, blocks)
+                            : take(is_additive ? ATTN_DTYPE_FLOAT32 : ATTN_DTYPE_BOOL, 4, scores);
     call->bias = take(ATTN_DTYPE_FLOAT32, 4, scores);
     fill(&call->query, random);
     fill(&call->key, random);
     fill(&call->value, random);
     call->params = (attn_sdpa_params){
         .struct_size = sizeof call->params,
-        .mask = &call->mask,
+        .mask = has_blocks ? NULL : &call->mask,
+        .block_mask = has_blocks ? &call->mask : NULL,
+        .block_rows = of->block_rows,
+        .block_columns = of->block_columns,
         .mask_kind = of->kind,
         .bias = of->has_bias ? &call->bias : NULL,
     };
@@ -140,12 +167,13 @@ static void give_back_call(const attention_call *call) {
     }
 }
 
-/* Values are from -1 to 1. Returns how many rows see something. */
+/* Values are from -1 to 1, and weights are rounded to 8 bits at most. Returns how many rows see
+ * something. */
 static int64_t check_means(const char *name, const attn_tensor *output) {
     const float *data = output->data;
     int64_t num_seen = 0;
     for (int64_t i = 0; i < HEADS * output->shape[2] * COLS; ++i) {
-        if (!(fabsf(data[i]) < 1.001F)) {
+        if (!(fabsf(data[i]) < 1.01F)) {
             fail_msg("%s: element %lld is %g", name, (long long)i, (double)data[i]);
         }
         num_seen += i % COLS == 0 && data[i] != 0;
