@@ -17,6 +17,7 @@ pub enum Elements {
     Bool(Vec<bool>),
     Int64(Vec<i64>),
     Int32(Vec<i32>),
+    Uint8(Vec<u8>),
 }
 
 pub struct Tensor {
@@ -51,6 +52,7 @@ impl Tensor {
             Elements::Bool(_) => Dtype::Bool,
             Elements::Int64(_) => Dtype::Int64,
             Elements::Int32(_) => Dtype::Int32,
+            Elements::Uint8(_) => Dtype::Uint8,
         }
     }
 
@@ -63,6 +65,7 @@ impl Tensor {
             Elements::Bool(data) => View::new(data, &self.shape),
             Elements::Int64(data) => View::new(data, &self.shape),
             Elements::Int32(data) => View::new(data, &self.shape),
+            Elements::Uint8(data) => View::new(data, &self.shape),
         }
     }
 
@@ -75,6 +78,7 @@ impl Tensor {
             Elements::Bool(data) => ViewMut::new(data, &self.shape),
             Elements::Int64(data) => ViewMut::new(data, &self.shape),
             Elements::Int32(data) => ViewMut::new(data, &self.shape),
+            Elements::Uint8(data) => ViewMut::new(data, &self.shape),
         }
     }
 }
@@ -167,6 +171,7 @@ fn read_tensor(words: &str, rest: &mut &[u8]) -> Result<Tensor> {
         "bool" => Elements::Bool(take(rest, count, |byte: [u8; 1]| byte[0] != 0)?),
         "int64" => Elements::Int64(take(rest, count, i64::from_le_bytes)?),
         "int32" => Elements::Int32(take(rest, count, i32::from_le_bytes)?),
+        "uint8" => Elements::Uint8(take(rest, count, u8::from_le_bytes)?),
         _ => return Err("unknown dtype".into()),
     };
     Ok(Tensor {
