@@ -14,6 +14,7 @@ is part of this package.
 from libattention._attention import explain, scaled_dot_product_attention
 from libattention._cache_memory import CacheFullError
 from libattention._context import Context, start
+from libattention._dropout import Dropout
 from libattention._heatmap import plot_heatmap
 from libattention._info import info, selftest
 from libattention._kv import KV, kv_append
@@ -28,6 +29,7 @@ __all__ = [
     "KV",
     "CacheFullError",
     "Context",
+    "Dropout",
     "Error",
     "KVCache",
     "MultiheadAttention",
