@@ -109,6 +109,7 @@ static void assemble(arguments *made, const flat_call *call, const attn_tensor *
     made->attention.mask_start = present(&tensors[FLAT_MASK_START]);
     made->attention.position_bias = present(&tensors[FLAT_POSITION_BIAS]);
     made->attention.block_mask = present(&tensors[FLAT_BLOCK_MASK]);
+    made->attention.dropout = call->has_dropout ? &call->dropout : NULL;
     made->attention.kv = made->kv;
     made->forward = call->forward;
     made->forward.key_padding_mask = present(&tensors[FLAT_KEY_PADDING_MASK]);

@@ -87,11 +87,13 @@ typedef struct flat_call {
     attn_context *context;      /* NULL: the default one */
     const attn_mha *layer;      /* NULL: attn_sdpa, without one */
     attn_sdpa_params attention; /* of attn_sdpa, or of the attention inside the layer */
+    attn_dropout dropout;       /* of the attention */
     attn_mha_params forward;    /* of the layer */
     attn_rope_params rope;      /* of the layer */
     int32_t has_kv;             /* 1: the fields of attn_kv count, as those of the attention */
     int32_t has_cache;          /* 1: as those of the layer's cache */
     int32_t has_rope;           /* 1: rope and its fields count */
+    int32_t has_dropout;        /* 1: dropout counts */
     int32_t appends;            /* 1: attn_kv_append; key and value are the new rows */
     int32_t goes_back;          /* 1: attn_sdpa_backward; output and lse are read */
     int32_t accumulates;        /* what attn_sdpa_gradients has of that name */

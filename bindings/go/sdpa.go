@@ -30,6 +30,16 @@ const (
 	BlockMasked  uint8 = C.ATTN_BLOCK_MASKED  // they do where Mask says so
 )
 
+// Dropout says which weights are dropped: each is multiplied by 0 with Probability, else by 1 / (1 -
+// Probability). Which ones depends on these numbers and on a weight's place alone.
+type Dropout struct {
+	Probability  float64 // 0 to below 1
+	Seed, Offset uint64
+
+	// Added to the numbers of a weight's place: a part of a larger problem drops what the whole would.
+	Batch, Head, Row, Column int64
+}
+
 // A Window is how many keys a query sees before and after its own position; -1: all of them.
 type Window struct {
 	Left, Right int64
@@ -60,6 +70,8 @@ type SDPAOptions struct {
 	// BlockRows queries and BlockColumns keys is, BlockHidden, BlockVisible or BlockMasked.
 	BlockMask               *View
 	BlockRows, BlockColumns int64
+
+	Dropout *Dropout // nil: none, as in evaluation
 
 	ALiBiSlopes *View // (Hq) or (1): a score loses slope * distance
 	Sinks       *View // (Hq) or (1): one more logit in softmax's denominator
@@ -131,6 +143,7 @@ func (options *SDPAOptions) operands(query, key, value, output *View) (operands,
 		C.FLAT_BLOCK_MASK:    options.BlockMask,
 	}
 	request := C.flat_call{attention: options.params()}
+	options.Dropout.addTo(&request)
 	options.KV.addTo(&views, &request)
 	return views, request
 }
@@ -166,6 +179,23 @@ func (options *SDPAOptions) params() C.attn_sdpa_params {
 		params.window_right = C.int64_t(options.Window.Right)
 	}
 	return params
+}
+
+func (dropout *Dropout) addTo(request *C.flat_call) {
+	if dropout == nil {
+		return
+	}
+	request.has_dropout = 1
+	request.dropout = C.attn_dropout{
+		struct_size: C.sizeof_attn_dropout,
+		probability: C.double(dropout.Probability),
+		seed:        C.uint64_t(dropout.Seed),
+		offset:      C.uint64_t(dropout.Offset),
+		batch:       C.int64_t(dropout.Batch),
+		head:        C.int64_t(dropout.Head),
+		row:         C.int64_t(dropout.Row),
+		column:      C.int64_t(dropout.Column),
+	}
 }
 
 func flag(isSet bool) C.int32_t {

@@ -187,7 +187,7 @@ typedef struct attn_sdpa_report {
  *     ffffffff ffffffff ffffffff ffffffff    ffffffff ffffffff   408f276d 41c83b0e a20bc7c6 6d5451fd
  *     243f6a88 85a308d3 13198a2e 03707344    a4093822 299f31d0   d16cfe09 94fdcceb 5001e420 24126ea1
  *
- * Larger places, column 2^34, row 2^32, head 2^16, batch 2^48, are ATTN_ERROR_UNSUPPORTED.
+ * Places from column 2^34, row 2^32, head 2^16 or batch 2^48 on are ATTN_ERROR_UNSUPPORTED.
  */
 typedef struct attn_dropout {
     /* sizeof(attn_dropout) */
@@ -367,7 +367,8 @@ typedef struct attn_sdpa_params {
  *            rows (of all heads that share a key head) round each weight to it, which adds at most
  *            2^-8 sum w |v|, and count numbers and products below 2^-126 as 0;
  *            attn_context_config.float32_weights asks them not to. NaN in a visible score makes its
- *            row NaN. E = 0 makes every score 0. Empty rows: see above.
+ *            row NaN, whatever dropout leaves of it. With dropout w are the weights it leaves, each
+ *            off by 2 u more. E = 0 makes every score 0. Empty rows: see above.
  * Bits       a sequence's are its own. Output, lse and weights of one batch index have the same
  *            bits in a batch of any size, at any capacity (keys at or past key_lengths, however
  *            many), in any layout and alignment, by any number of threads, and from call to call.
@@ -381,15 +382,16 @@ typedef struct attn_sdpa_params {
  *            ATTN_ERROR_VALUE an option out of range, scale or window without its bit in set, mask
  *            without kind or kind without mask, mask_start without mask, block_rows or
  *            block_columns without block_mask, one with too few rows for a sequence, sinks or lse
- *            without softmax, query_offset beside align_end, a key length outside 0..S, key, value
- *            or key_lengths beside kv, in kv starts beside page_table or page_starts without it,
- *            starts that do not ascend or end past their rows, a page of a key that is seen which
- *            is none; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW;
+ *            without softmax, query_offset beside align_end, a key length outside 0..S, in dropout
+ *            a probability outside 0..1, or 1, or a negative place, key, value or key_lengths
+ *            beside kv, in kv starts beside page_table or page_starts without it, starts that do
+ *            not ascend or end past their rows, a page of a key that is seen which is none;
+ *            ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW;
  *            ATTN_ERROR_WORKSPACE; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a
  *            bit of set, enum value (also in block_mask) or dtype of a later version, a newer
- *            params struct, float64 under ATTN_ENGINE_FUSED; ATTN_ERROR_BLAS. Outputs are untouched
- *            after an error, but for ATTN_ERROR_THREAD of a parallel_for that refused, after which
- *            they are unspecified.
+ *            params or dropout struct, places that are too large for attn_dropout, float64 under
+ *            ATTN_ENGINE_FUSED; ATTN_ERROR_BLAS. Outputs are untouched after an error, but for
+ *            ATTN_ERROR_THREAD of a parallel_for that refused, after which they are unspecified.
  * Threads    any number of calls at once, on one context too, while no thread writes the tensors of
  *            another's call. One that writes lengths, starts, pages, query_offset, mask_start,
  *            block_mask or a mask all the same makes numbers wrong, or a call fail with

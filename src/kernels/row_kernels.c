@@ -321,9 +321,9 @@ static void row_drop(void *data, int64_t n, int64_t column, uint32_t number, uin
         const int64_t end = n - j < 4 * WORD_LANES ? n - j : 4 * WORD_LANES;
         for (int64_t i = begin; i < end; ++i) {
             real x;
-            memcpy(&x, row + j + i, sizeof x);
+            memcpy(&x, row + (j + i), sizeof x);
             x *= random[i] >= stream->threshold ? scale : 0;
-            memcpy(row + j + i, &x, sizeof x);
+            memcpy(row + (j + i), &x, sizeof x);
         }
     }
 }

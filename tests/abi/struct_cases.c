@@ -113,6 +113,11 @@ static attn_status call_sdpa_explain(void *params) {
     return sdpa_fixture_explain(&fixture, &report);
 }
 
+static attn_status call_sdpa_dropout(void *dropout) {
+    const attn_sdpa_params params = {.struct_size = sizeof params, .dropout = dropout};
+    return run_sdpa(&params);
+}
+
 static attn_status call_sdpa_report(void *report) {
     const attn_sdpa_params params = {.struct_size = sizeof params, .report = report};
     return run_sdpa(&params);
@@ -314,6 +319,12 @@ static attn_status call_mha_attention(void *attention) {
     return run_mha(&params);
 }
 
+static attn_status call_mha_attention_dropout(void *dropout) {
+    const attn_sdpa_params attention = {.struct_size = sizeof attention, .dropout = dropout};
+    const attn_mha_params params = {.struct_size = sizeof params, .attention = &attention};
+    return run_mha(&params);
+}
+
 static attn_status call_mha_attention_report(void *report) {
     const attn_sdpa_params attention = {.struct_size = sizeof attention, .report = report};
     const attn_mha_params params = {.struct_size = sizeof params, .attention = &attention};
@@ -359,6 +370,7 @@ const tail_case tail_options[] = {
     {"attn_softmax_workspace_bytes", "params", STRUCT(attn_softmax_params, 40),
      .call = call_softmax_workspace_bytes},
     {"attn_sdpa", "params", STRUCT(attn_sdpa_params, 136), .call = call_sdpa},
+    {"attn_sdpa", "dropout", STRUCT(attn_dropout, 64), .call = call_sdpa_dropout},
     {"attn_sdpa_workspace_bytes", "params", STRUCT(attn_sdpa_params, 136),
      .call = call_sdpa_workspace_bytes},
     {"attn_sdpa_explain", "params", STRUCT(attn_sdpa_params, 136), .call = call_sdpa_explain},
@@ -392,6 +404,8 @@ const tail_case tail_options[] = {
     {"attn_mha_workspace_bytes", "params", STRUCT(attn_mha_params, 32),
      .call = call_mha_workspace_bytes},
     {"attn_mha_forward", "attention", STRUCT(attn_sdpa_params, 136), .call = call_mha_attention},
+    {"attn_mha_forward", "attention.dropout", STRUCT(attn_dropout, 64),
+     .call = call_mha_attention_dropout},
     {"attn_mha_forward", "cache", STRUCT(attn_kv, 56), .valid = &valid_mha_cache,
      .call = call_mha_cache},
     {"attn_mha_forward", "rope", STRUCT(attn_rope_params, 80), .valid = &valid_mha_rope,

@@ -243,10 +243,26 @@ static void kv_append_params_layout_is_pinned(void **state) {
     ASSERT_NUMBERS(numbers);
 }
 
+static void dropout_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_dropout, 64),
+        OFFSET(attn_dropout, struct_size, 0),
+        OFFSET(attn_dropout, probability, 8),
+        OFFSET(attn_dropout, seed, 16),
+        OFFSET(attn_dropout, offset, 24),
+        OFFSET(attn_dropout, batch, 32),
+        OFFSET(attn_dropout, head, 40),
+        OFFSET(attn_dropout, row, 48),
+        OFFSET(attn_dropout, column, 56),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
 static void sdpa_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_sdpa_params, 208),
+        SIZE(attn_sdpa_params, 216),
         OFFSET(attn_sdpa_params, struct_size, 0),
         OFFSET(attn_sdpa_params, set, 8),
         OFFSET(attn_sdpa_params, is_causal, 12),
@@ -277,6 +293,7 @@ static void sdpa_params_layout_is_pinned(void **state) {
         OFFSET(attn_sdpa_params, block_mask, 184),
         OFFSET(attn_sdpa_params, block_rows, 192),
         OFFSET(attn_sdpa_params, block_columns, 200),
+        OFFSET(attn_sdpa_params, dropout, 208),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -409,6 +426,7 @@ int main(void) {
         cmocka_unit_test(sdpa_report_layout_is_pinned),
         cmocka_unit_test(kv_layout_is_pinned),
         cmocka_unit_test(kv_append_params_layout_is_pinned),
+        cmocka_unit_test(dropout_layout_is_pinned),
         cmocka_unit_test(sdpa_params_layout_is_pinned),
         cmocka_unit_test(sdpa_outputs_layout_is_pinned),
         cmocka_unit_test(mha_config_layout_is_pinned),

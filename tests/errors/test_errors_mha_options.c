@@ -138,6 +138,25 @@ static const mha_refusal wrong_options[] = {
      .attention = {.reserved = -1},
      .status = ATTN_ERROR_UNSUPPORTED,
      .line = "attention.reserved: expected 0 in this version, got -1"},
+    {.name = "attention_dropout_of_everything_is_refused",
+     .attention = {.dropout = &(const attn_dropout){.struct_size = sizeof(attn_dropout),
+                                                    .probability = 1}},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.dropout.probability: expected 0 to below 1, got 1"},
+    {.name = "attention_dropout_row_negative_is_refused",
+     .attention = {.dropout =
+                       &(const attn_dropout){.struct_size = sizeof(attn_dropout), .row = -1}},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.dropout.row: expected 0 and up, got -1"},
+    {.name = "attention_dropout_head_beyond_16_bits_is_refused",
+     .attention = {.dropout =
+                       &(const attn_dropout){.struct_size = sizeof(attn_dropout), .head = 65535}},
+     .status = ATTN_ERROR_UNSUPPORTED,
+     .line = "attention.dropout.head: expected places below 2^16, got 65535 and 2 from there on"},
+    {.name = "attention_dropout_of_no_size_is_refused",
+     .attention = {.dropout = &(const attn_dropout){.probability = 0.5}},
+     .status = ATTN_ERROR_VALUE,
+     .line = "attention.dropout: expected struct_size ..."},
     {.name = "attention_mask_start_without_mask_is_refused",
      .links = {MHA_ATTENTION_MASK_START},
      .status = ATTN_ERROR_VALUE,
@@ -221,6 +240,8 @@ static const mha_refusal accepted[] = {
     {.name = "key_padding_mask_that_hides_nothing_is_accepted",
      .params = {.key_padding_mask_kind = ATTN_MASK_BOOL_EXCLUDE},
      .links = {MHA_KEY_PADDING_MASK}},
+    {.name = "attention_dropout_of_nothing_is_accepted",
+     .attention = {.dropout = &(const attn_dropout){.struct_size = sizeof(attn_dropout)}}},
     {.name = "attn_mask_rank_4_of_ones_is_accepted",
      .attention = {.mask_kind = ATTN_MASK_BOOL_EXCLUDE},
      .spoils = {{REFUSAL_RANK, MHA_BOOL_MASK, .value = 4},
@@ -297,6 +318,31 @@ static void enable_gqa_beyond_one_is_refused_in_a_layer_of_groups(void **state) 
     attn_mha_destroy(layer);
 }
 
+/* Two of them, behind the S keys: bias_k's and zero_attn's. */
+static void dropout_columns_that_a_layer_adds_count(void **state) {
+    (void)state;
+    attn_mha_config config = mha_fixture_config();
+    config.add_bias_kv = 1;
+    config.add_zero_attn = 1;
+    attn_mha *layer;
+    refusal_assert_ok("attn_mha_create", attn_mha_create(NULL, &config, &layer));
+    attn_dropout dropout = {.struct_size = sizeof dropout,
+                            .column = (INT64_C(1) << 34) - MHA_S - 2};
+    mha_fixture fixture;
+    size_t bytes;
+    mha_fixture_prepare(&fixture, mha_refusal_context, &mha_refusal_layer);
+    fixture.layer = layer;
+    fixture.options.attention = &fixture.attention;
+    fixture.attention.dropout = &dropout;
+    refusal_assert_ok("attn_mha_workspace_bytes", mha_fixture_workspace_bytes(&fixture, &bytes));
+    ++dropout.column;
+    refusal_assert("attn_mha_workspace_bytes", mha_fixture_workspace_bytes(&fixture, &bytes),
+                   ATTN_ERROR_UNSUPPORTED,
+                   "attention.dropout.column: expected places below 2^34, got 17179869179 and 6 "
+                   "from there on");
+    attn_mha_destroy(layer);
+}
+
 static void struct_size_zero_is_refused(void **state) {
     (void)state;
     mha_fixture fixture;
@@ -351,6 +397,7 @@ static const struct CMUnitTest single_tests[] = {
     cmocka_unit_test(params_null_is_accepted),
     cmocka_unit_test(struct_of_first_release_is_accepted),
     cmocka_unit_test(enable_gqa_beyond_one_is_refused_in_a_layer_of_groups),
+    cmocka_unit_test(dropout_columns_that_a_layer_adds_count),
     cmocka_unit_test(struct_size_zero_is_refused),
     cmocka_unit_test(newer_structs_are_accepted_until_they_ask_for_more),
 };

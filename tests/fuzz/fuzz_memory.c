@@ -128,11 +128,28 @@ void *fuzz_workspace(fuzz_bytes *bytes, attn_tensor *const *tensors, int num_ten
     return (void *)(shared - places[fuzz_byte(bytes) % 3]);
 }
 
+/* Dropout that a call has, or a quarter, with one number odd; until the next one. No struct
+ * says that it is longer than it is. */
+static const attn_dropout *odd_dropout(fuzz_bytes *bytes, const attn_dropout *given) {
+    static attn_dropout odd;
+    int64_t *const places[] = {&odd.batch, &odd.head, &odd.row, &odd.column};
+    odd = given != NULL ? *given : (attn_dropout){.struct_size = sizeof odd, .probability = 0.25};
+    const int what = fuzz_byte(bytes) % 6;
+    if (what < 4) {
+        *places[what] = fuzz_odd_number(bytes);
+    } else if (what == 4) {
+        odd.probability = (double)fuzz_odd_number(bytes) / 4;
+    } else {
+        odd.struct_size = fuzz_word(bytes) % (sizeof odd + 1);
+    }
+    return &odd;
+}
+
 void fuzz_spoil_options(fuzz_bytes *bytes, attn_sdpa_params *params) {
     int32_t *const numbers[] = {&params->mask_kind,  &params->normalizer, &params->is_causal,
                                 &params->enable_gqa, &params->align_end,  &params->scores_stage,
                                 &params->reserved};
-    const int what = fuzz_byte(bytes) % 13;
+    const int what = fuzz_byte(bytes) % 14;
     if (what < 7) {
         *numbers[what] = (int32_t)fuzz_odd_number(bytes);
     } else if (what == 7) {
@@ -145,6 +162,8 @@ void fuzz_spoil_options(fuzz_bytes *bytes, attn_sdpa_params *params) {
         params->block_rows = fuzz_odd_number(bytes);
     } else if (what == 11) {
         params->block_columns = fuzz_odd_number(bytes);
+    } else if (what == 12) {
+        params->dropout = odd_dropout(bytes, params->dropout);
     } else {
         params->softcap = (double)fuzz_odd_number(bytes);
     }

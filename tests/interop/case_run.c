@@ -137,7 +137,9 @@ static int check_status(const interop_case *made, attn_status status, char *prob
 static const char sdpa_words[] =
     " query key value attn_mask bias query_offset key_lengths sinks alibi_slopes is_causal scale "
     "enable_gqa align_end window_left window_right softcap normalizer output lse weights "
-    "mask_start position_bias block_mask block_rows block_columns ";
+    "mask_start position_bias block_mask block_rows block_columns "
+    "dropout_probability dropout_seed dropout_offset dropout_batch dropout_head dropout_row "
+    "dropout_column ";
 static const char mha_words[] =
     " query key value attn_mask bias key_padding_mask embed_dim num_heads kdim vdim qdim head_dim "
     "value_head_dim num_kv_heads no_bias add_bias_kv add_zero_attn batch_first is_causal "
@@ -217,9 +219,26 @@ static attn_sdpa_params sdpa_params(const interop_case *made) {
     return params;
 }
 
+/* Of the case, if it has one, into `dropout`. */
+static const attn_dropout *find_dropout(const interop_case *made, attn_dropout *dropout) {
+    *dropout = (attn_dropout){
+        .struct_size = sizeof *dropout,
+        .probability = case_real(made, "dropout_probability", 0),
+        .seed = (uint64_t)case_number(made, "dropout_seed", 0),
+        .offset = (uint64_t)case_number(made, "dropout_offset", 0),
+        .batch = case_number(made, "dropout_batch", 0),
+        .head = case_number(made, "dropout_head", 0),
+        .row = case_number(made, "dropout_row", 0),
+        .column = case_number(made, "dropout_column", 0),
+    };
+    return case_text(made, "dropout_probability") != NULL ? dropout : NULL;
+}
+
 static int run_sdpa(const interop_case *made, results *room, char *problem, size_t problem_bytes) {
     const attn_tensor *value = case_view(made, "value");
     attn_sdpa_params params = sdpa_params(made);
+    attn_dropout dropout;
+    params.dropout = find_dropout(made, &dropout);
     params.lse = expected_result(made, room, "lse");
     params.weights = expected_result(made, room, "weights");
     const attn_tensor *output = main_result(made, room, "output", value->shape[value->rank - 1]);

@@ -77,6 +77,16 @@ static const made_case cases[] = {
      .params =
          {.enable_gqa = 1, .is_causal = 1, .align_end = 1, .block_rows = 5, .block_columns = 4},
      .bias = BIAS_OF_HEADS, .block_heads = 1, .has_lse = 1},
+    {"made_dropout", 0, 2, 2, 7, 9, 8, 8,
+     .params = {.dropout = &(const attn_dropout){.struct_size = sizeof(attn_dropout),
+                                                 .probability = 0.25,
+                                                 .seed = 2026}},
+     .has_lse = 1, .has_weights = 1},
+    {"made_dropout_of_a_part", ATTN_DTYPE_BFLOAT16, 4, 2, 5, 9, 8, 8,
+     .params = {.enable_gqa = 1,
+                .dropout = &(const attn_dropout){sizeof(attn_dropout), 0.5, 1234567890123456, 7, 11,
+                                                 3, 100, 4001}},
+     .bias = BIAS_OF_HEADS, .has_lse = 1},
     {"made_align_end", 0, 2, 2, 3, 9, 8, 8, .params = {.is_causal = 1, .align_end = 1}},
     {"made_align_end_lengths_int32", 0, 2, 2, 3, 9, 8, 8,
      .params = {.is_causal = 1, .align_end = 1}, .key_lengths = short_lengths,
@@ -181,6 +191,19 @@ static void make_tensors(const made_case *made, int32_t dtype, uint64_t seed,
     make_blocks(made, &random, tensors);
 }
 
+static void write_dropout(FILE *file, const attn_dropout *dropout) {
+    if (dropout == NULL) {
+        return;
+    }
+    case_write_line(file, "option dropout_probability %.17g", dropout->probability);
+    case_write_line(file, "option dropout_seed %llu", (unsigned long long)dropout->seed);
+    case_write_line(file, "option dropout_offset %llu", (unsigned long long)dropout->offset);
+    case_write_line(file, "option dropout_batch %lld", (long long)dropout->batch);
+    case_write_line(file, "option dropout_head %lld", (long long)dropout->head);
+    case_write_line(file, "option dropout_row %lld", (long long)dropout->row);
+    case_write_line(file, "option dropout_column %lld", (long long)dropout->column);
+}
+
 static void write_options(FILE *file, const attn_sdpa_params *params) {
     static const char *const normalizers[] = {"softmax", "sigmoid", "linear"};
     case_write_line(file, "option is_causal %d", params->is_causal);
@@ -192,6 +215,7 @@ static void write_options(FILE *file, const attn_sdpa_params *params) {
         case_write_line(file, "option block_rows %lld", (long long)params->block_rows);
         case_write_line(file, "option block_columns %lld", (long long)params->block_columns);
     }
+    write_dropout(file, params->dropout);
     if (params->set & ATTN_SDPA_SET_SCALE) {
         case_write_line(file, "option scale %.17g", params->scale);
     }

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "panel_setting.h"
+#include "support/oracle_dropout.h"
 
 enum { MOST_KEYS = 40, MOST_SCORES = MOST_KEYS * ATTNI_PANEL_LANES };
 
@@ -94,6 +95,71 @@ static void alibi_subtracts_slope_times_distance(void **state) {
     for_every_panel(check_alibi);
 }
 
+/* ---- dropout ---- */
+
+enum { DROP_KEYS = 65 };
+
+/* The place of a lane's row: rows and heads differ from lane to lane. */
+static attn_dropout place_of(const attn_dropout *dropout, int64_t lane) {
+    attn_dropout place = *dropout;
+    place.row += 3 * lane;
+    place.head += lane % 5;
+    return place;
+}
+
+static void check_drop_of(panel_setting *setting, int64_t num_keys, const attn_dropout *dropout) {
+    static float before[DROP_KEYS * ATTNI_PANEL_LANES];
+    const uint64_t batch = (uint64_t)dropout->batch;
+    const attni_dropout_stream stream = {
+        .key = {(uint32_t)dropout->seed, (uint32_t)(dropout->seed >> 32)},
+        .threshold = (uint32_t)(dropout->probability * 0x1p32),
+        .batch = (uint32_t)(batch >> 16),
+        .scale = 1 / (1 - dropout->probability),
+    };
+    begin_call(setting);
+    float *tile = fill_tile(setting, num_keys, before);
+    uint32_t *numbers = (void *)place_own(setting, setting->width);
+    uint32_t *heads = (void *)place_own(setting, setting->width);
+    for (int64_t lane = 0; lane < setting->width; ++lane) {
+        const attn_dropout place = place_of(dropout, lane);
+        numbers[lane] = (uint32_t)place.row;
+        heads[lane] = (uint32_t)place.head | (uint32_t)(batch << 16);
+    }
+    setting->set->lanes->drop(tile, setting->vectors, dropout->column, num_keys, numbers, heads,
+                              &stream);
+    check_guards(setting, "drop");
+    for (int64_t i = 0; i < num_keys * setting->width; ++i) {
+        const int64_t j = i / setting->width;
+        const int64_t lane = i % setting->width;
+        const attn_dropout place = place_of(dropout, lane);
+        const bool is_kept = oracle_dropout_factor(&place, 0, 0, 0, j) != 0;
+        assert_equals(setting, "kept", j, lane, tile[i],
+                      before[i] * (is_kept ? (float)stream.scale : 0));
+    }
+}
+
+static void check_drop(panel_setting *setting) {
+    static const int64_t sizes[] = {0, 1, 3, 4, 5, 13, 63, 64, DROP_KEYS};
+    static const int64_t columns[] = {0, 1, 2, 3, 4, 5, 6, 7, (INT64_C(1) << 34) - DROP_KEYS};
+    attn_dropout dropout = {.struct_size = sizeof dropout,
+                            .probability = 0.375,
+                            .seed = 0xfedcba9876543210U,
+                            .batch = INT64_C(0x765432109876),
+                            .head = 0xfed8,
+                            .row = INT64_C(0xffffff00)};
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; ++i) {
+        for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; ++k) {
+            dropout.column = columns[i];
+            check_drop_of(setting, sizes[k], &dropout);
+        }
+    }
+}
+
+static void drop_keeps_what_the_definition_says(void **state) {
+    (void)state;
+    for_every_panel(check_drop);
+}
+
 /* ---- store_weights ---- */
 
 typedef struct store_case {
@@ -171,6 +237,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clip_excludes_what_lies_outside),
         cmocka_unit_test(alibi_subtracts_slope_times_distance),
+        cmocka_unit_test(drop_keeps_what_the_definition_says),
         cmocka_unit_test(store_weights_stores_or_adds_rows_that_may_be_the_same),
     };
     return cmocka_run_group_tests_name("lane_kernels", tests, NULL, NULL);

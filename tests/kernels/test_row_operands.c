@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_row_operands.c: the kernels that read something beside the row (biases, flags, another row)
- * at any stride, against plain loops; the operand, too, lies between pages that may not be touched.
+ * at any stride, or a stream of random words, against plain loops; the operand, too, lies between pages that may not be touched.
  */
 #include <float.h>
 #include <math.h>
@@ -17,6 +17,7 @@
 #include <attention/tensor.h>
 
 #include "row_setting.h"
+#include "support/oracle_dropout.h"
 
 /* The place of element 0 of an operand of n elements `stride` apart that fills its block exactly.
  */
@@ -149,6 +150,55 @@ static void hide_replaces_what_the_flags_say(void **state) {
     for_every_row(check_hide);
 }
 
+/* ---- dropout ---- */
+
+/* Places at every distance from a group of 4 columns, also where a counter has more than 32 bits of
+ * columns. */
+static const int64_t first_columns[] = {0, 1, 2, 3, 4, 5, 6, 7, (INT64_C(1) << 34) - ROW_MOST};
+
+static void check_drop_at(struct row_setting *setting, attn_dropout dropout) {
+    const int32_t dtype = setting->choice.dtype;
+    const uint64_t batch = (uint64_t)dropout.batch;
+    const double share = rounded_to(dtype, 1 / (1 - dropout.probability));
+    const attni_dropout_stream stream = {
+        .key = {(uint32_t)dropout.seed, (uint32_t)(dropout.seed >> 32)},
+        .threshold = (uint32_t)(dropout.probability * 0x1p32),
+        .batch = (uint32_t)(batch >> 16),
+        .scale = 1 / (1 - dropout.probability),
+    };
+    fill_row(setting);
+    setting->choice.kernels->drop(setting->row, setting->n, dropout.column, (uint32_t)dropout.row,
+                                  (uint32_t)dropout.head | (uint32_t)(batch << 16), &stream);
+    for (int64_t j = 0; j < setting->n; ++j) {
+        const bool is_kept = oracle_dropout_factor(&dropout, 0, 0, 0, j) != 0;
+        assert_element(setting, j, product_in(dtype, setting->before[j], is_kept ? share : 0));
+    }
+    guarded_check(&setting->row_block, choice_text(&setting->choice));
+}
+
+static void check_drop(struct row_setting *setting) {
+    attn_dropout dropout = {.struct_size = sizeof dropout,
+                            .probability = 0.375,
+                            .seed = 0xfedcba9876543210U,
+                            .batch = INT64_C(0x765432109876),
+                            .head = 0xfedc,
+                            .row = 0xfffffffe};
+    enum { MOST_DROPPED = 132 }; /* the definition is slow */
+    if (setting->n > MOST_DROPPED) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof first_columns / sizeof first_columns[0]; ++i) {
+        dropout.column = first_columns[i];
+        check_drop_at(setting, dropout);
+    }
+}
+
+/* What is dropped is 0 of the same sign, and NaN, as infinity, becomes or stays NaN. */
+static void drop_keeps_what_the_definition_says(void **state) {
+    (void)state;
+    for_every_row(check_drop);
+}
+
 /* to + factor * from, rounded once or twice: compilers may fuse. */
 static void check_accumulate(struct row_setting *setting) {
     static double from[ROW_MOST];
@@ -187,6 +237,7 @@ int main(void) {
         cmocka_unit_test(add_bias_of_finite_numbers_stays_finite),
         cmocka_unit_test(exclude_adds_nothing),
         cmocka_unit_test(hide_replaces_what_the_flags_say),
+        cmocka_unit_test(drop_keeps_what_the_definition_says),
         cmocka_unit_test(accumulate_adds_a_multiple),
     };
     return cmocka_run_group_tests_name("row_operands", tests, NULL, NULL);

@@ -128,12 +128,22 @@ void run_sdpa(const case_file &made, results<T> &room, results<attention::score_
         {"softmax", ATTN_NORMALIZER_SOFTMAX},
         {"sigmoid", ATTN_NORMALIZER_SIGMOID},
         {"linear", ATTN_NORMALIZER_LINEAR}};
-    refuse_unknown(
-        made, {"query",        "key",           "value",      "attn_mask",    "bias",
-               "query_offset", "key_lengths",   "sinks",      "alibi_slopes", "is_causal",
-               "align_end",    "scale",         "enable_gqa", "window_left",  "window_right",
-               "softcap",      "normalizer",    "output",     "lse",          "weights",
-               "mask_start",   "position_bias", "block_mask", "block_rows",   "block_columns"});
+    refuse_unknown(made, {"query",         "key",
+                          "value",         "attn_mask",
+                          "bias",          "query_offset",
+                          "key_lengths",   "sinks",
+                          "alibi_slopes",  "is_causal",
+                          "align_end",     "scale",
+                          "enable_gqa",    "window_left",
+                          "window_right",  "softcap",
+                          "normalizer",    "output",
+                          "lse",           "weights",
+                          "mask_start",    "position_bias",
+                          "block_mask",    "block_rows",
+                          "block_columns", "dropout_probability",
+                          "dropout_seed",  "dropout_offset",
+                          "dropout_batch", "dropout_head",
+                          "dropout_row",   "dropout_column"});
     attention::attend_options<T> options;
     options.mask = mask_of(made, "attn_mask", true);
     find(options.bias, made, "bias");
@@ -159,6 +169,15 @@ void run_sdpa(const case_file &made, results<T> &room, results<attention::score_
         options.block_mask =
             attention::block_mask{view<std::uint8_t>(made.tensors.at("block_mask")),
                                   number(made, "block_rows", 0), number(made, "block_columns", 0)};
+    }
+    if (const auto probability = real(made, "dropout_probability")) {
+        attention::dropout &dropout = options.dropout.emplace(*probability);
+        dropout.seed = static_cast<std::uint64_t>(number(made, "dropout_seed", 0));
+        dropout.offset = static_cast<std::uint64_t>(number(made, "dropout_offset", 0));
+        dropout.batch = number(made, "dropout_batch", 0);
+        dropout.head = number(made, "dropout_head", 0);
+        dropout.row = number(made, "dropout_row", 0);
+        dropout.column = number(made, "dropout_column", 0);
     }
     options.lse = scores.make_expected(made, "lse");
     options.weights = room.make_expected(made, "weights");

@@ -20,14 +20,16 @@ module attention
                            attn_dtype_uint8, attn_dtype_int4x2, attn_dtype_uint4x2, &
                            attn_dtype_q8_0, attn_dtype_q4_0
   use attention_abi, only: abi_ok => attn_ok, attn_mask_bool_include, attn_mask_bool_exclude, attn_kv, &
-                           attn_rope_params, attn_sdpa_params, attn_sdpa_report, attn_mha_config, attn_mha_params, &
+                           attn_rope_params, attn_sdpa_params, attn_sdpa_report, attn_dropout, &
+                           attn_mha_config, attn_mha_params, &
                            attn_mha_report, attn_mha_init_params, attention_view, &
                            attn_tensor_init, attn_sdpa, attn_mha_create, attn_mha_describe, &
                            attn_mha_destroy, attn_mha_load_parameter, attn_mha_read_parameter, &
                            attn_mha_init_parameters, attn_mha_explain, attn_mha_forward
   use attention_contexts, only: attention_context, context_info, selftest, handle_of, check, &
                                 text_at, longest_text
-  use attention_options, only: attention_report, report_of, options_of, address_of, as_flag, kind_of
+  use attention_options, only: attention_report, attention_dropout, report_of, options_of, drop_by, &
+                               address_of, as_flag, kind_of
   use attention_kv, only: kv_places, kv_append, raw_places
   use attention_backward, only: sdpa_gradients, attend_backward
   use attention_steps, only: partial_result, merge_parts, rope, rms_norm, rotation, raw_rotation
@@ -44,7 +46,7 @@ module attention
   public :: partial_result, merge_parts, rope, rms_norm, rotation
   public :: attn_qk_norm_none, attn_qk_norm_head, attn_qk_norm_all_heads
   public :: attention_context, context_info, multihead, multihead_sizes
-  public :: attention_report, multihead_report
+  public :: attention_report, multihead_report, attention_dropout
   public :: attn_normalizer_softmax, attn_normalizer_sigmoid, attn_normalizer_linear
   public :: attn_score_scaled, attn_score_capped, attn_score_masked
   public :: attn_engine_auto, attn_engine_blas, attn_engine_fused
@@ -94,7 +96,9 @@ module attention
   ! are visible, those behind its last column hidden. block_mask, bytes of attn_dtype_uint8
   ! broadcastable to (columns of blocks, rows of blocks, Hq, ...): what a block of block_size(1) rows
   ! and block_size(2) keys is, 0 hidden and never read, 1 visible, 2 visible where attn_mask is. window
-  ! is left and right of a row's position, -1 for all. With query_starts (B + 1) query is (E, total, Hq), one sequence behind the other, and output, lse and weights are likewise.
+  ! is left and right of a row's position, -1 for all. dropout: which weights are dropped. With
+  ! query_starts (B + 1) query is (E, total, Hq), one sequence behind the other, and output, lse and
+  ! weights are likewise.
   ! lse (L, Hq, ...), weights, per head (S, L, Hq, ...) or averaged (S, L, ...), and scores (S, L, Hq,
   ! ...) are outputs, computed if present; scores_stage: attn_score_*.
   interface attend
@@ -182,7 +186,7 @@ contains
                             align_end, query_offset, key_lengths, window, softcap, sinks, &
                             alibi_slopes, normalizer, lse, weights, query_starts, context, report, &
                             stat, errmsg, scores, scores_stage, mask_start, position_bias, &
-                            block_mask, block_size)
+                            block_mask, block_size, dropout)
     type(attn_tensor), intent(in) :: query, key, value, output
     type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
                                                        sinks, alibi_slopes, lse, weights, &
@@ -196,11 +200,14 @@ contains
     type(attention_report), intent(out), optional :: report
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
+    type(attention_dropout), intent(in), optional :: dropout
     type(attn_sdpa_params) :: params
+    type(attn_dropout), target :: dropped
     params = options_of(attn_mask_bool_include, attn_mask, bias, is_causal, scale, enable_gqa, &
                         align_end, query_offset, key_lengths, window, softcap, sinks, alibi_slopes, &
                         normalizer, lse, weights, scores, scores_stage, mask_start, position_bias, &
                         block_mask, block_size, query_starts)
+    call drop_by(dropout, params, dropped)
     call run(query, output, params, key, value, context, report, stat, errmsg)
   end subroutine attend_tensors
 
@@ -208,7 +215,7 @@ contains
                            align_end, query_offset, key_lengths, window, softcap, sinks, &
                            alibi_slopes, normalizer, lse, weights, query_starts, context, report, &
                            stat, errmsg, scores, scores_stage, mask_start, position_bias, &
-                            block_mask, block_size)
+                           block_mask, block_size, dropout)
     type(attn_tensor), intent(in) :: query, output
     type(kv_places), intent(in), target :: kv
     type(attn_tensor), intent(in), optional, target :: attn_mask, bias, query_offset, key_lengths, &
@@ -223,12 +230,15 @@ contains
     type(attention_report), intent(out), optional :: report
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
+    type(attention_dropout), intent(in), optional :: dropout
     type(attn_sdpa_params) :: params
+    type(attn_dropout), target :: dropped
     type(attn_kv), target :: places
     params = options_of(attn_mask_bool_include, attn_mask, bias, is_causal, scale, enable_gqa, &
                         align_end, query_offset, key_lengths, window, softcap, sinks, alibi_slopes, &
                         normalizer, lse, weights, scores, scores_stage, mask_start, position_bias, &
                         block_mask, block_size, query_starts)
+    call drop_by(dropout, params, dropped)
     places = raw_places(kv)
     params%kv = c_loc(places)
     call run(query, output, params, context=context, report=report, stat=stat, errmsg=errmsg)
@@ -353,7 +363,7 @@ contains
                                is_causal, scale, bias, align_end, query_offset, key_lengths, window, &
                                softcap, sinks, alibi_slopes, normalizer, lse, weights, context, &
                                report, stat, errmsg, scores, scores_stage, mask_start, &
-                               position_bias, block_mask, block_size, cache, rope)
+                               position_bias, block_mask, block_size, cache, rope, dropout)
     class(multihead), intent(in) :: self
     type(attn_tensor), intent(in) :: query, output
     type(attn_tensor), intent(in), optional :: key, value
@@ -371,7 +381,9 @@ contains
     type(multihead_report), intent(out), optional :: report
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
+    type(attention_dropout), intent(in), optional :: dropout
     type(attn_mha_params) :: params
+    type(attn_dropout), target :: dropped
     type(attn_sdpa_params), target :: attention
     type(attn_kv), target :: places
     type(attn_rope_params), target :: turns
@@ -380,6 +392,7 @@ contains
                            align_end, query_offset, key_lengths, window, softcap, sinks, &
                            alibi_slopes, normalizer, lse, weights, scores, scores_stage, mask_start, &
                            position_bias, block_mask, block_size)
+    call drop_by(dropout, attention, dropped)
     params%struct_size = c_sizeof(params)
     params%key_padding_mask = address_of(key_padding_mask)
     params%key_padding_mask_kind = kind_of(key_padding_mask, attn_mask_bool_exclude)

@@ -77,7 +77,14 @@ module attention_abi
     integer(c_int32_t) :: scores_stage = 0, reserved = 0
     type(c_ptr) :: mask_start = c_null_ptr, position_bias = c_null_ptr, block_mask = c_null_ptr
     integer(c_int64_t) :: block_rows = 0, block_columns = 0
+    type(c_ptr) :: dropout = c_null_ptr
   end type attn_sdpa_params
+
+  type, bind(c) :: attn_dropout
+    integer(c_int64_t) :: struct_size = 0
+    real(c_double) :: probability = 0
+    integer(c_int64_t) :: seed = 0, offset = 0, batch = 0, head = 0, row = 0, column = 0
+  end type attn_dropout
 
   type, bind(c) :: attn_sdpa_report
     integer(c_int64_t) :: struct_size = 0

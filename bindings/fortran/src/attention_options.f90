@@ -5,11 +5,12 @@
 module attention_options
   use, intrinsic :: iso_c_binding
   use attention_abi, only: attn_tensor, attn_dtype_bool, attn_mask_additive, attn_sdpa_set_scale, &
-                           attn_sdpa_set_window, attn_sdpa_params, attn_sdpa_report
+                           attn_sdpa_set_window, attn_sdpa_params, attn_sdpa_report, attn_dropout
   use attention_contexts, only: text_at, longest_text
   implicit none
   private
-  public :: attention_report, report_of, options_of, address_of, as_flag, kind_of
+  public :: attention_report, attention_dropout, report_of, options_of, drop_by, address_of, as_flag, &
+            kind_of
 
   ! What attention ran and why, for people to read. packs: 1 query, 2 key, 4 value, 8 output, added:
   ! what went through a copy.
@@ -19,6 +20,13 @@ module attention_options
     integer(c_int64_t) :: row_block, num_blocks, workspace_bytes
     character(longest_text) :: kernels, reason
   end type attention_report
+
+  ! Which weights are dropped, each with this probability: the stream's seed and offset, 64 bits, and
+  ! numbers from 0 that are added to those of a weight's place, where a call is a part of a larger one.
+  type :: attention_dropout
+    real(c_double) :: probability = 0
+    integer(c_int64_t) :: seed = 0, offset = 0, batch = 0, head = 0, row = 0, column = 0
+  end type attention_dropout
 
 contains
 
@@ -93,6 +101,17 @@ contains
       params%window_right = window(2)
     end if
   end function options_of
+
+  ! Adds dropout to the options; raw is theirs as long as the call lasts.
+  subroutine drop_by(dropout, params, raw)
+    type(attention_dropout), intent(in), optional :: dropout
+    type(attn_sdpa_params), intent(inout) :: params
+    type(attn_dropout), intent(out), target :: raw
+    if (.not. present(dropout)) return
+    raw = attn_dropout(c_sizeof(raw), dropout%probability, dropout%seed, dropout%offset, &
+                       dropout%batch, dropout%head, dropout%row, dropout%column)
+    params%dropout = c_loc(raw)
+  end subroutine drop_by
 
   function report_of(raw) result(report)
     type(attn_sdpa_report), intent(in) :: raw

@@ -111,7 +111,9 @@ contains
     integer :: i
     known = own//'query key value attn_mask bias query_offset key_lengths sinks alibi_slopes '// &
             'is_causal scale align_end window_left window_right softcap normalizer lse '// &
-            'mask_start position_bias block_mask block_rows block_columns '
+            'mask_start position_bias block_mask block_rows block_columns '// &
+            'dropout_probability dropout_seed dropout_offset dropout_batch dropout_head '// &
+            'dropout_row dropout_column '
     do i = 1, made%num_options
       if (index(known, ' '//trim(made%options(i)%name)//' ') == 0) &
         error stop 'unknown: '//trim(made%options(i)%name)
@@ -183,6 +185,20 @@ contains
       [option_integer(made, 'window_left', -1), option_integer(made, 'window_right', -1)]
   end subroutine find_optional
 
+  ! Likewise unallocated where nothing is dropped.
+  subroutine find_dropout(made, dropout)
+    type(case_type), intent(in) :: made
+    type(attention_dropout), allocatable, intent(out) :: dropout
+    if (.not. has_option(made, 'dropout_probability')) return
+    dropout = attention_dropout(option_real(made, 'dropout_probability'), &
+                                option_integer(made, 'dropout_seed', 0), &
+                                option_integer(made, 'dropout_offset', 0), &
+                                option_integer(made, 'dropout_batch', 0), &
+                                option_integer(made, 'dropout_head', 0), &
+                                option_integer(made, 'dropout_row', 0), &
+                                option_integer(made, 'dropout_column', 0))
+  end subroutine find_dropout
+
   subroutine run_sdpa(made, output, lse, weights, stat, errmsg)
     type(case_type), intent(in), target :: made
     integer(c_int8_t), allocatable, target, intent(inout) :: output(:), lse(:), weights(:)
@@ -191,9 +207,11 @@ contains
     type(attn_tensor), pointer :: value
     real(c_double), allocatable :: scale
     integer(c_int64_t), allocatable :: window(:)
+    type(attention_dropout), allocatable :: dropout
     call refuse_unknown(made, ' enable_gqa output weights ')
     value => input(made, 'value')
     call find_optional(made, scale, window)
+    call find_dropout(made, dropout)
     call attend(input(made, 'query'), input(made, 'key'), value, &
                 main_view(made, 'output', value%shape(value%rank), output), &
                 attn_mask=input(made, 'attn_mask'), bias=input(made, 'bias'), &
@@ -209,7 +227,7 @@ contains
                 position_bias=input(made, 'position_bias'), block_mask=input(made, 'block_mask'), &
                 block_size=int([option_integer(made, 'block_rows', 0), &
                                 option_integer(made, 'block_columns', 0)], c_int64_t), &
-                stat=stat, errmsg=errmsg)
+                dropout=dropout, stat=stat, errmsg=errmsg)
   end subroutine run_sdpa
 
   ! 0, which is the layer's, if the case has none.

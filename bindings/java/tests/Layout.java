@@ -31,6 +31,7 @@ public final class Layout {
         show("attn_kv", new Abi.Kv());
         show("attn_kv_append_params", new Abi.KvAppendParams());
         show("attn_sdpa_params", new Abi.SdpaParams());
+        show("attn_dropout", new Abi.Dropout());
         show("attn_sdpa_report", new Abi.SdpaReport());
         show("attn_sdpa_outputs", new Abi.Outputs());
         show("attn_sdpa_gradients", new Abi.SdpaGradients());

@@ -21,7 +21,9 @@ final class RunCases {
                     "query", "key", "value", "attn_mask", "bias", "query_offset", "key_lengths",
                     "sinks", "alibi_slopes", "is_causal", "scale", "enable_gqa", "align_end",
                     "window_left", "window_right", "softcap", "normalizer", "lse", "mask_start",
-                    "position_bias", "block_mask", "block_rows", "block_columns");
+                    "position_bias", "block_mask", "block_rows", "block_columns",
+                    "dropout_probability", "dropout_seed", "dropout_offset", "dropout_batch",
+                    "dropout_head", "dropout_row", "dropout_column");
     private static final Set<String> SDPA_NAMES = Set.of("output", "weights");
     private static final Set<String> MHA_NAMES =
             Set.of(
@@ -119,6 +121,16 @@ final class RunCases {
                         .lse(expectedResult("lse"))
                         .weights(expectedResult(weights));
         final String normalizer = made.options.getOrDefault("normalizer", "softmax");
+        if (made.options.containsKey("dropout_probability")) {
+            options.dropout(
+                    Double.parseDouble(made.options.get("dropout_probability")),
+                    number("dropout_seed", 0),
+                    number("dropout_offset", 0),
+                    number("dropout_batch", 0),
+                    number("dropout_head", 0),
+                    number("dropout_row", 0),
+                    number("dropout_column", 0));
+        }
         options.normalizer(SdpaOptions.Normalizer.valueOf(normalizer.toUpperCase()));
         if (made.options.containsKey("scale")) {
             options.scale(Double.parseDouble(made.options.get("scale")));

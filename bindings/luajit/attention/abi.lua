@@ -217,6 +217,17 @@ typedef struct attn_sdpa_report {
     const char *reason;
 } attn_sdpa_report;
 
+typedef struct attn_dropout {
+    uint64_t struct_size;
+    double probability;
+    uint64_t seed;
+    uint64_t offset;
+    int64_t batch;
+    int64_t head;
+    int64_t row;
+    int64_t column;
+} attn_dropout;
+
 typedef struct attn_sdpa_params {
     uint64_t struct_size;
     int32_t set;
@@ -248,6 +259,7 @@ typedef struct attn_sdpa_params {
     const attn_tensor *block_mask;
     int64_t block_rows;
     int64_t block_columns;
+    const attn_dropout *dropout;
 } attn_sdpa_params;
 
 attn_status attn_sdpa(attn_context *context, const attn_tensor *query, const attn_tensor *key,

@@ -42,11 +42,13 @@ local inputs = {
   alibi_slopes = {field = "alibi_slopes"},
   sinks = {field = "sinks"},
 }
+local dropout_names = {probability = true, seed = true, offset = true, batch = true, head = true, row = true,
+                       column = true}
 local flags = {"is_causal", "enable_gqa", "align_end"}
 
 -- The options that a layer's call takes too.
 sdpa.attention_options = {scale = true, window = true, softcap = true, normalizer = true, block_size = true,
-                          return_lse = true, return_scores = true}
+                          dropout = true, return_lse = true, return_scores = true}
 for name in pairs(inputs) do
   sdpa.attention_options[name] = true
 end
@@ -78,6 +80,19 @@ local function set_numbers(params, given)
   params.normalizer = options.choose("normalizer", normalizers, given.normalizer or "softmax")
 end
 
+-- An attn_dropout, nil for none.
+local function make_dropout(given)
+  if given == nil then
+    return nil
+  end
+  options.check_names(given, dropout_names)
+  local made = options.sized("attn_dropout")
+  for name, number in pairs(given) do
+    made[name] = number
+  end
+  return made
+end
+
 -- A table with the C struct of the given options, and the tensors it points to: the collector does
 -- not follow C pointers, nor from a field of a struct to the struct, so whatever a call sees is in the
 -- table, which must be in use until the call has returned. bool_kind is what a bool mask means.
@@ -85,6 +100,8 @@ function sdpa.make_arguments(given, bool_kind)
   local arguments = {params = options.sized("attn_sdpa_params")}
   local params = arguments.params
   set_numbers(params, given)
+  arguments.dropout = make_dropout(given.dropout)
+  params.dropout = arguments.dropout
   for name, input in pairs(inputs) do
     arguments[name] = tensor.wrap(given[name], input.dtype)
     params[input.field] = tensor.pointer(arguments[name])

@@ -55,6 +55,12 @@ local function take_attention(case, options)
     given.block_size = {options.block_rows, options.block_columns}
     options.block_rows, options.block_columns = nil, nil
   end
+  if options.dropout_probability then
+    given.dropout = {}
+    for _, name in ipairs {"probability", "seed", "offset", "batch", "head", "row", "column"} do
+      given.dropout[name], options["dropout_" .. name] = options["dropout_" .. name], nil
+    end
+  end
   return take(case.tensors, attention_tensors, given)
 end
 

@@ -93,6 +93,15 @@ def dropout():
     compare({"dropout_p": 0.0})
     with pytest.raises(libattention.Error, match="dropout_p: expected 0"):
         scaled_dot_product_attention(QUERY, KEY, VALUE, dropout_p=0.1)
+    given = libattention.Dropout(0.5, seed=3)
+    output, weights = scaled_dot_product_attention(
+        QUERY, KEY, VALUE, dropout=given, return_weights=True
+    )
+    kept = weights != 0
+    close(weights, torch.softmax(QUERY @ KEY.mT / E**0.5, dim=-1) * kept / (1 - 0.5))
+    close(output, weights @ VALUE)
+    assert kept.any()
+    assert not kept.all()
 
 
 def is_causal():
@@ -184,7 +193,7 @@ ATTENTION = {
     "`query`, `key`, `value`": ("", arguments),
     "`attn_mask`, bool": ("mask mask_kind ATTN_MASK_BOOL_INCLUDE", bool_mask),
     "`attn_mask`, float": ("mask mask_kind ATTN_MASK_ADDITIVE", float_mask),
-    "`dropout_p`": ("", dropout),
+    "`dropout_p`": ("dropout attn_dropout Dropout probability seed", dropout),
     "`is_causal`": ("is_causal", is_causal),
     "`scale`": ("set ATTN_SDPA_SET_SCALE scale", scale),
     "`enable_gqa`": ("enable_gqa", grouped),
@@ -290,7 +299,7 @@ CONSTRUCTOR = {
     "`bias=False`": ("no_bias", no_bias),
     "`add_bias_kv`, `add_zero_attn`, `batch_first`": ("", switches),
     "`dtype`": ("dtype parameter_dtype", dtype),
-    "`dropout`": ("", ignored_dropout),
+    "`dropout`": ("attention dropout Dropout", ignored_dropout),
     "`state_dict()`": (
         "attn_mha_parameter_describe attn_mha_read_parameter state_dict",
         state_dict,

@@ -23,6 +23,7 @@ SDPA_WORDS = {
     "alibi_slopes", "is_causal", "scale", "enable_gqa", "align_end", "window_left",
     "window_right", "softcap", "normalizer", "output", "lse", "weights", "mask_start",
     "position_bias", "block_mask", "block_rows", "block_columns",
+    *(f"dropout_{name}" for name in libattention.Dropout._fields),
 }  # fmt: skip
 MHA_WORDS = {
     "query", "key", "value", "attn_mask", "bias", "key_padding_mask", *CONFIG, "no_bias",
@@ -52,6 +53,13 @@ def run_sdpa(case):
     }
     if "block_rows" in case.options:
         options["block_size"] = [int(case.options[f"block_{of}"]) for of in ("rows", "columns")]
+    dropout = {
+        name: (float if name == "probability" else int)(case.options[f"dropout_{name}"])
+        for name in libattention.Dropout._fields
+        if f"dropout_{name}" in case.options
+    }
+    if dropout:
+        options["dropout"] = libattention.Dropout(**dropout)
     if "scale" in case.options:
         options["scale"] = float(case.options["scale"])
     if "window_left" in case.options:

@@ -23,6 +23,7 @@ class CaseRun
     end
     take_window
     take_block_size
+    take_dropout
     @options[:return_lse] = true if @made.expected.key?(:lse)
   end
 
@@ -53,6 +54,11 @@ class CaseRun
   def take_block_size
     size = [@options.delete(:block_rows), @options.delete(:block_columns)]
     @options[:block_size] = size if size.any?
+  end
+
+  def take_dropout
+    named = @options.keys.grep(/\Adropout_/).to_h { |name| [name.to_s.delete_prefix('dropout_').to_sym, @options.delete(name)] }
+    @options[:dropout] = named if named.any?
   end
 
   def attend

@@ -37,6 +37,6 @@ pub use outputs::OutputShapes;
 pub use packed::{Int4x2, Uint4x2, Q4_0, Q8_0};
 pub use rms_norm::{rms_norm, rms_norm_in_place, RmsNormOptions};
 pub use rope::{rope, rope_in_place, RopeOptions};
-pub use sdpa::{sdpa, sdpa_kv, Normalizer, ScoreStage, SdpaOptions, SdpaReport};
+pub use sdpa::{sdpa, sdpa_kv, Dropout, Normalizer, ScoreStage, SdpaOptions, SdpaReport};
 pub use selftest::selftest;
 pub use view::{Dtype, Element, View, ViewMut};

@@ -38,6 +38,42 @@ pub enum ScoreStage {
     Masked = sys::ATTN_SCORE_MASKED,
 }
 
+/// Which weights are dropped: each is multiplied by 0 with a probability, else by 1 / (1 -
+/// probability). Which ones depends on these numbers and on a weight's place alone.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Dropout {
+    /// 0 to below 1.
+    pub probability: f64,
+    /// With `offset` it names the stream of random numbers.
+    pub seed: u64,
+    /// Likewise: of a call among others with one seed.
+    pub offset: u64,
+    /// Added to the number of a weight's batch: a part of a larger problem drops what the whole
+    /// would.
+    pub batch: i64,
+    /// Likewise of its query head.
+    pub head: i64,
+    /// Likewise of its row.
+    pub row: i64,
+    /// Likewise of its key.
+    pub column: i64,
+}
+
+impl Dropout {
+    fn as_raw(self) -> sys::attn_dropout {
+        sys::attn_dropout {
+            probability: self.probability,
+            seed: self.seed,
+            offset: self.offset,
+            batch: self.batch,
+            head: self.head,
+            row: self.row,
+            column: self.column,
+            ..Default::default()
+        }
+    }
+}
+
 /// The options of an attention call. The default is PyTorch's call without options; all of them
 /// compose.
 #[derive(Debug, Default)]
@@ -55,6 +91,7 @@ pub struct SdpaOptions<'a> {
     bias: Option<View<'a>>,
     position_bias: Option<View<'a>>,
     block_mask: Option<(View<'a>, i64, i64)>,
+    dropout: Option<sys::attn_dropout>,
     query_offset: Option<View<'a>>,
     key_lengths: Option<View<'a>>,
     alibi_slopes: Option<View<'a>>,
@@ -127,6 +164,13 @@ impl<'a> SdpaOptions<'a> {
     #[must_use]
     pub fn block_mask(mut self, blocks: View<'a>, rows: i64, columns: i64) -> Self {
         self.block_mask = Some((blocks, rows, columns));
+        self
+    }
+
+    /// Drops weights, as in training.
+    #[must_use]
+    pub fn dropout(mut self, dropout: Dropout) -> Self {
+        self.dropout = Some(dropout.as_raw());
         self
     }
 
@@ -265,6 +309,10 @@ impl<'a> SdpaOptions<'a> {
             block_mask: blocks,
             block_rows,
             block_columns,
+            dropout: self
+                .dropout
+                .as_ref()
+                .map_or(ptr::null(), |raw| raw as *const _),
             query_offset: raw_view(&self.query_offset),
             key_lengths: raw_view(&self.key_lengths),
             alibi_slopes: raw_view(&self.alibi_slopes),

@@ -188,6 +188,19 @@ pub struct attn_sdpa_report {
 }
 
 #[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct attn_dropout {
+    pub struct_size: u64,
+    pub probability: f64,
+    pub seed: u64,
+    pub offset: u64,
+    pub batch: i64,
+    pub head: i64,
+    pub row: i64,
+    pub column: i64,
+}
+
+#[repr(C)]
 pub struct attn_sdpa_params {
     pub struct_size: u64,
     pub set: i32,
@@ -219,6 +232,7 @@ pub struct attn_sdpa_params {
     pub block_mask: *const attn_tensor,
     pub block_rows: i64,
     pub block_columns: i64,
+    pub dropout: *const attn_dropout,
 }
 
 #[repr(C)]
@@ -372,6 +386,7 @@ macro_rules! default_is_zero_but_for_its_size {
 }
 
 default_is_zero_but_for_its_size!(
+    attn_dropout,
     attn_context_config,
     attn_context_info,
     attn_selftest_params,

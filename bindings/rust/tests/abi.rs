@@ -65,8 +65,9 @@ fn facts() -> Vec<Fact> {
             struct_size, set, is_causal, scale, softcap, window_left, window_right, enable_gqa,
             align_end, normalizer, mask_kind, mask, bias, query_offset, key_lengths, alibi_slopes,
             sinks, lse, weights, report, kv, query_starts, scores, scores_stage, reserved,
-            mask_start, position_bias, block_mask, block_rows, block_columns,
+            mask_start, position_bias, block_mask, block_rows, block_columns, dropout,
         }
+        attn_dropout { struct_size, probability, seed, offset, batch, head, row, column }
         attn_sdpa_outputs { struct_size, output, lse, weights, averaged_weights, scores }
         attn_sdpa_gradients {
             struct_size, accumulate, reserved, output, lse, weights, query, key, value, mask, bias,

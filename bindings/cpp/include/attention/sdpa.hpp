@@ -34,6 +34,18 @@ struct block_mask {
     }
 };
 
+/* Which weights are dropped, each with this probability: attn_dropout, whose batch, head, row and
+ * column, the place of a part in a larger problem, may be set too. */
+struct dropout : attn_dropout {
+    explicit dropout(double probability, std::uint64_t seed = 0, std::uint64_t offset = 0) noexcept
+        : attn_dropout{} {
+        this->struct_size = sizeof(attn_dropout);
+        this->probability = probability;
+        this->seed = seed;
+        this->offset = offset;
+    }
+};
+
 /* attn_sdpa_params; T is the type of query. */
 template <class T> struct attend_options {
     std::optional<attention::mask> mask;
@@ -41,6 +53,7 @@ template <class T> struct attend_options {
     std::optional<float_input<T>> bias;          /* added to the scores, beside any mask */
     std::optional<float_input<T>> position_bias; /* (Hq or 1, 2 R + 1), added by distance */
     std::optional<attention::block_mask> block_mask;
+    std::optional<attention::dropout> dropout;
     bool is_causal = false;
     bool align_end = false; /* the last query stands at the last key */
     bool enable_gqa = false;
@@ -85,6 +98,7 @@ template <class T> attn_sdpa_params params_of(const attend_options<T> &options) 
     params.block_mask = view_of(options.block_mask);
     params.block_rows = options.block_mask ? options.block_mask->rows : 0;
     params.block_columns = options.block_mask ? options.block_mask->columns : 0;
+    params.dropout = options.dropout ? &*options.dropout : nullptr;
     params.query_offset = view_of(options.query_offset);
     params.key_lengths = view_of(options.key_lengths);
     params.alibi_slopes = view_of(options.alibi_slopes);

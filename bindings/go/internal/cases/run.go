@@ -125,6 +125,8 @@ func set(place any, value string) (err error) {
 		*place, err = strconv.Atoi(value)
 	case *int64:
 		*place, err = strconv.ParseInt(value, 10, 64)
+	case *uint64:
+		*place, err = strconv.ParseUint(value, 10, 64)
 	case *float64:
 		*place, err = strconv.ParseFloat(value, 64)
 	case *attention.Normalizer:

@@ -35,6 +35,7 @@ func (made *testCase) runSDPA() error {
 func (made *testCase) sdpaOptions() (*attention.SDPAOptions, error) {
 	options, scale := &attention.SDPAOptions{}, 0.0
 	window := attention.Window{Left: -1, Right: -1}
+	dropout := attention.Dropout{}
 	err := made.readOptions(map[string]any{
 		"is_causal":     &options.IsCausal,
 		"align_end":     &options.AlignEnd,
@@ -46,9 +47,20 @@ func (made *testCase) sdpaOptions() (*attention.SDPAOptions, error) {
 		"normalizer":    &options.Normalizer,
 		"block_rows":    &options.BlockRows,
 		"block_columns": &options.BlockColumns,
+
+		"dropout_probability": &dropout.Probability,
+		"dropout_seed":        &dropout.Seed,
+		"dropout_offset":      &dropout.Offset,
+		"dropout_batch":       &dropout.Batch,
+		"dropout_head":        &dropout.Head,
+		"dropout_row":         &dropout.Row,
+		"dropout_column":      &dropout.Column,
 	})
 	if err != nil {
 		return nil, err
+	}
+	if made.has("dropout_probability") {
+		options.Dropout = &dropout
 	}
 	if made.has("scale") {
 		options.Scale = &scale

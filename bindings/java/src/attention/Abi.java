@@ -106,7 +106,7 @@ interface Abi extends Library {
         "enable_gqa", "align_end", "normalizer", "mask_kind", "mask", "bias", "query_offset",
         "key_lengths", "alibi_slopes", "sinks", "lse", "weights", "report",
         "kv", "query_starts", "scores", "scores_stage", "reserved", "mask_start", "position_bias",
-        "block_mask", "block_rows", "block_columns"
+        "block_mask", "block_rows", "block_columns", "dropout"
     })
     final class SdpaParams extends Structure {
         public long struct_size = size();
@@ -139,6 +139,21 @@ interface Abi extends Library {
         public Pointer block_mask;
         public long block_rows;
         public long block_columns;
+        public Pointer dropout;
+    }
+
+    @FieldOrder({
+        "struct_size", "probability", "seed", "offset", "batch", "head", "row", "column"
+    })
+    final class Dropout extends Structure {
+        public long struct_size = size();
+        public double probability;
+        public long seed;
+        public long offset;
+        public long batch;
+        public long head;
+        public long row;
+        public long column;
     }
 
     @FieldOrder({

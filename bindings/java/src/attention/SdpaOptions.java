@@ -32,6 +32,7 @@ public final class SdpaOptions extends Argument {
     private Tensor bias;
     private Tensor positionBias;
     private Tensor blockMask;
+    private Abi.Dropout dropout;
     private Tensor queryOffset;
     private Tensor keyLengths;
     private Tensor alibiSlopes;
@@ -71,6 +72,32 @@ public final class SdpaOptions extends Argument {
         blockMask = blocks;
         params.block_rows = rows;
         params.block_columns = columns;
+        return this;
+    }
+
+    /**
+     * Drops each weight with this probability, 0 to below 1, and divides the others by 1 -
+     * probability. Which ones depends on seed and offset, 64 bits, and on a weight's place alone.
+     */
+    public SdpaOptions dropout(double probability, long seed, long offset) {
+        dropout = new Abi.Dropout();
+        dropout.probability = probability;
+        dropout.seed = seed;
+        dropout.offset = offset;
+        return this;
+    }
+
+    /**
+     * The same of a part of a larger problem, that drops what the whole would: numbers that are added
+     * to those of a weight's place.
+     */
+    public SdpaOptions dropout(
+            double probability, long seed, long offset, long batch, long head, long row, long column) {
+        dropout(probability, seed, offset);
+        dropout.batch = batch;
+        dropout.head = head;
+        dropout.row = row;
+        dropout.column = column;
         return this;
     }
 
@@ -186,6 +213,10 @@ public final class SdpaOptions extends Argument {
         params.bias = Tensor.pointerOf(bias);
         params.position_bias = Tensor.pointerOf(positionBias);
         params.block_mask = Tensor.pointerOf(blockMask);
+        if (dropout != null) {
+            dropout.write();
+            params.dropout = dropout.getPointer();
+        }
         params.mask_kind = mask == null ? 0 : mask.kind;
         params.query_offset = Tensor.pointerOf(queryOffset);
         params.key_lengths = Tensor.pointerOf(keyLengths);

@@ -15,6 +15,7 @@ from libattention._attention import explain, scaled_dot_product_attention
 from libattention._backward import Gradients, scaled_dot_product_attention_backward
 from libattention._cache_memory import CacheFullError
 from libattention._context import Context, start
+from libattention._dropout import Dropout
 from libattention._heatmap import plot_heatmap
 from libattention._info import info, selftest
 from libattention._kv import KV, kv_append
@@ -29,6 +30,7 @@ __all__ = [
     "KV",
     "CacheFullError",
     "Context",
+    "Dropout",
     "Error",
     "Gradients",
     "KVCache",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 from libattention._abi import ffi
 from libattention._context import Context, handle_of, number_of
+from libattention._dropout import Dropout
 from libattention._kv import KV, MOST_VIEWS, add_integers, add_kv, check_kv
 from libattention._library import lib, raise_last_error, unsupported
 from libattention._options import (
@@ -60,6 +61,7 @@ def scaled_dot_product_attention(
     position_bias: Any = None,
     block_mask: Any = None,
     block_size: int | tuple[int, int] | None = None,
+    dropout: Dropout | None = None,
     kv: KV | None = None,
     query_starts: Any = None,
     return_lse: bool = False,
@@ -80,7 +82,7 @@ def scaled_dot_product_attention(
         value: (..., Hv, S, Ev); None with kv
         attn_mask: broadcastable to (..., Hq, L, S). Bool: True takes part; float: added. It, bias,
             sinks and alibi_slopes have query's dtype, or float32 beside 16 bits
-        dropout_p: must be 0
+        dropout_p: must be 0; see dropout, which says which weights
         is_causal: row i sees keys up to i + query_offset; composes with attn_mask
         scale: of the scores; None: 1 / sqrt(E)
         enable_gqa: Hq is a multiple of Hk and of Hv
@@ -106,6 +108,8 @@ def scaled_dot_product_attention(
             attn_mask says; 2: visible where attn_mask is, or without one. What a row sees by the
             other options it must see by this, too; blocks that are hidden take no time
         block_size: (rows, keys) of a block, or one number for both; with block_mask
+        dropout: which weights are dropped, a libattention.Dropout, which tells it by a seed; None:
+            none, as in evaluation
         kv: where keys and values lie, a libattention.KV, in the place of key, value and
             key_lengths, which it has itself. S is the room C of a sequence there; with starts or
             page_starts the columns of attn_mask or bias, which are as many as the longest sequence
@@ -155,6 +159,7 @@ def scaled_dot_product_attention(
         and position_bias is None
         and block_mask is None
         and block_size is None
+        and dropout is None
         and kv is None
         and query_starts is None
         and out is None
@@ -194,6 +199,7 @@ def scaled_dot_product_attention(
         position_bias,
         block_mask,
         block_size,
+        dropout,
     )
     results = (out, return_lse, return_weights, return_scores)
     if kv is not None or query_starts is not None:
@@ -374,7 +380,7 @@ def explain(
         kv: as there
         query_starts: as there
         context: as there
-        options: as there, from bias to block_size
+        options: as there, from bias to dropout
 
     Returns:
         engine, gemm, kernels, reason (a sentence), row_block and num_blocks (how the rows are cut),
@@ -399,4 +405,4 @@ def explain(
 
 
 def _refuse_dropout() -> NoReturn:
-    raise unsupported("dropout_p: expected 0, there is no dropout: this is inference")
+    raise unsupported("dropout_p: expected 0; dropout=libattention.Dropout(...) says which weights")

@@ -125,7 +125,7 @@ def scaled_dot_product_attention_backward(
         accumulate: they are added to what the arrays of out hold: parts of a batch, or of a
             sequence whose keys come in turns
         context: threads and kernels; None: the default
-        options: as there, from bias to position_bias
+        options: as there, from bias to dropout
 
     Returns:
         Gradients, by name, of query's kind and each of its input's dtype and shape: where the input

@@ -298,7 +298,7 @@ class MultiheadAttention:
             context: threads, engine and kernels; None: the default
             options: bias, broadcastable to (N, H, L, S); query_offset, key_lengths, align_end,
                 window, softcap, sinks, alibi_slopes, normalizer, mask_start, position_bias,
-                block_mask and block_size as in scaled_dot_product_attention
+                block_mask, block_size and dropout as in scaled_dot_product_attention
 
         Returns:
             The output, of query's kind and shape with embed_dim features, and the weights

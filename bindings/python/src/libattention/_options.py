@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from libattention._abi import ffi
 from libattention._context import number_of
+from libattention._dropout import Dropout, dropout_struct
 from libattention._dtypes import (
     BIAS,
     BLOCKS,
@@ -64,6 +65,7 @@ class Options(NamedTuple):
     position_bias: Any = None
     block_mask: Any = None
     block_size: int | tuple[int, int] | None = None
+    dropout: Dropout | None = None
 
 
 class FurtherOptions(TypedDict, total=False):
@@ -82,6 +84,7 @@ class FurtherOptions(TypedDict, total=False):
     position_bias: Any
     block_mask: Any
     block_size: int | tuple[int, int] | None
+    dropout: Dropout | None
 
 
 NO_OPTIONS = Options()
@@ -112,6 +115,8 @@ def make_params(options: Options, views: Views, bool_mask: int) -> Any:
         params.block_mask = views.add_array(options.block_mask, "block_mask", BLOCKS)
     if options.block_size is not None:
         params.block_rows, params.block_columns = block_lengths(options.block_size)
+    if options.dropout is not None:
+        params.dropout = views.keep(dropout_struct(options.dropout))
     for name in ("query_offset", "key_lengths", "mask_start"):
         values = getattr(options, name)
         if values is not None:

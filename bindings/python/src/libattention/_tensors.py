@@ -353,7 +353,7 @@ class Views:
     """The attn_tensor structs of one call, side by side, and what they refer to. They are written
     all at once by finish, which has to come before the call."""
 
-    __slots__ = ("_kept", "_parts", "_structs")
+    __slots__ = ("_further", "_kept", "_parts", "_structs")
 
     # query, key, value, what comes out of them, and every option of a layer
     MOST = 16
@@ -362,6 +362,7 @@ class Views:
         self._structs = ffi.new("attn_tensor[]", capacity)
         self._parts: list[bytes] = []
         self._kept: list[Any] = []
+        self._further: Any = None
 
     def add(self, view: Described, name: str) -> Any:
         """A pointer to the struct of a view, whose owner lives as long as this object."""
@@ -396,6 +397,11 @@ class Views:
         """A new array for an output, which is to be finished by its kind, and as add a pointer."""
         array, view = kind.empty(made.shape, made.dtype)
         return array, self.add(view, name)
+
+    def keep(self, struct: Any) -> Any:
+        """A struct beside the views, which lives as long as this object; one at most."""
+        self._further = struct
+        return struct
 
     def layouts(self) -> list[bytes]:
         """What is known of the views added so far without their addresses."""

@@ -49,12 +49,13 @@ def attend_tensors(
     if reason is None:
         return None
     out, return_lse, return_weights, return_scores = results
-    for name, given in (("out", out), ("return_scores", return_scores)):
-        if given is not None:
+    given = Options._make(options)
+    refused = {"out": out, "return_scores": return_scores, "dropout": given.dropout}
+    for name, one in refused.items():
+        if one is not None:
             raise unsupported(f"{name}: cannot be given where a tensor {reason}")
     from libattention._torch_operators import attend
 
-    given = Options._make(options)
     return attend(query, key, value, given, return_lse, return_weights, context)
 
 

@@ -22,7 +22,8 @@ module Attention
 
     # bool_kind: what a bool mask means.
     def initialize(bool_kind, scale: nil, window: nil, softcap: 0.0, normalizer: :softmax, is_causal: false,
-                   enable_gqa: false, align_end: false, kv: nil, return_scores: false, block_size: nil, **tensors)
+                   enable_gqa: false, align_end: false, kv: nil, return_scores: false, block_size: nil,
+                   dropout: nil, **tensors)
       @kv = Kv.wrap(kv)
       @params = ABI.make(:attn_sdpa_params,
                          kv: @kv, scale: scale || 0.0, softcap:,
@@ -32,6 +33,7 @@ module Attention
       @params.set |= ABI::ATTN_SDPA_SET_SCALE if scale
       take_window(*window) if window
       @params.block_rows, @params.block_columns = block_size if block_size
+      take_dropout(**dropout) if dropout
       @wants_scores = return_scores ? true : false
       take_stage(return_scores) if return_scores
       take_tensors(bool_kind, **tensors)
@@ -75,6 +77,11 @@ module Attention
       @params.set |= ABI::ATTN_SDPA_SET_WINDOW
       @params.window_left = left
       @params.window_right = right
+    end
+
+    def take_dropout(probability:, seed: 0, offset: 0, batch: 0, head: 0, row: 0, column: 0)
+      @dropout = ABI.make(:attn_dropout, probability:, seed:, offset:, batch:, head:, row:, column:)
+      @params.dropout = @dropout
     end
 
     def take_tensors(bool_kind, attn_mask: nil, bias: nil, query_offset: nil, key_lengths: nil, alibi_slopes: nil,

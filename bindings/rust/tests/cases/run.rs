@@ -4,8 +4,8 @@
 use std::str::FromStr;
 
 use attention::{
-    sdpa, Bf16, Dtype, ForwardOptions, Mask, MultiheadAttention, MultiheadConfig, Normalizer,
-    SdpaOptions, View, F16,
+    sdpa, Bf16, Dropout, Dtype, ForwardOptions, Mask, MultiheadAttention, MultiheadConfig,
+    Normalizer, SdpaOptions, View, F16,
 };
 
 use crate::reader::{Case, Elements, Result, Tensor};
@@ -111,6 +111,9 @@ fn sdpa_options(case: &Case) -> Result<SdpaOptions<'_>> {
                 case.number("window_right", -1)?,
             ),
             "block_rows" | "block_columns" => options,
+            "dropout_probability" => options.dropout(dropout(case, value.parse()?)?),
+            "dropout_seed" | "dropout_offset" | "dropout_batch" | "dropout_head"
+            | "dropout_row" | "dropout_column" => options,
             _ => return Err(format!("unknown option {}", name).into()),
         };
     }
@@ -135,6 +138,18 @@ fn sdpa_options(case: &Case) -> Result<SdpaOptions<'_>> {
         };
     }
     Ok(options)
+}
+
+fn dropout(case: &Case, probability: f64) -> Result<Dropout> {
+    Ok(Dropout {
+        probability,
+        seed: case.number("dropout_seed", 0)?,
+        offset: case.number("dropout_offset", 0)?,
+        batch: case.number("dropout_batch", 0)?,
+        head: case.number("dropout_head", 0)?,
+        row: case.number("dropout_row", 0)?,
+        column: case.number("dropout_column", 0)?,
+    })
 }
 
 fn is_on(value: &str) -> Result<bool> {
