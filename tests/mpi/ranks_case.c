@@ -4,6 +4,7 @@
  */
 #include "ranks_case.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,6 +223,29 @@ static void make_options(ranks_case *made, random_state *random, const whole_siz
     }
 }
 
+/* Keys and values that no row of a batch sees by causality, window or lengths may hold anything. */
+static void poison_hidden_keys(ranks_case *made, const whole_sizes *sizes) {
+    const ranks_tensors *const whole = &made->whole;
+    const attn_sdpa_params params = ranks_case_params(made, whole);
+    unsigned char *const hidden =
+        oracle_sdpa_hidden_keys(whole->query, whole->key, whole->value, &params);
+    attn_tensor *const poisoned[] = {whole->key, whole->value};
+    for (int i = 0; i < 2; ++i) {
+        int64_t index[ATTN_MAX_RANK] = {0};
+        const attn_tensor *const tensor = poisoned[i];
+        if (oracle_count(tensor->rank, tensor->shape) == 0) {
+            continue;
+        }
+        do {
+            const int64_t batch = tensor->rank >= 4 ? index[tensor->rank - 4] : 0;
+            if (hidden[batch * sizes->keys + index[tensor->rank - 2]]) {
+                oracle_store(tensor, index, NAN);
+            }
+        } while (oracle_next_index(tensor->rank, tensor->shape, index));
+    }
+    free(hidden);
+}
+
 /* ---- a rank's own ---- */
 
 /* The tensor with only `count` of its rows, all of them for count < 0, in a layout of its own. */
@@ -311,6 +335,7 @@ void ranks_case_make(uint64_t seed, int rank, int num_ranks, ranks_case *made) {
     if (made->mpi_params.scheme != ATTN_MPI_SCHEME_HEADS || sizes.rows != num_ranks) {
         make_masks(made, &random, &sizes);
     }
+    poison_hidden_keys(made, &sizes);
     made->query_rows = deal_rows(&random, made, sizes.rows, &made->num_query_rows);
     made->key_rows = deal_rows(&random, made, sizes.keys, &made->num_key_rows);
     if (is_everywhere) {

@@ -268,6 +268,52 @@ static void the_cheaper_scheme_is_chosen(void) {
                  "chose heads, of which some rank has more than its share");
 }
 
+/* Pairs of one of the rank's rows and a key that it sees, by looking at each. */
+static double count_pairs(const attn_sdpa_params *params, int rank, int32_t placement) {
+    const int num_ranks = ranks_count(), keys = KEYS * num_ranks;
+    double pairs = 0;
+    for (int row = 0; row < ROWS; ++row) {
+        int position = rank * ROWS + row;
+        if (placement == ATTN_MPI_PLACEMENT_ZIGZAG) {
+            const int half = ROWS / 2, second = (2 * num_ranks - 1 - rank) * half + row - half;
+            position = row < half ? rank * half + row : second;
+        }
+        for (int key = 0; key < keys; ++key) {
+            const int has_window = params->set & ATTN_SDPA_SET_WINDOW;
+            pairs += !(params->is_causal && key > position) &&
+                     !(has_window && (key < position - params->window_left ||
+                                      key > position + params->window_right));
+        }
+    }
+    return pairs;
+}
+
+/* Where messages cost nothing and a product a second, the ring takes the busiest rank's products. */
+static void predictions_count_what_rows_see(void) {
+    for (int variant = 0; variant < 8; ++variant) {
+        call made;
+        attn_mpi_report report;
+        double most = 0;
+        prepare(&made, ATTN_MPI_SCHEME_RING);
+        made.mpi_params.placement = variant & 1;
+        made.params.is_causal = variant >> 1 & 1;
+        if (variant >> 2 & 1) {
+            made.params.set = ATTN_SDPA_SET_WINDOW;
+            made.params.window_left = 5;
+            made.params.window_right = 3;
+        }
+        made.mpi_params.products_per_second = 1;
+        made.mpi_params.bytes_per_second = 1e30;
+        RANKS_ASSERT_STATUS(explain(&made, &report), ATTN_OK, "");
+        for (int rank = 0; rank < ranks_count(); ++rank) {
+            most = fmax(most, count_pairs(&made.params, rank, made.mpi_params.placement));
+        }
+        const double products = most * HEADS * 2 * FEATURES;
+        RANKS_ASSERT(fabs(report.ring_seconds - products) < 1e-9 * products,
+                     "variant %d: %g seconds, %g products", variant, report.ring_seconds, products);
+    }
+}
+
 static void a_smaller_report_is_filled_as_far_as_it_goes(void) {
     call made;
     struct {
@@ -491,6 +537,7 @@ int main(int argc, char **argv) {
     a_window_ends_the_ring_early();
     a_window_reaches_the_last_key_of_a_block();
     the_cheaper_scheme_is_chosen();
+    predictions_count_what_rows_see();
     a_smaller_report_is_filled_as_far_as_it_goes();
     a_long_sequence_is_attended_in_pieces(context);
     a_workspace_is_checked();
