@@ -10,9 +10,9 @@
 
 #include "fused/fused_item.h"
 #include "fused/fused_masks.h"
-#include "problem/dropout_place.h"
 #include "fused/fused_panel.h"
 #include "fused/fused_parts.h"
+#include "problem/dropout_place.h"
 #include "softmax/row_weights.h"
 
 /* What the block mask says to the rows of a panel, lane by lane. */

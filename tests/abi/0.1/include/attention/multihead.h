@@ -22,7 +22,8 @@
  * itself and composes with every mask; the mask may be 4-D too; a wrongly shaped mask is always an
  * error; results never depend on whether query, key and value are the same tensor; a zeroed kdim or
  * vdim means embed_dim; weights are returned if asked for, and averaged over the heads or not by
- * the shape they are given. There is no dropout: this is the layer in evaluation mode.
+ * the shape they are given. This is the layer in evaluation mode, unless attention.dropout says
+ * which weights to drop.
  */
 #ifndef ATTENTION_MULTIHEAD_H
 #define ATTENTION_MULTIHEAD_H

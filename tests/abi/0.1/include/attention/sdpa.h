@@ -165,6 +165,48 @@ typedef struct attn_sdpa_report {
     const char *reason;
 } attn_sdpa_report;
 
+/*
+ * Which weights are dropped: each is multiplied by 0 with a probability, else by 1 / (1 -
+ * probability), so that results are right on average. Which ones depends on nothing but these numbers and the weight's
+ * place: not on engines, kernels, threads or layouts, so that a backward pass drops the same.
+ *
+ * The weight of key j for row i of query head h and batch b has the word (j mod 4) of
+ *
+ *     Philox4x32-10, counter {j / 4, i, h + 2^16 (b mod 2^16), b / 2^16},
+ *                    key {low, high} 32 bits of seed xor mix64(offset),
+ *
+ * b the number of its batch in the order of the batch axes, or of its sequence, j and i counted
+ * within the sequence, after the four numbers below are added; columns behind the S keys, which a
+ * layer has, follow S - 1. It is kept if the word is at least probability * 2^32, rounded and below
+ * 2^32. mix64 is the finaliser of SplitMix64: z ^= z >> 30; z *= 0xbf58476d1ce4e5b9; z ^= z >> 27; z
+ * *= 0x94d049bb133111eb; z ^= z >> 31. Since mix64(0) = 0, key {0, 0} is seed 0, offset 0. (Salmon,
+ * Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. 2011.)
+ *
+ *     counter                                key                 words
+ *     00000000 00000000 00000000 00000000    00000000 00000000   6627e8d5 e169c58d bc57ac4c 9b00dbd8
+ *     ffffffff ffffffff ffffffff ffffffff    ffffffff ffffffff   408f276d 41c83b0e a20bc7c6 6d5451fd
+ *     243f6a88 85a308d3 13198a2e 03707344    a4093822 299f31d0   d16cfe09 94fdcceb 5001e420 24126ea1
+ *
+ * Places from column 2^34, row 2^32, head 2^16 or batch 2^48 on are ATTN_ERROR_UNSUPPORTED.
+ */
+typedef struct attn_dropout {
+    /* sizeof(attn_dropout) */
+    uint64_t struct_size;
+
+    /* 0 to below 1; 0: none */
+    double probability;
+
+    uint64_t seed;
+    uint64_t offset;
+
+    /* >= 0, added to the numbers of a weight's place: a part of a larger problem drops what the
+     * whole would */
+    int64_t batch;
+    int64_t head;
+    int64_t row;
+    int64_t column;
+} attn_dropout;
+
 /* Options of attn_sdpa. All zero after struct_size: PyTorch's call without options. Grows at its
  * end only; pass by pointer only. */
 typedef struct attn_sdpa_params {
@@ -287,6 +329,10 @@ typedef struct attn_sdpa_params {
 
     /* keys of a block, likewise */
     int64_t block_columns;
+
+    /* NULL: none, as in evaluation. Of the weights that weigh values and that are returned; lse is
+     * of those before it */
+    const attn_dropout *dropout;
 } attn_sdpa_params;
 
 /*
@@ -321,7 +367,8 @@ typedef struct attn_sdpa_params {
  *            rows (of all heads that share a key head) round each weight to it, which adds at most
  *            2^-8 sum w |v|, and count numbers and products below 2^-126 as 0;
  *            attn_context_config.float32_weights asks them not to. NaN in a visible score makes its
- *            row NaN. E = 0 makes every score 0. Empty rows: see above.
+ *            row NaN, whatever dropout leaves of it. With dropout w are the weights it leaves, each
+ *            off by 2 u more. E = 0 makes every score 0. Empty rows: see above.
  * Bits       a sequence's are its own. Output, lse and weights of one batch index have the same
  *            bits in a batch of any size, at any capacity (keys at or past key_lengths, however
  *            many), in any layout and alignment, by any number of threads, and from call to call.
@@ -335,15 +382,16 @@ typedef struct attn_sdpa_params {
  *            ATTN_ERROR_VALUE an option out of range, scale or window without its bit in set, mask
  *            without kind or kind without mask, mask_start without mask, block_rows or
  *            block_columns without block_mask, one with too few rows for a sequence, sinks or lse
- *            without softmax, query_offset beside align_end, a key length outside 0..S, key, value
- *            or key_lengths beside kv, in kv starts beside page_table or page_starts without it,
- *            starts that do not ascend or end past their rows, a page of a key that is seen which
- *            is none; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW;
+ *            without softmax, query_offset beside align_end, a key length outside 0..S, in dropout
+ *            a probability outside 0..1, or 1, or a negative place, key, value or key_lengths
+ *            beside kv, in kv starts beside page_table or page_starts without it, starts that do
+ *            not ascend or end past their rows, a page of a key that is seen which is none;
+ *            ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW;
  *            ATTN_ERROR_WORKSPACE; ATTN_ERROR_MEMORY; ATTN_ERROR_THREAD; ATTN_ERROR_UNSUPPORTED a
  *            bit of set, enum value (also in block_mask) or dtype of a later version, a newer
- *            params struct, float64 under ATTN_ENGINE_FUSED; ATTN_ERROR_BLAS. Outputs are untouched
- *            after an error, but for ATTN_ERROR_THREAD of a parallel_for that refused, after which
- *            they are unspecified.
+ *            params or dropout struct, places that are too large for attn_dropout, float64 under
+ *            ATTN_ENGINE_FUSED; ATTN_ERROR_BLAS. Outputs are untouched after an error, but for
+ *            ATTN_ERROR_THREAD of a parallel_for that refused, after which they are unspecified.
  * Threads    any number of calls at once, on one context too, while no thread writes the tensors of
  *            another's call. One that writes lengths, starts, pages, query_offset, mask_start,
  *            block_mask or a mask all the same makes numbers wrong, or a call fail with
