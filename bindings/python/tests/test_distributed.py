@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Attention over the ranks of MPI: distributed_ranks.py, run by as many."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import libattention
+
+LAUNCHERS = {
+    "openmpi": ["--allow-run-as-root", "--oversubscribe"],
+    "mpich": [],
+}
+
+
+def library_of(mpi):
+    """Where the installed library of an MPI is, or None."""
+    prefix = os.environ.get("ATTENTION_PREFIX")
+    name = f"libattention-mpi-{mpi}.so.0"
+    return None if prefix is None else next(Path(prefix).rglob(name), None)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("mpi", sorted(LAUNCHERS))
+def test_ranks_together_are_one_call(mpi, ranks):
+    library = library_of(mpi)
+    if library is None:
+        pytest.skip(f"ATTENTION_PREFIX has no libattention-mpi-{mpi}")
+    if importlib.util.find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed")
+    launcher = shutil.which(f"mpiexec.{mpi}")
+    if launcher is None:
+        pytest.skip(f"there is no mpiexec.{mpi}")
+    folders = f"{library.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+    environment = {
+        **os.environ,
+        "LIBATTENTION_MPI": str(library),
+        "LD_LIBRARY_PATH": folders,
+        "MPI4PY_MPIABI": mpi,
+        "ATTN_NUM_THREADS": "1",
+    }
+    code = "from mpi4py import MPI; print(MPI.get_vendor())"
+    tried = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    if tried.returncode:
+        pytest.skip(f"mpi4py does not run on it: {tried.stderr.splitlines()[-1]}")
+    words = ["torch"] if importlib.util.find_spec("torch") else []
+    program = Path(__file__).with_name("distributed_ranks.py")
+    done = subprocess.run(
+        [
+            launcher,
+            *LAUNCHERS[mpi],
+            "-n",
+            str(ranks),
+            sys.executable,
+            "-m",
+            "mpi4py",
+            program,
+            *words,
+        ],
+        env=environment,
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == f"{1 + len(words)} kinds on {ranks} ranks\n"
+
+
+def test_the_package_needs_no_mpi4py():
+    code = "import sys, libattention, libattention.distributed; print('mpi4py' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert libattention.Error is not None
