@@ -142,12 +142,58 @@ static void rows_of_nan_over_split_keys_are_nan(void **state) {
     assert_true(fabsf(output[1] - 0.5F) < 1e-5F);
 }
 
+/* Rows of a window over values of bfloat16, one of which is NaN: those that see it are NaN, those of
+ * the panel behind, whose keys may begin within a pair, are not. */
+static void check_window(attn_context *context, int64_t left, int64_t nan_key) {
+    enum { ROWS = 150, FEATURES = 32, ONE = 0x3f80, NOT_A_NUMBER = 0x7fc0 };
+    static uint16_t query[ROWS * FEATURES], value[ROWS * FEATURES];
+    static float output[ROWS * FEATURES];
+    const int64_t shape[] = {ROWS, FEATURES};
+    attn_tensor q, v, o;
+    for (int64_t i = 0; i < ROWS * FEATURES; ++i) {
+        value[i] = i / FEATURES == nan_key ? NOT_A_NUMBER : ONE;
+    }
+    assert_int_equal(attn_tensor_init(&q, query, ATTN_DTYPE_BFLOAT16, 2, shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&v, value, ATTN_DTYPE_BFLOAT16, 2, shape), ATTN_OK);
+    assert_int_equal(attn_tensor_init(&o, output, ATTN_DTYPE_FLOAT32, 2, shape), ATTN_OK);
+    const attn_sdpa_params params = {.struct_size = sizeof params,
+                                     .set = ATTN_SDPA_SET_WINDOW,
+                                     .is_causal = 1,
+                                     .window_left = left,
+                                     .window_right = -1};
+    assert_int_equal(attn_sdpa(context, &q, &q, &v, &params, &o, NULL, 0), ATTN_OK);
+    for (int64_t row = 0; row < ROWS; ++row) {
+        const bool is_seen = nan_key <= row && row <= nan_key + left;
+        assert_int_equal(isnan(output[row * FEATURES]) != 0, is_seen);
+    }
+}
+
+static void pairs_hold_no_value_that_no_row_sees(void **state) {
+    (void)state;
+    for (int32_t i = 0; attn_kernels_name(i) != NULL; ++i) {
+        const attn_context_config settings = {.struct_size = sizeof settings,
+                                              .kernels = attn_kernels_name(i)};
+        attn_context *context;
+        assert_int_equal(attn_context_create(&settings, &context), ATTN_OK);
+        for (int64_t left = 0; left < 4; ++left) {
+            for (int64_t nan_key = 6; nan_key < 100; nan_key += 5) {
+                check_window(context, left, nan_key);
+            }
+            for (int64_t nan_key = 44; nan_key < 52; ++nan_key) {
+                check_window(context, left, nan_key); /* where a panel of 48 rows ends */
+            }
+        }
+        attn_context_destroy(context);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(softcap_beyond_float32_caps_nothing),
         cmocka_unit_test(hidden_keys_of_a_row_of_nan_weigh_0),
         cmocka_unit_test(sigmoid_that_underflows_is_not_an_empty_row),
         cmocka_unit_test(rows_of_nan_over_split_keys_are_nan),
+        cmocka_unit_test(pairs_hold_no_value_that_no_row_sees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -181,10 +181,11 @@ static int is_in_sight(const oracle_problem *p, int64_t b, int64_t h, int64_t i,
 
 unsigned char *oracle_hidden_keys(const oracle_problem *problem) {
     const oracle_problem *p = problem;
+    const int64_t heads = p->blocks != NULL ? p->heads : 1; /* those that may differ */
     unsigned char *hidden = oracle_allocate(p->batches * p->keys, 1);
     for (int64_t at = 0; at < p->batches * p->keys; ++at) {
         hidden[at] = 1;
-        for (int64_t row = 0; row < p->heads * p->rows && hidden[at] && !p->is_padding[at]; ++row) {
+        for (int64_t row = 0; row < heads * p->rows && hidden[at] && !p->is_padding[at]; ++row) {
             hidden[at] = !is_in_sight(p, at / p->keys, row / p->rows, row % p->rows, at % p->keys);
         }
     }

@@ -154,10 +154,12 @@ oracle_result oracle_sdpa(const attn_tensor *query, const attn_tensor *key,
 unsigned char *oracle_sdpa_hidden_keys(const attn_tensor *query, const attn_tensor *key,
                                        const attn_tensor *value, const attn_sdpa_params *params) {
     const oracle_sdpa_shape out = oracle_sdpa_output_shape(query, key, value, params);
-    /* Without features there is nothing in it but who may see what. */
+    /* Without features there is nothing in it but who may see what, which is the same for all heads
+     * but by blocks. */
+    const int has_heads = params != NULL && params->block_mask != NULL && out.rank > 2;
     oracle_problem problem = {
         .batches = batches_of(&out),
-        .heads = out.rank > 2 ? out.shape[out.rank - 3] : 1,
+        .heads = has_heads ? out.shape[out.rank - 3] : params != NULL && params->block_mask != NULL,
         .rows = axis_from_end(query, 2),
         .keys = axis_from_end(key, 2),
     };
