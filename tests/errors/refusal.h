@@ -17,7 +17,7 @@
 
 #include <attention/attention.h>
 
-enum { REFUSAL_CANARY = 0xa5, REFUSAL_MAX_TESTS = 160 };
+enum { REFUSAL_CANARY = 0xa5, REFUSAL_MAX_TESTS = 192 };
 
 /* Fills memory an output is expected in, so that a write shows. */
 void refusal_fill(void *memory, size_t bytes);
