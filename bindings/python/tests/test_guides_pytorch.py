@@ -203,7 +203,7 @@ ATTENTION = {
         bias_by_distance,
     ),
     "`flex_attention`'s `block_mask`": (
-        "block_mask block_rows block_columns mask mask_mod attn_mask block_size",
+        "block_mask block_rows block_columns mask attn_mask block_size",
         by_blocks,
     ),
     "`torch.nn.attention.bias.causal_lower_right`, a KV cache": (
@@ -480,6 +480,7 @@ def test_names_of_the_tables_are_those_of_the_library():
         *dir(MultiheadAttention),
         "return_weights",
         "attn_mask",
+        "block_size",
         "scaled_dot_product_attention",
     }
     known.update(("block_size", "mask_mod"))
