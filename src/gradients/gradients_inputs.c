@@ -24,6 +24,7 @@
 #include "kernels/stored_rows.h"
 #include "problem/block_mask.h"
 #include "problem/source_rows.h"
+#include "tensor/element.h"
 
 typedef _Atomic int64_t progress_counter;
 
@@ -126,8 +127,8 @@ static bool are_finite(const attni_gradients_item *item, const attni_gradient_li
     const attni_gradients_engine *engine = item->engine;
     bool is_finite = true;
     for (int64_t row = 0; row < count && is_finite; ++row) {
-        is_finite =
-            engine->kernels->is_finite(lines->data + row * lines->stride * engine->element, cols);
+        const char *line = attni_advance(lines->data, row * lines->stride * engine->element);
+        is_finite = engine->kernels->is_finite(line, cols);
     }
     return is_finite;
 }
