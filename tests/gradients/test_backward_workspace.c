@@ -21,12 +21,12 @@ typedef struct sizes {
     int64_t heads, kv_heads, rows, keys, features, value_features;
 } sizes;
 
-/* Blocks of rows and keys that are whole or not, one of each, none; columns that are no whole
+/* Blocks of rows and keys that are whole or not, one of each, none; no features; columns that are no whole
  * strips; heads that share keys, by item and by thread. */
 static const sizes shapes[] = {
     {1, 1, 1, 1, 1, 1},     {2, 1, 5, 37, 3, 5},     {2, 2, 140, 300, 16, 16},
     {1, 1, 1, 900, 16, 17}, {4, 2, 133, 257, 8, 33}, {1, 1, 270, 600, 9, 8},
-    {2, 2, 9, 0, 4, 3},
+    {2, 2, 9, 0, 4, 3},     {2, 2, 9, 7, 0, 3},
 };
 enum { NUM_SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -79,6 +79,7 @@ static void add_options(call *made, random_state *random, const way *in, const s
     made->params.alibi_slopes = input(made, random, in->dtype, 1, table, in->layout);
     made->params.sinks = input(made, random, in->dtype, 1, table, in->layout);
     made->params.softcap = 2;
+    made->params.is_causal = 1;
     made->gradients.weights = input(made, random, in->gradient_dtype, 3, matrix, in->layout);
     made->gradients.mask = wanted(made, random, in, made->params.mask);
     made->gradients.bias = wanted(made, random, in, made->params.bias);
