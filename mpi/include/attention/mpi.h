@@ -134,8 +134,10 @@ typedef struct attn_mpi_report {
     /* enum attn_mpi_placement */
     int32_t placement;
 
-    /* the calling rank and how many there are */
+    /* the calling rank */
     int32_t rank;
+
+    /* ranks of the communicator */
     int32_t num_ranks;
 
     /* of the ring: blocks of keys that come to each rank, its own included; else 1 */
@@ -147,9 +149,13 @@ typedef struct attn_mpi_report {
     /* as attn_mpi_sdpa_workspace_bytes on this rank */
     uint64_t workspace_bytes;
 
-    /* predicted, of each scheme; infinite where it cannot serve the call */
+    /* predicted, of the scheme ring; infinite where it cannot serve the call */
     double ring_seconds;
+
+    /* likewise of heads */
     double heads_seconds;
+
+    /* likewise of decode */
     double decode_seconds;
 
     /* one sentence: why this scheme */
@@ -241,18 +247,20 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_explain(
     const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
     const attn_tensor *output, attn_mpi_report *report);
 
-/*
- * The same three for languages that know a communicator by its Fortran handle (MPI_Comm_c2f;
- * mpi4py's comm.py2f()). A handle that is none is whatever MPI makes of it. Since 0.1.
- */
+/* attn_mpi_sdpa for languages that know a communicator by its Fortran handle (MPI_Comm_c2f; mpi4py's
+ * comm.py2f()). A handle that is none is whatever MPI makes of it. Since 0.1. */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_f(
     attn_context *context, MPI_Fint comm, const attn_tensor *query, const attn_tensor *key,
     const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
     const attn_tensor *output, void *workspace, size_t workspace_bytes);
+
+/* Likewise attn_mpi_sdpa_workspace_bytes. Since 0.1. */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_workspace_bytes_f(
     attn_context *context, MPI_Fint comm, const attn_tensor *query, const attn_tensor *key,
     const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
     const attn_tensor *output, size_t *bytes);
+
+/* Likewise attn_mpi_sdpa_explain. Since 0.1. */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_explain_f(
     attn_context *context, MPI_Fint comm, const attn_tensor *query, const attn_tensor *key,
     const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
