@@ -251,6 +251,7 @@ attn_status attni_gradients_check(const attni_gradients_request *request,
         .tensor_data = request->data,
         .option_data = request->data,
         .with_columns = request->gradients->weights,
+        .reads_results = true,
     };
     ATTNI_TRY(attni_sdpa_check(&forward, &problem->call));
     problem->gradients = problem->call;

@@ -243,7 +243,9 @@ static attn_status check_output(const attni_sdpa_request *request, attni_sdpa_pr
     ATTNI_TRY(attni_check_tensor("output", request->output, request->tensor_data));
     ATTNI_TRY(attni_check_result("output", request->output, problem->dtype));
     ATTNI_TRY(attni_check_shape("output", request->output, axes, count));
-    ATTNI_TRY(attni_check_writable("output", request->output));
+    if (!request->reads_results) {
+        ATTNI_TRY(attni_check_writable("output", request->output));
+    }
     problem->output = attni_operand_of(request->output, problem->batch_rank + 3);
     return ATTN_OK;
 }

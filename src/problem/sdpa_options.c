@@ -185,7 +185,7 @@ static attn_status check_output_option(const attni_sdpa_request *request, const 
     char text[NAME_BYTES];
     const char *name = option_name(request, option, text);
     ATTNI_TRY(attni_check_rows(name, tensor, request->option_data, problem, which, operand));
-    return attni_check_writable(name, tensor);
+    return request->reads_results ? ATTN_OK : attni_check_writable(name, tensor);
 }
 
 /* A table over (Hq, distances), which have a middle. */

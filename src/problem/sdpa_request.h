@@ -5,6 +5,7 @@
 #ifndef ATTNI_PROBLEM_SDPA_REQUEST_H
 #define ATTNI_PROBLEM_SDPA_REQUEST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <attention/sdpa.h>
@@ -29,7 +30,8 @@ typedef struct attni_sdpa_request {
     const int64_t *key_columns; /* S of sequences with room for any number of keys each; NULL: what
                                    options say, or as many as key has rows */
     const attn_tensor *with_columns; /* has as many as weights, beside params, or NULL */
-    int32_t dtype;                   /* of options and results, beside the score type; 0: query's */
+    bool reads_results; /* output and lse are read, as by gradients, and so may repeat */
+    int32_t dtype;      /* of options and results, beside the score type; 0: query's */
 } attni_sdpa_request;
 
 #endif

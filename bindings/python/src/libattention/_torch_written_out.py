@@ -73,7 +73,8 @@ def _in_blocks(
             number = torch.arange(count, device="cpu") // of_one
             blocks = blocks.index_select(axis, number)
     if mask is None:
-        return (blocks != lib.ATTN_BLOCK_HIDDEN).expand(*blocks.shape[:-1], keys)
+        seen: Tensor = blocks != lib.ATTN_BLOCK_HIDDEN
+        return seen.expand(*blocks.shape[:-1], keys)
     is_bool = mask.dtype == torch.bool
     shown, hidden = (True, False) if is_bool else (0.0, -torch.inf)
     asked = torch.where(blocks == lib.ATTN_BLOCK_MASKED, mask, shown)
