@@ -121,6 +121,8 @@ typedef struct attn_context_info {
 
 attn_status attn_context_create(const attn_context_config *config, attn_context **context);
 attn_status attn_context_start(attn_context *context);
+attn_status attn_context_allocate(attn_context *context, size_t bytes, void **memory);
+void attn_context_deallocate(attn_context *context, void *memory, size_t bytes);
 void attn_context_destroy(attn_context *context);
 attn_status attn_context_describe(attn_context *context, attn_context_info *info);
 const char *attn_kernels_name(int32_t index);
