@@ -202,6 +202,26 @@ def test_an_encoder_decoder_model_has_two(dtype, implementation):
         assert_alike(found, expected)
 
 
+def test_a_model_that_makes_the_cache_of_its_cross_attention_itself():
+    part = {
+        "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6,
+    }  # fmt: skip
+    one = transformers.T5GemmaModuleConfig(**part)
+    config = transformers.T5GemmaConfig(encoder=one, decoder=one, vocab_size=100)
+    torch.manual_seed(0)
+    kind = transformers.T5GemmaForConditionalGeneration
+    model = kind._from_config(config, attn_implementation=NAME).eval()
+    model.generation_config.update(
+        bos_token_id=1, eos_token_id=None, pad_token_id=0, decoder_start_token_id=1
+    )
+    inputs = padded_batch()
+    expected = generated(model, EncoderDecoderCache(DynamicCache(), DynamicCache()), inputs)
+    cache = EncoderDecoderCache(AttentionCache(), AttentionCache())
+    assert_alike(generated(model, cache, inputs), expected)
+    assert isinstance(cache.cross_attention_cache, AttentionCache)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int8])
 @pytest.mark.parametrize("name", ["llama", "gemma2"])
 def test_whoever_attends_meets_the_numbers_that_are_stored(name, dtype):
@@ -274,6 +294,8 @@ def test_what_a_cache_cannot_be_is_refused():
         AttentionCache(dtype=torch.float8_e4m3fn)
     with pytest.raises(libattention.Error, match=r"^max_length: expected 1 or more, got 0"):
         AttentionCache(max_length=0)
+    with pytest.raises(libattention.Error, match=r"^offloading: expected False, since all rows"):
+        AttentionCache(offloading=True)
     config = small(transformers.LlamaConfig, layer_types=["full_attention", "indexed_attention"])
     with pytest.raises(libattention.Error, match=r"^config: layer 1 is of type indexed_attention"):
         AttentionCache(config)

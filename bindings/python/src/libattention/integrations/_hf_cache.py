@@ -53,6 +53,8 @@ class AttentionCache(DynamicCache):
             number of the row / 254. None: what the model computes with
         max_length: rows that a layer without window may have, for which memory is made at once;
             None: any number, and memory of an eighth more
+        offloading: must be False. T5Gemma's models make the cache of their cross-attention
+            themselves, of the given one's class, with config and this
 
     Raises:
         Error: a dtype that is not stored, a size that is none, a layer that is not supported.
@@ -64,7 +66,11 @@ class AttentionCache(DynamicCache):
         *,
         dtype: torch.dtype | None = None,
         max_length: int | None = None,
+        offloading: bool = False,
     ) -> None:
+        if offloading:
+            text = "offloading: expected False, since all rows are in the CPU's memory"
+            raise unsupported(f"{text}; use transformers' DynamicCache")
         if dtype is not None:
             elements_of(dtype)
         if max_length is not None:
