@@ -183,18 +183,14 @@ static double step(model *m, activations *at, activations *of, model *gradients,
 
 int main(void) {
     const float rate = 2;
-    model *m = malloc(sizeof *m), *gradients = malloc(sizeof *gradients);
-    activations *at = malloc(sizeof *at), *of = malloc(sizeof *of);
-    if (m == NULL || gradients == NULL || at == NULL || of == NULL) {
-        fprintf(stderr, "out of memory\n");
-        return EXIT_FAILURE;
-    }
-    fill(m->tokens[0], TOKENS * EMBED_DIM, 1);
-    fill(m->positions[0], LENGTH * EMBED_DIM, 1);
-    fill(m->matrices[0], NUM_MATRICES * EMBED_DIM * EMBED_DIM, 0.3F);
+    static model m, gradients;
+    static activations at, of;
+    fill(m.tokens[0], TOKENS * EMBED_DIM, 1);
+    fill(m.positions[0], LENGTH * EMBED_DIM, 1);
+    fill(m.matrices[0], NUM_MATRICES * EMBED_DIM * EMBED_DIM, 0.3F);
     double first = 0, loss = 0;
     for (int i = 0; i < STEPS; i++) {
-        loss = step(m, at, of, gradients, rate);
+        loss = step(&m, &at, &of, &gradients, rate);
         first = i == 0 ? loss : first;
         if (i % (STEPS / REPORTS) == 0 || i + 1 == STEPS) {
             const int bars = (int)(40 * loss / first);
@@ -203,10 +199,6 @@ int main(void) {
             fflush(stdout);
         }
     }
-    free(m);
-    free(gradients);
-    free(at);
-    free(of);
     if (!(loss < first / 50)) {
         fprintf(stderr, "expected the loss to fall to a 50th, got %.4f of %.4f\n", loss, first);
         return EXIT_FAILURE;

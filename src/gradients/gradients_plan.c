@@ -16,7 +16,12 @@ enum { KEY_BLOCK = 256, KEYS_AT_ONCE = 16 };
 enum { WHOLE_ITEMS_PER_SLOT = 3 };
 
 static int64_t divisor_of_both(int64_t a, int64_t b) {
-    return b == 0 ? a : divisor_of_both(b, a % b);
+    while (b != 0) {
+        const int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
 }
 
 /* Whether a gradient cannot be written by whoever has summed a head's, or a group's, rows. */
@@ -60,7 +65,8 @@ static void choose_schedule(const attn_context *context, const attni_gradients_p
                         (double)attni_max(1, attni_max(call->head_dim, call->value_dim));
     const int64_t shared = plan->num_pairs * plan->key_blocks;
     plan->num_slots = work < ATTNI_SERIAL_WORK ? 1 : attni_context_slots(context, INT64_MAX);
-    plan->whole_heads = plan->num_slots == 1 || groups >= WHOLE_ITEMS_PER_SLOT * plan->num_slots ||
+    plan->whole_heads = plan->num_slots == 1 ||
+                        groups >= (int64_t)WHOLE_ITEMS_PER_SLOT * plan->num_slots ||
                         groups >= shared;
     plan->num_items = plan->whole_heads ? groups : shared;
 }

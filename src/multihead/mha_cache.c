@@ -11,6 +11,11 @@
 #include "problem/key_source.h"
 #include "problem/sdpa_check.h"
 
+bool attni_mha_only_reads(const attni_mha_problem *problem, const attn_tensor *key,
+                          const attn_tensor *value) {
+    return problem->has_cache && key == NULL && value == NULL;
+}
+
 /* Keys or values as the layer makes them, each sequence's own unless all of them only read one. */
 static attn_status check_part(const attni_mha_problem *problem, const attni_input_views *inputs,
                               int32_t which, const char *features_name, int64_t features) {

@@ -78,7 +78,7 @@ static attn_status check_sequences(const attn_tensor *query, const attn_tensor *
                              &problem->query));
     batch.length = problem->query.shape[0];
     tgt.length = problem->query.shape[1];
-    if (problem->has_cache && key == NULL && value == NULL) {
+    if (attni_mha_only_reads(problem, key, value)) {
         src.length = 0;
         problem->key = no_rows(batch.length, layer->kdim, layer->dtype);
         problem->value = no_rows(batch.length, layer->vdim, layer->dtype);

@@ -164,6 +164,10 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
                             const attn_tensor *output, attni_data_rule data_rule,
                             attni_mha_problem *problem);
 
+/* mha_cache.c: whether the call stores nothing, and attends to what is in the cache. */
+bool attni_mha_only_reads(const attni_mha_problem *problem, const attn_tensor *key,
+                          const attn_tensor *value);
+
 /* mha_cache.c: the cache's errors by itself, and those of its shapes beside the layer and the call;
  * leaves S. */
 attn_status attni_mha_check_cache(attni_mha_problem *problem);

@@ -9,11 +9,12 @@
 #define NAMES_OF(KV)                                                                              \
     {                                                                                             \
         KV, {                                                                                     \
-            [ATTNI_KV_KEY] = KV ".key", [ATTNI_KV_VALUE] = KV ".value",                           \
-            [ATTNI_KV_PAGE_TABLE] = KV ".page_table", [ATTNI_KV_PAGE_STARTS] = KV ".page_starts", \
-            [ATTNI_KV_STARTS] = KV ".starts", [ATTNI_KV_LENGTHS] = KV ".lengths",                 \
-            [ATTNI_KV_KEY_SCALE] = KV ".key_scale", [ATTNI_KV_VALUE_SCALE] = KV ".value_scale",   \
-            [ATTNI_KV_KEY_ZERO] = KV ".key_zero", [ATTNI_KV_VALUE_ZERO] = KV ".value_zero",       \
+            [ATTNI_KV_KEY] = (KV ".key"), [ATTNI_KV_VALUE] = (KV ".value"),                       \
+            [ATTNI_KV_PAGE_TABLE] = (KV ".page_table"),                                           \
+            [ATTNI_KV_PAGE_STARTS] = (KV ".page_starts"), [ATTNI_KV_STARTS] = (KV ".starts"),     \
+            [ATTNI_KV_LENGTHS] = (KV ".lengths"), [ATTNI_KV_KEY_SCALE] = (KV ".key_scale"),       \
+            [ATTNI_KV_VALUE_SCALE] = (KV ".value_scale"), [ATTNI_KV_KEY_ZERO] = (KV ".key_zero"), \
+            [ATTNI_KV_VALUE_ZERO] = (KV ".value_zero"),                                           \
         }                                                                                         \
     }
 
