@@ -46,11 +46,12 @@ typedef struct bench_call {
     attn_context_info info;
     int blas_threads; /* what BLAS made of those asked for; 0: unknown */
 
-    bench_tensor tensors[ROLE_COUNT]; /* those the options need */
-    attn_kv kv;                       /* of keys in pages */
-    attn_sdpa_params params;          /* in multi-head: of the attention inside */
-    attn_sdpa_report report;          /* filled by every forward call */
-    attn_sdpa_gradients gradients;    /* backward */
+    bench_tensor tensors[ROLE_COUNT];   /* those the options need */
+    attn_kv kv;                         /* of keys in pages */
+    attn_sdpa_params params;            /* in multi-head: of the attention inside */
+    attn_sdpa_report report;            /* filled by every forward call */
+    attn_sdpa_gradients gradients;      /* backward */
+    attn_sdpa_backward_report backward; /* what its calls run */
 
     attn_mha *layer; /* multi-head */
     attn_mha_params mha_params;

@@ -43,10 +43,18 @@ int bench_backward_make(bench_call *call) {
         .key = has_pages ? NULL : &tensors[ROLE_OF_KEY].view,
         .value = has_pages ? NULL : &tensors[ROLE_OF_VALUE].view,
     };
-    const int status = attn_sdpa(call->context, &tensors[ROLE_QUERY].view,
-                                 bench_source_of(call, ROLE_KEY), bench_source_of(call, ROLE_VALUE),
-                                 &call->params, &tensors[ROLE_OUTPUT].view, NULL, 0);
-    return status == ATTN_OK ? EXIT_DONE : program_fail_library("attn_sdpa", status);
+    const attn_tensor *key = bench_source_of(call, ROLE_KEY);
+    const attn_tensor *value = bench_source_of(call, ROLE_VALUE);
+    const attn_tensor *query = &tensors[ROLE_QUERY].view, *output = &tensors[ROLE_OUTPUT].view;
+    int status = attn_sdpa(call->context, query, key, value, &call->params, output, NULL, 0);
+    if (status != ATTN_OK) {
+        return program_fail_library("attn_sdpa", status);
+    }
+    call->backward = (attn_sdpa_backward_report){.struct_size = sizeof call->backward};
+    status = attn_sdpa_backward_explain(call->context, query, key, value, &call->params, output,
+                                        &call->gradients, &call->backward);
+    return status == ATTN_OK ? EXIT_DONE
+                             : program_fail_library("attn_sdpa_backward_explain", status);
 }
 
 attn_status bench_backward_workspace_bytes(const bench_call *call, size_t *bytes) {

@@ -89,7 +89,8 @@ static int add_engine(cJSON *root, const bench_call *call) {
            add_text(root, "engine", bench_engines[report->engine]) |
            add_text(root, "kernels", report->kernels) |
            add_text(root, "gemm", bench_gemms[report->gemm]) |
-           add_text(root, "reason", report->reason) | add_text(root, "blas", call->info.blas) |
+           add_text(root, "reason", o->is_backward ? call->backward.reason : report->reason) |
+           add_text(root, "blas", call->info.blas) |
            add_count(root, "threads", call->info.num_threads) |
            add_known(root, "blas_threads", call->blas_threads) |
            add_text(root, "version", attn_version_string());

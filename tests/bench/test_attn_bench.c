@@ -179,6 +179,16 @@ static void query_lengths_are_rows_of_sequences(void **state) {
     cJSON_Delete(root);
 }
 
+static void backward_tells_its_own_schedule(void **state) {
+    (void)state;
+    cJSON *root = run_and_parse("sdpa --backward --heads 2 --queries 10 --threads 1 --repeats 1 "
+                                "--seconds 0 --no-limits",
+                                1, 0);
+    assert_string_equal(text_of(root, "reason"), "there are enough heads for the threads, or too "
+                                                 "little work to share");
+    cJSON_Delete(root);
+}
+
 static void versus_prints_a_line_for_each_contestant(void **state) {
     (void)state;
     const char *line =
@@ -290,6 +300,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_line_has_all_fields),
         cmocka_unit_test(every_option_is_accepted),
         cmocka_unit_test(query_lengths_are_rows_of_sequences),
+        cmocka_unit_test(backward_tells_its_own_schedule),
         cmocka_unit_test(versus_prints_a_line_for_each_contestant),
         cmocka_unit_test(grow_prints_a_line_for_each_length),
         cmocka_unit_test(limits_prints_one_line),
