@@ -63,16 +63,26 @@ typedef struct attn_sdpa_gradients {
     /* out, or NULL: not wanted. Of key and value also where they lie in params.kv, one sequence
      * behind the other or with room for each, in the shape they have there */
     const attn_tensor *query;
+
+    /* likewise */
     const attn_tensor *key;
+
+    /* likewise */
     const attn_tensor *value;
 
     /* likewise of additive options: 0 where the mask is -inf */
     const attn_tensor *mask;
-    const attn_tensor *bias;
-    const attn_tensor *position_bias;
 
     /* likewise */
+    const attn_tensor *bias;
+
+    /* likewise, summed over all pairs of a distance */
+    const attn_tensor *position_bias;
+
+    /* likewise, one of each head's slope */
     const attn_tensor *alibi_slopes;
+
+    /* likewise, one of each head's sink */
     const attn_tensor *sinks;
 } attn_sdpa_gradients;
 
@@ -86,8 +96,7 @@ typedef struct attn_sdpa_gradients {
  *            at least attn_sdpa_backward_workspace_bytes bytes at any alignment.
  * Shapes     as attn_sdpa. Rows of no sequence (query_starts, kv.starts) are neither read nor
  *            written.
- * Layout     any strides, negative and (what is only read, but for output and lse, which the
- *            forward call wrote) zero ones too.
+ * Layout     any strides, negative and (what is only read, output and lse included) zero ones too.
  * Aliasing   a gradient that is wanted must not overlap itself, another one, or anything that is
  *            read, nor the workspace any tensor, by the rules of attn_sdpa.
  * Numerics   computes in the score type; a gradient of 16 bits is rounded once, at the end, so that
@@ -149,8 +158,10 @@ typedef struct attn_sdpa_backward_report {
     /* items of the gradients of query, key and value; 0 where none is wanted */
     int64_t num_items;
 
-    /* rows and keys of a block */
+    /* rows of a block */
     int64_t row_block;
+
+    /* keys of a block */
     int64_t key_block;
 
     /* as attn_sdpa_backward_workspace_bytes */

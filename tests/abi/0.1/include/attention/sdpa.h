@@ -167,8 +167,9 @@ typedef struct attn_sdpa_report {
 
 /*
  * Which weights are dropped: each is multiplied by 0 with a probability, else by 1 / (1 -
- * probability), so that results are right on average. Which ones depends on nothing but these numbers and the weight's
- * place: not on engines, kernels, threads or layouts, so that a backward pass drops the same.
+ * probability), so that results are right on average. Which ones depends on nothing but these
+ * numbers and the weight's place: not on engines, kernels, threads or layouts, so that a backward
+ * pass drops the same.
  *
  * The weight of key j for row i of query head h and batch b has the word (j mod 4) of
  *
@@ -196,14 +197,23 @@ typedef struct attn_dropout {
     /* 0 to below 1; 0: none */
     double probability;
 
+    /* any number: which of the streams */
     uint64_t seed;
+
+    /* any number: another one for every step and layer */
     uint64_t offset;
 
-    /* >= 0, added to the numbers of a weight's place: a part of a larger problem drops what the
+    /* >= 0, added to the number of a weight's batch: a part of a larger problem drops what the
      * whole would */
     int64_t batch;
+
+    /* likewise to that of its head */
     int64_t head;
+
+    /* likewise to that of its row */
     int64_t row;
+
+    /* likewise to that of its column */
     int64_t column;
 } attn_dropout;
 
