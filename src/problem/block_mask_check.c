@@ -80,8 +80,8 @@ attn_status attni_check_blocks(const char *name, const attn_tensor *tensor) {
     for (int64_t row = 0; row < num_rows; ++row) {
         const int64_t offset = attni_offset_of(row, last, shape, strides);
         const unsigned char largest =
-            largest_of((const unsigned char *)tensor->data + offset, looked_at(tensor, last),
-                       attni_stride(tensor, last));
+            largest_of((const unsigned char *)attni_advance(tensor->data, offset),
+                       looked_at(tensor, last), attni_stride(tensor, last));
         if (largest > ATTN_BLOCK_MASKED) {
             return attni_fail(ATTN_ERROR_UNSUPPORTED,
                               "%s: expected elements of enum attn_block (0 to %d), got %d", name,

@@ -55,14 +55,6 @@ static const backward_refusal repeats[] = {
      .status = ATTN_ERROR_OVERLAP,
      .line = "gradients.sinks: expected strides that give every element its own memory, got 0 on "
              "axis 0"},
-    {.name = "output_that_repeats_is_refused",
-     .spoils = {{REFUSAL_STRIDE, SDPA_OUTPUT, .axis = 0, .value = 0}},
-     .status = ATTN_ERROR_OVERLAP,
-     .line = "output: expected strides that give every element its own memory, got 0 on axis 0"},
-    {.name = "lse_that_repeats_is_refused",
-     .spoils = {{REFUSAL_STRIDE, SDPA_LSE, .axis = 0, .value = 0}},
-     .status = ATTN_ERROR_OVERLAP,
-     .line = "lse: expected strides that give every element its own memory, got 0 on axis 0"},
 };
 
 /* ---- memory that is shared ---- */
