@@ -188,5 +188,12 @@ def test_a_mask_by_blocks_is_refused_by_name():
         sdpa(*given, block_mask=blocks, block_size=ROWS - 1)
     with pytest.raises(Error, match=r"^block_mask: expected dtype uint8.* got torch.int64"):
         sdpa(*given, block_mask=blocks.long(), block_size=99)
+    with pytest.raises(Error, match=r"^block_mask: expected elements of .* got 3"):
+        sdpa(*given, block_mask=3 * blocks[:1], block_size=99)
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(Error, match=r"^block_mask: expected elements of .* got 3"),
+    ):
+        sdpa(*given, block_mask=3 * blocks[:1], block_size=99)
     with pytest.raises(Error, match=r"^block_size: expected 1 and up with a block_mask"):
         sdpa(*given, block_mask=blocks)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from libattention._attention import explain
-from libattention._library import Error, lib
+from libattention._library import Error, lib, unsupported
 from libattention._options import Options, block_lengths
 from libattention._torch_options import TorchOptions, per_batch, places, positions, widened
 from libattention._torch_ordinary import reason_there_are_no_numbers
@@ -35,11 +35,21 @@ def written_out(query: Tensor, key: Tensor, options: TorchOptions) -> TorchOptio
 def _refuse_misfits(query: Tensor, key: Tensor, value: Tensor, options: Options) -> None:
     """Refuses what the library would, by the names that the caller knows; where there are no
     numbers, or autocast makes others of the types, that is left to others."""
-    if torch.is_autocast_enabled("cpu"):
+    if reason_there_are_no_numbers((query, key, value, *options)) is not None:
         return
-    if reason_there_are_no_numbers((query, key, value, *options)) is None:
+    if not torch.is_autocast_enabled("cpu"):
         with torch.no_grad():
             explain(query, key, value, **options._asdict())
+    _refuse_unknown_blocks(options.block_mask)
+
+
+def _refuse_unknown_blocks(blocks: Tensor | None) -> None:
+    """Refuses values that a later version may have a meaning for, which explain does not read."""
+    if blocks is not None and blocks.dtype == torch.uint8 and blocks.numel() > 0:
+        largest = int(blocks.max())
+        if largest > lib.ATTN_BLOCK_MASKED:
+            text = f"expected elements of enum attn_block (0 to 2), got {largest}"
+            raise unsupported(f"block_mask: {text}")
 
 
 def without_blocks(query: Tensor, key: Tensor, value: Tensor, options: Options) -> Options:
