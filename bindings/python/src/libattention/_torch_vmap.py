@@ -58,9 +58,7 @@ def map_backward(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
     for index, one in enumerate(results):
         if one is not None:
             axes_of_one = rank - (index in (1, 4))  # those of lse
-            padded = _with_batch(one, were_mapped[index], axes_of_one, size, True)
-            # What the call wrote does not repeat.
-            results[index] = padded.contiguous() if index >= 3 else padded
+            results[index] = _with_batch(one, were_mapped[index], axes_of_one, size, True)
     found = torch.ops.libattention.sdpa_backward(*results, *tensors, *options, wanted, context)
     back: list[Any] = [one.reshape(size, *shapes[index]) for one, index in zip(found, wanted)]
     return back, [0] * len(back)
