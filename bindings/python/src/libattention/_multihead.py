@@ -139,7 +139,12 @@ class MultiheadAttention:
         return found
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.config.items())
+        normed = self.config["qk_norm"] is not None
+        shown = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.config.items()
+            if normed or not name.startswith("qk_norm")
+        )
         return f"MultiheadAttention({shown})"
 
     def __getstate__(self) -> dict[str, Any]:
