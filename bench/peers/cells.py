@@ -18,6 +18,8 @@ AVERAGED_WEIGHTS = "averaged weights"
 # What only this library's call is given: the same keys and values, or integers that mean them.
 PAGES = "pages of 16 rows"
 INT8 = "int8 with a scale for each row"
+INT8_TENSOR = "int8 with one scale"
+INTEGERS = (INT8, INT8_TENSOR)
 # Sequences of a twenty-fifth of the length to the whole, one behind the other without padding.
 RAGGED = "ragged"
 
@@ -265,7 +267,7 @@ GRID: tuple[Cell, ...] = (
     *(
         _sdpa(CACHES, 1, 32, 1, 128, option, keys=keys, kv_heads=kv_heads)
         for keys, kv_heads in ((4096, 32), (16384, 8))
-        for option in (FULL, PAGES, INT8)
+        for option in (FULL, PAGES, *INTEGERS)
     ),
     # A server's prompts, and the short texts of an embedding.
     _sdpa(BATCHES, 16, 32, 500, 128, RAGGED, kv_heads=8),

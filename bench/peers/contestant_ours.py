@@ -16,7 +16,7 @@ from peers.cells import (
     ADDITIVE_MASK,
     AVERAGED_WEIGHTS,
     CAUSAL,
-    INT8,
+    INTEGERS,
     PAGES,
     RAGGED,
     WINDOW,
@@ -183,7 +183,7 @@ def _in_pages(rows: Array, table: Array) -> Array:
 
 def _cache(cell: Cell, inputs: Inputs) -> dict[str, Array]:
     """The fields of attn_kv; none where keys and values are plain tensors."""
-    if cell.option == INT8:
+    if cell.option in INTEGERS:
         return inputs.integers
     if cell.option == RAGGED:
         return {"key": inputs.key, "value": inputs.value, "starts": starts_of(cell)}

@@ -36,7 +36,7 @@ class PyTorch(Contestant):
         return _multihead(cell, inputs) if cell.is_multihead else _sdpa(cell, inputs)
 
 
-def _tensor(array: Array) -> torch.Tensor:
+def tensor_on(array: Array) -> torch.Tensor:
     """On the array's memory; uint16 has the bits of bfloat16."""
     if array.dtype == np.uint16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
@@ -44,11 +44,11 @@ def _tensor(array: Array) -> torch.Tensor:
 
 
 def _sdpa(cell: Cell, inputs: Inputs) -> Prepared:
-    query, key, value = (_tensor(array) for array in (inputs.query, inputs.key, inputs.value))
+    query, key, value = (tensor_on(array) for array in (inputs.query, inputs.key, inputs.value))
     options: dict[str, Any] = {}
     mask = visible_as_mask(cell, inputs)
     if mask is not None:
-        options["attn_mask"] = _tensor(mask)
+        options["attn_mask"] = tensor_on(mask)
     if cell.option == CAUSAL:
         options["is_causal"] = True
     if cell.heads != cell.kv_heads:
@@ -67,13 +67,19 @@ def _sdpa(cell: Cell, inputs: Inputs) -> Prepared:
     return Prepared(call, lambda: [result[0].float().numpy()], how)
 
 
-def _ragged(cell: Cell, inputs: Inputs) -> Prepared:
-    """A call for each sequence; its rows are a view."""
+def sequences_of(cell: Cell, inputs: Inputs) -> list[list[torch.Tensor]]:
+    """Query, key and value (1, heads, length, width) of each, views of the rows of all."""
     starts = starts_of(cell)
-    sequences = [
-        [_tensor(array)[None, :, begin:end] for array in (inputs.query, inputs.key, inputs.value)]
+    tensors = [tensor_on(array) for array in (inputs.query, inputs.key, inputs.value)]
+    return [
+        [tensor[None, :, begin:end] for tensor in tensors]
         for begin, end in zip(starts[:-1], starts[1:], strict=True)
     ]
+
+
+def _ragged(cell: Cell, inputs: Inputs) -> Prepared:
+    """A call for each sequence."""
+    sequences = sequences_of(cell, inputs)
     with_groups = cell.heads != cell.kv_heads
     results: list[torch.Tensor] = []
 
@@ -90,8 +96,8 @@ def _backward(cell: Cell, inputs: Inputs) -> Prepared:
     """The forward pass is done once, and its graph kept."""
     with torch.inference_mode(False):
         arrays = (inputs.query, inputs.key, inputs.value)
-        leaves = [_tensor(array).clone().requires_grad_() for array in arrays]
-        gradient = _tensor(inputs.gradient).clone()
+        leaves = [tensor_on(array).clone().requires_grad_() for array in arrays]
+        gradient = tensor_on(inputs.gradient).clone()
         output = scaled_dot_product_attention(*leaves, is_causal=cell.option == CAUSAL)
     result: list[torch.Tensor] = []
 
@@ -113,11 +119,11 @@ def _option_text(name: str, value: object) -> str:
 
 
 def _multihead(cell: Cell, inputs: Inputs) -> Prepared:
-    query = _tensor(inputs.query)
+    query = tensor_on(inputs.query)
     layer = torch.nn.MultiheadAttention(
         cell.embed_dim, cell.heads, batch_first=True, dtype=query.dtype
     )
-    layer.load_state_dict({name: _tensor(values) for name, values in inputs.parameters.items()})
+    layer.load_state_dict({name: tensor_on(values) for name, values in inputs.parameters.items()})
     layer.eval()
     with_weights = cell.option == AVERAGED_WEIGHTS
     result: list[torch.Tensor | None] = []

@@ -17,7 +17,8 @@ from peers.cells import (
     CAUSAL_MASK,
     DOCUMENTS_MASK,
     FLOAT16,
-    INT8,
+    INT8_TENSOR,
+    INTEGERS,
     RAGGED,
     WINDOW,
     Cell,
@@ -107,10 +108,11 @@ def _parameters(random: np.random.Generator, cell: Cell) -> dict[str, Array]:
     return {name: stored(array, cell.dtype) for name, array in values.items()}
 
 
-def _as_integers(name: str, values: Array) -> tuple[dict[str, Array], Array]:
-    """Integers from -127 to 127 and a scale for each row, and the numbers that they mean: what
-    peers without such caches are given."""
-    scale = np.abs(values).max(axis=-1, keepdims=True) / np.float32(127)
+def _as_integers(name: str, values: Array, cell: Cell) -> tuple[dict[str, Array], Array]:
+    """Integers from -127 to 127, a scale for each row or one for all, and the numbers that they
+    mean: what peers without such caches are given."""
+    axis = None if cell.option == INT8_TENSOR else -1
+    scale = np.abs(values).max(axis=axis, keepdims=True) / np.float32(127)
     levels = np.rint(values / scale).astype(np.int8)
     return {name: levels, f"{name}_scale": scale}, levels * scale
 
@@ -140,9 +142,9 @@ def make(cell: Cell) -> Inputs:
     if cell.is_backward:
         shape = (*query.shape[:-1], cell.value_dim)
         made.gradient = stored(_normal(random, *shape), cell.dtype)
-    if cell.option == INT8:
-        integers, made.key = _as_integers("key", key)
-        more, made.value = _as_integers("value", value)
+    if cell.option in INTEGERS:
+        integers, made.key = _as_integers("key", key, cell)
+        more, made.value = _as_integers("value", value, cell)
         made.integers = integers | more
     return made
 

@@ -14,12 +14,24 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from peers.cells import AVERAGED_WEIGHTS, CAUSAL, LENGTHS, Cell
-from peers.inputs import Array, Inputs, lengths_as_mask, visible_as_mask
+from peers.cells import (
+    AVERAGED_WEIGHTS,
+    CAUSAL,
+    FLOAT32,
+    FULL,
+    INT8_TENSOR,
+    INTEGERS,
+    LENGTHS,
+    PAGES,
+    Cell,
+)
+from peers.inputs import Array, Inputs, lengths_as_mask, visible_as_mask, widened
 
 CONTRIB = "com.microsoft"
 _TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(np.int8): TensorProto.INT8,
     np.dtype(np.bool_): TensorProto.BOOL,
     np.dtype(np.int64): TensorProto.INT64,
     np.dtype(np.int32): TensorProto.INT32,
@@ -41,6 +53,11 @@ class Candidate:
     constants: dict[str, Array] = field(default_factory=dict)
     opset: int = 23
     restore: Callable[[Array], Array] = _same
+    # The first output's; it is followed by those that are written where a feed lies.
+    dtype: np.dtype = np.dtype(np.float32)
+    in_place: dict[str, str] = field(default_factory=dict)
+    # Read by the runtime when the session is made.
+    environment: dict[str, str] = field(default_factory=dict)
 
     def model(self) -> bytes:
         inputs = [
@@ -48,8 +65,14 @@ class Candidate:
             for name, array in self.feeds.items()
         ]
         outputs = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            helper.make_tensor_value_info(name, _TYPES[self.dtype], shape)
             for name, shape in self.outputs.items()
+        ]
+        outputs += [
+            helper.make_tensor_value_info(
+                name, _TYPES[self.feeds[feed].dtype], self.feeds[feed].shape
+            )
+            for name, feed in self.in_place.items()
         ]
         constants = [
             numpy_helper.from_array(np.ascontiguousarray(array), name)
@@ -66,6 +89,11 @@ def candidates(cell: Cell, inputs: Inputs) -> Iterator[Candidate]:
         yield _multihead_standard(cell, inputs)
         if cell.option != AVERAGED_WEIGHTS:
             yield _multihead_contrib(cell, inputs)
+        return
+    if _is_grouped_query_attention(cell):
+        yield _grouped(cell, inputs, "flash attention where it has it", {})
+        yield _grouped(cell, inputs, "no flash attention", {"ORT_GQA_DISABLE_FLASH_ATTENTION": "1"})
+    if cell.dtype != FLOAT32 or cell.option == INT8_TENSOR:
         return
     yield _standard(cell, inputs)
     if inputs.key_lengths is not None:
@@ -150,6 +178,68 @@ def _contrib(cell: Cell, inputs: Inputs) -> Candidate:
         )
 
     return Candidate(how, [node], feeds, {"output": shape}, restore=restore)
+
+
+def _is_grouped_query_attention(cell: Cell) -> bool:
+    """The contrib operator is causal, queries at the end of the keys, and has its own forms of
+    integers."""
+    sees_all = cell.queries == 1 and cell.option in (FULL, PAGES, INT8_TENSOR)
+    is_causal = cell.option == CAUSAL and cell.queries == cell.keys
+    return (sees_all or is_causal) and cell.head_dim == cell.value_dim
+
+
+def _grouped(cell: Cell, inputs: Inputs, way: str, environment: dict[str, str]) -> Candidate:
+    """Over a cache that new rows are stored in, as a decoder's graph has it: the rows of the
+    queries' own positions are fed, and are in the cache already."""
+    new = cell.keys - cell.queries
+    feeds = {
+        "query": _heads_last(inputs.query),
+        "key": _heads_last(inputs.key[:, :, new:]),
+        "value": _heads_last(inputs.value[:, :, new:]),
+        "past_key": inputs.integers.get("key", inputs.key).copy(),
+        "past_value": inputs.integers.get("value", inputs.value).copy(),
+        "last_position": np.full(cell.batch, cell.keys - 1, np.int32),
+        "total_length": np.array([cell.keys], np.int32),
+    }
+    names = list(feeds)
+    options: dict[str, Any] = {}
+    if cell.option in INTEGERS:
+        feeds |= {
+            "key_scale": inputs.integers["key_scale"].reshape(1),
+            "value_scale": inputs.integers["value_scale"].reshape(1),
+        }
+        names += [""] * 5 + ["key_scale", "value_scale"]
+        options = {
+            "k_quant_type": "PER_TENSOR",
+            "v_quant_type": "PER_TENSOR",
+            "kv_cache_bit_width": 8,
+        }
+    in_place = {"present_key": "past_key", "present_value": "past_value"}
+    node = helper.make_node(
+        "GroupQueryAttention",
+        names,
+        ["output", *in_place],
+        domain=CONTRIB,
+        num_heads=cell.heads,
+        kv_num_heads=cell.kv_heads,
+        **options,
+    )
+    shape = (cell.batch, cell.queries, cell.heads * cell.value_dim)
+
+    def restore(array: Array) -> Array:
+        rows = array.reshape(cell.batch, cell.queries, cell.heads, cell.value_dim)
+        return widened(rows.transpose(0, 2, 1, 3))
+
+    return Candidate(
+        f"contrib GroupQueryAttention, cache in place, {way}",
+        [node],
+        feeds,
+        {"output": shape},
+        restore=restore,
+        dtype=feeds["query"].dtype,
+        in_place=in_place,
+        environment=environment,
+    )
 
 
 def _additive(mask: Array) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from peers import tally, work
+from peers import exact, inputs, tally, work
 from peers.cells import BFLOAT16, FLOAT16, FLOAT32, Cell
 from peers.crew import Crew, Member, WorkerFailed
 from peers.limits import Limits
@@ -58,7 +58,9 @@ class Race:
         )
         if self.how:
             self._repeat(calls)
-        differences, errors = self._compare()
+        found = self._outputs()
+        differences, errors = self._compare(found)
+        accuracy = self._accuracy(found)
         self._finish()
         return {
             "cell": self.cell.to_json(),
@@ -75,6 +77,7 @@ class Race:
                 "samples": [_rounded(value) for value in self.limit_samples],
             },
             "differences": differences,
+            "accuracy": accuracy,
             "errors": errors,
         }
 
@@ -162,11 +165,21 @@ class Race:
             except WorkerFailed as error:
                 self._fail(member, f"failed: {error}")
 
-    def _compare(self) -> tuple[dict[str, dict[str, float]], list[str]]:
+    def _accuracy(self, found: dict[str, list[np.ndarray]]) -> dict[str, float]:
+        """Of each contestant, against float64 on the same stored numbers."""
+        made = inputs.make(self.cell)
+        return {
+            name: _rounded(_finite(exact.error(self.cell, made, arrays)))
+            for name, arrays in found.items()
+        }
+
+    def _compare(
+        self, found: dict[str, list[np.ndarray]]
+    ) -> tuple[dict[str, dict[str, float]], list[str]]:
         """Everyone with everyone: a majority shows who is wrong."""
         differences = {}
         errors = []
-        for (name, ours), (other, theirs) in itertools.combinations(self._outputs().items(), 2):
+        for (name, ours), (other, theirs) in itertools.combinations(found.items(), 2):
             absolute, relative = difference_of(ours, theirs)
             differences[f"{name} - {other}"] = {
                 "absolute": _rounded(absolute),
@@ -192,7 +205,7 @@ def difference_of(ours: list[np.ndarray], theirs: list[np.ndarray]) -> tuple[flo
     return absolute, relative
 
 
-def _finite(value: np.floating) -> float:
+def _finite(value: np.floating | float) -> float:
     return float(value) if np.isfinite(value) else float("inf")
 
 

@@ -26,8 +26,8 @@ HOW_MEASURED = """\
 
 `scripts/bench` does all of it; `bench/peers/cells.py` is the list of cells.
 
-- Everything is forward only, and float32 where a cell does not name 16 bits. Every contestant
-  computes from the same bytes, in memory of its own. Their outputs are compared with one another
+- Everything is float32 where a cell does not name 16 bits, and forward where its group is not
+  called backward. Every contestant computes from the same bytes, in memory of its own. Their outputs are compared with one another
   once in every cell; a difference above 1e-4 of the largest output, 2e-2 in 16 bits, is an error of
   the cell. The limits of 16 bits are float32's multiply-adds and the bytes that are stored.
 - One repetition times the limit of the machine, then each contestant once; who is first changes.
@@ -55,6 +55,7 @@ def render(results: Results, picture: str = "performance.svg") -> str:
     parts += [
         _options(results),
         _threads(results),
+        _accuracy(results),
         _errors(results),
         _absent(results),
         HOW_MEASURED,
@@ -208,6 +209,24 @@ def _threads(results: Results) -> str:
     ]
     head = [f"our time at {threads_text(few)} over that at {many}", "least", "median", "most"]
     return f"## What threads gain\n\n{table(head, rows)}"
+
+
+def _accuracy(results: Results) -> str:
+    """Of contestants that take part; a run before this was measured has none."""
+    rows = summary.accuracies(results)
+    names = [name for name in [OURS, *results.peers] if any(name in worst for _, worst in rows)]
+    if not rows:
+        return ""
+    head = ["largest error over largest value", *names]
+    lines = [[label, *(_error_text(worst.get(name)) for name in names)] for label, worst in rows]
+    text = (
+        "Against float64, computed from the numbers as stored, of some rows and heads of each cell."
+    )
+    return f"## Accuracy\n\n{text}\n\n{table(head, lines)}"
+
+
+def _error_text(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.1e}"
 
 
 def _errors(results: Results) -> str:

@@ -35,6 +35,11 @@ class Entry:
     def absent(self) -> dict[str, str]:
         return self.data["absent"]
 
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """Of each contestant: the largest error over the largest value, against float64."""
+        return self.data.get("accuracy", {})
+
     def samples(self, contestant: str) -> list[float]:
         return self.data["seconds"].get(contestant, [])
 

@@ -81,6 +81,17 @@ def option_costs(results: Results, threads: int) -> list[OptionCosts]:
     return found
 
 
+def accuracies(results: Results) -> list[tuple[str, dict[str, float]]]:
+    """The largest error of each contestant, of the cells of a group and a type."""
+    found: dict[str, dict[str, float]] = {}
+    for entry in results.entries:
+        label = f"{entry.cell.group}, {entry.cell.dtype}"
+        worst = found.setdefault(label, {})
+        for name, error in entry.accuracy.items():
+            worst[name] = max(worst.get(name, 0.0), error)
+    return [(label, worst) for label, worst in found.items() if worst]
+
+
 def window_costs(results: Results, threads: int) -> list[tuple[str, float]]:
     windows = [entry.cell for entry in results.at(threads) if entry.cell.option == WINDOW]
     costs = [(cell.name, _cost(results, cell, threads)) for cell in windows]

@@ -2,7 +2,7 @@
 """What a cell costs at least. Only work that the result depends on counts, so hidden positions
 are nobody's merit."""
 
-from peers.cells import CAUSAL, CAUSAL_MASK, DOCUMENTS_MASK, INT8, Cell
+from peers.cells import CAUSAL, CAUSAL_MASK, DOCUMENTS_MASK, INT8, INT8_TENSOR, Cell
 
 
 def visible_keys(cell: Cell, row: int, length: int) -> int:
@@ -49,9 +49,12 @@ def flops(cell: Cell) -> int:
 
 
 def key_value_bytes(cell: Cell) -> int:
-    """Keys and values read once: what decoding cannot do without. Of int8 with both scales."""
+    """Keys and values read once: what decoding cannot do without. Of int8 with both scales of each
+    row, where rows have scales of their own."""
     rows = sum(cell.key_lengths) * cell.kv_heads
     elements = rows * (cell.head_dim + cell.value_dim)
+    if cell.option == INT8_TENSOR:
+        return elements
     return elements + rows * 2 * 4 if cell.option == INT8 else elements * cell.element_bytes
 
 

@@ -25,6 +25,8 @@ CLASSES = {
     "PyTorch": ("contestant_torch", "PyTorch"),
     "ONNX Runtime": ("contestant_ort", "OnnxRuntime"),
     "OpenVINO": ("contestant_openvino", "OpenVino"),
+    "zentorch": ("contestant_zentorch", "Zentorch"),
+    "vLLM": ("contestant_vllm", "Vllm"),
 }
 
 

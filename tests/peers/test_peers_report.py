@@ -73,6 +73,11 @@ class Page(unittest.TestCase):
         )
         self.assertIn("| 1,4/2,1x1000,10 | 1 | 0.16 GB/s | – | – | – | – | 16 % | – |", page)
 
+    def test_largest_errors_of_all_cells_of_a_group(self) -> None:
+        page = report.render(measured())
+        self.assertIn("| largest error over largest value | libattention | PyTorch |", page)
+        self.assertIn("| prefill, float32 | 2.0e-07 | 3.0e-07 |", page)
+
     def test_missing_peer_and_failed_cell_are_told(self) -> None:
         page = report.render(measured())
         self.assertIn("OpenVINO: took no part: not installed", page)
