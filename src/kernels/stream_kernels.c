@@ -116,21 +116,21 @@ INLINE void store_scores(float *tile, int64_t tile_stride, const int num_rows, i
 
 /* Scores of num_keys keys from number `from` on: key j of every stream in turn. */
 INLINE void score_rows(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
-                       int64_t head_dim, const attni_stream_rows *keys, const bool is_listed,
+                       int64_t head_dim, const attni_stream_rows *keys, const row_order order,
                        int64_t from, int64_t num_keys, const int streams) {
     vector products[ATTNI_STREAMS][ATTNI_STREAM_ROWS * LANES];
     streams_of_rows at;
-    const bool asks = asks_ahead(num_rows, is_listed);
+    const bool asks = asks_ahead(num_rows, order);
     const int at_once = streams < KEYS_AT_ONCE ? streams : KEYS_AT_ONCE;
     const int64_t length = num_keys / streams;
     if (length == 0) {
         return;
     }
-    start_streams(&at, streams, is_listed, keys, from, length);
+    start_streams(&at, streams, order, keys, from, length);
     for (int64_t first = 0; first < length; first += LANES) {
         const int64_t count = length - first < LANES ? length - first : LANES;
         for (int64_t j = 0; j < count; ++j) {
-            take_step(&at, streams, is_listed, asks, keys->stride, first + j);
+            take_step(&at, streams, order, asks, keys->stride, first + j);
             UNROLL
             for (int s = 0; s < streams; s += at_once) {
                 multiply_keys(queries, head_dim, at.here + s, asks ? at.soon + s : NULL, at_once,
@@ -145,21 +145,27 @@ INLINE void score_rows(float *tile, int64_t tile_stride, const int num_rows, con
 
 /* What the streams leave over is one more, short. */
 INLINE void score_keys(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
-                       int64_t head_dim, const attni_stream_rows *keys, const bool is_listed,
+                       int64_t head_dim, const attni_stream_rows *keys, const row_order order,
                        int64_t num_keys) {
     const int64_t streamed = num_keys / ATTNI_STREAMS * ATTNI_STREAMS;
-    score_rows(tile, tile_stride, num_rows, queries, head_dim, keys, is_listed, 0, streamed,
+    score_rows(tile, tile_stride, num_rows, queries, head_dim, keys, order, 0, streamed,
                ATTNI_STREAMS);
-    score_rows(tile + streamed, tile_stride, num_rows, queries, head_dim, keys, is_listed, streamed,
+    score_rows(tile + streamed, tile_stride, num_rows, queries, head_dim, keys, order, streamed,
                num_keys - streamed, 1);
 }
 
 INLINE void score_all(float *tile, int64_t tile_stride, const int num_rows, const float *queries,
                       int64_t head_dim, const attni_stream_rows *keys, int64_t num_keys) {
-    if (keys->list == NULL) {
-        score_keys(tile, tile_stride, num_rows, queries, head_dim, keys, false, num_keys);
-    } else {
-        score_keys(tile, tile_stride, num_rows, queries, head_dim, keys, true, num_keys);
+    switch (order_of(keys, head_dim)) {
+    case ROWS_ARE_DENSE:
+        score_keys(tile, tile_stride, num_rows, queries, head_dim, keys, ROWS_ARE_DENSE, num_keys);
+        break;
+    case ROWS_ARE_APART:
+        score_keys(tile, tile_stride, num_rows, queries, head_dim, keys, ROWS_ARE_APART, num_keys);
+        break;
+    default:
+        score_keys(tile, tile_stride, num_rows, queries, head_dim, keys, ROWS_ARE_LISTED, num_keys);
+        break;
     }
 }
 
@@ -317,41 +323,49 @@ INLINE void add_keys(float *sums, int64_t sum_stride, const float *tile, int64_t
 
 /* Key j of every stream in turn, of num_keys keys from number `from` on. */
 INLINE void weigh_streams(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
-                          const int num_rows, const attni_stream_rows *values, const bool is_listed,
-                          int64_t from, int64_t num_keys, int64_t value_dim, const int streams) {
+                          const int num_rows, const attni_stream_rows *values,
+                          const row_order order, int64_t from, int64_t num_keys, int64_t value_dim,
+                          const int streams) {
     streams_of_rows at;
-    const bool asks = asks_ahead(num_rows, is_listed);
+    const bool asks = asks_ahead(num_rows, order);
     const int64_t length = num_keys / streams;
     if (length == 0) {
         return;
     }
-    start_streams(&at, streams, is_listed, values, from, length);
+    start_streams(&at, streams, order, values, from, length);
     for (int64_t j = 0; j < length; ++j) {
-        take_step(&at, streams, is_listed, asks, values->stride, j);
+        take_step(&at, streams, order, asks, values->stride, j);
         add_keys(sums, sum_stride, tile + j, tile_stride, num_rows, at.here, asks ? at.soon : NULL,
                  length, value_dim, streams);
     }
 }
 
 INLINE void weigh_keys(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
-                       const int num_rows, const attni_stream_rows *values, const bool is_listed,
+                       const int num_rows, const attni_stream_rows *values, const row_order order,
                        int64_t num_keys, int64_t value_dim) {
     const int64_t streamed = num_keys / ATTNI_STREAMS * ATTNI_STREAMS;
-    weigh_streams(sums, sum_stride, tile, tile_stride, num_rows, values, is_listed, 0, streamed,
+    weigh_streams(sums, sum_stride, tile, tile_stride, num_rows, values, order, 0, streamed,
                   value_dim, ATTNI_STREAMS);
-    weigh_streams(sums, sum_stride, tile + streamed, tile_stride, num_rows, values, is_listed,
-                  streamed, num_keys - streamed, value_dim, 1);
+    weigh_streams(sums, sum_stride, tile + streamed, tile_stride, num_rows, values, order, streamed,
+                  num_keys - streamed, value_dim, 1);
 }
 
 INLINE void weigh_rows(float *sums, int64_t sum_stride, const float *tile, int64_t tile_stride,
                        const int num_rows, const attni_stream_rows *values, int64_t num_keys,
                        int64_t value_dim) {
-    if (values->list == NULL) {
-        weigh_keys(sums, sum_stride, tile, tile_stride, num_rows, values, false, num_keys,
+    switch (order_of(values, value_dim)) {
+    case ROWS_ARE_DENSE:
+        weigh_keys(sums, sum_stride, tile, tile_stride, num_rows, values, ROWS_ARE_DENSE, num_keys,
                    value_dim);
-    } else {
-        weigh_keys(sums, sum_stride, tile, tile_stride, num_rows, values, true, num_keys,
+        break;
+    case ROWS_ARE_APART:
+        weigh_keys(sums, sum_stride, tile, tile_stride, num_rows, values, ROWS_ARE_APART, num_keys,
                    value_dim);
+        break;
+    default:
+        weigh_keys(sums, sum_stride, tile, tile_stride, num_rows, values, ROWS_ARE_LISTED, num_keys,
+                   value_dim);
+        break;
     }
 }
 

@@ -7,8 +7,9 @@
  *
  * What bounds such a call is the memory. Keys and values are read as ATTNI_STREAMS sequences side
  * by side, each a part of the keys: the hardware fetches several sequences ahead faster than one.
- * With one query row that is as fast as the memory; with more, multiplications stand between the
- * loads and the next rows are asked for, too.
+ * With one query row that is as fast as the memory. With more, multiplications stand between the
+ * loads, and rows that lie apart (as those of one head among many in a row) are no sequence: there
+ * the next rows are asked for, too.
  *
  * There are 1 to ATTNI_STREAM_ROWS rows. A tile is in memory as (row, key), rows tile_stride apart.
  * Keys and values may have any alignment and lie anywhere, row by row; a row's columns are side by
