@@ -24,8 +24,8 @@ static int is_double; /* of the gradients at fault */
 
 #define SPOIL_DEQUANTIZED(kind)                                                      \
     static void spoil_##kind(float *to, const void *from, int64_t stride, int64_t n, \
-                             const float *scales, const float *zeros) {              \
-        right->quantized->kind(to, from, stride, n, scales, zeros);                  \
+                             attni_value_numbers numbers) {                          \
+        right->quantized->kind(to, from, stride, n, numbers);                        \
         to[n - 1] += n > 0 ? 1.0F : 0.0F;                                            \
     }
 
