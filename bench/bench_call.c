@@ -10,13 +10,25 @@
 #include "blas_threads.h"
 #include "program_exit.h"
 
-static const char *const role_names[ROLE_COUNT] = {
-    "query",           "key",           "value",
-    "output",          "mask",          "bias",
-    "query_offset",    "key_lengths",   "alibi",
-    "sinks",           "lse",           "weights",
-    "page_table",      "query_starts",  "gradients.output",
-    "gradients.query", "gradients.key", "gradients.value"};
+static const char *const role_names[ROLE_COUNT] = {"query",
+                                                   "key",
+                                                   "value",
+                                                   "output",
+                                                   "mask",
+                                                   "bias",
+                                                   "block_mask",
+                                                   "query_offset",
+                                                   "key_lengths",
+                                                   "alibi",
+                                                   "sinks",
+                                                   "lse",
+                                                   "weights",
+                                                   "page_table",
+                                                   "query_starts",
+                                                   "gradients.output",
+                                                   "gradients.query",
+                                                   "gradients.key",
+                                                   "gradients.value"};
 
 static int make_context(bench_call *call) {
     const bench_options *o = &call->options;
@@ -37,15 +49,14 @@ static int make_context(bench_call *call) {
     return EXIT_DONE;
 }
 
-static int make_tensor(bench_call *call, int role, int32_t dtype, int32_t rank,
-                       const int64_t *shape) {
+int bench_make_tensor(bench_call *call, int role, int32_t dtype, int32_t rank,
+                      const int64_t *shape) {
     return bench_tensor_make(&call->tensors[role], role_names[role], dtype, rank, shape);
 }
 
-/* Makes a float tensor of random numbers. */
-static int make_filled(bench_call *call, int role, int32_t dtype, int32_t rank,
-                       const int64_t *shape) {
-    const int exit_code = make_tensor(call, role, dtype, rank, shape);
+int bench_make_filled(bench_call *call, int role, int32_t dtype, int32_t rank,
+                      const int64_t *shape) {
+    const int exit_code = bench_make_tensor(call, role, dtype, rank, shape);
     if (exit_code == EXIT_DONE) {
         bench_tensor_fill(&call->tensors[role],
                           (uint64_t)call->options.seed.value * ROLE_COUNT + (uint64_t)role);
@@ -64,7 +75,8 @@ static int make_heads(bench_call *call, int role, int64_t batch, int64_t heads, 
     const int64_t bhsd[] = {batch, heads, rows, features};
     const int64_t bshd[] = {batch, rows, heads, features};
     const int is_bhsd = o->layout == BENCH_LAYOUT_BHSD;
-    const int exit_code = make_filled(call, role, bench_element_dtype(o), 4, is_bhsd ? bhsd : bshd);
+    const int exit_code =
+        bench_make_filled(call, role, bench_element_dtype(o), 4, is_bhsd ? bhsd : bshd);
     if (exit_code != EXIT_DONE || is_bhsd) {
         return exit_code;
     }
@@ -123,82 +135,25 @@ static int make_layer_tensors(bench_call *call) {
     const int64_t shape[] = {axes[swaps], axes[1 - swaps], o->embed_dim.value};
     const int64_t source[] = {source_axes[swaps], source_axes[1 - swaps], o->embed_dim.value};
     const int32_t dtype = bench_element_dtype(o);
-    int exit_code = make_filled(call, ROLE_QUERY, dtype, 3, shape);
+    int exit_code = bench_make_filled(call, ROLE_QUERY, dtype, 3, shape);
     if (exit_code == EXIT_DONE && o->keys.given) {
-        exit_code = make_filled(call, ROLE_KEY, dtype, 3, source);
+        exit_code = bench_make_filled(call, ROLE_KEY, dtype, 3, source);
     }
-    return exit_code == EXIT_DONE ? make_tensor(call, ROLE_OUTPUT, dtype, 3, shape) : exit_code;
-}
-
-/* Whether a mask shows key `key`; keys: the last ones of each sequence are padding, up to half of
- * them; else one of eight is hidden at random. */
-static int mask_shows(const bench_options *o, int64_t index) {
-    const uint64_t seed = (uint64_t)o->seed.value + 1000;
-    if (o->mask_shape != BENCH_MASK_KEYS) {
-        return bench_random_bits(seed, (uint64_t)index) % 8 != 0;
-    }
-    const int64_t keys = o->keys.value;
-    const uint64_t padding =
-        bench_random_bits(seed, (uint64_t)(index / keys)) % (uint64_t)(keys / 2 + 1);
-    return index % keys < keys - (int64_t)padding;
-}
-
-/* A dense mask: (L, S), (B, H, L, S) or (B, 1, 1, S); as a layer's key_padding_mask (B, S).
- * Additive ones hold random numbers, and those of padding 0 and -inf. */
-static int make_mask(bench_call *call) {
-    const bench_options *o = &call->options;
-    const int64_t per_head[] = {o->batch.value, o->heads.value, o->queries.value, o->keys.value};
-    const int64_t keys[] = {o->batch.value, 1, 1, o->keys.value};
-    const int64_t padding[] = {o->batch.value, o->keys.value};
-    const int is_keys = o->mask_shape == BENCH_MASK_KEYS;
-    const int is_padding = is_keys && o->function == BENCH_MHA;
-    const int is_full = o->mask_shape == BENCH_MASK_FULL;
-    const int64_t *shape = is_padding ? padding : is_keys ? keys : per_head + (is_full ? 2 : 0);
-    const int32_t rank = is_padding || is_full ? 2 : 4;
-    bench_tensor *mask = &call->tensors[ROLE_MASK];
-    if (o->mask == BENCH_MASK_ADDITIVE && !is_keys) {
-        return make_filled(call, ROLE_MASK, bench_element_dtype(o), rank, shape);
-    }
-    const int is_bool = o->mask == BENCH_MASK_BOOL;
-    const int exit_code =
-        make_tensor(call, ROLE_MASK, is_bool ? ATTN_DTYPE_BOOL : ATTN_DTYPE_FLOAT32, rank, shape);
-    for (int64_t i = 0; exit_code == EXIT_DONE && i < mask->count; i++) {
-        if (is_bool) {
-            ((unsigned char *)mask->memory)[i] = (unsigned char)mask_shows(o, i);
-        } else {
-            ((float *)mask->memory)[i] = mask_shows(o, i) ? 0.0f : -INFINITY;
-        }
-    }
-    return exit_code;
-}
-
-/* A learned bias, one matrix (L, S) for every head or one for all; or each head's table by
- * distance, as large as T5's. */
-static int make_bias(bench_call *call) {
-    enum { REACH = 128 };
-    const bench_options *o = &call->options;
-    const int64_t table[] = {o->heads.value, 2 * REACH + 1};
-    if (o->bias == BENCH_BIAS_DISTANCES) {
-        return make_filled(call, ROLE_BIAS, bench_element_dtype(o), 2, table);
-    }
-    const int64_t shape[] = {o->heads.value, o->queries.value, o->keys.value};
-    const int skipped = o->bias == BENCH_BIAS_FULL;
-    return o->bias == BENCH_BIAS_NONE
-               ? EXIT_DONE
-               : make_filled(call, ROLE_BIAS, bench_element_dtype(o), 3 - skipped, shape + skipped);
+    return exit_code == EXIT_DONE ? bench_make_tensor(call, ROLE_OUTPUT, dtype, 3, shape)
+                                  : exit_code;
 }
 
 static int make_positions(bench_call *call) {
     const bench_options *o = &call->options;
     int exit_code = EXIT_DONE;
     if (o->query_offset.given) {
-        exit_code = make_tensor(call, ROLE_QUERY_OFFSET, ATTN_DTYPE_INT64, 0, NULL);
+        exit_code = bench_make_tensor(call, ROLE_QUERY_OFFSET, ATTN_DTYPE_INT64, 0, NULL);
         if (exit_code == EXIT_DONE) {
             *(int64_t *)call->tensors[ROLE_QUERY_OFFSET].memory = o->query_offset.value;
         }
     }
     if (exit_code == EXIT_DONE && o->key_lengths.text != NULL) {
-        exit_code = make_tensor(call, ROLE_KEY_LENGTHS, ATTN_DTYPE_INT64, 1, &o->batch.value);
+        exit_code = bench_make_tensor(call, ROLE_KEY_LENGTHS, ATTN_DTYPE_INT64, 1, &o->batch.value);
         int64_t *lengths = call->tensors[ROLE_KEY_LENGTHS].memory;
         for (int64_t i = 0; exit_code == EXIT_DONE && i < o->batch.value; i++) {
             lengths[i] = o->key_lengths.items[i % o->key_lengths.count];
@@ -212,14 +167,14 @@ static int make_head_vectors(bench_call *call) {
     const bench_options *o = &call->options;
     int exit_code = EXIT_DONE;
     if (o->has_alibi) {
-        exit_code = make_tensor(call, ROLE_SLOPES, ATTN_DTYPE_FLOAT32, 1, &o->heads.value);
+        exit_code = bench_make_tensor(call, ROLE_SLOPES, ATTN_DTYPE_FLOAT32, 1, &o->heads.value);
         float *slopes = call->tensors[ROLE_SLOPES].memory;
         for (int64_t h = 0; exit_code == EXIT_DONE && h < o->heads.value; h++) {
             slopes[h] = (float)exp2(-8.0 * (double)(h + 1) / (double)o->heads.value);
         }
     }
     if (exit_code == EXIT_DONE && o->has_sinks) {
-        exit_code = make_filled(call, ROLE_SINKS, ATTN_DTYPE_FLOAT32, 1, &o->heads.value);
+        exit_code = bench_make_filled(call, ROLE_SINKS, ATTN_DTYPE_FLOAT32, 1, &o->heads.value);
     }
     return exit_code;
 }
@@ -231,19 +186,18 @@ static int make_outputs(bench_call *call) {
     int exit_code = EXIT_DONE;
     const int needs_lse = o->is_backward && o->normalizer == ATTN_NORMALIZER_SOFTMAX;
     if (o->has_lse || needs_lse) {
-        exit_code = make_tensor(call, ROLE_LSE, score_dtype(o), 3, per_head);
+        exit_code = bench_make_tensor(call, ROLE_LSE, score_dtype(o), 3, per_head);
     }
     if (exit_code == EXIT_DONE && o->weights == BENCH_WEIGHTS_HEADS) {
-        exit_code = make_tensor(call, ROLE_WEIGHTS, bench_element_dtype(o), 4, per_head);
+        exit_code = bench_make_tensor(call, ROLE_WEIGHTS, bench_element_dtype(o), 4, per_head);
     } else if (exit_code == EXIT_DONE && o->weights == BENCH_WEIGHTS_AVERAGE) {
-        exit_code = make_tensor(call, ROLE_WEIGHTS, bench_element_dtype(o), 3, average);
+        exit_code = bench_make_tensor(call, ROLE_WEIGHTS, bench_element_dtype(o), 3, average);
     }
     return exit_code;
 }
 
 static int make_option_tensors(bench_call *call) {
-    int exit_code = call->options.mask == BENCH_MASK_NONE ? EXIT_DONE : make_mask(call);
-    exit_code = exit_code == EXIT_DONE ? make_bias(call) : exit_code;
+    int exit_code = bench_masks_make(call);
     exit_code = exit_code == EXIT_DONE ? make_positions(call) : exit_code;
     exit_code = exit_code == EXIT_DONE ? make_head_vectors(call) : exit_code;
     return exit_code == EXIT_DONE ? make_outputs(call) : exit_code;
@@ -286,10 +240,15 @@ static void set_params(bench_call *call) {
         .sinks = view_of(call, ROLE_SINKS),
         .lse = view_of(call, ROLE_LSE),
         .weights = view_of(call, ROLE_WEIGHTS),
+        .block_mask = view_of(call, ROLE_BLOCK_MASK),
         .report = &call->report,
     };
     call->params.set |= o->scale.given ? ATTN_SDPA_SET_SCALE : 0;
     call->params.set |= o->window_text != NULL ? ATTN_SDPA_SET_WINDOW : 0;
+    if (o->blocks != BENCH_BLOCKS_NONE) {
+        call->params.block_rows = o->block_rows.value;
+        call->params.block_columns = o->block_columns.value;
+    }
     if (is_sdpa && o->page.given) {
         set_kv(call);
     }

@@ -21,6 +21,7 @@ enum bench_role {
     ROLE_OUTPUT,
     ROLE_MASK,
     ROLE_BIAS,
+    ROLE_BLOCK_MASK,
     ROLE_QUERY_OFFSET,
     ROLE_KEY_LENGTHS,
     ROLE_SLOPES,
@@ -73,7 +74,16 @@ attn_status bench_call_run(bench_call *call);
 /* Bytes of inputs, outputs and parameters; the workspace is not among them. */
 int64_t bench_call_tensor_bytes(const bench_call *call);
 
-/* ---- for bench_call.c alone ---- */
+/* ---- for the files of bench_call alone ---- */
+
+/* Makes the tensor of a role; and fills it with random numbers, a float tensor. */
+int bench_make_tensor(bench_call *call, int role, int32_t dtype, int32_t rank,
+                      const int64_t *shape);
+int bench_make_filled(bench_call *call, int role, int32_t dtype, int32_t rank,
+                      const int64_t *shape);
+
+/* Makes masks and bias, as far as the options ask for them. */
+int bench_masks_make(bench_call *call);
 
 /* Makes the layer of bench_call_mha.c, and asks for the workspace of its forward call. */
 int bench_layer_make(bench_call *call);

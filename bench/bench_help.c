@@ -24,6 +24,8 @@ const char *const bench_help[] = {
     "  attn-bench sdpa --batch 4 --queries 500 --key-lengths 20,70,150,500 --causal --align-end "
     "--versus",
     "                  '--query-lengths 20,70,150,500'   the padded batch beside the ragged one",
+    "  attn-bench sdpa --queries 4096 --versus '--block-mask 0.25' --versus '--block-mask "
+    "documents'",
     "  attn-bench mha --batch 8 --queries 128 --embed-dim 384 --heads 12 --weights average",
     "  attn-bench grow sdpa --lengths 128,256,512,1024,2048,4096 --causal --seconds 2",
     "",
@@ -57,6 +59,14 @@ const char *const bench_help[] = {
     "                        layer's key_padding_mask",
     "  --bias T              none (default), full: (L, S), per-head: (H, L, S), distances: a table",
     "                        (H, 257) of them; added beside any mask",
+    "  --block-mask X        a mask by blocks, for all heads: a share from 0 to 1 of the blocks, "
+    "chosen at",
+    "                        random, is seen; documents: 8 of equal length, as whole blocks, see "
+    "themselves.",
+    "                        The others are hidden, and should take no time: compare with "
+    "visible_pairs.",
+    "                        --mask is asked in blocks that are seen",
+    "  --block-rows N        queries of a block (128)    --block-columns N   keys of one (128)",
     "",
     "How it attends, and what comes out",
     "  --scale X    (1/sqrt(D))    --softcap X    --alibi    --sinks",
@@ -98,10 +108,10 @@ const char *const bench_help[] = {
     "A timing is one call, or as many as 20 us need; times are of one call. Fields that need "
     "words:",
     "  median_ms, min_ms     of all timings            repeats, calls_per_timing   how many",
-    "  visible_pairs         P, (query, key) pairs that --causal, --window and --key-lengths "
-    "leave, "
-    "over the",
-    "                        batch; a dense mask hides none, as its pairs have to be looked at",
+    "  visible_pairs         P, (query, key) pairs that --causal, --window, --key-lengths and "
+    "--block-mask",
+    "                        leave, over the batch; a dense mask hides none, as its pairs have to "
+    "be looked at",
     "  gflops                useful flop / median: sdpa 2 (D + Dv) P H, which is 4 B H L S D if "
     "all "
     "is seen",

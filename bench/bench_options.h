@@ -13,6 +13,7 @@ enum bench_function { BENCH_SDPA, BENCH_MHA };
 enum bench_mask { BENCH_MASK_NONE, BENCH_MASK_BOOL, BENCH_MASK_ADDITIVE };
 enum bench_mask_shape { BENCH_MASK_FULL, BENCH_MASK_PER_HEAD, BENCH_MASK_KEYS };
 enum bench_bias { BENCH_BIAS_NONE, BENCH_BIAS_FULL, BENCH_BIAS_PER_HEAD, BENCH_BIAS_DISTANCES };
+enum bench_blocks { BENCH_BLOCKS_NONE, BENCH_BLOCKS_SHARE, BENCH_BLOCKS_DOCUMENTS };
 enum bench_weights { BENCH_WEIGHTS_NONE, BENCH_WEIGHTS_AVERAGE, BENCH_WEIGHTS_HEADS };
 enum bench_layout { BENCH_LAYOUT_BHSD, BENCH_LAYOUT_BSHD };
 
@@ -52,6 +53,11 @@ typedef struct bench_options {
     int mask;
     int mask_shape;
     int bias;
+    const char *block_mask_text;
+    int blocks;         /* enum bench_blocks, of the text */
+    double block_share; /* of blocks that are seen, likewise */
+    option_integer block_rows;
+    option_integer block_columns;
 
     /* How scores become weights, and what comes out. */
     option_number scale;

@@ -11,6 +11,7 @@
 #include <attention/context.h>
 #include <attention/sdpa.h>
 
+#include "bench_block_mask.h"
 #include "bench_options.h"
 #include "program_exit.h"
 
@@ -189,6 +190,7 @@ int bench_options_complete(bench_options *options) {
     exit_code = exit_code == EXIT_DONE ? read_window(options) : exit_code;
     exit_code = exit_code == EXIT_DONE ? read_key_lengths(options) : exit_code;
     exit_code = exit_code == EXIT_DONE ? read_query_lengths(options) : exit_code;
+    exit_code = exit_code == EXIT_DONE ? bench_block_mask_read(options) : exit_code;
     exit_code = exit_code == EXIT_DONE ? check_places(options) : exit_code;
     exit_code = exit_code == EXIT_DONE ? check_kernels(options->kernels) : exit_code;
     exit_code = exit_code == EXIT_DONE ? check_numbers(options) : exit_code;

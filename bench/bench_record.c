@@ -66,6 +66,7 @@ static int add_shapes(cJSON *root, const bench_options *o) {
 
 static int add_options(cJSON *root, const bench_options *o) {
     const int has_mask = o->mask != BENCH_MASK_NONE;
+    const int has_blocks = o->blocks != BENCH_BLOCKS_NONE;
     return add_truth(root, "causal", o->is_causal) | add_text(root, "window", o->window_text) |
            add_count(root, "query_offset", o->query_offset.value) |
            add_truth(root, "align_end", o->align_end) |
@@ -73,6 +74,9 @@ static int add_options(cJSON *root, const bench_options *o) {
            add_text(root, "mask", bench_masks[o->mask]) |
            add_text(root, "mask_shape", has_mask ? bench_mask_shapes[o->mask_shape] : NULL) |
            add_text(root, "bias", bench_biases[o->bias]) |
+           add_text(root, "block_mask", o->block_mask_text) |
+           add_known(root, "block_rows", has_blocks ? (double)o->block_rows.value : NAN) |
+           add_known(root, "block_columns", has_blocks ? (double)o->block_columns.value : NAN) |
            add_number(root, "scale", o->scale.given ? o->scale.value : NAN) |
            add_known(root, "softcap", o->softcap.value) | add_truth(root, "alibi", o->has_alibi) |
            add_truth(root, "sinks", o->has_sinks) |

@@ -8,6 +8,8 @@
 
 #include <attention/sdpa.h>
 
+#include "bench_block_mask.h"
+
 typedef struct key_interval {
     int64_t begin;
     int64_t end; /* at most begin: nothing is seen */
@@ -37,13 +39,24 @@ static key_interval interval_of_row(const bench_options *o, int64_t sequence, in
     return keys;
 }
 
-/* Adds one sequence. Both ends of the interval grow with the row, so that the keys seen by all rows
- * together are counted by those past what earlier rows saw. */
-static void add_sequence(const bench_options *o, int64_t sequence, bench_work *work) {
+/* What a row sees of a column of blocks; of all keys without a block mask. */
+static key_interval interval_in_blocks(const bench_options *o, int64_t sequence, int64_t row,
+                                       int64_t column) {
+    const int64_t begin = column * bench_block_width(o);
+    const int64_t block_row = o->blocks == BENCH_BLOCKS_NONE ? 0 : row / o->block_rows.value;
+    key_interval keys = interval_of_row(o, sequence, row);
+    keys.begin = keys.begin > begin ? keys.begin : begin;
+    keys.end = least(keys.end, begin + bench_block_width(o));
+    return bench_block_shows(o, block_row, column) ? keys : (key_interval){0, 0};
+}
+
+/* Adds a column of blocks of one sequence. Both ends of the interval grow with the row, so that the
+ * keys seen by all rows together are counted by those past what earlier rows saw. */
+static void add_blocks(const bench_options *o, int64_t sequence, int64_t column, bench_work *work) {
     int64_t counted_end = 0;
     const int64_t rows = bench_query_rows(o, sequence);
     for (int64_t row = 0; row < rows; row++) {
-        const key_interval keys = interval_of_row(o, sequence, row);
+        const key_interval keys = interval_in_blocks(o, sequence, row, column);
         if (keys.begin < keys.end) {
             work->visible_pairs += keys.end - keys.begin;
             const int64_t begin = keys.begin > counted_end ? keys.begin : counted_end;
@@ -83,7 +96,9 @@ bench_work bench_work_of(const bench_options *options) {
     const double value_dim = (double)o->value_dim.value;
     bench_work work = {0};
     for (int64_t sequence = 0; sequence < o->batch.value; sequence++) {
-        add_sequence(o, sequence, &work);
+        for (int64_t column = 0; column < bench_block_count_columns(o); column++) {
+            add_blocks(o, sequence, column, &work);
+        }
     }
     const double scores = (double)work.visible_pairs * heads;
     /* Backward: scores and the gradients of weights, values, queries and keys. */

@@ -10,8 +10,8 @@
 #include "bench_options.h"
 
 typedef struct bench_work {
-    /* (query, key) pairs of one head that causality, window and key lengths leave, over all
-     * sequences. A dense mask hides none: its pairs have to be looked at. */
+    /* (query, key) pairs of one head that causality, window, key lengths and a block mask leave,
+     * over all sequences. A dense mask hides none: its pairs have to be looked at. */
     int64_t visible_pairs;
 
     /* Keys that some query sees, over all sequences. */

@@ -59,6 +59,7 @@ typedef struct attention_run {
     int64_t num_ignored; /* tensors of the layer that --ignore left out */
 
     run_input query, key, value, key_padding_mask, attn_mask, bias;
+    run_input position_bias, alibi, sinks, block_mask, rope_frequencies;
     const attn_tensor *query_view; /* an absent input's view is the one it defaults to */
     const attn_tensor *key_view;
     const attn_tensor *value_view;

@@ -41,6 +41,11 @@ void attention_run_free(attention_run *run) {
     free_input(&run->key_padding_mask);
     free_input(&run->attn_mask);
     free_input(&run->bias);
+    free_input(&run->position_bias);
+    free_input(&run->alibi);
+    free_input(&run->sinks);
+    free_input(&run->block_mask);
+    free_input(&run->rope_frequencies);
     owned_tensor_free(&run->key_lengths);
     owned_tensor_free(&run->is_padding);
     owned_tensor_free(&run->output);

@@ -46,11 +46,12 @@ const char *const help_info[] = {
 const char *const help_selftest[] = {
     "attn selftest [--threads N] [--kernels NAME] [--blas] [--json]",
     "",
-    "Computes what has a known result and compares: products and attention of small integers, "
-    "exactly; softmax",
-    "and a multi-head layer whose weights are known; then all of it by four threads at once. Takes "
-    "a few tenths",
-    "of a second. The first line tells which BLAS and which kernels were checked.",
+    "Computes what has a known result and compares: products and attention of small integers, over "
+    "quantised",
+    "caches too, exactly; softmax and a multi-head layer whose weights are known; gradients that "
+    "are exact; then",
+    "all of it by four threads at once. Takes a few tenths of a second. The first line tells which "
+    "BLAS and which kernels were checked.",
     "",
     "  --threads N      threads of the library",
     "  --kernels NAME   one of those attn info lists; default: the best for this CPU",
@@ -82,8 +83,9 @@ const char *const help_run[] = {
     "(q_proj.weight, o_proj.weight), DistilBERT, timm (qkv.weight, proj.weight) or Phi-3. float16 "
     "and bfloat16",
     "are widened unless --dtype keeps them. Missing biases beside present ones are zero. Rotary "
-    "positions are not",
-    "applied. A tensor under the prefix that attn does not know (norms of queries and keys, sinks, "
+    "positions are",
+    "applied where --rope asks for them. A tensor under the prefix that attn does not know (norms "
+    "of queries and keys, sinks, "
     "relative",
     "positions, adapters, scales) is an error: without it the numbers would not be the model's.",
     "  --prefix P            take the layer whose tensors are named P + name: "
@@ -119,6 +121,11 @@ const char *const help_run[] = {
     "  --bias F              numbers that are added to the scores beside any mask, as models with "
     "relative",
     "                        positions learn them; any shape that broadcasts to (N, H, L, S)",
+    "  --block-mask F        bool, any shape that broadcasts to (N, H, L / rows, S / columns), "
+    "both "
+    "rounded up:",
+    "                        true where the block's queries may see its keys",
+    "  --block-rows N        queries of a block;  --block-columns N: keys of one",
     "  --mask-polarity P     exclude (default, as PyTorch's layer): true hides; include: true "
     "shows",
     "  --key-lengths 5,9,4   one number of keys per sequence",
@@ -130,6 +137,21 @@ const char *const help_run[] = {
     "How it attends.",
     "  --scale X             multiplier of query . key; default 1/sqrt(head_dim)",
     "  --softcap X           scores become X * tanh(score / X)",
+    "  --position-bias F     (H or 1, 2 R + 1): numbers added to scores by distance, -R to R, as "
+    "T5 "
+    "has them",
+    "  --alibi F             (H) or (1): slopes; scores lose slope * distance",
+    "  --sinks F             (H) or (1): one more logit in each row's sum, as gpt-oss has them",
+    "  --rope BASE           rotate queries and keys by their positions, as Llama does (BASE "
+    "10000, "
+    "500000, ...)",
+    "  --rope-frequencies F  (R / 2): rotate by these, radians a position, as a file's inv_freq",
+    "  --rope-dim R          rotate the first R features of a head only;  --rope-interleaved: "
+    "neighbours are a",
+    "                        pair, as in GPT-J, not features R / 2 apart",
+    "  --dropout P           drop each weight with this probability, the others grow by 1 / (1 - "
+    "P)",
+    "  --dropout-seed N      which weights (0)",
     "  --normalizer N        softmax (default), sigmoid, or linear: the scores themselves",
     "",
     "What comes out.",

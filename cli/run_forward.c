@@ -15,6 +15,8 @@
 /* What one call needs besides the inputs. */
 typedef struct forward_call {
     attn_sdpa_params attention;
+    attn_dropout dropout;
+    attn_rope_params rope;
     attn_mha_params params;
     int64_t query_offset;
     attn_tensor query_offset_view;
@@ -85,10 +87,26 @@ static const attn_tensor *input_view(const run_input *input) {
     return input->entry != NULL ? &input->tensor.view : NULL;
 }
 
+static void set_rope(const attention_run *run, forward_call *call) {
+    const run_options *options = run->options;
+    call->rope = (attn_rope_params){
+        .struct_size = sizeof call->rope,
+        .rotary_dim = options->rope_dim.value,
+        .base = options->rope.value,
+        .interleaved = options->rope_interleaved,
+        .frequencies = input_view(&run->rope_frequencies),
+    };
+    call->params.rope =
+        options->rope.given || options->rope_frequencies != NULL ? &call->rope : NULL;
+}
+
 /* `call` holds pointers into itself and into the run, and must not move afterwards. */
 static int prepare_call(attention_run *run, forward_call *call) {
     const run_options *options = run->options;
     call->query_offset = options->query_offset.value;
+    call->dropout = (attn_dropout){.struct_size = sizeof call->dropout,
+                                   .probability = options->dropout.value,
+                                   .seed = (uint64_t)options->dropout_seed.value};
     call->attention = (attn_sdpa_params){
         .struct_size = sizeof call->attention,
         .set = (options->scale.given ? ATTN_SDPA_SET_SCALE : 0) |
@@ -103,6 +121,13 @@ static int prepare_call(attention_run *run, forward_call *call) {
         .mask_kind = mask_kind(run, &run->attn_mask),
         .mask = input_view(&run->attn_mask),
         .bias = input_view(&run->bias),
+        .position_bias = input_view(&run->position_bias),
+        .alibi_slopes = input_view(&run->alibi),
+        .sinks = input_view(&run->sinks),
+        .block_mask = input_view(&run->block_mask),
+        .block_rows = options->block_rows.value,
+        .block_columns = options->block_columns.value,
+        .dropout = &call->dropout,
         .query_offset = options->query_offset.given ? &call->query_offset_view : NULL,
         .key_lengths = run->key_lengths.memory != NULL ? &run->key_lengths.view : NULL,
         .weights = options->weights != RUN_WEIGHTS_NONE ? &run->weights.view : NULL,
@@ -114,6 +139,7 @@ static int prepare_call(attention_run *run, forward_call *call) {
         .key_padding_mask = input_view(&run->key_padding_mask),
         .attention = &call->attention,
     };
+    set_rope(run, call);
     run->report.struct_size = sizeof run->report;
     return attn_tensor_init(&call->query_offset_view, &call->query_offset, ATTN_DTYPE_INT64, 0,
                             NULL);

@@ -131,7 +131,7 @@ static int check_activations(const attention_run *run) {
     return status == ATTN_OK ? EXIT_DONE : program_fail_library("forward", status);
 }
 
-/* ---- masks, bias and lengths ---- */
+/* ---- masks, what is added to scores, and lengths ---- */
 
 /* What is added to scores keeps their type: in 16 bits -1e30 may be -inf, and a bias is rounded. */
 static int32_t score_dtype(const attention_run *run) {
@@ -155,17 +155,55 @@ static int load_mask(attention_run *run, const char *reference, const char *role
     return load_values(is_bool ? ATTN_DTYPE_BOOL : score_dtype(run), input);
 }
 
-static int load_bias(attention_run *run) {
-    run_input *input = &run->bias;
-    if (run->options->bias == NULL) {
+/* Numbers that are no mask; `what` says in an error what they are. */
+static int load_numbers(attention_run *run, const char *reference, const char *role,
+                        const char *what, run_input *input) {
+    if (reference == NULL) {
         return EXIT_DONE;
     }
-    int exit_code = open_input(run->options->bias, (input_role){"bias", NULL}, input);
+    int exit_code = open_input(reference, (input_role){role, NULL}, input);
     if (exit_code == EXIT_DONE && !entry_is_floating(input->entry)) {
-        exit_code = program_fail(EXIT_BAD_FILE, "%s: %s: a bias is floating, got %s", input->path,
-                                 input->entry->name, input->entry->dtype);
+        exit_code = program_fail(EXIT_BAD_FILE, "%s: %s: %s floating, got %s", input->path,
+                                 input->entry->name, what, input->entry->dtype);
     }
     return exit_code == EXIT_DONE ? load_values(score_dtype(run), input) : exit_code;
+}
+
+static int load_all_numbers(attention_run *run) {
+    const run_options *o = run->options;
+    const struct {
+        const char *reference;
+        const char *role;
+        const char *what;
+        run_input *input;
+    } all[] = {
+        {o->bias, "bias", "a bias is", &run->bias},
+        {o->position_bias, "position_bias", "a bias is", &run->position_bias},
+        {o->alibi, "alibi_slopes", "slopes are", &run->alibi},
+        {o->sinks, "sinks", "sinks are", &run->sinks},
+        {o->rope_frequencies, "inv_freq", "frequencies are", &run->rope_frequencies},
+    };
+    int exit_code = EXIT_DONE;
+    for (size_t i = 0; i < sizeof all / sizeof all[0] && exit_code == EXIT_DONE; i++) {
+        exit_code = load_numbers(run, all[i].reference, all[i].role, all[i].what, all[i].input);
+    }
+    return exit_code;
+}
+
+/* True where a block is seen, and asks the dense mask, if there is one. */
+static int load_block_mask(attention_run *run) {
+    run_input *input = &run->block_mask;
+    if (run->options->block_mask == NULL) {
+        return EXIT_DONE;
+    }
+    int exit_code = open_input(run->options->block_mask, (input_role){"block_mask", NULL}, input);
+    exit_code = exit_code == EXIT_DONE ? load_values(ATTN_DTYPE_BOOL, input) : exit_code;
+    unsigned char *blocks = input->tensor.memory;
+    for (size_t i = 0; exit_code == EXIT_DONE && i < input->tensor.memory_bytes; i++) {
+        blocks[i] = blocks[i] != 0 ? ATTN_BLOCK_MASKED : ATTN_BLOCK_HIDDEN;
+    }
+    input->tensor.view.dtype = ATTN_DTYPE_UINT8;
+    return exit_code;
 }
 
 static int fail_key_lengths(const attention_run *run) {
@@ -301,7 +339,8 @@ int run_load_inputs(attention_run *run) {
     exit_code = exit_code != EXIT_DONE
                     ? exit_code
                     : load_mask(run, options->attn_mask, "attn_mask", &run->attn_mask);
-    exit_code = exit_code != EXIT_DONE ? exit_code : load_bias(run);
+    exit_code = exit_code != EXIT_DONE ? exit_code : load_all_numbers(run);
+    exit_code = exit_code != EXIT_DONE ? exit_code : load_block_mask(run);
     exit_code = exit_code != EXIT_DONE ? exit_code : parse_key_lengths(run);
     return exit_code != EXIT_DONE ? exit_code : find_padding(run);
 }

@@ -15,8 +15,10 @@ enum { LISTED_NAMES = 4, LIST_BYTES = 400 };
 
 /* Is it, under this name, an input of the command line? */
 static int is_input(const attention_run *run, const safetensors_entry *entry) {
-    const run_input *inputs[] = {&run->query,     &run->key, &run->value, &run->key_padding_mask,
-                                 &run->attn_mask, &run->bias};
+    const run_input *inputs[] = {
+        &run->query,     &run->key,        &run->value,           &run->key_padding_mask,
+        &run->attn_mask, &run->bias,       &run->position_bias,   &run->alibi,
+        &run->sinks,     &run->block_mask, &run->rope_frequencies};
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
         if (inputs[i]->entry != NULL && strcmp(inputs[i]->entry->name, entry->name) == 0 &&
             safetensors_is_same_file(inputs[i]->file, run->layer.file)) {

@@ -44,6 +44,18 @@ static int parse_table(int count, char *const *arguments, run_options *o) {
         {"--key-padding-mask", OPTION_TEXT, &o->key_padding_mask, 0, 0, NULL},
         {"--attn-mask", OPTION_TEXT, &o->attn_mask, 0, 0, NULL},
         {"--bias", OPTION_TEXT, &o->bias, 0, 0, NULL},
+        {"--position-bias", OPTION_TEXT, &o->position_bias, 0, 0, NULL},
+        {"--alibi", OPTION_TEXT, &o->alibi, 0, 0, NULL},
+        {"--sinks", OPTION_TEXT, &o->sinks, 0, 0, NULL},
+        {"--block-mask", OPTION_TEXT, &o->block_mask, 0, 0, NULL},
+        {"--block-rows", OPTION_INTEGER, &o->block_rows, 1, INT64_MAX, NULL},
+        {"--block-columns", OPTION_INTEGER, &o->block_columns, 1, INT64_MAX, NULL},
+        {"--rope", OPTION_NUMBER, &o->rope, 0, 0, NULL},
+        {"--rope-frequencies", OPTION_TEXT, &o->rope_frequencies, 0, 0, NULL},
+        {"--rope-dim", OPTION_INTEGER, &o->rope_dim, 2, INT64_MAX, NULL},
+        {"--rope-interleaved", OPTION_FLAG, &o->rope_interleaved, 0, 0, NULL},
+        {"--dropout", OPTION_NUMBER, &o->dropout, 0, 0, NULL},
+        {"--dropout-seed", OPTION_INTEGER, &o->dropout_seed, 0, INT64_MAX, NULL},
         {"--mask-polarity", OPTION_CHOICE, &o->mask_polarity, 0, 0, polarity_names},
         {"--key-lengths", OPTION_TEXT, &o->key_lengths, 0, 0, NULL},
         {"--query-offset", OPTION_INTEGER, &o->query_offset, INT64_MIN, INT64_MAX, NULL},
@@ -69,6 +81,34 @@ static int parse_table(int count, char *const *arguments, run_options *o) {
     return status;
 }
 
+static int check_rope(const run_options *options) {
+    const int is_rotated = options->rope.given || options->rope_frequencies != NULL;
+    if (!is_rotated && (options->rope_dim.given || options->rope_interleaved)) {
+        return program_fail(EXIT_USAGE, "%s: needs --rope or --rope-frequencies",
+                            options->rope_dim.given ? "--rope-dim" : "--rope-interleaved");
+    }
+    if (options->rope.given && options->rope_frequencies != NULL) {
+        return program_fail(EXIT_USAGE, "--rope and --rope-frequencies contradict each other");
+    }
+    if (options->rope.given && !(options->rope.value > 0 && isfinite(options->rope.value))) {
+        return program_fail(EXIT_USAGE, "--rope: expected a base above 0, got %g",
+                            options->rope.value);
+    }
+    return EXIT_DONE;
+}
+
+static int check_blocks(const run_options *options) {
+    const int has_rows = options->block_rows.given, has_columns = options->block_columns.given;
+    if (options->block_mask != NULL && !(has_rows && has_columns)) {
+        return program_fail(EXIT_USAGE, "--block-mask: needs --block-rows and --block-columns");
+    }
+    if (options->block_mask == NULL && (has_rows || has_columns)) {
+        return program_fail(EXIT_USAGE, "%s: needs --block-mask",
+                            has_rows ? "--block-rows" : "--block-columns");
+    }
+    return EXIT_DONE;
+}
+
 static int check_combinations(run_options *options) {
     if (options->query == NULL) {
         return program_fail(EXIT_USAGE, "--query: missing: the tensor to run the layer on");
@@ -92,7 +132,11 @@ static int check_combinations(run_options *options) {
     if (options->tolerance.given && options->expect == NULL) {
         return program_fail(EXIT_USAGE, "--tolerance: needs --expect");
     }
-    return EXIT_DONE;
+    if (options->dropout_seed.given && !options->dropout.given) {
+        return program_fail(EXIT_USAGE, "--dropout-seed: needs --dropout");
+    }
+    const int exit_code = check_rope(options);
+    return exit_code == EXIT_DONE ? check_blocks(options) : exit_code;
 }
 
 /*

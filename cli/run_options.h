@@ -32,6 +32,12 @@ typedef struct run_options {
     const char *key_padding_mask;
     const char *attn_mask;
     const char *bias;
+    const char *position_bias;
+    const char *alibi;
+    const char *sinks;
+    const char *block_mask;
+    option_integer block_rows;
+    option_integer block_columns;
     int mask_polarity;       /* enum run_polarity */
     const char *key_lengths; /* N integers separated by commas, parsed when N is known */
     option_integer query_offset;
@@ -43,6 +49,14 @@ typedef struct run_options {
     option_number scale;
     option_number softcap;
     int normalizer; /* enum attn_normalizer */
+    option_number dropout;
+    option_integer dropout_seed;
+
+    /* Rotary positions, if either of the first two is there. */
+    option_number rope; /* the base */
+    const char *rope_frequencies;
+    option_integer rope_dim;
+    int rope_interleaved;
 
     int weights; /* enum run_weights */
     const char *output;

@@ -115,6 +115,7 @@ static void print_options(const attention_run *run) {
     const run_options *options = run->options;
     if (!options->is_causal && options->window == NULL && !options->query_offset.given &&
         !options->align_end && !options->scale.given && !options->softcap.given &&
+        !options->rope.given && options->rope_frequencies == NULL && !options->dropout.given &&
         options->normalizer == ATTN_NORMALIZER_SOFTMAX) {
         return;
     }
@@ -137,6 +138,14 @@ static void print_options(const attention_run *run) {
     }
     if (options->softcap.given) {
         printf(", softcap %g", options->softcap.value);
+    }
+    if (options->rope.given) {
+        printf(", rotary positions of base %g", options->rope.value);
+    } else if (options->rope_frequencies != NULL) {
+        printf(", rotary positions by frequencies");
+    }
+    if (options->dropout.given) {
+        printf(", dropout %g", options->dropout.value);
     }
     printf("\n");
 }

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-FLOAT32, BOOL, INT64, BFLOAT16, FLOAT16, INT32, INT8 = 1, 3, 4, 5, 6, 7, 8
+FLOAT32, BOOL, INT64, BFLOAT16, FLOAT16, INT32, INT8, UINT8 = 1, 3, 4, 5, 6, 7, 8, 9
 MASK_ADDITIVE, MASK_BOOL_INCLUDE = 1, 2
 SET_WINDOW = 2
 
@@ -36,6 +36,7 @@ _DTYPES = {
     np.dtype(np.float16): FLOAT16,
     np.dtype(np.int32): INT32,
     np.dtype(np.int8): INT8,
+    np.dtype(np.uint8): UINT8,
 }
 
 
@@ -162,6 +163,14 @@ class SdpaParams(Sized):
         ("report", POINTER(SdpaReport)),
         ("kv", POINTER(Kv)),
         ("query_starts", POINTER(Tensor)),
+        ("scores", POINTER(Tensor)),
+        ("scores_stage", c_int32),
+        ("reserved", c_int32),
+        ("mask_start", POINTER(Tensor)),
+        ("position_bias", POINTER(Tensor)),
+        ("block_mask", POINTER(Tensor)),
+        ("block_rows", c_int64),
+        ("block_columns", c_int64),
     ]
 
 

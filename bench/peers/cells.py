@@ -13,6 +13,8 @@ BOOL_MASK = "bool mask"
 ADDITIVE_MASK = "additive mask"
 CAUSAL_MASK = "causal as a bool mask"
 DOCUMENTS_MASK = "documents as a bool mask"
+# Peers are given the bool mask.
+DOCUMENTS_BLOCKS = "documents as a block mask"
 WINDOW = "window"
 AVERAGED_WEIGHTS = "averaged weights"
 # What only this library's call is given: the same keys and values, or integers that mean them.
@@ -62,6 +64,7 @@ GROUPS = (
 
 # Of equal length, side by side, where they are the option: a row sees its own.
 DOCUMENTS = 8
+DOCUMENTS_OPTIONS = (DOCUMENTS_MASK, DOCUMENTS_BLOCKS)
 
 
 @dataclass(frozen=True)
@@ -251,8 +254,10 @@ GRID: tuple[Cell, ...] = (
     *(
         _sdpa(STRUCTURED, *shape, option=option)
         for shape in STRUCTURED_SHAPES
-        for option in (CAUSAL, CAUSAL_MASK, DOCUMENTS_MASK)
+        for option in (CAUSAL, CAUSAL_MASK, *DOCUMENTS_OPTIONS)
     ),
+    # Nothing hidden tells what masks by blocks save.
+    *(_sdpa(STRUCTURED, *shape, only_ours=True) for shape in STRUCTURED_SHAPES),
     _sdpa("grouped queries", 1, 32, 1024, 128, CAUSAL, kv_heads=8),
     _sdpa("cross", 1, 12, 64, 64, keys=4096),
     # The full square tells what the window saves; it would take the peers seconds a call.

@@ -16,6 +16,8 @@ from peers.cells import (
     ADDITIVE_MASK,
     AVERAGED_WEIGHTS,
     CAUSAL,
+    DOCUMENTS,
+    DOCUMENTS_BLOCKS,
     INTEGERS,
     PAGES,
     RAGGED,
@@ -197,6 +199,14 @@ def _cache(cell: Cell, inputs: Inputs) -> dict[str, Array]:
     }
 
 
+def _set_blocks(cell: Cell, params: abi.SdpaParams) -> None:
+    """A block for each pair of documents, which are of equal length."""
+    blocks = np.eye(DOCUMENTS, dtype=np.uint8)  # ATTN_BLOCK_VISIBLE is 1
+    params.block_mask = abi.pointer_to(abi.view(blocks))
+    params.block_rows = cell.queries // DOCUMENTS
+    params.block_columns = cell.keys // DOCUMENTS
+
+
 def _sdpa_params(cell: Cell, inputs: Inputs) -> abi.SdpaParams:
     params = abi.SdpaParams()
     if cell.heads != cell.kv_heads:
@@ -208,7 +218,9 @@ def _sdpa_params(cell: Cell, inputs: Inputs) -> abi.SdpaParams:
         params.window_left, params.window_right = cell.window_left, cell.window_right
     if inputs.key_lengths is not None:
         params.key_lengths = abi.pointer_to(abi.view(inputs.key_lengths))
-    if inputs.mask is not None:
+    if cell.option == DOCUMENTS_BLOCKS:
+        _set_blocks(cell, params)
+    elif inputs.mask is not None:
         params.mask_kind = (
             abi.MASK_ADDITIVE if cell.option == ADDITIVE_MASK else abi.MASK_BOOL_INCLUDE
         )

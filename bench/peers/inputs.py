@@ -15,7 +15,7 @@ from peers.cells import (
     BFLOAT16,
     BOOL_MASK,
     CAUSAL_MASK,
-    DOCUMENTS_MASK,
+    DOCUMENTS_OPTIONS,
     FLOAT16,
     INT8_TENSOR,
     INTEGERS,
@@ -83,7 +83,7 @@ def _mask(random: np.random.Generator, cell: Cell) -> Array | None:
         return visible.reshape(shape)
     if cell.option == CAUSAL_MASK:
         return np.tri(*shape, dtype=np.bool_)
-    if cell.option == DOCUMENTS_MASK:
+    if cell.option in DOCUMENTS_OPTIONS:
         return _documents(cell)
     return None
 

@@ -185,6 +185,11 @@ def _options(results: Results) -> str:
             f"{threads_text(threads).capitalize()}, {name}: {cost:.3f} of the full square.\n"
             for name, cost in windows
         ]
+        text += [
+            f"{threads_text(threads).capitalize()}, {name}: {cost:.3f} of the full square, of which "
+            f"{share:.3f} is seen.\n"
+            for name, cost, share in summary.block_costs(results, threads)
+        ]
     if not text:
         return ""
     head = "## What options cost\n\nOur time with the option over our time without it.\n"

@@ -3,8 +3,8 @@
 
 from dataclasses import dataclass, replace
 
-from peers import tally
-from peers.cells import FULL, MASK_OPTIONS, PREFILL, WINDOW, Cell
+from peers import tally, work
+from peers.cells import DOCUMENTS_BLOCKS, FULL, MASK_OPTIONS, PREFILL, WINDOW, Cell
 from peers.results import OURS, Entry, Results
 
 
@@ -59,11 +59,15 @@ def _without_option(cell: Cell) -> Cell:
     return replace(cell, option=FULL, window_left=-1, window_right=-1, only_ours=only_ours)
 
 
-def _cost(results: Results, cell: Cell, threads: int) -> float | None:
-    entry, plain = results.find(cell, threads), results.find(_without_option(cell), threads)
+def _cost_beside(results: Results, cell: Cell, other: Cell, threads: int) -> float | None:
+    entry, plain = results.find(cell, threads), results.find(other, threads)
     if entry is None or plain is None:
         return None
     return _seconds(entry) / _seconds(plain)
+
+
+def _cost(results: Results, cell: Cell, threads: int) -> float | None:
+    return _cost_beside(results, cell, _without_option(cell), threads)
 
 
 def option_costs(results: Results, threads: int) -> list[OptionCosts]:
@@ -96,6 +100,19 @@ def window_costs(results: Results, threads: int) -> list[tuple[str, float]]:
     windows = [entry.cell for entry in results.at(threads) if entry.cell.option == WINDOW]
     costs = [(cell.name, _cost(results, cell, threads)) for cell in windows]
     return [(name, cost) for name, cost in costs if cost is not None]
+
+
+def block_costs(results: Results, threads: int) -> list[tuple[str, float, float]]:
+    """Of each mask by blocks: our time over that without it, and the share of pairs it leaves."""
+    found = []
+    for entry in results.at(threads):
+        if entry.cell.option == DOCUMENTS_BLOCKS:
+            plain = replace(entry.cell, option=FULL, only_ours=True)
+            cost = _cost_beside(results, entry.cell, plain, threads)
+            share = work.visible_pairs(entry.cell) / work.visible_pairs(plain)
+            if cost is not None:
+                found.append((entry.cell.name, cost, share))
+    return found
 
 
 def thread_gains(results: Results) -> list[tuple[Cell, float]]:

@@ -2,7 +2,7 @@
 """What a cell costs at least. Only work that the result depends on counts, so hidden positions
 are nobody's merit."""
 
-from peers.cells import CAUSAL, CAUSAL_MASK, DOCUMENTS_MASK, INT8, INT8_TENSOR, Cell
+from peers.cells import CAUSAL, CAUSAL_MASK, DOCUMENTS_OPTIONS, INT8, INT8_TENSOR, Cell
 
 
 def visible_keys(cell: Cell, row: int, length: int) -> int:
@@ -11,7 +11,7 @@ def visible_keys(cell: Cell, row: int, length: int) -> int:
     begin = 0
     if cell.option in (CAUSAL, CAUSAL_MASK):
         end = min(end, row + 1)
-    if cell.option == DOCUMENTS_MASK:
+    if cell.option in DOCUMENTS_OPTIONS:
         begin, past = cell.document_of(row)
         end = min(end, past)
     if cell.window_right >= 0:

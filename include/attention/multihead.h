@@ -293,8 +293,9 @@ typedef struct attn_mha_params {
      *   weights     per head (N, H, L, T), averaged over the heads (N, L, T); unbatched without N
      *   scores      (N, H, L, T), unbatched (H, L, T)
      *   enable_gqa  0 or 1, without effect: the layer's num_kv_heads says it
-     *   kv, query_starts  NULL: a layer projects the rows of N sequences itself (else
-     *               ATTN_ERROR_VALUE)
+     *   kv          NULL (else ATTN_ERROR_VALUE): a layer has cache for it
+     *   query_starts  NULL, or with cache (B + 1): query, key, value and output are the rows of B
+     *               sequences, one behind the other. See Ragged rows below
      *   report      of the attention alone; attn_mha_explain tells of the layer
      * With cache key_lengths is NULL, too (else ATTN_ERROR_VALUE), S is the cache's, and the last
      * query stands at the last key of its sequence, as with align_end, unless query_offset says
@@ -314,6 +315,16 @@ typedef struct attn_mha_params {
      * With key and value NULL nothing is projected or stored but the queries are: the cache is read
      * as it is, such as an encoder's keys in a decoder; k and v parameters need not be set. key and
      * value of the cache may then have N = 1. A first call may fill it, also one with L = 0.
+     *
+     * Ragged rows. With attention.query_starts query is (total, qdim), key and value, if there are
+     * any, (total, kdim) and (total, vdim), output (total, embed_dim), whatever batch_first is:
+     * rows query_starts[b] to query_starts[b + 1] - 1 of all of them are those of sequence b, of
+     * which the cache has B. So prompts of different lengths and tokens go through one call. The
+     * options inside lie as sdpa.h says of ragged queries, with total in the place of L and no N:
+     * mask (total, S), (H, total, S) or (1, H or 1, total, S), lse (H, total), weights (H, total,
+     * T) or averaged (total, T); key_padding_mask is (B, S), rope's positions (total), its lengths
+     * (B). Each sequence has the bits of a call of its own. Rows of no sequence are not stored, and
+     * see nothing: their output is out_proj.bias; lse, weights and scores are not written there.
      *
      * Extra columns (bias_kv, then zero) are no rows of the cache: they are computed in each call,
      * neither rotated nor stored. key_padding_mask is (N, S), column j being row j of the sequence;
@@ -343,6 +354,7 @@ typedef struct attn_mha_params {
  *            batch_first=0 (L, N, qdim)   (S, N, kdim)   (S, N, vdim)   (L, N, embed_dim)
  *            batch_first=1 (N, L, qdim)   (N, S, kdim)   (N, S, vdim)   (N, L, embed_dim)
  *            unbatched     (L, qdim)      (S, kdim)      (S, vdim)      (L, embed_dim)
+ *            ragged        (total, qdim)  (total, kdim)  (total, vdim)  (total, embed_dim)
  *            weights, scores and lse are batch-major always. query, key and value of the layer's
  *            dtype; output and weights, and options that accompany scores, of it or the score type
  *            (float64 of a float64 layer, else float32). Extra columns (bias_kv, then zero) stand

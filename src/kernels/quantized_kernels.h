@@ -8,9 +8,17 @@
 
 #include <stdint.h>
 
-/* to[j] = (value j of from - zeros[j]) * scales[j], for j < n: each operation rounded once. */
+/* Scales and zeros of n values: value j has number j / alike of each. alike is 1, or more than n, or
+ * makes whole elements. */
+typedef struct attni_value_numbers {
+    const float *scales;
+    const float *zeros;
+    int64_t alike;
+} attni_value_numbers;
+
+/* to[j] = (value j of from - its zero) * its scale, for j < n: each operation rounded once. */
 typedef void attni_dequantize_fn(float *to, const void *from, int64_t stride, int64_t n,
-                                 const float *scales, const float *zeros);
+                                 attni_value_numbers numbers);
 
 typedef struct attni_quantized_kernels {
     attni_dequantize_fn *int8;
@@ -18,7 +26,7 @@ typedef struct attni_quantized_kernels {
     attni_dequantize_fn *int4x2;
     attni_dequantize_fn *uint4x2;
 
-    /* Blocks have their own scale; scales and zeros are not looked at. */
+    /* Blocks have their own scale; numbers are not looked at. */
     attni_dequantize_fn *q8_0;
     attni_dequantize_fn *q4_0;
 } attni_quantized_kernels;

@@ -57,7 +57,7 @@ static attni_dequantize_fn *dequantizing(const attni_quantized_kernels *kernels,
 }
 
 void attni_take_quantized_row(const attni_kernel_set *set, float *to, const void *from,
-                              int32_t dtype, int64_t stride, int64_t n, const float *scales,
-                              const float *zeros) {
-    dequantizing(set->quantized, dtype)(to, from, stride, n, scales, zeros);
+                              int32_t dtype, int64_t stride, int64_t n,
+                              attni_value_numbers numbers) {
+    dequantizing(set->quantized, dtype)(to, from, stride, n, numbers);
 }

@@ -18,10 +18,10 @@ void attni_take_row(const attni_kernel_set *set, void *to, const void *from, int
 void attni_put_row(const attni_kernel_set *set, void *to, int32_t dtype, int64_t stride,
                    const void *from, int64_t n);
 
-/* to[j] = (value j of from - zeros[j]) * scales[j] for j < n, which are whole elements, `stride` of
+/* to[j] = (value j of from - its zero) * its scale for j < n, which are whole elements, `stride` of
  * them apart; `dtype` is from's, a quantised one. */
 void attni_take_quantized_row(const attni_kernel_set *set, float *to, const void *from,
-                              int32_t dtype, int64_t stride, int64_t n, const float *scales,
-                              const float *zeros);
+                              int32_t dtype, int64_t stride, int64_t n,
+                              attni_value_numbers numbers);
 
 #endif

@@ -16,6 +16,14 @@ bool attni_mha_only_reads(const attni_mha_problem *problem, const attn_tensor *k
     return problem->has_cache && key == NULL && value == NULL;
 }
 
+static attn_status fail_sequences(const attni_mha_problem *problem, const char *name,
+                                  const attn_tensor *given) {
+    char text[ATTNI_SHAPE_TEXT_BYTES];
+    return attni_fail(ATTN_ERROR_SHAPE, "%s: expected %s=%lld sequences, got %s", name,
+                      problem->has_starts ? "B" : "N", (long long)problem->num_sequences,
+                      attni_shape_text(text, given->rank, given->shape));
+}
+
 /* Keys or values as the layer makes them, each sequence's own unless all of them only read one. */
 static attn_status check_part(const attni_mha_problem *problem, const attni_input_views *inputs,
                               int32_t which, const char *features_name, int64_t features) {
@@ -25,7 +33,7 @@ static attn_status check_part(const attni_mha_problem *problem, const attni_inpu
     const bool has_places = inputs->views[ATTNI_KEY_PLACES] != NULL;
     char text[ATTNI_SHAPE_TEXT_BYTES];
     if (!has_places) {
-        const int32_t rank = problem->is_batched ? 4 : 3;
+        const int32_t rank = problem->has_sequences ? 4 : 3;
         ATTNI_TRY(attni_check_rank(name, given, rank, rank));
     }
     const int64_t num_heads = problem->layer->num_kv_heads;
@@ -36,12 +44,10 @@ static attn_status check_part(const attni_mha_problem *problem, const attni_inpu
                           attni_shape_text(text, given->rank, given->shape));
     }
     const bool is_shared = !problem->appends && given->shape[0] == 1;
-    if (!has_places && problem->is_batched && given->shape[0] != problem->batch && !is_shared) {
-        return attni_fail(ATTN_ERROR_SHAPE, "%s: expected N=%lld sequences, got %s", name,
-                          (long long)problem->batch,
-                          attni_shape_text(text, given->rank, given->shape));
-    }
-    return ATTN_OK;
+    return has_places || !problem->has_sequences || is_shared ||
+                   given->shape[0] == problem->num_sequences
+               ? ATTN_OK
+               : fail_sequences(problem, name, given);
 }
 
 /* The sequences of a page table or of starts are the call's. */
@@ -53,23 +59,21 @@ static attn_status check_places(const attni_mha_problem *problem, const attni_in
     const char *name = inputs->names[ATTNI_KEY_PLACES];
     const attn_tensor *given = inputs->given[ATTNI_KEY_PLACES];
     const int32_t batch_rank = view->rank - 3;
-    if (batch_rank != (problem->is_batched ? 1 : 0)) {
+    if (batch_rank != (problem->has_sequences ? 1 : 0)) {
         return attni_fail(ATTN_ERROR_SHAPE, "%s: expected %s, got %d batch axes", name,
-                          problem->is_batched ? "one batch axis, as query has"
-                                              : "no batch axis, as query has none",
+                          problem->has_starts   ? "one batch axis, as attention.query_starts has"
+                          : problem->is_batched ? "one batch axis, as query has"
+                                                : "no batch axis, as query has none",
                           (int)batch_rank);
     }
     const bool is_shared =
         !problem->appends && !inputs->are_starts[ATTNI_KEY_PLACES] && view->shape[0] == 1;
-    if (batch_rank == 0 || view->shape[0] == problem->batch || is_shared) {
+    if (batch_rank == 0 || view->shape[0] == problem->num_sequences || is_shared) {
         return ATTN_OK;
     }
-    if (inputs->are_starts[ATTNI_KEY_PLACES]) {
-        return attni_fail_starts(inputs, ATTNI_KEY_PLACES, problem->batch);
-    }
-    char text[ATTNI_SHAPE_TEXT_BYTES];
-    return attni_fail(ATTN_ERROR_SHAPE, "%s: expected N=%lld sequences, got %s", name,
-                      (long long)problem->batch, attni_shape_text(text, given->rank, given->shape));
+    return inputs->are_starts[ATTNI_KEY_PLACES]
+               ? attni_fail_starts(inputs, ATTNI_KEY_PLACES, problem->num_sequences)
+               : fail_sequences(problem, name, given);
 }
 
 /* S of sequences that have no one number of rows; the mask is still to be checked. */
@@ -111,11 +115,14 @@ attn_status attni_mha_plan_append(const attni_mha_problem *problem, attni_mha_pl
     }
     const attn_tensor key = attni_mha_batched(problem, &plan->key);
     const attn_tensor value = attni_mha_batched(problem, &plan->value);
+    const attn_kv_append_params params = {.struct_size = sizeof params,
+                                          .starts = problem->attention.query_starts};
     const attni_append_request request = {
         .kv = &problem->cache,
         .kv_names = &attni_names_of_cache,
         .key = &key,
         .value = &value,
+        .params = &params,
         .row_data = ATTNI_DATA_IGNORED,
         .kv_data = problem->data_rule,
     };
@@ -131,12 +138,12 @@ attn_status attni_mha_plan_append(const attni_mha_problem *problem, attni_mha_pl
 }
 
 int64_t attni_mha_column_of(const attni_mha_problem *problem, const attni_mha_plan *plan,
-                            int64_t batch, int64_t row) {
+                            int64_t sequence, int64_t row) {
     if (!problem->has_cache) {
         return row;
     }
-    const attni_append_sequence sequence = attni_append_sequence_of(&plan->append, batch);
-    return attni_append_place(&plan->append, &sequence, row);
+    const attni_append_sequence appended = attni_append_sequence_of(&plan->append, sequence);
+    return attni_append_place(&plan->append, &appended, row);
 }
 
 attn_status attni_mha_append(attn_context *context, const attni_mha_problem *problem,

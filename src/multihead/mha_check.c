@@ -64,7 +64,7 @@ static attn_status check_sequences(const attn_tensor *query, const attn_tensor *
                                    attni_mha_problem *problem) {
     const attn_mha *layer = problem->layer;
     ATTNI_TRY(attni_check_tensor("query", query, problem->data_rule));
-    ATTNI_TRY(attni_check_rank("query", query, 2, 3));
+    ATTNI_TRY(attni_check_rank("query", query, 2, problem->has_starts ? 2 : 3));
     problem->is_batched = query->rank == 3;
     problem->is_batch_major = layer->is_batch_first || !problem->is_batched;
     attni_axis batch = {"N", ATTNI_ANY_LENGTH};
@@ -84,6 +84,7 @@ static attn_status check_sequences(const attn_tensor *query, const attn_tensor *
         problem->value = no_rows(batch.length, layer->vdim, layer->dtype);
     } else {
         problem->appends = problem->has_cache;
+        src = problem->has_starts ? tgt : src;
         ATTNI_TRY(check_sequence("key", key, problem, batch, src, kdim, attni_check_dtype,
                                  &problem->key));
         src.length = problem->key.shape[1];
@@ -113,12 +114,13 @@ static attn_status check_key_padding_mask(const attn_mha_params *params,
     if (mask == NULL) {
         return ATTN_OK;
     }
-    const attni_axis axes[] = {{"N", problem->batch}, {"S", problem->src_len}};
-    const int32_t first = problem->is_batched ? 0 : 1;
+    const attni_axis axes[] = {{problem->has_starts ? "B" : "N", problem->num_sequences},
+                               {"S", problem->src_len}};
+    const int32_t first = problem->has_sequences ? 0 : 1;
     ATTNI_TRY(attni_check_shape(name, mask, axes + first, 2 - first));
     problem->key_padding_mask = (attni_mask){
         .data = mask->data,
-        .strides = {problem->is_batched ? attni_stride(mask, 0) : 0, 0, 0,
+        .strides = {problem->has_sequences ? attni_stride(mask, 0) : 0, 0, 0,
                     attni_stride(mask, mask->rank - 1)},
         .kind = params->key_padding_mask_kind,
         .dtype = mask->dtype,
@@ -226,20 +228,19 @@ static attn_status check_parameters(const attni_mha_problem *problem) {
     return ATTN_OK;
 }
 
-/* A layer projects keys and values itself, with as many rows for each sequence. */
+/* A layer projects keys and values itself, and without a cache as many rows for each sequence. */
 static attn_status check_projected(const attn_sdpa_params *attention, bool has_cache) {
     if (has_cache && attention->key_lengths != NULL) {
         return attni_fail(ATTN_ERROR_VALUE,
                           "attention.key_lengths: expected NULL beside cache, which has its own");
     }
-    const char *name = attention->kv != NULL             ? "kv"
-                       : attention->query_starts != NULL ? "query_starts"
-                                                         : NULL;
-    return name == NULL ? ATTN_OK
-                        : attni_fail(ATTN_ERROR_VALUE,
-                                     "attention.%s: expected NULL in a layer, which projects the "
-                                     "rows of N sequences itself",
-                                     name);
+    if (!has_cache && attention->query_starts != NULL) {
+        return attni_fail(ATTN_ERROR_VALUE, "attention.query_starts: expected NULL without cache");
+    }
+    return attention->kv == NULL
+               ? ATTN_OK
+               : attni_fail(ATTN_ERROR_VALUE, "attention.kv: expected NULL in a layer, which has "
+                                              "cache for it");
 }
 
 /* The structs that params point to, as today's. */
@@ -249,6 +250,7 @@ static attn_status read_structs(attni_mha_problem *problem) {
     problem->has_rope = params->rope != NULL;
     ATTNI_TRY(attni_sdpa_read_params("attention", params->attention, &problem->attention));
     ATTNI_TRY(check_projected(&problem->attention, problem->has_cache));
+    problem->has_starts = problem->attention.query_starts != NULL;
     ATTNI_TRY(attni_kv_read(&attni_names_of_cache, params->cache, &problem->cache));
     problem->cache.struct_size = sizeof problem->cache;
     return attni_rope_read_params("rope", params->rope, &problem->rope);
@@ -285,6 +287,7 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
     *problem = (attni_mha_problem){.layer = layer, .params = params, .data_rule = data_rule};
     ATTNI_TRY(read_structs(problem));
     ATTNI_TRY(check_sequences(query, key, value, output, problem));
+    ATTNI_TRY(attni_mha_check_starts(problem));
     ATTNI_TRY(attni_mha_check_cache(problem));
     ATTNI_TRY(attni_check_reserved("", params.reserved));
     ATTNI_TRY(check_key_padding_mask(&params, problem));

@@ -69,16 +69,30 @@ static void clear_padding(const forward_pass *pass) {
     if (mask->kind == ATTN_MASK_NONE) {
         return;
     }
-    for (int64_t batch = 0; batch < problem->batch; ++batch) {
-        for (int64_t row = 0; row < problem->new_len; ++row) {
-            const int64_t column = attni_mha_column_of(problem, pass->plan, batch, row);
+    for (int64_t sequence = 0; sequence < problem->num_sequences; ++sequence) {
+        const attni_interval rows = attni_mha_rows_of(problem, sequence, problem->new_len);
+        const int64_t batch = problem->has_starts ? 0 : sequence;
+        for (int64_t row = 0; row < rows.end - rows.begin; ++row) {
+            const int64_t column = attni_mha_column_of(problem, pass->plan, sequence, row);
             const bool has_column = column >= 0 && column < problem->src_len;
-            if (has_column &&
-                attni_mask_excludes(mask, batch * mask->strides[0] + column * mask->strides[3])) {
-                clear_row(&pass->plan->key, batch, row);
-                clear_row(&pass->plan->value, batch, row);
+            if (has_column && attni_mask_excludes(mask, sequence * mask->strides[0] +
+                                                            column * mask->strides[3])) {
+                clear_row(&pass->plan->key, batch, rows.begin + row);
+                clear_row(&pass->plan->value, batch, rows.begin + row);
             }
         }
+    }
+}
+
+/* Rows of no sequence, which no attention writes, see nothing. */
+static void clear_other_rows(const forward_pass *pass) {
+    const attni_mha_problem *problem = pass->problem;
+    const attni_interval rows = attni_mha_all_rows(problem);
+    for (int64_t row = 0; row < rows.begin; ++row) {
+        clear_row(&pass->plan->context, 0, row);
+    }
+    for (int64_t row = rows.end; row < problem->tgt_len; ++row) {
+        clear_row(&pass->plan->context, 0, row);
     }
 }
 
@@ -89,6 +103,7 @@ static attn_status attend(const forward_pass *pass) {
     plan->attention.extra_key.data = plan->extra_key.data;
     plan->attention.extra_value.data = plan->extra_value.data;
     plan->attention.output.data = plan->context.data;
+    clear_other_rows(pass);
     if (!pass->problem->has_cache) {
         plan->attention.key.data = plan->key.data;
         plan->attention.value.data = plan->value.data;

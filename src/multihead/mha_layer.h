@@ -81,6 +81,8 @@ typedef struct attni_mha_problem {
     const attn_mha *layer;
     bool is_batched;     /* else the caller's tensors have no N, nor have the attention's options */
     bool is_batch_major; /* memory order of the caller's tensors: N outermost, else the sequence */
+    bool has_starts;     /* rows are those of attention.query_starts: (total, features) of the
+                            caller's, and one batch of them here */
     int64_t batch;       /* N */
     int64_t tgt_len;     /* L */
     int64_t new_len;     /* rows of key and value: S, or with a cache those that are new */
@@ -88,8 +90,12 @@ typedef struct attni_mha_problem {
     int64_t extra_cols;  /* T - S */
     bool has_cache;
     bool has_rope;
-    bool appends;   /* key and value are there to be stored in the cache */
-    bool is_ragged; /* sequences of the cache have no one number of rows */
+    bool appends;               /* key and value are there to be stored in the cache */
+    bool is_ragged;             /* sequences of the cache have no one number of rows */
+    bool has_sequences;         /* there is an axis for them: of N, or of starts */
+    int64_t num_sequences;      /* N, or those of the starts */
+    attni_operand query_starts; /* with has_starts */
+    bool has_workspace;         /* the caller's memory, for whatever the starts are */
     attn_tensor query;
     attn_tensor key;
     attn_tensor value;
@@ -164,6 +170,15 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
                             const attn_tensor *output, attni_data_rule data_rule,
                             attni_mha_problem *problem);
 
+/* mha_starts.c: query_starts by themselves, and what follows for the axes of sequences. */
+attn_status attni_mha_check_starts(attni_mha_problem *problem);
+
+/* mha_starts.c: the rows of a sequence, in its batch of query or of what is projected of key. */
+attni_interval attni_mha_rows_of(const attni_mha_problem *problem, int64_t sequence, int64_t rows);
+
+/* mha_starts.c: the rows of all sequences together: all, or from the first start to the last. */
+attni_interval attni_mha_all_rows(const attni_mha_problem *problem);
+
 /* mha_cache.c: whether the call stores nothing, and attends to what is in the cache. */
 bool attni_mha_only_reads(const attni_mha_problem *problem, const attn_tensor *key,
                           const attn_tensor *value);
@@ -179,9 +194,9 @@ attn_status attni_mha_plan_append(const attni_mha_problem *problem, attni_mha_pl
 attn_status attni_mha_append(attn_context *context, const attni_mha_problem *problem,
                              attni_mha_plan *plan);
 
-/* mha_cache.c: the column of key_padding_mask where new row `row` of a batch stands. */
+/* mha_cache.c: the column of key_padding_mask where new row `row` of a sequence stands. */
 int64_t attni_mha_column_of(const attni_mha_problem *problem, const attni_mha_plan *plan,
-                            int64_t batch, int64_t row);
+                            int64_t sequence, int64_t row);
 
 /* mha_positions.c: how the queries and keys of a plan are normalised and rotated, and every error of
  * rope. */

@@ -6,7 +6,7 @@
 #include "multihead/mha_layer.h"
 #include "problem/kv_tensors.h"
 
-enum { MOST_OUTPUTS = 4 + 6, MOST_INPUTS = 18 + ATTNI_KV_TENSORS + ATTNI_NUM_SLOTS };
+enum { MOST_OUTPUTS = 4 + 6, MOST_INPUTS = 19 + ATTNI_KV_TENSORS + ATTNI_NUM_SLOTS };
 
 typedef struct tensor_lists {
     attni_argument outputs[MOST_OUTPUTS];
@@ -47,6 +47,7 @@ static void add_options(const attni_mha_problem *problem, tensor_lists *lists) {
     add_input(lists, "attention.block_mask", attention->block_mask);
     add_input(lists, "attention.query_offset", attention->query_offset);
     add_input(lists, "attention.key_lengths", attention->key_lengths);
+    add_input(lists, "attention.query_starts", attention->query_starts);
     add_input(lists, "attention.alibi_slopes", attention->alibi_slopes);
     add_input(lists, "attention.sinks", attention->sinks);
     add_input(lists, "rope.frequencies", rope->frequencies);

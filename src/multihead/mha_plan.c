@@ -140,10 +140,14 @@ static attn_status plan_attention(const attn_context *context, const attni_mha_p
     ATTNI_TRY(attni_sdpa_check(&asked.request, &plan->attention));
     attni_mask *padding = &plan->attention.masks[ATTNI_KEY_PADDING_MASK];
     *padding = problem->key_padding_mask;
-    for (int32_t axis = 0; !problem->is_batched && axis < 3; ++axis) {
+    for (int32_t axis = 0; !problem->has_sequences && axis < 3; ++axis) {
         padding->strides[axis] = padding->strides[axis + 1];
     }
-    return attni_sdpa_make_plan(context, &plan->attention, &plan->attention_plan);
+    ATTNI_TRY(attni_sdpa_make_plan(context, &plan->attention, &plan->attention_plan));
+    return problem->has_starts && problem->data_rule == ATTNI_DATA_REQUIRED
+               ? attni_sdpa_plan_runs(context, &plan->attention, problem->has_workspace,
+                                      &plan->attention_plan)
+               : ATTN_OK;
 }
 
 attn_status attni_mha_plan_heads(const attni_mha_problem *problem, attni_mha_plan *plan) {

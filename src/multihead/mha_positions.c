@@ -62,6 +62,7 @@ static attn_status plan_rope(const attni_mha_problem *problem, const attn_tensor
         .input = &rows,
         .output = &rows,
         .params = &problem->rope,
+        .starts = problem->attention.query_starts,
         .names = is_cached ? &cached_rope_names : &rope_names,
         .tensor_data = ATTNI_DATA_IGNORED,
         .option_data = problem->data_rule,

@@ -18,6 +18,7 @@ typedef struct mha_arguments {
     const attn_tensor *value;
     const attn_mha_params *params;
     const attn_tensor *output;
+    bool has_workspace;
 } mha_arguments;
 
 /* Everything before the run but overlap, and before that which context NULL is. */
@@ -27,6 +28,7 @@ static attn_status prepare(attn_context **context, const mha_arguments *argument
     ATTNI_TRY(attni_context_resolve(*context, context));
     ATTNI_TRY(attni_mha_check(arguments->layer, arguments->query, arguments->key, arguments->value,
                               arguments->params, arguments->output, data_rule, problem));
+    problem->has_workspace = arguments->has_workspace;
     return attni_mha_make_plan(*context, problem, plan);
 }
 
@@ -36,7 +38,7 @@ attn_status attn_mha_forward(attn_context *context, const attn_mha *layer, const
                              void *workspace, size_t workspace_bytes) {
     ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
-    const mha_arguments arguments = {layer, query, key, value, params, output};
+    const mha_arguments arguments = {layer, query, key, value, params, output, workspace != NULL};
     attni_mha_problem problem;
     attni_mha_plan plan;
     ATTNI_TRY(prepare(&context, &arguments, ATTNI_DATA_REQUIRED, &problem, &plan));
@@ -59,7 +61,7 @@ attn_status attn_mha_workspace_bytes(attn_context *context, const attn_mha *laye
     if (bytes == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
     }
-    const mha_arguments arguments = {layer, query, key, value, params, output};
+    const mha_arguments arguments = {layer, query, key, value, params, output, false};
     attni_mha_problem problem;
     attni_mha_plan plan;
     ATTNI_TRY(prepare(&context, &arguments, ATTNI_DATA_IGNORED, &problem, &plan));
@@ -83,7 +85,7 @@ attn_status attn_mha_explain(attn_context *context, const attn_mha *layer, const
     ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     ATTNI_TRY(check_report(report));
-    const mha_arguments arguments = {layer, query, key, value, params, output};
+    const mha_arguments arguments = {layer, query, key, value, params, output, false};
     attni_mha_problem problem;
     attni_mha_plan plan;
     ATTNI_TRY(prepare(&context, &arguments, ATTNI_DATA_IGNORED, &problem, &plan));

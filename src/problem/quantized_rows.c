@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * quantized_rows.c: rows are dequantised a piece of their columns at a time, for which scales and
- * zeros are laid out column by column: so that one for the tensor, each head, row, channel or block
- * are one path. They are laid out anew only for rows that have others.
+ * quantized_rows.c: rows are dequantised a piece of their columns at a time. Columns that have the
+ * same scale and zero are a piece; where few have, numbers are laid out column by column, so that
+ * one for the tensor, each head, row, channel or block are one path. They are found anew only for
+ * rows that have others.
  */
 #include "problem/quantized_rows.h"
 
@@ -90,30 +91,113 @@ static bool is_same_block(const attni_sdpa_problem *problem, const attni_block_n
            row / numbers->steps[axis] == other / numbers->steps[axis];
 }
 
-/* `count` columns from `first` on, of rows that lie side by side; at->row is the first one. */
+/* Columns of a row that have the same number. */
+static int64_t columns_alike(const attni_sdpa_problem *problem,
+                             const attni_block_numbers *numbers) {
+    const int32_t axis = problem->batch_rank + 2;
+    return numbers->dtype == 0 || numbers->strides[axis] == 0 ? INT64_MAX : numbers->steps[axis];
+}
+
+enum { FEW_ALIKE = 16, MOST_NUMBERS = PIECE / FEW_ALIKE };
+
+/* Columns of a row; those of each `alike` of them have one scale and one zero. */
+typedef struct column_piece {
+    int64_t first;
+    int64_t count;
+    int64_t alike;
+} column_piece;
+
+/* Those from `first` on, where a scale and a zero begin. Few that are alike count as none. */
+static column_piece piece_from(const quantized_operand *from, int64_t first) {
+    const attni_quantization *quantization = from->quantization;
+    const int64_t left = from->cols - first;
+    const int64_t alike = attni_min(columns_alike(from->problem, &quantization->scale),
+                                    columns_alike(from->problem, &quantization->zero));
+    const bool are_elements = alike % attn_dtype_values(from->operand->dtype) == 0;
+    if (alike >= left) {
+        return (column_piece){first, left, INT64_MAX};
+    }
+    if (alike < FEW_ALIKE || !are_elements) {
+        return (column_piece){first, attni_min(left, PIECE), 1};
+    }
+    const int64_t most = alike < PIECE ? PIECE / alike * alike : alike;
+    return (column_piece){first, attni_min(left, most), alike};
+}
+
+/* The scales or zeros of a piece in a row: of each column, or of each that are alike. Where rows
+ * have their own, these are found by their offsets in the first row, a stride apart. */
+typedef struct number_walk {
+    const attni_block_numbers *numbers;
+    float absent;
+    int64_t count;
+    bool is_by_row;
+    int64_t stride;
+    int64_t offsets[MOST_NUMBERS];
+    float laid_out[PIECE];
+} number_walk;
+
+static int64_t column_of(const column_piece *piece, int64_t number) {
+    return number == 0 ? piece->first : piece->first + number * piece->alike;
+}
+
+static void start_walk(const quantized_operand *from, const attni_block_numbers *numbers,
+                       const attni_number_row *at, const column_piece *piece, number_walk *walk) {
+    const int32_t axis = from->problem->batch_rank + 1;
+    walk->numbers = numbers;
+    walk->count = piece->alike >= piece->count ? 1 : attni_divide_up(piece->count, piece->alike);
+    walk->stride = numbers->strides[axis];
+    walk->is_by_row =
+        piece->alike > 1 && numbers->dtype != 0 && walk->stride != 0 && numbers->steps[axis] == 1;
+    for (int64_t i = 0; walk->is_by_row && i < walk->count; ++i) {
+        walk->offsets[i] = attni_number_offset(from->problem, numbers, at, column_of(piece, i));
+    }
+}
+
+/* For the row at->row, which follows the one before it. */
+static void step_walk(const quantized_operand *from, const attni_number_row *at, bool is_first,
+                      const column_piece *piece, number_walk *walk) {
+    const attni_block_numbers *numbers = walk->numbers;
+    if (walk->is_by_row) {
+        for (int64_t i = 0; i < walk->count; ++i) {
+            walk->laid_out[i] =
+                (float)attni_read_real(numbers->data, walk->offsets[i], numbers->dtype);
+            walk->offsets[i] += walk->stride;
+        }
+        return;
+    }
+    if (!is_first && is_same_block(from->problem, numbers, at->row, at->row - 1)) {
+        return;
+    }
+    if (piece->alike == 1) {
+        attni_lay_out_numbers(from->problem, numbers, at, piece->first, piece->count, walk->absent,
+                              walk->laid_out);
+        return;
+    }
+    for (int64_t i = 0; i < walk->count; ++i) {
+        attni_lay_out_numbers(from->problem, numbers, at, column_of(piece, i), 1, walk->absent,
+                              walk->laid_out + i);
+    }
+}
+
+/* Some columns of rows that lie side by side; at->row is the first one. */
 static void dequantize_piece(const quantized_operand *from, const attni_source_rows *rows,
-                             attni_number_row at, int64_t num_rows, int64_t first, int64_t count,
+                             attni_number_row at, int64_t num_rows, const column_piece *piece,
                              float *to, int64_t stride) {
     const attni_operand *operand = from->operand;
-    const attni_quantization *quantization = from->quantization;
-    const int64_t element = first / attn_dtype_values(operand->dtype);
-    const int64_t first_row = at.row;
-    float scales[PIECE], zeros[PIECE];
-    for (int64_t r = 0; r < num_rows; ++r) {
-        const int64_t last = at.row;
-        at.row = first_row + r;
-        if (r == 0 || !is_same_block(from->problem, &quantization->scale, at.row, last)) {
-            attni_lay_out_numbers(from->problem, &quantization->scale, &at, first, count, 1,
-                                  scales);
-        }
-        if (r == 0 || !is_same_block(from->problem, &quantization->zero, at.row, last)) {
-            attni_lay_out_numbers(from->problem, &quantization->zero, &at, first, count,
-                                  attni_middle_of(operand->dtype), zeros);
-        }
+    const int64_t element = piece->first / attn_dtype_values(operand->dtype);
+    number_walk scales, zeros;
+    scales.absent = 1;
+    zeros.absent = attni_middle_of(operand->dtype);
+    start_walk(from, &from->quantization->scale, &at, piece, &scales);
+    start_walk(from, &from->quantization->zero, &at, piece, &zeros);
+    const attni_value_numbers numbers = {scales.laid_out, zeros.laid_out, piece->alike};
+    for (int64_t r = 0; r < num_rows; ++r, ++at.row) {
+        step_walk(from, &at, r == 0, piece, &scales);
+        step_walk(from, &at, r == 0, piece, &zeros);
         const int64_t offset = r * rows->row_stride + element * rows->col_stride;
         attni_take_quantized_row(from->set, to + r * stride,
                                  attni_advance(rows->data, offset * operand->element_bytes),
-                                 operand->dtype, rows->col_stride, count, scales, zeros);
+                                 operand->dtype, rows->col_stride, piece->count, numbers);
     }
 }
 
@@ -181,9 +265,10 @@ static void dequantize_rows(const quantized_operand *from, const attni_sequence 
             from->problem, from->operand, from->page_stride, sequence, from->head, row);
         const int64_t of_run = attni_min(rows.count, count - done);
         const attni_number_row at = attni_number_row_of(from->problem, sequence, from->head, row);
-        for (int64_t col = 0; col < from->cols; col += PIECE) {
-            dequantize_piece(from, &rows, at, of_run, col, attni_min(PIECE, from->cols - col),
-                             to + done * stride + col, stride);
+        for (int64_t col = 0; col < from->cols;) {
+            const column_piece piece = piece_from(from, col);
+            dequantize_piece(from, &rows, at, of_run, &piece, to + done * stride + col, stride);
+            col += piece.count;
         }
         done += of_run;
     }

@@ -7,6 +7,8 @@
 #include "problem/batch_sequence.h"
 #include "tensor/element.h"
 
+enum { ROW_AXIS = 2 }; /* of (batch, head, row, column) */
+
 attni_query_runs attni_query_runs_of(const attni_sdpa_problem *problem) {
     return (attni_query_runs){.problem = problem};
 }
@@ -19,8 +21,8 @@ static void move_batches(attni_operand *operand, int64_t first) {
     }
 }
 
-/* Gives an operand of rows of all sequences a batch axis: `length` rows each, from `first` on. Axis
- * 0 is that of batches, row_axis that of rows. */
+/* Gives an operand of rows of all sequences a batch axis: as many rows each, from the first one's
+ * on. Axis 0 is that of batches, row_axis that of rows. */
 static void cut_rows(char **data, int64_t *strides, int32_t row_axis, int64_t element_bytes,
                      attni_interval rows) {
     *data = attni_advance(*data, rows.begin * strides[row_axis] * element_bytes);
@@ -33,9 +35,20 @@ static void cut_operand(attni_operand *operand, int32_t row_axis, attni_interval
     }
 }
 
+/* Keys' padding has batches and no rows; every other mask lies as the rows do. */
+static void cut_mask(attni_mask *mask, bool is_of_keys, int64_t first, attni_interval rows) {
+    const int64_t element_bytes = (int64_t)attn_dtype_size_bytes(mask->dtype);
+    char *data = (char *)(uintptr_t)mask->data;
+    if (is_of_keys) {
+        data = attni_advance(data, first * mask->strides[0] * element_bytes);
+    } else {
+        cut_rows(&data, mask->strides, ROW_AXIS, element_bytes, rows);
+    }
+    mask->data = data;
+}
+
 attni_sdpa_problem attni_run_of(const attni_sdpa_problem *problem, int64_t first, int64_t sequences,
                                 attni_interval rows_of_first) {
-    enum { ROW_AXIS = 2 }; /* of (batch, head, row, column) */
     attni_sdpa_problem run = *problem;
     run.query_starts.is_present = false;
     run.num_batches = sequences;
@@ -47,12 +60,8 @@ attni_sdpa_problem attni_run_of(const attni_sdpa_problem *problem, int64_t first
         cut_operand(of_rows[i], ROW_AXIS, rows_of_first);
     }
     for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
-        attni_mask *mask = &run.masks[i];
-        if (mask->kind != ATTN_MASK_NONE) {
-            char *data = (char *)(uintptr_t)mask->data;
-            cut_rows(&data, mask->strides, ROW_AXIS, (int64_t)attn_dtype_size_bytes(mask->dtype),
-                     rows_of_first);
-            mask->data = data;
+        if (run.masks[i].kind != ATTN_MASK_NONE) {
+            cut_mask(&run.masks[i], i == ATTNI_KEY_PADDING_MASK, first, rows_of_first);
         }
     }
     attni_operand *const of_batches[] = {&run.key,         &run.value,      &run.query_offset,

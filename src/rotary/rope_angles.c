@@ -32,6 +32,40 @@ static int64_t batch_offset(const attni_rope_problem *problem, const attni_rope_
     return attni_offset_of(batch, problem->batch_rank, problem->input.shape, option->strides);
 }
 
+int64_t attni_rope_start_of(const attni_rope_problem *problem, int64_t index) {
+    const attn_tensor *starts = &problem->starts.tensor;
+    const int64_t start = attni_read_index(starts->data, index * starts->strides[0], starts->dtype);
+    return attni_clamp(start, 0, problem->num_rows);
+}
+
+/* The last sequence that begins at the row or before it; the first where none does. */
+static int64_t sequence_of(const attni_rope_problem *problem, int64_t row) {
+    int64_t first = 0;
+    int64_t end = problem->starts.num_sequences;
+    while (end - first > 1) {
+        const int64_t middle = first + (end - first) / 2;
+        if (attni_rope_start_of(problem, middle) <= row) {
+            first = middle;
+        } else {
+            end = middle;
+        }
+    }
+    return first;
+}
+
+/* The number of a row of input in a sequence that ends with its last one. Rows of no sequence stand
+ * anywhere. */
+static int64_t ragged_position_of(const attni_rope_problem *problem, int64_t row) {
+    const attni_rope_option *lengths = &problem->lengths;
+    if (problem->starts.num_sequences == 0) {
+        return 0;
+    }
+    const int64_t sequence = sequence_of(problem, row);
+    const int64_t length = attni_read_index(lengths->tensor.data, sequence * lengths->strides[0],
+                                            lengths->tensor.dtype);
+    return attni_max(0, length) - attni_rope_start_of(problem, sequence + 1) + row;
+}
+
 static int64_t position_of(const attni_rope_problem *problem, int64_t group, int64_t row) {
     const attni_rope_option *positions = &problem->positions;
     const attni_rope_option *lengths = &problem->lengths;
@@ -39,6 +73,9 @@ static int64_t position_of(const attni_rope_problem *problem, int64_t group, int
         const int64_t offset =
             batch_offset(problem, positions, group) + row * positions->strides[problem->batch_rank];
         return attni_read_index(positions->tensor.data, offset, positions->tensor.dtype);
+    }
+    if (lengths->is_given && problem->starts.is_given) {
+        return ragged_position_of(problem, row);
     }
     if (lengths->is_given) {
         const int64_t offset = batch_offset(problem, lengths, group);

@@ -17,6 +17,9 @@ typedef struct attni_rope_block {
     int64_t num_pairs;
 } attni_rope_block;
 
+/* Row `index` of a problem's starts, clamped to the rows of input. */
+int64_t attni_rope_start_of(const attni_rope_problem *problem, int64_t index);
+
 /* Whether angles are computed, not looked at. */
 bool attni_rope_computes_angles(const attni_rope_problem *problem);
 

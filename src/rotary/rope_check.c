@@ -9,6 +9,7 @@
 #include "base/checked_size.h"
 #include "base/option_check.h"
 #include "base/versioned_struct.h"
+#include "rotary/rope_angles.h"
 #include "tensor/element.h"
 #include "tensor/tensor_check.h"
 
@@ -127,6 +128,27 @@ static attn_status check_index(const char *name, const attn_tensor *tensor,
     return check_broadcast(name, tensor, tail, problem, option);
 }
 
+static void take_starts(const attn_tensor *starts, attni_rope_problem *problem) {
+    if (starts != NULL) {
+        problem->starts = (attni_rope_starts){true, attni_canonical(starts), starts->shape[0] - 1};
+    }
+}
+
+/* One for each batch, or for each of the sequences whose rows input has. */
+static attn_status check_lengths(const attni_rope_request *request, attni_rope_problem *problem) {
+    const char *name = request->names->lengths;
+    const attn_tensor *lengths = request->params->lengths;
+    if (!problem->starts.is_given || lengths == NULL) {
+        return check_index(name, lengths, request->option_data, 0, problem, &problem->lengths);
+    }
+    const attni_axis axis = {"B", problem->starts.num_sequences};
+    ATTNI_TRY(attni_check_tensor(name, lengths, request->option_data));
+    ATTNI_TRY(attni_check_index(name, lengths));
+    problem->lengths.is_given = true;
+    problem->lengths.tensor = attni_canonical(lengths);
+    return attni_broadcast_strides(name, lengths, &axis, 1, problem->lengths.strides);
+}
+
 static attn_status check_places(const attni_rope_request *request, attni_rope_problem *problem) {
     const attn_rope_params *params = request->params;
     const attni_rope_names *names = request->names;
@@ -136,8 +158,8 @@ static attn_status check_places(const attni_rope_request *request, attni_rope_pr
     }
     ATTNI_TRY(check_index(names->positions, params->positions, request->option_data, 1, problem,
                           &problem->positions));
-    return check_index(names->lengths, params->lengths, request->option_data, 0, problem,
-                       &problem->lengths);
+    take_starts(request->starts, problem);
+    return check_lengths(request, problem);
 }
 
 /* ---- cosines and sines ---- */
@@ -256,11 +278,31 @@ static attn_status check_overlap(const attni_rope_request *request,
     return attni_check_outputs(outputs, 1, inputs, (int32_t)(sizeof inputs / sizeof inputs[0]));
 }
 
+/* The rows of each sequence stand at rows of the tables. */
+static attn_status check_ragged_values(const char *name, const attni_rope_problem *problem) {
+    const attni_rope_option *lengths = &problem->lengths;
+    for (int64_t i = 0; i < problem->starts.num_sequences; ++i) {
+        const int64_t begin = attni_rope_start_of(problem, i);
+        const int64_t rows = attni_rope_start_of(problem, i + 1) - begin;
+        const int64_t length =
+            attni_read_index(lengths->tensor.data, i * lengths->strides[0], lengths->tensor.dtype);
+        if (rows > 0 && (length < rows || length > problem->table_rows)) {
+            return attni_fail(
+                ATTN_ERROR_VALUE, "%s: expected %lld to %lld, got %lld in sequence %lld", name,
+                (long long)rows, (long long)problem->table_rows, (long long)length, (long long)i);
+        }
+    }
+    return ATTN_OK;
+}
+
 /* A sequence has no negative length, and every position that is looked up a row of the tables. */
 static attn_status check_values(const attni_rope_request *request,
                                 const attni_rope_problem *problem) {
     const attn_rope_params *params = request->params;
     const bool is_looked_up = problem->source == ATTNI_ROPE_LOOKED_UP && problem->num_rows > 0;
+    if (problem->starts.is_given && problem->lengths.is_given && is_looked_up) {
+        return check_ragged_values(request->names->lengths, problem);
+    }
     if (problem->lengths.is_given) {
         return attni_check_indices(request->names->lengths, params->lengths, "",
                                    is_looked_up ? problem->num_rows : 0,

@@ -29,6 +29,8 @@ typedef struct attni_rope_request {
     const attn_tensor *output;
     const attn_rope_params *params; /* already read by attni_rope_read_params */
     const attni_rope_names *names;
+    const attn_tensor *starts;   /* NULL, or (B + 1), checked already: rows of B sequences, to which
+                                  lengths belong; input then has no batch axes */
     attni_data_rule tensor_data; /* of input and output; ignored, overlap is not looked at either */
     attni_data_rule option_data; /* of everything in params */
 } attni_rope_request;

@@ -21,6 +21,13 @@ typedef struct attni_rope_option {
     int64_t strides[ATTN_MAX_RANK]; /* broadcast to (batch axes, ...) */
 } attni_rope_option;
 
+/* Rows of many sequences, one behind the other: those of sequence b from start b to start b + 1. */
+typedef struct attni_rope_starts {
+    bool is_given;
+    attn_tensor tensor; /* (num_sequences + 1) */
+    int64_t num_sequences;
+} attni_rope_starts;
+
 /* Where cosines and sines come from. */
 typedef enum attni_rope_source {
     ATTNI_ROPE_BASE,        /* base */
@@ -54,7 +61,8 @@ typedef struct attni_rope_problem {
     attni_rope_option sin;
     int64_t table_rows;
     attni_rope_option positions; /* (batch axes, L) */
-    attni_rope_option lengths;   /* (batch axes) */
+    attni_rope_option lengths;   /* (batch axes), or with starts (num_sequences) */
+    attni_rope_starts starts;    /* then there are no batch axes */
 } attni_rope_problem;
 
 #endif

@@ -42,7 +42,8 @@ static attn_status plan_whole(const attn_context *context, const attni_sdpa_prob
 }
 
 bool attni_sdpa_wants_threads(const attni_sdpa_plan *plan) {
-    return plan->fused.num_slots > 1 || plan->blas.is_parallel || plan->scores.num_slots > 1;
+    return plan->fused.num_slots > 1 || plan->blas.is_parallel || plan->scores.num_slots > 1 ||
+           plan->starts_threads;
 }
 
 /* Of all runs that the rows may make, whatever their starts: that of a sequence with all rows, with

@@ -16,8 +16,8 @@
 #include "context/context.h"
 #include "tensor/tensor_check.h"
 
-/* Which of the forms of every product, which of the calls of attention: first, first + step, ... A
- * check of weights or a layer has no forms: it is run whole. */
+/* Which of the forms of every product, which of the calls of attention, of caches and of gradients:
+ * first, first + step, ... A check of weights or a layer has no forms: it is run whole. */
 typedef struct attni_selftest_forms {
     int32_t first;
     int32_t step;
@@ -30,6 +30,13 @@ attn_status attni_selftest_products(attn_context *context, int32_t dtype, int32_
 /* integer_attention.c: attention with the scores as weights. Where inputs have 16 bits, the output
  * is float32, here and of a layer, so that it is not rounded to them. */
 attn_status attni_selftest_attention(attn_context *context, int32_t dtype,
+                                     attni_selftest_forms forms);
+
+/* integer_caches.c: attention over integers with scales; of float32. */
+attn_status attni_selftest_caches(attn_context *context, int32_t dtype, attni_selftest_forms forms);
+
+/* integer_gradients.c: the backward pass, of float32 and float64. */
+attn_status attni_selftest_gradients(attn_context *context, int32_t dtype,
                                      attni_selftest_forms forms);
 
 /* known_weights.c: softmax, and attention with it. */

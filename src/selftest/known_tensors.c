@@ -7,7 +7,7 @@
 
 #include "selftest/known_results.h"
 
-enum { MOST_TENSORS = 10 };
+enum { MOST_TENSORS = 20 };
 
 attn_status attni_selftest_place(attn_context *context, const attni_selftest_shape *shapes,
                                  int32_t count, attn_tensor *tensors, attni_workspace *memory) {

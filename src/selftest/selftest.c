@@ -33,12 +33,15 @@ static const known_check checks[] = {
     {"attention, float64", ATTN_DTYPE_FLOAT64, 0, attni_selftest_attention},
     {"attention, bfloat16", ATTN_DTYPE_BFLOAT16, 0, attni_selftest_attention},
     {"attention, float16", ATTN_DTYPE_FLOAT16, 0, attni_selftest_attention},
+    {"quantised caches", ATTN_DTYPE_FLOAT32, 0, attni_selftest_caches},
     {"weights, float32", ATTN_DTYPE_FLOAT32, 0, attni_selftest_weights},
     {"weights, float64", ATTN_DTYPE_FLOAT64, 0, attni_selftest_weights},
     {"layer, float32", ATTN_DTYPE_FLOAT32, 0, attni_selftest_layer},
     {"layer, float64", ATTN_DTYPE_FLOAT64, 0, attni_selftest_layer},
     {"layer, bfloat16", ATTN_DTYPE_BFLOAT16, 0, attni_selftest_layer},
     {"layer, float16", ATTN_DTYPE_FLOAT16, 0, attni_selftest_layer},
+    {"gradients, float32", ATTN_DTYPE_FLOAT32, 0, attni_selftest_gradients},
+    {"gradients, float64", ATTN_DTYPE_FLOAT64, 0, attni_selftest_gradients},
 };
 
 enum { CHECKS = sizeof checks / sizeof checks[0], CONCURRENT_CALLERS = 4 };

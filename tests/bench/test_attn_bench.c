@@ -147,6 +147,10 @@ static void every_option_is_accepted(void **state) {
         "sdpa --page 5 --key-lengths 3,10 --layout bshd --lse --kv-heads 1 --dtype float16",
         "sdpa --page 1 --query-lengths 3,0 --causal --align-end",
         "sdpa --query-lengths 2,70 --layout bshd --window 1,1",
+        "sdpa --block-mask 0.5 --block-rows 3 --block-columns 4 --causal --mask bool --lse",
+        "sdpa --block-mask documents --block-rows 1 --block-columns 2 --backward --keys 11",
+        "sdpa --block-mask 1 --block-rows 7 --query-lengths 3,70 --page 2 --weights none",
+        "mha --embed-dim 16 --block-mask 0 --block-rows 5 --weights heads --dtype float64",
         "sdpa --bias distances --mask bool --causal --keys 12",
         "mha --embed-dim 16 --bias per-head --align-end --causal --weights heads --gemm auto",
         "mha --embed-dim 16 --head-dim 5 --value-dim 3 --kv-heads 1 --bound --weights average",
@@ -177,6 +181,25 @@ static void query_lengths_are_rows_of_sequences(void **state) {
     assert_true(number_of(root, "page") == 1);
     assert_string_equal(text_of(root, "query_lengths"), "3,5");
     cJSON_Delete(root);
+}
+
+/* Two of sixteen rows and keys are a document; a share of 1 hides nothing. */
+static void block_masks_leave_what_they_say(void **state) {
+    (void)state;
+    static const char *const masks[] = {"documents", "0", "1"};
+    static const int pairs[] = {8 * 2 * 2, 0, 16 * 16};
+    for (int i = 0; i < 3; i++) {
+        char line[300];
+        (void)snprintf(line, sizeof line,
+                       "sdpa --heads 2 --queries 16 --block-rows 1 --block-columns 2 --block-mask "
+                       "%s --threads 1 --repeats 1 --seconds 0 --no-limits",
+                       masks[i]);
+        cJSON *root = run_and_parse(line, 1, 0);
+        assert_true(number_of(root, "visible_pairs") == pairs[i]);
+        assert_string_equal(text_of(root, "block_mask"), masks[i]);
+        assert_true(number_of(root, "block_rows") == 1 && number_of(root, "block_columns") == 2);
+        cJSON_Delete(root);
+    }
 }
 
 static void backward_tells_its_own_schedule(void **state) {
@@ -243,6 +266,11 @@ static void wrong_command_lines_exit_with_2(void **state) {
     assert_fails("sdpa --query-lengths 3,-1", 2, "--query-lengths: expected integers from 0");
     assert_fails("sdpa --query-lengths 3 --lse", 2, "--query-lengths: expected no --mask");
     assert_fails("mha --page 3", 2, "--page");
+    assert_fails("sdpa --block-mask 1.5", 2, "--block-mask: expected a share from 0 to 1, or doc");
+    assert_fails("sdpa --block-mask some", 2, "--block-mask: expected a share from 0 to 1, or doc");
+    assert_fails("sdpa --block-rows 3", 2, "--block-rows: expected --block-mask with it");
+    assert_fails("sdpa --block-columns 3", 2, "--block-columns: expected --block-mask with it");
+    assert_fails("sdpa --block-mask 1 --block-rows 0", 2, "--block-rows: expected an integer");
     assert_fails("sdpa --headz 3", 2, "unknown option '--headz'");
     assert_fails("sdpa 3", 2, "unexpected argument '3'");
     assert_fails("sdpa --embed-dim 3", 2, "unknown option '--embed-dim'");
@@ -300,6 +328,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_line_has_all_fields),
         cmocka_unit_test(every_option_is_accepted),
         cmocka_unit_test(query_lengths_are_rows_of_sequences),
+        cmocka_unit_test(block_masks_leave_what_they_say),
         cmocka_unit_test(backward_tells_its_own_schedule),
         cmocka_unit_test(versus_prints_a_line_for_each_contestant),
         cmocka_unit_test(grow_prints_a_line_for_each_length),

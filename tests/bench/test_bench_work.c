@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "bench_block_mask.h"
 #include "bench_options.h"
 #include "bench_work.h"
 
@@ -31,7 +32,9 @@ static int is_visible(const bench_options *o, int64_t length, int64_t query, int
     const int64_t left = o->window_text == NULL ? -1 : o->window[0];
     const int64_t right = o->window_text == NULL ? -1 : o->window[1];
     return key < length && (!o->is_causal || key <= position) &&
-           (left < 0 || key >= position - left) && (right < 0 || key <= position + right);
+           (left < 0 || key >= position - left) && (right < 0 || key <= position + right) &&
+           (o->blocks == BENCH_BLOCKS_NONE ||
+            bench_block_shows(o, query / o->block_rows.value, key / o->block_columns.value));
 }
 
 static void assert_counts(const bench_options *o) {
@@ -68,21 +71,39 @@ static void pairs_of_every_option_are_those_counted_one_by_one(void **state) {
     for (size_t offset = 0; offset < 5; offset++) {
         for (size_t window = 0; window < 6; window++) {
             for (size_t length = 0; length < 5; length++) {
-                const char *words[] = {"--batch",        "3",
-                                       "--heads",        "4",
-                                       "--kv-heads",     "2",
-                                       "--queries",      "11",
-                                       "--keys",         "13",
-                                       "--head-dim",     "5",
-                                       "--value-dim",    "3",
-                                       "--window",       windows[window],
-                                       "--query-offset", offsets[offset],
-                                       "--key-lengths",  lengths[length],
-                                       "--causal"};
-                bench_options options = options_of(BENCH_SDPA, 20, words);
-                assert_counts(&options);
-                options = options_of(BENCH_SDPA, 21, words);
-                assert_counts(&options);
+                const char *words[] = {"--batch",
+                                       "3",
+                                       "--heads",
+                                       "4",
+                                       "--kv-heads",
+                                       "2",
+                                       "--queries",
+                                       "11",
+                                       "--keys",
+                                       "13",
+                                       "--head-dim",
+                                       "5",
+                                       "--value-dim",
+                                       "3",
+                                       "--window",
+                                       windows[window],
+                                       "--query-offset",
+                                       offsets[offset],
+                                       "--key-lengths",
+                                       lengths[length],
+                                       "--causal",
+                                       "--block-mask",
+                                       "0.4",
+                                       "--block-rows",
+                                       "4",
+                                       "--block-columns",
+                                       "3"};
+                for (int count = 20; count <= 21; count++) {
+                    const bench_options options = options_of(BENCH_SDPA, count, words);
+                    assert_counts(&options);
+                }
+                const bench_options blocks = options_of(BENCH_SDPA, 27, words);
+                assert_counts(&blocks);
             }
         }
     }

@@ -16,6 +16,7 @@
 
 #include "program_run.h"
 #include "safetensors_read.h"
+#include "safetensors_write.h"
 #include "scratch_files.h"
 #include "tiny_layer.h"
 
@@ -116,6 +117,103 @@ static void run_masks_hide_and_biases_add(void **state) {
                     first_row);
     assert_tiny_run(state, "--attn-mask %D/mask.safetensors", diagonal);
     assert_tiny_run(state, "--attn-mask %D/mask.safetensors:m --mask-polarity include", opposite);
+}
+
+/* Row 0 has scores 0 and 1, row 1 scores 0 and 2, less or more what options add. */
+static void run_options_of_scores_change_the_weights(void **state) {
+    char path[SCRATCH_PATH_BYTES];
+    const double e = exp(1), e2 = exp(2);
+    const double by_distance[2][2] = {{1 - sigmoid(1 + 3), sigmoid(1 + 3)},
+                                      {1 - sigmoid(2 - 2), sigmoid(2 - 2)}};
+    const double sloped[2][2] = {{1 - sigmoid(1 - 2), sigmoid(1 - 2)},
+                                 {1 - sigmoid(2 + 2), sigmoid(2 + 2)}};
+    const double sunk[2][2] = {{1 / (2 + e), e / (2 + e)}, {1 / (2 + e2), e2 / (2 + e2)}};
+    const double diagonal[2][2] = {{1, 0}, {0, 1}};
+    const double first_row[2][2] = {{1, 0}, {0, 0}};
+    tiny_tensor_write(scratch_path(state, "distances.safetensors", path), "position_bias", 2,
+                      (const int64_t[]){1, 3}, (const float[]){2, 0, 3}, NULL, 0);
+    tiny_tensor_write(scratch_path(state, "slopes.safetensors", path), "alibi_slopes", 1,
+                      (const int64_t[]){1}, (const float[]){2}, NULL, 0);
+    tiny_tensor_write(scratch_path(state, "sinks.safetensors", path), "sinks", 1,
+                      (const int64_t[]){1}, (const float[]){0}, NULL, 0);
+    tiny_mask_write(scratch_path(state, "blocks.safetensors", path), "block_mask", 2,
+                    (const int64_t[]){2, 2}, (const unsigned char[]){1, 0, 0, 1});
+    tiny_mask_write(scratch_path(state, "second.safetensors", path), "m", 1, (const int64_t[]){2},
+                    (const unsigned char[]){0, 1});
+    assert_tiny_run(state, "--position-bias %D/distances.safetensors", by_distance);
+    assert_tiny_run(state, "--alibi %D/slopes.safetensors", sloped);
+    assert_tiny_run(state, "--sinks %D/sinks.safetensors", sunk);
+    assert_tiny_run(state, "--block-mask %D/blocks.safetensors --block-rows 1 --block-columns 1",
+                    diagonal);
+    tiny_mask_write(scratch_path(state, "rows.safetensors", path), "m", 2, (const int64_t[]){2, 2},
+                    (const unsigned char[]){0, 0, 0, 1});
+    assert_tiny_run(state,
+                    "--block-mask %D/blocks.safetensors --block-rows 1 --block-columns 1 "
+                    "--attn-mask %D/rows.safetensors",
+                    first_row);
+}
+
+/* One head of two features, which projects nothing away. */
+static void write_identity_layer(const char *path) {
+    static const float stacked[6][2] = {{1, 0}, {0, 1}, {1, 0}, {0, 1}, {1, 0}, {0, 1}};
+    const safetensors_entry tensors[] = {{.name = "in_proj_weight",
+                                          .dtype = "F32",
+                                          .rank = 2,
+                                          .shape = {6, 2},
+                                          .data = stacked,
+                                          .data_bytes = sizeof stacked},
+                                         {.name = "out_proj.weight",
+                                          .dtype = "F32",
+                                          .rank = 2,
+                                          .shape = {2, 2},
+                                          .data = stacked,
+                                          .data_bytes = sizeof stacked[0] * 2}};
+    char error[500] = "";
+    if (safetensors_save(path, tensors, 2, &one_head, 1, error, sizeof error) != 0) {
+        fail_msg("%s", error);
+    }
+}
+
+/* Both words are (1, 0): a score is the cosine of how much farther one is turned. */
+static void run_rope_turns_queries_and_keys(void **state) {
+    char path[SCRATCH_PATH_BYTES];
+    const struct {
+        const char *options;
+        double turn;
+    } cases[] = {{"", 0},
+                 {"--rope 10000", 1},
+                 {"--rope 5 --rope-dim 2 --rope-interleaved", 1},
+                 {"--rope-frequencies %D/turns.safetensors", 0.5}};
+    write_identity_layer(scratch_path(state, "identity.safetensors", path));
+    tiny_tensor_write(scratch_path(state, "words.safetensors", path), "x", 2,
+                      (const int64_t[]){2, 2}, (const float[]){1, 0, 1, 0}, NULL, 0);
+    tiny_tensor_write(scratch_path(state, "turns.safetensors", path), "inv_freq", 1,
+                      (const int64_t[]){1}, (const float[]){0.5f}, NULL, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char command_line[600];
+        const double near = sigmoid((1 - cos(cases[i].turn)) / sqrt(2));
+        const double expected[4] = {near, 1 - near, 1 - near, near};
+        (void)snprintf(command_line, sizeof command_line,
+                       "run %%D/identity.safetensors --query %%D/words.safetensors --weights heads "
+                       "--output %%D/out.safetensors %s",
+                       cases[i].options);
+        assert_program(state, command_line, 0,
+                       i == 1 ? "rotary positions of base 10000" : "attn_weights");
+        assert_tensor(scratch_path(state, "out.safetensors", path), "attn_weights", 4, expected);
+    }
+}
+
+/* Of the first row the words of seed 0 are 6627e8d5 and e169c58d: half of them is below 2^31. */
+static void run_dropout_drops_the_documented_weights(void **state) {
+    char path[SCRATCH_PATH_BYTES];
+    const double expected = 3 * 2 * sigmoid(1) + 1;
+    tiny_tensor_write(scratch_path(state, "one.safetensors", path), "x", 2, (const int64_t[]){1, 1},
+                      (const float[]){0}, NULL, 0);
+    assert_program(state,
+                   "run %D/layer.safetensors --query %D/one.safetensors --key %D/x.safetensors "
+                   "--dropout 0.5 --dropout-seed 0 --output %D/out.safetensors",
+                   0, "dropout 0.5");
+    assert_tensor(scratch_path(state, "out.safetensors", path), "attn_output", 1, &expected);
 }
 
 static void run_of_no_queries_has_an_empty_result(void **state) {
@@ -294,6 +392,9 @@ int main(int argc, char **argv) {
         TINY_TEST(run_plain_gives_the_result_known_by_hand),
         TINY_TEST(run_options_change_the_weights_as_defined),
         TINY_TEST(run_masks_hide_and_biases_add),
+        TINY_TEST(run_options_of_scores_change_the_weights),
+        TINY_TEST(run_rope_turns_queries_and_keys),
+        TINY_TEST(run_dropout_drops_the_documented_weights),
         TINY_TEST(run_of_no_queries_has_an_empty_result),
         TINY_TEST(run_every_naming_and_element_type_gives_the_same),
         TINY_TEST(run_batch_first_and_sequence_first_read_the_axes),

@@ -93,6 +93,7 @@ static void fill_memory(mha_memory *memory) {
     for (int64_t n = 0; n <= MHA_N; ++n) {
         memory->page_starts[n] = n * (MHA_C / MHA_PAGE);
         memory->starts[n] = n * MHA_C;
+        memory->query_starts[n] = n * MHA_L;
     }
     for (int64_t i = 0; i < MHA_PAGES; ++i) {
         memory->page_table[i] = MHA_PAGES - 1 - i;
@@ -123,6 +124,7 @@ static void make_views(mha_fixture *fixture, mha_parameters *parameters) {
     const int64_t distances[] = {MHA_H, MHA_DISTANCES};
     const int64_t blocks[] = {1, (MHA_S + MHA_BLOCK - 1) / MHA_BLOCK};
     const int64_t weights[] = {MHA_N, MHA_L, MHA_S};
+    const int64_t starts[] = {MHA_N + 1};
     const int64_t head_weights[] = {MHA_N, MHA_H, MHA_L, MHA_S};
     views[MHA_QUERY] = refusal_view(memory->query, float32, 3, query);
     views[MHA_KEY] = refusal_view(memory->key, float32, 3, key);
@@ -146,6 +148,7 @@ static void make_views(mha_fixture *fixture, mha_parameters *parameters) {
         refusal_view(memory->mask_start, ATTN_DTYPE_INT64, 1, padding);
     views[MHA_ATTENTION_POSITION_BIAS] = refusal_view(memory->position_bias, float32, 2, distances);
     views[MHA_ATTENTION_BLOCK_MASK] = refusal_view(memory->block_mask, ATTN_DTYPE_UINT8, 2, blocks);
+    views[MHA_QUERY_STARTS] = refusal_view(memory->query_starts, ATTN_DTYPE_INT64, 1, starts);
     views[MHA_OUT_WEIGHT] = mha_parameters_view(parameters, "out_proj.weight");
 }
 
@@ -202,6 +205,15 @@ void mha_fixture_cache(mha_fixture *fixture, mha_cache_kind kind) {
     fixture->options.cache = &fixture->cache;
 }
 
+void mha_fixture_ragged(mha_fixture *fixture) {
+    static const int64_t features[] = {MHA_E, MHA_KDIM, MHA_VDIM, MHA_E};
+    for (int i = 0; i < MHA_ARGUMENTS; ++i) {
+        const int64_t shape[] = {MHA_N * MHA_L, features[i]};
+        fixture->views[i] = refusal_view(fixture->views[i].data, ATTN_DTYPE_FLOAT32, 2, shape);
+    }
+    mha_fixture_link(fixture, MHA_QUERY_STARTS);
+}
+
 /* Where an optional view belongs. */
 static const attn_tensor **place_of(mha_fixture *fixture, int tensor) {
     attn_mha_params *options = &fixture->options;
@@ -225,6 +237,7 @@ static const attn_tensor **place_of(mha_fixture *fixture, int tensor) {
         [MHA_ATTENTION_MASK_START] = &attention->mask_start,
         [MHA_ATTENTION_POSITION_BIAS] = &attention->position_bias,
         [MHA_ATTENTION_BLOCK_MASK] = &attention->block_mask,
+        [MHA_QUERY_STARTS] = &attention->query_starts,
         [MHA_KV_KEY] = &cache->key,
         [MHA_KV_VALUE] = &cache->value,
         [MHA_KV_LENGTHS] = &cache->lengths,

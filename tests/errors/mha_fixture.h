@@ -61,6 +61,7 @@ enum mha_tensor {
     MHA_ATTENTION_MASK_START,             /* attention.mask_start (N) */
     MHA_ATTENTION_POSITION_BIAS,          /* attention.position_bias (H, distances) */
     MHA_ATTENTION_BLOCK_MASK,             /* attention.block_mask (1, blocks of S) */
+    MHA_QUERY_STARTS,                     /* attention.query_starts (N + 1), rows of L */
     MHA_KV_KEY,                           /* cache.key (N, H, C, D), or as its kind has it; those
                                              from here on: the cache */
     MHA_KV_VALUE,
@@ -95,6 +96,7 @@ typedef struct mha_memory {
     int64_t mask_start[MHA_N];
     float position_bias[MHA_H * MHA_DISTANCES];
     unsigned char block_mask[MHA_S];
+    int64_t query_starts[MHA_N + 1];
     float sinks[MHA_H];
     float alibi_slopes[MHA_H];
     float lse[MHA_N * MHA_H * MHA_L];
@@ -162,6 +164,10 @@ void mha_fixture_prepare(mha_fixture *fixture, attn_context *context, mha_layer 
 
 /* Puts a cache into the options, without rows as yet: with it the values are the same. */
 void mha_fixture_cache(mha_fixture *fixture, mha_cache_kind kind);
+
+/* Makes query, key, value and output rows of all sequences, (N * L, features), by query_starts. It
+ * has no values to be compared with. */
+void mha_fixture_ragged(mha_fixture *fixture);
 
 /* Puts an optional view into the options; a mask's kind is the caller's to set. */
 void mha_fixture_link(mha_fixture *fixture, int tensor);

@@ -28,6 +28,9 @@ static void apply(const mha_refusal *entry, mha_fixture *fixture) {
     fixture->rope.struct_size =
         entry->rope.struct_size != 0 ? entry->rope.struct_size : sizeof fixture->rope;
     fixture->options.rope = entry->is_rotated ? &fixture->rope : NULL;
+    if (entry->is_ragged) {
+        mha_fixture_ragged(fixture);
+    }
     for (int i = 0; i < 2; ++i) {
         if (entry->links[i] != 0) {
             mha_fixture_link(fixture, entry->links[i]);

@@ -18,6 +18,7 @@ typedef struct mha_refusal {
     mha_cache_kind cache;                 /* params.cache, if any */
     uint64_t cache_size;                  /* its struct_size; 0: today's */
     attn_rope_params rope;                /* with struct_size 0: today's */
+    bool is_ragged;                       /* rows by attention.query_starts */
     bool is_rotated;                      /* rope is given, without tensors too */
     int links[2];                         /* numbers of further options to link; 0: none */
     bool call_only; /* about memory or values, which the queries do not look at: they succeed */

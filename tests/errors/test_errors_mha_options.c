@@ -11,7 +11,6 @@
 
 /* Refused unread. */
 static const attn_kv some_kv;
-static const attn_tensor some_starts;
 
 static const mha_refusal wrong_options[] = {
     {.name = "attention_is_causal_negative_is_refused",
@@ -199,13 +198,11 @@ static const mha_refusal wrong_options[] = {
     {.name = "attention_kv_is_refused",
      .attention = {.kv = &some_kv},
      .status = ATTN_ERROR_VALUE,
-     .line = "attention.kv: expected NULL in a layer, which projects the rows of N sequences "
-             "itself"},
-    {.name = "attention_query_starts_is_refused",
-     .attention = {.query_starts = &some_starts},
+     .line = "attention.kv: expected NULL in a layer, which has cache for it"},
+    {.name = "attention_query_starts_without_cache_are_refused",
+     .links = {MHA_QUERY_STARTS},
      .status = ATTN_ERROR_VALUE,
-     .line = "attention.query_starts: expected NULL in a layer, which projects the rows of N "
-             "sequences itself"},
+     .line = "attention.query_starts: expected NULL without cache"},
     {.name = "attention_length_negative_is_refused",
      .spoils = {{REFUSAL_ELEMENT, MHA_ATTENTION_LENGTHS, .value = -1}},
      .call_only = true,

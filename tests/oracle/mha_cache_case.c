@@ -190,7 +190,9 @@ static void make_layer(mha_cache_case *built) {
     built->dtype = dtypes[cache_level(built, CACHE_ENGINE)];
     built->score_dtype =
         built->dtype == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
-    built->batch = is_batched(built) ? CACHE_MOST_BATCH : 1;
+    built->batch = cache_level(built, CACHE_FORM) == FORM_RAGGED ? CACHE_MOST_BATCH
+                   : is_batched(built)                           ? CACHE_BATCH
+                                                                 : 1;
     built->heads = heads_of[cache_level(built, CACHE_HEADS)][0];
     built->kv_heads = heads_of[cache_level(built, CACHE_HEADS)][1];
     built->head_dim = features_of[cache_level(built, CACHE_FEATURES)][0];
@@ -206,7 +208,7 @@ static void make_layer(mha_cache_case *built) {
         .dtype = built->dtype,
         .add_bias_kv = extra & 1,
         .add_zero_attn = extra >> 1,
-        .batch_first = cache_level(built, CACHE_FORM) == FORM_BATCH_FIRST,
+        .batch_first = cache_level(built, CACHE_FORM) != FORM_SEQUENCE_FIRST,
         .parameter_dtype = cache_level(built, CACHE_PARAMETERS) == 1 ? ATTN_DTYPE_BFLOAT16 : 0,
         .qk_norm = norm,
         .qk_norm_epsilon = norm == ATTN_QK_NORM_HEAD ? 1e-5 : 0,
@@ -305,9 +307,9 @@ static void set_lengths(mha_cache_case *built, const int64_t *lengths) {
     }
 }
 
-/* Rows that were there before: 5 of the first sequence, 2 of the second, or none. */
+/* Rows that were there before: 5 of the first sequence, 2 of the second and so on, or none. */
 static void fill_beginning(mha_cache_case *built, attn_context *context) {
-    static const int64_t lengths[][CACHE_MOST_BATCH] = {{0, 0}, {5, 2}};
+    static const int64_t lengths[][CACHE_MOST_BATCH] = {{0}, {5, 2, 4}};
     const int64_t *chosen = lengths[cache_level(built, CACHE_BEGINNING)];
     const int32_t skipped = !is_batched(built);
     const int64_t shape[] = {built->batch, built->kv_heads, 5, built->head_dim};

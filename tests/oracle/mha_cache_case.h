@@ -52,7 +52,8 @@ enum cache_storage {
     STORED_INT4,
     STORED_Q8_0
 };
-enum cache_form { FORM_BATCH_FIRST, FORM_SEQUENCE_FIRST, FORM_UNBATCHED };
+/* The last is no level of the factor: test_mha_ragged.c puts it in the place of all others. */
+enum cache_form { FORM_BATCH_FIRST, FORM_SEQUENCE_FIRST, FORM_UNBATCHED, FORM_RAGGED };
 enum cache_rope {
     ROPE_NONE,
     ROPE_BY_CACHE,
@@ -66,7 +67,8 @@ enum cache_outputs { OUTPUTS_NONE, OUTPUTS_ALL };
 enum cache_workspace { WORKSPACE_OF_LIBRARY, WORKSPACE_EXACT };
 
 enum {
-    CACHE_MOST_BATCH = 2,
+    CACHE_MOST_BATCH = 3,
+    CACHE_BATCH = 2, /* but for ragged rows */
     CACHE_ROOM = 24, /* rows of each sequence */
     CACHE_PAGE = 4,
     CACHE_MOST_NEW = 7,

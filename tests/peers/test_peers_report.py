@@ -7,7 +7,7 @@ from pathlib import Path
 
 import results_fixture as fixture
 from peers import report, results, summary
-from peers.cells import CAUSAL
+from peers.cells import CAUSAL, DOCUMENTS, DOCUMENTS_BLOCKS, STRUCTURED, Cell
 
 
 def measured() -> results.Results:
@@ -54,6 +54,20 @@ class Summary(unittest.TestCase):
         found = results.from_data(data)
         self.assertEqual(summary.standing(found, 1).contested, 1)
         self.assertIsNone(summary.option_costs(found, 1) or None)
+
+    def test_block_costs_stand_beside_the_share_that_is_seen(self) -> None:
+        shape = (STRUCTURED, 1, 2, 2, 80, 80, 10, 10)
+        plain = Cell(*shape, only_ours=True)
+        blocks = Cell(*shape, DOCUMENTS_BLOCKS)
+        data = fixture.document(
+            [
+                fixture.entry(plain, 1, {"libattention": [0.008] * 3}),
+                fixture.entry(blocks, 1, {"libattention": [0.002] * 3}),
+            ]
+        )
+        found = results.from_data(data)
+        self.assertEqual(summary.block_costs(found, 1), [(blocks.name, 0.25, 1 / DOCUMENTS)])
+        self.assertIn("0.250 of the full square, of which 0.125 is seen", report.render(found))
 
     def test_option_costs_compare_our_own_times(self) -> None:
         costs = summary.option_costs(measured(), 1)

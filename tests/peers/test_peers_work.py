@@ -15,7 +15,9 @@ from peers.cells import (
     CAUSAL_MASK,
     DECODE,
     DOCUMENTS,
+    DOCUMENTS_BLOCKS,
     DOCUMENTS_MASK,
+    DOCUMENTS_OPTIONS,
     FLOAT16,
     FULL,
     INT8,
@@ -30,7 +32,7 @@ from peers.cells import (
 )
 
 SHAPES = ((1, 5, 5), (2, 7, 4), (3, 3, 8), (2, 1, 6), (1, 30, 17))
-OPTIONS = (FULL, CAUSAL, LENGTHS, ADDITIVE_MASK, CAUSAL_MASK, DOCUMENTS_MASK)
+OPTIONS = (FULL, CAUSAL, LENGTHS, ADDITIVE_MASK, CAUSAL_MASK, *DOCUMENTS_OPTIONS)
 RAGGED_SHAPES = ((2, 60, 60), (5, 30, 30), (3, 4, 4))
 
 
@@ -43,7 +45,7 @@ def sees(cell: Cell, row: int, column: int, length: int) -> bool:
     """The definition, for one pair."""
     if column >= length or (cell.option in (CAUSAL, CAUSAL_MASK) and column > row):
         return False
-    if cell.option == DOCUMENTS_MASK:
+    if cell.option in DOCUMENTS_OPTIONS:
         return row * DOCUMENTS // cell.queries == column * DOCUMENTS // cell.keys
     if cell.window_left >= 0 and column < row - cell.window_left:
         return False

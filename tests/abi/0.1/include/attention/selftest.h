@@ -43,8 +43,10 @@ typedef struct attn_selftest_params {
  *               in the engines for which the context calls it: ATTN_GEMM_BLAS has all of it checked
  *   attention   of small integers with linear weights, exactly: blocks of rows, decoding, grouped
  *               heads, causality, window, lengths and mask
+ *   caches      the same over keys and values of every quantised type, exactly
  *   weights     softmax and attention of scores log(1), log(2), ..., whose weights are fractions
  *   layer       multi-head attention with padding and every weight known
+ *   gradients   of linear weights and, where scores are 0, of softmax, sigmoid and softcap, exactly
  *   concurrent  all of these by four threads at once
  * params may be NULL: nobody is told of them.
  *
