@@ -36,6 +36,7 @@ static void multiply(const attni_gemm_call *call, const attni_gemm_part *part, c
         .y_col_stride = call->c.col_stride,
         .strips = strips,
         .strip_stride = strip_stride,
+        .strip_step = attni_strip_cols(attni_gemm_b_dtype(call)),
         .cols = part->cols,
         .depth = depth,
         .is_added = first > 0 || call->beta != 0,

@@ -194,18 +194,41 @@ void attni_gradients_take_keys(attni_gradients_item *item, int64_t head) {
     }
 }
 
-static void clear_empty_rows(attni_gradients_item *item) {
+/* Whether softmax left a row nothing. */
+static bool is_empty(const attni_gradients_item *item, int64_t index) {
+    return item->view.call->normalizer == ATTN_NORMALIZER_SOFTMAX &&
+           item->rows.lse[index] == -(double)INFINITY;
+}
+
+static bool has_empty_rows(const attni_gradients_item *item) {
+    bool has_some = false;
+    for (int64_t index = 0; index < item->rows.count; ++index) {
+        has_some = has_some || is_empty(item, index);
+    }
+    return has_some;
+}
+
+/* The strips of rows: where they are, if they lie side by side and close enough together that those
+ * of a product fit into a first level cache; or copied, without what is in empty rows. */
+static attni_gradient_strips take_strips(const attni_gradients_item *item,
+                                         const attni_gradient_lines *rows, int64_t cols,
+                                         bool has_empty, size_t memory_offset) {
+    enum { MOST_BYTES_APART = 256 };
     const attni_gradients_engine *engine = item->engine;
-    const attni_sdpa_problem *call = item->view.call;
-    const attni_gradient_rows *rows = &item->rows;
-    for (int64_t row = 0; row < rows->count; ++row) {
-        if (attni_gradients_lse(item, rows->head, rows->first + row) == -(double)INFINITY) {
-            clear_in_strips(engine, item->slot + engine->plan->query_strips_offset, row,
-                            rows->count, call->head_dim);
-            clear_in_strips(engine, item->slot + engine->plan->output_strips_offset, row,
-                            rows->count, call->value_dim);
+    const int64_t width = engine->strip_cols;
+    const int64_t count = item->rows.count;
+    char *strips = item->slot + memory_offset;
+    if (!has_empty && rows->stride == cols && cols % width == 0 &&
+        cols * engine->element <= MOST_BYTES_APART) {
+        return (attni_gradient_strips){rows->data, width, cols};
+    }
+    pack_strips(engine, strips, rows->data, rows->stride, 1, count, cols);
+    for (int64_t index = 0; index < count; ++index) {
+        if (is_empty(item, index)) {
+            clear_in_strips(engine, strips, index, count, cols);
         }
     }
+    return (attni_gradient_strips){strips, count * width, width};
 }
 
 void attni_gradients_take_rows(attni_gradients_item *item, int64_t head, int64_t first,
@@ -221,15 +244,16 @@ void attni_gradients_take_rows(attni_gradients_item *item, int64_t head, int64_t
                             item->slot + plan->query_offset);
     rows->output = take_rows(item, &item->view.gradients->output, head, first, count,
                              call->value_dim, item->slot + plan->output_offset);
+    if (call->normalizer == ATTN_NORMALIZER_SOFTMAX) {
+        attni_gradients_take_lse(item, head, first, count, rows->lse);
+    }
+    const bool has_empty = has_empty_rows(item);
     if (item->view.gradients->key.is_present) {
-        pack_strips(engine, item->slot + plan->query_strips_offset, rows->query.data,
-                    rows->query.stride, 1, count, call->head_dim);
+        rows->query_strips =
+            take_strips(item, &rows->query, call->head_dim, has_empty, plan->query_strips_offset);
     }
     if (item->view.gradients->value.is_present) {
-        pack_strips(engine, item->slot + plan->output_strips_offset, rows->output.data,
-                    rows->output.stride, 1, count, call->value_dim);
-    }
-    if (call->normalizer == ATTN_NORMALIZER_SOFTMAX) {
-        clear_empty_rows(item);
+        rows->output_strips = take_strips(item, &rows->output, call->value_dim, has_empty,
+                                          plan->output_strips_offset);
     }
 }

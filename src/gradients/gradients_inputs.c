@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/checked_size.h"
 #include "gradients/gradients_blocks.h"
 #include "gradients/gradients_tile.h"
 #include "gradients/gradients_view.h"
@@ -36,12 +37,11 @@ typedef struct key_sums {
                                  int64_t head, int64_t first);
     int64_t group;
     int64_t cols;
-    const char *matrix; /* of the tile, that rows are summed by */
-    int64_t strips_offset;
+    const char *matrix;                  /* of the tile, that rows are summed by */
+    const attni_gradient_strips *strips; /* of these rows */
 } key_sums;
 
 static key_sums sums_of(const attni_gradients_item *item, int32_t which) {
-    const attni_gradients_plan *plan = item->engine->plan;
     const attni_sdpa_problem *gradients = item->view.gradients;
     if (which == ATTNI_OF_KEY) {
         return (key_sums){which,
@@ -50,7 +50,7 @@ static key_sums sums_of(const attni_gradients_item *item, int32_t which) {
                           gradients->key_group,
                           gradients->head_dim,
                           item->tile.scores,
-                          (int64_t)plan->query_strips_offset};
+                          &item->rows.query_strips};
     }
     return (key_sums){which,
                       &gradients->value,
@@ -58,7 +58,7 @@ static key_sums sums_of(const attni_gradients_item *item, int32_t which) {
                       gradients->value_group,
                       gradients->value_dim,
                       item->tile.weights,
-                      (int64_t)plan->output_strips_offset};
+                      &item->rows.output_strips};
 }
 
 /* ---- a tile's products ---- */
@@ -83,8 +83,9 @@ static void add_to_keys(const attni_gradients_item *item, const key_sums *sums, 
              first_sum * sums->cols * engine->element,
         .y_row_stride = sums->cols,
         .y_col_stride = 1,
-        .strips = item->slot + sums->strips_offset + first * engine->strip_cols * engine->element,
-        .strip_stride = item->rows.count * engine->strip_cols,
+        .strips = sums->strips->data + first * sums->strips->step * engine->element,
+        .strip_stride = sums->strips->stride,
+        .strip_step = sums->strips->step,
         .rows = keys.end - keys.begin,
         .cols = sums->cols,
         .depth = rows,
@@ -115,6 +116,7 @@ static void add_to_rows(const attni_gradients_item *item, int64_t first, int64_t
         .strips = item->slot + engine->plan->key_strips_offset +
                   keys.begin * engine->strip_cols * engine->element,
         .strip_stride = item->keys.count * engine->strip_cols,
+        .strip_step = engine->strip_cols,
         .rows = rows,
         .cols = gradients->head_dim,
         .depth = keys.end - keys.begin,
@@ -174,8 +176,35 @@ static void add_seen(const attni_gradients_item *item, const key_sums *sums) {
     }
 }
 
+/* Terms that are added at a time, so that their strips stay in a first level cache. */
+enum { TERMS_AT_ONCE = 128 };
+
+static void add_bands_to_keys(const attni_gradients_item *item, const key_sums *sums) {
+    attni_interval keys = {0, 0};
+    for (; keys.begin < item->keys.count; keys.begin = keys.end) {
+        keys.end =
+            keys.begin + attni_gradients_band(item, keys.begin, item->keys.count, ATTNI_BAND_KEYS);
+        const attni_interval rows = attni_gradients_band_rows(item, keys);
+        if (rows.begin < rows.end) {
+            add_to_keys(item, sums, rows.begin, rows.end - rows.begin, keys);
+        }
+    }
+}
+
+static void add_bands_to_rows(const attni_gradients_item *item) {
+    int64_t count;
+    for (int64_t first = 0; first < item->rows.count; first += count) {
+        count = attni_gradients_band(item, first, item->rows.count, ATTNI_BAND_ROWS);
+        attni_interval keys = attni_gradients_band_keys(item, first, count);
+        const int64_t end = keys.end;
+        for (; keys.begin < end; keys.begin = keys.end) {
+            keys.end = attni_min(keys.begin + TERMS_AT_ONCE, end);
+            add_to_rows(item, first, count, keys);
+        }
+    }
+}
+
 static void add_keys_of_tile(const attni_gradients_item *item, bool is_exposed) {
-    const attni_interval keys = {0, item->keys.count};
     for (int32_t which = ATTNI_OF_KEY; which <= ATTNI_OF_VALUE; ++which) {
         const key_sums sums = sums_of(item, which);
         if (!sums.operand->is_present) {
@@ -184,7 +213,7 @@ static void add_keys_of_tile(const attni_gradients_item *item, bool is_exposed) 
         if (is_exposed) {
             add_seen(item, &sums);
         } else {
-            add_to_keys(item, &sums, 0, item->rows.count, keys);
+            add_bands_to_keys(item, &sums);
         }
     }
 }
@@ -193,7 +222,7 @@ static void add_rows_of_tile(const attni_gradients_item *item, bool is_exposed) 
     if (is_exposed) {
         add_seen(item, NULL);
     } else {
-        add_to_rows(item, 0, item->rows.count, (attni_interval){0, item->keys.count});
+        add_bands_to_rows(item);
     }
 }
 

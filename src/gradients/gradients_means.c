@@ -56,7 +56,9 @@ static double gradient_of_lse(const attni_gradients_item *item, int64_t head, in
 static double mean_of_row(const attni_gradients_item *item, int64_t head, int64_t row) {
     const attni_interval seen = attni_row_interval(&item->view.sequence.visibility, row);
     const bool sees_some = seen.begin < seen.end;
-    if (attni_gradients_lse(item, head, row) == -(double)INFINITY) {
+    double lse;
+    attni_gradients_take_lse(item, head, row, 1, &lse);
+    if (lse == -(double)INFINITY) {
         return 0;
     }
     return (sees_some ? dot_of_rows(item, head, row) : 0) - gradient_of_lse(item, head, row);
@@ -77,8 +79,7 @@ static void add_tile(attni_gradients_item *item) {
         attni_gradients_add_weights(item, index, gradient);
         attni_gradients_drop(item, index, gradient);
         engine->kernels->softmax(attni_gradients_at(item, item->tile.weights, index, seen.begin),
-                                 gradient, count, attni_gradients_lse(item, item->rows.head, row),
-                                 0, 1);
+                                 gradient, count, item->rows.lse[index], 0, 1);
         *attni_gradients_means(item, item->rows.head, row) += engine->kernels->sum(gradient, count);
     }
 }
@@ -107,6 +108,10 @@ static void clear_sums(const attni_gradients_item *item, int64_t head, int64_t r
     } else if (query->is_present) {
         const attni_source_rows rows =
             attni_operand_rows(gradients, query, item->view.sequence.batch, head, row);
+        if (rows.col_stride == 1) {
+            memset(rows.data, 0, (size_t)(gradients->head_dim * query->element_bytes));
+            return;
+        }
         for (int64_t col = 0; col < gradients->head_dim; ++col) {
             attni_write_real(rows.data, col * rows.col_stride, query->dtype, 0);
         }

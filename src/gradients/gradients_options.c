@@ -198,7 +198,8 @@ static void add_sinks(option_sums *sums, int64_t head) {
     const double sink = attni_read_real(
         call->sinks.data, head * call->sinks.strides[call->batch_rank], call->sinks.dtype);
     for (int64_t row = 0; row < call->tgt_len; ++row) {
-        const double lse = attni_gradients_lse(item, head, row);
+        double lse;
+        attni_gradients_take_lse(item, head, row, 1, &lse);
         if (lse != -(double)INFINITY) {
             sums->table[0] -= exp(sink - lse) * *attni_gradients_means(item, head, row);
         }

@@ -9,8 +9,9 @@
 #include "gradients/gradients_owners.h"
 
 /* A tile's two matrices, and the blocks of rows and keys that it is made of, stay in a second level
- * cache of 1 MiB; blocks are multiples of what products take at once. */
-enum { KEY_BLOCK = 256, KEYS_AT_ONCE = 16 };
+ * cache of 1 MiB; blocks are multiples of what products take at once. All rows are read again for
+ * each block of keys; where such blocks are items, smaller ones keep threads busy to the end. */
+enum { KEY_BLOCK = 256, SHARED_KEY_BLOCK = 128, KEYS_AT_ONCE = 16 };
 
 /* So many items for each slot, and no thread waits long for the last one. */
 enum { WHOLE_ITEMS_PER_SLOT = 3 };
@@ -53,6 +54,15 @@ static int64_t even_block(int64_t total, int64_t most, int64_t at_once) {
     return attni_min(most, attni_divide_up(even, at_once) * at_once);
 }
 
+static void set_key_block(const attni_sdpa_problem *call, attni_gradients_plan *plan,
+                          int64_t most) {
+    const int64_t rows = key_rows(call);
+    plan->key_block = even_block(rows, most, KEYS_AT_ONCE);
+    plan->key_blocks = attni_divide_up(rows, plan->key_block);
+    /* A cache line more than keys, or the same key of all rows were in a few sets of a cache. */
+    plan->tile_stride = plan->key_block + attni_strip_cols(call->score_dtype);
+}
+
 static void choose_schedule(const attn_context *context, const attni_gradients_problem *problem,
                             attni_gradients_plan *plan) {
     const attni_sdpa_problem *call = &problem->call;
@@ -68,7 +78,10 @@ static void choose_schedule(const attn_context *context, const attni_gradients_p
     plan->whole_heads = plan->num_slots == 1 ||
                         groups >= (int64_t)WHOLE_ITEMS_PER_SLOT * plan->num_slots ||
                         groups >= shared;
-    plan->num_items = plan->whole_heads ? groups : shared;
+    if (!plan->whole_heads) {
+        set_key_block(call, plan, SHARED_KEY_BLOCK);
+    }
+    plan->num_items = plan->whole_heads ? groups : plan->num_pairs * plan->key_blocks;
 }
 
 /* One of what is summed. */
@@ -132,9 +145,9 @@ static void lay_out_blocks(const attni_sdpa_problem *call, attni_gradients_plan 
     plan->key_strips_offset = add_strips(call, slot, keys, call->head_dim);
     plan->key_columns_offset = add_strips(call, slot, attni_max(1, call->head_dim), keys);
     plan->value_columns_offset = add_strips(call, slot, attni_max(1, call->value_dim), keys);
-    plan->weights_offset = add_rows(call, slot, rows, keys);
-    plan->scores_offset = add_rows(call, slot, rows, keys);
-    plan->capped_offset = add_rows(call, slot, call->softcap != 0 ? rows : 0, keys);
+    plan->weights_offset = add_rows(call, slot, rows, plan->tile_stride);
+    plan->scores_offset = add_rows(call, slot, rows, plan->tile_stride);
+    plan->capped_offset = add_rows(call, slot, call->softcap != 0 ? rows : 0, plan->tile_stride);
     plan->line_offset = add_rows(call, slot, 2, attni_max(call->head_dim, call->value_dim));
 }
 
@@ -160,16 +173,14 @@ attn_status attni_gradients_make_plan(const attn_context *context,
                                       attni_gradients_plan *plan, attni_layout *layout) {
     const attni_sdpa_problem *call = &problem->call;
     const attni_sdpa_problem *gradients = &problem->gradients;
-    const int64_t rows = key_rows(call);
     *plan = (attni_gradients_plan){
         .row_block = even_block(call->tgt_len, ATTNI_GRADIENT_ROWS, ATTNI_ROWS_AT_ONCE),
-        .key_block = even_block(rows, KEY_BLOCK, KEYS_AT_ONCE),
         /* Fits: output's size was checked with empty axes counted as 1. */
         .num_pairs = call->num_batches * call->num_heads,
         .num_slots = 1,
     };
+    set_key_block(call, plan, KEY_BLOCK);
     plan->row_blocks = attni_divide_up(call->tgt_len, plan->row_block);
-    plan->key_blocks = attni_divide_up(rows, plan->key_block);
     if (problem->is_zero) {
         return ATTN_OK;
     }

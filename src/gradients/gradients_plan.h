@@ -9,7 +9,7 @@
 #include "context/context.h"
 #include "gradients/gradients_problem.h"
 
-enum { ATTNI_GRADIENT_ROWS = 132 }; /* of a tile at most; a multiple of ATTNI_ROWS_AT_ONCE */
+enum { ATTNI_GRADIENT_ROWS = 96 }; /* of a tile at most; a multiple of ATTNI_ROWS_AT_ONCE */
 
 /* The gradients that are sums over rows or keys. */
 enum { ATTNI_OF_QUERY, ATTNI_OF_KEY, ATTNI_OF_VALUE, ATTNI_NUM_SUMMED };
@@ -19,11 +19,12 @@ enum { ATTNI_OF_QUERY, ATTNI_OF_KEY, ATTNI_OF_VALUE, ATTNI_NUM_SUMMED };
 typedef struct attni_gradients_plan {
     int64_t row_block; /* rows and keys that a tile has at most */
     int64_t key_block;
-    int64_t row_blocks; /* of the longest sequence */
-    int64_t key_blocks; /* likewise */
-    int64_t num_pairs;  /* of batches and heads */
-    int64_t head_group; /* heads that share whole heads of key and value */
-    bool whole_heads;   /* an item is a group of heads, else a block of keys of one head */
+    int64_t tile_stride; /* from one row of a tile to the next */
+    int64_t row_blocks;  /* of the longest sequence */
+    int64_t key_blocks;  /* likewise */
+    int64_t num_pairs;   /* of batches and heads */
+    int64_t head_group;  /* heads that share whole heads of key and value */
+    bool whole_heads;    /* an item is a group of heads, else a block of keys of one head */
     int64_t num_items;
     int32_t num_slots;
     bool folds[ATTNI_NUM_SUMMED];  /* several heads' sums, in an item */
@@ -45,7 +46,7 @@ typedef struct attni_gradients_plan {
     size_t key_strips_offset;
     size_t key_columns_offset; /* and transposed */
     size_t value_columns_offset;
-    size_t weights_offset; /* (row_block, key_block): scores, then weights */
+    size_t weights_offset; /* (row_block, tile_stride): scores, then weights */
     size_t scores_offset;  /* likewise the gradient of the weights, then that of the scores */
     size_t capped_offset;  /* likewise scores after softcap, where there is one */
     size_t sums_offset[ATTNI_NUM_SUMMED];   /* of a head: (key_block, features) */

@@ -47,6 +47,14 @@ typedef struct attni_gradient_lines {
     int64_t stride;
 } attni_gradient_lines;
 
+/* The columns of rows as products read them (product_kernels.h): elements from strip to strip, and
+ * from one row of a strip to the next. */
+typedef struct attni_gradient_strips {
+    const char *data;
+    int64_t stride;
+    int64_t step;
+} attni_gradient_strips;
+
 /* A block of keys of a head. */
 typedef struct attni_gradient_keys {
     attni_interval block; /* whose gradients are written */
@@ -65,12 +73,15 @@ typedef struct attni_gradient_rows {
     int64_t count;
     attni_gradient_lines query;
     attni_gradient_lines output; /* its gradient */
+    attni_gradient_strips query_strips;
+    attni_gradient_strips output_strips;
+    double lse[ATTNI_GRADIENT_ROWS]; /* of softmax */
 } attni_gradient_rows;
 
 /* What a tile is wanted for: of scores as options leave them, or of scale * q . k. */
 typedef enum attni_gradient_depth { ATTNI_TO_OPTIONS, ATTNI_TO_PRODUCTS } attni_gradient_depth;
 
-/* Rows times keys: weights and the gradient of the scores, of rows key_block apart. */
+/* Rows times keys: weights and the gradient of the scores, rows `stride` apart. */
 typedef struct attni_gradient_tile {
     char *weights;
     char *scores;

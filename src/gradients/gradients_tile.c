@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "gemm/strips.h"
 #include "gradients/gradients_blocks.h"
 #include "gradients/gradients_view.h"
 #include "kernels/stored_rows.h"
@@ -21,24 +22,32 @@ char *attni_gradients_at(const attni_gradients_item *item, char *matrix, int64_t
     return matrix + (row * item->tile.stride + key) * item->engine->element;
 }
 
-/* tile = factor * rows times columns */
+/* tile = factor * rows times columns, in whole strips of what each band of rows sees */
 static void multiply(const attni_gradients_item *item, char *tile, const attni_gradient_lines *rows,
                      const char *columns, int64_t depth, double factor) {
-    const attni_product_block block = {
-        .x = rows->data,
+    const attni_gradients_engine *engine = item->engine;
+    const int64_t width = engine->strip_cols;
+    attni_product_block block = {
         .x_row_stride = rows->stride,
         .x_col_stride = 1,
-        .y = tile,
         .y_row_stride = item->tile.stride,
         .y_col_stride = 1,
-        .strips = columns,
-        .strip_stride = depth * item->engine->strip_cols,
-        .rows = item->rows.count,
-        .cols = item->keys.count,
+        .strip_stride = depth * width,
+        .strip_step = width,
         .depth = depth,
         .factor = factor,
     };
-    item->engine->products->multiply(&block);
+    for (int64_t first = 0; first < item->rows.count; first += block.rows) {
+        block.rows = attni_gradients_band(item, first, item->rows.count, ATTNI_BAND_ROWS);
+        const attni_interval seen = attni_gradients_band_keys(item, first, block.rows);
+        const int64_t begin = seen.begin / width * width;
+        block.x = attni_advance(rows->data, first * rows->stride * engine->element);
+        block.y = attni_gradients_at(item, tile, first, begin);
+        block.strips = columns + begin * depth * engine->element;
+        block.cols =
+            attni_min(attni_strips_round_up(engine->dtype, seen.end), item->keys.count) - begin;
+        engine->products->multiply(&block);
+    }
 }
 
 static double head_option(const attni_sdpa_problem *call, const attni_operand *operand,
@@ -73,6 +82,10 @@ static void clear_outside(const attni_gradients_item *item, char *matrix, int64_
            (size_t)(item->keys.count - seen.end) * element);
 }
 
+static bool overlaps(attni_interval a, attni_interval b) {
+    return attni_max(a.begin, b.begin) < attni_min(a.end, b.end);
+}
+
 /* What a row sees; an empty row of softmax sees nothing. */
 static void see_rows(attni_gradients_item *item) {
     const bool has_lse = item->view.call->normalizer == ATTN_NORMALIZER_SOFTMAX;
@@ -80,13 +93,41 @@ static void see_rows(attni_gradients_item *item) {
     tile->is_ragged = attni_has_blocks(item->view.call);
     for (int64_t index = 0; index < item->rows.count; ++index) {
         const int64_t row = item->rows.first + index;
-        const bool is_empty =
-            has_lse && attni_gradients_lse(item, item->rows.head, row) == -(double)INFINITY;
+        const bool is_empty = has_lse && item->rows.lse[index] == -(double)INFINITY;
         tile->seen[index] =
             is_empty ? (attni_interval){0, 0} : attni_gradients_seen_keys(item, row);
         tile->is_ragged =
             tile->is_ragged || tile->seen[index].end - tile->seen[index].begin < item->keys.count;
     }
+}
+
+int64_t attni_gradients_band(const attni_gradients_item *item, int64_t first, int64_t count,
+                             int64_t size) {
+    return attni_min(count - first, item->tile.is_ragged ? size : count);
+}
+
+attni_interval attni_gradients_band_keys(const attni_gradients_item *item, int64_t first,
+                                         int64_t count) {
+    attni_interval keys = {item->keys.count, 0};
+    for (int64_t index = first; index < first + count; ++index) {
+        const attni_interval seen = item->tile.seen[index];
+        if (seen.begin < seen.end) {
+            keys.begin = attni_min(keys.begin, seen.begin);
+            keys.end = attni_max(keys.end, seen.end);
+        }
+    }
+    return keys.begin < keys.end ? keys : (attni_interval){0, 0};
+}
+
+attni_interval attni_gradients_band_rows(const attni_gradients_item *item, attni_interval keys) {
+    attni_interval rows = {0, item->rows.count};
+    while (rows.begin < rows.end && !overlaps(item->tile.seen[rows.begin], keys)) {
+        ++rows.begin;
+    }
+    while (rows.begin < rows.end && !overlaps(item->tile.seen[rows.end - 1], keys)) {
+        --rows.end;
+    }
+    return rows;
 }
 
 static bool has_options(const attni_sdpa_problem *call) {
@@ -166,8 +207,7 @@ static void normalize(const attni_gradients_item *item, int64_t index, double fa
     char *gradient = attni_gradients_at(item, item->tile.scores, index, seen.begin);
     switch (item->view.call->normalizer) {
     case ATTN_NORMALIZER_SOFTMAX:
-        engine->kernels->softmax(scores, gradient, count,
-                                 attni_gradients_lse(item, item->rows.head, row),
+        engine->kernels->softmax(scores, gradient, count, item->rows.lse[index],
                                  *attni_gradients_means(item, item->rows.head, row), factor);
         break;
     case ATTN_NORMALIZER_SIGMOID:

@@ -16,7 +16,7 @@ void attni_gradients_enter(const attni_gradients_engine *engine, int32_t slot,
     item->tile.weights = item->slot + engine->plan->weights_offset;
     item->tile.scores = item->slot + engine->plan->scores_offset;
     item->tile.capped = item->slot + engine->plan->capped_offset;
-    item->tile.stride = engine->plan->key_block;
+    item->tile.stride = engine->plan->tile_stride;
 }
 
 void attni_gradients_go_to(attni_gradients_item *item, int64_t batch) {
@@ -69,10 +69,13 @@ char *attni_gradients_staged_row(const attni_gradients_item *item, int32_t which
     return engine->scratch + engine->plan->staged_offset[which] + number * cols * engine->element;
 }
 
-double attni_gradients_lse(const attni_gradients_item *item, int64_t head, int64_t row) {
+void attni_gradients_take_lse(const attni_gradients_item *item, int64_t head, int64_t first,
+                              int64_t count, double *lse) {
     const attni_sdpa_problem *call = item->view.call;
+    const int64_t step = call->lse.strides[call->batch_rank + 1];
     const int64_t offset =
-        attni_head_offset(call, call->lse.strides, item->view.sequence.batch, head) +
-        row * call->lse.strides[call->batch_rank + 1];
-    return attni_read_real(call->lse.data, offset, call->lse.dtype);
+        attni_head_offset(call, call->lse.strides, item->view.sequence.batch, head) + first * step;
+    for (int64_t row = 0; row < count; ++row) {
+        lse[row] = attni_read_real(call->lse.data, offset + row * step, call->lse.dtype);
+    }
 }

@@ -24,7 +24,8 @@ double *attni_gradients_means(const attni_gradients_item *item, int64_t head, in
 char *attni_gradients_staged_row(const attni_gradients_item *item, int32_t which, int64_t head,
                                  int64_t row);
 
-/* Number of a head's lse; softmax. */
-double attni_gradients_lse(const attni_gradients_item *item, int64_t head, int64_t row);
+/* The lse of rows [first, first + count) of a head; softmax. */
+void attni_gradients_take_lse(const attni_gradients_item *item, int64_t head, int64_t first,
+                              int64_t count, double *lse);
 
 #endif

@@ -6,6 +6,9 @@
 #include "kernels/gradient_kernels.h"
 
 #include "kernels/exact_exponential.h"
+#if defined(ATTNI_REAL_IS_float)
+#include "kernels/exponential.h"
+#endif
 #include "kernels/kernel_tables.h"
 #include "kernels/vectors.h"
 
@@ -24,49 +27,87 @@ typedef struct weight_parts {
     vector slope;
 } weight_parts;
 
-typedef weight_parts (*normalizer)(vector score, row_numbers numbers);
+/* Of `count` vectors side by side, so that steps that wait for one another alternate. */
+typedef void (*normalizer)(const vector *scores, row_numbers numbers, weight_parts *parts,
+                           const int count);
 
-INLINE weight_parts softmax_parts(vector score, row_numbers numbers) {
-    const vector weight = exp_nonpositive(score - numbers.lse);
-    return (weight_parts){weight, weight};
+enum { SIDE_BY_SIDE = 2 };
+
+INLINE void softmax_parts(const vector *scores, row_numbers numbers, weight_parts *parts,
+                          const int count) {
+    vector weights[SIDE_BY_SIDE];
+    UNROLL
+    for (int v = 0; v < count; ++v) {
+        weights[v] = scores[v] - numbers.lse;
+    }
+#if defined(ATTNI_REAL_IS_float)
+    exponentiate(weights, count);
+#else
+    UNROLL
+    for (int v = 0; v < count; ++v) {
+        weights[v] = exp_nonpositive(weights[v]);
+    }
+#endif
+    UNROLL
+    for (int v = 0; v < count; ++v) {
+        parts[v] = (weight_parts){weights[v], weights[v]};
+    }
 }
 
-INLINE weight_parts sigmoid_parts(vector score, row_numbers numbers) {
+INLINE void sigmoid_parts(const vector *scores, row_numbers numbers, weight_parts *parts,
+                          const int count) {
     (void)numbers;
-    const vector weight = logistic(score);
-    return (weight_parts){weight, weight * (1 - weight)};
+    for (int v = 0; v < count; ++v) {
+        const vector weight = logistic(scores[v]);
+        parts[v] = (weight_parts){weight, weight * (1 - weight)};
+    }
 }
 
-INLINE weight_parts linear_parts(vector score, row_numbers numbers) {
+INLINE void linear_parts(const vector *scores, row_numbers numbers, weight_parts *parts,
+                         const int count) {
     (void)numbers;
-    return (weight_parts){score, broadcast(1)};
+    for (int v = 0; v < count; ++v) {
+        parts[v] = (weight_parts){scores[v], broadcast(1)};
+    }
 }
 
-INLINE void normalize_vector(normalizer function, row_numbers numbers, vector *score,
-                             vector *gradient) {
-    const vector_mask is_hidden = *score == -(real)INFINITY;
-    const weight_parts parts = function(*score, numbers);
-    const vector changed = numbers.factor * (parts.slope * (*gradient - numbers.mean));
-    *score = choose(is_hidden, broadcast(0), parts.weight);
-    *gradient = choose(is_hidden, broadcast(0), changed);
+INLINE void normalize_vectors(normalizer function, row_numbers numbers, vector *scores,
+                              vector *gradient, const int count) {
+    weight_parts parts[SIDE_BY_SIDE];
+    function(scores, numbers, parts, count);
+    UNROLL
+    for (int v = 0; v < count; ++v) {
+        const vector changed = numbers.factor * (parts[v].slope * (gradient[v] - numbers.mean));
+        gradient[v] = unless_equal(scores[v], broadcast(-(real)INFINITY), changed);
+        scores[v] = unless_equal(scores[v], broadcast(-(real)INFINITY), parts[v].weight);
+    }
 }
 
 INLINE void normalize_row(real *scores, real *gradient, int64_t n, normalizer function,
                           row_numbers numbers) {
     int64_t j = 0;
-    for (; j + LANES <= n; j += LANES) {
-        vector score = load(scores + j);
-        vector change = load(gradient + j);
-        normalize_vector(function, numbers, &score, &change);
-        store(scores + j, score);
-        store(gradient + j, change);
+    for (; j + SIDE_BY_SIDE * LANES <= n; j += SIDE_BY_SIDE * LANES) {
+        vector some[SIDE_BY_SIDE];
+        vector changes[SIDE_BY_SIDE];
+        UNROLL
+        for (int v = 0; v < SIDE_BY_SIDE; ++v) {
+            some[v] = load(scores + j + v * LANES);
+            changes[v] = load(gradient + j + v * LANES);
+        }
+        normalize_vectors(function, numbers, some, changes, SIDE_BY_SIDE);
+        UNROLL
+        for (int v = 0; v < SIDE_BY_SIDE; ++v) {
+            store(scores + j + v * LANES, some[v]);
+            store(gradient + j + v * LANES, changes[v]);
+        }
     }
-    if (j < n) {
-        vector score = load_part(scores + j, n - j, 0);
-        vector change = load_part(gradient + j, n - j, 0);
-        normalize_vector(function, numbers, &score, &change);
-        store_part(scores + j, score, n - j);
-        store_part(gradient + j, change, n - j);
+    for (; j < n; j += LANES) {
+        const int64_t count = n - j < LANES ? n - j : LANES;
+        vector score = load_part(scores + j, count, 0);
+        vector change = load_part(gradient + j, count, 0);
+        normalize_vectors(function, numbers, &score, &change, 1);
+        store_part(scores + j, score, count);
+        store_part(gradient + j, change, count);
     }
 }
 

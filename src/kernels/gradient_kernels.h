@@ -14,7 +14,8 @@
 #include <stdint.h>
 
 typedef struct attni_gradient_kernels {
-    /* weight = exp(score - lse), errors as exp_sum's of row_kernels.h for scores <= lse;
+    /* weight = exp(score - lse), errors as exp_sum's of row_kernels.h for scores <= lse, though
+     * weights below the smallest normal number may become 0 or not;
      * gradient = factor * weight * (gradient - mean) */
     void (*softmax)(void *scores, void *gradient, int64_t n, double lse, double mean,
                     double factor);

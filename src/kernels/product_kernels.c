@@ -7,6 +7,9 @@
 
 #include "kernels/kernel_tables.h"
 #include "kernels/storage.h"
+#if defined(ATTNI_REAL_IS_float)
+#include "kernels/transpose.h"
+#endif
 #include "kernels/vectors.h"
 
 /* A tile's sums, with 16 registers 12 of them, with 32 registers 24, leave room for what they are
@@ -24,6 +27,15 @@ enum { FEW_ROWS = 2, WIDE_VECTORS = 2 * TILE_VECTORS };
 
 /* Tiles with fewer rows than ROWS: this one, and below it any. */
 enum { SMALL_ROWS = 6, SPREAD_ROWS = 4 };
+
+/* So many columns times SMALL_ROWS rows are as many sums as those of a tile of ROWS, made of fewer
+ * loads: faster where the registers are wide enough for both and the strips of so few k stay in the
+ * first level cache. */
+#if VECTOR_BYTES == 64 && defined(STORED_IS_REAL)
+enum { MOST_WIDE_DEPTH = 128 };
+#else
+enum { MOST_WIDE_DEPTH = 0 };
+#endif
 
 /* How far ahead of its own reads a tile of fewer rows asks for its strips. */
 enum { PREFETCH_STEPS = 128 };
@@ -51,6 +63,9 @@ typedef struct tile_columns {
     _Alignas(ATTNI_STRIP_BYTES) real start[MOST_COLS];
 } tile_columns;
 
+/* Which elements of x are neighbours: those of a row, those at one k, or none. */
+typedef enum x_order { X_BY_ROW, X_BY_TERM, X_SPREAD } x_order;
+
 /* What is rarely run is not repeated in every tile's code. */
 #define NOT_INLINE static __attribute__((noinline))
 
@@ -58,21 +73,32 @@ INLINE real *y_at(const attni_product_block *block, int64_t row, int64_t col) {
     return (real *)block->y + row * block->y_row_stride + col * block->y_col_stride;
 }
 
+/* Rows of x are reached from every third one, so that few registers hold where they are. */
+enum { ROWS_APART = 3, ROW_GROUPS = ROWS / ROWS_APART };
+
 /* to = factor * (from + x w) for `rows` rows of x and `vectors` vectors of columns; these two and
- * is_dense, x's unit stride along k, are constants where this is inlined. `next` is where the
- * tile's share of the next strips begins. */
+ * the order of x are constants where this is inlined. `next` is where the tile's share of the next
+ * strips begins. */
 INLINE void multiply_tile(const tile_columns *columns, const real *x, const int rows,
-                          const int vectors, const bool is_dense, const char *next,
+                          const int vectors, const x_order order, const char *next,
                           const real *from, int64_t from_stride, real *to, int64_t to_stride) {
     const int64_t depth = columns->block->depth;
     const int64_t strip_stride = columns->block->strip_stride;
-    const int64_t row_stride = columns->block->x_row_stride;
-    const int64_t col_stride = is_dense ? 1 : columns->block->x_col_stride;
+    const int64_t strip_step = columns->block->strip_step;
+    const int64_t row_stride = order == X_BY_TERM ? 1 : columns->block->x_row_stride;
+    const int64_t col_stride = order == X_BY_ROW ? 1 : columns->block->x_col_stride;
     const int64_t strip_bytes = strip_stride * (int64_t)sizeof(stored);
     const real factor = (real)columns->block->factor;
     const stored *strip = columns->strip;
     const int64_t next_step = columns->next_step;
+    const int groups = (rows + ROWS_APART - 1) / ROWS_APART;
+    const bool is_wide = rows == SMALL_ROWS && vectors == WIDE_VECTORS; /* its strips are near */
+    const real *group[ROW_GROUPS];
     vector sums[ROWS][WIDE_VECTORS];
+    UNROLL
+    for (int g = 0; g < groups; ++g) {
+        group[g] = x + g * ROWS_APART * row_stride;
+    }
     UNROLL
     for (int r = 0; r < rows; ++r) {
         UNROLL
@@ -86,21 +112,30 @@ INLINE void multiply_tile(const tile_columns *columns, const real *x, const int 
         for (int v = 0; v < vectors; ++v) {
             const stored *part =
                 strip + v * LANES / STRIP_COLS * strip_stride + v * LANES % STRIP_COLS;
-            w[v] = load_stored(part + k * STRIP_COLS);
-            if (v * LANES % STRIP_COLS == 0 && rows < ROWS) {
-                __builtin_prefetch(part + (k + PREFETCH_STEPS) * STRIP_COLS);
-            } else if (v * LANES % STRIP_COLS == 0) {
-                __builtin_prefetch(next + v * LANES / STRIP_COLS * strip_bytes + k * next_step);
+            w[v] = load_stored(part);
+            if (v * LANES % STRIP_COLS != 0 || is_wide) {
+                continue;
+            }
+            if (rows < ROWS) {
+                __builtin_prefetch(part + PREFETCH_STEPS * strip_step);
+            } else {
+                __builtin_prefetch(next + v * LANES / STRIP_COLS * strip_bytes);
             }
         }
         UNROLL
         for (int r = 0; r < rows; ++r) {
-            const real element = load_scalar(x + r * row_stride + k * col_stride);
+            const real element = load_scalar(group[r / ROWS_APART] + r % ROWS_APART * row_stride);
             UNROLL
             for (int v = 0; v < vectors; ++v) {
                 sums[r][v] += element * w[v];
             }
         }
+        UNROLL
+        for (int g = 0; g < groups; ++g) {
+            group[g] += col_stride;
+        }
+        strip += strip_step;
+        next += next_step;
     }
     UNROLL
     for (int r = 0; r < rows; ++r) {
@@ -134,7 +169,7 @@ NOT_INLINE void write_edge(const tile_columns *columns, int64_t row, int64_t row
 
 /* Rows [row, row + rows) of the columns. */
 INLINE void multiply_rows(const tile_columns *columns, int64_t row, const int rows,
-                          const int vectors, const bool is_dense) {
+                          const int vectors, const x_order order) {
     const attni_product_block *block = columns->block;
     const real *x = (const real *)block->x + row * block->x_row_stride;
     real buffer[ROWS * MOST_COLS];
@@ -147,7 +182,7 @@ INLINE void multiply_rows(const tile_columns *columns, int64_t row, const int ro
         read_edge(columns, row, rows, buffer);
     }
     const char *next = columns->next + row / ROWS * block->depth * columns->next_step;
-    multiply_tile(columns, x, rows, vectors, is_dense, next, block->is_added ? to : columns->start,
+    multiply_tile(columns, x, rows, vectors, order, next, block->is_added ? to : columns->start,
                   block->is_added ? to_stride : 0, to, to_stride);
     if (!columns->is_direct) {
         write_edge(columns, row, rows, buffer);
@@ -166,73 +201,98 @@ static int choose_rows(int64_t left) {
     return left < SMALL_ROWS ? (int)left : 4;
 }
 
-INLINE void multiply_columns(const tile_columns *columns, const int vectors, const bool is_dense) {
+INLINE void multiply_columns(const tile_columns *columns, const int vectors) {
     const int64_t num_rows = columns->block->rows;
     for (int64_t row = 0; row < num_rows;) {
         const int rows = choose_rows(num_rows - row);
         if (rows == ROWS) {
-            multiply_rows(columns, row, ROWS, vectors, is_dense);
+            multiply_rows(columns, row, ROWS, vectors, X_BY_ROW);
         } else if (rows == SMALL_ROWS) {
-            multiply_rows(columns, row, SMALL_ROWS, vectors, is_dense);
+            multiply_rows(columns, row, SMALL_ROWS, vectors, X_BY_ROW);
         } else if (rows == 5) {
-            multiply_rows(columns, row, 5, vectors, is_dense);
+            multiply_rows(columns, row, 5, vectors, X_BY_ROW);
         } else if (rows == 4) {
-            multiply_rows(columns, row, 4, vectors, is_dense);
+            multiply_rows(columns, row, 4, vectors, X_BY_ROW);
         } else if (rows == 3) {
-            multiply_rows(columns, row, 3, vectors, is_dense);
+            multiply_rows(columns, row, 3, vectors, X_BY_ROW);
         } else if (rows == 2) {
-            multiply_rows(columns, row, 2, vectors, is_dense);
+            multiply_rows(columns, row, 2, vectors, X_BY_ROW);
         } else {
-            multiply_rows(columns, row, 1, vectors, is_dense);
+            multiply_rows(columns, row, 1, vectors, X_BY_ROW);
         }
         row += rows;
     }
 }
 
 static void multiply_tile_columns(const tile_columns *columns) {
-    multiply_columns(columns, TILE_VECTORS, true);
+    multiply_columns(columns, TILE_VECTORS);
 }
 
 static void multiply_vector_columns(const tile_columns *columns) {
-    multiply_columns(columns, 1, true);
+    multiply_columns(columns, 1);
 }
 
-/* Elements of x that are not neighbours along k: those of neighbouring rows mostly are. Fewer shapes
- * of tiles will do. */
-INLINE void multiply_spread(const tile_columns *columns, const int vectors) {
+/* Elements of x that are not neighbours along k need fewer shapes of tiles: `most` rows, `fewer`
+ * and 1; the numbers are constants where this is inlined. */
+INLINE void multiply_in_tiles(const tile_columns *columns, const int most, const int fewer,
+                              const int vectors, const x_order order) {
     const int64_t rows = columns->block->rows;
     int64_t row = 0;
-    for (; rows - row >= ROWS; row += ROWS) {
-        multiply_rows(columns, row, ROWS, vectors, false);
+    for (; rows - row >= most; row += most) {
+        multiply_rows(columns, row, most, vectors, order);
     }
-    for (; rows - row >= SPREAD_ROWS; row += SPREAD_ROWS) {
-        multiply_rows(columns, row, SPREAD_ROWS, vectors, false);
+    for (; rows - row >= fewer; row += fewer) {
+        multiply_rows(columns, row, fewer, vectors, order);
     }
     for (; row < rows; ++row) {
-        multiply_rows(columns, row, 1, vectors, false);
+        multiply_rows(columns, row, 1, vectors, order);
     }
 }
 
 static void multiply_spread_tile_columns(const tile_columns *columns) {
-    multiply_spread(columns, TILE_VECTORS);
+    multiply_in_tiles(columns, ROWS, SPREAD_ROWS, TILE_VECTORS, X_SPREAD);
 }
 
 static void multiply_spread_vector_columns(const tile_columns *columns) {
-    multiply_spread(columns, 1);
+    multiply_in_tiles(columns, ROWS, SPREAD_ROWS, 1, X_SPREAD);
+}
+
+static void multiply_tile_columns_by_term(const tile_columns *columns) {
+    multiply_in_tiles(columns, ROWS, SPREAD_ROWS, TILE_VECTORS, X_BY_TERM);
 }
 
 static void multiply_wide_columns(const tile_columns *columns) {
-    if (columns->block->rows == 2) {
-        multiply_rows(columns, 0, 2, WIDE_VECTORS, true);
-    } else {
-        multiply_rows(columns, 0, 1, WIDE_VECTORS, true);
+    multiply_in_tiles(columns, SMALL_ROWS, FEW_ROWS, WIDE_VECTORS, X_BY_ROW);
+}
+
+static void multiply_wide_columns_by_term(const tile_columns *columns) {
+    multiply_in_tiles(columns, SMALL_ROWS, FEW_ROWS, WIDE_VECTORS, X_BY_TERM);
+}
+
+typedef void multiply_function(const tile_columns *columns);
+
+/* For 1, TILE_VECTORS and WIDE_VECTORS vectors of columns. */
+static multiply_function *const functions_of[][3] = {
+    [X_BY_ROW] = {multiply_vector_columns, multiply_tile_columns, multiply_wide_columns},
+    [X_BY_TERM] = {multiply_spread_vector_columns, multiply_tile_columns_by_term,
+                   multiply_wide_columns_by_term},
+    [X_SPREAD] = {multiply_spread_vector_columns, multiply_spread_tile_columns},
+};
+
+static x_order order_of(const attni_product_block *block) {
+    if (block->x_col_stride == 1 || block->depth <= 1) {
+        return X_BY_ROW;
     }
+    return block->x_row_stride == 1 ? X_BY_TERM : X_SPREAD;
 }
 
 /* How many vectors of columns are taken at a time; whole vectors past y's last column may lie past
  * the last strip, too. */
-static int choose_vectors(const attni_product_block *block, bool is_dense, int64_t left) {
-    if (is_dense && block->rows <= FEW_ROWS && left > (WIDE_VECTORS - 1) * LANES) {
+static int choose_vectors(const attni_product_block *block, x_order order, int64_t left) {
+    const bool is_shallow = block->rows >= SMALL_ROWS && block->depth <= MOST_WIDE_DEPTH;
+    const bool can_be_wide = order == X_BY_ROW ? is_shallow || block->rows <= FEW_ROWS
+                                               : order == X_BY_TERM && is_shallow;
+    if (can_be_wide && left > (WIDE_VECTORS - 1) * LANES) {
         return WIDE_VECTORS;
     }
     return left > (TILE_VECTORS - 1) * LANES ? TILE_VECTORS : 1;
@@ -249,7 +309,7 @@ static void start_columns(tile_columns *columns, int64_t cols) {
 }
 
 static void product_multiply(const attni_product_block *block) {
-    const bool is_dense = block->x_col_stride == 1 || block->depth <= 1;
+    const x_order order = order_of(block);
     const int64_t tiles = block->rows / ROWS;
     tile_columns columns = {
         .block = block,
@@ -257,7 +317,7 @@ static void product_multiply(const attni_product_block *block) {
     };
     for (int64_t col = 0; col < block->cols && block->rows > 0;) {
         const int64_t left = block->cols - col;
-        const int vectors = choose_vectors(block, is_dense, left);
+        const int vectors = choose_vectors(block, order, left);
         const int64_t width = vectors * LANES;
         columns.strip = (const stored *)block->strips + col / STRIP_COLS * block->strip_stride +
                         col % STRIP_COLS;
@@ -272,17 +332,8 @@ static void product_multiply(const attni_product_block *block) {
         if (!block->is_added) {
             start_columns(&columns, width);
         }
-        if (!is_dense && vectors == TILE_VECTORS) {
-            multiply_spread_tile_columns(&columns);
-        } else if (!is_dense) {
-            multiply_spread_vector_columns(&columns);
-        } else if (vectors == WIDE_VECTORS) {
-            multiply_wide_columns(&columns);
-        } else if (vectors == TILE_VECTORS) {
-            multiply_tile_columns(&columns);
-        } else {
-            multiply_vector_columns(&columns);
-        }
+        const int which = vectors == WIDE_VECTORS ? 2 : vectors == TILE_VECTORS;
+        functions_of[order][which](&columns);
         col += width;
     }
 }
@@ -291,8 +342,8 @@ static void product_multiply(const attni_product_block *block) {
 
 #if defined(STORED_IS_REAL)
 
-/* Squares of 16 bytes' side are transposed in registers of that size, which every instruction set
- * has. */
+/* Squares of 16 bytes' side, where no larger ones are left, are transposed in registers of that
+ * size, which every instruction set has. */
 typedef real short_vector __attribute__((vector_size(16)));
 typedef real short_in_memory __attribute__((vector_size(16), aligned(1), may_alias));
 
@@ -315,9 +366,33 @@ INLINE void transpose_square(short_vector *rows) {
 #endif
 }
 
+/* Squares of float32 as wide as a vector; returns the first k that is left to do. */
+static int64_t pack_squares(real *strip, const real *w, int64_t col_stride, int64_t depth) {
+    int64_t k = 0;
+#if defined(ATTNI_REAL_IS_float)
+    for (; k + LANES <= depth; k += LANES) {
+        for (int c = 0; c < STRIP_COLS; c += LANES) {
+            vector square[LANES];
+            UNROLL
+            for (int i = 0; i < LANES; ++i) {
+                square[i] = load(w + (c + i) * col_stride + k);
+            }
+            transpose(square);
+            UNROLL
+            for (int i = 0; i < LANES; ++i) {
+                store(strip + (k + i) * STRIP_COLS + c, square[i]);
+            }
+        }
+    }
+#else
+    (void)strip, (void)w, (void)col_stride, (void)depth;
+#endif
+    return k;
+}
+
 /* A whole strip of columns that are dense along k; returns the first k that is left to do. */
 static int64_t pack_columns(real *strip, const real *w, int64_t col_stride, int64_t depth) {
-    int64_t k = 0;
+    int64_t k = pack_squares(strip, w, col_stride, depth);
     for (; k + SIDE <= depth; k += SIDE) {
         for (int c = 0; c < STRIP_COLS; c += SIDE) {
             short_vector square[SIDE];

@@ -38,6 +38,7 @@ typedef struct attni_product_block {
 
     const void *strips;
     int64_t strip_stride; /* elements from the beginning of a strip to that of the next */
+    int64_t strip_step;   /* and from one k of a strip to the next */
 
     int64_t rows;  /* of x and y */
     int64_t cols;  /* of y; those of the first strip come first */

@@ -119,6 +119,16 @@ INLINE vector choose(vector_mask mask, vector a, vector b) {
 #endif
 }
 
+/* x, but 0 in the lanes where a equals b: a comparison and a move where masks have registers. */
+INLINE vector unless_equal(vector a, vector b, vector x) {
+#if VECTOR_BYTES == 64 && defined(__AVX512F__) && defined(ATTNI_REAL_IS_float)
+    return (vector)_mm512_maskz_mov_ps(_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NEQ_UQ),
+                                       (__m512)x);
+#else
+    return choose(a == b, broadcast(0), x);
+#endif
+}
+
 INLINE vector absolute(vector x) {
     const vector_mask sign = (vector_mask)broadcast((real)-0.0);
     return (vector)((vector_mask)x & ~sign);

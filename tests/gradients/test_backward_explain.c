@@ -32,8 +32,8 @@ static const int32_t single = ATTN_DTYPE_FLOAT32;
 static const explained_call calls[] = {
     {"many heads", 16, 16, 256, 256, 1, 1, false, true, 0, 16},
     {"heads that share keys", 32, 16, 256, 256, 1, 1, false, true, 0, 16},
-    {"few heads, many keys", 2, 2, 1024, 1024, 1, 1, false, false, 0, 8},
-    {"few heads that share keys", 2, 1, 1024, 1024, 1, 1, false, false, 1, 8},
+    {"few heads, many keys", 2, 2, 1024, 1024, 1, 1, false, false, 0, 16},
+    {"few heads that share keys", 2, 1, 1024, 1024, 1, 1, false, false, 1, 16},
     {"too little to share", 2, 2, 8, 8, 1, 1, false, true, 0, 2},
     {"rows of query added to what is there", 16, 16, 256, 256, 1, 1, true, true, 1, 16},
     {"rows of query rounded", 16, 16, 256, 256, ATTN_DTYPE_BFLOAT16, 1, false, true, 1, 16},

@@ -97,12 +97,15 @@ static int64_t strip_cols(const product_case *item) {
     return ATTNI_STRIP_BYTES / real_bytes(item->choice.dtype);
 }
 
+/* Strips one after the other, or side by side, as columns of a matrix of whole strips are. */
 static void place_strips(product_case *item) {
     attni_product_block *block = &item->block;
     const int32_t dtype = item->choice.dtype;
     const int64_t width = strip_cols(item);
     const int64_t num_strips = (block->cols + width - 1) / width;
-    block->strip_stride = block->depth * width;
+    const bool is_in_place = random_between(&item->random, 0, 1) == 1;
+    block->strip_stride = is_in_place ? width : block->depth * width;
+    block->strip_step = is_in_place ? num_strips * width : width;
     char *strips =
         guarded_place(&item->strips_block, (size_t)(num_strips * block->depth * ATTNI_STRIP_BYTES),
                       (enum guarded_placement)random_between(&item->random, 0, 1));
@@ -111,7 +114,8 @@ static void place_strips(product_case *item) {
             const double number =
                 c < block->cols ? rounded_to(dtype, random_real(&item->random, -1, 1)) : 0;
             item->w[k][c] = number;
-            row_set(strips, c / width * block->strip_stride + k * width + c % width, dtype, number);
+            row_set(strips, c / width * block->strip_stride + k * block->strip_step + c % width,
+                    dtype, number);
         }
     }
     block->strips = strips;
@@ -258,7 +262,7 @@ static void multiply_in_two_depths(const product_case *item, int64_t cut) {
     part.depth = item->block.depth - cut;
     part.factor = item->block.factor;
     part.x = moved(part.x, cut * part.x_col_stride, item);
-    part.strips = moved(part.strips, cut * strip_cols(item), item);
+    part.strips = moved(part.strips, cut * part.strip_step, item);
     part.is_added = true;
     item->choice.product->multiply(&part);
 }
@@ -329,8 +333,8 @@ static void nan_and_infinity_stay_in_their_sums(void **state) {
                     row * block->x_row_stride + k * block->x_col_stride, item.choice.dtype,
                     i % 2 == 0 ? (double)NAN : (double)INFINITY);
             row_set((char *)(uintptr_t)block->strips,
-                    col / width * block->strip_stride + k * width + col % width, item.choice.dtype,
-                    (double)NAN);
+                    col / width * block->strip_stride + k * block->strip_step + col % width,
+                    item.choice.dtype, (double)NAN);
             item.choice.product->multiply(block);
             for (int64_t r = 0; r < block->rows; ++r) {
                 for (int64_t c = 0; c < block->cols; ++c) {
