@@ -18,8 +18,14 @@ float attni_column_scale(const attni_column_range *range) {
         return NAN;
     }
     const double exact = (double)range->largest / LARGEST;
-    const float nearest = (float)exact;
-    return (double)nearest < exact ? nextafterf(nearest, INFINITY) : nearest;
+    float scale = (float)exact;
+    if ((double)scale < exact) {
+        uint32_t bits;
+        memcpy(&bits, &scale, sizeof bits);
+        ++bits; /* the next larger number's */
+        memcpy(&scale, &bits, sizeof scale);
+    }
+    return scale;
 }
 
 int8_t attni_column_element(float w, float scale) {
