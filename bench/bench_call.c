@@ -351,7 +351,10 @@ int64_t bench_call_tensor_bytes(const bench_call *call) {
             attn_tensor_count(&shape, &count) != ATTN_OK) {
             break;
         }
-        bytes += count * (int64_t)attn_dtype_size_bytes(shape.dtype);
+        const int is_int8 =
+            shape.rank == 2 && bench_parameter_dtype(&call->options) == ATTN_DTYPE_INT8;
+        bytes += is_int8 ? count + shape.shape[0] * (int64_t)sizeof(float)
+                         : count * (int64_t)attn_dtype_size_bytes(shape.dtype);
     }
     return bytes;
 }

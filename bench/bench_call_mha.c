@@ -15,7 +15,8 @@ static int create_layer(bench_call *call) {
                                     .head_dim = o->head_dim.value,
                                     .value_head_dim = o->value_dim.value,
                                     .dtype = bench_element_dtype(o),
-                                    .batch_first = !o->is_sequence_first};
+                                    .batch_first = !o->is_sequence_first,
+                                    .parameter_dtype = bench_parameter_dtype(o)};
     int status = attn_mha_create(call->context, &config, &call->layer);
     if (status == ATTN_OK) {
         const attn_mha_init_params init = {.struct_size = sizeof init,

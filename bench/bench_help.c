@@ -43,6 +43,8 @@ const char *const bench_help[] = {
     "                    the list is repeated over the batch",
     "  mha:  --embed-dim N     E (768); D is E / H unless given",
     "        --keys N          cross-attention; without it query, key and value are one tensor",
+    "        --parameters T    what the layer keeps: dtype (default), float32, float64, bfloat16,",
+    "                          float16 or int8",
     "        --bound           bind the parameters instead of loading them",
     "        --sequence-first  tensors are (L, B, E), not (B, L, E)",
     "",

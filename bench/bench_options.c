@@ -19,6 +19,18 @@ int32_t bench_element_dtype(const bench_options *o) {
                                      ATTN_DTYPE_FLOAT16};
     return dtypes[o->dtype];
 }
+const char *const bench_parameters[] = {"dtype",   "float32", "float64", "bfloat16",
+                                        "float16", "int8",    NULL};
+
+int32_t bench_parameter_dtype(const bench_options *o) {
+    static const int32_t dtypes[] = {0,
+                                     ATTN_DTYPE_FLOAT32,
+                                     ATTN_DTYPE_FLOAT64,
+                                     ATTN_DTYPE_BFLOAT16,
+                                     ATTN_DTYPE_FLOAT16,
+                                     ATTN_DTYPE_INT8};
+    return dtypes[o->parameters];
+}
 const char *const bench_engines[] = {"auto", "blas", "fused", NULL};
 const char *const bench_gemms[] = {"auto", "blas", "native", NULL};
 const char *const bench_layouts[] = {"bhsd", "bshd", NULL};
@@ -92,6 +104,7 @@ static int append_function(bench_options *o, option_spec *table, int used) {
     };
     const option_spec mha[] = {
         {"--embed-dim", OPTION_INTEGER, &o->embed_dim, 1, BENCH_AXIS_MAX, NULL},
+        {"--parameters", OPTION_CHOICE, &o->parameters, 0, 0, bench_parameters},
         {"--bound", OPTION_FLAG, &o->is_bound, 0, 0, NULL},
         {"--sequence-first", OPTION_FLAG, &o->is_sequence_first, 0, 0, NULL},
     };

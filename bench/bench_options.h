@@ -73,6 +73,7 @@ typedef struct bench_options {
     int dtype; /* of bench_dtypes */
     int layout;
     int is_gqa;            /* given, though kv_heads says it too */
+    int parameters;        /* of bench_parameters; multi-head */
     int is_bound;          /* multi-head */
     int is_sequence_first; /* multi-head */
 
@@ -98,6 +99,10 @@ extern const char *const bench_dtypes[];
 
 /* The enum attn_dtype of the tensors. */
 int32_t bench_element_dtype(const bench_options *o);
+extern const char *const bench_parameters[];
+
+/* attn_mha_config.parameter_dtype. */
+int32_t bench_parameter_dtype(const bench_options *o);
 extern const char *const bench_engines[];
 extern const char *const bench_gemms[];
 extern const char *const bench_layouts[];

@@ -60,6 +60,7 @@ static int add_shapes(cJSON *root, const bench_options *o) {
     }
     return failed | add_count(root, "embed_dim", o->embed_dim.value) |
            add_truth(root, "self_attention", !o->keys.given) |
+           add_text(root, "parameters", bench_parameters[o->parameters]) |
            add_truth(root, "bound", o->is_bound) |
            add_truth(root, "sequence_first", o->is_sequence_first);
 }

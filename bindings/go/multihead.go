@@ -34,7 +34,7 @@ type MultiheadConfig struct {
 	BatchFirst   bool  // (N, L, E) instead of (L, N, E)
 
 	// ParameterDtype is of the parameters that the layer keeps; 0: Dtype. Beside any Dtype but Float64
-	// it may be Float32, BFloat16 or Float16.
+	// it may be Float32, BFloat16, Float16 or, of weights, which are rounded when they are loaded, Int8.
 	ParameterDtype Dtype
 
 	// QKNorm is what RMSNorm does to projected queries and keys, by q_norm.weight and k_norm.weight.

@@ -45,7 +45,7 @@ func (layer *MultiheadAttention) LoadParameter(name string, values *View) error 
 }
 
 // ReadParameter copies a parameter out of the layer into values, of its shape and the layer's
-// ParameterDtype.
+// ParameterDtype; weights that are kept as Int8 as the float32 that they mean, or as they are.
 func (layer *MultiheadAttention) ReadParameter(name string, values *View) error {
 	return layer.move(shared, name, values, func(context *C.attn_context, layer *C.attn_mha, name *C.char) C.attn_status {
 		return C.flat_mha_read_parameter(context, layer, name, &values.layout,

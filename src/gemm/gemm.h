@@ -39,8 +39,8 @@ typedef struct attni_matrix {
 typedef struct attni_gemm_call {
     int32_t backend;  /* ATTN_GEMM_BLAS or ATTN_GEMM_NATIVE */
     int32_t dtype;    /* float32 or float64: of A, C and every sum */
-    int32_t narrow_b; /* 0: B and its strips are of dtype; else their type, of 16 bits, beside
-                         float32 and in native products only */
+    int32_t narrow_b; /* 0: B and its strips are of dtype; else their type, of 16 bits or int8,
+                         beside float32 and in native products only */
     int64_t batch;
     int64_t rows;
     int64_t cols;
@@ -52,6 +52,8 @@ typedef struct attni_gemm_call {
     attni_matrix c;
     const char *bias; /* added to every row: cols elements bias_stride apart, or NULL */
     int64_t bias_stride;
+    const float *scales; /* beside a B of int8: one for each column, which is that scale times its
+                            integers; alpha is 1 and beta 0. NULL: B is what it holds */
     const attni_product_kernels *kernels; /* of the native product, for B's type */
     const char *strips;  /* NULL, or B for the native product as strips.h has it, all batches' */
     char *strips_memory; /* NULL, or room to put B into strips first; gemm_together.c only */

@@ -24,6 +24,13 @@ static char *element_at(const attni_matrix *matrix, int64_t row, int64_t col, in
                          (row * matrix->row_stride + col * matrix->col_stride) * element);
 }
 
+static const char *bias_of(const attni_gemm_call *call, const attni_gemm_part *part) {
+    const int64_t element = (int64_t)attn_dtype_size_bytes(call->dtype);
+    return call->bias == NULL ? NULL
+                              : attni_advance((char *)(uintptr_t)call->bias,
+                                              part->col * call->bias_stride * element);
+}
+
 /* Terms [first, first + depth) of the sums of a part, whose strips begin at `strips`. The last
  * terms bring alpha. */
 static void multiply(const attni_gemm_call *call, const attni_gemm_part *part, const char *strips,
@@ -40,9 +47,7 @@ static void multiply(const attni_gemm_call *call, const attni_gemm_part *part, c
         .cols = part->cols,
         .depth = depth,
         .is_added = first > 0 || call->beta != 0,
-        .bias = call->bias == NULL ? NULL
-                                   : attni_advance((char *)(uintptr_t)call->bias,
-                                                   part->col * call->bias_stride * element),
+        .bias = call->scales != NULL ? NULL : bias_of(call, part),
         .bias_stride = call->bias_stride,
         .factor = first + depth < call->inner ? 1 : call->alpha,
     };
@@ -85,6 +90,31 @@ static void multiply_strips(const attni_gemm_call *call, const attni_gemm_part *
     } while (first < call->inner);
 }
 
+/* What is left to do to sums of integers: their scales, then the bias. */
+static void scale_columns(const attni_gemm_call *call, const attni_gemm_part *part) {
+    const int64_t element = (int64_t)attn_dtype_size_bytes(call->dtype);
+    const attni_product_block block = {
+        .y = element_at(&call->c, part->row, part->col, element),
+        .y_row_stride = call->c.row_stride,
+        .y_col_stride = call->c.col_stride,
+        .rows = part->rows,
+        .cols = part->cols,
+        .bias = bias_of(call, part),
+        .bias_stride = call->bias_stride,
+    };
+    call->kernels->scale(&block, call->scales + part->col);
+}
+
+static void multiply_copied(const attni_gemm_call *call, const attni_gemm_part *part) {
+    const int64_t step = COPIED_STRIPS * attni_strip_cols(attni_gemm_b_dtype(call));
+    for (int64_t col = 0; col < part->cols; col += step) {
+        attni_gemm_part few = *part;
+        few.col += col;
+        few.cols = attni_min(step, part->cols - col);
+        copy_and_multiply(call, &few);
+    }
+}
+
 void attni_gemm_native_part(const attni_gemm_call *call, const attni_gemm_part *part) {
     const int64_t element = (int64_t)attn_dtype_size_bytes(call->dtype);
     attni_gemm_call one = *call;
@@ -93,16 +123,9 @@ void attni_gemm_native_part(const attni_gemm_call *call, const attni_gemm_part *
         attni_advance(call->b.data, part->batch * call->b.batch_stride *
                                         (int64_t)attn_dtype_size_bytes(attni_gemm_b_dtype(call)));
     one.c.data = attni_advance(call->c.data, part->batch * call->c.batch_stride * element);
-    if (call->strips != NULL) {
-        multiply_strips(&one, part);
-        return;
-    }
-    const int64_t step = COPIED_STRIPS * attni_strip_cols(attni_gemm_b_dtype(call));
-    for (int64_t col = 0; col < part->cols; col += step) {
-        attni_gemm_part few = *part;
-        few.col += col;
-        few.cols = attni_min(step, part->cols - col);
-        copy_and_multiply(&one, &few);
+    (call->strips != NULL ? multiply_strips : multiply_copied)(&one, part);
+    if (call->scales != NULL) {
+        scale_columns(&one, part);
     }
 }
 

@@ -30,6 +30,7 @@ typedef struct compiled_set {
       &attni_product_kernels_##name##_float64,                                                     \
       {&attni_product_kernels_##name##_float32, &attni_product_kernels_##name##_bfloat16,          \
        &attni_product_kernels_##name##_float16},                                                   \
+      &attni_product_kernels_##name##_int8,                                                        \
       &attni_tile_kernels_##name##_float32, &attni_lane_kernels_##name##_float32,                  \
       &attni_mask_kernels_##name##_float32, &attni_quantized_kernels_##name##_float32,             \
       {&attni_storage_kernels_##name##_float32, &attni_storage_kernels_##name##_bfloat16,          \
@@ -135,7 +136,14 @@ const attni_stream_kernels *attni_stream_kernels_of(const attni_kernel_set *set,
 }
 
 const attni_product_kernels *attni_product_kernels_of(const attni_kernel_set *set, int32_t dtype) {
-    return dtype == ATTN_DTYPE_FLOAT64 ? set->product_float64 : set->products[storage_of(dtype)];
+    switch (dtype) {
+    case ATTN_DTYPE_FLOAT64:
+        return set->product_float64;
+    case ATTN_DTYPE_INT8:
+        return set->int8_products;
+    default:
+        return set->products[storage_of(dtype)];
+    }
 }
 
 const char *attn_kernels_name(int32_t index) {

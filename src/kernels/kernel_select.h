@@ -38,6 +38,7 @@ typedef struct attni_kernel_set {
     const attni_gradient_kernels *gradients_float64;
     const attni_product_kernels *product_float64;
     const attni_product_kernels *products[ATTNI_NUM_STORAGES]; /* of float32, by w's storage */
+    const attni_product_kernels *int8_products; /* integers as they are: scales come after sums */
     const attni_tile_kernels *tiles;
     const attni_lane_kernels *lanes;
     const attni_mask_kernels *masks;

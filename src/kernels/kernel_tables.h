@@ -72,6 +72,7 @@ extern const attni_quantized_kernels attni_quantized_kernels_avx512_float32;
     extern const attni_product_kernels attni_product_kernels_##isa##_float32;  \
     extern const attni_product_kernels attni_product_kernels_##isa##_bfloat16; \
     extern const attni_product_kernels attni_product_kernels_##isa##_float16;  \
+    extern const attni_product_kernels attni_product_kernels_##isa##_int8;     \
     extern const attni_storage_kernels attni_storage_kernels_##isa##_float32;  \
     extern const attni_storage_kernels attni_storage_kernels_##isa##_bfloat16; \
     extern const attni_storage_kernels attni_storage_kernels_##isa##_float16;  \

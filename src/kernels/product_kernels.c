@@ -40,7 +40,7 @@ enum { MOST_WIDE_DEPTH = 0 };
 /* How far ahead of its own reads a tile of fewer rows asks for its strips. */
 enum { PREFETCH_STEPS = 128 };
 
-/* Bytes of a strip at one k; those of 16 bits are half a cache line. */
+/* Bytes of a strip at one k; those of 16 bits are half a cache line, those of int8 a quarter. */
 enum {
     STRIP_COLS = ATTNI_STRIP_BYTES / sizeof(real),
     STEP_BYTES = STRIP_COLS * sizeof(stored),
@@ -412,7 +412,7 @@ static int64_t pack_columns(real *strip, const real *w, int64_t col_stride, int6
 
 #else
 
-/* Elements of 16 bits are moved one by one; a copied weight is put in order once. */
+/* Narrow elements are moved one by one; a copied weight is put in order once. */
 static int64_t pack_columns(stored *strip, const stored *w, int64_t col_stride, int64_t depth) {
     for (int64_t k = 0; k < depth; ++k) {
         UNROLL
@@ -445,7 +445,34 @@ static void product_pack(void *to, const void *from, int64_t k_stride, int64_t c
     }
 }
 
+/* ---- scales of columns ---- */
+
+INLINE void scale_row(real *y, int64_t stride, const real *scales, const real *shifts, int64_t n) {
+    int64_t c = 0;
+    for (; stride == 1 && c + LANES <= n; c += LANES) {
+        store(y + c, load(y + c) * load(scales + c) + load(shifts + c));
+    }
+    for (; c < n; ++c) {
+        real_in_memory *at = (real_in_memory *)(y + c * stride);
+        *at = *at * load_scalar(scales + c) + load_scalar(shifts + c);
+    }
+}
+
+static void product_scale(const attni_product_block *block, const void *scales) {
+    tile_columns columns = {.block = block};
+    for (; columns.col < block->cols; columns.col += MOST_COLS) {
+        const int64_t left = block->cols - columns.col;
+        columns.cols = left < MOST_COLS ? left : MOST_COLS;
+        start_columns(&columns, columns.cols);
+        for (int64_t r = 0; r < block->rows; ++r) {
+            scale_row(y_at(block, r, columns.col), block->y_col_stride,
+                      (const real *)scales + columns.col, columns.start, columns.cols);
+        }
+    }
+}
+
 const attni_product_kernels STORED_TABLE_NAME(product_kernels) = {
     .multiply = product_multiply,
     .pack = product_pack,
+    .scale = product_scale,
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * product_kernels.h: matrix products y = factor * (start + x w), in float32 and float64; in float32
- * w may be stored in 16 bits, and there is a table for each of the types it is stored in.
+ * w may be stored in 16 bits or as int8, and there is a table for each of the types it is stored in.
+ * An integer is the number it is: a scale of its column comes after the sum.
  *
  * w is read from STRIPS, copies of so many of its columns side by side as 64 bytes hold of the
  * type that is computed in, 16 or 8, whatever the instruction set: strip[k][c] = w(k, first + c),
@@ -22,7 +23,7 @@
 #include <stdint.h>
 
 enum {
-    ATTNI_STRIP_BYTES = 64,   /* of one k, half of them where w has 16 bits */
+    ATTNI_STRIP_BYTES = 64,   /* of one k, half of them where w has 16 bits, a quarter of int8 */
     ATTNI_STRIPS_AT_ONCE = 2, /* work on so many neighbouring strips, or a multiple, is fastest */
     ATTNI_ROWS_AT_ONCE = 12   /* and on a multiple of so many rows, that being one for 6 and 4 */
 };
@@ -59,6 +60,10 @@ typedef struct attni_product_kernels {
     /* strip[k][c] = w[k * k_stride + c * col_stride] for k < depth, 0 from c = cols on. */
     void (*pack)(void *strip, const void *w, int64_t k_stride, int64_t col_stride, int64_t depth,
                  int64_t cols);
+
+    /* y = y * scales + bias for the block's rows and cols: a scale and an element of bias for each
+     * column, scales side by side. Nothing else of the block is looked at. */
+    void (*scale)(const attni_product_block *block, const void *scales);
 } attni_product_kernels;
 
 #endif

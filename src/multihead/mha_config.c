@@ -37,8 +37,10 @@ static attn_status check_dtypes(const attn_mha_config *config) {
         return attni_fail_dtype("parameter_dtype", parameters,
                                 "float64, or 0, beside dtype float64");
     }
-    if (dtype != ATTN_DTYPE_FLOAT64 && parameters != ATTN_DTYPE_FLOAT32 && !is_narrow(parameters)) {
-        return attni_fail_dtype("parameter_dtype", parameters, "float32, bfloat16 or float16");
+    if (dtype != ATTN_DTYPE_FLOAT64 && parameters != ATTN_DTYPE_FLOAT32 && !is_narrow(parameters) &&
+        parameters != ATTN_DTYPE_INT8) {
+        return attni_fail_dtype("parameter_dtype", parameters,
+                                "float32, bfloat16, float16 or int8");
     }
     return ATTN_OK;
 }
@@ -128,8 +130,13 @@ static attn_status shape_weight(attn_mha *layer, int32_t slot, int64_t rows, int
 
 /* A bias or a norm's weight: no longer than some weight has rows, whose size was checked. */
 static void shape_bias(attn_mha *layer, int32_t slot, int64_t length) {
+    const bool is_int8 = layer->parameter_dtype == ATTN_DTYPE_INT8;
     layer->slots[slot].view = (attn_tensor){
-        .dtype = layer->parameter_dtype, .rank = 1, .shape = {length}, .strides = {1}};
+        .dtype = is_int8 ? layer->score_dtype : layer->parameter_dtype,
+        .rank = 1,
+        .shape = {length},
+        .strides = {1},
+    };
 }
 
 static attn_status fail_too_many_rows(const attn_mha *layer) {

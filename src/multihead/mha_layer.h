@@ -47,6 +47,8 @@ enum { ATTNI_NUM_PROJECTIONS = 4, ATTNI_NUM_INPUT_PROJECTIONS = 3 };
 typedef struct attni_mha_slot {
     attn_tensor view;
     bool in_strips; /* true of a weight that is not set, too: plans are made for a copied one */
+    float *scales;  /* NULL, or in owned: one for each row of a weight of int8, whose elements times
+                       it are the weight */
     void *owned;
     size_t owned_bytes;
 } attni_mha_slot;
@@ -55,7 +57,8 @@ struct attn_mha {
     attni_allocator allocator;
     int32_t dtype;           /* of query, key, value and output */
     int32_t score_dtype;     /* of everything in between */
-    int32_t parameter_dtype; /* of the slots */
+    int32_t parameter_dtype; /* of the slots; beside int8 only weights of projections have it, the
+                                rest has score_dtype */
     int64_t embed_dim;
     int64_t qdim;
     int64_t kdim;
@@ -157,10 +160,16 @@ typedef struct attni_mha_plan {
 /* mha_parameters.c: the name of the state_dict parameter that holds a slot. */
 const char *attni_mha_slot_name(const attn_mha *layer, int32_t slot);
 
-/* mha_parameters.c: memory for a copied slot, not yet filled; the layer is not changed. */
-attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_mha_slot *fresh);
+/* mha_slots.c: memory for copied slots [first, first + count) that the layer has, not yet filled; all
+ * or none. The layer is not changed. */
+attn_status attni_mha_allocate_slots(const attn_mha *layer, int32_t first, int32_t count,
+                                     attni_mha_slot *fresh);
 
-/* mha_parameters.c: frees what the slot owns; its view stays. */
+/* mha_slots.c: puts fresh slots in place of slots [first, first + count), and frees those. */
+void attni_mha_replace_slots(attn_mha *layer, int32_t first, int32_t count,
+                             const attni_mha_slot *fresh);
+
+/* mha_slots.c: frees what the slot owns; its view stays. */
 void attni_mha_free_slot(const attn_mha *layer, attni_mha_slot *slot);
 
 /* mha_check.c: every argument error of a forward call but those of the attention inside, which the

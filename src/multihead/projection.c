@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * projection.c: y = x W^T + b on views, as few matrix products as the layouts allow. Products are
- * of the score type; what is stored otherwise is copied for them, but for weights of 16 bits, which
- * the native product reads as they are.
+ * of the score type; what is stored otherwise is copied for them, but for weights of 16 bits or int8,
+ * which the native product reads as they are.
  */
 #include "base/checked_size.h"
+#include "gemm/quantized_strips.h"
 #include "gemm/strips.h"
 #include "multihead/mha_layer.h"
 #include "tensor/element.h"
@@ -56,7 +57,7 @@ static attn_tensor as_computed(const attni_mha_problem *problem, const attn_tens
     return view;
 }
 
-/* BLAS reads no strips and nothing that is stored in 16 bits. */
+/* BLAS reads no strips and nothing that is stored in fewer bits. */
 static bool needs_dense_copy(const attni_mha_slot *weight, const attni_gemm_call *call) {
     return call->backend == ATTN_GEMM_BLAS &&
            (weight->in_strips || weight->view.dtype != call->dtype);
@@ -72,6 +73,7 @@ static void plan_weight(const attni_mha_slot *slot, const attni_kernel_set *kern
     }
     if (is_native && weight->dtype != call->dtype) {
         call->narrow_b = weight->dtype;
+        call->scales = slot->scales;
     }
     call->kernels = attni_product_kernels_of(kernels, attni_gemm_b_dtype(call));
     call->strips = slot->in_strips ? slot->owned : NULL;
@@ -106,7 +108,7 @@ void attni_projection_plan(const attni_mha_problem *problem, int32_t projection,
     plan->copies[projection] = (attni_mha_copies){
         .widens_input = x->dtype != layer->score_dtype,
         .narrows_output = y->dtype != layer->score_dtype,
-        .widens_bias = layer->has_bias && layer->parameter_dtype != layer->score_dtype,
+        .widens_bias = layer->has_bias && bias->dtype != layer->score_dtype,
         .input = *x,
         .output = *y,
     };
@@ -256,7 +258,9 @@ static void run_by_blas(const attni_mha_slot *weight, const attni_gemm_call *pla
         dense.data = scratch;
         dense.dtype = call.dtype;
         attni_make_contiguous(&dense);
-        if (weight->in_strips) {
+        if (weight->scales != NULL) {
+            attni_strips_dequantize(&dense, weight->owned, weight->scales);
+        } else if (weight->in_strips) {
             attni_strips_unpack(&dense, weight->view.dtype, weight->owned);
         } else {
             attni_copy_tensor(&dense, &weight->view);

@@ -159,6 +159,14 @@ attn_status attni_check_float(const char *name, const attn_tensor *tensor) {
     return attni_fail_dtype(name, tensor->dtype, "dtype float32, float64, bfloat16 or float16");
 }
 
+attn_status attni_check_weight(const char *name, const attn_tensor *tensor) {
+    if (is_float(tensor->dtype) || tensor->dtype == ATTN_DTYPE_INT8) {
+        return ATTN_OK;
+    }
+    return attni_fail_dtype(name, tensor->dtype,
+                            "dtype float32, float64, bfloat16, float16 or int8");
+}
+
 attn_status attni_check_cached(const char *name, const attn_tensor *tensor) {
     if (is_float(tensor->dtype) || attni_is_quantized(tensor->dtype)) {
         return ATTN_OK;

@@ -72,7 +72,10 @@ attn_status attni_check_index(const char *name, const attn_tensor *tensor);
 /* float32, float64, bfloat16 or float16. */
 attn_status attni_check_float(const char *name, const attn_tensor *tensor);
 
-/* The same, or a quantised one: what a cache may hold. */
+/* The same, or int8: what becomes an int8 weight. */
+attn_status attni_check_weight(const char *name, const attn_tensor *tensor);
+
+/* float32, float64, bfloat16, float16 or a quantised one: what a cache may hold. */
 attn_status attni_check_cached(const char *name, const attn_tensor *tensor);
 
 /* float32, bfloat16 or float16. */

@@ -342,8 +342,9 @@ static void mha_config_layout_is_pinned(void **state) {
 static void mha_load_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_mha_load_params, 8),
+        SIZE(attn_mha_load_params, 16),
         OFFSET(attn_mha_load_params, struct_size, 0),
+        OFFSET(attn_mha_load_params, scale, 8),
     };
     ASSERT_NUMBERS(numbers);
 }

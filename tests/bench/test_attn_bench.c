@@ -154,6 +154,8 @@ static void every_option_is_accepted(void **state) {
         "sdpa --bias distances --mask bool --causal --keys 12",
         "mha --embed-dim 16 --bias per-head --align-end --causal --weights heads --gemm auto",
         "mha --embed-dim 16 --head-dim 5 --value-dim 3 --kv-heads 1 --bound --weights average",
+        "mha --embed-dim 16 --parameters int8 --kv-heads 1 --causal",
+        "mha --embed-dim 16 --parameters float32 --dtype bfloat16 --bound",
         "mha --embed-dim 16 --keys 9 --sequence-first --mask bool --mask-shape keys --causal --lse",
         "mha --embed-dim 16 --mask additive --mask-shape per-head --weights heads --sinks --alibi",
         "mha --embed-dim 16 --mask bool --key-lengths 3 --window 2,2 --dtype float64 --softcap 2",

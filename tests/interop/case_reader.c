@@ -23,7 +23,8 @@ int32_t case_dtype(const char *name) {
         [ATTN_DTYPE_FLOAT32] = "float32",   [ATTN_DTYPE_FLOAT64] = "float64",
         [ATTN_DTYPE_BOOL] = "bool",         [ATTN_DTYPE_INT64] = "int64",
         [ATTN_DTYPE_BFLOAT16] = "bfloat16", [ATTN_DTYPE_FLOAT16] = "float16",
-        [ATTN_DTYPE_INT32] = "int32",       [ATTN_DTYPE_UINT8] = "uint8"};
+        [ATTN_DTYPE_INT32] = "int32",       [ATTN_DTYPE_INT8] = "int8",
+        [ATTN_DTYPE_UINT8] = "uint8"};
     for (int32_t dtype = 0; dtype < (int32_t)(sizeof names / sizeof names[0]); ++dtype) {
         if (names[dtype] != NULL && strcmp(name, names[dtype]) == 0) {
             return dtype;

@@ -18,7 +18,7 @@ const char *case_dtype_name(int32_t dtype) {
         [ATTN_DTYPE_FLOAT64] = "float64", [ATTN_DTYPE_BOOL] = "bool",
         [ATTN_DTYPE_INT64] = "int64",     [ATTN_DTYPE_BFLOAT16] = "bfloat16",
         [ATTN_DTYPE_FLOAT16] = "float16", [ATTN_DTYPE_INT32] = "int32",
-        [ATTN_DTYPE_UINT8] = "uint8"};
+        [ATTN_DTYPE_INT8] = "int8",       [ATTN_DTYPE_UINT8] = "uint8"};
     return names[dtype];
 }
 

@@ -51,6 +51,12 @@ static const made_case cases[] = {
      1,
      0,
      {.embed_dim = 16, .num_heads = 4, .parameter_dtype = ATTN_DTYPE_BFLOAT16}},
+    {"made_mha_float32_of_int8",
+     2,
+     1,
+     0,
+     1,
+     {.embed_dim = 20, .num_heads = 4, .parameter_dtype = ATTN_DTYPE_INT8}},
 };
 
 /* One layer with the tensors of one call. */

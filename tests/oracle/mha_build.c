@@ -66,7 +66,7 @@ static void build_config(const factor_case *chosen, int free_lengths, random_sta
     /* 0 means float32 too. */
     config->dtype = dtype_of_case(chosen) *
                     (dtype_of_case(chosen) != ATTN_DTYPE_FLOAT32 || random_between(random, 0, 1));
-    config->parameter_dtype = stored_dtype(chosen->level[MHA_PARAMETER_TYPE], 0);
+    config->parameter_dtype = mha_parameter_dtype(chosen->level[MHA_PARAMETER_TYPE], 0);
     config->no_bias = chosen->level[MHA_NO_BIAS];
     config->add_bias_kv = chosen->level[MHA_BIAS_KV];
     config->add_zero_attn = chosen->level[MHA_ZERO_ATTN];

@@ -30,7 +30,7 @@ enum mha_factor {
     MHA_STORAGE,
     MHA_NAMES,
     MHA_HIDDEN,
-    MHA_PARAMETER_TYPE, /* enum stored_level: config.parameter_dtype */
+    MHA_PARAMETER_TYPE, /* enum stored_level, or PARAMETERS_INT8: config.parameter_dtype */
     MHA_OUTPUT_TYPE,    /* enum result_level */
     MHA_WEIGHTS_TYPE,
     MHA_QK_NORM, /* enum attn_qk_norm */
@@ -65,6 +65,7 @@ enum rope_level {
     MHA_ROPE_BASE,
     MHA_ROPE_LENGTHS /* half of the features, neighbours */
 };
+enum parameter_type_level { PARAMETERS_INT8 = NUM_STORED_LEVELS, NUM_PARAMETER_TYPES };
 enum names_level { NAMES_STATE_DICT, NAMES_SEPARATE_WEIGHTS, NAMES_SEPARATE };
 
 enum { MAX_PARAMETERS = 14 };
@@ -85,6 +86,9 @@ typedef struct mha_call {
 } mha_call;
 
 factor_set mha_factor_set(void);
+
+/* config.parameter_dtype of a level of MHA_PARAMETER_TYPE, where that of the tensors is `own`. */
+int32_t mha_parameter_dtype(int level, int32_t own);
 
 /* `call` must stay where it is: it holds pointers into itself. */
 void mha_case_build(const factor_case *chosen, uint64_t seed, int free_lengths, mha_call *call);

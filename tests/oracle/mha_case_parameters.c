@@ -33,20 +33,46 @@ static int is_bound(int level, int number) {
     return level >= STORAGE_BOUND && (level != STORAGE_MIXED || number % 2 == 1);
 }
 
+int32_t mha_parameter_dtype(int level, int32_t own) {
+    return level == PARAMETERS_INT8 ? ATTN_DTYPE_INT8 : stored_dtype(level, own);
+}
+
+/* A weight's integers, and a scale for each row of them: a vector or a column. */
+static void add_integers(const parameter_source *source, const char *name, const int64_t *shape,
+                         enum tensor_layout layout) {
+    static const int32_t dtypes[] = {ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT64, ATTN_DTYPE_FLOAT16,
+                                     ATTN_DTYPE_BFLOAT16};
+    const int number = source->call->num_parameters++;
+    const int64_t scale_shape[] = {shape[0], 1};
+    const attn_tensor *values = pool_input(&source->call->pool, ATTN_DTYPE_INT8, 2, shape, layout);
+    const attn_tensor *scale =
+        pool_input(&source->call->pool, dtypes[number % 4], 1 + number % 2, scale_shape, layout);
+    random_fill_integers(values, source->random, -128, 127);
+    random_fill(scale, source->random, 0.001, 0.004, 0);
+    source->call->parameters[number] = (oracle_parameter){name, *values, *scale};
+}
+
 static void add_parameter_around(const parameter_source *source, const char *name, int32_t rank,
                                  const int64_t *shape, double middle) {
-    const int level = source->chosen->level[MHA_STORAGE], number = source->call->num_parameters++;
+    const int level = source->chosen->level[MHA_STORAGE], number = source->call->num_parameters;
     static const int32_t others[] = {ATTN_DTYPE_FLOAT64, ATTN_DTYPE_FLOAT32, ATTN_DTYPE_FLOAT16,
                                      ATTN_DTYPE_BFLOAT16};
-    const int32_t own =
-        stored_dtype(source->chosen->level[MHA_PARAMETER_TYPE], dtype_of_case(source->chosen));
+    const int32_t kept = mha_parameter_dtype(source->chosen->level[MHA_PARAMETER_TYPE],
+                                             dtype_of_case(source->chosen));
+    const int is_int8 = kept == ATTN_DTYPE_INT8 && rank == 2;
+    if (is_int8 && level != STORAGE_COPIED_CONVERTED && number % 2 == 0) {
+        add_integers(source, name, shape, storage_layout(level, number));
+        return;
+    }
+    const int32_t own = kept == ATTN_DTYPE_INT8 ? ATTN_DTYPE_FLOAT32 : kept;
     const int32_t other = others[number % 4] != own ? others[number % 4] : others[(number + 1) % 4];
     const int32_t dtype = level == STORAGE_COPIED_CONVERTED ? other : own;
     const attn_tensor *values =
         pool_input(&source->call->pool, dtype, rank, shape, storage_layout(level, number));
     random_fill(values, source->random, middle - 0.5, middle + 0.5, 0);
-    source->call->parameters[number] = (oracle_parameter){name, *values};
-    source->call->is_bound[number] = is_bound(level, number);
+    source->call->parameters[number] = (oracle_parameter){.name = name, .values = *values};
+    source->call->is_bound[number] = is_bound(level, number) && !is_int8;
+    ++source->call->num_parameters;
 }
 
 static void add_parameter(const parameter_source *source, const char *name, int32_t rank,
@@ -106,10 +132,13 @@ attn_mha *mha_call_layer(const mha_call *call, call_outcome *outcome) {
         call_failed("attn_mha_create", attn_mha_create(NULL, &call->config, &layer), outcome);
     for (int i = 0; i < call->num_parameters && !failed; ++i) {
         const oracle_parameter *parameter = &call->parameters[i];
+        const int has_scale = parameter->values.dtype == ATTN_DTYPE_INT8;
+        const attn_mha_load_params params = {.struct_size = sizeof params,
+                                             .scale = has_scale ? &parameter->scale : NULL};
         const attn_status status =
-            call->is_bound[i]
-                ? attn_mha_bind_parameter(layer, parameter->name, &parameter->values)
-                : attn_mha_load_parameter(NULL, layer, parameter->name, &parameter->values, NULL);
+            call->is_bound[i] ? attn_mha_bind_parameter(layer, parameter->name, &parameter->values)
+                              : attn_mha_load_parameter(NULL, layer, parameter->name,
+                                                        &parameter->values, &params);
         failed = call_failed(parameter->name, status, outcome);
     }
     if (failed) {

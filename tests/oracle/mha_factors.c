@@ -21,6 +21,8 @@ static const char *const rope_names[] = {"none", "base", "lengths"};
 static const char *const storage_names[] = {
     "copied",           "copied_strided", "copied_converted", "bound",
     "bound_transposed", "bound_reversed", "bound_unaligned",  "mixed"};
+static const char *const parameter_names[NUM_PARAMETER_TYPES] = {"query's", "float32", "bfloat16",
+                                                                 "float16", "int8"};
 static const char *const names_names[] = {"state_dict", "separate_weights", "separate"};
 
 /* Whether a level other than 0 needs attn_mha_params.attention. */
@@ -95,7 +97,7 @@ factor_set mha_factor_set(void) {
     add_factor(&set, MHA_STORAGE, "parameters", 8, storage_names, 0);
     add_factor(&set, MHA_NAMES, "names", 3, names_names, 0);
     add_factor(&set, MHA_HIDDEN, "hidden_rows", NUM_HIDDEN_LEVELS, hidden_names, 0);
-    add_factor(&set, MHA_PARAMETER_TYPE, "parameter_type", NUM_STORED_LEVELS, stored_names, 0);
+    add_factor(&set, MHA_PARAMETER_TYPE, "parameter_type", NUM_PARAMETER_TYPES, parameter_names, 0);
     add_factor(&set, MHA_OUTPUT_TYPE, "output_type", NUM_RESULT_LEVELS, result_names, 0);
     add_factor(&set, MHA_WEIGHTS_TYPE, "weights_type", NUM_RESULT_LEVELS, result_names, 0);
     add_factor(&set, MHA_QK_NORM, "qk_norm", 3, norm_names, 0);

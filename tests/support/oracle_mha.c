@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/oracle_parameters.h"
 #include "support/oracle_positions.h"
 
 oracle_mha_sizes oracle_mha_resolve(const attn_mha_config *config) {
@@ -47,10 +48,7 @@ static double *find_parameter(const layer *l, const char *name) {
         if (strcmp(l->parameters[p].name, name) == 0) {
             const attn_tensor *values = &l->parameters[p].values;
             double *found = oracle_expand(values, values->rank, values->shape);
-            const int64_t count = oracle_count(values->rank, values->shape);
-            for (int64_t i = 0; i < count; ++i) {
-                found[i] = oracle_rounded(l->sizes.parameter_dtype, found[i]);
-            }
+            oracle_keep_parameter(&l->parameters[p], l->sizes.parameter_dtype, found);
             return found;
         }
     }
@@ -72,9 +70,11 @@ static double *find_part(const layer *l, const char *own_name, const char *packe
     return part;
 }
 
-/* y[row, r] = sum over c of x[row, c] weight[r, c] + bias[r]. */
-static oracle_array project(bound_rounding rounding, const oracle_array *x, int64_t columns,
+/* y[row, r] = sum over c of x[row, c] weight[r, c] + bias[r]. The terms are added to the bias one by
+ * one; integers' sum is rounded once more, times its scale, before the bias is. */
+static oracle_array project(const layer *l, const oracle_array *x, int64_t columns,
                             const double *weight, const double *bias, int64_t outputs) {
+    const int64_t terms = columns + (l->sizes.parameter_dtype == ATTN_DTYPE_INT8 ? 2 : 1);
     const int64_t rows = columns > 0 ? x->count / columns : 0;
     oracle_array y = oracle_array_create(rows * outputs);
     for (int64_t at = 0; at < rows * outputs; ++at) {
@@ -88,7 +88,7 @@ static oracle_array project(bound_rounding rounding, const oracle_array *x, int6
             propagated += fabs(w) * v_error;
         }
         y.value[at] = sum;
-        y.error[at] = propagated + bound_dot(rounding, columns + 1, magnitude);
+        y.error[at] = propagated + bound_dot(l->rounding, terms, magnitude);
     }
     return y;
 }
@@ -126,7 +126,7 @@ static oracle_array project_input(const layer *l, const attn_tensor *input, proj
     oracle_array x = oracle_array_create(oracle_count(3, input->shape));
     free(x.value);
     x.value = oracle_expand(input, 3, input->shape);
-    const oracle_array y = project(l->rounding, &x, columns, weight, bias, outputs);
+    const oracle_array y = project(l, &x, columns, weight, bias, outputs);
     oracle_array_destroy(&x);
     free(weight);
     free(bias);
@@ -305,8 +305,8 @@ static oracle_array project_output(const layer *l, const oracle_problem *p,
     oracle_array merged = merge_heads(p, context);
     double *weight = find_parameter(l, "out_proj.weight"),
            *bias = find_parameter(l, "out_proj.bias");
-    const oracle_array output = project(l->rounding, &merged, p->heads * p->value_features, weight,
-                                        bias, l->sizes.embed_dim);
+    const oracle_array output =
+        project(l, &merged, p->heads * p->value_features, weight, bias, l->sizes.embed_dim);
     oracle_array_destroy(&merged);
     free(weight);
     free(bias);

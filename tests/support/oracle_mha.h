@@ -11,10 +11,11 @@
 #include "support/oracle_attention.h"
 
 /* A parameter under one of the names multihead.h lists. Its values count as rounded to the
- * parameters' type. */
+ * parameters' type, or are int8, with a scale for each row. */
 typedef struct oracle_parameter {
     const char *name;
     attn_tensor values;
+    attn_tensor scale;
 } oracle_parameter;
 
 /* The sizes of a layer with every default resolved. */

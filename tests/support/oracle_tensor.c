@@ -110,6 +110,8 @@ double oracle_element(const attn_tensor *tensor, const int64_t *index) {
         return (double)oracle_integer(tensor, index);
     case ATTN_DTYPE_UINT8:
         return *address;
+    case ATTN_DTYPE_INT8:
+        return (int8_t)*address;
     default:
         return *address != 0;
     }
@@ -150,6 +152,10 @@ void oracle_store_integer(const attn_tensor *tensor, const int64_t *index, int64
     const int32_t narrow = (int32_t)value;
     if (tensor->dtype == ATTN_DTYPE_INT32) {
         memcpy(oracle_address(tensor, index), &narrow, sizeof narrow);
+        return;
+    }
+    if (tensor->dtype == ATTN_DTYPE_INT8) {
+        *oracle_address(tensor, index) = (unsigned char)value;
         return;
     }
     memcpy(oracle_address(tensor, index), &value, sizeof value);

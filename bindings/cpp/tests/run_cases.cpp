@@ -33,7 +33,8 @@ std::optional<double> real(const case_file &made, const char *name) {
 const std::map<std::string, std::int32_t> dtype_numbers = {
     {"float32", ATTN_DTYPE_FLOAT32},   {"float64", ATTN_DTYPE_FLOAT64},
     {"bfloat16", ATTN_DTYPE_BFLOAT16}, {"float16", ATTN_DTYPE_FLOAT16},
-    {"int64", ATTN_DTYPE_INT64},       {"int32", ATTN_DTYPE_INT32}};
+    {"int64", ATTN_DTYPE_INT64},       {"int32", ATTN_DTYPE_INT32},
+    {"int8", ATTN_DTYPE_INT8}};
 
 /* Sets `found` to the tensor, if the case has it, of the type that it has. */
 template <class... Elements>

@@ -398,6 +398,7 @@ typedef struct attn_mha_config {
 
 typedef struct attn_mha_load_params {
     uint64_t struct_size;
+    const attn_tensor *scale;
 } attn_mha_load_params;
 
 typedef struct attn_mha_init_params {

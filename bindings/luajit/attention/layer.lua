@@ -69,6 +69,8 @@ function layer.new(config)
     object = ffi.gc(created[0], library.attn_mha_destroy),
     dtype = config.dtype or "float32",
     parameter_dtype = config.parameter_dtype or config.dtype or "float32",
+    -- of parameters that go in and out: weights of int8 as what they mean
+    values_dtype = config.parameter_dtype == "int8" and "float32" or config.parameter_dtype or config.dtype or "float32",
     bound = {},
   }, Layer)
 end
@@ -110,10 +112,14 @@ function Layer:parameters()
   return parameters
 end
 
--- Copies a parameter into the layer, on the threads of a context.
-function Layer:load(name, values, given_context)
-  values = tensor.wrap(values, self.parameter_dtype)
-  check(library.attn_mha_load_parameter(context.handle(given_context), self.object, name, values.view, nil))
+-- Copies a parameter into the layer, on the threads of a context. `scale`: of values that are int8,
+-- one number for each row.
+function Layer:load(name, values, given_context, scale)
+  values = tensor.wrap(values, self.values_dtype)
+  local params = options.sized("attn_mha_load_params")
+  scale = scale and tensor.wrap(scale, "float32")
+  params.scale = scale and scale.view
+  check(library.attn_mha_load_parameter(context.handle(given_context), self.object, name, values.view, params))
   self.bound[name] = nil
 end
 
@@ -125,7 +131,7 @@ end
 
 -- A copy of a parameter of `shape`, as parameters() lists it.
 local function read(self, name, shape, given_context)
-  local values = tensor.zeros(self.parameter_dtype, shape)
+  local values = tensor.zeros(self.values_dtype, shape)
   check(library.attn_mha_read_parameter(context.handle(given_context), self.object, name, values.view))
   return values
 end

@@ -21,6 +21,49 @@ def torch_layer(**options):
     return layer
 
 
+def test_int8_keeps_each_row_within_half_a_step(rng):
+    theirs = torch_layer(embed_dim=24)
+    ours = MultiheadAttention.from_torch(theirs, parameter_dtype="int8")
+    kept = ours.state_dict(quantized=True)
+    found = ours.state_dict()
+    for name, exact in theirs.state_dict().items():
+        exact = exact.numpy()
+        assert found[name].dtype == "float32"
+        if exact.ndim == 1:
+            np.testing.assert_array_equal(found[name], exact)
+            continue
+        scale = kept[name + ".scale"][:, None]
+        assert kept[name].dtype == "int8"
+        assert abs(kept[name].astype("int32")).max() == 127
+        np.testing.assert_array_equal(found[name], kept[name] * scale)
+        assert (abs(found[name] - exact) <= scale * (0.5 + 1e-5)).all()
+        np.testing.assert_allclose(scale, abs(exact).max(1, keepdims=True) / 127, rtol=1e-6)
+    wide = MultiheadAttention(24, 2)
+    wide.load_state_dict(found)
+    query = rng.normal(size=(5, 3, 24)).astype("float32")
+    np.testing.assert_allclose(ours(query, query, query)[0], wide(query, query, query)[0], **NEAR)
+
+
+def test_int8_takes_integers_with_their_scales(rng):
+    integers = rng.integers(-128, 128, (24, 8)).astype("int8")
+    scale = rng.uniform(0.001, 0.01, (24, 1)).astype("float16")
+    ours = MultiheadAttention(8, 2, bias=False, parameter_dtype="int8")
+    projection = np.eye(8, dtype="float32")
+    state = {
+        "in_proj_weight": torch.from_numpy(integers),
+        "in_proj_weight.scale": scale,
+        "out_proj.weight": projection,
+    }
+    ours.load_state_dict(state)
+    kept = ours.state_dict(quantized=True)
+    np.testing.assert_array_equal(kept["in_proj_weight"], integers)
+    np.testing.assert_array_equal(kept["in_proj_weight.scale"], scale[:, 0].astype("float32"))
+    with pytest.raises(libattention.Error, match="in_proj_weight: expected dtype"):
+        ours.load_state_dict({name: state[name] for name in ("in_proj_weight", "out_proj.weight")})
+    with pytest.raises(libattention.Error, match="k_proj_weight.scale: expected to be read only"):
+        ours.load_state_dict({**state, "k_proj_weight.scale": scale})
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -134,6 +177,7 @@ def test_general_sizes(rng):
         {"add_bias_kv": True, "add_zero_attn": True},
         {"dtype": "bfloat16"},
         {"parameter_dtype": "float16"},
+        {"parameter_dtype": "int8"},
         {"dtype": "float16", "parameter_dtype": "float32"},
     ],
 )
@@ -263,6 +307,8 @@ class Named(MultiheadAttention):
         {"add_bias_kv": True, "add_zero_attn": True, "dropout": 0.5},
         {"dtype": "float16"},
         {"parameter_dtype": "bfloat16"},
+        {"parameter_dtype": "int8"},
+        {"parameter_dtype": "int8", "kdim": 5, "vdim": 7},
     ],
 )
 def test_layers_can_be_pickled_and_copied(rng, again, options):
@@ -321,11 +367,11 @@ def test_new_layers_differ_and_a_seed_repeats():
         ),
         (
             lambda: MultiheadAttention(8, 2, parameter_dtype="half"),
-            "parameter_dtype: expected one of float32, float64, bfloat16, float16, got 'half'",
+            "parameter_dtype: expected one of float32, float64, bfloat16, float16, int8, got ",
         ),
         (
             lambda: MultiheadAttention(8, 2, parameter_dtype="float64"),
-            "parameter_dtype: expected float32, bfloat16 or float16, got float64",
+            "parameter_dtype: expected float32, bfloat16, float16 or int8, got float64",
         ),
         (lambda: MultiheadAttention(8, 2).load_state_dict({}), "mapping: lacks in_proj_weight, "),
         (lambda: load_more(), "name: "),

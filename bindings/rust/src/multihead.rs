@@ -255,7 +255,33 @@ impl MultiheadAttention {
         })
     }
 
-    /// Copies a parameter out of the layer, as its parameter_dtype.
+    /// As [`load_parameter`](Self::load_parameter), of integers for a layer that keeps its weights
+    /// as [`Dtype::Int8`], with the scale of each row.
+    pub fn load_quantized_parameter(
+        &mut self,
+        name: &str,
+        values: &View<'_>,
+        scale: &View<'_>,
+    ) -> Result<()> {
+        let name = c_string("name", name)?;
+        let params = sys::attn_mha_load_params {
+            scale: scale.as_raw(),
+            ..Default::default()
+        };
+        // SAFETY: the pointers outlive the call, which copies the values.
+        check(unsafe {
+            sys::attn_mha_load_parameter(
+                self.context.as_raw(),
+                self.raw.as_ptr(),
+                name.as_ptr(),
+                values.as_raw(),
+                &params,
+            )
+        })
+    }
+
+    /// Copies a parameter out of the layer, as its parameter_dtype; weights of [`Dtype::Int8`] as the
+    /// `f32` that they mean, or the `i8` that they are, with scales by the name and ".scale".
     pub fn read_parameter(&self, name: &str, values: &mut ViewMut<'_>) -> Result<()> {
         let name = c_string("name", name)?;
         // SAFETY: the pointers outlive the call, and the values are borrowed exclusively.

@@ -332,6 +332,7 @@ pub struct attn_mha_config {
 #[repr(C)]
 pub struct attn_mha_load_params {
     pub struct_size: u64,
+    pub scale: *const attn_tensor,
 }
 
 #[repr(C)]

@@ -88,7 +88,7 @@ fn facts() -> Vec<Fact> {
             value_head_dim, dtype, no_bias, add_bias_kv, add_zero_attn, batch_first,
             parameter_dtype, qk_norm, reserved, qk_norm_epsilon, qk_norm_weight_offset,
         }
-        attn_mha_load_params { struct_size }
+        attn_mha_load_params { struct_size, scale }
         attn_mha_init_params { struct_size, seed }
         attn_mha_params {
             struct_size, key_padding_mask_kind, reserved, key_padding_mask, attention, cache, rope,

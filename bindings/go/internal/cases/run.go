@@ -158,6 +158,7 @@ func dtype(name string) (attention.Dtype, error) {
 		"float64":  attention.Float64,
 		"bfloat16": attention.BFloat16,
 		"float16":  attention.Float16,
+		"int8":     attention.Int8,
 	}
 	dtype, isKnown := names[name]
 	if !isKnown {

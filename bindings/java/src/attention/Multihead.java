@@ -76,7 +76,7 @@ public final class Multihead extends NativeHandle {
 
         /**
          * Of the parameters that the layer keeps, else the dtype; beside any dtype but FLOAT64 it may be
-         * FLOAT32, BFLOAT16 or FLOAT16.
+         * FLOAT32, BFLOAT16, FLOAT16 or, of weights, which are rounded when they are loaded, INT8.
          */
         public Config parameterDtype(Tensor.Dtype dtype) {
             sizes.parameter_dtype = dtype.number;
@@ -220,7 +220,7 @@ public final class Multihead extends NativeHandle {
         Abi.check(Abi.LIBRARY.attn_mha_load_parameter(context, this, name, values, null));
     }
 
-    /** Copies a parameter out into a tensor of its shape and the layer's parameterDtype. */
+    /** Copies a parameter out into a tensor of its shape and the layer's parameterDtype; INT8 as FLOAT32. */
     public void read(String name, Tensor values) {
         Abi.check(Abi.LIBRARY.attn_mha_read_parameter(null, this, name, Tensor.written("values", values)));
     }

@@ -57,6 +57,10 @@ STORED = Role(
     f"{_FLOAT_NAMES}, or int8 or uint8 beside a scale",
     {"bool": _TO_FLOAT, "float": _TO_FLOAT},
 )
+# A parameter that comes with scales.
+INTEGER_WEIGHT = DATA._replace(
+    dtypes=(*FLOATS, INT8), expected=f"{_FLOAT_NAMES}, or int8 beside a scale"
+)
 # Those scales, and the integers that mean 0.
 SCALES = Role(
     (FLOAT32, BFLOAT16, FLOAT16),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from libattention._abi import ffi
-from libattention._dtypes import BFLOAT16, DTYPE_NAMES, FLOATS
+from libattention._dtypes import BFLOAT16, DATA, DTYPE_NAMES, FLOATS, INTEGER_WEIGHT
 from libattention._library import (
     Error,
     assign,
@@ -23,6 +23,8 @@ from libattention._options import OPTION_NAMES
 from libattention._tensors import NUMPY, Described, Empty, Views, address_of, contiguous_layout
 
 DTYPES = {DTYPE_NAMES[number]: number for number in FLOATS}
+PARAMETER_DTYPES = {**DTYPES, "int8": lib.ATTN_DTYPE_INT8}
+SCALE = ".scale"  # behind the name of a weight of int8
 SIZES = (
     "embed_dim",
     "num_heads",
@@ -59,6 +61,7 @@ PARAMETER_NAMES = (
     "out_proj.weight",
     "out_proj.bias",
 )
+_LOAD_PARAMS_SIZE = ffi.sizeof("attn_mha_load_params")
 # What C calls otherwise.
 NAMES = {
     **OPTION_NAMES,
@@ -80,8 +83,8 @@ def new_layer(arguments: Mapping[str, Any]) -> Any:
     if unknown:
         raise TypeError(f"MultiheadAttention has no argument {min(unknown)!r}")
     config = ffi.new("attn_mha_config *", {"struct_size": ffi.sizeof("attn_mha_config")})
-    config.dtype = _dtype_of(arguments, "dtype")
-    config.parameter_dtype = _dtype_of(arguments, "parameter_dtype")
+    config.dtype = _dtype_of(arguments, "dtype", DTYPES)
+    config.parameter_dtype = _dtype_of(arguments, "parameter_dtype", PARAMETER_DTYPES)
     assign(config, "no_bias", not arguments.get("bias", True), "bias", "True or False")
     for name in SIZES:
         assign(config, name, arguments.get(name) or 0, name, "an integer")
@@ -104,14 +107,14 @@ def _assign_norm(config: Any, arguments: Mapping[str, Any]) -> None:
     assign(config, "qk_norm_weight_offset", offset, "qk_norm_weight_offset", "a number")
 
 
-def _dtype_of(arguments: Mapping[str, Any], name: str) -> int:
+def _dtype_of(arguments: Mapping[str, Any], name: str, known: Mapping[str, int]) -> int:
     """The library's number; 0, its default, for None."""
     dtype = arguments.get(name)
     if dtype is None:
         return 0
-    if dtype not in DTYPES:
-        raise unsupported(f"{name}: expected one of {', '.join(DTYPES)}, got {dtype!r}")
-    return DTYPES[dtype]
+    if dtype not in known:
+        raise unsupported(f"{name}: expected one of {', '.join(known)}, got {dtype!r}")
+    return known[dtype]
 
 
 def arguments_of(layer: Any) -> dict[str, Any]:
@@ -138,17 +141,27 @@ def init_parameters(layer: Any, seed: int) -> None:
     check(lib.attn_mha_init_parameters(ffi.NULL, layer, params))
 
 
-def read_parameters(layer: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """Copies of the parameters, in PyTorch's order; bfloat16 as float32."""
+def read_parameters(layer: Any, *, quantized: bool = False) -> dict[str, np.ndarray[Any, Any]]:
+    """Copies of the parameters, in PyTorch's order; bfloat16 as float32, int8 as what it means or,
+    quantized, as integers and their scales."""
+    has_integers = quantized and arguments_of(layer)["parameter_dtype"] == "int8"
     found = {}
     for name, dtype, shape in _parameters(layer):
-        array, view = NUMPY.empty(shape, dtype) if dtype != BFLOAT16 else _empty_bits(shape)
-        views = Views(1)
-        target = views.add(view, name)
-        views.finish()
-        check(lib.attn_mha_read_parameter(ffi.NULL, layer, name.encode(), target))
-        found[name] = array if dtype != BFLOAT16 else _widened(array)
+        if has_integers and len(shape) == 2:
+            found[name] = _read(layer, name, lib.ATTN_DTYPE_INT8, shape)
+            found[name + SCALE] = _read(layer, name + SCALE, dtype, shape[:1])
+        else:
+            found[name] = _read(layer, name, dtype, shape)
     return found
+
+
+def _read(layer: Any, name: str, dtype: int, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    array, view = NUMPY.empty(shape, dtype) if dtype != BFLOAT16 else _empty_bits(shape)
+    views = Views(1)
+    target = views.add(view, name)
+    views.finish()
+    check(lib.attn_mha_read_parameter(ffi.NULL, layer, name.encode(), target))
+    return array if dtype != BFLOAT16 else _widened(array)
 
 
 def _empty_bits(shape: tuple[int, ...]) -> tuple[Any, Described]:
@@ -172,10 +185,17 @@ def load_parameters(
     if missing:
         raise Error(lib.ATTN_ERROR_PARAMETER, f"{source}: lacks {', '.join(missing)}")
     for name in names:
-        views = Views(1)
-        values = views.add_array(_detached(read(name)), name)
+        if name.endswith(SCALE) and name.removesuffix(SCALE) in names:
+            continue
+        has_scale = name + SCALE in names
+        views = Views(2)
+        role = INTEGER_WEIGHT if has_scale else DATA
+        values = views.add_array(_detached(read(name)), name, role)
+        params = ffi.new("attn_mha_load_params *", {"struct_size": _LOAD_PARAMS_SIZE})
+        if has_scale:
+            params.scale = views.add_array(_detached(read(name + SCALE)), name + SCALE)
         views.finish()
-        check(lib.attn_mha_load_parameter(ffi.NULL, layer, name.encode(), values, ffi.NULL))
+        check(lib.attn_mha_load_parameter(ffi.NULL, layer, name.encode(), values, params))
 
 
 def _parameters(layer: Any) -> Iterator[tuple[str, int, tuple[int, ...]]]:

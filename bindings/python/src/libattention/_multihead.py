@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # PyTorch's polarity for this layer: a bool mask says what is left out.
 BOOL_MASK: int = lib.ATTN_MASK_BOOL_EXCLUDE
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
+ParameterDtype = Literal["float32", "float64", "bfloat16", "float16", "int8"]
 QKNorm = Literal["head", "all_heads"]
 # For tensors that this layer cannot take.
 _OPERATOR = "use torch.nn.MultiheadAttention with libattention.integrations.torch.accelerate"
@@ -60,7 +61,9 @@ class MultiheadAttention:
         num_kv_heads: key and value heads, a divisor of num_heads; None: num_heads
         dtype: "float32", "float64", "bfloat16" or "float16": of query, key, value and output
         parameter_dtype: what the layer keeps its parameters in; None: dtype. "float64" goes with
-            itself alone; beside the others computing is float32's, and 16 bits are fewer to read
+            itself alone; beside the others computing is float32's, and 16 bits are fewer to read.
+            "int8": weights of projections are integers with a scale for each row, off by 1/254 of
+            the row's largest at most, and the other parameters float32
         qk_norm: what rms_norm does to projected queries and keys, with q_norm.weight and
             k_norm.weight: "head", to each head, by weights of head_dim (Qwen 3, Gemma 3);
             "all_heads", to all heads as one row (OLMo 2); None: nothing
@@ -89,7 +92,7 @@ class MultiheadAttention:
         value_head_dim: int | None = None,
         num_kv_heads: int | None = None,
         dtype: Dtype = "float32",
-        parameter_dtype: Dtype | None = None,
+        parameter_dtype: ParameterDtype | None = None,
         qk_norm: QKNorm | None = None,
         qk_norm_epsilon: float | None = None,
         qk_norm_weight_offset: float = 0.0,
@@ -149,7 +152,8 @@ class MultiheadAttention:
 
     def __getstate__(self) -> dict[str, Any]:
         attributes = vars(self).copy()
-        return {"parameters": _layer.read_parameters(attributes.pop("_handle")), **attributes}
+        parameters = _layer.read_parameters(attributes.pop("_handle"), quantized=True)
+        return {"parameters": parameters, **attributes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         parameters = state["parameters"]
@@ -165,10 +169,15 @@ class MultiheadAttention:
         _layer.init_parameters(layer, seed)
         self._handle = layer
 
-    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+    def state_dict(self, *, quantized: bool = False) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of the parameters by PyTorch's names, in parameter_dtype; bfloat16, which NumPy
-        does not have, as float32."""
-        return _layer.read_parameters(self._handle)
+        does not have, as float32.
+
+        Args:
+            quantized: weights that are kept as int8 are those integers, each with its rows' scales
+                under its name and ".scale"; else they are the float32 that they mean
+        """
+        return _layer.read_parameters(self._handle, quantized=quantized)
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Copies parameters in, all of the layer's and no others. After an error the layer has
@@ -177,19 +186,27 @@ class MultiheadAttention:
         Args:
             mapping: arrays of any kind by PyTorch's names, float16 and bfloat16 too; for weights
                 that are stored separately q_proj_weight, k_proj_weight, v_proj_weight in place of
-                in_proj_weight, and q_proj_bias, k_proj_bias, v_proj_bias in place of in_proj_bias
+                in_proj_weight, and q_proj_bias, k_proj_bias, v_proj_bias in place of in_proj_bias.
+                A weight of a layer with parameter_dtype "int8" may be int8 with scales of its rows
+                under its name and ".scale"
         """
         layer = _layer.new_layer(self.config)
         _layer.load_parameters(layer, mapping, mapping.__getitem__, "mapping")
         self._handle = layer
 
     @classmethod
-    def from_torch(cls, module: Any) -> MultiheadAttention:
+    def from_torch(
+        cls, module: Any, *, parameter_dtype: ParameterDtype | None = None
+    ) -> MultiheadAttention:
         """A layer with the sizes, dtype and copies of the parameters of a
         torch.nn.MultiheadAttention.
 
         They are what the module computes with now: of a pruned or parametrized one the weights that
         come of it, which its state_dict does not have.
+
+        Args:
+            module: whose parameters are copied
+            parameter_dtype: what the layer keeps them in; None: the module's dtype
         """
         found = {name: attrgetter(name)(module) for name in _layer.PARAMETER_NAMES}
         state = {name: one.detach().cpu() for name, one in found.items() if one is not None}
@@ -205,6 +222,7 @@ class MultiheadAttention:
                 "vdim": module.vdim,
                 "batch_first": module.batch_first,
                 "dtype": dtype,
+                "parameter_dtype": parameter_dtype,
             }
         )
         _layer.load_parameters(layer, state, state.__getitem__, "module")

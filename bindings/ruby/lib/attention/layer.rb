@@ -22,7 +22,7 @@ module Attention
     private_constant :NORMS, :SIZES, :FLAGS
 
     # :float32, :float64, :bfloat16 or :float16: of query, key, value and output, and of the parameters
-    # that the layer keeps
+    # that the layer keeps, of which weights may be :int8
     attr_reader :dtype, :parameter_dtype
 
     # A layer without parameters. config: see make_config. The context's allocator, if any, provides
@@ -74,7 +74,7 @@ module Attention
     # Copies of the parameters, by name.
     def state_dict(context: nil)
       parameters.to_h do |parameter|
-        values = Tensor.zeros(*parameter.shape, dtype: parameter_dtype)
+        values = Tensor.zeros(*parameter.shape, dtype: values_dtype)
         Call.make(:attn_mha_read_parameter, context, self, parameter.name, values)
         [parameter.name, values]
       end
@@ -103,8 +103,13 @@ module Attention
 
     private
 
+    # Of parameters that go in and out: weights of int8 as what they mean.
+    def values_dtype
+      parameter_dtype == :int8 ? :float32 : parameter_dtype
+    end
+
     def wrap(values)
-      Tensor.wrap(values, dtype: parameter_dtype)
+      Tensor.wrap(values, dtype: values_dtype)
     end
 
     # The C struct; sizes of 0 are the defaults that multihead.h states.

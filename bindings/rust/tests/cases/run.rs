@@ -250,6 +250,7 @@ fn dtype(name: &str) -> Result<Dtype> {
         "float64" => Ok(Dtype::Float64),
         "bfloat16" => Ok(Dtype::Bfloat16),
         "float16" => Ok(Dtype::Float16),
+        "int8" => Ok(Dtype::Int8),
         _ => Err(format!("unknown dtype {}", name).into()),
     }
 }

@@ -103,8 +103,9 @@ typedef struct attn_mha_config {
     int32_t batch_first;
 
     /* of the parameters the layer keeps; 0: dtype. Beside dtype float64: float64; else float32,
-     * ATTN_DTYPE_BFLOAT16 or FLOAT16, whatever dtype is: computing is float32's, and fewer bytes
-     * are read */
+     * ATTN_DTYPE_BFLOAT16, FLOAT16 or INT8, whatever dtype is: computing is float32's, and fewer
+     * bytes are read. INT8 is of the weights of projections, each of whose rows has a scale (see
+     * attn_mha_load_parameter); the other parameters are float32 then */
     int32_t parameter_dtype;
 
     /* enum attn_qk_norm */
@@ -184,16 +185,21 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_parameter_count(const attn_mha *la
 /*
  * Describes state_dict parameter `index`, 0 to count - 1: its name (static memory) into *name, its
  * dtype and shape into *shape, whose strides are those of contiguous memory and whose data is NULL.
+ * A weight that is kept as int8 is described as float32, which attn_mha_read_parameter makes of it.
  * Either pointer may be NULL. Errors: ATTN_ERROR_NULL layer; ATTN_ERROR_VALUE index. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_parameter_describe(const attn_mha *layer,
                                                                  int64_t index, const char **name,
                                                                  attn_tensor *shape);
 
-/* Options of attn_mha_load_parameter. It has none yet: later versions append them. */
+/* Options of attn_mha_load_parameter. All zero after struct_size: none. Grows at its end only. */
 typedef struct attn_mha_load_params {
     /* sizeof(attn_mha_load_params) */
     uint64_t struct_size;
+
+    /* the scales of values that are int8, of any floating-point dtype and any strides: one for each
+     * row of the parameter, (rows) or (rows, 1); NULL beside other values */
+    const attn_tensor *scale;
 } attn_mha_load_params;
 
 /*
@@ -201,10 +207,22 @@ typedef struct attn_mha_load_params {
  * was loaded or bound under the name. Any strides; every floating-point dtype is converted to the
  * layer's parameter_dtype, rounded once. context NULL: the default one; params NULL: no options.
  *
- * Errors: ATTN_ERROR_NULL; ATTN_ERROR_PARAMETER no parameter of that name in this layer (the detail
- * says which exist); ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE; ATTN_ERROR_OVERFLOW the bytes of values
- * with its strides do not fit, or those of the copy, in which a weight's rows are filled up to a
- * multiple of 16, or 8 of float64; ATTN_ERROR_MEMORY; ATTN_ERROR_VALUE params->struct_size;
+ * A weight with parameter_dtype ATTN_DTYPE_INT8 is kept as integers of -127 to 127 and a float32
+ * scale for each of its rows, which are the features that a projection writes:
+ *
+ *     scale = max |w| / 127, rounded up       w = scale * nearest integer to w / scale, ties to even
+ *
+ * over the row's w as float32, so that a weight is off by half its row's scale at most: by 1/254 of
+ * the row's largest, beside the rounding of a float32. A row of zeroes has scale 0; a row with an
+ * infinity or a NaN has scale NaN, and so is what it projects to. Values that are int8 already,
+ * -128 to 127, are kept as they are, with the scales in params->scale.
+ *
+ * Errors: ATTN_ERROR_NULL, also of int8 values without params->scale; ATTN_ERROR_PARAMETER no
+ * parameter of that name in this layer (the detail says which exist), or the name of scales, which
+ * can only be read; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE, also of int8 values for what is not kept as
+ * int8; ATTN_ERROR_OVERFLOW the bytes of values with its strides do not fit, or those of the copy,
+ * in which a weight's rows are filled up to a multiple of 16, or 8 of float64; ATTN_ERROR_MEMORY;
+ * ATTN_ERROR_VALUE params->struct_size, params->scale beside values that are not int8;
  * ATTN_ERROR_UNSUPPORTED a dtype of a later version, or a newer params struct; for a NULL context
  * those of making the default one. The parameter keeps its old value on an error. Since 0.1.
  */
@@ -216,15 +234,19 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_load_parameter(attn_context *conte
 /*
  * Uses the caller's memory as a parameter, without a copy. It must outlive the layer or the next
  * load or bind of the name; every forward reads it anew, so that changed values count, and puts it
- * in order anew, which a copy saves. Any strides of the layer's parameter_dtype. Errors: as
- * attn_mha_load_parameter but for those of the copy. Since 0.1.
+ * in order anew, which a copy saves. Any strides; the dtype that attn_mha_parameter_describe says.
+ * Errors: as attn_mha_load_parameter but for those of the copy; ATTN_ERROR_UNSUPPORTED also a weight
+ * that the layer keeps as int8, which can only be loaded. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_bind_parameter(attn_mha *layer, const char *name,
                                                              const attn_tensor *values);
 
 /*
  * Copies a parameter's values out of the layer into `values`, a view of the parameter's shape and
- * the layer's parameter_dtype, any strides. context NULL: the default one. Errors: ATTN_ERROR_NULL;
+ * of the dtype that attn_mha_parameter_describe says, any strides. A weight that is kept as int8 is
+ * read as float32, scale times integer, rounded once, or into ATTN_DTYPE_INT8 as it is kept, and its
+ * scales by its name and ".scale" (in_proj_weight.scale; float32 of one axis, the weight's rows).
+ * context NULL: the default one. Errors: ATTN_ERROR_NULL;
  * ATTN_ERROR_PARAMETER unknown name, or not set yet; ATTN_ERROR_SHAPE; ATTN_ERROR_DTYPE;
  * ATTN_ERROR_UNSUPPORTED a dtype of a later version; ATTN_ERROR_OVERLAP; ATTN_ERROR_OVERFLOW the
  * bytes of values with its strides do not fit; for a NULL context those of making the default one.
@@ -372,7 +394,8 @@ typedef struct attn_mha_params {
  *            Each element of a projection is one sum in the score type, from the bias on in the
  *            order of the features, so that its bits depend on nothing but its row, the parameters
  *            and the kernels: not on threads, other rows, or whether parameters are copied or
- *            bound. Attention is attn_sdpa's. BLAS takes part in the attention of float64 only, and
+ *            bound. Of an int8 weight the sum is that of features times integers, from 0 on, which
+ *            must be within float32; scale and bias follow. Attention is attn_sdpa's. BLAS takes part in the attention of float64 only, and
  *            where the context asks for ATTN_GEMM_BLAS. Padded key and value rows may hold
  *            anything, NaN included: they never reach an output. Empty rows give out_proj.bias.
  * Bits       a sequence's are its own, as in attn_sdpa: the same alone and in any batch. What is
