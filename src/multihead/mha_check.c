@@ -287,6 +287,9 @@ attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, con
     ATTNI_TRY(check_sequences(query, key, value, output, problem));
     ATTNI_TRY(attni_mha_check_cache(problem));
     ATTNI_TRY(attni_check_reserved("", params.reserved));
+    if (params.saved != NULL || params.saved_bytes != 0) {
+        return attni_fail(ATTN_ERROR_UNSUPPORTED, "saved: expected NULL in this version");
+    }
     ATTNI_TRY(check_key_padding_mask(&params, problem));
     ATTNI_TRY(check_attn_mask(problem));
     if (layer->num_kv_heads != layer->num_heads) {
