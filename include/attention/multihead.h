@@ -362,6 +362,16 @@ typedef struct attn_mha_params {
      * rows stand where they are stored, and queries at the end; else positions are 0, 1, ...
      */
     const attn_rope_params *rope;
+
+    /*
+     * NULL, or where forward leaves what attn_mha_backward needs of it, which reads it: memory of
+     * the caller's, aligned to 8 bytes (to 64 is fastest), that no tensor of the call overlaps.
+     * What forward returns has the same bits with it as without. NULL beside cache.
+     */
+    void *saved;
+
+    /* of saved: at least attn_mha_saved_bytes */
+    uint64_t saved_bytes;
 } attn_mha_params;
 
 /*

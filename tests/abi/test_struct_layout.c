@@ -362,7 +362,7 @@ static void mha_init_params_layout_is_pinned(void **state) {
 static void mha_params_layout_is_pinned(void **state) {
     (void)state;
     static const pinned_number numbers[] = {
-        SIZE(attn_mha_params, 48),
+        SIZE(attn_mha_params, 64),
         OFFSET(attn_mha_params, struct_size, 0),
         OFFSET(attn_mha_params, key_padding_mask_kind, 8),
         OFFSET(attn_mha_params, reserved, 12),
@@ -370,6 +370,26 @@ static void mha_params_layout_is_pinned(void **state) {
         OFFSET(attn_mha_params, attention, 24),
         OFFSET(attn_mha_params, cache, 32),
         OFFSET(attn_mha_params, rope, 40),
+        OFFSET(attn_mha_params, saved, 48),
+        OFFSET(attn_mha_params, saved_bytes, 56),
+    };
+    ASSERT_NUMBERS(numbers);
+}
+
+static void mha_gradients_layout_is_pinned(void **state) {
+    (void)state;
+    static const pinned_number numbers[] = {
+        SIZE(attn_mha_gradients, 72),
+        OFFSET(attn_mha_gradients, struct_size, 0),
+        OFFSET(attn_mha_gradients, accumulate, 8),
+        OFFSET(attn_mha_gradients, reserved, 12),
+        OFFSET(attn_mha_gradients, output, 16),
+        OFFSET(attn_mha_gradients, query, 24),
+        OFFSET(attn_mha_gradients, key, 32),
+        OFFSET(attn_mha_gradients, value, 40),
+        OFFSET(attn_mha_gradients, parameters, 48),
+        OFFSET(attn_mha_gradients, num_parameters, 56),
+        OFFSET(attn_mha_gradients, attention, 64),
     };
     ASSERT_NUMBERS(numbers);
 }
@@ -434,6 +454,7 @@ int main(void) {
         cmocka_unit_test(mha_load_params_layout_is_pinned),
         cmocka_unit_test(mha_init_params_layout_is_pinned),
         cmocka_unit_test(mha_params_layout_is_pinned),
+        cmocka_unit_test(mha_gradients_layout_is_pinned),
         cmocka_unit_test(mha_report_layout_is_pinned),
         cmocka_unit_test(mha_outputs_layout_is_pinned),
         cmocka_unit_test(selftest_params_layout_is_pinned),

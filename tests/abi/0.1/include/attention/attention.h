@@ -13,6 +13,7 @@
  *   backward.h    attn_sdpa_backward: the gradients of attention
  *   merge.h       attn_sdpa_merge: attention over keys that were attended in parts
  *   multihead.h   attn_mha: torch.nn.MultiheadAttention and its generalisations
+ *   multihead_backward.h  attn_mha_backward: the gradients of such a layer
  *   selftest.h    attn_selftest: whether this machine and its BLAS compute what they should
  *   version.h     which version this is
  *
@@ -52,6 +53,7 @@
 #include <attention/kv.h>
 #include <attention/merge.h>
 #include <attention/multihead.h>
+#include <attention/multihead_backward.h>
 #include <attention/rms_norm.h>
 #include <attention/rope.h>
 #include <attention/sdpa.h>
