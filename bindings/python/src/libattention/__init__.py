@@ -11,11 +11,12 @@ is part of this package.
 (2, 8, 5, 16)
 """
 
-from libattention._attention import explain, scaled_dot_product_attention
+from libattention._attention import scaled_dot_product_attention
 from libattention._backward import Gradients, scaled_dot_product_attention_backward
 from libattention._cache_memory import CacheFullError
 from libattention._context import Context, start
 from libattention._dropout import Dropout
+from libattention._explain import explain, explain_backward
 from libattention._heatmap import plot_heatmap
 from libattention._info import info, selftest
 from libattention._kv import KV, kv_append
@@ -36,6 +37,7 @@ __all__ = [
     "KVCache",
     "MultiheadAttention",
     "explain",
+    "explain_backward",
     "info",
     "kv_append",
     "merge",

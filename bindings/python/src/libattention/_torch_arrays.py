@@ -32,6 +32,11 @@ def with_tensors(options: Options) -> Options:
     return options._replace(**arrays)
 
 
+def integer_tensor(values: Any, name: str) -> Any:
+    """Integers that may also be a list of them."""
+    return None if values is None else _number_or_tensor(values, name, integers)
+
+
 def tensor_of(array: Any, name: str) -> Any:
     """An array of any kind, in the memory that it has; masked ones are refused."""
     if array is None:

@@ -45,7 +45,13 @@ def multihead(
         .transpose(-3, -2)
         for one, weight, added in zip((query, key, value), weights, biases)
     ]
-    masks = (attn_mask, bias, None, key_lengths, None, None, None, None, is_causal)
-    found = torch.ops.libattention.sdpa(*heads, *masks, return_weights=return_weights)
+    found = torch.ops.libattention.sdpa(
+        *heads,
+        attn_mask,
+        bias,
+        key_lengths=key_lengths,
+        is_causal=is_causal,
+        return_weights=return_weights,
+    )
     joined = found[0].transpose(-3, -2).flatten(-2)
     return torch.nn.functional.linear(joined, out_proj_weight, out_proj_bias), found[1], found[2]
