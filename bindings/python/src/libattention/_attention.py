@@ -27,7 +27,7 @@ from libattention._outputs import BOOL_MASK, NAMES, Outputs, describe_outputs, o
 from libattention._planned_calls import attend as attend_by_plan
 from libattention._small_calls import IS_COMPILED
 from libattention._small_calls import attend as attend_small
-from libattention._tensors import Kind, Views, empty_from, kind_of
+from libattention._tensors import Kind, Views, empty_from, kind_of, note_written
 
 # out, return_lse, return_weights and return_scores of a call.
 Results = tuple[Any, bool, bool, Optional[ScoreStage]]
@@ -363,6 +363,8 @@ def _computed(
     status = lib.attn_sdpa(handle_of(context), *inputs, params, output_view, ffi.NULL, 0)
     if status:
         raise_last_error(status, NAMES)
+    if out is not None:
+        note_written(out)
     found = [one if one is out else kind.finished(one, query) for one in wanted]
     return found[0] if len(found) == 1 else tuple(found)
 

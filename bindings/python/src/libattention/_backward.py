@@ -20,6 +20,7 @@ from libattention._tensors import (
     described,
     floats,
     kind_of,
+    note_written,
     refuse_stand_ins,
 )
 
@@ -233,6 +234,7 @@ def differentiate(
     )
     if status:
         raise_last_error(status, NAMES)
+    note_written(*(places or {}).values())
     for name in wanted:
         if places is None or name not in places:
             found[name] = kind.finished(found[name], call.query)

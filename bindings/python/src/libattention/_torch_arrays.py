@@ -57,8 +57,10 @@ def tensor_of(array: Any, name: str) -> Any:
 def _number_or_tensor(values: Any, name: str, as_array: Callable[[Any, str], Any] | None) -> Any:
     if as_array is None:
         return tensor_of(values, name)
-    if torch.compiler.is_compiling() and isinstance(values, int):
-        return torch.full((), values, dtype=torch.int64, device="cpu")
+    if torch.compiler.is_compiling() and isinstance(values, (int, list, tuple)):
+        several = (values,) if isinstance(values, int) else values
+        if all(isinstance(one, int) for one in several):
+            return torch.tensor(values, dtype=torch.int64, device="cpu")
     found = as_array(values, name)
     # A new array is made a fake tensor where the others are, which DLPack would not do.
     return tensor_of(found, name) if found is values else torch.as_tensor(found, device="cpu")
