@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from libattention._attention import attend_at_once, scaled_dot_product_attention
+from libattention._dropout import Dropout
 from libattention._options import Options
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def attend(
     masks: Masks,
     wants_weights: bool,
     has_gradients: bool,
+    dropout: Dropout | None = None,
 ) -> tuple[Tensor, Tensor | None] | None:
     """The module's result; weights are (N, H, L, S).
 
@@ -133,12 +135,12 @@ def attend(
     """
     with torch.set_grad_enabled(has_gradients):
         if query.is_nested:
-            return _attend_nested(layer, query)
+            return _attend_nested(layer, query, dropout)
         is_batched = query.dim() == 3
         inputs = (query, key, value)
         if is_batched and not layer.batch_first:
             inputs = tuple(one.transpose(0, 1) for one in inputs)  # type: ignore[assignment]
-        found = _attend(layer, inputs, masks, None, wants_weights)
+        found = _attend(layer, inputs, masks, None, wants_weights, dropout)
         if found is None:
             return None
         output, weights = found
@@ -148,10 +150,17 @@ def attend(
 
 
 def _attend(
-    layer: Layer, inputs: Any, masks: Masks, lengths: Tensor | None, wants_weights: bool
+    layer: Layer,
+    inputs: Any,
+    masks: Masks,
+    lengths: Tensor | None,
+    wants_weights: bool,
+    dropout: Dropout | None,
 ) -> tuple[Tensor, Tensor | None] | None:
     query, key, value = _project(layer, *inputs)
-    options = Options(masks.attn_mask, masks.is_causal, bias=masks.bias, key_lengths=lengths)
+    options = Options(
+        masks.attn_mask, masks.is_causal, bias=masks.bias, key_lengths=lengths, dropout=dropout
+    )
     may_be_empty = masks.attn_mask is not None or masks.bias is not None or value.shape[-2] == 0
     compute = _with_gradients if torch.is_grad_enabled() else _side_by_side
     joined, *others = compute(query, key, value, options, may_be_empty, wants_weights)
@@ -184,6 +193,7 @@ def _with_gradients(
         options.attn_mask,
         is_causal=options.is_causal,
         bias=options.bias,
+        dropout=options.dropout,
         return_lse=has_lse,
         return_weights=has_weights,
     )
@@ -205,12 +215,14 @@ def _project(layer: Layer, query: Tensor, key: Tensor, value: Tensor) -> list[Te
     return [one.unflatten(-1, (layer.num_heads, -1)).transpose(-3, -2) for one in projected]
 
 
-def _attend_nested(layer: Layer, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+def _attend_nested(
+    layer: Layer, x: Tensor, dropout: Dropout | None
+) -> tuple[Tensor, Tensor | None] | None:
     """Self-attention of sequences of different lengths, as nn.TransformerEncoder makes them of
     padding."""
     lengths = torch.tensor([len(one) for one in x.unbind()], device="cpu")
     padded = x.to_padded_tensor(0.0)
-    found = _attend(layer, (padded,) * 3, Masks(), lengths, False)
+    found = _attend(layer, (padded,) * 3, Masks(), lengths, False, dropout)
     if found is None:
         return None
     exists = torch.arange(padded.shape[1], device="cpu") < lengths[:, None]
