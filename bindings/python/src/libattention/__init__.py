@@ -21,6 +21,7 @@ from libattention._heatmap import plot_heatmap
 from libattention._info import info, selftest
 from libattention._kv import KV, kv_append
 from libattention._kv_cache import KVCache
+from libattention._layer_backward import SavedCall
 from libattention._library import Error
 from libattention._merge import merge
 from libattention._multihead import MultiheadAttention
@@ -36,6 +37,7 @@ __all__ = [
     "Gradients",
     "KVCache",
     "MultiheadAttention",
+    "SavedCall",
     "explain",
     "explain_backward",
     "info",

@@ -141,7 +141,7 @@ def init_parameters(layer: Any, seed: int) -> None:
 def read_parameters(layer: Any) -> dict[str, np.ndarray[Any, Any]]:
     """Copies of the parameters, in PyTorch's order; bfloat16 as float32."""
     found = {}
-    for name, dtype, shape in _parameters(layer):
+    for name, dtype, shape in parameters_of(layer):
         array, view = NUMPY.empty(shape, dtype) if dtype != BFLOAT16 else _empty_bits(shape)
         views = Views(1)
         target = views.add(view, name)
@@ -168,7 +168,7 @@ def load_parameters(
 ) -> None:
     """Copies parameters in, all of the layer's and no others; `source` is where they come from,
     which is asked for one at a time, and for none unless all are there."""
-    missing = [name for name, _, _ in _parameters(layer) if not _is_given(name, names)]
+    missing = [name for name, _, _ in parameters_of(layer) if not _is_given(name, names)]
     if missing:
         raise Error(lib.ATTN_ERROR_PARAMETER, f"{source}: lacks {', '.join(missing)}")
     for name in names:
@@ -178,7 +178,7 @@ def load_parameters(
         check(lib.attn_mha_load_parameter(ffi.NULL, layer, name.encode(), values, ffi.NULL))
 
 
-def _parameters(layer: Any) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+def parameters_of(layer: Any) -> Iterator[tuple[str, int, tuple[int, ...]]]:
     """Names, dtypes and shapes, in PyTorch's order."""
     count = ffi.new("int64_t *")
     check(lib.attn_mha_parameter_count(layer, count))
