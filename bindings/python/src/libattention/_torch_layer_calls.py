@@ -23,6 +23,7 @@ from libattention._library import lib
 from libattention._options import Options
 from libattention._outputs import BOOL_MASK
 from libattention._tensors import Views, empty_from, kind_of
+from libattention._torch_options import multiplies_tiles
 
 if TYPE_CHECKING:
     from libattention._torch_multihead import Settings, Tensors
@@ -42,6 +43,8 @@ _PARAMETERS = {
     "out_proj.weight": "out_proj_weight",
     "out_proj.bias": "out_proj_bias",
 }
+# Of which PyTorch's projections are faster.
+_LEFT = (torch.bfloat16,) if multiplies_tiles() else ()
 _PACKED = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
@@ -50,7 +53,11 @@ def is_layer(tensors: Tensors, settings: Settings) -> bool:
     inputs, weights = tensors[:3], (*tensors[3:6], tensors.out_proj_weight)
     dtype, heads = tensors.query.dtype, settings.num_heads
     parameters = [one for one in tensors[3:9] if one is not None]
-    if dtype not in _DTYPES or any(one.dtype != dtype for one in (*inputs, *parameters)):
+    if (
+        dtype not in _DTYPES
+        or dtype in _LEFT
+        or any(one.dtype != dtype for one in (*inputs, *parameters))
+    ):
         return False
     if any(one.dim() != 3 or one.is_nested for one in inputs) or heads < 1:
         return False

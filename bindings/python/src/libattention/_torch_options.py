@@ -107,6 +107,12 @@ def score_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def multiplies_tiles() -> bool:
+    """Whether PyTorch multiplies tiles of bfloat16 in hardware (AMX)."""
+    told = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return told is not None and bool(told())
+
+
 def widened(tensor: Tensor) -> Tensor:
     """16 bits as float32; what is wider stays, and types that do not go together are refused."""
     return tensor.float() if tensor.dtype in HALVES else tensor
