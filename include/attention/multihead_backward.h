@@ -117,8 +117,8 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_saved_bytes(
  * Numerics   everything between what is given and what is wanted has the score type; a gradient of
  *            16 bits is rounded once, at the end. The gradients of inputs are sums over features as
  *            projections are. Those of parameters are sums over the rows of all sequences, in the
- *            order in which they lie in memory, one rounding a term. The attention's are those of
- *            attn_sdpa_backward, with its bounds.
+ *            order in which they lie in memory, one rounding a term; those of norms are summed in
+ *            float64. The attention's are those of attn_sdpa_backward, with its bounds.
  * Hidden     key and value rows that key_padding_mask excludes and those that no query sees by
  *            causality, window, length or mask_start have gradients of 0 and are in no other,
  *            whatever they hold, NaN included; so are queries that see nothing. A row's part in the

@@ -99,6 +99,9 @@ void attni_gradients_part_extra(attni_gradients_problem *problem, attni_gradient
     const bool has_rows = call->num_batches > 0 && call->tgt_len > 0;
     const bool needs_means = gradients->weights.is_present || problem->gradients.sinks.is_present;
     extra->is_zero = !has_rows || (extra->num_wanted == 0 && !needs_means);
+    const bool has_keys = call->src_len > 0;
+    problem->is_zero =
+        problem->is_zero && !(has_rows && has_keys && !extra->is_zero && needs_means);
     problem->call.extra_cols = 0;
     problem->gradients.extra_cols = 0;
 }

@@ -164,17 +164,17 @@ attn_status attni_layer_attention_run(attn_context *context, const attni_layer_p
 
 /* ---- positions ---- */
 
-/* Padded rows were cleared before they met queries. */
-static void clear_padding(const attni_layer_problem *problem, const attni_layer_plan *plan) {
+/* Padded rows of keys or values were cleared before they met queries. */
+static void clear_padding(const attni_layer_problem *problem, const attni_layer_plan *plan,
+                          int32_t which) {
     const attni_mha_problem *call = &problem->call;
-    if (call->key_padding_mask.kind == ATTN_MASK_NONE) {
+    if (call->key_padding_mask.kind == ATTN_MASK_NONE || !problem->wants_heads[which]) {
         return;
     }
     for (int64_t batch = 0; batch < call->batch; ++batch) {
         for (int64_t row = 0; row < call->new_len; ++row) {
             if (attni_mha_is_padding(call, &plan->call, batch, row)) {
-                attni_mha_clear_row(&plan->heads[ATTNI_OF_KEY], batch, row);
-                attni_mha_clear_row(&plan->heads[ATTNI_OF_VALUE], batch, row);
+                attni_mha_clear_row(&plan->heads[which], batch, row);
             }
         }
     }
@@ -223,7 +223,8 @@ attn_status attni_layer_positions_run(attn_context *context, const attni_layer_p
     const attn_tensor *keys = &plan->heads[ATTNI_OF_KEY];
     const bool has_norm = problem->call.layer->qk_norm != ATTN_QK_NORM_NONE;
     const bool has_rope = problem->call.has_rope;
-    clear_padding(problem, plan);
+    clear_padding(problem, plan, ATTNI_OF_KEY);
+    clear_padding(problem, plan, ATTNI_OF_VALUE);
     if (problem->wants_heads[ATTNI_OF_QUERY] && has_rope) {
         ATTNI_TRY(turn_back(context, &call->query_rope, queries));
     }

@@ -5,6 +5,7 @@
 #include "struct_cases.h"
 
 #include "backward_struct_calls.h"
+#include "mha_backward_struct_calls.h"
 #include "errors/merge_fixture.h"
 #include "errors/mha_fixture.h"
 #include "errors/rope_fixture.h"
@@ -401,6 +402,12 @@ const tail_case tail_options[] = {
     {"attn_mha_create", "config", STRUCT(attn_mha_config, 96), .valid = &valid_config,
      .call = call_mha_create},
     {"attn_mha_forward", "params", STRUCT(attn_mha_params, 32), .call = call_mha_forward},
+    {"attn_mha_backward", "gradients", STRUCT(attn_mha_gradients, 72),
+     .valid = &valid_layer_gradients, .call = call_mha_backward_gradients},
+    {"attn_mha_backward_workspace_bytes", "gradients", STRUCT(attn_mha_gradients, 72),
+     .valid = &valid_layer_gradients, .call = call_mha_backward_workspace_bytes_gradients},
+    {"attn_mha_backward", "gradients.attention", STRUCT(attn_sdpa_gradients, 104),
+     .valid = &valid_layer_attention_gradients, .call = call_mha_backward_attention},
     {"attn_mha_workspace_bytes", "params", STRUCT(attn_mha_params, 32),
      .call = call_mha_workspace_bytes},
     {"attn_mha_forward", "attention", STRUCT(attn_sdpa_params, 136), .call = call_mha_attention},
@@ -451,8 +458,10 @@ void struct_cases_create(void) {
     mha_fixture_prepare(&cached, NULL, &layer);
     mha_fixture_cache(&cached, MHA_CACHE_OWN);
     backward_struct_calls_create();
+    mha_backward_struct_calls_create();
 }
 
 void struct_cases_destroy(void) {
+    mha_backward_struct_calls_destroy();
     attn_mha_destroy(layer.layer);
 }

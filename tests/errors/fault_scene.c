@@ -366,6 +366,44 @@ static void assert_threads_started(fault_scene *scene) {
     assert_int_equal(scene->allocator.requests, before);
 }
 
+/* The gradient of query of the fixture's call, whose forward call saved what it needs. */
+static void prepare_layer_gradients(fault_scene *scene) {
+    fault_prepare_layer(scene);
+    scene->mha.options.saved = scene->saved;
+    scene->mha.options.saved_bytes = sizeof scene->saved;
+    refusal_assert_ok("attn_mha_forward", mha_fixture_run(&scene->mha));
+    refusal_fill(scene->forward_output, sizeof scene->forward_output);
+}
+
+static attn_status run_layer_gradients(fault_scene *scene) {
+    attn_tensor of_query = scene->mha.views[MHA_QUERY];
+    of_query.data = scene->forward_output;
+    const attn_mha_gradients gradients = {.struct_size = sizeof gradients,
+                                          .output = &scene->mha.views[MHA_OUTPUT],
+                                          .query = &of_query};
+    return attn_mha_backward(scene->context, scene->layer.layer, scene->mha.arguments[MHA_QUERY],
+                             scene->mha.arguments[MHA_KEY], scene->mha.arguments[MHA_VALUE],
+                             scene->mha.params, &gradients, NULL, 0);
+}
+
+static void assert_no_layer_gradients(fault_scene *scene) {
+    refusal_assert_untouched("gradients.query", scene->forward_output,
+                             sizeof scene->mha.memory.query);
+}
+
+/* They are what a call that allocates nothing finds. */
+static void assert_layer_gradients(fault_scene *scene) {
+    float found[MHA_N * MHA_L * MHA_E];
+    memcpy(found, scene->forward_output, sizeof found);
+    refusal_assert_ok("attn_mha_backward", run_layer_gradients(scene));
+    assert_memory_equal(found, scene->forward_output, sizeof found);
+    bool has_some = false;
+    for (size_t i = 0; i < sizeof found / sizeof found[0]; ++i) {
+        has_some = has_some || (found[i] != 0 && isfinite(found[i]));
+    }
+    assert_true(has_some);
+}
+
 const fault_scenario fault_scenarios[] = {
     {"context_create", 1, nothing, run_context_create, assert_no_context, assert_context_computes,
      destroy_made_context, "context: allocation of ..."},
@@ -382,6 +420,8 @@ const fault_scenario fault_scenarios[] = {
      assert_initialised, fault_destroy_layer, "..."},
     {"mha_forward", 1, fault_prepare_layer, fault_run_forward, assert_forward_unchanged,
      assert_forward_done, fault_destroy_layer, "workspace: allocation of ..."},
+    {"mha_backward", 1, prepare_layer_gradients, run_layer_gradients, assert_no_layer_gradients,
+     assert_layer_gradients, fault_destroy_layer, "workspace: allocation of ..."},
     {"sdpa", 1, fault_prepare_sdpa, fault_run_sdpa, assert_sdpa_unchanged, assert_sdpa_done,
      nothing, "workspace: allocation of ..."},
     {"sdpa_backward", 1, fault_prepare_backward, fault_run_backward, assert_backward_unchanged,

@@ -30,6 +30,7 @@ typedef struct fault_scene {
     kv_fixture kv;
     softmax_fixture softmax;
     mha_fixture mha;
+    _Alignas(64) unsigned char saved[1 << 14];
     float large_output[MANY_ROWS];
     float forward_output[MANY_ROWS * MANY_FEATURES];
 } fault_scene;
