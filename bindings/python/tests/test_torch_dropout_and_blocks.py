@@ -116,7 +116,9 @@ def test_operators_keep_pytorchs_rules(of):
             [0, 3],
         )
     operator = getattr(torch.ops.libattention, of).default
-    outcome = torch.library.opcheck(operator, given, options)
+    # Dynamic shapes are those of the compiled step below.
+    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
+    outcome = torch.library.opcheck(operator, given, options, test_utils=checks)
     assert set(outcome.values()) == {"SUCCESS"}
 
 
