@@ -70,7 +70,7 @@ typedef struct attn_sdpa_gradients {
     /* likewise */
     const attn_tensor *value;
 
-    /* likewise of additive options: 0 where the mask is -inf */
+    /* likewise of additive options: 0 where the mask is -inf, or is not asked by block_mask */
     const attn_tensor *mask;
 
     /* likewise */

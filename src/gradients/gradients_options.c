@@ -14,6 +14,7 @@
 #include "gradients/gradients_owners.h"
 #include "gradients/gradients_tile.h"
 #include "gradients/gradients_view.h"
+#include "problem/block_mask.h"
 #include "problem/source_rows.h"
 #include "tensor/element.h"
 
@@ -102,6 +103,26 @@ static void add_mask_tile(option_sums *sums, int64_t offset) {
     }
 }
 
+/* Where a block does not ask the mask, a score is no function of it. */
+static void forget_unasked(const attni_gradients_item *item) {
+    const size_t element = (size_t)item->engine->element;
+    const int64_t begin = item->keys.keys.begin;
+    for (int64_t index = 0; index < item->rows.count; ++index) {
+        const attni_interval seen = item->tile.seen[index];
+        attni_interval keys = {begin + seen.begin, begin + seen.end};
+        while (keys.begin < keys.end) {
+            const attni_block_stretch stretch =
+                attni_block_stretch_of(item->view.call, item->view.sequence.batch, item->rows.head,
+                                       item->rows.first + index, keys);
+            if (stretch.block != ATTN_BLOCK_MASKED) {
+                memset(attni_gradients_at(item, item->tile.scores, index, keys.begin - begin), 0,
+                       (size_t)(stretch.keys.end - keys.begin) * element);
+            }
+            keys.begin = stretch.keys.end;
+        }
+    }
+}
+
 static void add_distances(option_sums *sums) {
     const attni_gradients_item *item = &sums->item;
     const int64_t reach = mask_of(sums)->num_columns / 2;
@@ -135,6 +156,9 @@ static void add_slopes(option_sums *sums) {
 static void add_tile(option_sums *sums, int64_t offset) {
     switch (sums->option->option) {
     case ATTNI_OF_MASK:
+        if (sums->option->mask == ATTNI_MASK && attni_has_blocks(sums->item.view.call)) {
+            forget_unasked(&sums->item);
+        }
         add_mask_tile(sums, offset);
         break;
     case ATTNI_OF_DISTANCES:

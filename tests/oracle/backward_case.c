@@ -276,11 +276,20 @@ typedef struct score_position {
     int64_t batch, head, row, key;
 } score_position;
 
+/* Whether a block asks the mask of a score. */
+static int is_asked(const oracle_problem *p, const score_position *at) {
+    const int64_t row = (at->batch * p->heads + at->head) * p->rows + at->row;
+    return p->blocks == NULL || p->blocks[row * p->keys + at->key] == ATTN_BLOCK_MASKED;
+}
+
 /* Of mask or bias; a mask may begin at some key. */
 static int mask_index(const backward_call *call, int which, const oracle_problem *problem,
                       const array_axes *axes, int64_t *index, const score_position *at,
                       int64_t *own) {
     const attn_tensor *input = call->wanted[which];
+    if (which == OF_MASK && !is_asked(problem, at)) {
+        return 0;
+    }
     if (which != OF_MASK || problem->mask_start == NULL) {
         input_index(axes, index, input, own);
         return 1;

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-import libattention
 from libattention import Dropout, Error, MultiheadAttention, explain
 from libattention import scaled_dot_product_attention as sdpa
 
@@ -110,15 +109,3 @@ def test_what_is_no_dropout_is_refused(qkv, dropout, name, text):
         with pytest.raises(Error) as caught:
             call()
         assert (caught.value.name, str(caught.value)[: len(text)]) == (name, text)
-
-
-def test_gradients_are_refused_in_words(qkv):
-    query, key, value = (torch.from_numpy(one) for one in qkv)
-    query.requires_grad_()
-    with pytest.raises(Error, match=r"^dropout: cannot be given where a tensor") as caught:
-        sdpa(query, key, value, dropout=Dropout(0.5))
-    assert caught.value.name == "ATTN_ERROR_UNSUPPORTED"
-    with torch.no_grad():
-        assert libattention.scaled_dot_product_attention(
-            query, key, value, dropout=Dropout(0.5)
-        ).shape == (2, 4, 5, 6)

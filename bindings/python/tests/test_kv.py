@@ -310,44 +310,18 @@ def test_what_is_refused_is_named(rng):
     np.testing.assert_array_equal(other, before)
 
 
-def test_tensors_that_pytorch_would_compute_with_are_refused():
+def test_tensors_that_pytorch_would_compute_with():
     tensor = torch.ones(1, KV_HEADS, 2, FEATURES)
     wanted = tensor.clone().requires_grad_()
     kv = KV(tensor, tensor.clone(), lengths=torch.tensor([2]))
-    behind_one_another = KV(tensor[0], tensor[0].clone(), starts=[0, 2])
-    pages = KV(tensor, tensor.clone(), page_table=[[0]])
-    some = wanted[0, :, 0, 0]
-    for call in (
-        lambda: sdpa(wanted, kv=kv),
-        lambda: sdpa(wanted, kv=pages),
-        lambda: sdpa(wanted[0], kv=behind_one_another, query_starts=[0, 2]),
-        lambda: sdpa(tensor[0], kv=behind_one_another._replace(key=wanted[0]), query_starts=[0, 2]),
-        lambda: sdpa(tensor, kv=kv._replace(key=wanted)),
-        lambda: sdpa(tensor, kv=pages._replace(value=wanted)),
-        lambda: sdpa(tensor.numpy(), kv=kv._replace(value=wanted)),
-        lambda: sdpa(tensor, kv=kv, attn_mask=wanted[0, 0, :, :2]),
-        lambda: sdpa(tensor, kv=kv, bias=wanted[0, 0, :, :2]),
-        lambda: sdpa(tensor, kv=kv, sinks=some),
-        lambda: sdpa(tensor, kv=kv, alibi_slopes=some),
-        lambda: sdpa(tensor, kv=kv, return_lse=True, return_scores="masked", sinks=some),
-        lambda: sdpa(tensor[0], wanted, tensor, query_starts=[0, 2]),
-        lambda: sdpa(tensor[0], tensor, wanted, query_starts=[0, 2]),
-        lambda: sdpa(wanted[0], tensor, tensor, query_starts=[0, 2]),
-    ):
-        assert refusal(call).startswith(
-            "UNSUPPORTED kv, query_starts: cannot be given where a tensor requires grad; call "
-            "under torch.no_grad()"
-        )
     assert "pass key.detach()" in refusal(lambda: kv_append(kv, wanted, tensor.clone()))
     assert "out: requires grad" in refusal(lambda: sdpa(tensor, kv=kv, out=wanted))
     with torch.no_grad():
         assert sdpa(wanted, kv=kv).shape == tensor.shape
         kv_append(kv, wanted, wanted)
-    with torch.autocast("cpu"):
-        assert "is under autocast" in refusal(lambda: sdpa(tensor, kv=kv))
     meta = tensor.to("meta")
     assert "is on meta, where there are no numbers" in refusal(lambda: kv_append(kv, meta, meta))
-    assert "cannot be given where a tensor is on meta" in refusal(lambda: sdpa(meta, kv=kv))
+    assert sdpa(meta, kv=kv._replace(key=meta, value=meta)).shape == tensor.shape
 
 
 def test_a_description_can_be_pickled():

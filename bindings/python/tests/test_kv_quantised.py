@@ -321,8 +321,8 @@ def test_scales_that_pytorch_would_compute_with_are_refused():
     for name in ("key_scale", "value_scale", "key_zero", "value_zero"):
         wanted = kv._replace(**{name: torch.ones(1, KV_HEADS, 2, 1, requires_grad=True)})
         assert refusal(lambda kv=wanted: sdpa(query, kv=kv)).startswith(
-            "UNSUPPORTED kv, query_starts: cannot be given where a tensor requires grad; call "
-            "under torch.no_grad()"
+            "UNSUPPORTED kv.key, kv.value: integers cannot be given where a tensor requires grad; "
+            "call under torch.no_grad()"
         )
         text = refusal(lambda kv=wanted: kv_append(kv, query, query))
         assert text.startswith(f"UNSUPPORTED kv.{name}: requires grad, which would be lost")

@@ -8,6 +8,7 @@ gradcheck compares with differences of float64: results of the library and its g
 import itertools
 import os
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -86,14 +87,17 @@ def function_of(mask, positions, further):
 @pytest.mark.parametrize(("mask", "positions", "further"), PRODUCT)
 def test_gradients_are_those_of_differences(mask, positions, further):
     call, given = function_of(mask, positions, further)
-    assert torch.autograd.gradcheck(call, given)
+    # A random combination of rows and columns stands for all, but where nothing else would show.
+    is_fast = (mask, positions, further) != PRODUCT[0]
+    assert torch.autograd.gradcheck(call, given, fast_mode=is_fast)
 
 
 @pytest.mark.parametrize(("mask", "positions", "further"), PRODUCT[:: len(FURTHER) + 1])
 def test_second_derivatives_are_those_of_differences(mask, positions, further):
     call, given = function_of(mask, positions, further)
-    assert torch.autograd.gradgradcheck(lambda *some: call(*some)[0].sum(), given)
-    assert torch.autograd.gradgradcheck(lambda *some: call(*some)[1].square().sum(), given)
+    for place in (0, 1):
+        results = partial(lambda place, *some: call(*some)[place], place)
+        assert torch.autograd.gradgradcheck(results, given, fast_mode=True)
 
 
 def test_rows_that_see_nothing_have_gradients_of_0():

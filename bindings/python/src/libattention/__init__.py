@@ -11,15 +11,17 @@ is part of this package.
 (2, 8, 5, 16)
 """
 
-from libattention._attention import explain, scaled_dot_product_attention
+from libattention._attention import scaled_dot_product_attention
 from libattention._backward import Gradients, scaled_dot_product_attention_backward
 from libattention._cache_memory import CacheFullError
 from libattention._context import Context, start
 from libattention._dropout import Dropout
+from libattention._explain import explain, explain_backward
 from libattention._heatmap import plot_heatmap
 from libattention._info import info, selftest
 from libattention._kv import KV, kv_append
 from libattention._kv_cache import KVCache
+from libattention._layer_backward import SavedCall
 from libattention._library import Error
 from libattention._merge import merge
 from libattention._multihead import MultiheadAttention
@@ -35,7 +37,9 @@ __all__ = [
     "Gradients",
     "KVCache",
     "MultiheadAttention",
+    "SavedCall",
     "explain",
+    "explain_backward",
     "info",
     "kv_append",
     "merge",

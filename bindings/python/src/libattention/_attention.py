@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from math import inf
 from operator import is_
-from typing import TYPE_CHECKING, Any, NoReturn, Optional
+from typing import Any, NoReturn, Optional
 
 from libattention._abi import ffi
 from libattention._context import Context, handle_of, number_of
@@ -18,7 +18,6 @@ from libattention._options import (
     NO_OPTIONS,
     NO_SOFTCAP,
     SCORE_STAGES,
-    FurtherOptions,
     Normalizer,
     Options,
     ScoreStage,
@@ -26,13 +25,9 @@ from libattention._options import (
 )
 from libattention._outputs import BOOL_MASK, NAMES, Outputs, describe_outputs, outputs_of
 from libattention._planned_calls import attend as attend_by_plan
-from libattention._reports import attention_report, new_report
 from libattention._small_calls import IS_COMPILED
 from libattention._small_calls import attend as attend_small
-from libattention._tensors import Kind, Views, empty_from, kind_of
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from libattention._tensors import Kind, Views, empty_from, kind_of, note_written
 
 # out, return_lse, return_weights and return_scores of a call.
 Results = tuple[Any, bool, bool, Optional[ScoreStage]]
@@ -137,14 +132,14 @@ def scaled_dot_product_attention(
 
     PyTorch tensors that require grad, or only stand for numbers (torch.compile, export, trace,
     vmap, fake tensors), go through the operator torch.ops.libattention.sdpa, whose gradients are
-    those of scaled_dot_product_attention_backward. It does not take keys and values that lie
-    elsewhere, ragged queries and return_scores.
+    those of scaled_dot_product_attention_backward. It does not take keys and values in pages or of
+    integers, out and return_scores.
 
     Raises:
         Error: the first argument that does not fit, by name.
     """
     if dropout_p != 0:
-        _refuse_dropout()
+        refuse_dropout()
     has_usual_options = (
         bias is None
         and query_offset is None
@@ -259,9 +254,28 @@ def attend_sequences(
     if kv is not None:
         check_kv(kv)
     if "torch" in sys.modules:
-        from libattention._torch_calls import refuse_sequences
+        from libattention._torch_calls import attend_sequences_of_tensors
 
-        refuse_sequences((query, key, value, *options, *(kv or ()), query_starts))
+        found = attend_sequences_of_tensors(
+            query, key, value, options, kv, query_starts, results, context
+        )
+        if found is not None:
+            return found
+    return attend_sequences_at_once(query, key, value, options, kv, query_starts, results, context)
+
+
+def attend_sequences_at_once(
+    query: Any,
+    key: Any,
+    value: Any,
+    options: tuple[Any, ...],
+    kv: KV | None,
+    query_starts: Any,
+    results: Results,
+    context: Context | None = None,
+    wide_output: bool = False,
+) -> Any:
+    """attend_sequences of arrays that hold their numbers. wide_output: as in attend_at_once."""
     views = Views(MOST_VIEWS)
     kind = kind_of(query, "query")
     inputs, params, _place = add_sequences(
@@ -274,6 +288,8 @@ def attend_sequences(
     outputs = Outputs(
         *map(empty_from, (described.output, lse, described.weights, described.scores))
     )
+    if wide_output:
+        outputs = outputs._replace(output=outputs.output._replace(dtype=outputs.lse.dtype))
     is_ragged = query_starts is not None
     return _computed(query, kind, views, inputs, params, outputs, results, context, is_ragged)
 
@@ -347,62 +363,11 @@ def _computed(
     status = lib.attn_sdpa(handle_of(context), *inputs, params, output_view, ffi.NULL, 0)
     if status:
         raise_last_error(status, NAMES)
+    if out is not None:
+        note_written(out)
     found = [one if one is out else kind.finished(one, query) for one in wanted]
     return found[0] if len(found) == 1 else tuple(found)
 
 
-def explain(
-    query: Any,
-    key: Any = None,
-    value: Any = None,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-    *,
-    kv: KV | None = None,
-    query_starts: Any = None,
-    context: Context | None = None,
-    **options: Unpack[FurtherOptions],
-) -> dict[str, Any]:
-    """What scaled_dot_product_attention would run for the same arguments, and why.
-
-    Args:
-        query: as there
-        key: as there
-        value: as there
-        attn_mask: as there
-        dropout_p: as there
-        is_causal: as there
-        scale: as there
-        enable_gqa: as there
-        kv: as there
-        query_starts: as there
-        context: as there
-        options: as there, from bias to dropout
-
-    Returns:
-        engine, gemm, kernels, reason (a sentence), row_block and num_blocks (how the rows are cut),
-        workspace_bytes, copies (the tensors that go through scratch memory), and
-        depends_on_blas_threads.
-    """
-    if dropout_p != 0:
-        _refuse_dropout()
-    if kv is not None:
-        check_kv(kv)
-    views = Views(MOST_VIEWS)
-    given = Options(attn_mask, is_causal, scale, enable_gqa, **options)
-    inputs, params, _place = add_sequences(views, query, key, value, given, kv, query_starts)
-    views.finish()
-    outputs = describe_outputs(inputs, params)
-    report = new_report("attn_sdpa_report")
-    output = ffi.addressof(outputs, "output")
-    status = lib.attn_sdpa_explain(handle_of(context), *inputs, params, output, report)
-    if status:
-        raise_last_error(status, NAMES)
-    return attention_report(report)
-
-
-def _refuse_dropout() -> NoReturn:
+def refuse_dropout() -> NoReturn:
     raise unsupported("dropout_p: expected 0; dropout=libattention.Dropout(...) says which weights")

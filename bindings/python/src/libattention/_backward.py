@@ -13,7 +13,16 @@ from libattention._dtypes import BOOL, DATA, STORED, Role
 from libattention._kv import KV, MOST_VIEWS, check_kv
 from libattention._library import Error, lib, raise_last_error
 from libattention._options import OPTION_NAMES, FurtherOptions, Options
-from libattention._tensors import Empty, Views, described, floats, kind_of, refuse_stand_ins
+from libattention._tensors import (
+    Empty,
+    Views,
+    contiguous_layout,
+    described,
+    floats,
+    kind_of,
+    note_written,
+    refuse_stand_ins,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -58,7 +67,7 @@ class Call(NamedTuple):
 
 # What C calls otherwise.
 _FIELDS = {"attn_mask": "mask"}
-_NAMES = {
+NAMES = {
     **OPTION_NAMES,
     "gradients.output": "grad_output",
     "gradients.lse": "grad_lse",
@@ -66,7 +75,7 @@ _NAMES = {
     "gradients.mask": "gradients.attn_mask",
 }
 # Those of what goes in and comes out beside the forward call's own.
-_MOST_VIEWS = MOST_VIEWS + 4 + len(Gradients._fields)
+MOST_BACKWARD_VIEWS = MOST_VIEWS + 4 + len(Gradients._fields)
 # Arrays of any float dtype, and masks, whose gradient the library refuses in its words.
 _ANY = Role((*DATA.dtypes, BOOL), DATA.expected, DATA.advice)
 USUAL = ("query", "key", "value")
@@ -156,12 +165,13 @@ def scaled_dot_product_attention_backward(
         instead="let PyTorch differentiate scaled_dot_product_attention",
     )  # fmt: skip
     return differentiate(
-        call, results, gradients, _names(wanted, places), places, accumulate, context
+        call, results, gradients, wanted_names(wanted, places), places, accumulate, context
     )
 
 
-def _names(wanted: Any, places: Mapping[str, Any]) -> list[str]:
-    """In the order of Gradients, none twice."""
+def wanted_names(wanted: Any, places: Mapping[str, Any] | None = None) -> list[str]:
+    """In the order of Gradients, none twice: those that are wanted, and those of places."""
+    places = places or {}
     if isinstance(wanted, str):
         wanted = (wanted,)
     for name in (*wanted, *places):
@@ -195,7 +205,7 @@ def differentiate(
     Returns:
         As there.
     """
-    views = Views(_MOST_VIEWS)
+    views = Views(MOST_BACKWARD_VIEWS)
     kind = kind_of(call.query, "query")
     inputs, params, _place = add_sequences(views, *call)
     if results.lse is not None:
@@ -223,11 +233,19 @@ def differentiate(
         handle_of(context), *inputs, params, output, struct, ffi.NULL, 0
     )
     if status:
-        raise_last_error(status, _NAMES)
+        raise_last_error(status, NAMES)
+    note_written(*(places or {}).values())
     for name in wanted:
         if places is None or name not in places:
             found[name] = kind.finished(found[name], call.query)
     return Gradients(**{name: found[name] for name in wanted})
+
+
+def add_wanted(views: Views, call: Call, wanted: Sequence[str], struct: Any) -> None:
+    """What is wanted, of these names, as fields of an attn_sdpa_gradients, without memory."""
+    for name in wanted:
+        view = views.add_layout(contiguous_layout(_empty_of(call, name)))
+        setattr(struct, _FIELDS.get(name, name), view)
 
 
 def _empty_of(call: Call, name: str) -> Empty:

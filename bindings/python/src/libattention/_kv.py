@@ -9,7 +9,7 @@ from libattention._abi import ffi
 from libattention._context import Context, handle_of
 from libattention._dtypes import INTEGERS, SCALES, STORED
 from libattention._library import Error, lib, raise_last_error
-from libattention._tensors import Views, described, integers, refuse_stand_ins
+from libattention._tensors import Views, described, integers, note_written, refuse_stand_ins
 
 
 class KV(NamedTuple):
@@ -182,3 +182,4 @@ def kv_append(
     status = lib.attn_kv_append(handle_of(context), place, *rows, params)
     if status:
         raise_last_error(status, {})
+    note_written(kv.key, kv.value)

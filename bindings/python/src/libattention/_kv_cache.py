@@ -21,8 +21,10 @@ from libattention._cache_checks import (
 from libattention._cache_memory import Elements, OwnRooms, Pages, elements_of
 from libattention._cache_steps import Step
 from libattention._context import Context
+from libattention._dropout import Dropout
 from libattention._kv import KV, kv_append
 from libattention._options import Normalizer, ScoreStage
+from libattention._tensors import note_written
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -41,6 +43,7 @@ class CacheOptions(TypedDict, total=False):
     normalizer: Normalizer
     mask_start: Any
     position_bias: Any
+    dropout: Dropout | None
     return_lse: bool
     return_weights: bool
     return_scores: ScoreStage | None
@@ -258,9 +261,9 @@ class KVCache:
             layer: 0 to layers - 1; None where there is one
             is_causal: row i sees keys up to where it stands
             options: attn_mask, scale, bias, window, softcap, sinks, alibi_slopes, normalizer,
-                mask_start, position_bias, return_lse, return_weights, return_scores, out and
-                context as there; S, the columns of attn_mask without mask_start, bias, weights and
-                scores, is the rows of the longest sequence
+                mask_start, position_bias, dropout, return_lse, return_weights, return_scores, out
+                and context as there; S, the columns of attn_mask without mask_start, bias, weights
+                and scores, is the rows of the longest sequence
 
         Returns:
             The output (batch, Hq, L, value_dim), or ragged (Hq, total, value_dim), of query's kind
@@ -352,7 +355,9 @@ class KVCache:
         step, begins = self._step_to_store(number, shape)
         try:
             step.starts_in("key", shape)
-            found = call(self._used(number, has_columns))
+            kv = self._used(number, has_columns)
+            found = call(kv)
+            note_written(kv.key, kv.value)
         except BaseException:
             if begins:
                 self.rollback()

@@ -146,7 +146,7 @@ def read_parameters(layer: Any, *, quantized: bool = False) -> dict[str, np.ndar
     quantized, as integers and their scales."""
     has_integers = quantized and arguments_of(layer)["parameter_dtype"] == "int8"
     found = {}
-    for name, dtype, shape in _parameters(layer):
+    for name, dtype, shape in parameters_of(layer):
         if has_integers and len(shape) == 2:
             found[name] = _read(layer, name, lib.ATTN_DTYPE_INT8, shape)
             found[name + SCALE] = _read(layer, name + SCALE, dtype, shape[:1])
@@ -181,7 +181,7 @@ def load_parameters(
 ) -> None:
     """Copies parameters in, all of the layer's and no others; `source` is where they come from,
     which is asked for one at a time, and for none unless all are there."""
-    missing = [name for name, _, _ in _parameters(layer) if not _is_given(name, names)]
+    missing = [name for name, _, _ in parameters_of(layer) if not _is_given(name, names)]
     if missing:
         raise Error(lib.ATTN_ERROR_PARAMETER, f"{source}: lacks {', '.join(missing)}")
     for name in names:
@@ -198,7 +198,7 @@ def load_parameters(
         check(lib.attn_mha_load_parameter(ffi.NULL, layer, name.encode(), values, params))
 
 
-def _parameters(layer: Any) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+def parameters_of(layer: Any) -> Iterator[tuple[str, int, tuple[int, ...]]]:
     """Names, dtypes and shapes, in PyTorch's order."""
     count = ffi.new("int64_t *")
     check(lib.attn_mha_parameter_count(layer, count))

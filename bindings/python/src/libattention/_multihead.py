@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,20 +16,27 @@ from libattention._abi import ffi
 from libattention._cache_checks import shape_of
 from libattention._checkpoint import layer_arguments, open_checkpoint
 from libattention._context import Context, handle_of
-from libattention._kv import KV, MOST_VIEWS, add_kv
+from libattention._kv import KV
 from libattention._kv_cache import KVCache
 from libattention._layer import check
+from libattention._layer_backward import SavedCall
+from libattention._layer_calls import (
+    MOST_LAYER_VIEWS,
+    Params,
+    add_inputs,
+    checked_cache,
+    describe_layer_outputs,
+    layer_params,
+)
 from libattention._library import Error, lib
-from libattention._options import FurtherOptions, Options, add_mask, make_params
+from libattention._options import FurtherOptions, Options
 from libattention._reports import attention_report, layer_report, new_report
-from libattention._rope import RopeOptions, Rotation, rope_params, rotation_of
+from libattention._rope import RopeOptions, rotation_of
 from libattention._tensors import Views, empty_from, kind_of, refuse_stand_ins
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-# PyTorch's polarity for this layer: a bool mask says what is left out.
-BOOL_MASK: int = lib.ATTN_MASK_BOOL_EXCLUDE
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 ParameterDtype = Literal["float32", "float64", "bfloat16", "float16", "int8"]
 QKNorm = Literal["head", "all_heads"]
@@ -287,6 +294,7 @@ class MultiheadAttention:
         *,
         scale: float | None = None,
         return_lse: bool = False,
+        return_saved: bool = False,
         cache: KV | KVCache | None = None,
         cache_layer: int | None = None,
         rope: RopeOptions | None = None,
@@ -307,6 +315,7 @@ class MultiheadAttention:
             is_causal: query i sees keys up to i; unlike PyTorch's hint it needs no attn_mask
             scale: of the scores; None: 1 / sqrt(head_dim)
             return_lse: also return the logarithms of the rows' sums
+            return_saved: also return, last, a SavedCall for backward; not with a cache
             cache: keys and values of earlier calls. Those of this one are stored behind them, and
                 all are attended to: one call is a decoder's attention, of a prompt or of a token. A
                 KVCache has its step as by append and attend; a KV has lengths that count the new
@@ -334,9 +343,9 @@ class MultiheadAttention:
         rotation = None if rope is None else rotation_of(rope)
 
         def run(place: KV | None) -> tuple[Any, ...]:
-            views = Views() if place is None and rope is None else Views(_MOST_VIEWS)
-            inputs = _add_inputs(views, query, key, value, place)
-            params = _make_params(views, key_padding_mask, attention, place, rotation)
+            views = Views() if place is None and rope is None else Views(MOST_LAYER_VIEWS)
+            inputs = add_inputs(views, query, key, value, place)
+            params = layer_params(views, key_padding_mask, attention, place, rotation)
             return self._run(
                 kind,
                 query,
@@ -346,11 +355,12 @@ class MultiheadAttention:
                 need_weights,
                 average_attn_weights,
                 return_lse,
+                return_saved,
                 context,
             )
 
         if not isinstance(cache, KVCache):
-            return run(_checked(cache))
+            return run(checked_cache(cache))
         has_columns = any(one is not None for one in (attn_mask, key_padding_mask, attention.bias))
         if key is None and value is None:
             return cache._read_by(run, cache_layer, has_columns)
@@ -367,14 +377,15 @@ class MultiheadAttention:
         query: Any,
         views: Views,
         inputs: tuple[Any, ...],
-        params: _Params,
+        params: Params,
         need_weights: bool,
         average_attn_weights: bool,
         return_lse: bool,
+        return_saved: bool,
         context: Context | None,
     ) -> tuple[Any, ...]:
         layer = self._handle
-        outputs = _describe_outputs(layer, views, inputs, params)
+        outputs = describe_layer_outputs(layer, views, inputs, params)
         output, output_view = views.add_new(empty_from(outputs.output), kind, "output")
         weights = lse = None
         if need_weights:
@@ -385,12 +396,60 @@ class MultiheadAttention:
             made = empty_from(outputs.lse if outputs.lse.dtype else outputs.output)
             lse, params.attention.lse = views.add_new(made, kind, "return_lse")
         views.finish()
+        saved = None
+        if return_saved:
+            saved = SavedCall(layer, kind, query, views, inputs, params, context)
         arguments = (layer, *inputs, params.layer, output_view, ffi.NULL, 0)
         check(lib.attn_mha_forward(handle_of(context), *arguments))
         found = [
             None if one is None else kind.finished(one, query) for one in (output, weights, lse)
         ]
-        return tuple(found if return_lse else found[:2])
+        results = found if return_lse else found[:2]
+        return tuple(results if saved is None else [*results, saved])
+
+    def backward(
+        self,
+        grad_output: Any,
+        saved: SavedCall,
+        *,
+        grad_lse: Any = None,
+        grad_weights: Any = None,
+        wanted: Sequence[str] | None = None,
+        out: Mapping[str, Any] | None = None,
+        accumulate: bool = False,
+        context: Context | None = None,
+    ) -> dict[str, Any]:
+        """Computes the gradients of a call that was made with return_saved.
+
+        Args:
+            grad_output: the gradient of the output: its shape; the layer's dtype, or float32 beside
+                16 bits
+            saved: what the call returned last, with the parameters that the layer had then
+            grad_lse: the gradient of lse; None: 0
+            grad_weights: the gradient of the weights, averaged or of each head; None: 0
+            wanted: which gradients: "query", "key", "value", parameters by their names in
+                state_dict, "attn_mask" (not a bool one), "bias", "position_bias", "alibi_slopes",
+                "sinks"; None: those of inputs and of all parameters
+            out: where to put them, by name; what is wanted and not in it is a new array. They must
+                not overlap each other or what is read
+            accumulate: they are added to what the arrays of out hold: parts of a batch
+            context: threads and kernels; None: the default
+
+        Returns:
+            Gradients by name, each with the shape and dtype of what it is of; those of parameters
+            of 16 bits are float32. What was one array as query, key and value has three gradients,
+            whose sum is its own.
+
+        Raises:
+            Error: the first argument that does not fit, by name. Since 0.1.
+        """
+        if not isinstance(saved, SavedCall):
+            text = "saved: expected what a call with return_saved returned, got "
+            raise Error(lib.ATTN_ERROR_VALUE, text + type(saved).__name__)
+        places = dict(out or {})
+        given = (grad_output, grad_lse, grad_weights)
+        refuse_stand_ins(*given, *places.values(), instead=_OPERATOR)
+        return saved.differentiate(*given, wanted, places, accumulate, context)
 
     def explain(
         self,
@@ -433,14 +492,14 @@ class MultiheadAttention:
             as attention what libattention.explain tells of the attention inside.
         """
         refuse_stand_ins(query, key, value, key_padding_mask, attn_mask, instead=_OPERATOR)
-        views = Views(_MOST_VIEWS)
+        views = Views(MOST_LAYER_VIEWS)
         attention = Options(attn_mask, is_causal, scale, **options)
-        place = cache.kv(cache_layer) if isinstance(cache, KVCache) else _checked(cache)
+        place = cache.kv(cache_layer) if isinstance(cache, KVCache) else checked_cache(cache)
         rotation = None if rope is None else rotation_of(rope)
-        inputs = _add_inputs(views, query, key, value, place)
-        params = _make_params(views, key_padding_mask, attention, place, rotation)
+        inputs = add_inputs(views, query, key, value, place)
+        params = layer_params(views, key_padding_mask, attention, place, rotation)
         layer = self._handle
-        outputs = _describe_outputs(layer, views, inputs, params)
+        outputs = describe_layer_outputs(layer, views, inputs, params)
         if need_weights:
             which = "averaged_weights" if average_attn_weights else "weights"
             params.attention.weights = ffi.addressof(outputs, which)
@@ -450,62 +509,3 @@ class MultiheadAttention:
         arguments = (layer, *inputs, params.layer, output, report)
         check(lib.attn_mha_explain(handle_of(context), *arguments))
         return {**layer_report(report), "attention": attention_report(inner)}
-
-
-# Of a call with every field of a KV and of a Rotation.
-_MOST_VIEWS = MOST_VIEWS + len(Rotation._fields)
-
-
-class _Params(NamedTuple):
-    """Options of a call: attn_mha_params, and the structs that it refers to."""
-
-    layer: Any
-    attention: Any
-    cache: Any
-    rope: Any
-
-
-def _checked(cache: Any) -> KV | None:
-    """Refuses what is neither kind of cache."""
-    if cache is not None and not isinstance(cache, KV):
-        text = f"cache: expected a libattention.KV or KVCache, got {type(cache).__name__}"
-        raise Error(lib.ATTN_ERROR_VALUE, text)
-    return cache
-
-
-def _add_inputs(
-    views: Views, query: Any, key: Any, value: Any, place: KV | None
-) -> tuple[Any, Any, Any]:
-    """The three of a call; beside a cache key and value may both be missing."""
-    if place is None or key is not None or value is not None:
-        return views.add_inputs(query, key, value)
-    return views.add_array(query, "query"), ffi.NULL, ffi.NULL
-
-
-def _make_params(
-    views: Views,
-    key_padding_mask: Any,
-    options: Options,
-    place: KV | None,
-    rotation: Rotation | None,
-) -> _Params:
-    layer = ffi.new("attn_mha_params *")
-    layer.struct_size = ffi.sizeof("attn_mha_params")
-    if key_padding_mask is not None:
-        layer.key_padding_mask, layer.key_padding_mask_kind = add_mask(
-            views, key_padding_mask, "key_padding_mask", BOOL_MASK
-        )
-    layer.attention = attention = make_params(options, views, BOOL_MASK)
-    cache = ffi.NULL if place is None else add_kv(views, place, writable=True)
-    rope = ffi.NULL if rotation is None else rope_params(rotation, views)
-    layer.cache, layer.rope = cache, rope
-    return _Params(layer, attention, cache, rope)
-
-
-def _describe_outputs(layer: Any, views: Views, inputs: tuple[Any, ...], params: _Params) -> Any:
-    """Shapes and types of what comes out, in an attn_mha_outputs."""
-    views.finish()
-    outputs = ffi.new("attn_mha_outputs *")
-    outputs.struct_size = ffi.sizeof("attn_mha_outputs")
-    check(lib.attn_mha_describe_outputs(layer, *inputs, params.layer, outputs))
-    return outputs

@@ -18,7 +18,7 @@ PACKED = {
 
 
 def new_report(name: str) -> Any:
-    """A struct for the library to fill: "attn_sdpa_report" or "attn_mha_report"."""
+    """A struct for the library to fill: "attn_sdpa_report" and its like."""
     return ffi.new(f"{name} *", {"struct_size": ffi.sizeof(name)})
 
 
@@ -34,6 +34,20 @@ def attention_report(report: Any) -> dict[str, Any]:
         "workspace_bytes": report.workspace_bytes,
         "copies": [name for bit, name in PACKED.items() if report.packs & bit],
         "depends_on_blas_threads": bool(report.depends_on_blas_threads),
+    }
+
+
+def backward_report(report: Any) -> dict[str, Any]:
+    """An attn_sdpa_backward_report in words."""
+    return {
+        "whole_heads": bool(report.whole_heads),
+        "num_items": report.num_items,
+        "row_block": report.row_block,
+        "key_block": report.key_block,
+        "staged": report.staged,
+        "kernels": string(report.kernels),
+        "reason": string(report.reason),
+        "workspace_bytes": report.workspace_bytes,
     }
 
 

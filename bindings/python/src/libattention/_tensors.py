@@ -302,6 +302,14 @@ def refuse_stand_ins(*arrays: Any, instead: str) -> None:
         )
 
 
+def note_written(*arrays: Any) -> None:
+    """Tells PyTorch which of its tensors a call has written: autograd may have kept them."""
+    torch: Any = sys.modules.get("torch")
+    for one in () if torch is None else arrays:
+        if isinstance(one, torch.Tensor) and not one.is_inference():
+            torch.autograd.graph.increment_version(one)
+
+
 def wants_gradient(first: Any, *others: Any) -> bool:
     """Whether the first is a PyTorch tensor, and a gradient of any of these is wanted."""
     torch = sys.modules.get("torch")

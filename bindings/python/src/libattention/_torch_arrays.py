@@ -32,6 +32,11 @@ def with_tensors(options: Options) -> Options:
     return options._replace(**arrays)
 
 
+def integer_tensor(values: Any, name: str) -> Any:
+    """Integers that may also be a list of them."""
+    return None if values is None else _number_or_tensor(values, name, integers)
+
+
 def tensor_of(array: Any, name: str) -> Any:
     """An array of any kind, in the memory that it has; masked ones are refused."""
     if array is None:
@@ -52,8 +57,10 @@ def tensor_of(array: Any, name: str) -> Any:
 def _number_or_tensor(values: Any, name: str, as_array: Callable[[Any, str], Any] | None) -> Any:
     if as_array is None:
         return tensor_of(values, name)
-    if torch.compiler.is_compiling() and isinstance(values, int):
-        return torch.full((), values, dtype=torch.int64, device="cpu")
+    if torch.compiler.is_compiling() and isinstance(values, (int, list, tuple)):
+        several = (values,) if isinstance(values, int) else values
+        if all(isinstance(one, int) for one in several):
+            return torch.tensor(values, dtype=torch.int64, device="cpu")
     found = as_array(values, name)
     # A new array is made a fake tensor where the others are, which DLPack would not do.
     return tensor_of(found, name) if found is values else torch.as_tensor(found, device="cpu")

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from libattention._library import unsupported
 from libattention._torch_options import TorchOptions, per_batch, places, positions, widened
-from libattention._torch_written_out import written_out
+from libattention._torch_written_out import WRITTEN_OUT, factors_of_dropout, written_out
 
 
 class Results(NamedTuple):
@@ -34,7 +35,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
         Output and weights in query's dtype, and the log-sum-exp in that of the scores.
     """
     dtype = query.dtype
-    if options.mask_start is not None or options.position_bias is not None:
+    given = (query, key, value)
+    if options.query_starts is not None or options.key_starts is not None:
+        raise unsupported(
+            "query_starts, kv.starts: are not known to the formula in PyTorch's operators, which "
+            "computes tangents and second derivatives"
+        )
+    if any(getattr(options, name) is not None for name in WRITTEN_OUT):
         options = written_out(query, key, options)
     query, key, value = (widened(one) for one in (query, key, value))
     rows, keys = query.shape[-2], key.shape[-2]
@@ -51,6 +58,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> 
     scale = query.shape[-1] ** -0.5 if options.scale is None else options.scale
     scores = _with_options(scale * (query @ key.mT), options)
     weights, lse = _normalized(scores, visible, options)
+    if options.dropout:
+        weights = weights * factors_of_dropout(*given, options)
     return Results((weights @ value).to(dtype), lse, weights.to(dtype))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from libattention._backward import Call, Results, differentiate
+from libattention._backward import Results, differentiate
 from libattention._torch_eager import attend as attend_in_pytorch
 from libattention._torch_library import LIBRARY, OPTIONS_SCHEMA, context_of, is_transformed
 from libattention._torch_options import (
@@ -17,7 +17,7 @@ from libattention._torch_options import (
     NUM_TENSORS,
     TENSORS,
     TorchOptions,
-    library_options,
+    library_call,
 )
 from libattention._torch_vmap import NUM_RESULTS, map_backward, map_forward
 
@@ -46,7 +46,7 @@ def _compute(*given: Any) -> list[Tensor]:
     *options, wanted, context = options
     names = [TENSORS[index] for index in wanted]
     found = differentiate(
-        Call(query, key, value, library_options(TorchOptions(*options))),
+        library_call(query, key, value, TorchOptions(*options)),
         Results(output, lse),
         Results(grad_output, grad_lse, grad_weights),
         names,

@@ -16,9 +16,12 @@ LIBRARY = torch.library.Library("libattention", "DEF")
 OPTIONS_SCHEMA = (
     "Tensor? attn_mask=None, Tensor? bias=None, Tensor? query_offset=None, "
     "Tensor? key_lengths=None, Tensor? sinks=None, Tensor? alibi_slopes=None, "
-    "Tensor? mask_start=None, Tensor? position_bias=None, bool is_causal=False, "
+    "Tensor? mask_start=None, Tensor? position_bias=None, Tensor? block_mask=None, "
+    "Tensor? query_starts=None, Tensor? key_starts=None, bool is_causal=False, "
     "float? scale=None, bool enable_gqa=False, bool align_end=False, SymInt window_left=-1, "
-    "SymInt window_right=-1, float softcap=0.0, str normalizer='softmax'"
+    "SymInt window_right=-1, float softcap=0.0, str normalizer='softmax', SymInt block_rows=0, "
+    "SymInt block_columns=0, float dropout=0.0, SymInt dropout_seed=0, SymInt dropout_offset=0, "
+    "SymInt dropout_batch=0, SymInt dropout_head=0, SymInt dropout_row=0, SymInt dropout_column=0"
 )
 _contexts: weakref.WeakValueDictionary[int, Context] = weakref.WeakValueDictionary()
 peek_transform = torch._C._functorch.peek_interpreter_stack

@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from libattention import _torch_multihead
-from libattention._attention import attend_at_once
+from libattention._attention import attend_at_once, attend_sequences_at_once
 from libattention._context import Context
 from libattention._library import unsupported
 from libattention._options import Options, make_params
 from libattention._outputs import BOOL_MASK
 from libattention._small_calls import attend as attend_small
 from libattention._tensors import Views
-from libattention._torch_arrays import ARRAYS, tensor_of, with_tensors
+from libattention._torch_arrays import ARRAYS, integer_tensor, tensor_of, with_tensors
 from libattention._torch_eager import attend as attend_in_pytorch
 from libattention._torch_gradients import Sdpa
 from libattention._torch_library import (
@@ -36,11 +36,12 @@ from libattention._torch_options import (
     DEFAULTS,
     NUM_TENSORS,
     TorchOptions,
-    library_options,
+    library_call,
     score_dtype,
+    torch_options,
 )
+from libattention._torch_shapes import shape_of_scores
 from libattention._torch_vmap import map_forward
-from libattention._torch_written_out import without_blocks
 
 _SDPA = "libattention::sdpa"
 # lse and weights are empty where they are not wanted or not defined. wide_output: of 16 bits the
@@ -60,6 +61,8 @@ def attend(
     return_lse: bool,
     return_weights: bool,
     context: Context | None,
+    query_starts: Any = None,
+    key_starts: Any = None,
 ) -> Any:
     """scaled_dot_product_attention by the operator, for tensors that have to go through PyTorch."""
     if not torch.compiler.is_compiling():
@@ -67,33 +70,12 @@ def attend(
         none: dict[str, Any] = dict.fromkeys(ARRAYS)
         make_params(options._replace(**none), Views(), BOOL_MASK)
     key, value = tensor_of(key, "key"), tensor_of(value, "value")
-    options = with_tensors(options)
-    if options.block_mask is not None or options.block_size is not None:
-        options = without_blocks(query, key, value, options)
-    before, after = options.window
-    arguments = (
-        query,
-        key,
-        value,
-        options.attn_mask,
-        options.bias,
-        options.query_offset,
-        options.key_lengths,
-        options.sinks,
-        options.alibi_slopes,
-        options.mask_start,
-        options.position_bias,
-        options.is_causal,
-        options.scale,
-        options.enable_gqa,
-        options.align_end,
-        before,
-        after,
-        options.softcap,
-        options.normalizer,
-        return_weights,
-        number_of_context(context),
+    given = torch_options(
+        with_tensors(options),
+        integer_tensor(query_starts, "query_starts"),
+        integer_tensor(key_starts, "kv.starts"),
     )
+    arguments = (query, key, value, *given, return_weights, number_of_context(context))
     if not is_transformed():
         output, lse, weights = _call(arguments)
     elif forward_ad._current_level >= 0:
@@ -119,16 +101,12 @@ def _compute(
     query, key, value, *given = given
     options = TorchOptions(*given)
     is_softmax = options.normalizer == "softmax"
-    found = attend_at_once(
-        query,
-        key,
-        value,
-        library_options(options),
-        return_lse=is_softmax,
-        return_weights=return_weights,
-        context=context_of(context),
-        wide_output=wide_output,
-    )
+    call = library_call(query, key, value, options)
+    results = (None, is_softmax, return_weights, None)
+    if call.kv is None and call.query_starts is None:
+        found = attend_at_once(*call[:4], *results, context_of(context), wide_output)
+    else:
+        found = attend_sequences_at_once(*call, results, context_of(context), wide_output)
     nothing = query.new_empty(0)
     output, *others = found if isinstance(found, tuple) else (found,)
     lse = others.pop(0) if is_softmax else nothing
@@ -160,22 +138,18 @@ LIBRARY.impl("sdpa", _compute, "CPU")
 def _describe(
     query: Tensor, key: Tensor, value: Tensor, *arguments: Any, **further: Any
 ) -> tuple[Tensor, ...]:
-    """Shapes: batch and head axes broadcast."""
+    """Shapes, and lse and weights where there are such."""
     options = TorchOptions(*arguments)
-    leading: list[Any] = [one.shape[:-2] for one in (query, key, value)]
-    if options.enable_gqa:
-        leading[1:] = [(*one[:-1], query.shape[-3]) for one in leading[1:]]
-    shape = torch.broadcast_shapes(*leading)
-    rows = query.shape[-2]
+    shape, keys = shape_of_scores(query, key, value, options)
     is_wide = further.get("wide_output", False)
     dtype = score_dtype(query.dtype) if is_wide else query.dtype
-    output = query.new_empty((*shape, rows, value.shape[-1]), dtype=dtype)
+    output = query.new_empty((*shape, value.shape[-1]), dtype=dtype)
     is_softmax = options.normalizer == "softmax"
     lse = query.new_empty(0)
     if is_softmax:
-        lse = query.new_empty((*shape, rows), dtype=score_dtype(query.dtype))
+        lse = query.new_empty(shape, dtype=score_dtype(query.dtype))
     has_weights = further.get("return_weights", False)
-    return output, lse, query.new_empty((*shape, rows, key.shape[-2]) if has_weights else (0,))
+    return output, lse, query.new_empty((*shape, keys) if has_weights else (0,))
 
 
 torch.library.register_fake(_SDPA, _describe, lib=LIBRARY)

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from libattention._options import Options
+from libattention._backward import Call
+from libattention._dropout import Dropout, checked_dropout
+from libattention._kv import KV
+from libattention._options import EVERY_KEY, Options, block_lengths
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -24,6 +27,9 @@ class TorchOptions(NamedTuple):
     alibi_slopes: Tensor | None = None
     mask_start: Tensor | None = None
     position_bias: Tensor | None = None
+    block_mask: Tensor | None = None
+    query_starts: Tensor | None = None
+    key_starts: Tensor | None = None
     is_causal: bool = False
     scale: float | None = None
     enable_gqa: bool = False
@@ -32,27 +38,79 @@ class TorchOptions(NamedTuple):
     window_right: int = -1
     softcap: float = 0.0
     normalizer: str = "softmax"
+    block_rows: int = 0
+    block_columns: int = 0
+    dropout: float = 0.0
+    dropout_seed: int = 0
+    dropout_offset: int = 0
+    dropout_batch: int = 0
+    dropout_head: int = 0
+    dropout_row: int = 0
+    dropout_column: int = 0
 
 
 # The operator's tensors: those of a call, then those of its options.
-TENSORS = ("query", "key", "value", *TorchOptions._fields[:8])
+TENSORS = ("query", "key", "value", *TorchOptions._fields[:11])
 NUM_TENSORS = len(TENSORS)
 # Of the schema, by which PyTorch leaves arguments out that are like them.
 DEFAULTS = (None, None, None, *TorchOptions())
-_SHARED = [name for name in TorchOptions._fields if not name.startswith("window")]
+# Options of the library's by the same names.
+_SHARED = sorted({*TorchOptions._fields} & {*Options._fields} - {"dropout"})
+DROPOUT = ("dropout", *(f"dropout_{name}" for name in Dropout._fields[1:]))
 
 
-def library_options(options: TorchOptions) -> Options:
-    """As the function of all arrays takes them."""
-    return Options(
-        **{name: getattr(options, name) for name in _SHARED},
-        window=(options.window_left, options.window_right),
+def torch_options(
+    options: Options, query_starts: Tensor | None = None, key_starts: Tensor | None = None
+) -> TorchOptions:
+    """As the operators take them; arrays are tensors."""
+    before, after = options.window
+    rows, columns = (0, 0) if options.block_size is None else block_lengths(options.block_size)
+    dropout = options.dropout
+    numbers = (0.0, 0, 0, 0, 0, 0, 0) if dropout is None else checked_dropout(dropout)
+    shared: dict[str, Any] = {name: getattr(options, name) for name in _SHARED}
+    return TorchOptions(
+        **shared,
+        query_starts=query_starts,
+        key_starts=key_starts,
+        window_left=before,
+        window_right=after,
+        block_rows=rows,
+        block_columns=columns,
+        **{name: _signed(number) for name, number in zip(DROPOUT, numbers)},
     )
+
+
+def _signed(number: Any) -> Any:
+    """Unsigned numbers of 64 bits as those of a schema: by their bits."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+def library_call(query: Tensor, key: Tensor, value: Tensor, options: TorchOptions) -> Call:
+    """As the functions of all arrays take it."""
+    shared: dict[str, Any] = {name: getattr(options, name) for name in _SHARED}
+    window = (options.window_left, options.window_right)
+    given = Options(**shared)._replace(window=EVERY_KEY if window == EVERY_KEY else window)
+    if options.block_rows or options.block_columns:
+        given = given._replace(block_size=(options.block_rows, options.block_columns))
+    if options.dropout:
+        probability, seed, offset, *place = (getattr(options, name) for name in DROPOUT)
+        streams = (seed % 2**64, offset % 2**64)
+        given = given._replace(dropout=Dropout(probability, *streams, *place))
+    if options.key_starts is None:
+        return Call(query, key, value, given, None, options.query_starts)
+    kv = KV(key, value, starts=options.key_starts, lengths=options.key_lengths)
+    return Call(query, None, None, given._replace(key_lengths=None), kv, options.query_starts)
 
 
 def score_dtype(dtype: torch.dtype) -> torch.dtype:
     """Of the scores of a query of this dtype."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def multiplies_tiles() -> bool:
+    """Whether PyTorch multiplies tiles of bfloat16 in hardware (AMX)."""
+    told = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return told is not None and bool(told())
 
 
 def widened(tensor: Tensor) -> Tensor:

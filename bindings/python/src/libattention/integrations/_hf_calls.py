@@ -15,6 +15,7 @@ from libattention._torch_ordinary import reason_to_ask_pytorch
 from libattention.integrations._hf_architectures import Use, use_of
 from libattention.integrations._hf_masks import explicit_mask
 from libattention.integrations._hf_stored import memory_of, numbers_of, places
+from libattention.integrations._step_dropout import step_dropout
 
 Found = tuple[torch.Tensor, Optional[torch.Tensor]]
 SUPPORTED = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -36,6 +37,7 @@ class Call(NamedTuple):
     sinks: torch.Tensor | None
     weights: bool
     options: dict[str, Any]
+    drops: bool
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """Those that are not left out; of keys and values the memory that is read."""
@@ -50,7 +52,7 @@ class Call(NamedTuple):
 
 def reason_against(call: Call) -> str | None:
     """Why libattention cannot compute a call whose formula it knows; None: it can."""
-    if call.dropout > 0:
+    if call.dropout > 0 and not (call.drops and call.dropout < 1):
         return "dropout"
     tensors = tuple(call.tensors())
     reason = reason_to_ask_pytorch(tensors, may_want_gradient=True)
@@ -92,6 +94,7 @@ def computed(call: Call, attention: Callable[..., Any]) -> Found:
         bias=_added(call.bias, dtype),
         softcap=call.softcap or 0.0,
         sinks=_added(call.sinks, dtype),
+        dropout=step_dropout(call.dropout) if call.dropout > 0 else None,
         return_weights=call.weights,
     )
     output, weights = results if call.weights else (results, None)

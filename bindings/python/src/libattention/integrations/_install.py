@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from libattention._context import Context, handle_of
 from libattention._library import lib, string
 from libattention._torch_options import score_dtype
+from libattention.integrations._install_dropout import FUNCTION, DropoutRegistration
 from libattention.integrations._lean_backward import kind_of_backward
 from libattention.integrations._lean_sdpa import DTYPES, kind_of_call
 
@@ -49,6 +50,7 @@ class Report:
         elsewhere: of what ran under watch(), calls of operators that go other ways
         gradients_answered: calls of the backward that libattention computed
         gradients_handed_back: calls of it that PyTorch's kernel computed, by reason
+        dropped: of the calls answered, those with dropout, whose gradients are the library's, too
     """
 
     answered: int
@@ -56,9 +58,12 @@ class Report:
     elsewhere: dict[str, int]
     gradients_answered: int = 0
     gradients_handed_back: dict[str, int] = field(default_factory=dict)
+    dropped: int = 0
 
     def __str__(self) -> str:
         lines = [f"answered by libattention: {self.answered}"]
+        if self.dropped:
+            lines.append(f"of these with dropout: {self.dropped}")
         lines += [f"handed back to PyTorch: {n} ({why})" for why, n in self.handed_back.items()]
         if self.gradients_answered:
             lines.append(f"gradients by libattention: {self.gradients_answered}")
@@ -70,8 +75,9 @@ class Report:
 class Installation:
     """What install returns; leaving it as a context manager uninstalls it."""
 
-    def __init__(self, context: Context | None) -> None:
+    def __init__(self, context: Context | None, dropout: bool = False) -> None:
         self.context = context
+        self.dropout = dropout
 
     def __enter__(self) -> Installation:
         return self
@@ -90,7 +96,7 @@ class Installation:
             _apply([one for one in _installations if one is not self])
 
 
-def install(context: Context | None = None) -> Installation:
+def install(context: Context | None = None, *, dropout: bool = False) -> Installation:
     """Makes libattention answer PyTorch's F.scaled_dot_product_attention on CPUs, in this process.
 
     Models stay as they are: in inference and training, eager and compiled. What is answered is
@@ -98,9 +104,10 @@ def install(context: Context | None = None) -> Installation:
     enable_gqa. What is not, PyTorch computes as before; so it does calls too small to gain, and
     bfloat16 of more than 4 rows where it multiplies that in hardware (AMX). So are gradients, by
     rules of their own: PyTorch's backward is slow in 16 bits.
-    What PyTorch itself sends other ways never arrives: nested tensors, dropout, masks that require
-    grad, unbatched inputs, Ev != E, the fast paths of torch.nn in evaluation mode (see watch;
-    accelerate is for these), and code that was compiled to C++ (AOTInductor, cpp_wrapper).
+    What PyTorch itself sends other ways never arrives: nested tensors, dropout (but see there),
+    masks that require grad, unbatched inputs, Ev != E, the fast paths of torch.nn in evaluation
+    mode (see watch; accelerate is for these), and code that was compiled to C++ (AOTInductor,
+    cpp_wrapper).
 
     A score that is NaN makes its row NaN, where PyTorch's kernel may give 0.
 
@@ -111,6 +118,11 @@ def install(context: Context | None = None) -> Installation:
     Args:
         context: threads, engine and kernels; None: as many threads as torch.get_num_threads()
             says at each call
+        dropout: whether calls with dropout are answered, too, as they are in training: by weights
+            that are other ones than PyTorch drops, and by gradients of this library's, whatever the
+            sizes. PyTorch's default generator draws a seed for each call, so that
+            torch.manual_seed says what is dropped. Everything that PyTorch would rather compute
+            (torch.compile, torch.func, torch.inference_mode) is left to it
 
     Returns:
         A context manager that undoes it.
@@ -118,7 +130,7 @@ def install(context: Context | None = None) -> Installation:
     Raises:
         RuntimeError: PyTorch has no torch.library.get_kernel.
     """
-    installation = Installation(context)
+    installation = Installation(context, bool(dropout))
     with _changes:
         _apply([*_installations, installation])
     return installation
@@ -173,12 +185,14 @@ class _Tally:
 
     def report(self) -> Report:
         with self._lock:
+            dropped = self.answered[FUNCTION]
             return Report(
-                self.answered[OPERATOR],
+                self.answered[OPERATOR] + dropped,
                 dict(self.handed_back),
                 dict(self.elsewhere),
                 self.answered[BACKWARD],
                 dict(self.gradients_handed_back),
+                dropped,
             )
 
 
@@ -192,6 +206,7 @@ class _Registration:
                 "it has no torch.library.get_kernel"
             )
         self.context: Context | None = None
+        self._dropout: DropoutRegistration | None = None
         self._contexts: dict[int, Context] = {}
         # What is here now, PyTorch's or a third party's.
         self._originals = {
@@ -206,7 +221,16 @@ class _Registration:
             self._library.impl(OPERATOR, self._compute, "CPU", with_keyset=True)
             self._library.impl(BACKWARD, self._differentiate, "CPU", with_keyset=True)
 
+    def set_dropout(self, is_wanted: bool) -> None:
+        """Whether calls with dropout are answered."""
+        if is_wanted and self._dropout is None:
+            self._dropout = DropoutRegistration(self.context_now, _count_dropped)
+        elif not is_wanted and self._dropout is not None:
+            self._dropout.destroy()
+            self._dropout = None
+
     def destroy(self) -> None:
+        self.set_dropout(False)
         self._library._destroy()
         kind_of_call.cache_clear()
         kind_of_backward.cache_clear()
@@ -261,8 +285,7 @@ class _Registration:
         )
         if isinstance(kind, str):
             return kind
-        context = self.context or self._context()
-        found = kind.run(handle_of(context), query, key, value, mask)
+        found = kind.run(handle_of(self.context_now()), query, key, value, mask)
         return _refused(found) if isinstance(found, int) else found
 
     def _differentiate(
@@ -317,11 +340,14 @@ class _Registration:
         )
         if isinstance(kind, str):
             return kind
-        found = kind.run(handle_of(self.context or self._context()), given, mask)
+        found = kind.run(handle_of(self.context_now()), given, mask)
         return _refused(found) if isinstance(found, int) else found
 
-    def _context(self) -> Context:
-        """Of as many threads as PyTorch has now, and no more: a BLAS would bring its own."""
+    def context_now(self) -> Context:
+        """The installation's, or one of as many threads as PyTorch has now, and no more: a BLAS
+        would bring its own."""
+        if self.context is not None:
+            return self.context
         count = min(torch.get_num_threads(), MOST_THREADS)
         known = self._contexts.get(count)
         return known or self._contexts.setdefault(count, Context(count, gemm="native"))
@@ -344,6 +370,14 @@ def _refused(status: int) -> str:
     return f"the library's {string(lib.attn_status_name(status))}"
 
 
+def _count_dropped(reason: str | None) -> None:
+    """A call with dropout: why PyTorch computed it, or None."""
+    if reason is None:
+        _tally.count(_tally.answered, FUNCTION)
+    else:
+        _tally.count(_tally.handed_back, reason)
+
+
 def _apply(installations: list[Installation]) -> None:
     """Makes these the ones in force. The caller holds _changes."""
     global _installations, _registration, _tally
@@ -355,6 +389,7 @@ def _apply(installations: list[Installation]) -> None:
         _registration = None
     if _registration is not None:
         _registration.context = installations[-1].context
+        _registration.set_dropout(installations[-1].dropout)
     _installations = installations
 
 

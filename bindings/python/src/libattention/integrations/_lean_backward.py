@@ -13,11 +13,10 @@ import torch
 from libattention._abi import ffi
 from libattention._plans import PLACES, BackwardPlan
 from libattention._tensors import layout_of
-from libattention._torch_options import score_dtype
+from libattention._torch_options import multiplies_tiles, score_dtype
 from libattention.integrations._lean_sdpa import (
     DTYPES,
     Lengths,
-    multiplies_tiles,
     options_of,
     params_of,
     reason_of_shapes,

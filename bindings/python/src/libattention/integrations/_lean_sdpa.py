@@ -14,7 +14,7 @@ from libattention._abi import ffi
 from libattention._library import lib
 from libattention._plans import KEY, LSE, MASK, OUTPUT, VALUE, Plan
 from libattention._tensors import layout_of
-from libattention._torch_options import score_dtype
+from libattention._torch_options import multiplies_tiles, score_dtype
 
 DTYPES = {
     torch.float32: lib.ATTN_DTYPE_FLOAT32,
@@ -28,12 +28,6 @@ DTYPES = {
 # float64, which is at par where calls are large, goes to several threads later. 16 bits are as
 # float32.
 SMALLEST_WORK = {dtype: 1 << (24 if dtype == torch.float64 else 21) for dtype in DTYPES}
-
-
-def multiplies_tiles() -> bool:
-    """Whether PyTorch multiplies tiles of bfloat16 in hardware (AMX)."""
-    told = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return told is not None and bool(told())
 
 
 # Rows of a query above which PyTorch's kernel is faster whatever the size: by AMX 1.6 to 3 times

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from libattention._attention import attend_at_once, scaled_dot_product_attention
+from libattention import _torch_operators  # noqa: F401, which registers them
+from libattention._attention import attend_at_once
+from libattention._dropout import Dropout
 from libattention._options import Options
+from libattention._torch_multihead import Settings, Tensors, compute
 
 if TYPE_CHECKING:
     from libattention.integrations.torch import Layer
@@ -125,6 +128,7 @@ def attend(
     masks: Masks,
     wants_weights: bool,
     has_gradients: bool,
+    dropout: Dropout | None = None,
 ) -> tuple[Tensor, Tensor | None] | None:
     """The module's result; weights are (N, H, L, S).
 
@@ -133,12 +137,12 @@ def attend(
     """
     with torch.set_grad_enabled(has_gradients):
         if query.is_nested:
-            return _attend_nested(layer, query)
+            return _attend_nested(layer, query, dropout)
         is_batched = query.dim() == 3
         inputs = (query, key, value)
         if is_batched and not layer.batch_first:
             inputs = tuple(one.transpose(0, 1) for one in inputs)  # type: ignore[assignment]
-        found = _attend(layer, inputs, masks, None, wants_weights)
+        found = _attend(layer, inputs, masks, None, wants_weights, dropout)
         if found is None:
             return None
         output, weights = found
@@ -148,17 +152,45 @@ def attend(
 
 
 def _attend(
-    layer: Layer, inputs: Any, masks: Masks, lengths: Tensor | None, wants_weights: bool
+    layer: Layer,
+    inputs: Any,
+    masks: Masks,
+    lengths: Tensor | None,
+    wants_weights: bool,
+    dropout: Dropout | None,
 ) -> tuple[Tensor, Tensor | None] | None:
+    if torch.is_grad_enabled():
+        return _attend_with_gradients(layer, inputs, masks, wants_weights, dropout)
     query, key, value = _project(layer, *inputs)
-    options = Options(masks.attn_mask, masks.is_causal, bias=masks.bias, key_lengths=lengths)
-    may_be_empty = masks.attn_mask is not None or masks.bias is not None or value.shape[-2] == 0
-    compute = _with_gradients if torch.is_grad_enabled() else _side_by_side
-    joined, *others = compute(query, key, value, options, may_be_empty, wants_weights)
+    options = Options(
+        masks.attn_mask, masks.is_causal, bias=masks.bias, key_lengths=lengths, dropout=dropout
+    )
+    may_be_empty = _may_be_empty(masks, value.shape[-2])
+    joined, *others = _side_by_side(query, key, value, options, may_be_empty, wants_weights)
     if may_be_empty and bool(torch.isneginf(others.pop(0)).any()):
         return None
     output = linear(joined.flatten(-2), layer.out_weight, layer.out_bias)
     return output, others[0] if wants_weights else None
+
+
+def _may_be_empty(masks: Masks, keys: int) -> bool:
+    return masks.attn_mask is not None or masks.bias is not None or keys == 0
+
+
+def _attend_with_gradients(
+    layer: Layer, inputs: Any, masks: Masks, wants_weights: bool, dropout: Dropout | None
+) -> tuple[Tensor, Tensor | None] | None:
+    """The layer as one function, which PyTorch differentiates."""
+    is_batched = inputs[0].dim() == 3
+    query, key, value = inputs if is_batched else (one[None] for one in inputs)
+    parameters = (*layer.weights, layer.in_proj_bias, layer.out_weight, layer.out_bias)
+    tensors = Tensors(query, key, value, *parameters, masks.attn_mask, masks.bias)
+    settings = Settings(layer.num_heads, masks.is_causal, wants_weights, dropout)
+    output, lse, weights = compute(tensors, settings)
+    if _may_be_empty(masks, key.shape[1]) and bool(torch.isneginf(lse).any()):
+        return None
+    found = (output, weights) if is_batched else (output[0], weights[0] if wants_weights else None)
+    return found if wants_weights else (found[0], None)
 
 
 def _side_by_side(
@@ -171,24 +203,6 @@ def _side_by_side(
     out = joined.transpose(-3, -2)
     found = attend_at_once(query, key, value, options, out, has_lse, has_weights)
     return (joined, *_as_tuple(found)[1:])
-
-
-def _with_gradients(
-    query: Tensor, key: Tensor, value: Tensor, options: Options, has_lse: bool, has_weights: bool
-) -> tuple[Tensor, ...]:
-    """As there, by the operator that PyTorch differentiates."""
-    found = scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        options.attn_mask,
-        is_causal=options.is_causal,
-        bias=options.bias,
-        return_lse=has_lse,
-        return_weights=has_weights,
-    )
-    output, *others = _as_tuple(found)
-    return (output.transpose(-3, -2), *others)
 
 
 def _as_tuple(found: Any) -> tuple[Any, ...]:
@@ -205,12 +219,14 @@ def _project(layer: Layer, query: Tensor, key: Tensor, value: Tensor) -> list[Te
     return [one.unflatten(-1, (layer.num_heads, -1)).transpose(-3, -2) for one in projected]
 
 
-def _attend_nested(layer: Layer, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+def _attend_nested(
+    layer: Layer, x: Tensor, dropout: Dropout | None
+) -> tuple[Tensor, Tensor | None] | None:
     """Self-attention of sequences of different lengths, as nn.TransformerEncoder makes them of
     padding."""
     lengths = torch.tensor([len(one) for one in x.unbind()], device="cpu")
     padded = x.to_padded_tensor(0.0)
-    found = _attend(layer, (padded,) * 3, Masks(), lengths, False)
+    found = _attend(layer, (padded,) * 3, Masks(), lengths, False, dropout)
     if found is None:
         return None
     exists = torch.arange(padded.shape[1], device="cpu") < lengths[:, None]

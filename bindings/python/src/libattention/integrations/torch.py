@@ -21,6 +21,7 @@ from libattention.integrations._install import (
     uninstall,
     watch,
 )
+from libattention.integrations._step_dropout import step_dropout
 from libattention.integrations._torch_layer import Masks, attend, masks_of
 
 __all__ = [
@@ -59,15 +60,15 @@ class Survey(NamedTuple):
     handed_back: dict[str, dict[str, int]]
 
 
-def accelerate(model: Model, training: bool = False) -> Model:
+def accelerate(model: Model, training: bool = False, *, dropout: bool = False) -> Model:
     """Makes every torch.nn.MultiheadAttention of a model compute by libattention.
 
     It does so on ordinary floating-point tensors of the CPU: in inference, which is evaluation
     mode where no gradient is wanted, and with `training` in any mode and with gradients, of which
-    attention's are the library's and the projections' PyTorch's. Everything else (dropout, tracing,
-    compiling, autocast, other dtypes and devices, rows that see nothing) is computed by the module
-    as before, with PyTorch's numbers. Parameters are read where they lie in every call, so that
-    they may change in any way.
+    attention's are the library's and the projections' PyTorch's. Everything else (dropout unless
+    asked for, tracing, compiling, autocast, other dtypes and devices, rows that see nothing) is
+    computed by the module as before, with PyTorch's numbers. Parameters are read where they lie in
+    every call, so that they may change in any way.
 
     Taken over are modules whose forward is nn.MultiheadAttention's own: not subclasses with
     another one, nor instances that were patched. The class of a module is replaced, by a subclass
@@ -77,18 +78,22 @@ def accelerate(model: Model, training: bool = False) -> Model:
     Args:
         model: changed in place; its state_dict stays as it is
         training: whether to compute in training, too; of several calls the last one counts
+        dropout: with training, whether modules with dropout are computed here, too: by weights that
+            are other ones than PyTorch drops. PyTorch's default generator draws a seed for each
+            call, so that torch.manual_seed says what is dropped
 
     Returns:
         The model.
     """
     for module in model.modules():
         if is_accelerated(module):
-            if module._trains == training:
+            settings: Any = (module._trains, module._drops)
+            if settings == (training, dropout):
                 continue
             _restore_module(module)
         if reason_to_leave(module) is None:
             original: Any = type(module)
-            module.__class__ = _accelerated_class(original, training)
+            module.__class__ = _accelerated_class(original, training, dropout)
             module.register_forward_pre_hook(_pass_on)
     return model
 
@@ -184,6 +189,7 @@ class _Accelerated(nn.Module):
 
     _original: type[nn.MultiheadAttention]
     _trains: bool
+    _drops: bool
 
     def forward(
         self,
@@ -210,15 +216,20 @@ class _Accelerated(nn.Module):
     def __reduce_ex__(self, protocol: Any) -> Any:
         """A class made here has no name that pickle would find."""
         reduced: tuple[Any, ...] = tuple(super().__reduce_ex__(protocol))
-        return (_new_accelerated, (self._original, self._trains), *reduced[2:])
+        return (
+            _new_accelerated,
+            (self._original, self._trains, self._drops),
+            *reduced[2:],
+        )
 
 
 @cache
-def _accelerated_class(original: Any, trains: bool) -> Any:
+def _accelerated_class(original: Any, trains: bool, drops: bool) -> Any:
     """It has the name of the original one, by which other libraries know it."""
     named = {
         "_original": original,
         "_trains": trains,
+        "_drops": drops,
         "__module__": original.__module__,
         "__doc__": original.__doc__,
     }
@@ -227,8 +238,8 @@ def _accelerated_class(original: Any, trains: bool) -> Any:
     return made
 
 
-def _new_accelerated(original: Any, trains: bool) -> Any:
-    cls = _accelerated_class(original, trains)
+def _new_accelerated(original: Any, trains: bool, drops: bool = False) -> Any:
+    cls = _accelerated_class(original, trains, drops)
     return cls.__new__(cls)
 
 
@@ -267,7 +278,9 @@ def _forward(
         reason = masks if isinstance(masks, str) else None
         if isinstance(masks, Masks):
             has_gradients = wants_gradient((*given, *layer.parameters()))
-            found = attend(layer, query, key, value, masks, wants_weights, has_gradients)
+            probability = module.dropout if module.training else 0.0
+            dropout = step_dropout(probability) if probability > 0 else None
+            found = attend(layer, query, key, value, masks, wants_weights, has_gradients, dropout)
             reason = None if found is not None else "a row sees nothing"
     _count(module, reason or _COMPUTED)
     if found is None:
@@ -333,7 +346,7 @@ def _reason_to_hand_back(module: Any, layer: Layer, given: tuple[Any, ...]) -> s
     """Why PyTorch computes a call; None where libattention may."""
     if module.training and not module._trains:
         return "training"
-    if module.training and module.dropout > 0:
+    if module.training and module.dropout > 0 and not (module._drops and module.dropout < 1):
         return "dropout"
     if module.bias_k is not None or module.bias_v is not None or module.add_zero_attn:
         return "add_bias_kv or add_zero_attn"

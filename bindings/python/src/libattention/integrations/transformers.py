@@ -6,6 +6,7 @@ The numbers are those of the model without it, or an Error says what is refused.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,17 +67,20 @@ WITHOUT_EFFECT = frozenset(
 )
 
 
-def register(name: str = NAME) -> str:
+def register(name: str = NAME, *, dropout: bool = False) -> str:
     """Offers libattention to every model: from_pretrained(..., attn_implementation="libattention").
 
     Architectures whose attention does not go through transformers' attention interface are loaded
-    with "eager", and a warning names them. Gradients are computed here, too. With dropout, under
-    autocast, in dtypes that are not float32, float64, bfloat16 or float16, off the CPU, and while a
-    model is traced or compiled, transformers' own attention computes. `report` tells what was
-    computed by whom.
+    with "eager", and a warning names them. Gradients are computed here, too. With dropout (but see
+    there), under autocast, in dtypes that are not float32, float64, bfloat16 or float16, off the
+    CPU, and while a model is traced or compiled, transformers' own attention computes. `report`
+    tells what was computed by whom.
 
     Args:
         name: another one, if that is taken
+        dropout: whether calls with dropout are computed here, too, in training: by weights that are
+            other ones than PyTorch drops. PyTorch's default generator draws a seed for each call,
+            so that torch.manual_seed says what is dropped
 
     Returns:
         The name.
@@ -86,7 +90,8 @@ def register(name: str = NAME) -> str:
     """
     architectures.install_guard()
     architectures.names.add(name)
-    AttentionInterface.register(name, attention_forward)
+    forward = partial(attention_forward, drops=True) if dropout else attention_forward
+    AttentionInterface.register(name, forward)
     AttentionMaskInterface.register(name, attention_mask)
     return name
 
@@ -104,6 +109,7 @@ def attention_forward(
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
     output_attentions: bool | None = False,
+    drops: bool = False,
     **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What transformers calls for each layer.
@@ -122,6 +128,7 @@ def attention_forward(
         softcap: of the scores
         s_aux: (H), sinks
         output_attentions: also return the weights, as is done where the model is to return them
+        drops: whether a call with dropout is computed here
         options: of other implementations
 
     Returns:
@@ -150,6 +157,7 @@ def attention_forward(
         s_aux,
         bool(output_attentions) or _are_attentions_recorded(),
         _known_options(module, own, options),
+        drops,
     )
     reason = reason_against(call)
     if reason is None and own is not None and (call.options or not agrees(call, own)):
