@@ -22,6 +22,26 @@ attn_status attni_gemm_check(int32_t backend) {
     return ATTN_OK;
 }
 
+/* Whether each batch's rows follow those of the batch before, a row's distance apart. */
+static bool follows(const attni_matrix *matrix, int64_t rows) {
+    int64_t reach;
+    return attni_multiply(rows, matrix->row_stride, &reach) && matrix->batch_stride == reach;
+}
+
+void attni_gemm_collapse(attni_gemm_call *call) {
+    const bool collapses = follows(&call->a, call->rows) && follows(&call->c, call->rows);
+    if (call->batch <= 1 || collapses) {
+        call->rows *= call->batch;
+        call->batch = call->rows > 0 ? 1 : 0;
+    } else if (call->rows == 1) {
+        /* One row per batch: the batch axis is the row axis. */
+        call->rows = call->batch;
+        call->batch = 1;
+        call->a.row_stride = call->a.batch_stride;
+        call->c.row_stride = call->c.batch_stride;
+    }
+}
+
 /* Which of the three matrices of a call BLAS cannot read in place. */
 typedef struct copies {
     bool a;

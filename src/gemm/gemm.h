@@ -62,6 +62,10 @@ static inline int32_t attni_gemm_b_dtype(const attni_gemm_call *call) {
     return call->narrow_b != 0 ? call->narrow_b : call->dtype;
 }
 
+/* Makes one batch of rows of many, where the layouts of A and C allow it and B is the same for all.
+ */
+void attni_gemm_collapse(attni_gemm_call *call);
+
 /* ATTN_ERROR_BLAS if `backend` is a BLAS that cannot be used. */
 attn_status attni_gemm_check(int32_t backend);
 
@@ -73,7 +77,7 @@ size_t attni_gemm_add_scratch(const attni_gemm_call *call, attni_layout *layout)
  * call. */
 void attni_gemm_run(const attni_gemm_call *call, char *scratch);
 
-enum { ATTNI_GEMM_MOST_TOGETHER = 4 };
+enum { ATTNI_GEMM_MOST_TOGETHER = 6 };
 
 /* gemm_together.c: up to that many independent native products, shared out to the context's threads
  * if there is enough to do. Fails as attni_parallel_for does, and then none has begun. A call with

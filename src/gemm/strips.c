@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/checked_size.h"
-#include "kernels/product_kernels.h"
 #include "tensor/strided_copy.h"
 #include "tensor/tensor_check.h"
 
@@ -78,5 +77,17 @@ void attni_strips_unpack(const attn_tensor *matrix, int32_t dtype, const char *s
         const attn_tensor rows = rows_of_strip(matrix, first, width);
         const attn_tensor strip = strip_view(strips, dtype, &rows, first);
         copy(&rows, &strip);
+    }
+}
+
+void attni_strips_turn(const attni_product_kernels *kernels, int32_t dtype, char *to,
+                       const char *from, int64_t inner, int64_t cols, int64_t index) {
+    const int64_t width = attni_strip_cols(dtype);
+    const int64_t element = (int64_t)attn_dtype_size_bytes(dtype);
+    for (int64_t first = 0; first < cols; first += width) {
+        const int64_t block = first * inner + index * width * width;
+        kernels->pack(to + (index * width * cols + first * width) * element, from + block * element,
+                      1, width, attni_min(width, cols - first),
+                      attni_min(width, inner - index * width));
     }
 }

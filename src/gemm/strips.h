@@ -12,6 +12,8 @@
 
 #include <attention/tensor.h>
 
+#include "kernels/product_kernels.h"
+
 /* Columns of a strip of a type: 16, or 8 of float64. */
 int64_t attni_strip_cols(int32_t dtype);
 
@@ -24,6 +26,11 @@ int64_t attni_strips_offset(int32_t dtype, int64_t inner, int64_t k, int64_t col
 /* The strips of the transpose of a (cols, inner) matrix of any float type, converted to dtype:
  * `strips`, aligned to ATTNI_STRIP_BYTES, has attni_strips_round_up(cols) * inner elements. */
 void attni_strips_pack(char *strips, int32_t dtype, const attn_tensor *matrix);
+
+/* The strips of a matrix from those of its transpose, one of them: `from` are strips of (inner,
+ * cols), `to` becomes strip `index` of (cols, inner), which has `cols` values of k. */
+void attni_strips_turn(const attni_product_kernels *kernels, int32_t dtype, char *to,
+                       const char *from, int64_t inner, int64_t cols, int64_t index);
 
 /* And back, from strips of dtype: to a matrix of any float type and layout. */
 void attni_strips_unpack(const attn_tensor *matrix, int32_t dtype, const char *strips);

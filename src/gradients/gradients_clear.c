@@ -38,8 +38,13 @@ static void clear_sequences(const attni_gradients_problem *problem,
 }
 
 void attni_gradients_clear(const attni_gradients_problem *problem) {
-    for (int32_t i = 0; i < problem->num_wanted && !problem->accumulates; ++i) {
+    for (int32_t i = 0; i < problem->num_wanted; ++i) {
         const attni_wanted_gradient *wanted = &problem->wanted[i];
+        const bool is_added = wanted->which < ATTNI_NUM_SUMMED ? problem->adds_to[wanted->which]
+                                                               : problem->accumulates;
+        if (is_added) {
+            continue;
+        }
         if (wanted->starts != NULL) {
             clear_sequences(problem, wanted);
         } else {

@@ -227,10 +227,12 @@ static void clear_sums(const attni_gradients_item *item, const key_sums *sums) {
 }
 
 /* A row of sums as the gradient has it, beside what is there already. */
-static void put_row(const attni_gradients_item *item, const attni_operand *operand,
-                    const attni_source_rows *to, char *row, int64_t cols) {
+static void put_row(const attni_gradients_item *item, const key_sums *sums,
+                    const attni_source_rows *to, char *row) {
     const attni_gradients_engine *engine = item->engine;
-    if (engine->problem->accumulates) {
+    const attni_operand *operand = sums->operand;
+    const int64_t cols = sums->cols;
+    if (engine->problem->adds_to[sums->which]) {
         char *line = item->slot + engine->plan->line_offset;
         attni_take_row(engine->set, line, to->data, operand->dtype, to->col_stride, cols);
         engine->kernels->add(line, row, cols);
@@ -249,7 +251,7 @@ static void put_keys(const attni_gradients_item *item, const key_sums *sums, int
     for (int64_t row = 0; row < block_length(item); ++row) {
         const attni_source_rows to = sums->rows_of(item->view.gradients, &item->view.sequence, head,
                                                    item->keys.block.begin + row);
-        put_row(item, sums->operand, &to, rows + row * bytes, sums->cols);
+        put_row(item, sums, &to, rows + row * bytes);
     }
 }
 

@@ -54,6 +54,10 @@ static double gradient_of_lse(const attni_gradients_item *item, int64_t head, in
 
 /* An output of 0 has no part in it, whatever its gradient is. */
 static double mean_of_row(const attni_gradients_item *item, int64_t head, int64_t row) {
+    const double *before = item->engine->means_before;
+    if (before != NULL) {
+        return before[attni_gradients_row_number(item, head, row)];
+    }
     const attni_interval seen = attni_row_interval(&item->view.sequence.visibility, row);
     const bool sees_some = seen.begin < seen.end;
     if (attni_gradients_lse(item, head, row) == -(double)INFINITY) {

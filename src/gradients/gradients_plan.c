@@ -36,7 +36,7 @@ static bool is_staged(const attni_gradients_problem *problem, const attni_gradie
     }
     if (is_query) { /* else it is summed where it belongs */
         return owners->head_uses != 1 || operand->dtype != problem->call.score_dtype ||
-               problem->accumulates;
+               problem->adds_to[ATTNI_OF_QUERY];
     }
     return !plan->whole_heads && owners->head_uses > 1;
 }

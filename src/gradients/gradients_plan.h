@@ -11,9 +11,6 @@
 
 enum { ATTNI_GRADIENT_ROWS = 132 }; /* of a tile at most; a multiple of ATTNI_ROWS_AT_ONCE */
 
-/* The gradients that are sums over rows or keys. */
-enum { ATTNI_OF_QUERY, ATTNI_OF_KEY, ATTNI_OF_VALUE, ATTNI_NUM_SUMMED };
-
 /* Depends on shapes, strides, options and the context. No bit of a result follows from the number
  * of slots, though whole_heads may. */
 typedef struct attni_gradients_plan {

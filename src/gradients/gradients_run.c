@@ -61,11 +61,12 @@ static attn_status run_options(attn_context *context, const attni_gradients_engi
     return gradients->sinks.is_present ? run_option(context, engine, ATTNI_OF_SINKS, 0) : ATTN_OK;
 }
 
-attn_status attni_gradients_run(attn_context *context, const attni_gradients_problem *problem,
-                                const attni_gradients_plan *plan, char *scratch) {
+static attni_gradients_engine engine_of(const attn_context *context,
+                                        const attni_gradients_problem *problem,
+                                        const attni_gradients_plan *plan, char *scratch) {
     const attni_kernel_set *set = attni_context_kernels(context);
     const int32_t dtype = problem->call.score_dtype;
-    attni_gradients_engine engine = {
+    return (attni_gradients_engine){
         .problem = problem,
         .plan = plan,
         .set = set,
@@ -77,16 +78,41 @@ attn_status attni_gradients_run(attn_context *context, const attni_gradients_pro
         .strip_cols = attni_strip_cols(dtype),
         .scratch = scratch,
     };
+}
+
+attn_status attni_gradients_begin(attn_context *context, const attni_gradients_problem *problem,
+                                  const attni_gradients_plan *plan, char *scratch,
+                                  const double *means_before) {
+    attni_gradients_engine engine = engine_of(context, problem, plan, scratch);
+    engine.means_before = means_before;
     if (problem->is_zero) {
-        attni_gradients_clear(problem);
         return ATTN_OK;
     }
     if (plan->num_slots > 1) {
         /* From here on gradients are written, and a failure could not leave them untouched. */
         ATTNI_TRY(attni_start_threads(context));
     }
-    ATTNI_TRY(attni_parallel_items(context, plan->num_slots, plan->num_pairs * plan->row_blocks,
-                                   attni_gradients_means_item, &engine));
+    return attni_parallel_items(context, plan->num_slots, plan->num_pairs * plan->row_blocks,
+                                attni_gradients_means_item, &engine);
+}
+
+attn_status attni_gradients_finish(attn_context *context, const attni_gradients_problem *problem,
+                                   const attni_gradients_plan *plan, char *scratch) {
+    attni_gradients_engine engine = engine_of(context, problem, plan, scratch);
+    if (problem->is_zero) {
+        attni_gradients_clear(problem);
+        return ATTN_OK;
+    }
     ATTNI_TRY(run_inputs(context, &engine));
     return run_options(context, &engine);
+}
+
+double *attni_gradients_means_of(const attni_gradients_plan *plan, char *scratch) {
+    return (double *)(void *)(scratch + plan->means_offset);
+}
+
+attn_status attni_gradients_run(attn_context *context, const attni_gradients_problem *problem,
+                                const attni_gradients_plan *plan, char *scratch) {
+    ATTNI_TRY(attni_gradients_begin(context, problem, plan, scratch, NULL));
+    return attni_gradients_finish(context, problem, plan, scratch);
 }

@@ -78,7 +78,7 @@ static void add_uses(const attni_gradients_staged *staged, attni_gradients_item 
         &item->view.gradients->query, &item->view.gradients->key, &item->view.gradients->value};
     const int32_t dtype = operands[staged->which]->dtype;
     const attni_source_rows to = row_of(item, staged->which, head * owners->head_uses, row);
-    if (engine->problem->accumulates) {
+    if (engine->problem->adds_to[staged->which]) {
         char *before = sum + cols * engine->element;
         attni_take_row(engine->set, before, to.data, dtype, to.col_stride, cols);
         engine->kernels->add(before, sum, cols);

@@ -28,6 +28,7 @@ typedef struct attni_gradients_engine {
     int64_t element; /* its bytes */
     int64_t strip_cols;
     char *scratch;
+    const double *means_before; /* of other keys of the call, by row; NULL: there are none */
 } attni_gradients_engine;
 
 /* One sequence: of ragged queries a call of its own. */

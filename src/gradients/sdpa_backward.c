@@ -26,12 +26,31 @@ typedef struct backward_call {
     size_t bytes; /* of it, with room to align it */
 } backward_call;
 
+static attni_gradients_request request_of(const attn_tensor *query, const attn_tensor *key,
+                                          const attn_tensor *value, const attn_sdpa_params *params,
+                                          const attn_tensor *output,
+                                          const attn_sdpa_gradients *gradients,
+                                          attni_data_rule data) {
+    return (attni_gradients_request){
+        .query = query,
+        .key = key,
+        .value = value,
+        .output = output,
+        .params = params,
+        .gradients = gradients,
+        .names = &attni_names_of_gradients,
+        .option_prefix = "",
+        .tensor_data = data,
+        .option_data = data,
+    };
+}
+
 /* Everything before the run. */
 static attn_status prepare(attn_context *context, const attni_gradients_request *given,
                            backward_call *call) {
     ATTNI_TRY(attni_context_resolve(context, &call->context));
     ATTNI_TRY(attni_sdpa_read_params("params", given->params, &call->params));
-    ATTNI_TRY(attni_gradients_read(given->gradients, &call->gradients));
+    ATTNI_TRY(attni_gradients_read(given->names, given->gradients, &call->gradients));
     call->params.weights = NULL;
     call->params.scores = NULL;
     call->params.report = NULL;
@@ -83,8 +102,8 @@ attn_status attn_sdpa_backward(attn_context *context, const attn_tensor *query,
                                size_t workspace_bytes) {
     ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
-    const attni_gradients_request given = {
-        query, key, value, output, params, gradients, ATTNI_DATA_REQUIRED};
+    const attni_gradients_request given =
+        request_of(query, key, value, params, output, gradients, ATTNI_DATA_REQUIRED);
     backward_call call;
     ATTNI_TRY(prepare(context, &given, &call));
     ATTNI_TRY(attni_workspace_check(&call.layout, workspace, workspace_bytes));
@@ -109,8 +128,8 @@ attn_status attn_sdpa_backward_workspace_bytes(attn_context *context, const attn
     if (bytes == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
     }
-    const attni_gradients_request given = {
-        query, key, value, output, params, gradients, ATTNI_DATA_IGNORED};
+    const attni_gradients_request given =
+        request_of(query, key, value, params, output, gradients, ATTNI_DATA_IGNORED);
     backward_call call;
     ATTNI_TRY(prepare(context, &given, &call));
     *bytes = call.bytes;
@@ -135,8 +154,8 @@ attn_status attn_sdpa_backward_explain(attn_context *context, const attn_tensor 
     attni_error_clear();
     ATTNI_TRY(attni_struct_check_output("report", report,
                                         ATTNI_BYTES_THROUGH(attn_sdpa_backward_report, reason)));
-    const attni_gradients_request given = {
-        query, key, value, output, params, gradients, ATTNI_DATA_IGNORED};
+    const attni_gradients_request given =
+        request_of(query, key, value, params, output, gradients, ATTNI_DATA_IGNORED);
     backward_call call;
     ATTNI_TRY(prepare(context, &given, &call));
     const bool *staged = call.plan.staged;

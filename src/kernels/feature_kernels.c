@@ -87,6 +87,63 @@ static void feature_normalize(void *target, const void *data, int64_t n, double 
     }
 }
 
+static double feature_normalized_dot(const void *data, const void *gradient_data, int64_t n,
+                                     double factor, double scale, const void *weights,
+                                     double offset) {
+    const real *row = data;
+    const real *gradient = gradient_data;
+    const real *weight = weights;
+    wide total = {0};
+    int64_t j = 0;
+    for (; j + WIDE_LANES <= n; j += WIDE_LANES) {
+        const wide x = load_wide(row + j) * factor * scale;
+        total += x * (load_wide(gradient + j) * (offset + load_wide(weight + j)));
+    }
+    if (j < n) {
+        const wide x = load_wide_part(row + j, n - j) * factor * scale;
+        total += x * (load_wide_part(gradient + j, n - j) *
+                      (offset + load_wide_part(weight + j, n - j)));
+    }
+    double sum = 0;
+    for (int i = 0; i < WIDE_LANES; ++i) {
+        sum += total[i];
+    }
+    return sum;
+}
+
+INLINE wide back(wide x, wide gradient, wide weight, double factor, double scale, double mean) {
+    return (gradient * weight - x * mean) * factor * scale;
+}
+
+static void feature_normalize_back(void *target, double *sums, const void *data,
+                                   const void *gradient_data, int64_t n, double factor,
+                                   double scale, const void *weights, double offset, double mean) {
+    real *to = target;
+    const real *row = data;
+    const real *gradient = gradient_data;
+    const real *weight = weights;
+    int64_t j = 0;
+    for (; j + WIDE_LANES <= n; j += WIDE_LANES) {
+        const wide x = load_wide(row + j) * factor * scale;
+        const wide dy = load_wide(gradient + j);
+        wide sum;
+        memcpy(&sum, sums + j, sizeof sum);
+        sum += dy * x;
+        memcpy(sums + j, &sum, sizeof sum);
+        store_wide(to + j, back(x, dy, offset + load_wide(weight + j), factor, scale, mean));
+    }
+    if (j < n) {
+        const wide x = load_wide_part(row + j, n - j) * factor * scale;
+        const wide dy = load_wide_part(gradient + j, n - j);
+        for (int64_t i = 0; i < n - j; ++i) {
+            sums[j + i] += dy[i] * x[i];
+        }
+        store_wide_part(
+            to + j, back(x, dy, offset + load_wide_part(weight + j, n - j), factor, scale, mean),
+            n - j);
+    }
+}
+
 /* ---- cosines and sines, in float64 ---- */
 
 typedef int64_t wide_mask __attribute__((vector_size(VECTOR_BYTES)));
@@ -309,6 +366,8 @@ static void feature_rotate_neighbours(void *target, const void *data, const void
 const attni_feature_kernels TABLE_NAME(feature_kernels) = {
     .square_sum = feature_square_sum,
     .normalize = feature_normalize,
+    .normalized_dot = feature_normalized_dot,
+    .normalize_back = feature_normalize_back,
     .turns = feature_turns,
     .rotate_halves = feature_rotate_halves,
     .rotate_neighbours = feature_rotate_neighbours,

@@ -21,6 +21,17 @@ typedef struct attni_feature_kernels {
     void (*normalize)(void *to, const void *from, int64_t n, double factor, double scale,
                       const void *weights, double offset);
 
+    /* The gradient of such a row, whose normalised elements are x^[j] = factor * row[j] * scale, in
+     * float64. The first is the sum of x^[j] * gradient[j] * (offset + weights[j]); with that over
+     * all elements of a row, divided by their number, as `mean`, the second is
+     * to[j] = factor * scale * (gradient[j] * (offset + weights[j]) - x^[j] * mean), rounded once;
+     * sums[j] += gradient[j] * x^[j]. `to` may be `gradient`. */
+    double (*normalized_dot)(const void *row, const void *gradient, int64_t n, double factor,
+                             double scale, const void *weights, double offset);
+    void (*normalize_back)(void *to, double *sums, const void *row, const void *gradient, int64_t n,
+                           double factor, double scale, const void *weights, double offset,
+                           double mean);
+
     /* cosines[i] = cosine_factor * cos(position * frequencies[i]), sines[i] likewise, for i < n:
      * within 2^-52 of the cosine of the product, which is rounded to float64, times the factor,
      * before they are rounded to the element type. */

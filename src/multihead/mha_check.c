@@ -59,10 +59,20 @@ static attn_tensor no_rows(int64_t batch, int64_t features, int32_t dtype) {
     return (attn_tensor){.dtype = dtype, .rank = 3, .shape = {batch, 0, features}};
 }
 
-static attn_status check_sequences(const attn_tensor *query, const attn_tensor *key,
-                                   const attn_tensor *value, const attn_tensor *output,
-                                   attni_mha_problem *problem) {
+static attn_status check_output(const attni_mha_request *request, attni_axis batch, attni_axis tgt,
+                                attni_mha_problem *problem) {
+    const attni_axis embed_dim = {"embed_dim", problem->layer->embed_dim};
+    ATTNI_TRY(check_sequence(request->output_name, request->output, problem, batch, tgt, embed_dim,
+                             attni_check_result, &problem->output));
+    return request->reads_output ? ATTN_OK
+                                 : attni_check_writable(request->output_name, request->output);
+}
+
+static attn_status check_sequences(const attni_mha_request *request, attni_mha_problem *problem) {
     const attn_mha *layer = problem->layer;
+    const attn_tensor *query = request->query;
+    const attn_tensor *key = request->key;
+    const attn_tensor *value = request->value;
     ATTNI_TRY(attni_check_tensor("query", query, problem->data_rule));
     ATTNI_TRY(attni_check_rank("query", query, 2, 3));
     problem->is_batched = query->rank == 3;
@@ -73,7 +83,6 @@ static attn_status check_sequences(const attn_tensor *query, const attn_tensor *
     const attni_axis qdim = {"qdim", layer->qdim};
     const attni_axis kdim = {"kdim", layer->kdim};
     const attni_axis vdim = {"vdim", layer->vdim};
-    const attni_axis embed_dim = {"embed_dim", layer->embed_dim};
     ATTNI_TRY(check_sequence("query", query, problem, batch, tgt, qdim, attni_check_dtype,
                              &problem->query));
     batch.length = problem->query.shape[0];
@@ -90,9 +99,7 @@ static attn_status check_sequences(const attn_tensor *query, const attn_tensor *
         ATTNI_TRY(check_sequence("value", value, problem, batch, src, vdim, attni_check_dtype,
                                  &problem->value));
     }
-    ATTNI_TRY(check_sequence("output", output, problem, batch, tgt, embed_dim, attni_check_result,
-                             &problem->output));
-    ATTNI_TRY(attni_check_writable("output", output));
+    ATTNI_TRY(check_output(request, batch, tgt, problem));
     problem->batch = batch.length;
     problem->tgt_len = tgt.length;
     problem->new_len = src.length;
@@ -152,8 +159,8 @@ static attn_tensor without_batch(const attn_tensor *mask) {
     return view;
 }
 
-static attn_status check_attn_mask_shape(const char *name, const attn_tensor *mask,
-                                         attni_mha_problem *problem) {
+attn_status attni_mha_view_mask(const attni_mha_problem *problem, const char *name,
+                                const attn_tensor *mask, attn_tensor *view) {
     const int64_t num_heads = problem->layer->num_heads;
     ATTNI_TRY(attni_check_rank(name, mask, 2, 4));
     const bool is_placed = problem->attention.mask_start != NULL;
@@ -161,7 +168,7 @@ static attn_status check_attn_mask_shape(const char *name, const attn_tensor *ma
                                          : (attni_axis){"S", problem->src_len};
     const attni_axis axes[] = {
         {"N", problem->batch}, {"H", num_heads}, {"L", problem->tgt_len}, columns};
-    problem->attn_mask = attni_canonical(mask);
+    *view = attni_canonical(mask);
     if (mask->rank == 2) {
         return attni_check_shape(name, mask, axes + 2, 2);
     }
@@ -171,7 +178,7 @@ static attn_status check_attn_mask_shape(const char *name, const attn_tensor *ma
         const attni_axis exact_rows[] = {
             {"N or 1", ATTNI_ANY_LENGTH}, {"H or 1", ATTNI_ANY_LENGTH}, axes[2], axes[3]};
         if (!problem->is_batched) {
-            problem->attn_mask = without_batch(&problem->attn_mask);
+            *view = without_batch(view);
         }
         return attni_check_shape(name, mask, exact_rows, 4);
     }
@@ -183,7 +190,7 @@ static attn_status check_attn_mask_shape(const char *name, const attn_tensor *ma
     const attni_axis stacked[] = {{problem->is_batched ? "N*H" : "H", rows}, axes[2], axes[3]};
     ATTNI_TRY(attni_check_shape(name, mask, stacked, 3));
     if (problem->is_batched) {
-        problem->attn_mask = split_batch_and_heads(&problem->attn_mask, num_heads);
+        *view = split_batch_and_heads(view, num_heads);
     }
     return ATTN_OK;
 }
@@ -201,7 +208,8 @@ static attn_status check_attn_mask(attni_mha_problem *problem) {
     if (mask == NULL) {
         return ATTN_OK;
     }
-    ATTNI_TRY(check_attn_mask_shape(name, mask, problem));
+    ATTNI_TRY(attni_mha_view_mask(problem, name, mask, &problem->attn_mask));
+    problem->given_mask = mask;
     attention->mask = &problem->attn_mask;
     return ATTN_OK;
 }
@@ -272,24 +280,33 @@ static attn_status attend_over_cache(attni_mha_problem *problem) {
     return ATTN_OK;
 }
 
-attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
-                            const attn_tensor *value, const attn_mha_params *given,
-                            const attn_tensor *output, attni_data_rule data_rule,
-                            attni_mha_problem *problem) {
+static attn_status check_saves(const attni_mha_problem *problem) {
+    return problem->saves && problem->has_cache
+               ? attni_fail(ATTN_ERROR_UNSUPPORTED,
+                            "cache: expected NULL with saved and where gradients are wanted, since "
+                            "there are none through a cache")
+               : ATTN_OK;
+}
+
+attn_status attni_mha_check(const attni_mha_request *request, attni_mha_problem *problem) {
+    const attn_mha *layer = request->layer;
+    const attni_data_rule data_rule = request->data_rule;
     if (layer == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "layer: expected a layer, got NULL");
     }
     attn_mha_params params;
-    ATTNI_TRY(attni_struct_read("params", given, ATTNI_BYTES_THROUGH(attn_mha_params, attention),
-                                sizeof params, &params));
-    *problem = (attni_mha_problem){.layer = layer, .params = params, .data_rule = data_rule};
+    ATTNI_TRY(attni_struct_read("params", request->params,
+                                ATTNI_BYTES_THROUGH(attn_mha_params, attention), sizeof params,
+                                &params));
+    *problem = (attni_mha_problem){.layer = layer,
+                                   .params = params,
+                                   .saves = params.saved != NULL || request->saves,
+                                   .data_rule = data_rule};
     ATTNI_TRY(read_structs(problem));
-    ATTNI_TRY(check_sequences(query, key, value, output, problem));
+    ATTNI_TRY(check_saves(problem));
+    ATTNI_TRY(check_sequences(request, problem));
     ATTNI_TRY(attni_mha_check_cache(problem));
     ATTNI_TRY(attni_check_reserved("", params.reserved));
-    if (params.saved != NULL || params.saved_bytes != 0) {
-        return attni_fail(ATTN_ERROR_UNSUPPORTED, "saved: expected NULL in this version");
-    }
     ATTNI_TRY(check_key_padding_mask(&params, problem));
     ATTNI_TRY(check_attn_mask(problem));
     if (layer->num_kv_heads != layer->num_heads) {

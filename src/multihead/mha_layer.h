@@ -75,6 +75,20 @@ struct attn_mha {
     attni_mha_slot slots[ATTNI_NUM_SLOTS]; /* those the layer has not keep rank 0 and no data */
 };
 
+/* A call as it comes. */
+typedef struct attni_mha_request {
+    const attn_mha *layer;
+    const attn_tensor *query;
+    const attn_tensor *key;
+    const attn_tensor *value;
+    const attn_mha_params *params;
+    const attn_tensor *output; /* or its gradient, which has its shape and type */
+    const char *output_name;
+    bool reads_output; /* which may repeat then */
+    bool saves;        /* whether or not params say where */
+    attni_data_rule data_rule;
+} attni_mha_request;
+
 /* A checked forward call. Views are in canonical order, whatever the caller's: (N, L, features) and
  * so on, batch of one for unbatched. Copies of the caller's structs are today's. */
 typedef struct attni_mha_problem {
@@ -90,6 +104,7 @@ typedef struct attni_mha_problem {
     bool has_rope;
     bool appends;   /* key and value are there to be stored in the cache */
     bool is_ragged; /* sequences of the cache have no one number of rows */
+    bool saves;     /* what a backward pass needs is kept */
     attn_tensor query;
     attn_tensor key;
     attn_tensor value;
@@ -98,7 +113,8 @@ typedef struct attni_mha_problem {
     attn_mha_params params;
     attn_sdpa_params attention; /* its mask, if any, is attn_mask; its kv the cache */
     attn_kv cache;
-    attn_rope_params rope; /* its lengths, if nothing else is given, are the cache's */
+    attn_rope_params rope;         /* its lengths, if nothing else is given, are the cache's */
+    const attn_tensor *given_mask; /* attn_mask as it came, or NULL */
     attn_tensor attn_mask; /* over (N, H, L, S) or its last axes, as the attention broadcasts */
     attni_data_rule data_rule;
 } attni_mha_problem;
@@ -116,18 +132,25 @@ typedef struct attni_mha_copies {
     size_t product_offset;
 } attni_mha_copies;
 
-/* Where the pieces of a forward call lie in its scratch memory. */
+/* Where the pieces of a forward call lie in its scratch memory, or, where it saves, those that a
+ * backward pass needs in what is saved. */
 typedef struct attni_mha_plan {
     attn_tensor query;       /* (N, H, L, D) */
     attn_tensor key;         /* (N, Hk, S, D) */
     attn_tensor value;       /* (N, Hk, S, Dv) */
     attn_tensor context;     /* (N, H, L, Dv) */
+    attn_tensor raw_query;   /* what is normalised: query itself, but where that is saved */
+    attn_tensor raw_key;     /* likewise */
+    attn_tensor lse;         /* (N, H, L), saved; rank 0: there is none */
     attn_tensor extra_key;   /* (N, Hk, T - S, D), the same memory for all batches */
     attn_tensor extra_value; /* (N, Hk, T - S, Dv) */
     size_t query_offset;
     size_t key_offset;
     size_t value_offset;
     size_t context_offset;
+    size_t raw_query_offset;
+    size_t raw_key_offset;
+    size_t lse_offset;
     size_t extra_key_offset;
     size_t extra_value_offset;
     size_t shared_offset; /* the products' and the attention's own scratch, one after the other */
@@ -146,6 +169,7 @@ typedef struct attni_mha_plan {
     attni_sdpa_problem attention;
     attni_sdpa_plan attention_plan;
     attni_layout layout;
+    attni_layout saved;
 } attni_mha_plan;
 
 /* mha_parameters.c: the name of the state_dict parameter that holds a slot. */
@@ -157,12 +181,21 @@ attn_status attni_mha_allocate_slot(const attn_mha *layer, int32_t slot, attni_m
 /* mha_parameters.c: frees what the slot owns; its view stays. */
 void attni_mha_free_slot(const attn_mha *layer, attni_mha_slot *slot);
 
-/* mha_check.c: every argument error of a forward call but those of the attention inside, which the
- * plan finds, and overlap. */
-attn_status attni_mha_check(const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
-                            const attn_tensor *value, const attn_mha_params *params,
-                            const attn_tensor *output, attni_data_rule data_rule,
-                            attni_mha_problem *problem);
+/* mha_parameters.c: the name and shape of listed parameter `index`; NULL past the last. */
+const char *attni_mha_listed_parameter(const attn_mha *layer, int64_t index, attn_tensor *shape);
+
+/* mha_parameters.c: the part of each slot in a tensor of the shape of listed parameter `index`;
+ * other parts stay as they are. */
+void attni_mha_divide(const attn_mha *layer, int64_t index, const attn_tensor *values,
+                      attn_tensor parts[ATTNI_NUM_SLOTS]);
+
+/* mha_check.c: every argument error of a call but those of the attention inside, which the plan
+ * finds, of saved, and overlap. */
+attn_status attni_mha_check(const attni_mha_request *request, attni_mha_problem *problem);
+
+/* mha_check.c: a tensor in one of the shapes of attention.mask as the attention inside sees it. */
+attn_status attni_mha_view_mask(const attni_mha_problem *problem, const char *name,
+                                const attn_tensor *mask, attn_tensor *view);
 
 /* mha_cache.c: whether the call stores nothing, and attends to what is in the cache. */
 bool attni_mha_only_reads(const attni_mha_problem *problem, const attn_tensor *key,
@@ -187,14 +220,44 @@ int64_t attni_mha_column_of(const attni_mha_problem *problem, const attni_mha_pl
  * rope. */
 attn_status attni_mha_plan_positions(const attni_mha_problem *problem, attni_mha_plan *plan);
 
-/* mha_positions.c: normalises and rotates what is projected, in place. */
+/* mha_positions.c: normalises and rotates what is projected, in place but where that is saved. */
 attn_status attni_mha_position(attn_context *context, const attni_mha_problem *problem,
                                attni_mha_plan *plan);
 
-/* mha_overlap.c: whether an output touches another tensor of the call, or the bytes of workspace that
- * it needs any of them, once it is planned. */
-attn_status attni_mha_check_overlap(const attni_mha_problem *problem, const void *workspace,
-                                    size_t workspace_bytes);
+enum {
+    ATTNI_MHA_MOST_OUTPUTS = 20,
+    ATTNI_MHA_MOST_INPUTS = 24 + ATTNI_KV_TENSORS + ATTNI_NUM_SLOTS
+};
+
+/* What a call writes and what it reads. */
+typedef struct attni_mha_tensors {
+    attni_argument outputs[ATTNI_MHA_MOST_OUTPUTS];
+    attni_argument inputs[ATTNI_MHA_MOST_INPUTS];
+    int32_t num_outputs;
+    int32_t num_inputs;
+    attn_tensor saved; /* as bytes */
+} attni_mha_tensors;
+
+/* mha_overlap.c: adds a tensor unless it is NULL. */
+void attni_mha_list_output(attni_mha_tensors *list, const char *name, const attn_tensor *tensor);
+void attni_mha_list_input(attni_mha_tensors *list, const char *name, const attn_tensor *tensor);
+
+/* mha_overlap.c: adds what a call reads, beside what is saved: query, key, value, options,
+ * parameters. Views were checked by then: a wrong rank would be read past its axes. */
+void attni_mha_list_read(const attni_mha_problem *problem, attni_mha_tensors *list);
+
+/* mha_overlap.c: the bytes that are saved as a tensor of the list. */
+const attn_tensor *attni_mha_saved_tensor(const attni_mha_problem *problem,
+                                          const attni_mha_plan *plan, attni_mha_tensors *list);
+
+/* mha_overlap.c: no output touches another tensor, nor do the bytes of workspace that are needed
+ * touch any. */
+attn_status attni_mha_check_apart(const attni_mha_tensors *list, const void *workspace,
+                                  size_t workspace_bytes);
+
+/* mha_overlap.c: whether all of that is so of a planned forward call. */
+attn_status attni_mha_check_overlap(const attni_mha_problem *problem, const attni_mha_plan *plan,
+                                    const void *workspace, size_t workspace_bytes);
 
 /* projection.c: the weight of projection 0 to 3: query, key, value, output. */
 const attni_mha_slot *attni_projection_weight(const attn_mha *layer, int32_t projection);
@@ -225,6 +288,13 @@ typedef struct attni_mha_attention {
 void attni_mha_ask_attention(const attni_mha_problem *problem, const attni_mha_plan *plan,
                              attni_mha_attention *attention);
 
+/* mha_plan.c: key_padding_mask as one of the attention's masks. */
+attni_mask attni_mha_padding_mask(const attni_mha_problem *problem);
+
+/* mha_plan.c: whether what is saved, where something is, is memory of the size and alignment that a
+ * plan needs. */
+attn_status attni_mha_check_saved(const attni_mha_problem *problem, const attni_mha_plan *plan);
+
 /* mha_plan.c: the heads of a plan and their memory alone. */
 attn_status attni_mha_plan_heads(const attni_mha_problem *problem, attni_mha_plan *plan);
 
@@ -236,6 +306,19 @@ attn_tensor attni_mha_batched(const attni_mha_problem *problem, const attn_tenso
 
 /* mha_plan.c: nothing is written, so that nothing need be computed. */
 bool attni_mha_is_idle(const attni_mha_problem *problem);
+
+/* mha_forward.c: whether key_padding_mask excludes a row of key and value. */
+bool attni_mha_is_padding(const attni_mha_problem *problem, const attni_mha_plan *plan,
+                          int64_t batch, int64_t row);
+
+/* mha_forward.c: a row of all heads, cleared. */
+void attni_mha_clear_row(const attn_tensor *heads, int64_t batch, int64_t row);
+
+/* mha_forward.c: tells a plan where its pieces are; `scratch` is a block of its layout. */
+void attni_mha_place(const attni_mha_problem *problem, attni_mha_plan *plan, char *scratch);
+
+/* mha_forward.c: the extra columns of a plan that is placed. */
+void attni_mha_fill_extra_columns(const attni_mha_problem *problem, const attni_mha_plan *plan);
 
 /* mha_forward.c: computes; `scratch` is a block of the plan's layout. */
 attn_status attni_mha_run(attn_context *context, const attni_mha_problem *problem,

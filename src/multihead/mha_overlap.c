@@ -6,84 +6,96 @@
 #include "multihead/mha_layer.h"
 #include "problem/kv_tensors.h"
 
-enum { MOST_OUTPUTS = 4 + 6, MOST_INPUTS = 18 + ATTNI_KV_TENSORS + ATTNI_NUM_SLOTS };
-
-typedef struct tensor_lists {
-    attni_argument outputs[MOST_OUTPUTS];
-    attni_argument inputs[MOST_INPUTS];
-    int32_t num_outputs;
-    int32_t num_inputs;
-} tensor_lists;
-
-static void add_output(tensor_lists *lists, const char *name, const attn_tensor *tensor) {
+void attni_mha_list_output(attni_mha_tensors *list, const char *name, const attn_tensor *tensor) {
     if (tensor != NULL) {
-        lists->outputs[lists->num_outputs++] = (attni_argument){name, tensor};
+        list->outputs[list->num_outputs++] = (attni_argument){name, tensor};
     }
 }
 
-static void add_input(tensor_lists *lists, const char *name, const attn_tensor *tensor) {
+void attni_mha_list_input(attni_mha_tensors *list, const char *name, const attn_tensor *tensor) {
     if (tensor != NULL) {
-        lists->inputs[lists->num_inputs++] = (attni_argument){name, tensor};
+        list->inputs[list->num_inputs++] = (attni_argument){name, tensor};
     }
 }
 
-static void add_cache(const attni_mha_problem *problem, tensor_lists *lists) {
+static void add_cache(const attni_mha_problem *problem, attni_mha_tensors *list) {
     attni_argument tensors[ATTNI_KV_TENSORS];
     attni_kv_list(&attni_names_of_cache, &problem->cache, tensors);
     for (int32_t i = 0; i < ATTNI_KV_TENSORS; ++i) {
         const bool is_written = problem->appends && attni_append_writes(&problem->cache, i);
-        (is_written ? add_output : add_input)(lists, tensors[i].name, tensors[i].tensor);
+        (is_written ? attni_mha_list_output : attni_mha_list_input)(list, tensors[i].name,
+                                                                    tensors[i].tensor);
     }
 }
 
-static void add_options(const attni_mha_problem *problem, tensor_lists *lists) {
+static void add_options(const attni_mha_problem *problem, attni_mha_tensors *list) {
     const attn_sdpa_params *attention = &problem->attention;
     const attn_rope_params *rope = &problem->rope;
-    add_input(lists, "key_padding_mask", problem->params.key_padding_mask);
-    add_input(lists, "attention.mask", attention->mask);
-    add_input(lists, "attention.bias", attention->bias);
-    add_input(lists, "attention.mask_start", attention->mask_start);
-    add_input(lists, "attention.position_bias", attention->position_bias);
-    add_input(lists, "attention.block_mask", attention->block_mask);
-    add_input(lists, "attention.query_offset", attention->query_offset);
-    add_input(lists, "attention.key_lengths", attention->key_lengths);
-    add_input(lists, "attention.alibi_slopes", attention->alibi_slopes);
-    add_input(lists, "attention.sinks", attention->sinks);
-    add_input(lists, "rope.frequencies", rope->frequencies);
-    add_input(lists, "rope.cos", rope->cos);
-    add_input(lists, "rope.sin", rope->sin);
-    add_input(lists, "rope.positions", rope->positions);
-    add_input(lists, "rope.lengths", rope->lengths);
+    attni_mha_list_input(list, "key_padding_mask", problem->params.key_padding_mask);
+    attni_mha_list_input(list, "attention.mask", attention->mask);
+    attni_mha_list_input(list, "attention.bias", attention->bias);
+    attni_mha_list_input(list, "attention.mask_start", attention->mask_start);
+    attni_mha_list_input(list, "attention.position_bias", attention->position_bias);
+    attni_mha_list_input(list, "attention.block_mask", attention->block_mask);
+    attni_mha_list_input(list, "attention.query_offset", attention->query_offset);
+    attni_mha_list_input(list, "attention.key_lengths", attention->key_lengths);
+    attni_mha_list_input(list, "attention.alibi_slopes", attention->alibi_slopes);
+    attni_mha_list_input(list, "attention.sinks", attention->sinks);
+    attni_mha_list_input(list, "rope.frequencies", rope->frequencies);
+    attni_mha_list_input(list, "rope.cos", rope->cos);
+    attni_mha_list_input(list, "rope.sin", rope->sin);
+    attni_mha_list_input(list, "rope.positions", rope->positions);
+    attni_mha_list_input(list, "rope.lengths", rope->lengths);
 }
 
-static void add_parameters(const attn_mha *layer, tensor_lists *lists) {
+static void add_parameters(const attn_mha *layer, attni_mha_tensors *list) {
     for (int32_t slot = 0; slot < ATTNI_NUM_SLOTS; ++slot) {
         const attn_tensor *view = &layer->slots[slot].view;
-        add_input(lists, attni_mha_slot_name(layer, slot), view->data != NULL ? view : NULL);
+        attni_mha_list_input(list, attni_mha_slot_name(layer, slot),
+                             view->data != NULL ? view : NULL);
     }
 }
 
-/* Views were checked by then: a wrong rank would be read past its axes. */
-attn_status attni_mha_check_overlap(const attni_mha_problem *problem, const void *workspace,
-                                    size_t workspace_bytes) {
-    tensor_lists lists;
-    lists.num_outputs = 0;
-    lists.num_inputs = 0;
-    add_output(&lists, "output", &problem->output);
-    add_output(&lists, "attention.weights", problem->attention.weights);
-    add_output(&lists, "attention.lse", problem->attention.lse);
-    add_output(&lists, "attention.scores", problem->attention.scores);
-    add_input(&lists, "query", &problem->query);
-    add_input(&lists, "key", &problem->key);
-    add_input(&lists, "value", &problem->value);
-    add_options(problem, &lists);
+void attni_mha_list_read(const attni_mha_problem *problem, attni_mha_tensors *list) {
+    attni_mha_list_input(list, "query", &problem->query);
+    attni_mha_list_input(list, "key", &problem->key);
+    attni_mha_list_input(list, "value", &problem->value);
+    add_options(problem, list);
+    add_parameters(problem->layer, list);
+}
+
+const attn_tensor *attni_mha_saved_tensor(const attni_mha_problem *problem,
+                                          const attni_mha_plan *plan, attni_mha_tensors *list) {
+    list->saved = (attn_tensor){.data = problem->params.saved,
+                                .dtype = ATTN_DTYPE_BOOL,
+                                .rank = 1,
+                                .shape = {(int64_t)plan->saved.bytes},
+                                .strides = {1}};
+    return problem->saves ? &list->saved : NULL;
+}
+
+attn_status attni_mha_check_apart(const attni_mha_tensors *list, const void *workspace,
+                                  size_t workspace_bytes) {
+    ATTNI_TRY(
+        attni_check_outputs(list->outputs, list->num_outputs, list->inputs, list->num_inputs));
+    ATTNI_TRY(
+        attni_check_workspace_apart(workspace, workspace_bytes, list->outputs, list->num_outputs));
+    return attni_check_workspace_apart(workspace, workspace_bytes, list->inputs, list->num_inputs);
+}
+
+attn_status attni_mha_check_overlap(const attni_mha_problem *problem, const attni_mha_plan *plan,
+                                    const void *workspace, size_t workspace_bytes) {
+    attni_mha_tensors list;
+    list.num_outputs = 0;
+    list.num_inputs = 0;
+    attni_mha_list_output(&list, "output", &problem->output);
+    attni_mha_list_output(&list, "attention.weights", problem->attention.weights);
+    attni_mha_list_output(&list, "attention.lse", problem->attention.lse);
+    attni_mha_list_output(&list, "attention.scores", problem->attention.scores);
+    attni_mha_list_output(&list, "saved", attni_mha_saved_tensor(problem, plan, &list));
+    attni_mha_list_read(problem, &list);
     if (problem->has_cache) {
-        add_cache(problem, &lists);
+        add_cache(problem, &list);
     }
-    add_parameters(problem->layer, &lists);
-    ATTNI_TRY(
-        attni_check_outputs(lists.outputs, lists.num_outputs, lists.inputs, lists.num_inputs));
-    ATTNI_TRY(
-        attni_check_workspace_apart(workspace, workspace_bytes, lists.outputs, lists.num_outputs));
-    return attni_check_workspace_apart(workspace, workspace_bytes, lists.inputs, lists.num_inputs);
+    return attni_mha_check_apart(&list, workspace, workspace_bytes);
 }

@@ -109,8 +109,8 @@ static attn_tensor part_of(const attn_mha *layer, const parameter *which, const 
     for (int32_t before = 0; before < i; ++before) {
         first_row += layer->slots[which->first_slot + before].view.shape[0];
     }
-    part.data = (char *)values->data +
-                first_row * part.strides[0] * (int64_t)attn_dtype_size_bytes(values->dtype);
+    part.data = attni_advance(values->data, first_row * part.strides[0] *
+                                                (int64_t)attn_dtype_size_bytes(values->dtype));
     return part;
 }
 
@@ -311,27 +311,54 @@ attn_status attn_mha_parameter_count(const attn_mha *layer, int64_t *count) {
     return ATTN_OK;
 }
 
+/* NULL past the last. */
+static const parameter *listed_at(const attn_mha *layer, int64_t index) {
+    for (int32_t i = 0; i < NUM_PARAMETERS; ++i) {
+        if (is_listed(layer, &parameters[i]) && index-- == 0) {
+            return &parameters[i];
+        }
+    }
+    return NULL;
+}
+
+void attni_mha_divide(const attn_mha *layer, int64_t index, const attn_tensor *values,
+                      attn_tensor parts[ATTNI_NUM_SLOTS]) {
+    const parameter *which = listed_at(layer, index);
+    for (int32_t i = 0; i < which->num_slots; ++i) {
+        parts[which->first_slot + i] = part_of(layer, which, values, i);
+    }
+}
+
+const char *attni_mha_listed_parameter(const attn_mha *layer, int64_t index, attn_tensor *shape) {
+    const parameter *which = listed_at(layer, index);
+    if (which == NULL) {
+        return NULL;
+    }
+    *shape = shape_of(layer, which);
+    return which->name;
+}
+
 attn_status attn_mha_parameter_describe(const attn_mha *layer, int64_t index, const char **name,
                                         attn_tensor *shape) {
     attni_error_clear();
     if (layer == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "layer: expected a layer, got NULL");
     }
-    int64_t listed = 0;
-    for (int32_t i = 0; i < NUM_PARAMETERS; ++i) {
-        if (!is_listed(layer, &parameters[i]) || listed++ != index) {
-            continue;
-        }
-        if (name != NULL) {
-            *name = parameters[i].name;
-        }
-        if (shape != NULL) {
-            *shape = shape_of(layer, &parameters[i]);
-        }
-        return ATTN_OK;
+    attn_tensor own;
+    const char *found = attni_mha_listed_parameter(layer, index, &own);
+    if (found == NULL) {
+        int64_t count = 0;
+        ATTNI_TRY(attn_mha_parameter_count(layer, &count));
+        return attni_fail(ATTN_ERROR_VALUE, "index: expected 0 to %lld, got %lld",
+                          (long long)(count - 1), (long long)index);
     }
-    return attni_fail(ATTN_ERROR_VALUE, "index: expected 0 to %lld, got %lld",
-                      (long long)(listed - 1), (long long)index);
+    if (name != NULL) {
+        *name = found;
+    }
+    if (shape != NULL) {
+        *shape = own;
+    }
+    return ATTN_OK;
 }
 
 /* How PyTorch draws each parameter; `limit` is the bound or the standard deviation. */

@@ -6,6 +6,7 @@
 #include "base/checked_size.h"
 #include "multihead/mha_layer.h"
 #include "problem/sdpa_check.h"
+#include "problem/sdpa_options.h"
 
 /* A dense (N, H, rows, features) tensor whose heads lie side by side, in the memory order of the
  * caller's tensors: (N, rows, H * features) or (rows, N, H * features), so that a projection can
@@ -61,8 +62,9 @@ static attn_status plan_projections(const attn_context *context, const attni_mha
                                     attni_mha_plan *plan) {
     const int32_t backend = attni_context_projection_gemm(context);
     ATTNI_TRY(attni_gemm_check(backend));
-    const attn_tensor merged[] = {attni_mha_merged(&plan->query), attni_mha_merged(&plan->key),
-                                  attni_mha_merged(&plan->value), attni_mha_merged(&plan->context)};
+    const attn_tensor merged[] = {attni_mha_merged(&plan->raw_query),
+                                  attni_mha_merged(&plan->raw_key), attni_mha_merged(&plan->value),
+                                  attni_mha_merged(&plan->context)};
     const attn_tensor *const from[] = {&problem->query, &problem->key, &problem->value, &merged[3]};
     const attn_tensor *const to[] = {&merged[0], &merged[1], &merged[2], &problem->output};
     for (int32_t i = 0; i < ATTNI_NUM_PROJECTIONS; ++i) {
@@ -133,41 +135,107 @@ void attni_mha_ask_attention(const attni_mha_problem *problem, const attni_mha_p
     };
 }
 
+attni_mask attni_mha_padding_mask(const attni_mha_problem *problem) {
+    attni_mask padding = problem->key_padding_mask;
+    for (int32_t axis = 0; !problem->is_batched && axis < 3; ++axis) {
+        padding.strides[axis] = padding.strides[axis + 1];
+    }
+    return padding;
+}
+
+/* lse goes where it is saved, and from there to the caller's. */
+static attn_status save_lse(attni_mha_plan *plan) {
+    attni_sdpa_problem *attention = &plan->attention;
+    const attni_row_axes axes = {.heads = true, .cols = -1, .dtype = attention->score_dtype};
+    if (plan->lse.rank == 0) {
+        return ATTN_OK;
+    }
+    attention->lse = (attni_operand){0};
+    return attni_check_rows("saved", &plan->lse, ATTNI_DATA_IGNORED, attention, axes,
+                            &attention->lse);
+}
+
 static attn_status plan_attention(const attn_context *context, const attni_mha_problem *problem,
                                   attni_mha_plan *plan) {
     attni_mha_attention asked;
     attni_mha_ask_attention(problem, plan, &asked);
     ATTNI_TRY(attni_sdpa_check(&asked.request, &plan->attention));
-    attni_mask *padding = &plan->attention.masks[ATTNI_KEY_PADDING_MASK];
-    *padding = problem->key_padding_mask;
-    for (int32_t axis = 0; !problem->is_batched && axis < 3; ++axis) {
-        padding->strides[axis] = padding->strides[axis + 1];
-    }
+    ATTNI_TRY(save_lse(plan));
+    plan->attention.masks[ATTNI_KEY_PADDING_MASK] = attni_mha_padding_mask(problem);
     return attni_sdpa_make_plan(context, &plan->attention, &plan->attention_plan);
-}
-
-attn_status attni_mha_plan_heads(const attni_mha_problem *problem, attni_mha_plan *plan) {
-    const attn_mha *layer = problem->layer;
-    attni_layout *layout = &plan->layout;
-    plan->query = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->head_dim, layout,
-                             &plan->query_offset);
-    plan->key = plan_heads(problem, layer->num_kv_heads, problem->new_len, layer->head_dim, layout,
-                           &plan->key_offset);
-    plan->value = plan_heads(problem, layer->num_kv_heads, problem->new_len, layer->value_head_dim,
-                             layout, &plan->value_offset);
-    plan->context = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->value_head_dim,
-                               layout, &plan->context_offset);
-    plan->extra_key = plan_extra(problem, layer->head_dim, layout, &plan->extra_key_offset);
-    plan->extra_value =
-        plan_extra(problem, layer->value_head_dim, layout, &plan->extra_value_offset);
-    size_t bytes;
-    return attni_layout_bytes(layout, &bytes);
 }
 
 /* Keys and values, however many, need not be projected where nobody meets them. */
 bool attni_mha_is_idle(const attni_mha_problem *problem) {
     const bool stores_rows = problem->appends && problem->new_len > 0;
     return problem->batch == 0 || (problem->tgt_len == 0 && !stores_rows);
+}
+
+/* lse of softmax, and what a norm is given, which a backward pass needs. */
+static void plan_saved(const attni_mha_problem *problem, attni_mha_plan *plan) {
+    const attn_mha *layer = problem->layer;
+    if (problem->saves && layer->qk_norm != ATTN_QK_NORM_NONE) {
+        plan->raw_query = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->head_dim,
+                                     &plan->saved, &plan->raw_query_offset);
+        plan->raw_key = plan_heads(problem, layer->num_kv_heads, problem->new_len, layer->head_dim,
+                                   &plan->saved, &plan->raw_key_offset);
+    } else {
+        plan->raw_query = plan->query;
+        plan->raw_query_offset = plan->query_offset;
+        plan->raw_key = plan->key;
+        plan->raw_key_offset = plan->key_offset;
+    }
+    if (problem->saves && problem->attention.normalizer == ATTN_NORMALIZER_SOFTMAX) {
+        const attn_tensor rows = attni_mha_batched(problem, &plan->query);
+        plan->lse = (attn_tensor){.dtype = rows.dtype, .rank = rows.rank - 1};
+        for (int32_t axis = 0; axis < plan->lse.rank; ++axis) {
+            plan->lse.shape[axis] = rows.shape[axis];
+        }
+        attni_make_contiguous(&plan->lse);
+        plan->lse_offset =
+            attni_layout_add(&plan->saved, problem->batch * problem->tgt_len,
+                             (size_t)layer->num_heads * attn_dtype_size_bytes(rows.dtype));
+    }
+}
+
+attn_status attni_mha_plan_heads(const attni_mha_problem *problem, attni_mha_plan *plan) {
+    const attn_mha *layer = problem->layer;
+    attni_layout *layout = &plan->layout;
+    attni_layout *kept = problem->saves ? &plan->saved : layout;
+    plan->query = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->head_dim, kept,
+                             &plan->query_offset);
+    plan->key = plan_heads(problem, layer->num_kv_heads, problem->new_len, layer->head_dim, kept,
+                           &plan->key_offset);
+    plan->value = plan_heads(problem, layer->num_kv_heads, problem->new_len, layer->value_head_dim,
+                             kept, &plan->value_offset);
+    plan->context = plan_heads(problem, layer->num_heads, problem->tgt_len, layer->value_head_dim,
+                               kept, &plan->context_offset);
+    plan->extra_key = plan_extra(problem, layer->head_dim, layout, &plan->extra_key_offset);
+    plan->extra_value =
+        plan_extra(problem, layer->value_head_dim, layout, &plan->extra_value_offset);
+    plan_saved(problem, plan);
+    if (attni_mha_is_idle(problem)) {
+        plan->saved = (attni_layout){0};
+    }
+    size_t bytes;
+    ATTNI_TRY(attni_layout_bytes(&plan->saved, &bytes));
+    return attni_layout_bytes(layout, &bytes);
+}
+
+attn_status attni_mha_check_saved(const attni_mha_problem *problem, const attni_mha_plan *plan) {
+    const attn_mha_params *params = &problem->params;
+    if (!problem->saves) {
+        return ATTN_OK;
+    }
+    if ((uintptr_t)params->saved % sizeof(double) != 0) {
+        return attni_fail(ATTN_ERROR_VALUE, "saved: expected memory that is aligned to %zu bytes",
+                          sizeof(double));
+    }
+    return params->saved_bytes >= plan->saved.bytes
+               ? ATTN_OK
+               : attni_fail(ATTN_ERROR_WORKSPACE,
+                            "saved_bytes: expected at least %zu for this call, got %llu",
+                            plan->saved.bytes, (unsigned long long)params->saved_bytes);
 }
 
 attn_status attni_mha_make_plan(const attn_context *context, const attni_mha_problem *problem,

@@ -30,11 +30,12 @@ static const attni_rope_names cached_rope_names = {
 };
 
 /* Rows are those of each head, or of all heads side by side. */
-static attni_norm_problem plan_norm(const attn_mha *layer, const attn_tensor *heads,
-                                    const attn_tensor *weight) {
-    const attn_tensor rows = layer->qk_norm == ATTN_QK_NORM_HEAD ? *heads : attni_mha_merged(heads);
+static attni_norm_problem plan_norm(const attn_mha *layer, const attn_tensor *raw,
+                                    const attn_tensor *heads, const attn_tensor *weight) {
+    const bool is_of_head = layer->qk_norm == ATTN_QK_NORM_HEAD;
+    const attn_tensor rows = is_of_head ? *heads : attni_mha_merged(heads);
     attni_norm_problem problem = {
-        .input = rows,
+        .input = is_of_head ? *raw : attni_mha_merged(raw),
         .output = rows,
         .has_weight = true,
         .weight = *weight,
@@ -77,8 +78,10 @@ static bool has_keys(const attni_mha_problem *problem) {
 attn_status attni_mha_plan_positions(const attni_mha_problem *problem, attni_mha_plan *plan) {
     const attn_mha *layer = problem->layer;
     if (layer->qk_norm != ATTN_QK_NORM_NONE) {
-        plan->query_norm = plan_norm(layer, &plan->query, &layer->slots[ATTNI_Q_NORM].view);
-        plan->key_norm = plan_norm(layer, &plan->key, &layer->slots[ATTNI_K_NORM].view);
+        plan->query_norm =
+            plan_norm(layer, &plan->raw_query, &plan->query, &layer->slots[ATTNI_Q_NORM].view);
+        plan->key_norm =
+            plan_norm(layer, &plan->raw_key, &plan->key, &layer->slots[ATTNI_K_NORM].view);
     }
     if (!problem->has_rope) {
         return ATTN_OK;
@@ -93,9 +96,10 @@ attn_status attni_mha_plan_positions(const attni_mha_problem *problem, attni_mha
     return has_keys(problem) ? plan_rope(problem, &plan->key, &plan->key_rope) : ATTN_OK;
 }
 
-static attn_status normalize(attn_context *context, attni_norm_problem *norm, void *heads) {
-    norm->input.data = heads;
-    norm->output.data = heads;
+static attn_status normalize(attn_context *context, attni_norm_problem *norm,
+                             const attn_tensor *raw, const attn_tensor *heads) {
+    norm->input.data = raw->data;
+    norm->output.data = heads->data;
     return attni_norm_run(context, norm);
 }
 
@@ -123,8 +127,8 @@ static attn_status rotate_both(attn_context *context, const attni_mha_problem *p
 attn_status attni_mha_position(attn_context *context, const attni_mha_problem *problem,
                                attni_mha_plan *plan) {
     if (problem->layer->qk_norm != ATTN_QK_NORM_NONE) {
-        ATTNI_TRY(normalize(context, &plan->query_norm, plan->query.data));
-        ATTNI_TRY(normalize(context, &plan->key_norm, plan->key.data));
+        ATTNI_TRY(normalize(context, &plan->query_norm, &plan->raw_query, &plan->query));
+        ATTNI_TRY(normalize(context, &plan->key_norm, &plan->raw_key, &plan->key));
     }
     return problem->has_rope ? rotate_both(context, problem, plan) : ATTN_OK;
 }

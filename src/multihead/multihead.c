@@ -10,23 +10,25 @@
 #include "multihead/mha_layer.h"
 #include "sdpa/sdpa_report.h"
 
-/* The arguments of a call, as the public functions share them. */
-typedef struct mha_arguments {
-    const attn_mha *layer;
-    const attn_tensor *query;
-    const attn_tensor *key;
-    const attn_tensor *value;
-    const attn_mha_params *params;
-    const attn_tensor *output;
-} mha_arguments;
+static attni_mha_request request_of(const attn_mha *layer, const attn_tensor *query,
+                                    const attn_tensor *key, const attn_tensor *value,
+                                    const attn_mha_params *params, const attn_tensor *output,
+                                    attni_data_rule data_rule) {
+    return (attni_mha_request){.layer = layer,
+                               .query = query,
+                               .key = key,
+                               .value = value,
+                               .params = params,
+                               .output = output,
+                               .output_name = "output",
+                               .data_rule = data_rule};
+}
 
 /* Everything before the run but overlap, and before that which context NULL is. */
-static attn_status prepare(attn_context **context, const mha_arguments *arguments,
-                           attni_data_rule data_rule, attni_mha_problem *problem,
-                           attni_mha_plan *plan) {
+static attn_status prepare(attn_context **context, const attni_mha_request *request,
+                           attni_mha_problem *problem, attni_mha_plan *plan) {
     ATTNI_TRY(attni_context_resolve(*context, context));
-    ATTNI_TRY(attni_mha_check(arguments->layer, arguments->query, arguments->key, arguments->value,
-                              arguments->params, arguments->output, data_rule, problem));
+    ATTNI_TRY(attni_mha_check(request, problem));
     return attni_mha_make_plan(*context, problem, plan);
 }
 
@@ -36,12 +38,15 @@ attn_status attn_mha_forward(attn_context *context, const attn_mha *layer, const
                              void *workspace, size_t workspace_bytes) {
     ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
-    const mha_arguments arguments = {layer, query, key, value, params, output};
+    const attni_mha_request request =
+        request_of(layer, query, key, value, params, output, ATTNI_DATA_REQUIRED);
     attni_mha_problem problem;
     attni_mha_plan plan;
-    ATTNI_TRY(prepare(&context, &arguments, ATTNI_DATA_REQUIRED, &problem, &plan));
+    ATTNI_TRY(prepare(&context, &request, &problem, &plan));
     ATTNI_TRY(attni_workspace_check(&plan.layout, workspace, workspace_bytes));
-    ATTNI_TRY(attni_mha_check_overlap(&problem, workspace, attni_workspace_reach(&plan.layout)));
+    ATTNI_TRY(attni_mha_check_saved(&problem, &plan));
+    ATTNI_TRY(
+        attni_mha_check_overlap(&problem, &plan, workspace, attni_workspace_reach(&plan.layout)));
     attni_workspace scratch;
     ATTNI_TRY(attni_workspace_acquire(&plan.layout, attni_context_allocator(context), workspace,
                                       &scratch));
@@ -59,10 +64,11 @@ attn_status attn_mha_workspace_bytes(attn_context *context, const attn_mha *laye
     if (bytes == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
     }
-    const mha_arguments arguments = {layer, query, key, value, params, output};
+    const attni_mha_request request =
+        request_of(layer, query, key, value, params, output, ATTNI_DATA_IGNORED);
     attni_mha_problem problem;
     attni_mha_plan plan;
-    ATTNI_TRY(prepare(&context, &arguments, ATTNI_DATA_IGNORED, &problem, &plan));
+    ATTNI_TRY(prepare(&context, &request, &problem, &plan));
     return attni_layout_bytes(&plan.layout, bytes);
 }
 
@@ -83,10 +89,11 @@ attn_status attn_mha_explain(attn_context *context, const attn_mha *layer, const
     ATTNI_NO_FLOAT_TRAPS;
     attni_error_clear();
     ATTNI_TRY(check_report(report));
-    const mha_arguments arguments = {layer, query, key, value, params, output};
+    const attni_mha_request request =
+        request_of(layer, query, key, value, params, output, ATTNI_DATA_IGNORED);
     attni_mha_problem problem;
     attni_mha_plan plan;
-    ATTNI_TRY(prepare(&context, &arguments, ATTNI_DATA_IGNORED, &problem, &plan));
+    ATTNI_TRY(prepare(&context, &request, &problem, &plan));
     size_t bytes;
     ATTNI_TRY(attni_layout_bytes(&plan.layout, &bytes));
     const attn_sdpa_report attention = attni_sdpa_report_of(context, &plan.attention_plan);

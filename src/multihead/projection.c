@@ -20,27 +20,6 @@ const attni_mha_slot *attni_projection_weight(const attn_mha *layer, int32_t pro
     return &layer->slots[weight_slots[projection]];
 }
 
-/* Whether each batch's rows follow those of the batch before, a row's distance apart. */
-static bool follows(const attni_matrix *matrix, int64_t rows) {
-    int64_t reach;
-    return attni_multiply(rows, matrix->row_stride, &reach) && matrix->batch_stride == reach;
-}
-
-/* One batch of rows instead of many, where the layouts allow it. */
-static void collapse_batches(attni_gemm_call *call) {
-    const bool collapses = follows(&call->a, call->rows) && follows(&call->c, call->rows);
-    if (call->batch <= 1 || collapses) {
-        call->rows *= call->batch;
-        call->batch = call->rows > 0 ? 1 : 0;
-    } else if (call->rows == 1) {
-        /* One row per batch: the batch axis is the row axis. */
-        call->rows = call->batch;
-        call->batch = 1;
-        call->a.row_stride = call->a.batch_stride;
-        call->c.row_stride = call->c.batch_stride;
-    }
-}
-
 /* Of the score type: the view itself, or a dense one in its place, without memory as yet. */
 static attn_tensor as_computed(const attni_mha_problem *problem, const attn_tensor *stored) {
     const int32_t outer = problem->is_batch_major ? 0 : 1;
@@ -101,7 +80,7 @@ void attni_projection_plan(const attni_mha_problem *problem, int32_t projection,
         .bias_stride = bias->strides[0],
     };
     plan_weight(slot, kernels, &call);
-    collapse_batches(&call);
+    attni_gemm_collapse(&call);
     plan->projections[projection] = call;
     plan->copies[projection] = (attni_mha_copies){
         .widens_input = x->dtype != layer->score_dtype,

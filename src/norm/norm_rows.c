@@ -6,6 +6,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/checked_size.h"
 #include "kernels/stored_rows.h"
@@ -191,6 +192,92 @@ static void run_item(void *data, int32_t slot, int64_t item) {
         move_to(problem, row, &rows);
         normalize_row(run, &rows);
     }
+}
+
+/* ---- and back ---- */
+
+enum { MOST_BLOCKS = 64 }; /* enough for many threads; each has sums of its own */
+
+typedef struct norm_back {
+    norm_run run; /* whose items are blocks */
+    double *sums;
+} norm_back;
+
+static bool is_zero(const norm_run *run, norm_row row) {
+    for (int64_t j = 0; j < run->problem->num_cols; ++j) {
+        if (attni_read_real(row.data, j, row.dtype) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void row_back(const norm_run *run, norm_rows *rows, double *sums) {
+    const attni_norm_problem *problem = run->problem;
+    if (is_zero(run, rows->output)) {
+        return;
+    }
+    const norm_scale by = scale_of(run, rows->input, &rows->input_copy);
+    double dot = 0;
+    for (int64_t first = 0; first < problem->num_cols; first += CHUNK) {
+        const int64_t count = attni_min(CHUNK, problem->num_cols - first);
+        dot += run->kernels->normalized_dot(
+            element_of(rows->input, first), element_of(rows->output, first), count, by.factor,
+            by.scale, take(run, rows->weight, first, count, &rows->weight_copy),
+            problem->weight_offset);
+    }
+    for (int64_t first = 0; first < problem->num_cols; first += CHUNK) {
+        const int64_t count = attni_min(CHUNK, problem->num_cols - first);
+        char *gradient = element_of(rows->output, first);
+        run->kernels->normalize_back(gradient, sums + first, element_of(rows->input, first),
+                                     gradient, count, by.factor, by.scale,
+                                     take(run, rows->weight, first, count, &rows->weight_copy),
+                                     problem->weight_offset, dot / (double)problem->num_cols);
+    }
+}
+
+static void back_item(void *data, int32_t slot, int64_t item) {
+    const norm_back *back = data;
+    const attni_norm_problem *problem = back->run.problem;
+    const int64_t first = item * back->run.rows_per_item;
+    const int64_t end = attni_min(problem->num_rows, first + back->run.rows_per_item);
+    double *sums = back->sums + item * problem->num_cols;
+    norm_rows rows;
+    (void)slot;
+    rows.input_copy.source = rows.weight_copy.source = NULL;
+    rows.input_copy.count = rows.weight_copy.count = 0;
+    memset(sums, 0, (size_t)problem->num_cols * sizeof *sums);
+    for (int64_t row = first; row < end; ++row) {
+        begin_rows(problem, row, &rows);
+        row_back(&back->run, &rows, sums);
+    }
+}
+
+static int64_t rows_of_block(const attni_norm_problem *problem) {
+    return attni_max(attni_divide_up(ITEM_ELEMENTS, attni_max(1, problem->num_cols)),
+                     attni_divide_up(problem->num_rows, MOST_BLOCKS));
+}
+
+int64_t attni_norm_blocks(const attni_norm_problem *problem) {
+    return attni_max(1, attni_divide_up(problem->num_rows, rows_of_block(problem)));
+}
+
+attn_status attni_norm_back(attn_context *context, const attni_norm_problem *problem,
+                            double *sums) {
+    const attni_kernel_set *set = attni_context_kernels(context);
+    norm_back back = {
+        {problem, set, attni_feature_kernels_of(set, problem->score_dtype), rows_of_block(problem)},
+        sums};
+    const int64_t blocks = attni_norm_blocks(problem);
+    const bool is_serial = problem->num_rows * problem->num_cols < SERIAL_ELEMENTS;
+    const int32_t num_slots = is_serial ? 1 : attni_context_slots(context, blocks);
+    ATTNI_TRY(attni_parallel_items(context, num_slots, blocks, back_item, &back));
+    for (int64_t block = 1; block < blocks; ++block) {
+        for (int64_t col = 0; col < problem->num_cols; ++col) {
+            sums[col] += sums[block * problem->num_cols + col];
+        }
+    }
+    return ATTN_OK;
 }
 
 double attni_norm_default_epsilon(int32_t score_dtype) {
