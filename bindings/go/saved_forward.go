@@ -41,6 +41,9 @@ func (layer *MultiheadAttention) ForwardSaving(query, key, value, output *View, 
 // Backward computes gradients of the call; Output's is to be given. Any number of goroutines may go back
 // at once.
 func (saved *SavedForward) Backward(gradients *MultiheadGradients) error {
+	if saved.layer == nil {
+		return failure(ErrNull, "saved: expected what ForwardSaving returns")
+	}
 	if gradients == nil {
 		gradients = &MultiheadGradients{}
 	}
