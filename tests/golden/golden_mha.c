@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "golden_bound.h"
+#include "golden_layer_gradients.h"
 #include "golden_run.h"
 
 enum { MAX_PARAMETERS = 9 };
@@ -313,6 +314,10 @@ static void run_expecting_values(golden_case *golden, const golden_setting *sett
     if (layer == NULL) {
         return;
     }
+    const golden_layer_call made = {layer, call.query, call.key, call.value, &call.params};
+    if (golden_flag(golden, "grads")) {
+        golden_take_saved(golden, setting, &made, &call.params, report);
+    }
     size_t bytes = 0;
     void *workspace =
         bind ? take_workspace(golden, setting, layer, &call, &output.view, report, &bytes) : NULL;
@@ -327,6 +332,9 @@ static void run_expecting_values(golden_case *golden, const golden_setting *sett
         golden_output_compare(report, setting, &output, &expected_output);
         if (need_weights) {
             golden_output_compare(report, setting, &weights, &expected_weights);
+        }
+        if (golden_flag(golden, "grads")) {
+            golden_run_layer_gradients(golden, setting, &made, report);
         }
     }
     attn_mha_destroy(layer);

@@ -10,7 +10,9 @@
 #include <string.h>
 
 static const char *const output_kinds[GOLDEN_OUTPUT_KINDS] = {
-    "out", "attn_output", "attn_weights", "grad.q", "grad.k", "grad.v", "grad.attn_mask"};
+    "out",      "attn_output", "attn_weights",       "grad.q",
+    "grad.k",   "grad.v",      "grad.attn_mask",     "grad.query",
+    "grad.key", "grad.value",  "grad of a parameter"};
 
 /* The pattern is a NaN-free float in both dtypes that no case produces. */
 enum { PATTERN = 0xa5, MARGIN_BYTES = 64 };

@@ -18,7 +18,7 @@
 
 #include "golden_case.h"
 
-enum { GOLDEN_NAME_BYTES = 128, GOLDEN_OUTPUT_KINDS = 7, GOLDEN_DTYPES = 2 };
+enum { GOLDEN_NAME_BYTES = 128, GOLDEN_OUTPUT_KINDS = 11, GOLDEN_DTYPES = 2 };
 
 /* One way of running a case. */
 typedef struct golden_setting {
