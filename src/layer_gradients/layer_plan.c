@@ -65,6 +65,7 @@ static void set_tensors(const attni_layer_problem *problem, attni_layer_plan *pl
             product->rows = *inputs[i];
             product->gradient = attni_mha_merged(&plan->heads[i]);
             product->rows_gradient = problem->inputs[i];
+            product->adds_to_rows = problem->accumulates;
         } else {
             product->rows = attni_mha_merged(&plan->call.context);
             product->gradient = call->output;

@@ -39,6 +39,7 @@ typedef struct attni_layer_product {
     attn_tensor bias;          /* db: (out), likewise */
     attni_gemm_call to_rows;
     attni_gemm_call to_weight;
+    bool adds_to_rows; /* dx is added to what is there, which the pass's own has not */
     bool copies_gradient;
     bool is_shown; /* no row of x is out of every sum */
 

@@ -78,7 +78,7 @@ static void plan_to_rows(const attni_layer_problem *problem, const attni_kernel_
         .cols = in,
         .inner = weight->shape[0],
         .alpha = 1,
-        .beta = problem->accumulates && !is_rounded ? 1 : 0,
+        .beta = product->adds_to_rows && !is_rounded ? 1 : 0,
         .b = {weight->data, 0, weight->strides[0], weight->strides[1]},
         .c = {dx->data, dx->strides[outer], dx->strides[1 - outer], dx->strides[2]},
     };
