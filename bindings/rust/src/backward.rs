@@ -91,7 +91,7 @@ impl<'a> SdpaGradients<'a> {
         unsafe { call.explain(ptr::null(), ptr::null()) }
     }
 
-    /// The C struct; its pointers borrow from `self` and are, but for `output`, valid as long.
+    /// The C struct; its pointers borrow from `self`, but for `output`.
     pub(crate) fn as_raw(&self, output: *const attn_tensor) -> sys::attn_sdpa_gradients {
         sys::attn_sdpa_gradients {
             accumulate: self.accumulate.into(),

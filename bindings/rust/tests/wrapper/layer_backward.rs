@@ -191,6 +191,8 @@ fn the_library_refuses_a_call_that_saved_nothing() {
             sys::attn_mha_create(ptr::null_mut(), &config, &mut layer),
             sys::ATTN_OK
         );
+        let drawn = sys::attn_mha_init_parameters(ptr::null_mut(), layer, ptr::null());
+        assert_eq!(drawn, sys::ATTN_OK);
         let status = sys::attn_mha_backward(
             ptr::null_mut(),
             layer,
