@@ -121,6 +121,18 @@ static void place(const attni_layer_problem *problem, attni_layer_plan *plan) {
     attni_gradients_place(&plan->extra_attention, &data);
 }
 
+/* Where there are no batches that share them, nobody clears them. */
+static void clear_extra(const attni_layer_problem *problem, const attni_layer_plan *plan) {
+    for (int32_t i = 0; i < 2; ++i) {
+        if (problem->wants_extra[i]) {
+            const attn_tensor *extra = &plan->extra[i];
+            memset(extra->data, 0,
+                   (size_t)(extra->shape[1] * extra->shape[2] * extra->shape[3]) *
+                       attn_dtype_size_bytes(extra->dtype));
+        }
+    }
+}
+
 /* What softmax takes off is found for the extra columns, where each row sees some, then for all. */
 static attn_status run_parts(attn_context *context, attni_layer_plan *plan, char *scratch) {
     const attni_gradients_problem *keys = &plan->attention;
@@ -144,6 +156,7 @@ static attn_status run_parts(attn_context *context, attni_layer_plan *plan, char
 attn_status attni_layer_attention_run(attn_context *context, const attni_layer_problem *problem,
                                       attni_layer_plan *plan, char *scratch) {
     place(problem, plan);
+    clear_extra(problem, plan);
     return problem->call.extra_cols > 0
                ? run_parts(context, plan, scratch)
                : attni_gradients_run(context, &plan->attention, &plan->attention_plan, scratch);

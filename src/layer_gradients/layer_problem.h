@@ -39,9 +39,8 @@ typedef struct attni_layer_product {
     attn_tensor bias;          /* db: (out), likewise */
     attni_gemm_call to_rows;
     attni_gemm_call to_weight;
-    bool adds_to_rows; /* dx is added to what is there, which the pass's own has not */
+    bool adds_to_rows; /* dx is the caller's, and added to what is there */
     bool copies_gradient;
-    bool is_shown; /* no row of x is out of every sum */
 
     /* In the scratch memory of the step: */
     size_t gradient_offset; /* dy as one matrix of the score type */

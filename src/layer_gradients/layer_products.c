@@ -42,14 +42,6 @@ static int64_t count_rows(const attn_tensor *rows) {
     return rows->shape[0] * rows->shape[1]; /* fits: the tensor has that many rows */
 }
 
-/* Rows that no position hides are in every sum, and may be NaN. */
-static bool shows_all(const attni_mha_problem *call) {
-    const attn_sdpa_params *attention = &call->attention;
-    return call->key_padding_mask.kind == ATTN_MASK_NONE && !attention->is_causal &&
-           (attention->set & ATTN_SDPA_SET_WINDOW) == 0 && attention->key_lengths == NULL &&
-           attention->mask == NULL && attention->bias == NULL && attention->block_mask == NULL;
-}
-
 static size_t add_matrix(attni_layout *step, bool is_wanted, int64_t rows, int64_t cols,
                          int32_t dtype) {
     int64_t bytes = 0;
@@ -146,7 +138,7 @@ static void plan_to_weight(const attni_layer_problem *problem, const attni_kerne
     }
     const int32_t b_dtype = attni_gemm_b_dtype(&call);
     call.kernels = attni_product_kernels_of(set, b_dtype);
-    product->kept_offset = attni_layout_add(step, product->is_shown ? 0 : call.inner, 1);
+    product->kept_offset = attni_layout_add(step, call.inner, 1);
     product->packed_offset =
         add_matrix(step, true, is_native ? attni_strips_round_up(b_dtype, in) : in, call.inner,
                    is_native ? b_dtype : dtype);
@@ -166,7 +158,6 @@ void attni_layer_product_plan(const attn_context *context, const attni_layer_pro
     const bool is_used = product->rows_gradient.rank > 0 || product->weight.rank > 0;
     product->copies_gradient =
         is_used && (gradient->dtype != dtype || !are_one_matrix(gradient, outer));
-    product->is_shown = shows_all(&problem->call);
     product->gradient_offset =
         add_matrix(step, product->copies_gradient, count_rows(gradient), gradient->shape[2], dtype);
     if (product->rows_gradient.rank > 0) {
@@ -266,7 +257,7 @@ static void pack_strip(void *data, int64_t index) {
                             attni_min(width, call->cols - first_col));
     }
     const unsigned char *kept = (unsigned char *)run->scratch + product->kept_offset;
-    for (int64_t row = 0; row < rows.count && !product->is_shown; ++row) {
+    for (int64_t row = 0; row < rows.count; ++row) {
         if (kept[row] == 0) {
             memset(strip + row * row_bytes, 0, (size_t)row_bytes);
         }
@@ -279,12 +270,9 @@ static attn_status take_rows(const product_run *run) {
     attni_gemm_call *call = &product->to_weight;
     const attni_layer_rows gradient = rows_of(run, &product->gradient);
     const attni_layer_rows rows = rows_of(run, &product->rows);
-    unsigned char *kept =
-        product->is_shown ? NULL : (unsigned char *)run->scratch + product->kept_offset;
+    unsigned char *kept = (unsigned char *)run->scratch + product->kept_offset;
     char *packed = run->scratch + product->packed_offset;
-    if (kept != NULL) {
-        ATTNI_TRY(attni_layer_find_kept(run->context, &gradient, kept));
-    }
+    ATTNI_TRY(attni_layer_find_kept(run->context, &gradient, kept));
     if (run->is_native) {
         call->strips = packed;
         return attni_parallel_for(

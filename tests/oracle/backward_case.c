@@ -414,8 +414,12 @@ static int compare_gradients(const backward_call *call, double weight_unit, call
     double *given_output = oracle_expand(output, output->rank, output->shape);
     double *lse =
         call->lse != NULL ? oracle_expand(call->lse, call->lse->rank, call->lse->shape) : NULL;
-    const oracle_given given = {given_output, lse, weights, output_unit(forward->output),
-                                forward->output->dtype == ATTN_DTYPE_FLOAT16 ? 0x1p-25 : 0};
+    const oracle_given given = {.output = given_output,
+                                .lse = lse,
+                                .weights = weights,
+                                .output_unit = output_unit(forward->output),
+                                .output_step =
+                                    forward->output->dtype == ATTN_DTYPE_FLOAT16 ? 0x1p-25 : 0};
     oracle_gradients all = oracle_attention_gradients(&problem, &given);
     int failed = 0;
     for (int i = 0; i < NUM_GRADIENTS && !failed; ++i) {

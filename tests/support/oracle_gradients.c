@@ -103,13 +103,19 @@ static bounded kept(const backward *b, int64_t row, int64_t j, bounded x) {
                      share * (x.error + 2 * b->problem->rounding.unit * (fabs(x.value) + x.error))};
 }
 
+/* An element of the output's gradient. */
+static bounded given_output(const backward *b, int64_t at) {
+    const double *errors = b->given->output_error;
+    return (bounded){b->given->output[at], errors != NULL ? errors[at] : 0};
+}
+
 /* The gradient of a weight. */
 static bounded of_weight(const backward *b, int64_t row, int64_t j) {
     const oracle_problem *p = b->problem;
     const int64_t value_row = (row / p->rows * all_keys(b) + j) * p->value_features;
     dot sum = {{0, 0}, 0, 1};
     for (int64_t d = 0; d < p->value_features; ++d) {
-        add_term(&sum, (bounded){b->given->output[row * p->value_features + d], 0},
+        add_term(&sum, given_output(b, row * p->value_features + d),
                  (bounded){p->value.value[value_row + d], p->value.error[value_row + d]});
     }
     if (b->given->weights != NULL) {
@@ -125,7 +131,7 @@ static bounded mean_of(const backward *b, int64_t row) {
     for (int64_t d = 0; d < p->value_features; ++d) {
         const int64_t at = row * p->value_features + d;
         const double output = b->result.output.value[at], error = b->result.output.error[at];
-        add_term(&sum, (bounded){b->given->output[at], 0},
+        add_term(&sum, given_output(b, at),
                  (bounded){output, error + b->given->output_unit * (fabs(output) + error) +
                                        b->given->output_step});
     }
@@ -217,7 +223,7 @@ static void add_pair(const backward *b, int64_t row, int64_t j, dot *query, dot 
     }
     for (int64_t d = 0; d < p->value_features; ++d) {
         add_term(&value[key_row * p->value_features + d], weight,
-                 (bounded){b->given->output[row * p->value_features + d], 0});
+                 given_output(b, row * p->value_features + d));
     }
 }
 

@@ -22,11 +22,12 @@
 
 /* What a backward pass is given, in float64. */
 typedef struct oracle_given {
-    const double *output;  /* (B, H, L, Ev) */
-    const double *lse;     /* (B, H, L), or NULL: 0 */
-    const double *weights; /* (B, H, L, T), or NULL: 0 */
-    double output_unit;    /* how far the call's output was rounded where it was stored, */
-    double output_step;    /* and however small it was */
+    const double *output;       /* (B, H, L, Ev) */
+    const double *output_error; /* likewise, or NULL: 0 */
+    const double *lse;          /* (B, H, L), or NULL: 0 */
+    const double *weights;      /* (B, H, L, T), or NULL: 0 */
+    double output_unit;         /* how far the call's output was rounded where it was stored, */
+    double output_step;         /* and however small it was */
 } oracle_given;
 
 typedef struct oracle_gradients {

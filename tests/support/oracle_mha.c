@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/oracle_mha_layer.h"
 #include "support/oracle_positions.h"
 
 oracle_mha_sizes oracle_mha_resolve(const attn_mha_config *config) {
@@ -30,19 +31,7 @@ oracle_mha_sizes oracle_mha_resolve(const attn_mha_config *config) {
     return s;
 }
 
-typedef struct layer {
-    oracle_mha_sizes sizes;
-    const attn_mha_config *config;
-    const attn_rope_params *rope; /* or NULL */
-    int is_batched;
-    bound_rounding rounding;
-    const oracle_parameter *parameters;
-    int64_t num_parameters;
-} layer;
-
-/* A parameter's values in C order, as the parameters' type holds them; NULL if there is none of
- * that name. */
-static double *find_parameter(const layer *l, const char *name) {
+double *oracle_layer_parameter(const oracle_layer *l, const char *name) {
     for (int64_t p = 0; p < l->num_parameters; ++p) {
         if (strcmp(l->parameters[p].name, name) == 0) {
             const attn_tensor *values = &l->parameters[p].values;
@@ -57,12 +46,10 @@ static double *find_parameter(const layer *l, const char *name) {
     return NULL;
 }
 
-/* `count` values from the parameter of its own, else from position `start` of the packed one, else
- * NULL. */
-static double *find_part(const layer *l, const char *own_name, const char *packed_name,
-                         int64_t start, int64_t count) {
-    double *own = find_parameter(l, own_name);
-    double *packed = own == NULL ? find_parameter(l, packed_name) : NULL;
+double *oracle_layer_part(const oracle_layer *l, const char *own_name, const char *packed_name,
+                          int64_t start, int64_t count) {
+    double *own = oracle_layer_parameter(l, own_name);
+    double *packed = own == NULL ? oracle_layer_parameter(l, packed_name) : NULL;
     if (packed == NULL) {
         return own;
     }
@@ -93,8 +80,7 @@ static oracle_array project(bound_rounding rounding, const oracle_array *x, int6
     return y;
 }
 
-/* A query, key or value of any form as (N, length, features). */
-static attn_tensor batch_major(const attn_tensor *tensor, int batch_first) {
+attn_tensor oracle_batch_major(const attn_tensor *tensor, int batch_first) {
     attn_tensor view = *tensor;
     if (tensor->rank == 2) {
         view.rank = 3;
@@ -112,17 +98,12 @@ static attn_tensor batch_major(const attn_tensor *tensor, int batch_first) {
     return view;
 }
 
-typedef struct projection_names {
-    const char *weight, *bias;
-} projection_names;
-
-/* One of the three input projections; `start` is its first row in the packed parameters. */
-static oracle_array project_input(const layer *l, const attn_tensor *input, projection_names names,
-                                  int64_t start, int64_t outputs) {
+oracle_array oracle_layer_project(const oracle_layer *l, const attn_tensor *input,
+                                  oracle_projection names, int64_t start, int64_t outputs) {
     const int64_t columns = input->shape[2];
     double *weight =
-        find_part(l, names.weight, "in_proj_weight", start * columns, outputs * columns);
-    double *bias = find_part(l, names.bias, "in_proj_bias", start, outputs);
+        oracle_layer_part(l, names.weight, "in_proj_weight", start * columns, outputs * columns);
+    double *bias = oracle_layer_part(l, names.bias, "in_proj_bias", start, outputs);
     oracle_array x = oracle_array_create(oracle_count(3, input->shape));
     free(x.value);
     x.value = oracle_expand(input, 3, input->shape);
@@ -163,10 +144,10 @@ static void append_bias(const double *bias, const oracle_problem *p, int64_t own
 }
 
 /* Projected queries or keys, (N, length, heads * head_dim), as they meet. */
-static void place_rows(const layer *l, const char *norm, int64_t batches, int64_t length,
+static void place_rows(const oracle_layer *l, const char *norm, int64_t batches, int64_t length,
                        int64_t heads, oracle_array *numbers) {
     const oracle_rows rows = {numbers, batches, length, heads, l->sizes.head_dim, l->rounding};
-    double *weight = find_parameter(l, norm);
+    double *weight = oracle_layer_parameter(l, norm);
     if (weight != NULL) {
         oracle_normalize_rows(l->config, weight, &rows);
     }
@@ -176,16 +157,16 @@ static void place_rows(const layer *l, const char *norm, int64_t batches, int64_
     }
 }
 
-static void project_inputs(const layer *l, const attn_tensor *query, const attn_tensor *key,
+static void project_inputs(const oracle_layer *l, const attn_tensor *query, const attn_tensor *key,
                            const attn_tensor *value, oracle_problem *p) {
     const oracle_mha_sizes *s = &l->sizes;
     const int64_t all_keys = p->keys + p->extra_keys, value_start = s->query_rows + s->key_rows;
-    const projection_names query_names = {"q_proj_weight", "q_proj_bias"};
-    const projection_names key_names = {"k_proj_weight", "k_proj_bias"};
-    const projection_names value_names = {"v_proj_weight", "v_proj_bias"};
-    oracle_array q = project_input(l, query, query_names, 0, s->query_rows);
-    oracle_array k = project_input(l, key, key_names, s->query_rows, s->key_rows);
-    oracle_array v = project_input(l, value, value_names, value_start, s->value_rows);
+    const oracle_projection query_names = {"q_proj_weight", "q_proj_bias"};
+    const oracle_projection key_names = {"k_proj_weight", "k_proj_bias"};
+    const oracle_projection value_names = {"v_proj_weight", "v_proj_bias"};
+    oracle_array q = oracle_layer_project(l, query, query_names, 0, s->query_rows);
+    oracle_array k = oracle_layer_project(l, key, key_names, s->query_rows, s->key_rows);
+    oracle_array v = oracle_layer_project(l, value, value_names, value_start, s->value_rows);
     place_rows(l, "q_norm.weight", p->batches, p->rows, s->num_heads, &q);
     place_rows(l, "k_norm.weight", p->batches, p->keys, s->num_kv_heads, &k);
     split_heads(&q, p, p->rows, p->rows, s->num_heads, s->head_dim, &p->query);
@@ -195,7 +176,8 @@ static void project_inputs(const layer *l, const attn_tensor *query, const attn_
     oracle_array_destroy(&k);
     oracle_array_destroy(&v);
 
-    double *bias_k = find_parameter(l, "bias_k"), *bias_v = find_parameter(l, "bias_v");
+    double *bias_k = oracle_layer_parameter(l, "bias_k"),
+           *bias_v = oracle_layer_parameter(l, "bias_v");
     if (bias_k != NULL) {
         append_bias(bias_k, p, s->num_kv_heads, s->head_dim, &p->key);
         append_bias(bias_v, p, s->num_kv_heads, s->value_head_dim, &p->value);
@@ -300,11 +282,11 @@ static oracle_array merge_heads(const oracle_problem *p, const oracle_array *con
     return merged;
 }
 
-static oracle_array project_output(const layer *l, const oracle_problem *p,
+static oracle_array project_output(const oracle_layer *l, const oracle_problem *p,
                                    const oracle_array *context) {
     oracle_array merged = merge_heads(p, context);
-    double *weight = find_parameter(l, "out_proj.weight"),
-           *bias = find_parameter(l, "out_proj.bias");
+    double *weight = oracle_layer_parameter(l, "out_proj.weight"),
+           *bias = oracle_layer_parameter(l, "out_proj.bias");
     const oracle_array output = project(l->rounding, &merged, p->heads * p->value_features, weight,
                                         bias, l->sizes.embed_dim);
     oracle_array_destroy(&merged);
@@ -313,37 +295,51 @@ static oracle_array project_output(const layer *l, const oracle_problem *p,
     return output;
 }
 
-oracle_mha_result oracle_mha(const attn_mha_config *config, const oracle_parameter *parameters,
+oracle_layer oracle_layer_of(const attn_mha_config *config, const oracle_parameter *parameters,
                              int64_t num_parameters, const attn_tensor *query,
-                             const attn_tensor *key, const attn_tensor *value,
                              const attn_mha_params *params) {
-    layer l = {.sizes = oracle_mha_resolve(config),
-               .config = config,
-               .rope = params != NULL ? params->rope : NULL,
-               .is_batched = query->rank == 3,
-               .parameters = parameters,
-               .num_parameters = num_parameters};
+    oracle_layer l = {.sizes = oracle_mha_resolve(config),
+                      .config = config,
+                      .rope = params != NULL ? params->rope : NULL,
+                      .is_batched = query->rank == 3,
+                      .parameters = parameters,
+                      .num_parameters = num_parameters};
     l.rounding = bound_rounding_of(l.sizes.dtype);
-    const attn_tensor q = batch_major(query, config->batch_first);
-    const attn_tensor k = batch_major(key, config->batch_first);
-    const attn_tensor v = batch_major(value, config->batch_first);
+    return l;
+}
+
+oracle_problem oracle_layer_problem(const oracle_layer *l, const attn_tensor *query,
+                                    const attn_tensor *key, const attn_tensor *value,
+                                    const attn_mha_params *params) {
     oracle_problem problem = {
-        .batches = q.shape[0],
-        .heads = l.sizes.num_heads,
-        .rows = q.shape[1],
-        .keys = k.shape[1],
-        .extra_keys = l.sizes.extra_keys,
-        .features = l.sizes.head_dim,
-        .value_features = l.sizes.value_head_dim,
-        .rounding = l.rounding,
+        .batches = query->shape[0],
+        .heads = l->sizes.num_heads,
+        .rows = query->shape[1],
+        .keys = key->shape[1],
+        .extra_keys = l->sizes.extra_keys,
+        .features = l->sizes.head_dim,
+        .value_features = l->sizes.value_head_dim,
+        .rounding = l->rounding,
     };
     oracle_problem_allocate(&problem);
     oracle_problem_set_options(&problem, params != NULL ? params->attention : NULL);
-    project_inputs(&l, &q, &k, &v, &problem);
+    project_inputs(l, query, key, value, &problem);
     if (params != NULL) {
         apply_sight(params, &problem);
         apply_masks(params, &problem);
     }
+    return problem;
+}
+
+oracle_mha_result oracle_mha(const attn_mha_config *config, const oracle_parameter *parameters,
+                             int64_t num_parameters, const attn_tensor *query,
+                             const attn_tensor *key, const attn_tensor *value,
+                             const attn_mha_params *params) {
+    const oracle_layer l = oracle_layer_of(config, parameters, num_parameters, query, params);
+    const attn_tensor q = oracle_batch_major(query, config->batch_first);
+    const attn_tensor k = oracle_batch_major(key, config->batch_first);
+    const attn_tensor v = oracle_batch_major(value, config->batch_first);
+    oracle_problem problem = oracle_layer_problem(&l, &q, &k, &v, params);
     oracle_mha_result result = {.inner = oracle_attention(&problem)};
     result.output = project_output(&l, &problem, &result.inner.output);
     oracle_problem_destroy(&problem);
@@ -359,10 +355,10 @@ unsigned char *oracle_mha_hidden_keys(const attn_mha_config *config, const attn_
                                       const attn_tensor *key, const attn_mha_params *params) {
     /* Without features there is nothing in it but who may see what. */
     oracle_problem problem = {
-        .batches = batch_major(query, config->batch_first).shape[0],
+        .batches = oracle_batch_major(query, config->batch_first).shape[0],
         .heads = config->num_heads,
-        .rows = batch_major(query, config->batch_first).shape[1],
-        .keys = batch_major(key, config->batch_first).shape[1],
+        .rows = oracle_batch_major(query, config->batch_first).shape[1],
+        .keys = oracle_batch_major(key, config->batch_first).shape[1],
     };
     oracle_problem_allocate(&problem);
     oracle_problem_set_options(&problem, params != NULL ? params->attention : NULL);
