@@ -34,9 +34,9 @@ template <class T> struct multihead_gradients {
     attend_gradients<T> attention;
 };
 
-/* A call of multihead<T>::forward and what its gradients need of it: the memory that it saved them in,
- * and views of its arguments, all of which, the layer included, are to be there and the parameters
- * unchanged until the last call of backward, as the elements are that the views show. */
+/* A call of multihead<T>::forward and what its gradients need of it: memory of its own and views of the
+ * arguments. Until the last call of backward the layer and what the views show are there, and as they
+ * were. */
 template <class T> class saved_forward {
   public:
     /* Attends, as forward does with these arguments. */
