@@ -124,3 +124,20 @@ func TestRefusalsNameTheGradient(t *testing.T) {
 		&attention.Gradients{Output: &attention.View{}}, &call.options),
 		attention.ErrValue, "gradients.output: expected a view made by NewView")
 }
+
+func TestExplainTellsWhatBackwardRuns(t *testing.T) {
+	call := attend(t, [4][]float64{wide(backwardShapes[0]), wide(backwardShapes[1]), wide(backwardShapes[2]), wide(backwardShapes[3])})
+	output := wideView(call.output, backwardShapes[0])
+	explain := func(gradients *attention.Gradients) *attention.BackwardReport {
+		report, err := attention.ExplainBackward(call.view(0), call.view(1), call.view(2), output, gradients, &call.options)
+		requireNil(t, err)
+		return report
+	}
+	requireEqual(t, int64(0), explain(&attention.Gradients{Output: output}).NumItems)
+	report := explain(&attention.Gradients{Output: output, Query: output})
+	if report.NumItems == 0 || report.WorkspaceBytes == 0 || report.Kernels == "" || report.Reason == "" {
+		t.Fatalf("expected items, a workspace and a reason, got %+v", report)
+	}
+	_, err := attention.ExplainBackward(call.view(0), call.view(1), call.view(2), output, nil, &call.options)
+	requireError(t, err, attention.ErrNull, "gradients.output: expected a tensor, got NULL")
+}

@@ -9,15 +9,16 @@
 #include "_cgo_export.h"
 
 /* The arguments that FLAT_DATA declares, in its order. */
-#define FLAT_ARGUMENTS                                                                       \
-    query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths,      \
-        alibi_slopes, sinks, lse, weights, scores, query_starts, mask_start, position_bias,  \
-        block_mask, kv_key, kv_value, kv_page_table, kv_page_starts, kv_starts, kv_lengths,  \
-        kv_key_scale, kv_value_scale, kv_key_zero, kv_value_zero, new_starts, new_positions, \
-        rope_frequencies, rope_cos, rope_sin, rope_positions, rope_lengths, gradient_output, \
-        gradient_lse, gradient_weights, gradient_query, gradient_key, gradient_value,        \
-        gradient_mask, gradient_bias, gradient_position_bias, gradient_alibi_slopes,         \
-        gradient_sinks
+#define FLAT_ARGUMENTS                                                                          \
+    query, key, value, output, mask, bias, key_padding_mask, query_offset, key_lengths,         \
+        alibi_slopes, sinks, lse, weights, scores, query_starts, mask_start, position_bias,     \
+        block_mask, kv_key, kv_value, kv_page_table, kv_page_starts, kv_starts, kv_lengths,     \
+        kv_key_scale, kv_value_scale, kv_key_zero, kv_value_zero, new_starts, new_positions,    \
+        rope_frequencies, rope_cos, rope_sin, rope_positions, rope_lengths, gradient_output,    \
+        gradient_lse, gradient_weights, gradient_query, gradient_key, gradient_value,           \
+        gradient_mask, gradient_bias, gradient_position_bias, gradient_alibi_slopes,            \
+        gradient_sinks, saved, parameter_0, parameter_1, parameter_2, parameter_3, parameter_4, \
+        parameter_5, parameter_6, parameter_7, parameter_8, parameter_9
 
 /* The arguments of a call as the library has them. */
 typedef struct arguments {
@@ -32,6 +33,7 @@ typedef struct arguments {
     attn_kv places;
     attn_kv_append_params append;
     attn_sdpa_gradients gradients;
+    attn_mha_gradients layer_gradients;
     const attn_kv *kv;
 } arguments;
 
@@ -81,6 +83,32 @@ static void assemble_gradients(arguments *made, const flat_call *call) {
     };
 }
 
+/* Of a layer: those of its own apart from those of the attention inside. */
+static void assemble_layer_gradients(arguments *made, const flat_call *call) {
+    attn_sdpa_gradients *const inside = &made->gradients;
+    made->layer_gradients = (attn_mha_gradients){
+        .struct_size = sizeof made->layer_gradients,
+        .accumulate = inside->accumulate,
+        .output = inside->output,
+        .query = inside->query,
+        .key = inside->key,
+        .value = inside->value,
+        .parameters = &made->tensors[FLAT_GRADIENT_PARAMETER],
+        .num_parameters = call->num_parameters,
+        .attention = inside,
+    };
+    inside->accumulate = 0;
+    inside->output = inside->query = inside->key = inside->value = NULL;
+}
+
+static void assemble_saved(arguments *made) {
+    const attn_tensor *const saved = present(&made->tensors[FLAT_SAVED]);
+    if (saved != NULL) {
+        made->forward.saved = saved->data;
+        made->forward.saved_bytes = (uint64_t)saved->shape[0] * sizeof(int64_t);
+    }
+}
+
 /* `data` has a pointer for each tensor. NULL: nobody looks at them. */
 static void assemble(arguments *made, const flat_call *call, const attn_tensor *layouts,
                      flat_data *const *data) {
@@ -122,6 +150,7 @@ static void assemble(arguments *made, const flat_call *call, const attn_tensor *
     made->rope.positions = present(&tensors[FLAT_ROPE_POSITIONS]);
     made->rope.lengths = present(&tensors[FLAT_ROPE_LENGTHS]);
     made->forward.rope = call->has_rope ? &made->rope : NULL;
+    assemble_saved(made);
 }
 
 attn_status flat_run(const flat_call *call, const attn_tensor *layouts, FLAT_DATA) {
@@ -129,6 +158,11 @@ attn_status flat_run(const flat_call *call, const attn_tensor *layouts, FLAT_DAT
     assemble(&a, call, layouts, (flat_data *const[]){FLAT_ARGUMENTS});
     if (call->appends) {
         return attn_kv_append(call->context, a.kv, a.key, a.value, &a.append);
+    }
+    if (call->goes_back && call->layer != NULL) {
+        assemble_layer_gradients(&a, call);
+        return attn_mha_backward(call->context, call->layer, a.query, a.key, a.value, &a.forward,
+                                 &a.layer_gradients, NULL, 0);
     }
     if (call->goes_back) {
         return attn_sdpa_backward(call->context, a.query, a.key, a.value, &a.attention, a.output,
@@ -175,6 +209,21 @@ attn_status flat_explain(const flat_call *call, const attn_tensor *layouts,
     made.attention = NULL;
     *layer = made;
     return status;
+}
+
+attn_status flat_explain_backward(const flat_call *call, const attn_tensor *layouts,
+                                  attn_sdpa_backward_report *report) {
+    arguments a;
+    assemble(&a, call, layouts, NULL);
+    return attn_sdpa_backward_explain(call->context, a.query, a.key, a.value, &a.attention,
+                                      a.output, &a.gradients, report);
+}
+
+attn_status flat_saved_bytes(const flat_call *call, const attn_tensor *layouts, size_t *bytes) {
+    arguments a;
+    assemble(&a, call, layouts, NULL);
+    return attn_mha_saved_bytes(call->context, call->layer, a.query, a.key, a.value, &a.forward,
+                                bytes);
 }
 
 attn_status flat_mha_load_parameter(attn_context *context, attn_mha *layer, const char *name,

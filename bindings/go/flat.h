@@ -60,8 +60,13 @@ enum flat_tensor {
     FLAT_GRADIENT_POSITION_BIAS,
     FLAT_GRADIENT_ALIBI_SLOPES,
     FLAT_GRADIENT_SINKS,
-    FLAT_TENSORS
+    FLAT_SAVED,              /* what a layer's call saved, as a tensor of int64 */
+    FLAT_GRADIENT_PARAMETER, /* of a layer's parameters, in its order; one without data: not wanted */
+    FLAT_TENSORS = FLAT_GRADIENT_PARAMETER + 10
 };
+
+/* As many as any layer has. */
+enum { FLAT_MOST_PARAMETERS = FLAT_TENSORS - FLAT_GRADIENT_PARAMETER };
 
 /* Typed, not void: of a void pointer Go would inspect the whole object that it points into. */
 typedef unsigned char flat_data;
@@ -80,7 +85,11 @@ typedef unsigned char flat_data;
         flat_data *gradient_output, flat_data *gradient_lse, flat_data *gradient_weights,        \
         flat_data *gradient_query, flat_data *gradient_key, flat_data *gradient_value,           \
         flat_data *gradient_mask, flat_data *gradient_bias, flat_data *gradient_position_bias,   \
-        flat_data *gradient_alibi_slopes, flat_data *gradient_sinks
+        flat_data *gradient_alibi_slopes, flat_data *gradient_sinks, flat_data *saved,           \
+        flat_data *parameter_0, flat_data *parameter_1, flat_data *parameter_2,                  \
+        flat_data *parameter_3, flat_data *parameter_4, flat_data *parameter_5,                  \
+        flat_data *parameter_6, flat_data *parameter_7, flat_data *parameter_8,                  \
+        flat_data *parameter_9
 
 /* A call, but for its tensors. */
 typedef struct flat_call {
@@ -95,11 +104,13 @@ typedef struct flat_call {
     int32_t has_rope;           /* 1: rope and its fields count */
     int32_t has_dropout;        /* 1: dropout counts */
     int32_t appends;            /* 1: attn_kv_append; key and value are the new rows */
-    int32_t goes_back;          /* 1: attn_sdpa_backward; output and lse are read */
-    int32_t accumulates;        /* what attn_sdpa_gradients has of that name */
+    int32_t goes_back;          /* 1: attn_sdpa_backward, output and lse are read; of a layer
+                                   attn_mha_backward, saved is */
+    int32_t accumulates;        /* what the struct of gradients has of that name */
+    int64_t num_parameters;     /* of the layer, where it goes back */
 } flat_call;
 
-/* attn_sdpa, attn_sdpa_backward, attn_mha_forward or attn_kv_append. */
+/* attn_sdpa, attn_mha_forward, what goes back from them, or attn_kv_append. */
 attn_status flat_run(const flat_call *call, const attn_tensor *layouts, FLAT_DATA);
 
 /* attn_sdpa_describe_outputs or attn_mha_describe_outputs, which look at no data. */
@@ -109,6 +120,13 @@ attn_status flat_describe_outputs(const flat_call *call, const attn_tensor *layo
 /* attn_sdpa_explain, or attn_mha_explain, which fills `layer` too. */
 attn_status flat_explain(const flat_call *call, const attn_tensor *layouts,
                          attn_sdpa_report *attention, attn_mha_report *layer);
+
+/* attn_sdpa_backward_explain. */
+attn_status flat_explain_backward(const flat_call *call, const attn_tensor *layouts,
+                                  attn_sdpa_backward_report *report);
+
+/* attn_mha_saved_bytes. */
+attn_status flat_saved_bytes(const flat_call *call, const attn_tensor *layouts, size_t *bytes);
 
 attn_status flat_mha_load_parameter(attn_context *context, attn_mha *layer, const char *name,
                                     const attn_tensor *layout, flat_data *data);

@@ -55,10 +55,11 @@ var operandNames = [C.FLAT_TENSORS]string{
 	C.FLAT_GRADIENT_POSITION_BIAS: "gradients.position_bias",
 	C.FLAT_GRADIENT_ALIBI_SLOPES:  "gradients.alibi_slopes",
 	C.FLAT_GRADIENT_SINKS:         "gradients.sinks",
+	C.FLAT_SAVED:                  "saved",
 }
 
-// run checks the views and makes the call that request describes; without a layer, nil, it is one of
-// attention alone, forwards or back, or stores new rows.
+// run checks the views and makes the call that request describes, forwards or back; without a layer, nil,
+// it is one of attention alone, or stores new rows.
 func (views *operands) run(context *Context, layer *MultiheadAttention, request C.flat_call) error {
 	layouts, err := views.layouts()
 	if err != nil {
@@ -89,7 +90,12 @@ func (views *operands) run(context *Context, layer *MultiheadAttention, request 
 			views.data(C.FLAT_GRADIENT_KEY), views.data(C.FLAT_GRADIENT_VALUE),
 			views.data(C.FLAT_GRADIENT_MASK), views.data(C.FLAT_GRADIENT_BIAS),
 			views.data(C.FLAT_GRADIENT_POSITION_BIAS), views.data(C.FLAT_GRADIENT_ALIBI_SLOPES),
-			views.data(C.FLAT_GRADIENT_SINKS))
+			views.data(C.FLAT_GRADIENT_SINKS), views.data(C.FLAT_SAVED),
+			views.data(C.FLAT_GRADIENT_PARAMETER+0), views.data(C.FLAT_GRADIENT_PARAMETER+1),
+			views.data(C.FLAT_GRADIENT_PARAMETER+2), views.data(C.FLAT_GRADIENT_PARAMETER+3),
+			views.data(C.FLAT_GRADIENT_PARAMETER+4), views.data(C.FLAT_GRADIENT_PARAMETER+5),
+			views.data(C.FLAT_GRADIENT_PARAMETER+6), views.data(C.FLAT_GRADIENT_PARAMETER+7),
+			views.data(C.FLAT_GRADIENT_PARAMETER+8), views.data(C.FLAT_GRADIENT_PARAMETER+9))
 	})
 }
 

@@ -36,6 +36,18 @@ type MultiheadReport struct {
 	Attention            SDPAReport
 }
 
+// A BackwardReport is what a call of SDPABackward runs and why, for people to read.
+type BackwardReport struct {
+	WholeHeads     bool  // an item walks all keys of a head; else threads share a head
+	Staged         int   // gradients that are summed apart before they are written
+	NumItems       int64 // pieces of work for query, key and value; 0 where none is wanted
+	RowBlock       int64
+	KeyBlock       int64
+	WorkspaceBytes uint64
+	Kernels        string
+	Reason         string // one sentence: why this schedule
+}
+
 // Packs are tensors that a call copies, a block at a time.
 type Packs int32
 

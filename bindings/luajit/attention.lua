@@ -19,6 +19,7 @@ return {
   sdpa = sdpa.call,
   sdpa_backward = backward.call,
   explain = sdpa.explain,
+  explain_backward = backward.explain,
   kv_append = kv.append,
   merge = steps.merge,
   rope = steps.rope,

@@ -1,123 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * case_run.c: the options of a case as the structs of the interface, the call, the comparison.
+ * case_run.c: the options of a case as the structs of the interface, and the calls.
  */
 #include "case_run.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <attention/attention.h>
 
-#include "support/half_numbers.h"
-
-enum { MAX_RESULTS = 3 };
-
-/* Contiguous tensors that the call writes. */
-typedef struct results {
-    attn_tensor views[MAX_RESULTS];
-    void *memory[MAX_RESULTS];
-    int count;
-} results;
-
-static const attn_tensor *make_result(results *made, int32_t dtype, int32_t rank,
-                                      const int64_t *shape) {
-    attn_tensor *view = &made->views[made->count];
-    int64_t count = 0;
-    if (attn_tensor_init(view, NULL, dtype, rank, shape) != ATTN_OK ||
-        attn_tensor_count(view, &count) != ATTN_OK) {
-        return NULL;
-    }
-    view->data = calloc((size_t)count + 1, attn_dtype_size_bytes(dtype));
-    made->memory[made->count++] = view->data;
-    return view;
-}
-
-static void free_results(results *made) {
-    for (int i = 0; i < made->count; ++i) {
-        free(made->memory[i]);
-    }
-}
-
-static const case_tensor *find_expected(const interop_case *made, const char *name) {
-    for (int i = 0; i < made->num_expected; ++i) {
-        if (strcmp(made->expected[i].name, name) == 0) {
-            return &made->expected[i];
-        }
-    }
-    return NULL;
-}
-
-/* Room for a result that the case expects, of query's type, of lse the score type; NULL if it does
- * not. */
-static const attn_tensor *expected_result(const interop_case *made, results *room,
-                                          const char *name) {
-    const case_tensor *expected = find_expected(made, name);
-    if (expected == NULL) {
-        return NULL;
-    }
-    const int32_t query_dtype = case_view(made, "query")->dtype;
-    const int is_narrow = half_is(query_dtype) && strcmp(name, "lse") == 0;
-    return make_result(room, is_narrow ? ATTN_DTYPE_FLOAT32 : query_dtype, expected->view.rank,
-                       expected->view.shape);
-}
-
-/* The main result; a call to be refused gets query's shape with `features` columns. */
-static const attn_tensor *main_result(const interop_case *made, results *room, const char *name,
-                                      int64_t features) {
-    const attn_tensor *query = case_view(made, "query");
-    const attn_tensor *result = expected_result(made, room, name);
-    if (result != NULL) {
-        return result;
-    }
-    int64_t shape[ATTN_MAX_RANK];
-    memcpy(shape, query->shape, sizeof shape);
-    shape[query->rank - 1] = features;
-    return make_result(room, query->dtype, query->rank, shape);
-}
-
-static double element(const attn_tensor *view, int64_t flat) {
-    double wide = 0;
-    float narrow = 0;
-    if (half_is(view->dtype)) {
-        return half_number(view->dtype, ((const uint16_t *)view->data)[flat]);
-    }
-    if (view->dtype == ATTN_DTYPE_FLOAT64) {
-        memcpy(&wide, (const char *)view->data + flat * 8, sizeof wide);
-        return wide;
-    }
-    memcpy(&narrow, (const char *)view->data + flat * 4, sizeof narrow);
-    return narrow;
-}
-
-static int is_near(double actual, double expected, double tolerance) {
-    if (isnan(expected) || isinf(expected)) {
-        return isnan(expected) ? isnan(actual) : actual == expected;
-    }
-    return fabs(actual - expected) <= tolerance;
-}
-
-static int compare(const interop_case *made, const char *name, const attn_tensor *actual,
-                   char *problem, size_t problem_bytes) {
-    const case_tensor *expected = find_expected(made, name);
-    int64_t count = 0;
-    if (expected == NULL || attn_tensor_count(&expected->view, &count) != ATTN_OK) {
-        snprintf(problem, problem_bytes, "no expected %s", name);
-        return -1;
-    }
-    for (int64_t i = 0; i < count; ++i) {
-        const double got = element(actual, i);
-        const double wanted = element(&expected->view, i);
-        if (!is_near(got, wanted, expected->tolerance)) {
-            snprintf(problem, problem_bytes, "%s[%lld]: expected %.9g within %.2g, got %.9g", name,
-                     (long long)i, wanted, expected->tolerance, got);
-            return -1;
-        }
-    }
-    return 0;
-}
+#include "case_gradients.h"
+#include "case_results.h"
 
 /* Whether the call ended as the case says. 1: compare what it computed. */
 static int check_status(const interop_case *made, attn_status status, char *problem,
@@ -139,17 +33,21 @@ static const char sdpa_words[] =
     "enable_gqa align_end window_left window_right softcap normalizer output lse weights "
     "mask_start position_bias block_mask block_rows block_columns "
     "dropout_probability dropout_seed dropout_offset dropout_batch dropout_head dropout_row "
-    "dropout_column ";
+    "dropout_column gradient.output gradient.query gradient.key gradient.value "
+    "gradient.attn_mask ";
 static const char mha_words[] =
     " query key value attn_mask bias key_padding_mask embed_dim num_heads kdim vdim qdim head_dim "
     "value_head_dim num_kv_heads no_bias add_bias_kv add_zero_attn batch_first is_causal "
-    "need_weights average_attn_weights parameter_dtype attn_output attn_weights ";
+    "need_weights average_attn_weights parameter_dtype attn_output attn_weights "
+    "gradient.attn_output gradient.attn_weights gradient.query gradient.key gradient.value "
+    "gradient.attn_mask ";
 
-/* Parameters are checked by the layer itself. */
+/* Parameters are checked by the layer itself, and gradients of theirs by who compares results. */
 static int is_known(const char *words, const char *name) {
     char word[CASE_NAME_BYTES + 2];
     snprintf(word, sizeof word, " %s ", name);
-    return strstr(words, word) != NULL || strncmp(name, "parameter.", strlen("parameter.")) == 0;
+    return strstr(words, word) != NULL || strncmp(name, "parameter.", strlen("parameter.")) == 0 ||
+           strncmp(name, "gradient.parameter.", strlen("gradient.parameter.")) == 0;
 }
 
 static const char *first_unknown(const interop_case *made, const char *words) {
@@ -234,28 +132,36 @@ static const attn_dropout *find_dropout(const interop_case *made, attn_dropout *
     return case_text(made, "dropout_probability") != NULL ? dropout : NULL;
 }
 
-static int run_sdpa(const interop_case *made, results *room, char *problem, size_t problem_bytes) {
+/* Room for lse, if the case expects it or its gradients are computed from it. */
+static const attn_tensor *make_lse(const interop_case *made, const attn_sdpa_params *params,
+                                   case_results *room) {
+    const attn_tensor *expected = case_results_expected(made, room, "lse");
+    if (expected != NULL || !case_has_gradients(made)) {
+        return expected;
+    }
+    attn_sdpa_outputs described = {.struct_size = sizeof described};
+    if (attn_sdpa_describe_outputs(case_view(made, "query"), case_view(made, "key"),
+                                   case_view(made, "value"), params, &described) != ATTN_OK) {
+        return NULL;
+    }
+    return case_results_make(room, NULL, described.lse.dtype, described.lse.rank,
+                             described.lse.shape);
+}
+
+static attn_status run_sdpa(const interop_case *made, case_results *room) {
     const attn_tensor *value = case_view(made, "value");
     attn_sdpa_params params = sdpa_params(made);
     attn_dropout dropout;
     params.dropout = find_dropout(made, &dropout);
-    params.lse = expected_result(made, room, "lse");
-    params.weights = expected_result(made, room, "weights");
-    const attn_tensor *output = main_result(made, room, "output", value->shape[value->rank - 1]);
+    params.lse = make_lse(made, &params, room);
+    params.weights = case_results_expected(made, room, "weights");
+    const attn_tensor *output =
+        case_results_main(made, room, "output", value->shape[value->rank - 1]);
     const attn_status status = attn_sdpa(NULL, case_view(made, "query"), case_view(made, "key"),
                                          value, &params, output, NULL, 0);
-    int result = check_status(made, status, problem, problem_bytes);
-    if (result != 1) {
-        return result;
-    }
-    result = compare(made, "output", output, problem, problem_bytes);
-    if (result == 0 && params.lse != NULL) {
-        result = compare(made, "lse", params.lse, problem, problem_bytes);
-    }
-    if (result == 0 && params.weights != NULL) {
-        result = compare(made, "weights", params.weights, problem, problem_bytes);
-    }
-    return result;
+    return status == ATTN_OK && case_has_gradients(made)
+               ? case_sdpa_backward(made, &params, output, room)
+               : status;
 }
 
 /* ---- multi-head attention ---- */
@@ -301,57 +207,69 @@ static attn_status load_parameters(const interop_case *made, attn_mha *layer) {
     return status;
 }
 
-static int forward(const interop_case *made, attn_mha *layer, results *room, char *problem,
-                   size_t problem_bytes) {
+/* A call whose gradients are expected, too. */
+static attn_status forward_and_back(const interop_case *made, const attn_mha *layer,
+                                    attn_mha_params *params, const attn_tensor *output,
+                                    case_results *room) {
+    const attn_tensor *query = case_view(made, "query");
+    const attn_tensor *key = case_view(made, "key");
+    const attn_tensor *value = case_view(made, "value");
+    size_t bytes = 0;
+    attn_status status = attn_mha_saved_bytes(NULL, layer, query, key, value, params, &bytes);
+    if (status != ATTN_OK) {
+        return status;
+    }
+    params->saved = malloc(bytes + 1);
+    params->saved_bytes = bytes;
+    status = attn_mha_forward(NULL, layer, query, key, value, params, output, NULL, 0);
+    if (status == ATTN_OK) {
+        status = case_mha_backward(made, layer, params, room);
+    }
+    free(params->saved);
+    return status;
+}
+
+static attn_status run_layer(const interop_case *made, attn_mha *layer, case_results *room) {
     const attn_tensor *attn_mask = case_view(made, "attn_mask");
     const attn_tensor *key_padding_mask = case_view(made, "key_padding_mask");
     const attn_tensor *output =
-        main_result(made, room, "attn_output", case_number(made, "embed_dim", 0));
+        case_results_main(made, room, "attn_output", case_number(made, "embed_dim", 0));
     const attn_sdpa_params attention = {
         .struct_size = sizeof attention,
         .is_causal = (int32_t)case_number(made, "is_causal", 0),
         .mask_kind = mask_kind(attn_mask),
         .mask = attn_mask,
         .bias = case_view(made, "bias"),
-        .weights = expected_result(made, room, "attn_weights"),
+        .weights = case_results_expected(made, room, "attn_weights"),
     };
-    const attn_mha_params params = {
+    attn_mha_params params = {
         .struct_size = sizeof params,
         .key_padding_mask_kind = mask_kind(key_padding_mask),
         .key_padding_mask = key_padding_mask,
         .attention = &attention,
     };
-    const attn_status status =
-        attn_mha_forward(NULL, layer, case_view(made, "query"), case_view(made, "key"),
-                         case_view(made, "value"), &params, output, NULL, 0);
-    int result = check_status(made, status, problem, problem_bytes);
-    if (result == 1) {
-        result = compare(made, "attn_output", output, problem, problem_bytes);
-    }
-    if (result == 0 && status == ATTN_OK && attention.weights != NULL) {
-        result = compare(made, "attn_weights", attention.weights, problem, problem_bytes);
-    }
-    return result;
+    return case_has_gradients(made)
+               ? forward_and_back(made, layer, &params, output, room)
+               : attn_mha_forward(NULL, layer, case_view(made, "query"), case_view(made, "key"),
+                                  case_view(made, "value"), &params, output, NULL, 0);
 }
 
-static int run_mha(const interop_case *made, results *room, char *problem, size_t problem_bytes) {
+static attn_status run_mha(const interop_case *made, case_results *room) {
     const attn_mha_config config = mha_config(made);
     attn_mha *layer = NULL;
     attn_status status = attn_mha_create(NULL, &config, &layer);
     if (status == ATTN_OK) {
         status = load_parameters(made, layer);
     }
-    if (status != ATTN_OK) {
-        attn_mha_destroy(layer);
-        return check_status(made, status, problem, problem_bytes);
+    if (status == ATTN_OK) {
+        status = run_layer(made, layer, room);
     }
-    const int result = forward(made, layer, room, problem, problem_bytes);
     attn_mha_destroy(layer);
-    return result;
+    return status;
 }
 
 int case_run(const interop_case *made, char *problem, size_t problem_bytes) {
-    results room = {.count = 0};
+    case_results room = {.count = 0};
     const int is_sdpa = strcmp(made->call, "sdpa") == 0;
     const char *unknown = first_unknown(made, is_sdpa ? sdpa_words : mha_words);
     if (unknown != NULL || (!is_sdpa && strcmp(made->call, "mha") != 0)) {
@@ -363,8 +281,11 @@ int case_run(const interop_case *made, char *problem, size_t problem_bytes) {
         snprintf(problem, problem_bytes, "no query, key or value");
         return -1;
     }
-    const int result = is_sdpa ? run_sdpa(made, &room, problem, problem_bytes)
-                               : run_mha(made, &room, problem, problem_bytes);
-    free_results(&room);
+    const attn_status status = is_sdpa ? run_sdpa(made, &room) : run_mha(made, &room);
+    int result = check_status(made, status, problem, problem_bytes);
+    if (result == 1) {
+        result = case_results_compare(made, &room, problem, problem_bytes);
+    }
+    case_results_free(&room);
     return result;
 }

@@ -98,6 +98,25 @@ static void write_expected(FILE *file, golden_case *golden, const char *from, co
                         expected.values);
 }
 
+/* What is expected, if the case has it. */
+static void write_found(FILE *file, golden_case *golden, const renamed *name) {
+    golden_expected expected;
+    if (golden_expected_values(golden, name->from, &expected)) {
+        write_expected(file, golden, name->from, name->to);
+    }
+}
+
+static void write_sdpa_gradients(FILE *file, golden_case *golden) {
+    static const renamed wanted[] = {{"grad.q", "gradient.query"},
+                                     {"grad.k", "gradient.key"},
+                                     {"grad.v", "gradient.value"},
+                                     {"grad.attn_mask", "gradient.attn_mask"}};
+    write_input(file, golden, &(renamed){"grad_out", "gradient.output"}, false);
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; ++i) {
+        write_found(file, golden, &wanted[i]);
+    }
+}
+
 static void write_sdpa(FILE *file, golden_case *golden, const listed_case *listed) {
     static const renamed inputs[] = {
         {"q", "query"}, {"k", "key"}, {"v", "value"}, {"attn_mask", "attn_mask"}};
@@ -109,6 +128,7 @@ static void write_sdpa(FILE *file, golden_case *golden, const listed_case *liste
     write_inputs(file, golden, inputs, sizeof inputs / sizeof inputs[0]);
     if (listed->refusal == NULL) {
         write_expected(file, golden, "out", "output");
+        write_sdpa_gradients(file, golden);
     }
 }
 
@@ -131,23 +151,49 @@ static void write_mha_call(FILE *file, golden_case *golden, const listed_case *l
     }
 }
 
+static const char *const parameter_names[] = {"in_proj_weight", "q_proj_weight",   "k_proj_weight",
+                                              "v_proj_weight",  "in_proj_bias",    "bias_k",
+                                              "bias_v",         "out_proj.weight", "out_proj.bias"};
+enum { NUM_PARAMETERS = sizeof parameter_names / sizeof parameter_names[0] };
+
+/* Those of a key padding mask are nothing that the library computes. */
+static void write_mha_gradients(FILE *file, golden_case *golden) {
+    static const renamed given[] = {{"grad_attn_output", "gradient.attn_output"},
+                                    {"grad_attn_weights", "gradient.attn_weights"}};
+    static const renamed wanted[] = {{"grad.query", "gradient.query"},
+                                     {"grad.key", "gradient.key"},
+                                     {"grad.value", "gradient.value"},
+                                     {"grad.attn_mask", "gradient.attn_mask"}};
+    write_inputs(file, golden, given, sizeof given / sizeof given[0]);
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; ++i) {
+        write_found(file, golden, &wanted[i]);
+    }
+    for (size_t i = 0; i < NUM_PARAMETERS; ++i) {
+        char from[64];
+        char to[64];
+        snprintf(from, sizeof from, "grad.%s", parameter_names[i]);
+        snprintf(to, sizeof to, "gradient.parameter.%s", parameter_names[i]);
+        write_found(file, golden, &(renamed){from, to});
+    }
+}
+
 static void write_mha(FILE *file, golden_case *golden, const listed_case *listed) {
     static const char *const options[] = {"embed_dim",   "num_heads",     "kdim",       "vdim",
                                           "add_bias_kv", "add_zero_attn", "batch_first"};
-    static const char *const names[] = {"in_proj_weight", "q_proj_weight",   "k_proj_weight",
-                                        "v_proj_weight",  "in_proj_bias",    "bias_k",
-                                        "bias_v",         "out_proj.weight", "out_proj.bias"};
     case_write_line(file, "call mha");
     for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i) {
         write_option(file, golden, options[i], options[i]);
     }
     write_no_bias(file, golden);
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
+    for (size_t i = 0; i < NUM_PARAMETERS; ++i) {
         char to[64];
-        snprintf(to, sizeof to, "parameter.%s", names[i]);
-        write_input(file, golden, &(renamed){names[i], to}, false);
+        snprintf(to, sizeof to, "parameter.%s", parameter_names[i]);
+        write_input(file, golden, &(renamed){parameter_names[i], to}, false);
     }
     write_mha_call(file, golden, listed);
+    if (listed->refusal == NULL) {
+        write_mha_gradients(file, golden);
+    }
 }
 
 /* Every head works at the full width: the library's layer with head_dim = embed_dim. */

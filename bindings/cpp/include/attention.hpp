@@ -14,6 +14,7 @@
  *   attention/rope.hpp        rope: rotary positions
  *   attention/rms_norm.hpp    rms_norm: normalised queries and keys
  *   attention/multihead.hpp   multihead: a layer of sizes and parameters
+ *   attention/multihead_backward.hpp   saved_forward: its gradients
  */
 #ifndef ATTENTION_HPP
 #define ATTENTION_HPP
@@ -25,6 +26,7 @@
 #include "attention/kv_cache.hpp"
 #include "attention/merge.hpp"
 #include "attention/multihead.hpp"
+#include "attention/multihead_backward.hpp"
 #include "attention/rms_norm.hpp"
 #include "attention/rope.hpp"
 #include "attention/sdpa.hpp"

@@ -5,7 +5,9 @@
  */
 #include <cmath>
 #include <iostream>
+#include <iterator>
 #include <set>
+#include <sstream>
 
 #include <attention.hpp>
 
@@ -76,10 +78,13 @@ std::optional<mask> mask_of(const case_file &made, const char *name, bool is_inc
     return mask::additive(require_input<attention::any_float_input>(made, name));
 }
 
-/* Every option and tensor must be one that is handed on. */
-void refuse_unknown(const case_file &made, const std::set<std::string> &known) {
+/* Every option and tensor must be one that is handed on: of these words. */
+void refuse_unknown(const case_file &made, const char *words) {
+    std::istringstream text(words);
+    const std::set<std::string> known{std::istream_iterator<std::string>(text), {}};
     const auto refuse = [&](const std::string &name) {
-        if (known.count(name) == 0 && name.rfind("parameter.", 0) != 0) {
+        if (known.count(name) == 0 && name.rfind("parameter.", 0) != 0 &&
+            name.rfind("gradient.parameter.", 0) != 0) {
             throw std::runtime_error("unknown: " + name);
         }
     };
@@ -123,28 +128,11 @@ template <class T> struct results {
     }
 };
 
-template <class T>
-void run_sdpa(const case_file &made, results<T> &room, results<attention::score_of<T>> &scores) {
+template <class T> attention::attend_options<T> sdpa_options(const case_file &made) {
     static const std::map<std::string, std::int32_t> normalizers = {
         {"softmax", ATTN_NORMALIZER_SOFTMAX},
         {"sigmoid", ATTN_NORMALIZER_SIGMOID},
         {"linear", ATTN_NORMALIZER_LINEAR}};
-    refuse_unknown(made, {"query",         "key",
-                          "value",         "attn_mask",
-                          "bias",          "query_offset",
-                          "key_lengths",   "sinks",
-                          "alibi_slopes",  "is_causal",
-                          "align_end",     "scale",
-                          "enable_gqa",    "window_left",
-                          "window_right",  "softcap",
-                          "normalizer",    "output",
-                          "lse",           "weights",
-                          "mask_start",    "position_bias",
-                          "block_mask",    "block_rows",
-                          "block_columns", "dropout_probability",
-                          "dropout_seed",  "dropout_offset",
-                          "dropout_batch", "dropout_head",
-                          "dropout_row",   "dropout_column"});
     attention::attend_options<T> options;
     options.mask = mask_of(made, "attn_mask", true);
     find(options.bias, made, "bias");
@@ -180,12 +168,51 @@ void run_sdpa(const case_file &made, results<T> &room, results<attention::score_
         dropout.row = number(made, "dropout_row", 0);
         dropout.column = number(made, "dropout_column", 0);
     }
+    return options;
+}
+
+/* The gradients of a call that wrote `output` and options.lse. */
+template <class T>
+void go_back(const case_file &made, const tensor<T> &output,
+             const attention::attend_options<T> &options, results<T> &room) {
+    using keys = attention::keys_of<T>;
+    attention::attend_gradients<T> wanted;
+    wanted.query = room.make_expected(made, "gradient.query");
+    wanted.key = room.make_expected(made, "gradient.key");
+    wanted.value = room.make_expected(made, "gradient.value");
+    wanted.mask = room.make_expected(made, "gradient.attn_mask");
+    attention::attend_backward<T>(view<T>(made.tensors.at("query")),
+                                  require_input<keys>(made, "key"),
+                                  require_input<keys>(made, "value"), output,
+                                  view<T>(made.tensors.at("gradient.output")), wanted, options);
+}
+
+template <class T>
+void run_sdpa(const case_file &made, results<T> &room, results<attention::score_of<T>> &scores) {
+    refuse_unknown(made, "query key value attn_mask bias query_offset key_lengths sinks "
+                         "alibi_slopes is_causal align_end scale enable_gqa window_left "
+                         "window_right softcap normalizer output lse weights mask_start "
+                         "position_bias block_mask block_rows block_columns dropout_probability "
+                         "dropout_seed dropout_offset dropout_batch dropout_head dropout_row "
+                         "dropout_column gradient.output gradient.query gradient.key "
+                         "gradient.value gradient.attn_mask");
+    attention::attend_options<T> options = sdpa_options<T>(made);
     options.lse = scores.make_expected(made, "lse");
     options.weights = room.make_expected(made, "weights");
     const auto output = room.make_main(made, "output", made.tensors.at("value").shape.back());
     using keys = attention::keys_of<T>;
-    attention::attend(view<T>(made.tensors.at("query")), require_input<keys>(made, "key"),
-                      require_input<keys>(made, "value"), output, options);
+    const auto query = view<T>(made.tensors.at("query"));
+    const auto key = require_input<keys>(made, "key"), value = require_input<keys>(made, "value");
+    if (made.tensors.count("gradient.output") == 0) {
+        return attention::attend(query, key, value, output, options);
+    }
+    results<attention::score_of<T>> unexpected;
+    if (!options.lse) {
+        const auto shapes = attention::describe_outputs(query, key, value, options);
+        options.lse = unexpected.make("lse", shapes.lse);
+    }
+    attention::attend(query, key, value, output, options);
+    go_back(made, output, options, room);
 }
 
 template <class T> attention::multihead<T> make_layer(const case_file &made) {
@@ -218,14 +245,12 @@ template <class T> attention::multihead<T> make_layer(const case_file &made) {
 }
 
 template <class T> void run_mha(const case_file &made, results<T> &room) {
-    refuse_unknown(made, {"query",          "key",           "value",
-                          "attn_mask",      "bias",          "key_padding_mask",
-                          "embed_dim",      "num_heads",     "kdim",
-                          "vdim",           "qdim",          "head_dim",
-                          "value_head_dim", "num_kv_heads",  "no_bias",
-                          "add_bias_kv",    "add_zero_attn", "batch_first",
-                          "is_causal",      "need_weights",  "average_attn_weights",
-                          "attn_output",    "attn_weights",  "parameter_dtype"});
+    refuse_unknown(made, "query key value attn_mask bias key_padding_mask embed_dim num_heads "
+                         "kdim vdim qdim head_dim value_head_dim num_kv_heads no_bias "
+                         "add_bias_kv add_zero_attn batch_first is_causal need_weights "
+                         "average_attn_weights attn_output attn_weights parameter_dtype "
+                         "gradient.attn_output gradient.attn_weights gradient.query gradient.key "
+                         "gradient.value gradient.attn_mask");
     const auto layer = make_layer<T>(made);
     attention::forward_options<T> options;
     options.key_padding_mask = mask_of(made, "key_padding_mask", false);
@@ -234,8 +259,27 @@ template <class T> void run_mha(const case_file &made, results<T> &room) {
     options.attention.is_causal = number(made, "is_causal", 0) != 0;
     options.attention.weights = room.make_expected(made, "attn_weights");
     const auto output = room.make_main(made, "attn_output", number(made, "embed_dim", 0));
-    layer.forward(view<T>(made.tensors.at("query")), view<T>(made.tensors.at("key")),
-                  view<T>(made.tensors.at("value")), output, options);
+    const auto query = view<T>(made.tensors.at("query")), key = view<T>(made.tensors.at("key")),
+               value = view<T>(made.tensors.at("value"));
+    if (made.tensors.count("gradient.attn_output") == 0) {
+        return layer.forward(query, key, value, output, options);
+    }
+    const attention::saved_forward<T> saved(layer, query, key, value, output, options);
+    attention::multihead_gradients<T> wanted;
+    find(wanted.attention.weights, made, "gradient.attn_weights");
+    wanted.query = room.make_expected(made, "gradient.query");
+    wanted.key = room.make_expected(made, "gradient.key");
+    wanted.value = room.make_expected(made, "gradient.value");
+    wanted.attention.mask = room.make_expected(made, "gradient.attn_mask");
+    const std::string prefix = "gradient.parameter.";
+    for (const auto &[name, unused] : made.expected) {
+        (void)unused;
+        if (name.rfind(prefix, 0) == 0) {
+            wanted.parameters.emplace(name.substr(prefix.size()),
+                                      *room.make_expected(made, name.c_str()));
+        }
+    }
+    saved.backward(view<T>(made.tensors.at("gradient.attn_output")), wanted);
 }
 
 bool is_near(double actual, double expected, double tolerance) {

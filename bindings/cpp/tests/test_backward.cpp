@@ -138,12 +138,36 @@ void refusals_name_the_gradient() {
         ATTN_ERROR_VALUE, "gradients.sinks: expected NULL without sinks");
 }
 
+void explain_tells_what_runs() {
+    const inputs of = make_inputs();
+    attended made(of);
+    attention::attend_gradients<double> wanted;
+    const tensor<const double> gradient(made.output.data(), query_shape);
+    const auto explain = [&] {
+        return attention::explain_backward<double>(made.query, made.key, made.value, gradient,
+                                                   gradient, wanted, made.options);
+    };
+    require(explain().num_items == 0, "nothing is wanted");
+    std::vector<double> of_query(made.output.size());
+    wanted.query = tensor<double>(of_query.data(), query_shape);
+    const attn_sdpa_backward_report report = explain();
+    require(report.num_items > 0 && report.workspace_bytes > 0 && report.reason != nullptr,
+            "a report");
+    const attention::kv_of<double> kv(made.key, made.value);
+    require(attention::explain_backward<double>(made.query, kv, gradient, gradient, wanted,
+                                                made.options)
+                    .num_items > 0,
+            "a report of a cache");
+}
+
 } // namespace
 
 int main() {
-    return run_tests("gradients", {
-        {"gradients_are_differences", gradients_are_differences},
-        {"gradients_lie_where_caches_do", gradients_lie_where_caches_do},
-        {"refusals_name_the_gradient", refusals_name_the_gradient},
-    });
+    return run_tests("gradients",
+                     {
+                         {"gradients_are_differences", gradients_are_differences},
+                         {"gradients_lie_where_caches_do", gradients_lie_where_caches_do},
+                         {"refusals_name_the_gradient", refusals_name_the_gradient},
+                         {"explain_tells_what_runs", explain_tells_what_runs},
+                     });
 }

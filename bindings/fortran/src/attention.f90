@@ -31,7 +31,9 @@ module attention
   use attention_options, only: attention_report, attention_dropout, report_of, options_of, drop_by, &
                                address_of, as_flag, kind_of
   use attention_kv, only: kv_places, kv_append, raw_places
-  use attention_backward, only: sdpa_gradients, attend_backward
+  use attention_backward, only: sdpa_gradients, attend_backward, backward_report
+  use attention_saved_forward, only: saved_forward, multihead_gradients, parameter_gradient, save_call, &
+                                     forget_call
   use attention_steps, only: partial_result, merge_parts, rope, rms_norm, rotation, raw_rotation
   use attention_halves, only: to_bfloat16, from_bfloat16, to_float16, from_float16
   implicit none
@@ -42,7 +44,8 @@ module attention
             attn_dtype_q4_0
   public :: attn_tensor, tensor_of, tensor_at, attend, selftest
   public :: kv_places, kv_append
-  public :: sdpa_gradients, attend_backward
+  public :: sdpa_gradients, attend_backward, backward_report
+  public :: saved_forward, multihead_gradients, parameter_gradient
   public :: partial_result, merge_parts, rope, rms_norm, rotation
   public :: attn_qk_norm_none, attn_qk_norm_head, attn_qk_norm_all_heads
   public :: attention_context, context_info, multihead, multihead_sizes
@@ -358,12 +361,12 @@ contains
   ! N) and lse (L, H, N) are outputs, computed if present. The other options are attend's.
   ! rope: queries and keys are rotated. cache: keys and values of earlier calls, (D, C, Hk, N), with
   ! lengths, which count the new rows already: those of this call are stored behind them, and all are
-  ! attended to; without key and value it is only read.
+  ! attended to; without key and value it is only read. saved: what saved%backward needs of this call.
   subroutine multihead_forward(self, query, key, value, output, key_padding_mask, attn_mask, &
                                is_causal, scale, bias, align_end, query_offset, key_lengths, window, &
                                softcap, sinks, alibi_slopes, normalizer, lse, weights, context, &
                                report, stat, errmsg, scores, scores_stage, mask_start, &
-                               position_bias, block_mask, block_size, cache, rope, dropout)
+                               position_bias, block_mask, block_size, cache, rope, dropout, saved)
     class(multihead), intent(in) :: self
     type(attn_tensor), intent(in) :: query, output
     type(attn_tensor), intent(in), optional :: key, value
@@ -382,6 +385,7 @@ contains
     integer, intent(out), optional :: stat
     character(*), intent(inout), optional :: errmsg
     type(attention_dropout), intent(in), optional :: dropout
+    type(saved_forward), intent(inout), optional :: saved
     type(attn_mha_params) :: params
     type(attn_dropout), target :: dropped
     type(attn_sdpa_params), target :: attention
@@ -405,8 +409,13 @@ contains
       turns = raw_rotation(rope)
       params%rope = c_loc(turns)
     end if
-    status = attn_mha_forward(handle_of(context), self%handle, query, key, value, params, output, &
-                              c_null_ptr, 0_c_size_t)
+    status = abi_ok
+    if (present(saved)) &
+      call save_call(saved, handle_of(context), self%handle, query, key, value, params, status)
+    if (status == abi_ok) &
+      status = attn_mha_forward(handle_of(context), self%handle, query, key, value, params, output, &
+                                c_null_ptr, 0_c_size_t)
+    if (present(saved) .and. status /= abi_ok) call forget_call(saved)
     call check(status, stat, errmsg)
     if (present(report) .and. status == abi_ok) &
       report = explanation(handle_of(context), self%handle, query, key, value, params, output)

@@ -8,7 +8,9 @@ module attention_abi
   implicit none
   public
 
-  integer(c_int32_t), parameter :: attn_ok = 0, attn_error_unsupported = 11, attn_max_rank = 8
+  integer(c_int32_t), parameter :: attn_ok = 0, attn_error_null = 1, attn_error_parameter = 7, &
+                                   attn_error_memory = 9, attn_error_unsupported = 11, &
+                                   attn_max_rank = 8
   integer(c_int32_t), parameter :: attn_dtype_float32 = 1, attn_dtype_float64 = 2, &
                                    attn_dtype_bool = 3, attn_dtype_int64 = 4, &
                                    attn_dtype_bfloat16 = 5, attn_dtype_float16 = 6, &
@@ -144,8 +146,18 @@ module attention_abi
     integer(c_int64_t) :: struct_size = 0
     integer(c_int32_t) :: key_padding_mask_kind = 0, reserved = 0
     type(c_ptr) :: key_padding_mask = c_null_ptr, attention = c_null_ptr, cache = c_null_ptr, &
-                   rope = c_null_ptr
+                   rope = c_null_ptr, saved = c_null_ptr
+    integer(c_int64_t) :: saved_bytes = 0
   end type attn_mha_params
+
+  type, bind(c) :: attn_mha_gradients
+    integer(c_int64_t) :: struct_size = 0
+    integer(c_int32_t) :: accumulate = 0, reserved = 0
+    type(c_ptr) :: output = c_null_ptr, query = c_null_ptr, key = c_null_ptr, value = c_null_ptr, &
+                   parameters = c_null_ptr
+    integer(c_int64_t) :: num_parameters = 0
+    type(c_ptr) :: attention = c_null_ptr
+  end type attn_mha_gradients
 
   type, bind(c) :: attn_mha_report
     integer(c_int64_t) :: struct_size = 0
@@ -174,6 +186,12 @@ module attention_abi
       character(kind=c_char), intent(out) :: buffer(*)
       integer(c_size_t), value :: buffer_bytes
     end function attn_last_error_copy
+
+    integer(c_int32_t) function attn_error_set(status, detail) bind(c)
+      import :: c_int32_t, c_char
+      integer(c_int32_t), value :: status
+      character(kind=c_char), intent(in) :: detail(*)
+    end function attn_error_set
 
     integer(c_int32_t) function attn_context_create(config, context) bind(c)
       import :: attn_context_config, c_ptr, c_int32_t
@@ -226,6 +244,18 @@ module attention_abi
       integer(c_size_t), value :: workspace_bytes
     end function attn_sdpa_backward
 
+    integer(c_int32_t) function attn_sdpa_backward_explain(context, query, key, value, params, &
+                                                           output, gradients, report) bind(c)
+      import :: attn_tensor, attn_sdpa_params, attn_sdpa_gradients, attn_sdpa_backward_report, &
+                c_ptr, c_int32_t
+      type(c_ptr), value :: context
+      type(attn_tensor), intent(in) :: query, output
+      type(attn_tensor), intent(in), optional :: key, value
+      type(attn_sdpa_params), intent(in) :: params
+      type(attn_sdpa_gradients), intent(in) :: gradients
+      type(attn_sdpa_backward_report), intent(inout) :: report
+    end function attn_sdpa_backward_explain
+
     integer(c_int32_t) function attn_sdpa_merge(context, count, outputs, lses, params, output, &
                                                 lse) bind(c)
       import :: attn_tensor, attn_merge_params, c_ptr, c_int32_t, c_int64_t
@@ -267,6 +297,20 @@ module attention_abi
       type(c_ptr), value :: layer
       type(attn_mha_config), intent(inout) :: config
     end function attn_mha_describe
+
+    integer(c_int32_t) function attn_mha_parameter_count(layer, count) bind(c)
+      import :: c_ptr, c_int32_t, c_int64_t
+      type(c_ptr), value :: layer
+      integer(c_int64_t), intent(inout) :: count
+    end function attn_mha_parameter_count
+
+    integer(c_int32_t) function attn_mha_parameter_describe(layer, index, name, shape) bind(c)
+      import :: attn_tensor, c_ptr, c_int32_t, c_int64_t
+      type(c_ptr), value :: layer
+      integer(c_int64_t), value :: index
+      type(c_ptr), intent(inout) :: name
+      type(attn_tensor), intent(inout) :: shape
+    end function attn_mha_parameter_describe
 
     integer(c_int32_t) function attn_mha_load_parameter(context, layer, name, values, params) bind(c)
       import :: attn_tensor, c_ptr, c_int32_t, c_char
@@ -312,5 +356,25 @@ module attention_abi
       type(attn_mha_params), intent(in) :: params
       integer(c_size_t), value :: workspace_bytes
     end function attn_mha_forward
+
+    integer(c_int32_t) function attn_mha_saved_bytes(context, layer, query, key, value, params, &
+                                                     bytes) bind(c)
+      import :: attn_tensor, attn_mha_params, c_ptr, c_int32_t, c_size_t
+      type(c_ptr), value :: context, layer
+      type(attn_tensor), intent(in) :: query
+      type(attn_tensor), intent(in), optional :: key, value
+      type(attn_mha_params), intent(in) :: params
+      integer(c_size_t), intent(inout) :: bytes
+    end function attn_mha_saved_bytes
+
+    integer(c_int32_t) function attn_mha_backward(context, layer, query, key, value, params, &
+                                                  gradients, workspace, workspace_bytes) bind(c)
+      import :: attn_tensor, attn_mha_params, attn_mha_gradients, c_ptr, c_int32_t, c_size_t
+      type(c_ptr), value :: context, layer, workspace
+      type(attn_tensor), intent(in) :: query, key, value
+      type(attn_mha_params), intent(in) :: params
+      type(attn_mha_gradients), intent(in) :: gradients
+      integer(c_size_t), value :: workspace_bytes
+    end function attn_mha_backward
   end interface
 end module attention_abi

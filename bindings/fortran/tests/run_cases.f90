@@ -9,6 +9,11 @@ program run_cases
   use case_file
   implicit none
 
+  ! Memory for the gradient that stands at the same place of the case's results.
+  type :: room_type
+    integer(c_int8_t), allocatable :: bytes(:)
+  end type room_type
+
   integer, parameter :: fewest_cases = 60, fewest_errors = 5
   character(1024) :: folder, name
   type(case_type), allocatable, target :: made
@@ -120,11 +125,13 @@ contains
     end do
     do i = 1, made%num_tensors
       if (index(known, ' '//trim(made%tensors(i)%name)//' ') == 0 .and. &
-          index(made%tensors(i)%name, 'parameter.') /= 1) &
+          index(made%tensors(i)%name, 'parameter.') /= 1 .and. &
+          index(made%tensors(i)%name, 'gradient.') /= 1) &
         error stop 'unknown: '//trim(made%tensors(i)%name)
     end do
     do i = 1, made%num_expected
-      if (index(known, ' '//trim(made%expected(i)%name)//' ') == 0) &
+      if (index(known, ' '//trim(made%expected(i)%name)//' ') == 0 .and. &
+          index(made%expected(i)%name, 'gradient.') /= 1) &
         error stop 'unknown: '//trim(made%expected(i)%name)
     end do
   end subroutine refuse_unknown
@@ -155,13 +162,14 @@ contains
     character(*), intent(in) :: name
     logical, intent(out) :: is_good
     integer(c_int8_t), allocatable, target :: output(:), lse(:), weights(:)
+    type(room_type), target :: rooms(made%num_expected)
     character(512) :: errmsg
-    integer :: stat
+    integer :: stat, i
     errmsg = ''
     if (made%call_name == 'sdpa') then
-      call run_sdpa(made, output, lse, weights, stat, errmsg)
+      call run_sdpa(made, output, lse, weights, rooms, stat, errmsg)
     else if (made%call_name == 'mha') then
-      call run_mha(made, output, lse, weights, stat, errmsg)
+      call run_mha(made, output, lse, weights, rooms, stat, errmsg)
     else
       error stop 'unknown call: '//trim(made%call_name)
     end if
@@ -173,6 +181,10 @@ contains
     call compare(made, name, 'lse', lse, is_good)
     call compare(made, name, 'weights', weights, is_good)
     call compare(made, name, 'attn_weights', weights, is_good)
+    do i = 1, made%num_expected
+      if (index(made%expected(i)%name, 'gradient.') == 1) &
+        call compare(made, name, trim(made%expected(i)%name), rooms(i)%bytes, is_good)
+    end do
   end subroutine run
 
   ! Options that are absent where 0 would mean something: unallocated, which is an absent argument.
@@ -199,12 +211,71 @@ contains
                                 option_integer(made, 'dropout_column', 0))
   end subroutine find_dropout
 
-  subroutine run_sdpa(made, output, lse, weights, stat, errmsg)
+  ! What the case is given of gradients; of no type if it has none.
+  function given(made, name) result(view)
+    type(case_type), intent(in), target :: made
+    character(*), intent(in) :: name
+    type(attn_tensor) :: view
+    integer :: place
+    place = find_tensor(made%tensors, made%num_tensors, name)
+    if (place > 0) view = made%tensors(place)%view()
+  end function given
+
+  ! Likewise a place for one that is expected.
+  function wanted(made, name, rooms) result(view)
+    type(case_type), intent(in) :: made
+    character(*), intent(in) :: name
+    type(room_type), intent(inout), target :: rooms(:)
+    type(attn_tensor) :: view
+    integer :: place
+    place = find_tensor(made%expected, made%num_expected, name)
+    if (place > 0) view = new_view(made, name, made%expected(place)%shape, rooms(place)%bytes)
+  end function wanted
+
+  ! Gradients of a layer, and, without parameters, of attention.
+  function gradients_of(made, rooms) result(gradients)
+    type(case_type), intent(in), target :: made
+    type(room_type), intent(inout), target :: rooms(:)
+    type(multihead_gradients) :: gradients
+    character(:), allocatable :: name
+    integer :: i
+    gradients%output = given(made, 'gradient.'//merge('attn_output', 'output     ', made%call_name == 'mha'))
+    gradients%weights = given(made, 'gradient.attn_weights')
+    gradients%query = wanted(made, 'gradient.query', rooms)
+    gradients%key = wanted(made, 'gradient.key', rooms)
+    gradients%value = wanted(made, 'gradient.value', rooms)
+    gradients%mask = wanted(made, 'gradient.attn_mask', rooms)
+    allocate (gradients%parameters(0))
+    do i = 1, made%num_expected
+      name = trim(made%expected(i)%name)
+      if (index(name, 'gradient.parameter.') == 1) gradients%parameters = &
+        [gradients%parameters, parameter_gradient(name(20:), wanted(made, name, rooms))]
+    end do
+  end function gradients_of
+
+  ! Room for lse, too, where gradients are computed from it.
+  function lse_view(made, room) result(view)
+    type(case_type), intent(in) :: made
+    integer(c_int8_t), allocatable, target, intent(inout) :: room(:)
+    type(attn_tensor), pointer :: view
+    integer :: place
+    view => result_view(made, 'lse', room)
+    if (associated(view) .or. .not. has_tensor(made, 'gradient.output')) return
+    place = find_tensor(made%expected, made%num_expected, 'output')
+    allocate (view)
+    associate (shape => made%expected(place)%shape)
+      view = new_view(made, 'lse', shape(:size(shape) - 1), room)
+    end associate
+  end function lse_view
+
+  subroutine run_sdpa(made, output, lse, weights, rooms, stat, errmsg)
     type(case_type), intent(in), target :: made
     integer(c_int8_t), allocatable, target, intent(inout) :: output(:), lse(:), weights(:)
+    type(room_type), intent(inout), target :: rooms(:)
     integer, intent(out) :: stat
     character(*), intent(inout) :: errmsg
-    type(attn_tensor), pointer :: value
+    type(attn_tensor), pointer :: value, made_output, made_lse
+    type(multihead_gradients), target :: gradients
     real(c_double), allocatable :: scale
     integer(c_int64_t), allocatable :: window(:)
     type(attention_dropout), allocatable :: dropout
@@ -212,8 +283,9 @@ contains
     value => input(made, 'value')
     call find_optional(made, scale, window)
     call find_dropout(made, dropout)
-    call attend(input(made, 'query'), input(made, 'key'), value, &
-                main_view(made, 'output', value%shape(value%rank), output), &
+    made_output => main_view(made, 'output', value%shape(value%rank), output)
+    made_lse => lse_view(made, lse)
+    call attend(input(made, 'query'), input(made, 'key'), value, made_output, &
                 attn_mask=input(made, 'attn_mask'), bias=input(made, 'bias'), &
                 is_causal=flag(made, 'is_causal', 0), scale=scale, &
                 enable_gqa=flag(made, 'enable_gqa', 0), align_end=flag(made, 'align_end', 0), &
@@ -222,12 +294,19 @@ contains
                 softcap=option_real(made, 'softcap'), sinks=input(made, 'sinks'), &
                 alibi_slopes=input(made, 'alibi_slopes'), &
                 normalizer=normalizer_of(option_text(made, 'normalizer')), &
-                lse=result_view(made, 'lse', lse), weights=result_view(made, 'weights', weights), &
+                lse=made_lse, weights=result_view(made, 'weights', weights), &
                 mask_start=input(made, 'mask_start'), &
                 position_bias=input(made, 'position_bias'), block_mask=input(made, 'block_mask'), &
                 block_size=int([option_integer(made, 'block_rows', 0), &
                                 option_integer(made, 'block_columns', 0)], c_int64_t), &
                 dropout=dropout, stat=stat, errmsg=errmsg)
+    if (stat /= 0 .or. .not. has_tensor(made, 'gradient.output')) return
+    gradients = gradients_of(made, rooms)
+    call attend_backward(input(made, 'query'), input(made, 'key'), value, made_output, &
+                         gradients%sdpa_gradients, attn_mask=input(made, 'attn_mask'), &
+                         is_causal=flag(made, 'is_causal', 0), scale=scale, &
+                         enable_gqa=flag(made, 'enable_gqa', 0), lse=made_lse, stat=stat, &
+                         errmsg=errmsg)
   end subroutine run_sdpa
 
   ! 0, which is the layer's, if the case has none.
@@ -238,12 +317,14 @@ contains
       parameter_dtype_of = dtype_of(option_text(made, 'parameter_dtype'))
   end function parameter_dtype_of
 
-  subroutine run_mha(made, output, lse, weights, stat, errmsg)
+  subroutine run_mha(made, output, lse, weights, rooms, stat, errmsg)
     type(case_type), intent(in), target :: made
     integer(c_int8_t), allocatable, target, intent(inout) :: output(:), lse(:), weights(:)
+    type(room_type), intent(inout), target :: rooms(:)
     integer, intent(out) :: stat
     character(*), intent(inout) :: errmsg
     type(multihead) :: layer
+    type(saved_forward), allocatable :: saved
     type(attn_tensor), pointer :: query
     real(c_double), allocatable :: scale
     integer(c_int64_t), allocatable :: window(:)
@@ -271,6 +352,8 @@ contains
     end do
     if (stat /= 0) return
     call find_optional(made, scale, window)
+    ! Unallocated it is an absent argument.
+    if (has_tensor(made, 'gradient.attn_output')) allocate (saved)
     call layer%forward(query, input(made, 'key'), input(made, 'value'), &
                        main_view(made, 'attn_output', option_integer(made, 'embed_dim', 0), output), &
                        key_padding_mask=input(made, 'key_padding_mask'), &
@@ -284,7 +367,9 @@ contains
                        normalizer=normalizer_of(option_text(made, 'normalizer')), &
                        lse=result_view(made, 'lse', lse), &
                        weights=result_view(made, 'attn_weights', weights), &
-                       stat=stat, errmsg=errmsg)
+                       stat=stat, errmsg=errmsg, saved=saved)
+    if (stat == 0 .and. allocated(saved)) &
+      call saved%backward(gradients_of(made, rooms), stat=stat, errmsg=errmsg)
   end subroutine run_mha
 
   ! ---- comparison ----

@@ -85,6 +85,7 @@ contains
     real(c_double), target :: queries(features, rows, heads)
     type(kv_places) :: kv
     type(sdpa_gradients) :: gradients
+    type(backward_report) :: report
     call random_number(keys)
     call random_number(queries)
     of_keys = 7
@@ -95,6 +96,10 @@ contains
     call attend_backward(tensor_of(queries), kv, tensor_of(output), gradients, lse=tensor_of(lse))
     call check(all(of_keys(:, :2, :) /= 0), 'keys in use have gradients')
     call check(all(of_keys(:, 3:, :) == 0), 'others have none')
+    call attend_backward(tensor_of(queries), kv, tensor_of(output), gradients, lse=tensor_of(lse), &
+                         report=report)
+    call check(report%num_items > 0 .and. report%workspace_bytes > 0 .and. report%reason /= '', &
+               'a call tells what it ran')
   end subroutine check_places
 
   subroutine check_refusals()

@@ -3,6 +3,7 @@ import attention.Attention;
 import attention.AttentionException;
 import attention.KvPlaces;
 import attention.Mask;
+import attention.SdpaBackwardReport;
 import attention.SdpaGradients;
 import attention.SdpaOptions;
 import attention.Tensor;
@@ -76,6 +77,10 @@ final class BackwardTest {
         void goBack(SdpaGradients gradients) {
             Attention.sdpaBackward(inputs[0], inputs[1], inputs[2], output, gradients, options, null);
         }
+
+        SdpaBackwardReport explain(SdpaGradients gradients) {
+            return Attention.explainBackward(inputs[0], inputs[1], inputs[2], output, gradients, options, null);
+        }
     }
 
     private static double weighed(Tensor values, double[] by) {
@@ -147,10 +152,19 @@ final class BackwardTest {
                 () -> made.goBack(new SdpaGradients(made.output()).sinks(Tensor.zeros(Tensor.Dtype.FLOAT64, HEADS))));
     }
 
+    private static void explainTellsWhatRuns() {
+        final Attended made = Attended.of(inputs());
+        final SdpaGradients gradients = new SdpaGradients(made.output());
+        check(made.explain(gradients).numItems() == 0, "nothing is wanted");
+        final var report = made.explain(gradients.query(Tensor.zeros(Tensor.Dtype.FLOAT64, SHAPES[0])));
+        check(report.numItems() > 0 && report.workspaceBytes() > 0 && !report.reason().isEmpty(), report.toString());
+    }
+
     public static void main(String[] arguments) {
         gradientsAreDifferences();
         gradientsLieWhereCachesDo();
         refusalsNameTheGradient();
+        explainTellsWhatRuns();
         System.out.println("gradients: passed");
     }
 }

@@ -35,11 +35,13 @@ public final class Layout {
         show("attn_sdpa_report", new Abi.SdpaReport());
         show("attn_sdpa_outputs", new Abi.Outputs());
         show("attn_sdpa_gradients", new Abi.SdpaGradients());
+        show("attn_sdpa_backward_report", new Abi.SdpaBackwardReport());
         show("attn_merge_params", new Abi.MergeParams());
         show("attn_rope_params", new Abi.RopeParams());
         show("attn_rms_norm_params", new Abi.RmsNormParams());
         show("attn_mha_config", new Abi.MhaConfig());
         show("attn_mha_params", new Abi.MhaParams());
+        show("attn_mha_gradients", new Abi.MhaGradients());
         show("attn_mha_report", new Abi.MhaReport());
         show("attn_mha_outputs", new Abi.Outputs());
         show("attn_mha_init_params", new Abi.MhaInitParams());

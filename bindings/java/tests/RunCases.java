@@ -3,6 +3,8 @@ import attention.Attention;
 import attention.AttentionException;
 import attention.Mask;
 import attention.Multihead;
+import attention.MultiheadGradients;
+import attention.SdpaGradients;
 import attention.SdpaOptions;
 import attention.Tensor;
 import java.io.IOException;
@@ -24,13 +26,20 @@ final class RunCases {
                     "position_bias", "block_mask", "block_rows", "block_columns",
                     "dropout_probability", "dropout_seed", "dropout_offset", "dropout_batch",
                     "dropout_head", "dropout_row", "dropout_column");
-    private static final Set<String> SDPA_NAMES = Set.of("output", "weights");
+    private static final Set<String> SDPA_NAMES =
+            Set.of(
+                    "output", "weights", "gradient.output", "gradient.query", "gradient.key",
+                    "gradient.value", "gradient.attn_mask");
     private static final Set<String> MHA_NAMES =
             Set.of(
                     "key_padding_mask", "embed_dim", "num_heads", "kdim", "vdim", "qdim", "head_dim",
                     "value_head_dim", "num_kv_heads", "no_bias", "add_bias_kv", "add_zero_attn",
                     "batch_first", "need_weights", "average_attn_weights", "attn_output",
-                    "attn_weights", "parameter_dtype");
+                    "attn_weights", "parameter_dtype", "gradient.attn_output",
+                    "gradient.attn_weights", "gradient.query", "gradient.key", "gradient.value",
+                    "gradient.attn_mask");
+    private static final String PARAMETER = "parameter.";
+    private static final String PARAMETER_GRADIENT = "gradient.parameter.";
 
     private final CaseFile made;
     private final Map<String, Tensor> results = new HashMap<>();
@@ -50,10 +59,14 @@ final class RunCases {
         return number(option, 0) != 0;
     }
 
+    private static boolean isOfParameter(String name) {
+        return name.startsWith(PARAMETER) || name.startsWith(PARAMETER_GRADIENT);
+    }
+
     private void refuseUnknown(Set<String> known) {
         for (final var names : Set.of(made.options.keySet(), made.tensors.keySet(), made.expected.keySet())) {
             for (final String name : names) {
-                if (!ATTENTION_NAMES.contains(name) && !known.contains(name) && !name.startsWith("parameter.")) {
+                if (!ATTENTION_NAMES.contains(name) && !known.contains(name) && !isOfParameter(name)) {
                     throw new IllegalStateException("unknown: " + name);
                 }
             }
@@ -147,7 +160,22 @@ final class RunCases {
         final long[] shape = value.shape();
         final Tensor output = mainResult("output", shape[shape.length - 1]);
         final SdpaOptions options = attention(true, "weights");
-        Attention.sdpa(made.tensors.get("query"), made.tensors.get("key"), value, output, options);
+        final Tensor query = made.tensors.get("query");
+        final Tensor key = made.tensors.get("key");
+        final Tensor given = made.tensors.get("gradient.output");
+        if (given != null && !made.expected.containsKey("lse")) {
+            options.lse(Attention.outputs(query, key, value, options).lse());
+        }
+        Attention.sdpa(query, key, value, output, options);
+        if (given != null) {
+            final SdpaGradients wanted =
+                    new SdpaGradients(given)
+                            .query(expectedResult("gradient.query"))
+                            .key(expectedResult("gradient.key"))
+                            .value(expectedResult("gradient.value"))
+                            .mask(expectedResult("gradient.attn_mask"));
+            Attention.sdpaBackward(query, key, value, output, wanted, options, null);
+        }
     }
 
     private Multihead.Config config() {
@@ -169,24 +197,44 @@ final class RunCases {
     private void runMha() {
         refuseUnknown(MHA_NAMES);
         try (Multihead layer = new Multihead(config())) {
-            final String prefix = "parameter.";
             made.tensors.forEach(
                     (name, values) -> {
-                        if (name.startsWith(prefix)) {
-                            layer.load(name.substring(prefix.length()), values);
+                        if (name.startsWith(PARAMETER)) {
+                            layer.load(name.substring(PARAMETER.length()), values);
                         }
                     });
             final Multihead.Options options =
                     new Multihead.Options()
                             .keyPaddingMask(mask("key_padding_mask", false))
                             .attention(attention(false, "attn_weights"));
-            layer.forward(
-                    made.tensors.get("query"),
-                    made.tensors.get("key"),
-                    made.tensors.get("value"),
-                    mainResult("attn_output", number("embed_dim", 0)),
-                    options);
+            final Tensor query = made.tensors.get("query");
+            final Tensor key = made.tensors.get("key");
+            final Tensor value = made.tensors.get("value");
+            final Tensor output = mainResult("attn_output", number("embed_dim", 0));
+            if (made.tensors.containsKey("gradient.attn_output")) {
+                layer.forwardSaving(query, key, value, output, options, null).backward(layerGradients());
+            } else {
+                layer.forward(query, key, value, output, options);
+            }
         }
+    }
+
+    private MultiheadGradients layerGradients() {
+        final MultiheadGradients wanted =
+                new MultiheadGradients(made.tensors.get("gradient.attn_output"))
+                        .query(expectedResult("gradient.query"))
+                        .key(expectedResult("gradient.key"))
+                        .value(expectedResult("gradient.value"))
+                        .attention(
+                                new SdpaGradients(null)
+                                        .weights(made.tensors.get("gradient.attn_weights"))
+                                        .mask(expectedResult("gradient.attn_mask")));
+        for (final String name : made.expected.keySet()) {
+            if (name.startsWith(PARAMETER_GRADIENT)) {
+                wanted.parameter(name.substring(PARAMETER_GRADIENT.length()), expectedResult(name));
+            }
+        }
+        return wanted;
     }
 
     private static boolean isNear(double found, double wanted, double tolerance) {

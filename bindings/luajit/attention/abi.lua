@@ -414,6 +414,8 @@ typedef struct attn_mha_params {
     const attn_sdpa_params *attention;
     const attn_kv *cache;
     const attn_rope_params *rope;
+    void *saved;
+    uint64_t saved_bytes;
 } attn_mha_params;
 
 typedef struct attn_mha_report {
@@ -464,6 +466,34 @@ attn_status attn_mha_explain(attn_context *context, const attn_mha *layer,
 attn_status attn_mha_describe_outputs(const attn_mha *layer, const attn_tensor *query,
                                       const attn_tensor *key, const attn_tensor *value,
                                       const attn_mha_params *params, attn_mha_outputs *outputs);
+
+typedef struct attn_mha_gradients {
+    uint64_t struct_size;
+    int32_t accumulate;
+    int32_t reserved;
+    const attn_tensor *output;
+    const attn_tensor *query;
+    const attn_tensor *key;
+    const attn_tensor *value;
+    const attn_tensor *parameters;
+    int64_t num_parameters;
+    const attn_sdpa_gradients *attention;
+} attn_mha_gradients;
+
+attn_status attn_mha_saved_bytes(attn_context *context, const attn_mha *layer,
+                                 const attn_tensor *query, const attn_tensor *key,
+                                 const attn_tensor *value, const attn_mha_params *params,
+                                 size_t *bytes);
+attn_status attn_mha_backward(attn_context *context, const attn_mha *layer,
+                              const attn_tensor *query, const attn_tensor *key,
+                              const attn_tensor *value, const attn_mha_params *params,
+                              const attn_mha_gradients *gradients, void *workspace,
+                              size_t workspace_bytes);
+attn_status attn_mha_backward_workspace_bytes(attn_context *context, const attn_mha *layer,
+                                              const attn_tensor *query, const attn_tensor *key,
+                                              const attn_tensor *value,
+                                              const attn_mha_params *params,
+                                              const attn_mha_gradients *gradients, size_t *bytes);
 
 typedef void (*attn_selftest_visit_fn)(void *state, const char *check, attn_status status,
                                        const char *detail);

@@ -8,6 +8,7 @@ local failure = require "attention.failure"
 local kv = require "attention.kv"
 local options = require "attention.options"
 local report = require "attention.report"
+local saved_forward = require "attention.saved_forward"
 local sdpa = require "attention.sdpa"
 local steps = require "attention.steps"
 local tensor = require "attention.tensor"
@@ -197,6 +198,17 @@ function Layer:forward(query, key, value, given)
                                  tensor.pointer(arguments.key), tensor.pointer(arguments.value),
                                  arguments.layer_params, arguments.output.view, nil, 0))
   return arguments.output, arguments.weights, arguments.lse, arguments.scores
+end
+
+-- As forward, with what backward needs as its first result, before the others.
+function Layer:forward_saving(query, key, value, given)
+  given = given or {}
+  local arguments = prepare(self, query, key, value, given, tensor.allocate)
+  local saved = saved_forward.new(self, arguments, given.context)
+  check(library.attn_mha_forward(context.handle(given.context), self.object, tensor.pointer(arguments.query),
+                                 tensor.pointer(arguments.key), tensor.pointer(arguments.value),
+                                 arguments.layer_params, arguments.output.view, nil, 0))
+  return saved, arguments.output, arguments.weights, arguments.lse, arguments.scores
 end
 
 -- What that call would run, and why.

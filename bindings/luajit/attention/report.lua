@@ -44,6 +44,20 @@ function report.attention(c_report)
   }
 end
 
+-- Of an attn_sdpa_backward_report.
+function report.backward(c_report)
+  return {
+    whole_heads = c_report.whole_heads == 1,
+    staged = c_report.staged,
+    num_items = tonumber(c_report.num_items),
+    row_block = tonumber(c_report.row_block),
+    key_block = tonumber(c_report.key_block),
+    workspace_bytes = tonumber(c_report.workspace_bytes),
+    kernels = ffi.string(c_report.kernels),
+    reason = ffi.string(c_report.reason),
+  }
+end
+
 -- Of an attn_mha_report; what its `attention` points to is the other argument.
 function report.layer(c_report, c_attention)
   return {

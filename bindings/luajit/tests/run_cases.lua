@@ -64,17 +64,56 @@ local function take_attention(case, options)
   return take(case.tensors, attention_tensors, given)
 end
 
+-- Takes what gradients of the case are given, by the names of what they are of; nil if it has none.
+local function take_given(tensors)
+  local given
+  for name in pairs(tensors) do
+    local of = name:match("^gradient%.(.+)$")
+    if of then
+      given = given or {}
+      given[of], tensors[name] = tensors[name], nil
+    end
+  end
+  return given
+end
+
+-- The gradients that a case expects, by the name that it has for them and the wrapper's.
+local function expected_gradients(case)
+  local names, wanted = {}, {}
+  for name in pairs(case.expected) do
+    local of = name:match("^gradient%.parameter%.(.+)$") or name:match("^gradient%.(.+)$")
+    names[name] = of
+    wanted[#wanted + 1] = of
+  end
+  return names, wanted
+end
+
+local function add_gradients(results, names, found)
+  for name, of in pairs(names) do
+    results[name] = found[of]
+  end
+  return results
+end
+
 local calls = {}
 
 function calls.sdpa(case)
   local options, tensors = named_options(case), case.tensors
   local given = take_attention(case, options)
   given.return_weights = case.expected.weights ~= nil
-  local inputs = take(tensors, "query key value", {})
+  local inputs, gradients = take(tensors, "query key value", {}), take_given(tensors)
   assert_empty(options, "option")
   assert_empty(tensors, "tensor")
+  given.return_lse = given.return_lse or gradients ~= nil
   local output, lse, weights = attention.sdpa(inputs.query, inputs.key, inputs.value, given)
-  return {output = output, lse = lse, weights = weights}
+  local results = {output = output, lse = lse, weights = weights}
+  if not gradients then
+    return results
+  end
+  local names, wanted = expected_gradients(case)
+  given.return_lse, given.return_weights, given.wanted = nil, nil, wanted
+  return add_gradients(results, names,
+                       attention.sdpa_backward(inputs.query, inputs.key, inputs.value, results, gradients, given))
 end
 
 function calls.mha(case)
@@ -84,14 +123,20 @@ function calls.mha(case)
   config.bias, options.no_bias = not options.no_bias, nil
   local given = take(options, "need_weights average_attn_weights", take_attention(case, options))
   take(tensors, "key_padding_mask", given)
-  local inputs = take(tensors, "query key value", {})
+  local inputs, gradients = take(tensors, "query key value", {}), take_given(tensors)
   assert_empty(options, "option")
   local layer = attention.layer(config)
   for name, values in pairs(tensors) do
     layer:load(assert(name:match("^parameter%.(.+)$"), name), values)
   end
-  local output, weights, lse = layer(inputs.query, inputs.key, inputs.value, given)
-  return {attn_output = output, attn_weights = weights, lse = lse}
+  if not gradients then
+    local output, weights, lse = layer(inputs.query, inputs.key, inputs.value, given)
+    return {attn_output = output, attn_weights = weights, lse = lse}
+  end
+  local saved, output, weights = layer:forward_saving(inputs.query, inputs.key, inputs.value, given)
+  local names, wanted = expected_gradients(case)
+  return add_gradients({attn_output = output, attn_weights = weights}, names,
+                       saved:backward({output = gradients.attn_output, weights = gradients.attn_weights}, {wanted = wanted}))
 end
 
 local function is_close(actual, expected, tolerance)

@@ -104,4 +104,14 @@ function tests.refusals_name_the_gradient()
   assert_fails(codes.VALUE, "scores: expected one of the options lse, output, weights", go_back, {scores = given.lse})
 end
 
+function tests.explain_tells_what_runs()
+  local inputs = inputs_of_numbers()
+  local report = attention.explain_backward(inputs.query, inputs.key, inputs.value, attend(inputs), given,
+                                            {is_causal = true, wanted = {"query", "key"}})
+  assert_equal("boolean", type(report.whole_heads))
+  assert(report.num_items > 0 and report.workspace_bytes > 0 and #report.kernels > 0 and #report.reason > 0)
+  local nothing = attention.explain_backward(inputs.query, inputs.key, inputs.value, attend(inputs), given, {wanted = {}})
+  assert_equal(0, nothing.num_items)
+end
+
 checks.run(tests)

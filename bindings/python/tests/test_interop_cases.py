@@ -32,6 +32,33 @@ MHA_WORDS = {
 }  # fmt: skip
 
 
+HAS_LAYER_GRADIENTS = hasattr(libattention.MultiheadAttention, "backward")
+GRADIENT = "gradient."
+# What is given, and the argument that has it.
+GIVEN = {"output": "grad_output", "attn_output": "grad_output", "attn_weights": "grad_weights"}
+
+
+def gradient_of(word):
+    """What a gradient of the case is of, as this package calls it; None for another word."""
+    if not word.startswith(GRADIENT):
+        return None
+    return word.removeprefix(GRADIENT).removeprefix("parameter.")
+
+
+def given_gradients(case):
+    """Those that are given, as arguments."""
+    return {
+        GIVEN[gradient_of(name)]: values
+        for name, values in case.tensors.items()
+        if gradient_of(name)
+    }
+
+
+def wanted_gradients(case):
+    """Those that are expected: what each is of, by its name in the case."""
+    return {name: gradient_of(name) for name in case.expected if gradient_of(name)}
+
+
 def flag(case, name, default=0):
     return bool(int(case.options.get(name, default)))
 
@@ -64,20 +91,34 @@ def run_sdpa(case):
         options["scale"] = float(case.options["scale"])
     if "window_left" in case.options:
         options["window"] = tuple(int(case.options[f"window_{side}"]) for side in ("left", "right"))
+    options |= {
+        "is_causal": flag(case, "is_causal"),
+        "enable_gqa": flag(case, "enable_gqa"),
+        "align_end": flag(case, "align_end"),
+        "softcap": float(case.options.get("softcap", 0)),
+        "normalizer": case.options.get("normalizer", "softmax"),
+    }
+    given = given_gradients(case)
     wanted = {name: name in case.expected for name in ("lse", "weights")}
+    wanted["lse"] |= bool(given)
+    inputs = {name: case.tensors[name] for name in ("query", "key", "value")}
     results = libattention.scaled_dot_product_attention(
-        *[case.tensors[name] for name in ("query", "key", "value")],
-        is_causal=flag(case, "is_causal"),
-        enable_gqa=flag(case, "enable_gqa"),
-        align_end=flag(case, "align_end"),
-        softcap=float(case.options.get("softcap", 0)),
-        normalizer=case.options.get("normalizer", "softmax"),
-        return_lse=wanted["lse"],
-        return_weights=wanted["weights"],
-        **options,
+        **inputs, return_lse=wanted["lse"], return_weights=wanted["weights"], **options
     )
     names = ["output", *[name for name, is_wanted in wanted.items() if is_wanted]]
-    return dict(zip(names, results if len(names) > 1 else [results]))
+    made = dict(zip(names, results if len(names) > 1 else [results]))
+    gradients = wanted_gradients(case)
+    if given:
+        found = libattention.scaled_dot_product_attention_backward(
+            **given,
+            **inputs,
+            output=made["output"],
+            lse=made["lse"],
+            wanted=list(gradients.values()),
+            **options,
+        )
+        made |= {name: getattr(found, of) for name, of in gradients.items()}
+    return made
 
 
 def run_mha(case):
@@ -93,7 +134,8 @@ def run_mha(case):
             if name.startswith(prefix)
         }
     )
-    output, weights = layer(
+    given = given_gradients(case)
+    output, weights, *saved = layer(
         *[case.tensors[name] for name in ("query", "key", "value")],
         key_padding_mask=case.tensors.get("key_padding_mask"),
         attn_mask=case.tensors.get("attn_mask"),
@@ -101,15 +143,21 @@ def run_mha(case):
         average_attn_weights=flag(case, "average_attn_weights", 1),
         is_causal=flag(case, "is_causal"),
         bias=case.tensors.get("bias"),
+        **({"return_saved": True} if given else {}),
     )
-    return {"attn_output": output, "attn_weights": weights}
+    made = {"attn_output": output, "attn_weights": weights}
+    gradients = wanted_gradients(case)
+    if given:
+        found = layer.backward(saved=saved[0], wanted=list(gradients.values()), **given)
+        made |= {name: found[of] for name, of in gradients.items()}
+    return made
 
 
 def unknown_words(case):
     """What the runners above would pass over. Parameters are checked by the layer."""
     words = {*case.options, *case.tensors, *case.expected}
     known = {"sdpa": SDPA_WORDS, "mha": MHA_WORDS}[case.call]
-    return {word for word in words if not word.startswith("parameter.")} - known
+    return {word for word in words if not word.startswith((GRADIENT, "parameter."))} - known
 
 
 def test_there_are_enough_cases():
@@ -128,6 +176,10 @@ def test_case(name):
         print(f"{name}: not run: {reason}")
         pytest.skip(reason)
     assert not unknown_words(case)
+    if case.call == "mha" and given_gradients(case) and not HAS_LAYER_GRADIENTS:
+        reason = "this package's layers have no gradients"
+        print(f"{name}: not run: {reason}")
+        pytest.skip(reason)
     if case.error:
         status, text = case.error
         with pytest.raises(libattention.Error) as caught:

@@ -37,6 +37,11 @@ module Attention
     SdpaCall.new([query, key, value], **options).explain
   end
 
+  # What a call of sdpa_backward would run, and why: a hash.
+  def self.explain_backward(query, key, value, made, given, **options)
+    BackwardCall.new([query, key, value], made, given, **options).explain
+  end
+
   # Stores new rows, converted, key (batch axes, Hk, L, E) and value (batch axes, Hv, L, Ev), where kv
   # says, a hash as sdpa takes it, at the end of its lengths, which count them already, or at positions.
   def self.kv_append(kv, key, value, **options)

@@ -47,6 +47,16 @@ class BackwardTest < Minitest::Test
     assert_raises(FrozenError) { go_back(inputs, out:) }
   end
 
+  def test_explain_tells_what_runs
+    tensors = tensors_of(inputs)
+    call = [*tensors.values_at(:query, :key, :value), attend(tensors), given_tensors]
+    report = Attention.explain_backward(*call, attn_mask: tensors[:attn_mask], is_causal: true)
+    assert_includes [true, false], report[:whole_heads]
+    assert_operator report[:num_items], :>, 0
+    refute_empty report[:reason]
+    assert_equal 0, Attention.explain_backward(*call, wanted: [])[:num_items]
+  end
+
   private
 
   def tensor(numbers, shape)

@@ -24,6 +24,7 @@ class CaseRun
     take_window
     take_block_size
     take_dropout
+    take_gradients
     @options[:return_lse] = true if @made.expected.key?(:lse)
   end
 
@@ -61,11 +62,31 @@ class CaseRun
     @options[:dropout] = named if named.any?
   end
 
+  # Gradients that are given, by the names of what they are of, and those that are expected, likewise.
+  def take_gradients
+    given, @tensors = @tensors.partition { |name, _| name.start_with?('gradient.') }.map(&:to_h)
+    @given = given.transform_keys { |name| name.to_s.delete_prefix('gradient.').delete_prefix('attn_').to_sym }
+    expected = @made.expected.keys.grep(/\Agradient\./)
+    @wanted = expected.to_h do |name|
+      of = name.to_s.delete_prefix('gradient.')
+      [of.start_with?('parameter.') ? of.delete_prefix('parameter.') : of.to_sym, name]
+    end
+  end
+
+  def named(gradients)
+    gradients.transform_keys(@wanted)
+  end
+
   def attend
-    asked = %i[lse weights].select { |name| @made.expected.key?(name) }
-    @options[:return_weights] = true if asked.include?(:weights)
-    results = Attention.sdpa(*@inputs, **@options, **@tensors)
-    [:output, *asked].zip(asked.empty? ? [results] : results).to_h
+    asked = %i[lse weights].select { |name| @made.expected.key?(name) || (name == :lse && @given.any?) }
+    outputs = { return_lse: asked.include?(:lse), return_weights: asked.include?(:weights) }
+    results = Attention.sdpa(*@inputs, **@options, **@tensors, **outputs)
+    made = [:output, *asked].zip(asked.empty? ? [results] : results).to_h
+    return made if @given.empty?
+
+    found = Attention.sdpa_backward(*@inputs, made.values_at(:output, :lse), @given, wanted: @wanted.keys,
+                                                                                     **@options, **@tensors)
+    { **made, **named(found) }
   end
 
   def run_layer
@@ -73,8 +94,12 @@ class CaseRun
     layer = Attention::Layer.new(dtype: @inputs.first.dtype, bias: !@options.delete(:no_bias),
                                  **@options.slice(*CONFIG_OPTIONS))
     layer.load_state_dict(parameters.transform_keys { |name| name.to_s.delete_prefix('parameter.') })
-    results = layer.forward(*@inputs, **tensors, **@options.except(*CONFIG_OPTIONS))
-    %i[attn_output attn_weights lse].zip(results).to_h
+    options = { **tensors, **@options.except(*CONFIG_OPTIONS) }
+    names = %i[attn_output attn_weights lse]
+    return names.zip(layer.forward(*@inputs, **options)).to_h if @given.empty?
+
+    saved, *results = layer.forward_saving(*@inputs, **options)
+    { **names.zip(results).to_h, **named(saved.backward(@given, wanted: @wanted.keys)) }
   end
 
   def check_error

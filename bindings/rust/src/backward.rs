@@ -3,6 +3,7 @@
 
 use std::ptr;
 
+use crate::context::static_text;
 use crate::error::{check, Result};
 use crate::kv::Kv;
 use crate::merge::PartialResult;
@@ -59,11 +60,42 @@ impl<'a> SdpaGradients<'a> {
         sinks: ViewMut<'a> => Some,
     }
 
-    /// The C struct; its pointers borrow from `self` and `output`.
-    fn as_raw(&self, output: &View<'_>) -> sys::attn_sdpa_gradients {
+    /// What [`sdpa_backward`] would run for the same arguments, and why.
+    pub fn explain(
+        &self,
+        query: &View<'_>,
+        key: &View<'_>,
+        value: &View<'_>,
+        made: &PartialResult<'_>,
+        gradient: &View<'_>,
+        options: &SdpaOptions<'_>,
+    ) -> Result<SdpaBackwardReport> {
+        let call = Call::new(query, made, gradient, self, options, options.as_raw());
+        // SAFETY: the pointers borrow from the arguments.
+        unsafe { call.explain(key.as_raw(), value.as_raw()) }
+    }
+
+    /// [`explain`](Self::explain) of [`sdpa_backward_kv`].
+    pub fn explain_kv(
+        &self,
+        query: &View<'_>,
+        kv: &Kv<'_>,
+        made: &PartialResult<'_>,
+        gradient: &View<'_>,
+        options: &SdpaOptions<'_>,
+    ) -> Result<SdpaBackwardReport> {
+        let places = kv.as_raw();
+        let params = options.as_raw_with(&places);
+        let call = Call::new(query, made, gradient, self, options, params);
+        // SAFETY: the pointers borrow from the arguments and from `places`.
+        unsafe { call.explain(ptr::null(), ptr::null()) }
+    }
+
+    /// The C struct; its pointers borrow from `self`, but for `output`.
+    pub(crate) fn as_raw(&self, output: *const attn_tensor) -> sys::attn_sdpa_gradients {
         sys::attn_sdpa_gradients {
             accumulate: self.accumulate.into(),
-            output: output.as_raw(),
+            output,
             lse: raw_view(&self.lse),
             weights: raw_view(&self.weights),
             query: raw_output(&self.query),
@@ -92,20 +124,9 @@ pub fn sdpa_backward(
     wanted: SdpaGradients<'_>,
     options: SdpaOptions<'_>,
 ) -> Result<()> {
-    let params = options.as_raw();
+    let call = Call::new(query, made, gradient, &wanted, &options, options.as_raw());
     // SAFETY: the pointers borrow from the arguments.
-    unsafe {
-        run(
-            query,
-            key.as_raw(),
-            value.as_raw(),
-            made,
-            gradient,
-            &wanted,
-            &options,
-            params,
-        )
-    }
+    unsafe { call.run(key.as_raw(), value.as_raw()) }
 }
 
 /// [`sdpa_backward`] of [`sdpa_kv`](crate::sdpa_kv): gradients of keys and values lie as `kv` has
@@ -120,53 +141,121 @@ pub fn sdpa_backward_kv(
 ) -> Result<()> {
     let places = kv.as_raw();
     let params = options.as_raw_with(&places);
+    let call = Call::new(query, made, gradient, &wanted, &options, params);
     // SAFETY: the pointers borrow from the arguments and from `places`.
-    unsafe {
-        run(
-            query,
-            ptr::null(),
-            ptr::null(),
-            made,
-            gradient,
-            &wanted,
-            &options,
-            params,
-        )
+    unsafe { call.run(ptr::null(), ptr::null()) }
+}
+
+/// What [`sdpa_backward`] runs and why, for people to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SdpaBackwardReport {
+    /// An item walks all keys of a head; else threads work on one head together, which changes no
+    /// bit.
+    pub whole_heads: bool,
+    /// How many gradients are summed apart before they are written.
+    pub staged: i32,
+    /// Pieces of work for the gradients of query, key and value; 0 where none is wanted.
+    pub num_items: i64,
+    /// Query rows of a block.
+    pub row_block: i64,
+    /// Keys of a block.
+    pub key_block: i64,
+    /// Memory that the call allocates while it runs.
+    pub workspace_bytes: u64,
+    /// The kernels in use.
+    pub kernels: &'static str,
+    /// One sentence: why this schedule.
+    pub reason: &'static str,
+}
+
+impl From<&sys::attn_sdpa_backward_report> for SdpaBackwardReport {
+    fn from(raw: &sys::attn_sdpa_backward_report) -> Self {
+        SdpaBackwardReport {
+            whole_heads: raw.whole_heads != 0,
+            staged: raw.staged,
+            num_items: raw.num_items,
+            row_block: raw.row_block,
+            key_block: raw.key_block,
+            workspace_bytes: raw.workspace_bytes,
+            kernels: static_text(raw.kernels),
+            reason: static_text(raw.reason),
+        }
     }
 }
 
-/// # Safety
-///
-/// What key, value and params point to is there.
-#[allow(clippy::too_many_arguments)]
-unsafe fn run(
-    query: &View<'_>,
-    key: *const attn_tensor,
-    value: *const attn_tensor,
-    made: &PartialResult<'_>,
-    gradient: &View<'_>,
-    wanted: &SdpaGradients<'_>,
-    options: &SdpaOptions<'_>,
+/// The structs of a call, but for where keys and values are.
+struct Call<'a> {
+    context: *mut sys::attn_context,
+    query: &'a View<'a>,
+    output: &'a View<'a>,
     params: sys::attn_sdpa_params,
-) -> Result<()> {
-    let params = sys::attn_sdpa_params {
-        lse: raw_view(&made.lse),
-        ..params
-    };
-    let gradients = wanted.as_raw(gradient);
-    // SAFETY: the caller's word; views lie in their slices, and what is wanted is borrowed
-    // exclusively.
-    check(unsafe {
-        sys::attn_sdpa_backward(
-            options.raw_context_or(ptr::null_mut()),
-            query.as_raw(),
-            key,
-            value,
-            &params,
-            made.output.as_raw(),
-            &gradients,
-            ptr::null_mut(),
-            0,
-        )
-    })
+    gradients: sys::attn_sdpa_gradients,
+}
+
+impl<'a> Call<'a> {
+    fn new(
+        query: &'a View<'a>,
+        made: &'a PartialResult<'a>,
+        gradient: &'a View<'a>,
+        wanted: &'a SdpaGradients<'a>,
+        options: &'a SdpaOptions<'a>,
+        params: sys::attn_sdpa_params,
+    ) -> Self {
+        Call {
+            context: options.raw_context_or(ptr::null_mut()),
+            query,
+            output: &made.output,
+            params: sys::attn_sdpa_params {
+                lse: raw_view(&made.lse),
+                ..params
+            },
+            gradients: wanted.as_raw(gradient.as_raw()),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// What key, value and params point to is there, and what is wanted is borrowed exclusively.
+    unsafe fn run(&self, key: *const attn_tensor, value: *const attn_tensor) -> Result<()> {
+        // SAFETY: the caller's word; views lie in their slices.
+        check(unsafe {
+            sys::attn_sdpa_backward(
+                self.context,
+                self.query.as_raw(),
+                key,
+                value,
+                &self.params,
+                self.output.as_raw(),
+                &self.gradients,
+                ptr::null_mut(),
+                0,
+            )
+        })
+    }
+
+    /// # Safety
+    ///
+    /// What key, value and params point to is there; no element is touched.
+    unsafe fn explain(
+        &self,
+        key: *const attn_tensor,
+        value: *const attn_tensor,
+    ) -> Result<SdpaBackwardReport> {
+        let mut report = sys::attn_sdpa_backward_report::default();
+        // SAFETY: the caller's word, and a local.
+        check(unsafe {
+            sys::attn_sdpa_backward_explain(
+                self.context,
+                self.query.as_raw(),
+                key,
+                value,
+                &self.params,
+                self.output.as_raw(),
+                &self.gradients,
+                &mut report,
+            )
+        })?;
+        Ok((&report).into())
+    }
 }

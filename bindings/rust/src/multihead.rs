@@ -423,7 +423,11 @@ impl MultiheadAttention {
         })
     }
 
-    fn context_of(&self, options: &ForwardOptions<'_>) -> *mut sys::attn_context {
+    pub(crate) fn as_raw(&self) -> *const sys::attn_mha {
+        self.raw.as_ptr()
+    }
+
+    pub(crate) fn context_of(&self, options: &ForwardOptions<'_>) -> *mut sys::attn_context {
         options.attention.raw_context_or(self.context.as_raw())
     }
 }
@@ -461,8 +465,8 @@ pub struct ForwardOptions<'a> {
 }
 
 /// What the C struct of the options points to.
-struct RawStructs {
-    attention: sys::attn_sdpa_params,
+pub(crate) struct RawStructs {
+    pub(crate) attention: sys::attn_sdpa_params,
     cache: Option<sys::attn_kv>,
     rope: Option<sys::attn_rope_params>,
 }
@@ -496,7 +500,7 @@ impl<'a> ForwardOptions<'a> {
         rope: RopeOptions<'a> => Some,
     }
 
-    fn raw_structs(&self) -> RawStructs {
+    pub(crate) fn raw_structs(&self) -> RawStructs {
         RawStructs {
             attention: self.attention.as_raw(),
             cache: self.cache.as_ref().map(KvMut::as_raw),
@@ -505,7 +509,7 @@ impl<'a> ForwardOptions<'a> {
     }
 
     /// The C struct; its pointers borrow from the arguments.
-    fn as_raw(&self, inside: &RawStructs) -> sys::attn_mha_params {
+    pub(crate) fn as_raw(&self, inside: &RawStructs) -> sys::attn_mha_params {
         let (key_padding_mask_kind, key_padding_mask) = raw_mask(&self.key_padding_mask);
         sys::attn_mha_params {
             key_padding_mask_kind,

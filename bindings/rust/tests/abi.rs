@@ -92,6 +92,11 @@ fn facts() -> Vec<Fact> {
         attn_mha_init_params { struct_size, seed }
         attn_mha_params {
             struct_size, key_padding_mask_kind, reserved, key_padding_mask, attention, cache, rope,
+            saved, saved_bytes,
+        }
+        attn_mha_gradients {
+            struct_size, accumulate, reserved, output, query, key, value, parameters,
+            num_parameters, attention,
         }
         attn_mha_report {
             struct_size, projection_gemm, depends_on_blas_threads, workspace_bytes, kernels,

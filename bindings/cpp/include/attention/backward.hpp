@@ -37,12 +37,11 @@ template <class T> struct attend_gradients {
 namespace detail {
 
 template <class T>
-attn_sdpa_gradients gradients_of(const float_input<T> &gradient,
-                                 const attend_gradients<T> &wanted) {
+attn_sdpa_gradients gradients_of(const attn_tensor *gradient, const attend_gradients<T> &wanted) {
     attn_sdpa_gradients gradients{};
     gradients.struct_size = sizeof gradients;
     gradients.accumulate = wanted.accumulate;
-    gradients.output = gradient.c_view();
+    gradients.output = gradient;
     gradients.lse = view_of(wanted.lse);
     gradients.weights = view_of(wanted.weights);
     gradients.query = view_of(wanted.query);
@@ -66,7 +65,7 @@ void attend_backward(const tensor<const T> &query, const keys_of<T> &key, const 
                      const attend_gradients<T> &wanted, const attend_options<T> &options = {},
                      const context *chosen = nullptr) {
     const attn_sdpa_params params = detail::params_of(options);
-    const attn_sdpa_gradients gradients = detail::gradients_of(gradient, wanted);
+    const attn_sdpa_gradients gradients = detail::gradients_of(gradient.c_view(), wanted);
     check(attn_sdpa_backward(detail::handle_of(chosen), query.c_view(), key.c_view(),
                              value.c_view(), &params, output.c_view(), &gradients, nullptr, 0));
 }
@@ -77,9 +76,40 @@ void attend_backward(const tensor<const T> &query, const kv_of<T> &kv, const flo
                      const float_input<T> &gradient, const attend_gradients<T> &wanted,
                      const attend_options<T> &options = {}, const context *chosen = nullptr) {
     const detail::kv_params<T> call(kv, options);
-    const attn_sdpa_gradients gradients = detail::gradients_of(gradient, wanted);
+    const attn_sdpa_gradients gradients = detail::gradients_of(gradient.c_view(), wanted);
     check(attn_sdpa_backward(detail::handle_of(chosen), query.c_view(), nullptr, nullptr,
                              &call.params, output.c_view(), &gradients, nullptr, 0));
+}
+
+/* What attend_backward would run for the same arguments, and why. */
+template <class T>
+attn_sdpa_backward_report
+explain_backward(const tensor<const T> &query, const keys_of<T> &key, const keys_of<T> &value,
+                 const float_input<T> &output, const float_input<T> &gradient,
+                 const attend_gradients<T> &wanted, const attend_options<T> &options = {},
+                 const context *chosen = nullptr) {
+    const attn_sdpa_params params = detail::params_of(options);
+    const attn_sdpa_gradients gradients = detail::gradients_of(gradient.c_view(), wanted);
+    attn_sdpa_backward_report report{};
+    report.struct_size = sizeof report;
+    check(attn_sdpa_backward_explain(detail::handle_of(chosen), query.c_view(), key.c_view(),
+                                     value.c_view(), &params, output.c_view(), &gradients,
+                                     &report));
+    return report;
+}
+
+template <class T>
+attn_sdpa_backward_report
+explain_backward(const tensor<const T> &query, const kv_of<T> &kv, const float_input<T> &output,
+                 const float_input<T> &gradient, const attend_gradients<T> &wanted,
+                 const attend_options<T> &options = {}, const context *chosen = nullptr) {
+    const detail::kv_params<T> call(kv, options);
+    const attn_sdpa_gradients gradients = detail::gradients_of(gradient.c_view(), wanted);
+    attn_sdpa_backward_report report{};
+    report.struct_size = sizeof report;
+    check(attn_sdpa_backward_explain(detail::handle_of(chosen), query.c_view(), nullptr, nullptr,
+                                     &call.params, output.c_view(), &gradients, &report));
+    return report;
 }
 
 } // namespace attention

@@ -7,6 +7,7 @@
 
 #include <attention/multihead.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -59,9 +60,13 @@ template <class T> struct forward_params {
     attn_rope_params rope{};
     attn_mha_params layer{};
 
-    explicit forward_params(const forward_options<T> &options)
+    /* saved: where forward leaves what backward needs. */
+    explicit forward_params(const forward_options<T> &options, void *saved = nullptr,
+                            std::size_t saved_bytes = 0)
         : attention(params_of(options.attention)) {
         layer.struct_size = sizeof layer;
+        layer.saved = saved;
+        layer.saved_bytes = saved_bytes;
         layer.key_padding_mask = view_of(options.key_padding_mask);
         layer.key_padding_mask_kind =
             options.key_padding_mask ? options.key_padding_mask->kind() : ATTN_MASK_NONE;

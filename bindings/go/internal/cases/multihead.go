@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"attention"
 )
@@ -23,10 +22,16 @@ func (made *testCase) runMHA() error {
 		return err
 	}
 	options.Attention.Weights = viewOf(weights)
-	return made.judge(made.forward(config, options, output), output, weights)
+	gradients, err := made.gradients()
+	if err != nil {
+		return err
+	}
+	outcome := made.forward(config, options, output, gradients)
+	return made.judge(outcome, append(made.rooms, output, weights)...)
 }
 
-func (made *testCase) forward(config attention.MultiheadConfig, options *attention.ForwardOptions, output *tensor) error {
+func (made *testCase) forward(config attention.MultiheadConfig, options *attention.ForwardOptions,
+	output *tensor, gradients *attention.MultiheadGradients) error {
 	layer, err := attention.NewMultiheadAttention(config)
 	if err != nil {
 		return err
@@ -39,13 +44,20 @@ func (made *testCase) forward(config attention.MultiheadConfig, options *attenti
 			}
 		}
 	}
-	return layer.Forward(made.view("query"), made.view("key"), made.view("value"),
+	if gradients == nil {
+		return layer.Forward(made.view("query"), made.view("key"), made.view("value"),
+			viewOf(output), options)
+	}
+	saved, err := layer.ForwardSaving(made.view("query"), made.view("key"), made.view("value"),
 		viewOf(output), options)
+	if err != nil {
+		return err
+	}
+	return saved.Backward(gradients)
 }
 
 func parameterName(name string) (string, bool) {
-	const prefix = "parameter."
-	return strings.TrimPrefix(name, prefix), strings.HasPrefix(name, prefix)
+	return trimmed(name, "parameter.")
 }
 
 func (made *testCase) mhaOptions() (attention.MultiheadConfig, *attention.ForwardOptions, error) {
@@ -80,6 +92,7 @@ func (made *testCase) addMHATensors(options *attention.ForwardOptions) error {
 		_, isParameter := parameterName(tensor.name)
 		switch {
 		case tensor.name == "query" || tensor.name == "key" || tensor.name == "value" || isParameter:
+		case tensor.name == "gradient.attn_output" || tensor.name == "gradient.attn_weights":
 		case tensor.name == "key_padding_mask":
 			options.KeyPaddingMask = tensor.mask(attention.Exclude)
 		case tensor.name == "attn_mask":

@@ -37,6 +37,7 @@ type testCase struct {
 	options  []option
 	tensors  []tensor
 	expected []expected
+	rooms    []*tensor // for gradients
 	refusal  *attention.Error
 }
 

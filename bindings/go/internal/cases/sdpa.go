@@ -26,10 +26,24 @@ func (made *testCase) runSDPA() error {
 	if err != nil {
 		return err
 	}
+	gradients, err := made.gradients()
+	if err != nil {
+		return err
+	}
+	if gradients != nil && lse == nil {
+		lse, err = made.room("lse", output.shape[:len(output.shape)-1])
+		if err != nil {
+			return err
+		}
+	}
 	options.LSE, options.Weights = viewOf(lse), viewOf(weights)
 	outcome := attention.SDPA(made.view("query"), made.view("key"), made.view("value"),
 		viewOf(output), options)
-	return made.judge(outcome, output, lse, weights)
+	if gradients != nil && outcome == nil {
+		outcome = attention.SDPABackward(made.view("query"), made.view("key"), made.view("value"),
+			viewOf(output), &gradients.Gradients, options)
+	}
+	return made.judge(outcome, append(made.rooms, output, lse, weights)...)
 }
 
 func (made *testCase) sdpaOptions() (*attention.SDPAOptions, error) {
@@ -74,7 +88,7 @@ func (made *testCase) sdpaOptions() (*attention.SDPAOptions, error) {
 func (made *testCase) addSDPATensors(options *attention.SDPAOptions) error {
 	for _, tensor := range made.tensors {
 		switch tensor.name {
-		case "query", "key", "value":
+		case "query", "key", "value", "gradient.output":
 		case "attn_mask":
 			options.Mask = tensor.mask(attention.Include)
 		case "bias":

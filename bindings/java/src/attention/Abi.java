@@ -5,6 +5,7 @@ import com.sun.jna.Library;
 import com.sun.jna.Pointer;
 import com.sun.jna.Structure;
 import com.sun.jna.Structure.FieldOrder;
+import com.sun.jna.ptr.LongByReference;
 import com.sun.jna.ptr.PointerByReference;
 import java.lang.annotation.Retention;
 import java.lang.annotation.RetentionPolicy;
@@ -23,6 +24,7 @@ interface Abi extends Library {
 
     int OK = 0;
     int ERROR_VALUE = 2;
+    int ERROR_PARAMETER = 7;
     int MAX_RANK = 8;
     int MASK_ADDITIVE = 1;
     int MASK_BOOL_INCLUDE = 2;
@@ -205,6 +207,22 @@ interface Abi extends Library {
         public Pointer sinks;
     }
 
+    @FieldOrder({
+        "struct_size", "whole_heads", "staged", "num_items", "row_block", "key_block",
+        "workspace_bytes", "kernels", "reason"
+    })
+    final class SdpaBackwardReport extends Structure {
+        public long struct_size = size();
+        public int whole_heads;
+        public int staged;
+        public long num_items;
+        public long row_block;
+        public long key_block;
+        public long workspace_bytes;
+        public String kernels;
+        public String reason;
+    }
+
     @FieldOrder({"struct_size", "sinks"})
     final class MergeParams extends Structure {
         public long struct_size = size();
@@ -267,7 +285,7 @@ interface Abi extends Library {
 
     @FieldOrder({
         "struct_size", "key_padding_mask_kind", "reserved", "key_padding_mask", "attention",
-        "cache", "rope"
+        "cache", "rope", "saved", "saved_bytes"
     })
     final class MhaParams extends Structure {
         public long struct_size = size();
@@ -277,6 +295,25 @@ interface Abi extends Library {
         public Pointer attention;
         public Pointer cache;
         public Pointer rope;
+        public Pointer saved;
+        public long saved_bytes;
+    }
+
+    @FieldOrder({
+        "struct_size", "accumulate", "reserved", "output", "query", "key", "value", "parameters",
+        "num_parameters", "attention"
+    })
+    final class MhaGradients extends Structure {
+        public long struct_size = size();
+        public int accumulate;
+        public int reserved;
+        public Pointer output;
+        public Pointer query;
+        public Pointer key;
+        public Pointer value;
+        public Pointer parameters;
+        public long num_parameters;
+        public Pointer attention;
     }
 
     @FieldOrder({
@@ -351,6 +388,16 @@ interface Abi extends Library {
             Pointer workspace,
             long workspaceBytes);
 
+    int attn_sdpa_backward_explain(
+            Context context,
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            SdpaOptions params,
+            Tensor output,
+            attention.SdpaGradients gradients,
+            SdpaBackwardReport report);
+
     int attn_sdpa_merge(
             Context context,
             long count,
@@ -370,6 +417,11 @@ interface Abi extends Library {
 
     void attn_mha_destroy(Pointer layer);
 
+    int attn_mha_parameter_count(Multihead layer, LongByReference count);
+
+    int attn_mha_parameter_describe(
+            Multihead layer, long index, PointerByReference name, TensorView shape);
+
     @ChangesLayer
     int attn_mha_load_parameter(
             Context context, Multihead layer, String name, Tensor values, Pointer params);
@@ -385,8 +437,28 @@ interface Abi extends Library {
             Tensor query,
             Tensor key,
             Tensor value,
-            Multihead.Options params,
+            Argument params,
             Tensor output,
+            Pointer workspace,
+            long workspaceBytes);
+
+    int attn_mha_saved_bytes(
+            Context context,
+            Multihead layer,
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            Multihead.Options params,
+            LongByReference bytes);
+
+    int attn_mha_backward(
+            Context context,
+            Multihead layer,
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            Argument params,
+            Argument gradients,
             Pointer workspace,
             long workspaceBytes);
 

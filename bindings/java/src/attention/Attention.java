@@ -127,6 +127,22 @@ public final class Attention {
         return SdpaReport.of(report);
     }
 
+    /** What {@link #sdpaBackward} would run, and why. */
+    public static SdpaBackwardReport explainBackward(
+            Tensor query,
+            Tensor key,
+            Tensor value,
+            Tensor output,
+            SdpaGradients gradients,
+            SdpaOptions options,
+            Context context) {
+        final Abi.SdpaBackwardReport report = new Abi.SdpaBackwardReport();
+        Abi.check(
+                Abi.LIBRARY.attn_sdpa_backward_explain(
+                        context, query, key, value, options, output, gradients, report));
+        return SdpaBackwardReport.of(report);
+    }
+
     /** Throws unless this machine computes what has a known result. */
     public static void selftest(Context context) {
         Abi.check(Abi.LIBRARY.attn_selftest(context, null));

@@ -2,7 +2,10 @@
 package attention;
 
 import com.sun.jna.Pointer;
+import com.sun.jna.ptr.LongByReference;
 import com.sun.jna.ptr.PointerByReference;
+import java.util.ArrayList;
+import java.util.List;
 
 /**
  * torch.nn.MultiheadAttention in evaluation mode, and its generalisations. Any number of threads may
@@ -159,6 +162,11 @@ public final class Multihead extends NativeHandle {
 
         @Override
         Pointer pointer() {
+            return fill(params);
+        }
+
+        /** Writes these options to a struct, which then points at what they have. */
+        Pointer fill(Abi.MhaParams params) {
             params.cache = cache == null ? null : cache.written().pointer();
             params.rope = rope == null ? null : rope.pointer();
             params.attention = attention == null ? null : attention.pointer();
@@ -251,6 +259,28 @@ public final class Multihead extends NativeHandle {
     /** As above, with the default context. */
     public void forward(Tensor query, Tensor key, Tensor value, Tensor output, Options options) {
         forward(query, key, value, output, options, null);
+    }
+
+    /** As above, after which the gradients of the call can be computed. */
+    public SavedForward forwardSaving(
+            Tensor query, Tensor key, Tensor value, Tensor output, Options options, Context context) {
+        final Options chosen = options == null ? new Options() : options;
+        final SavedForward saved = new SavedForward(this, query, key, value, chosen, context);
+        saved.forward(output);
+        return saved;
+    }
+
+    /** The names of PyTorch's state_dict, in its order. */
+    List<String> parameterNames() {
+        final LongByReference count = new LongByReference();
+        Abi.check(Abi.LIBRARY.attn_mha_parameter_count(this, count));
+        final List<String> names = new ArrayList<>();
+        for (long index = 0; index < count.getValue(); index++) {
+            final PointerByReference name = new PointerByReference();
+            Abi.check(Abi.LIBRARY.attn_mha_parameter_describe(this, index, name, null));
+            names.add(name.getValue().getString(0));
+        }
+        return names;
     }
 
     /** Types and shapes of that call's outputs, for making them. */

@@ -2,29 +2,31 @@
 package attention;
 
 import com.sun.jna.Pointer;
+import java.util.HashMap;
+import java.util.Map;
 
 /**
- * Gradients of {@link Attention#sdpaBackward}: those that are given and those that are wanted; new ones
- * are none. Where an input repeats its gradient is the sum. Each method returns this.
+ * Gradients of {@link Attention#sdpaBackward}, or of the attention inside a layer: those that are given
+ * and those that are wanted; new ones are none. Where an input repeats its gradient is the sum. Each
+ * method returns this.
  */
 public final class SdpaGradients extends Argument {
     private final Abi.SdpaGradients params = new Abi.SdpaGradients();
-    // What the struct points at lives as long as these gradients.
-    private final Tensor output;
-    private Tensor lse;
-    private Tensor weights;
-    private Tensor query;
-    private Tensor key;
-    private Tensor value;
-    private Tensor mask;
-    private Tensor bias;
-    private Tensor positionBias;
-    private Tensor alibiSlopes;
-    private Tensor sinks;
+    /** By the names of the struct's fields; what it points at lives as long as these gradients. */
+    private final Map<String, Tensor> tensors = new HashMap<>();
 
     /** Given: the gradient of output. */
     public SdpaGradients(Tensor output) {
-        this.output = output;
+        put("output", output);
+    }
+
+    private SdpaGradients put(String field, Tensor gradient) {
+        tensors.put(field, gradient);
+        return this;
+    }
+
+    private SdpaGradients putWritten(String field, Tensor gradient) {
+        return put(field, Tensor.written("gradients." + field, gradient));
     }
 
     /** What is wanted is added to what is there. */
@@ -35,77 +37,57 @@ public final class SdpaGradients extends Argument {
 
     /** Given: of lse; softmax only. */
     public SdpaGradients lse(Tensor gradient) {
-        lse = gradient;
-        return this;
+        return put("lse", gradient);
     }
 
     /** Given: of the weights that the call returned, per head or averaged. */
     public SdpaGradients weights(Tensor gradient) {
-        weights = gradient;
-        return this;
+        return put("weights", gradient);
     }
 
     /** Out: in query's shape, of its type or that of the scores, as are all others. */
     public SdpaGradients query(Tensor gradient) {
-        query = Tensor.written("gradients.query", gradient);
-        return this;
+        return putWritten("query", gradient);
     }
 
     /** Out: as key, where that lies in {@link SdpaOptions#kv} too. */
     public SdpaGradients key(Tensor gradient) {
-        key = Tensor.written("gradients.key", gradient);
-        return this;
+        return putWritten("key", gradient);
     }
 
     /** Out: as value, likewise. */
     public SdpaGradients value(Tensor gradient) {
-        value = Tensor.written("gradients.value", gradient);
-        return this;
+        return putWritten("value", gradient);
     }
 
     /** Out: as an additive mask. */
     public SdpaGradients mask(Tensor gradient) {
-        mask = Tensor.written("gradients.mask", gradient);
-        return this;
+        return putWritten("mask", gradient);
     }
 
     /** Out: as the bias. */
     public SdpaGradients bias(Tensor gradient) {
-        bias = Tensor.written("gradients.bias", gradient);
-        return this;
+        return putWritten("bias", gradient);
     }
 
     /** Out: as the bias by distance. */
     public SdpaGradients positionBias(Tensor gradient) {
-        positionBias = Tensor.written("gradients.position_bias", gradient);
-        return this;
+        return putWritten("position_bias", gradient);
     }
 
     /** Out: as the slopes. */
     public SdpaGradients alibiSlopes(Tensor gradient) {
-        alibiSlopes = Tensor.written("gradients.alibi_slopes", gradient);
-        return this;
+        return putWritten("alibi_slopes", gradient);
     }
 
     /** Out: as the sinks. */
     public SdpaGradients sinks(Tensor gradient) {
-        sinks = Tensor.written("gradients.sinks", gradient);
-        return this;
+        return putWritten("sinks", gradient);
     }
 
     @Override
     Pointer pointer() {
-        params.output = Tensor.pointerOf(output);
-        params.lse = Tensor.pointerOf(lse);
-        params.weights = Tensor.pointerOf(weights);
-        params.query = Tensor.pointerOf(query);
-        params.key = Tensor.pointerOf(key);
-        params.value = Tensor.pointerOf(value);
-        params.mask = Tensor.pointerOf(mask);
-        params.bias = Tensor.pointerOf(bias);
-        params.position_bias = Tensor.pointerOf(positionBias);
-        params.alibi_slopes = Tensor.pointerOf(alibiSlopes);
-        params.sinks = Tensor.pointerOf(sinks);
+        tensors.forEach((field, tensor) -> params.writeField(field, Tensor.pointerOf(tensor)));
         params.write();
         return params.getPointer();
     }

@@ -376,6 +376,8 @@ module Attention
           const attn_sdpa_params *attention;
           const attn_kv *cache;
           const attn_rope_params *rope;
+          void *saved;
+          uint64_t saved_bytes;
       } attn_mha_params;
 
       typedef struct attn_mha_report {
@@ -423,6 +425,29 @@ module Attention
                                             const attn_tensor *key, const attn_tensor *value,
                                             const attn_mha_params *params, attn_mha_outputs *outputs);
 
+      typedef struct attn_mha_gradients {
+          uint64_t struct_size;
+          int32_t accumulate;
+          int32_t reserved;
+          const attn_tensor *output;
+          const attn_tensor *query;
+          const attn_tensor *key;
+          const attn_tensor *value;
+          const attn_tensor *parameters;
+          int64_t num_parameters;
+          const attn_sdpa_gradients *attention;
+      } attn_mha_gradients;
+
+      attn_status attn_mha_saved_bytes(attn_context *context, const attn_mha *layer,
+                                       const attn_tensor *query, const attn_tensor *key,
+                                       const attn_tensor *value, const attn_mha_params *params,
+                                       size_t *bytes);
+      attn_status attn_mha_backward(attn_context *context, const attn_mha *layer,
+                                    const attn_tensor *query, const attn_tensor *key,
+                                    const attn_tensor *value, const attn_mha_params *params,
+                                    const attn_mha_gradients *gradients, void *workspace,
+                                    size_t workspace_bytes);
+
       attn_status attn_selftest(attn_context *context, const attn_selftest_params *params);
     C
 
@@ -467,6 +492,12 @@ module Attention
       size = STRUCTS.fetch(name).size
       made.to_ptr[0, size] = original.to_ptr[0, size]
       made
+    end
+
+    # The array of views that a function takes. A tensor that is missing is one of no dtype and no data.
+    def self.views(tensors)
+      size = STRUCTS[:attn_tensor].size
+      tensors.map { |tensor| tensor ? tensor.to_ptr[0, size] : "\0" * size }.join
     end
 
     # The pointer that a function writes where it is told to.

@@ -4,6 +4,7 @@
 
 require 'attention/call'
 require 'attention/outputs'
+require 'attention/report'
 require 'attention/sdpa_options'
 
 module Attention
@@ -12,7 +13,6 @@ module Attention
     # What has a gradient, and its field of attn_sdpa_gradients.
     FIELDS = { query: :query, key: :key, value: :value, attn_mask: :mask, bias: :bias, position_bias: :position_bias,
                alibi_slopes: :alibi_slopes, sinks: :sinks }.freeze
-    private_constant :FIELDS
 
     # made: the output of the call and its lse, which may be left out; given: the gradients of the same
     # and of the weights, by name.
@@ -31,6 +31,12 @@ module Attention
     def run
       Call.make(:attn_sdpa_backward, @context, *@inputs, @options, @output, @params, nil, 0)
       @found
+    end
+
+    def explain
+      report = ABI.make(:attn_sdpa_backward_report)
+      Call.make(:attn_sdpa_backward_explain, @context, *@inputs, @options, @output, @params, report)
+      Report.of_gradients(report)
     end
 
     private

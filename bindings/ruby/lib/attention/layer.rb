@@ -4,6 +4,7 @@
 
 require 'attention/call'
 require 'attention/multihead_call'
+require 'attention/saved_forward'
 
 module Attention
   # Multi-head attention: torch.nn.MultiheadAttention in evaluation mode, parameter names included.
@@ -95,6 +96,13 @@ module Attention
       MultiheadCall.new(self, [query, key, value], **options).run
     end
     alias call forward
+
+    # As forward, with a SavedForward as the first result, before the others.
+    def forward_saving(query, key, value, **options)
+      call = MultiheadCall.new(self, [query, key, value], **options)
+      results = call.run_saving
+      [SavedForward.new(call), *results]
+    end
 
     # What that call would run, and why.
     def explain(query, key = nil, value = nil, **options)

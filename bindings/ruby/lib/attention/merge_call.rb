@@ -8,10 +8,6 @@ require 'attention/outputs'
 module Attention
   # One call that puts partial results together.
   class MergeCall
-    VIEW_BYTES = ABI::STRUCTS[:attn_tensor].size
-    NO_VIEW = ("\0" * VIEW_BYTES).freeze
-    private_constant :VIEW_BYTES, :NO_VIEW
-
     # parts: arrays of an output and its lse, which may be left out.
     def initialize(parts, context: nil, sinks: nil, out: nil, out_lse: nil)
       @outputs = parts.map { |output, _| Tensor.wrap(output) }
@@ -24,8 +20,8 @@ module Attention
     end
 
     def run
-      Call.make(:attn_sdpa_merge, @context, @outputs.size, views(@outputs), (views(@lses) if lses?), @params, @output,
-                @lse)
+      lses = ABI.views(@lses) if lses?
+      Call.make(:attn_sdpa_merge, @context, @outputs.size, ABI.views(@outputs), lses, @params, @output, @lse)
       lses? ? [@output, @lse] : @output
     end
 
@@ -33,11 +29,6 @@ module Attention
 
     def lses?
       @lses.any?
-    end
-
-    # The C array. A tensor that is missing is one of no dtype: the library names it.
-    def views(tensors)
-      tensors.map { |tensor| tensor ? tensor.to_ptr[0, VIEW_BYTES] : NO_VIEW }.join
     end
   end
   private_constant :MergeCall

@@ -2,6 +2,7 @@
 
 # SPDX-License-Identifier: BSD-3-Clause
 
+require 'attention/backward_call'
 require 'attention/call'
 require 'attention/kv'
 require 'attention/outputs'
@@ -29,11 +30,34 @@ module Attention
                                            cache: @cache, rope: @rope)
     end
 
+    attr_reader :layer
+
     def run
       @cache.check_writable if @cache && @inputs.all?
       outputs = make_outputs(:room_for)
       Call.make(:attn_mha_forward, @context, @layer, *@inputs, @params, outputs.output, nil, 0)
       [outputs.output, outputs.weights] + [outputs.lse, outputs.scores].compact
+    end
+
+    # As run, and go_back can follow.
+    def run_saving
+      bytes = Tensor.zeros(dtype: :int64)
+      Call.make(:attn_mha_saved_bytes, @context, @layer, *@inputs, @params, bytes.data)
+      @saved = Fiddle::Pointer.malloc(bytes.to_a, Fiddle::RUBY_FREE)
+      @params.saved = @saved
+      @params.saved_bytes = bytes.to_a
+      run
+    end
+
+    # The gradients that this attn_mha_gradients asks for.
+    def go_back(gradients, context: nil)
+      Call.make(:attn_mha_backward, context || @context, @layer, *@inputs, @params, gradients, nil, 0)
+    end
+
+    # What the gradient of this name belongs to; nil where there is none, which the library says.
+    def input(name)
+      at = %i[query key value].index(name)
+      at ? @inputs[at] : @attention.tensor(BackwardCall::FIELDS.fetch(name))
     end
 
     def explain

@@ -41,6 +41,20 @@ module Attention
       }
     end
 
+    # Of an attn_sdpa_backward_report.
+    def self.of_gradients(report)
+      {
+        whole_heads: report.whole_heads == 1,
+        staged: report.staged,
+        num_items: report.num_items,
+        row_block: report.row_block,
+        key_block: report.key_block,
+        workspace_bytes: report.workspace_bytes,
+        kernels: report.kernels.to_s,
+        reason: report.reason.to_s
+      }
+    end
+
     # Of an attn_mha_report, whose pointer leads to the other one.
     def self.of_layer(report, attention)
       {

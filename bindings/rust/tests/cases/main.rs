@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Runs every case of the folder ATTENTION_CASES, which the library's build exports.
 
+mod gradients;
 mod judge;
 mod reader;
 mod run;

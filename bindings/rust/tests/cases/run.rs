@@ -8,6 +8,7 @@ use attention::{
     Normalizer, SdpaOptions, View, F16,
 };
 
+use crate::gradients::{sdpa_gradients, train, Gradients};
 use crate::reader::{Case, Elements, Result, Tensor};
 
 pub fn run(case: &Case) -> Result<()> {
@@ -19,7 +20,7 @@ pub fn run(case: &Case) -> Result<()> {
 }
 
 impl Case {
-    fn tensor(&self, name: &str) -> Result<&Tensor> {
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
         let found = self.tensors.iter().find(|(other, _)| other == name);
         found
             .map(|(_, tensor)| tensor)
@@ -38,7 +39,7 @@ impl Case {
     }
 
     /// Room for a result, if it is expected.
-    fn optional_result(&self, name: &str) -> Result<Option<Tensor>> {
+    pub fn optional_result(&self, name: &str) -> Result<Option<Tensor>> {
         let expected = self.expected.iter().find(|expected| expected.name == name);
         expected
             .map(|expected| self.room(name, expected.shape.clone()))
@@ -56,7 +57,7 @@ impl Case {
     }
 
     /// Room of query's type, or of lse's, filled with what no call computes.
-    fn room(&self, name: &str, shape: Vec<usize>) -> Result<Tensor> {
+    pub fn room(&self, name: &str, shape: Vec<usize>) -> Result<Tensor> {
         let count = shape.iter().product();
         let elements = match self.tensor("query")?.dtype() {
             Dtype::Float64 => Elements::Float64(vec![1e30; count]),
@@ -74,6 +75,9 @@ fn run_sdpa(case: &Case) -> Result<()> {
     let mut output = case.main_result("output", features)?;
     let mut lse = case.optional_result("lse")?;
     let mut weights = case.optional_result("weights")?;
+    if case.has_gradients() {
+        lse = Some(case.lse_room()?);
+    }
     let mut options = sdpa_options(case)?;
     if let Some(lse) = &mut lse {
         options = options.lse(lse.view_mut()?);
@@ -88,15 +92,22 @@ fn run_sdpa(case: &Case) -> Result<()> {
         &mut output.view_mut()?,
         options,
     );
-    let results = [
-        ("output", Some(&output)),
-        ("lse", lse.as_ref()),
-        ("weights", weights.as_ref()),
-    ];
-    case.judge(outcome, &results)
+    if outcome.is_err() || !case.has_gradients() {
+        let results = [
+            ("output", Some(&output)),
+            ("lse", lse.as_ref()),
+            ("weights", weights.as_ref()),
+        ];
+        return case.judge(outcome, &results);
+    }
+    let lse = lse.ok_or("no lse")?;
+    let gradients = sdpa_gradients(case, &output, &lse)?;
+    let mut results = vec![("output", Some(&output)), ("weights", weights.as_ref())];
+    results.extend(gradients.named());
+    case.judge(Ok(()), &results)
 }
 
-fn sdpa_options(case: &Case) -> Result<SdpaOptions<'_>> {
+pub fn sdpa_options(case: &Case) -> Result<SdpaOptions<'_>> {
     let mut options = SdpaOptions::new();
     for (name, value) in &case.options {
         options = match name.as_str() {
@@ -120,7 +131,7 @@ fn sdpa_options(case: &Case) -> Result<SdpaOptions<'_>> {
     for (name, tensor) in &case.tensors {
         let view = tensor.view()?;
         options = match name.as_str() {
-            "query" | "key" | "value" => options,
+            "query" | "key" | "value" | "gradient.output" => options,
             "attn_mask" => options.mask(mask(tensor, Mask::Include)?),
             "bias" => options.bias(view),
             "mask_start" => options.mask_start(view),
@@ -181,31 +192,41 @@ fn mask<'a>(tensor: &'a Tensor, of_bools: fn(View<'a>) -> Mask<'a>) -> Result<Ma
 fn run_mha(case: &Case) -> Result<()> {
     let mut output = case.main_result("attn_output", case.number("embed_dim", 0)?)?;
     let mut weights = case.optional_result("attn_weights")?;
-    let mut attention = attention_inside(case)?;
-    if let Some(weights) = &mut weights {
-        attention = attention.weights(weights.view_mut()?);
-    }
-    let mut options = ForwardOptions::new().attention(attention);
-    if let Ok(padding) = case.tensor("key_padding_mask") {
-        options = options.key_padding_mask(mask(padding, Mask::Exclude)?);
-    }
+    let mut gradients = Gradients::expected(case)?;
     let outcome = make_layer(case, mha_config(case)?).and_then(|layer| {
+        if case.has_gradients() {
+            return train(case, &layer, &mut output, &mut weights, &mut gradients);
+        }
+        let mut attention = attention_inside(case)?;
+        if let Some(weights) = &mut weights {
+            attention = attention.weights(weights.view_mut()?);
+        }
         layer.forward(
             &case.tensor("query")?.view()?,
             &case.tensor("key")?.view()?,
             &case.tensor("value")?.view()?,
             &mut output.view_mut()?,
-            options,
+            forward_options(case, attention)?,
         )?;
         Ok(())
     });
-    case.judge(
-        refusal(outcome)?,
-        &[
-            ("attn_output", Some(&output)),
-            ("attn_weights", weights.as_ref()),
-        ],
-    )
+    let mut results = vec![
+        ("attn_output", Some(&output)),
+        ("attn_weights", weights.as_ref()),
+    ];
+    results.extend(gradients.named());
+    case.judge(refusal(outcome)?, &results)
+}
+
+pub fn forward_options<'a>(
+    case: &'a Case,
+    attention: SdpaOptions<'a>,
+) -> Result<ForwardOptions<'a>> {
+    let options = ForwardOptions::new().attention(attention);
+    Ok(match case.tensor("key_padding_mask") {
+        Ok(padding) => options.key_padding_mask(mask(padding, Mask::Exclude)?),
+        Err(_) => options,
+    })
 }
 
 /// Tells what the library refused from what is wrong with the case itself.
@@ -266,11 +287,12 @@ fn make_layer(case: &Case, config: MultiheadConfig) -> Result<MultiheadAttention
 }
 
 /// Whether the weights are averaged is told by their shape.
-fn attention_inside(case: &Case) -> Result<SdpaOptions<'_>> {
+pub fn attention_inside(case: &Case) -> Result<SdpaOptions<'_>> {
     let mut options = SdpaOptions::new().is_causal(case.number("is_causal", 0)? != 0);
     for (name, tensor) in &case.tensors {
         options = match name.as_str() {
             "query" | "key" | "value" | "key_padding_mask" => options,
+            "gradient.attn_output" | "gradient.attn_weights" => options,
             "attn_mask" => options.mask(mask(tensor, Mask::Exclude)?),
             "bias" => options.bias(tensor.view()?),
             name if name.starts_with("parameter.") => options,

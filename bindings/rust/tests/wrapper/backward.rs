@@ -135,6 +135,34 @@ fn gradients_lie_where_caches_do() -> Result<()> {
 }
 
 #[test]
+fn explain_tells_what_runs() -> Result<()> {
+    let inputs = inputs();
+    let (output, lse) = attended(&inputs)?;
+    let (query, key) = (View::new(&inputs[0], &QUERY)?, View::new(&inputs[1], &KEY)?);
+    let view = View::new(&output, &QUERY)?;
+    let made = PartialResult {
+        output: view,
+        lse: Some(View::new(&lse, &QUERY[..2])?),
+    };
+    let options = SdpaOptions::new();
+    let mut of_query = vec![0.0f64; output.len()];
+    let wanted = SdpaGradients::new().query(ViewMut::new(&mut of_query, &QUERY)?);
+    let report = wanted.explain(&query, &key, &key, &made, &view, &options)?;
+    assert!(report.num_items > 0 && report.workspace_bytes > 0 && !report.reason.is_empty());
+    let kv = Kv::new(key, key);
+    assert_eq!(
+        wanted
+            .explain_kv(&query, &kv, &made, &view, &options)?
+            .reason,
+        report.reason
+    );
+    let nothing = SdpaGradients::new();
+    let report = nothing.explain(&query, &key, &key, &made, &view, &options)?;
+    assert_eq!(report.num_items, 0);
+    Ok(())
+}
+
+#[test]
 fn softmax_needs_its_lse() -> Result<()> {
     let inputs = inputs();
     let (output, _) = attended(&inputs)?;

@@ -5,6 +5,7 @@ mod attending;
 mod backward;
 mod contexts;
 mod halves;
+mod layer_backward;
 mod layer_cache;
 mod layers;
 mod places;
