@@ -454,7 +454,7 @@ static void what_a_scheme_cannot_do_is_refused(void) {
     made.params.mask = &mask;
     made.params.mask_kind = ATTN_MASK_ADDITIVE;
     RANKS_ASSERT_STATUS(run(&made, NULL, MPI_COMM_WORLD), ATTN_ERROR_UNSUPPORTED,
-                        "rank 0: mask, bias: expected one row for all queries");
+                        "rank 0: mask, bias, block_mask: expected one row for all queries");
     if (ranks_count() >= 2) {
         prepare(&made, ATTN_MPI_SCHEME_DECODE);
         made.query_view.shape[1] -= ranks_rank() == 1;
