@@ -72,4 +72,5 @@ def _wanted(ctx: Any) -> tuple[str, ...]:
 
 def _call_of(options: Options, given: list[Any]) -> Call:
     of_options: dict[str, Any] = dict(zip(_OF_OPTIONS, given[len(USUAL) :]))
-    return Call(*given[: len(USUAL)], options._replace(**of_options))
+    query, key, value = given[: len(USUAL)]
+    return Call(query, key, value, options._replace(**of_options))
