@@ -198,32 +198,17 @@ static void compute_part(attn_context *context, local_part *part, int is_backwar
     }
 }
 
-/* Every rank computes at the same time, so that they share memory and clock as in a call. *products:
- * of the busiest rank; *pairs: of all. */
-static double seconds_without_messages(attn_context *context, const measured_call *call,
-                                       double *products, double *pairs) {
-    local_part parts[2];
-    const int count = make_parts(call, parts);
+/* Multiply-adds of the busiest rank, and pairs of all ranks. */
+static void count_work(const measured_call *call, const local_part *parts, int count,
+                       double *products, double *pairs) {
     const int64_t heads = call->scheme == ATTN_MPI_SCHEME_HEADS ? HEADS / num_ranks : HEADS;
-    double least = DBL_MAX, mine = 0;
+    double mine = 0;
     for (int i = 0; i < count; ++i) {
         mine += pairs_of(&parts[i], call->is_causal) * (double)heads;
-        compute_part(context, &parts[i], 0); /* output and lse for a backward pass */
-    }
-    for (int repeat = 0; repeat < repeats; ++repeat) {
-        const double start = begin();
-        for (int i = 0; i < count; ++i) {
-            compute_part(context, &parts[i], call->is_backward);
-        }
-        least = fmin(least, seconds_of_all(start));
-    }
-    for (int i = 0; i < count; ++i) {
-        free_tensors(&parts[i].tensors);
     }
     MPI_Allreduce(&mine, products, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
     MPI_Allreduce(&mine, pairs, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
     *products *= (call->is_backward ? 5 : 2) * FEATURES;
-    return least;
 }
 
 /* The messages of a ring, where nothing is computed: keys and values, and backward their gradients. */
@@ -277,64 +262,106 @@ static void run_call(attn_context *context, call_tensors *tensors, const attn_mp
         is_backward
             ? attn_mpi_sdpa_backward(context, MPI_COMM_WORLD, &views[QUERY], &views[KEY],
                                      &views[VALUE], &tensors->params, params, &views[OUTPUT],
-                                     &tensors->gradients, NULL, 0)
+                                     &tensors->gradients, memory->data, memory->bytes)
             : attn_mpi_sdpa(context, MPI_COMM_WORLD, &views[QUERY], &views[KEY], &views[VALUE],
-                            &tensors->params, params, &views[OUTPUT], NULL, 0);
+                            &tensors->params, params, &views[OUTPUT], memory->data, memory->bytes);
     if (status != ATTN_OK) {
         fail("a call");
     }
 }
 
-/* Of the least repeat: the slowest rank's time, and what the rank that waits least waits and looks
- * after messages: others wait for that rank, too. */
+/* Of the least repeats: what the slowest rank takes for the call and without messages; what the rank
+ * that waits least waits and looks after messages: others wait for that rank, too. */
 typedef struct call_times {
-    double seconds, waited, progress;
+    double seconds, local, waited, progress;
 } call_times;
 
+static void repeat_call(attn_context *context, const measured_call *call,
+                        const attn_mpi_params *params, call_tensors *tensors,
+                        const workspace *memory, call_times *times) {
+    double least[2];
+    waited_seconds = progress_seconds = 0;
+    const double start = begin();
+    run_call(context, tensors, params, call->is_backward, memory);
+    const double mine[] = {waited_seconds, progress_seconds};
+    const double seconds = seconds_of_all(start);
+    MPI_Allreduce(mine, least, 2, MPI_DOUBLE, MPI_MIN, MPI_COMM_WORLD);
+    if (seconds < times->seconds) {
+        times->seconds = seconds;
+        times->waited = least[0];
+        times->progress = least[1];
+    }
+}
+
+/* All ranks compute at the same time, so that they share memory and clock as in the call, with which
+ * it takes turns, since machines change their pace. */
 static call_times time_call(attn_context *context, const measured_call *call,
-                            const attn_mpi_params *params) {
+                            const attn_mpi_params *params, local_part *parts, int count) {
     call_tensors tensors;
-    call_times times = {.seconds = DBL_MAX};
-    const int64_t own = call->rows / num_ranks;
-    make_tensors(own, own, 1, call->is_causal, &tensors);
+    call_times times = {.seconds = DBL_MAX, .local = DBL_MAX};
+    make_tensors(call->rows / num_ranks, call->rows / num_ranks, 1, call->is_causal, &tensors);
     const workspace memory = make_workspace(context, &tensors, params);
+    /* Output and lse for a backward pass. */
     run_call(context, &tensors, params, 0, &memory);
+    for (int i = 0; i < count; ++i) {
+        compute_part(context, &parts[i], 0);
+    }
     for (int repeat = 0; repeat < repeats; ++repeat) {
-        waited_seconds = progress_seconds = 0;
         const double start = begin();
-        run_call(context, &tensors, params, call->is_backward, &memory);
-        const double mine[] = {waited_seconds, progress_seconds};
-        const double seconds = seconds_of_all(start);
-        double least[2];
-        MPI_Allreduce(mine, least, 2, MPI_DOUBLE, MPI_MIN, MPI_COMM_WORLD);
-        if (seconds < times.seconds) {
-            times = (call_times){seconds, least[0], least[1]};
+        for (int i = 0; i < count; ++i) {
+            compute_part(context, &parts[i], call->is_backward);
         }
+        times.local = fmin(times.local, seconds_of_all(start));
+        repeat_call(context, call, params, &tensors, &memory, &times);
     }
     free(memory.data);
     free_tensors(&tensors);
     return times;
 }
 
-static void measure_call(attn_context *context, measured_call call, attn_mpi_params params) {
-    double products, pairs;
+/* What the library predicts by this rate. */
+static double predict(attn_context *context, const measured_call *call, attn_mpi_params params) {
+    call_tensors tensors;
     attn_mpi_report report = {.struct_size = sizeof report};
+    make_tensors(call->rows / num_ranks, call->rows / num_ranks, 1, call->is_causal, &tensors);
+    const attn_tensor *const views = tensors.views;
+    const attn_status status =
+        call->is_backward
+            ? attn_mpi_sdpa_backward_explain(context, MPI_COMM_WORLD, &views[QUERY], &views[KEY],
+                                             &views[VALUE], &tensors.params, &params,
+                                             &views[OUTPUT], &tensors.gradients, &report)
+            : attn_mpi_sdpa_explain(context, MPI_COMM_WORLD, &views[QUERY], &views[KEY],
+                                    &views[VALUE], &tensors.params, &params, &views[OUTPUT],
+                                    &report);
+    if (status != ATTN_OK) {
+        fail("a report");
+    }
+    free_tensors(&tensors);
+    return call->scheme == ATTN_MPI_SCHEME_RING ? report.ring_seconds : report.heads_seconds;
+}
+
+static void measure_call(attn_context *context, measured_call call, attn_mpi_params params) {
+    local_part parts[2];
+    double products, pairs, rate;
+    const int count = make_parts(&call, parts);
     const int is_ring = call.scheme == ATTN_MPI_SCHEME_RING;
-    const double local = seconds_without_messages(context, &call, &products, &pairs);
     params.scheme = call.scheme;
     params.placement = call.placement;
-    params.report = &report;
-    params.products_per_second = products / local;
-    const call_times times = time_call(context, &call, &params);
+    count_work(&call, parts, count, &products, &pairs);
+    const call_times times = time_call(context, &call, &params, parts, count);
+    rate = params.products_per_second = products / times.local;
+    const double predicted = predict(context, &call, params);
     const double messages = is_ring && num_ranks > 1 ? seconds_of_messages(&call) : 0;
     if (this_rank == 0) {
         printf("call %s %s %s %d %lld %.9g %.9g %.9g %.9g %.9g %.9g %.9g %.9g\n",
                call.is_backward ? "backward" : "forward", is_ring ? "ring" : "heads",
                call.placement == ATTN_MPI_PLACEMENT_ZIGZAG ? "zigzag" : "contiguous",
-               (int)call.is_causal, (long long)call.rows, pairs, times.seconds, local,
-               is_ring ? report.ring_seconds : report.heads_seconds, params.products_per_second,
-               is_ring ? times.waited : 0, is_ring ? times.progress : 0, messages);
+               (int)call.is_causal, (long long)call.rows, pairs, times.seconds, times.local,
+               predicted, rate, is_ring ? times.waited : 0, is_ring ? times.progress : 0, messages);
         (void)fflush(stdout);
+    }
+    for (int i = 0; i < count; ++i) {
+        free_tensors(&parts[i].tensors);
     }
 }
 

@@ -11,7 +11,7 @@
 
 #include "ranks_program.h"
 
-enum { HEADS = 2, ROWS = 900, FEATURES = 64 };
+enum { HEADS = 4, ROWS = 1500, FEATURES = 64 };
 
 /* What a call reads and writes. */
 enum long_tensor {
