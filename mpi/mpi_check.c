@@ -222,8 +222,8 @@ static attn_status check_lengths(const attni_mpi_call *call) {
                           (long long)(lengths->lowest < 0 ? lengths->lowest : lengths->highest));
 }
 
-/* The blocks of a part are some of the mask's blocks if it begins where one does: in rows, which are
- * the rank's own, and in keys. */
+/* The blocks of a part are some of the mask's blocks if it begins where one does: in rows, which
+ * are the rank's own, and in keys. */
 static attn_status check_blocks(const attni_mpi_call *call) {
     const attni_mpi_link *const link = call->link;
     const attn_sdpa_params *const params = &call->params;

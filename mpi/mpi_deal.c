@@ -69,8 +69,8 @@ static packed message_with(const attni_mpi_call *call, const attni_mpi_deal *dea
 }
 
 /*
- * Bytes of the messages between this rank and all. units: (2, num_ranks) counts of units, and where they
- * begin, or NULL. others: bytes of the messages to or from others.
+ * Bytes of the messages between this rank and all. units: (2, num_ranks) counts of units, and where
+ * they begin, or NULL. others: bytes of the messages to or from others.
  */
 static int64_t count_messages(const attni_mpi_call *call, const attni_mpi_deal *deal, bool has_rows,
                               int *units, int64_t *others) {

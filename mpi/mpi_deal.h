@@ -52,7 +52,7 @@ attn_status attni_mpi_deal_there(const attni_mpi_call *call, const attni_mpi_dea
                                  const attni_mpi_deal *deal, char *block);
 
 /* Collective: whole to own, which is overwritten, or with `adds` the sum of itself and of what the
- * ranks send, in their order. A rank without results sends whatever there is, for it is waited for. */
+ * ranks send, in their order. A rank without results sends whatever there is, for it is awaited. */
 attn_status attni_mpi_deal_back(const attni_mpi_call *call, const attni_mpi_dealing *dealing,
                                 const attni_mpi_deal *deal, bool adds, char *block);
 

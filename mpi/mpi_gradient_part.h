@@ -9,7 +9,7 @@
 #include "mpi_part.h"
 #include "mpi_sums.h"
 
-/* Keys and values that parts have, and where their gradients are summed: rows in the same places. */
+/* Keys and values that parts have, and where their gradients are summed: rows in like places. */
 typedef struct attni_mpi_keys_at_hand {
     attn_tensor key, value;
     const attn_tensor *key_sum, *value_sum; /* NULL what is not wanted */
@@ -26,8 +26,8 @@ attn_status attni_mpi_gradient_part_run(const attni_mpi_call *call, const attni_
                                         const attni_mpi_sums *sums,
                                         const attni_mpi_part_scratch *scratch, char *block);
 
-/* The gradient of the sinks has a term for each row and none for keys, so rows add theirs once, by a
- * call that sees all positions of keys and reads none. */
+/* The gradient of the sinks has a term for each row and none for keys, so rows add theirs once, by
+ * a call that sees all positions of keys and reads none. */
 typedef struct attni_mpi_sinks_part {
     int64_t zero_at; /* what the keys are that are not read */
 } attni_mpi_sinks_part;

@@ -15,8 +15,8 @@ int64_t attni_mpi_heads_most_units(const attni_mpi_call *call);
 
 bool attni_mpi_has_heads(const attni_mpi_call *call, int rank);
 
-/* The rank's heads along an axis, counted from the end, that has a position for each head or one for
- * all. A tensor without the axis is for all. */
+/* The rank's heads along an axis, counted from the end, that has a position for each head or one
+ * for all. A tensor without the axis is for all. */
 attn_tensor attni_mpi_cut_heads(const attni_mpi_call *call, const attn_tensor *tensor, int32_t axis,
                                 int rank);
 

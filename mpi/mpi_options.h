@@ -15,8 +15,8 @@ attn_status attni_mpi_read_sdpa_params(const attn_sdpa_params *given, attni_mpi_
 /* Likewise a backward pass's gradients. */
 attn_status attni_mpi_read_gradients(const attn_sdpa_gradients *given, attni_mpi_call *call);
 
-/* Scheme, placement and costs of mpi_params, NULL allowed, into the call; costs that are left to the
- * library stay 0. */
+/* Scheme, placement and costs of mpi_params, NULL allowed, into the call; costs that are left to
+ * the library stay 0. */
 attn_status attni_mpi_read_params(const attn_mpi_params *given, attni_mpi_call *call);
 
 /* Fails unless `report` is a struct that may be filled. */

@@ -133,7 +133,7 @@ static attn_status plan_backward(const attni_mpi_call *call, attni_mpi_plan *pla
     const attni_mpi_sums *const sums = &plan->sums;
     ATTNI_MPI_TRY(attni_mpi_sums_plan(call, layout, &plan->sums));
     /* A slice to each of the others, and the sum of one to each. */
-    plan->bytes_sent = 2 * (call->link->group.num_ranks - 1) * sums->slice_bytes;
+    plan->bytes_sent = 2 * (int64_t)(call->link->group.num_ranks - 1) * sums->slice_bytes;
     switch (call->scheme) {
     case ATTN_MPI_SCHEME_HEADS:
         ATTNI_MPI_TRY(

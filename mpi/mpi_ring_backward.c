@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * mpi_ring_backward.c: in step s a rank computes what its rows add to the gradients of the keys of
- * the rank s before it. Meanwhile these keys travel on, those of the next step come in, and so do the
- * sums that the ranks in between have made; what was computed joins them at the step's end. So the
- * sum of a rank's keys has a term of that rank first, then of the next, and so on.
+ * the rank s before it. Meanwhile these keys travel on, those of the next step come in, and so do
+ * the sums that the ranks in between have made; what was computed joins them at the step's end. So
+ * the sum of a rank's keys has a term of that rank first, then of the next, and so on.
  */
 #include "mpi_ring_backward.h"
 

@@ -19,7 +19,7 @@ const attn_tensor *attni_mpi_wanted(const attni_mpi_call *call, enum attni_mpi_g
     return wanted[which];
 }
 
-/* Queries of decode are everywhere, and so is a mask there; else a mask with rows is a rank's own. */
+/* Queries of decode are everywhere, and so is a mask there; else a mask with rows is a rank's. */
 static bool is_shared(const attni_mpi_call *call, enum attni_mpi_gradient which) {
     const bool is_everywhere = call->scheme == ATTN_MPI_SCHEME_DECODE;
     if (call->link->group.num_ranks == 1) {
@@ -182,10 +182,12 @@ attn_status attni_mpi_sums_store(const attni_mpi_call *call, const attni_mpi_sum
                                  char *block) {
     for (int i = 0; i < ATTNI_MPI_NUM_GRADIENTS; ++i) {
         const enum attni_mpi_gradient which = (enum attni_mpi_gradient)i;
-        attn_tensor sum;
-        if (attni_mpi_sum_view(call, sums, block, which, &sum) != NULL) {
+        const attn_tensor *const wanted = attni_mpi_wanted(call, which);
+        if (wanted != NULL) {
+            const attn_tensor sum =
+                attni_mpi_contiguous(wanted, call->score_dtype, block + sums->of[which].at);
             const attn_tensor stored = stored_view(call, sums, block, which);
-            ATTNI_MPI_TRY(store_sum(call, &sum, &stored, attni_mpi_wanted(call, which)));
+            ATTNI_MPI_TRY(store_sum(call, &sum, &stored, wanted));
         }
     }
     return ATTN_OK;

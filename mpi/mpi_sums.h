@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * mpi_sums.h: the gradients of a call while they are summed: in the block, of the score type, so that
- * the caller's tensors are written once all ranks have succeeded.
+ * mpi_sums.h: the gradients of a call while they are summed: in the block, of the score type, so
+ * that the caller's tensors are written once all ranks have succeeded.
  */
 #ifndef ATTNI_MPI_SUMS_H
 #define ATTNI_MPI_SUMS_H
@@ -37,7 +37,7 @@ attn_status attni_mpi_sums_plan(const attni_mpi_call *call, attni_mpi_layout *la
 /* Sets all sums to 0. */
 void attni_mpi_sums_clear(const attni_mpi_sums *sums, char *block);
 
-/* Points *view to a sum and returns it; NULL if it is not wanted. block NULL: a view without data. */
+/* Points *view to a sum and returns it; NULL if it is not wanted. block NULL: no data. */
 const attn_tensor *attni_mpi_sum_view(const attni_mpi_call *call, const attni_mpi_sums *sums,
                                       char *block, enum attni_mpi_gradient which,
                                       attn_tensor *view);

@@ -93,8 +93,8 @@ static int64_t round_to_blocks(const attni_mpi_call *call, int64_t rows, int64_t
     return blocks <= most_rows / size ? blocks * size : most_rows;
 }
 
-/* How many rows of a part are computed at a time. By shapes alone, so that bits are the same from run
- * to run; all of them where nothing travels. */
+/* How many rows of a part are computed at a time. By shapes alone, so that bits are the same from
+ * run to run; all of them where nothing travels. */
 static int64_t rows_of_piece(const attni_mpi_call *call, const attni_mpi_part *part) {
     double products = (double)part->keys.count * (double)call->query.shape[call->query.rank - 1] *
                       2 * (part->rows.count > 0);

@@ -39,7 +39,7 @@ attn_status attni_mpi_plan_pieces(const attni_mpi_call *call, attni_mpi_part_pla
 typedef attn_status (*attni_mpi_piece_fn)(void *state, const attni_mpi_part *piece);
 
 /* Calls `compute` for the pieces of the calling rank's rows over the keys of `rank`, in order. What
- * no row sees is left out, but for the first of the rank's own stretches, which counts the sinks. */
+ * no row sees is left out, but for the first of the rank's own stretches, which counts sinks. */
 attn_status attni_mpi_visit_pieces(const attni_mpi_call *call, int rank, attni_mpi_piece_fn compute,
                                    void *state);
 

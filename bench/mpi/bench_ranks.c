@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * bench_ranks.c: what scripts/bench-mpi fits a model to: latency and bandwidth between two ranks, calls
- * over all ranks, forward and backward, and beside each what the ranks take for the same work when they
- * compute it at the same time without a message, each the least of some repeats. Rank 0 prints lines of
- * "name value"; of a call
+ * bench_ranks.c: what scripts/bench-mpi fits a model to: latency and bandwidth between two ranks,
+ * calls over all ranks, forward and backward, and beside each what the ranks take for the same work
+ * when they compute it at the same time without a message, each the least of some repeats. Rank 0
+ * prints lines of "name value"; of a call
  *
  *     call <pass> <scheme> <placement> <causal> <rows of the whole> <pairs that are seen> <seconds>
  *          <seconds without messages> <seconds that the library predicts by the rate of these>
- *          <products a second> <seconds in MPI_Waitall> <seconds in MPI_Testall> <seconds of messages>
+ *          <products a second> <seconds in MPI_Waitall> <seconds in MPI_Testall>
+ *          <seconds of messages>
  *
- * the last three of a ring: what a rank waits for messages, what it spends looking after them, and what
- * the same messages take where nothing is computed.
+ * the last three of a ring: what a rank waits for messages, what it spends looking after them, and
+ * what the same messages take where nothing is computed.
  * Usage: bench_ranks <repeats> <rows of the whole>...
  */
 #include <float.h>
@@ -211,7 +212,7 @@ static void count_work(const measured_call *call, const local_part *parts, int c
     *products *= (call->is_backward ? 5 : 2) * FEATURES;
 }
 
-/* The messages of a ring, where nothing is computed: keys and values, and backward their gradients. */
+/* The messages of a ring, where nothing is computed: keys, values, and backward their gradients. */
 static double seconds_of_messages(const measured_call *call) {
     const int64_t block = call->rows / num_ranks * KEY_HEADS * 2 * FEATURES;
     const int messages = (num_ranks - 1) * (call->is_backward ? 2 : 1) + call->is_backward;
@@ -242,7 +243,7 @@ typedef struct workspace {
 static workspace make_workspace(attn_context *context, const call_tensors *tensors,
                                 const attn_mpi_params *params) {
     const attn_tensor *const views = tensors->views;
-    size_t forward, backward;
+    size_t forward = 0, backward = 0;
     if (attn_mpi_sdpa_workspace_bytes(context, MPI_COMM_WORLD, &views[QUERY], &views[KEY],
                                       &views[VALUE], &tensors->params, params, &views[OUTPUT],
                                       &forward) != ATTN_OK ||
@@ -270,8 +271,8 @@ static void run_call(attn_context *context, call_tensors *tensors, const attn_mp
     }
 }
 
-/* Of the least repeats: what the slowest rank takes for the call and without messages; what the rank
- * that waits least waits and looks after messages: others wait for that rank, too. */
+/* Of the least repeats: what the slowest rank takes for the call and without messages; what the
+ * rank that waits least waits and looks after messages: others wait for that rank, too. */
 typedef struct call_times {
     double seconds, local, waited, progress;
 } call_times;
@@ -293,8 +294,8 @@ static void repeat_call(attn_context *context, const measured_call *call,
     }
 }
 
-/* All ranks compute at the same time, so that they share memory and clock as in the call, with which
- * it takes turns, since machines change their pace. */
+/* All ranks compute at the same time, so that they share memory and clock as in the call, with
+ * which it takes turns, since machines change their pace. */
 static call_times time_call(attn_context *context, const measured_call *call,
                             const attn_mpi_params *params, local_part *parts, int count) {
     call_tensors tensors;

@@ -83,8 +83,8 @@ int MPI_Alltoall(const void *sent, int sent_count, MPI_Datatype sent_type, void 
                        1, &request);
 }
 
-/* By messages: Open MPI 4.1 numbers its MPI_Ialltoallv on ranks only that have something to send, to
- * themselves too, and what comes after waits for ever. */
+/* By messages: Open MPI 4.1 numbers its MPI_Ialltoallv on ranks only that have something to send,
+ * to themselves too, and what comes after waits for ever. */
 int MPI_Alltoallv(const void *sent, const int *sent_counts, const int *sent_places,
                   MPI_Datatype sent_type, void *received, const int *received_counts,
                   const int *received_places, MPI_Datatype received_type, MPI_Comm comm) {

@@ -11,7 +11,7 @@
  *     logarithm,
  *   - n merges of two, (2 m + 16) u A each, and 2 (m + 12 + |lse|) u A for the lse that each gives.
  * The lse itself is off by x and n (m + 12 + |lse|) u. Without softmax parts are added: 2 n u A.
- * Of dropout the weights are those before it, and what it leaves is larger by 1 / (1 - probability).
+ * Of dropout the weights are those before it; what it leaves is larger by 1 / (1 - probability).
  * There are at most 2 parts for each stretch of a rank's, 4 for each rank.
  */
 #include <math.h>

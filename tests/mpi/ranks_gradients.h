@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * ranks_gradients.h: a case with its gradients: what is given beside that of output, what is wanted,
- * in which type and layout, and whether it is added to what is there, follows from the seed.
+ * ranks_gradients.h: a case with its gradients: what is given beside that of output, what is
+ * wanted, in which type and layout, and whether it is added to what is there, follows from the
+ * seed.
  */
 #ifndef TESTS_MPI_RANKS_GRADIENTS_H
 #define TESTS_MPI_RANKS_GRADIENTS_H
@@ -34,8 +35,8 @@ attn_sdpa_gradients ranks_gradients_of(const ranks_gradients *made);
 /* What is wanted holds what it held before once more. */
 void ranks_gradients_reset(const ranks_gradients *made);
 
-/* The rank's results against the oracle's of the whole: sums are of the same terms in another order,
- * which its bound allows for. Returns 0, or 1 and a line in `message`. */
+/* The rank's results against the oracle's of the whole: sums are of the same terms in another
+ * order, which its bound allows for. Returns 0, or 1 and a line in `message`. */
 int ranks_gradients_compare(const ranks_gradients *made, const char *kernels, compare_stats *stats,
                             char *message, size_t message_bytes);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_mpi_agreement.c: what goes wrong on one rank, any one, is the same status with the same line
- * on all of them; outputs are untouched, nothing leaks, and the next call with the same communicator
- * has the bits it always had.
+ * on all of them; outputs are untouched, nothing leaks, and the next call with the same
+ * communicator has the bits it always had.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_mpi_backward_agreement.c: what goes wrong in a backward pass on one rank, any one, is the same
- * status with the same line on all of them; gradients are untouched, nothing leaks, and the next call
- * with the same communicator has the bits it always had.
+ * test_mpi_backward_agreement.c: what goes wrong in a backward pass on one rank, any one, is the
+ * same status with the same line on all of them; gradients are untouched, nothing leaks, and the
+ * next call with the same communicator has the bits it always had.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,8 +135,8 @@ static void shared_gradients_have_one_shape(int32_t scheme) {
 
 /* ---- memory and threads ---- */
 
-/* Large enough for the core library to deal its work out to threads. Gradients of 16 bits are stored by
- * another of its calls, and those of sinks, a table and a bias take passes of their own. */
+/* Large enough for the core library to deal its work out to threads. Gradients of 16 bits are
+ * stored by another of its calls, and those of sinks, a table and a bias take further passes. */
 enum {
     LARGE_ROWS = 160,
     LARGE_FEATURES = 32,

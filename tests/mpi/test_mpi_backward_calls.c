@@ -74,8 +74,8 @@ static void a_fortran_handle_is_the_communicator(void) {
                  "%zu and %zu bytes", bytes, bytes_by_handle);
 }
 
-/* All is read before gradients are written, so they may lie where queries, keys and values were; and
- * side by side in one buffer, as those of a packed projection. */
+/* All is read before gradients are written, so they may lie where queries, keys and values were;
+ * and side by side in one buffer, as those of a packed projection. */
 static void gradients_may_overlap_what_is_read(void) {
     for (int32_t scheme = ATTN_MPI_SCHEME_RING; scheme <= ATTN_MPI_SCHEME_DECODE; ++scheme) {
         ranks_call made, in_place;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_mpi_gradients.c: gradients over many ranks against the oracle's of the whole, of the cases of
- * test_mpi_covering.c. Each is run twice, once in a workspace of exactly the bytes that it needs, and
- * must give the same bits.
+ * test_mpi_gradients.c: gradients over many ranks against the oracle's of the whole, of the cases
+ * of test_mpi_covering.c. Each is run twice, once in a workspace of exactly the bytes that it
+ * needs, and must give the same bits.
  * Usage: test_mpi_gradients [<first seed> <cases>]
  */
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_mpi_long.c: a sequence that takes some time, so that a ring computes it in pieces and messages
- * go on meanwhile: it is the one call's, and has the same bits on one, two and three threads of a
- * rank.
+ * test_mpi_long.c: a sequence that takes some time, so that a ring computes it in pieces and
+ * messages go on meanwhile: it is the one call's, and has the same bits on one, two and three
+ * threads of a rank.
  */
 #include <math.h>
 #include <stdio.h>
@@ -100,8 +100,8 @@ static void run_whole(long_call *call) {
                         ATTN_OK, "");
 }
 
-/* (HEADS, rows): the sum of the weights of each key, which is the gradient of a value where those of
- * all outputs are 1. Overwrites that of the values. */
+/* (HEADS, rows): the sum of the weights of each key, which is the gradient of a value where those
+ * of all outputs are 1. Overwrites that of the values. */
 static float *sums_of_weights(long_call *call) {
     attn_sdpa_gradients gradients = call->gradients;
     float *const sums = malloc((size_t)count_of(call, LSE) * sizeof *sums);
@@ -136,8 +136,8 @@ static void compare(const long_call *own, const long_call *whole, int which, con
 }
 
 /*
- * By sdpa.h both results are off by no more than d = (T + 16 + m + 2 * 73 * 8) u, T keys, m = 16, no
- * number above 1 and no sum of 64 products above 64; parts add less than as much again. By
+ * By sdpa.h both results are off by no more than d = (T + 16 + m + 2 * 73 * 8) u, T keys, m = 16,
+ * no number above 1 and no sum of 64 products above 64; parts add less than as much again. By
  * backward.h dS of a weight w is off by no more than w s, s = (2 (T + 16 + m + 2 * 73 * 8) + 68) u
  * 64, and a sum of T such terms of at most 128 w by T u 128 more, all times the scale 1 / 8: for a
  * row's gradient the weights are 1 together, for a key's and a value's what they are.

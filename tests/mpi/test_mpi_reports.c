@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * test_mpi_reports.c: what reports say of a call: its scheme, what travels, and what it should cost.
+ * test_mpi_reports.c: what reports say of a call: its scheme, what travels, and what it should
+ * cost.
  */
 #include <math.h>
 #include <stdio.h>
@@ -109,7 +110,7 @@ static double count_pairs(const attn_sdpa_params *params, int rank, int32_t plac
     return pairs;
 }
 
-/* Where messages cost nothing and a product a second, the ring takes the busiest rank's products. */
+/* Where messages cost nothing and a product a second, a ring takes the busiest rank's products. */
 static void predictions_count_what_rows_see(void) {
     for (int variant = 0; variant < 8; ++variant) {
         ranks_call made;

@@ -255,7 +255,7 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa(
  *            gradients.mask and gradients.bias where each of several ranks has one row, and a mask
  *            of one row may be for that row or for all, but not in decode.
  * Layout     any strides; 0 too in what is only read.
- * Aliasing   gradients are written when all else has been read, so those that are wanted may overlap
+ * Aliasing   gradients are written when all else has been read, so what is wanted may overlap
  *            inputs. None may overlap itself or another, nor workspace any tensor.
  * Numerics   as attn_sdpa_backward with the whole call's output and lse: sums are of the score type
  *            (float32; float64 where query is that), of the same terms in another order, and a
