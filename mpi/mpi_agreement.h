@@ -23,7 +23,7 @@ typedef struct attni_mpi_fact {
 } attni_mpi_fact;
 
 /* Numbers of which all ranks get the least. */
-enum { ATTNI_MPI_MOST_FACTS = 96, ATTNI_MPI_MOST_LEAST = 4 };
+enum { ATTNI_MPI_MOST_FACTS = 96, ATTNI_MPI_MOST_LEAST = 8 };
 
 /*
  * Collective: returns ATTN_OK on all ranks if all of them give that, else on all the status of the

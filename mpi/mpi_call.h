@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <attention/backward.h>
+
 #include "mpi_link.h"
 #include "mpi_numbers.h"
 #include "mpi_placement.h"
@@ -23,7 +25,22 @@ typedef struct attni_mpi_arguments {
     void *workspace;
     size_t workspace_bytes;
     bool looks_at_data; /* else only sizes are asked for, and data may be NULL */
+    bool is_backward;   /* with gradients; output and lse are read */
+    const attn_sdpa_gradients *gradients;
 } attni_mpi_arguments;
+
+/* The gradients that a backward pass may be asked for, in the order of attn_sdpa_gradients. */
+enum attni_mpi_gradient {
+    ATTNI_MPI_OF_QUERY,
+    ATTNI_MPI_OF_KEY,
+    ATTNI_MPI_OF_VALUE,
+    ATTNI_MPI_OF_MASK,
+    ATTNI_MPI_OF_BIAS,
+    ATTNI_MPI_OF_POSITION_BIAS,
+    ATTNI_MPI_OF_SLOPES,
+    ATTNI_MPI_OF_SINKS,
+    ATTNI_MPI_NUM_GRADIENTS
+};
 
 /* Costs, all of them set. */
 typedef struct attni_mpi_costs {
@@ -43,8 +60,17 @@ typedef struct attni_mpi_call {
     int32_t placement;
     attni_mpi_costs costs;
     attn_mpi_report *report; /* wanted, or NULL */
-    bool masks_have_rows;    /* of any rank */
-    bool masks_have_one_row; /* likewise, one that may be for all rows */
+
+    /* Of any rank: rows of a mask, a bias, blocks; one that may be for all rows. */
+    bool mask_has_rows, bias_has_rows, blocks_have_rows;
+    bool masks_have_one_row, blocks_have_one_row;
+    bool masks_have_rows; /* or may have, so that they belong to a rank's queries */
+
+    /* params.dropout, where there is some, and the gradients of a backward pass, as far as this
+     * version knows them */
+    attn_dropout dropout;
+    attn_sdpa_gradients gradients;
+    bool is_backward;
 
     /* params.query_offset, key_lengths and mask_start, where these are given */
     attni_mpi_numbers offsets, lengths, starts;

@@ -10,6 +10,7 @@
 #include "mpi_copy.h"
 #include "mpi_memory.h"
 #include "mpi_options.h"
+#include "mpi_overlap.h"
 
 typedef struct named_tensor {
     const char *name;
@@ -64,6 +65,22 @@ static attn_status check_context(const attni_mpi_arguments *arguments, int32_t *
     return attni_mpi_check_thread_level(info.num_threads);
 }
 
+/* The structs of options, with what the call keeps of them. */
+static attn_status read_structs(const attni_mpi_arguments *arguments, attni_mpi_call *call) {
+    ATTNI_MPI_TRY(attni_mpi_read_params(arguments->mpi_params, call));
+    ATTNI_MPI_TRY(attni_mpi_read_sdpa_params(arguments->params, call));
+    if (arguments->is_backward) {
+        ATTNI_MPI_TRY(attni_mpi_read_gradients(arguments->gradients, call));
+        ATTNI_MPI_TRY(check_view("gradients.output", call->gradients.output));
+    }
+    call->has_lse = call->params.lse != NULL;
+    if (call->has_lse) {
+        call->lse = *call->params.lse;
+    }
+    call->is_softmax = call->params.normalizer == ATTN_NORMALIZER_SOFTMAX;
+    return ATTN_OK;
+}
+
 attn_status attni_mpi_check_own(const attni_mpi_arguments *arguments, attni_mpi_call *call,
                                 int32_t *num_threads) {
     const named_tensor required[] = {{"query", arguments->query},
@@ -71,48 +88,84 @@ attn_status attni_mpi_check_own(const attni_mpi_arguments *arguments, attni_mpi_
                                      {"value", arguments->value},
                                      {"output", arguments->output}};
     attn_tensor *const kept[] = {&call->query, &call->key, &call->value, &call->output};
-    *call = (attni_mpi_call){.context = arguments->context};
+    *call = (attni_mpi_call){.context = arguments->context, .is_backward = arguments->is_backward};
     *num_threads = 1;
     for (size_t i = 0; i < sizeof required / sizeof required[0]; ++i) {
         ATTNI_MPI_TRY(check_view(required[i].name, required[i].tensor));
         *kept[i] = *required[i].tensor;
     }
-    ATTNI_MPI_TRY(attni_mpi_read_params(arguments->mpi_params, call));
-    ATTNI_MPI_TRY(attni_mpi_read_sdpa_params(arguments->params, &call->params));
-    call->has_lse = call->params.lse != NULL;
-    if (call->has_lse) {
-        call->lse = *call->params.lse;
-    }
-    call->is_softmax = call->params.normalizer == ATTN_NORMALIZER_SOFTMAX;
     call->score_dtype =
         call->query.dtype == ATTN_DTYPE_FLOAT64 ? ATTN_DTYPE_FLOAT64 : ATTN_DTYPE_FLOAT32;
+    ATTNI_MPI_TRY(read_structs(arguments, call));
     return check_context(arguments, num_threads);
 }
 
-/* The core library's own checks, of all keys as one tensor that is nowhere. */
+/* A tensor of all keys that is nowhere, like the rank's own ones. */
+static attn_status whole_of(const attni_mpi_call *call, const attn_tensor *own,
+                            attn_tensor *whole) {
+    int64_t shape[ATTN_MAX_RANK] = {0};
+    for (int32_t axis = 0; axis < own->rank; ++axis) {
+        shape[axis] = own->shape[axis];
+    }
+    /* A value with fewer rows than the key must stay one. */
+    if (own->rank >= 2) {
+        shape[own->rank - 2] += call->num_keys - call->key.shape[call->key.rank - 2];
+    }
+    return attn_tensor_init(whole, NULL, own->dtype, own->rank, shape);
+}
+
+/* The gradients of keys and values are of the rank's own rows, and are checked as those of a call
+ * that has no others. */
+static attn_status check_gradients_of_own_keys(const attni_mpi_call *call) {
+    size_t bytes;
+    const attn_sdpa_params params = {.struct_size = sizeof params,
+                                     .enable_gqa = call->params.enable_gqa,
+                                     .normalizer = call->params.normalizer,
+                                     .lse = call->params.lse};
+    const attn_sdpa_gradients gradients = {.struct_size = sizeof gradients,
+                                           .output = call->gradients.output,
+                                           .key = call->gradients.key,
+                                           .value = call->gradients.value};
+    return attn_sdpa_backward_workspace_bytes(call->context, &call->query, &call->key, &call->value,
+                                              &params, &call->output, &gradients, &bytes);
+}
+
+/* The core library's own checks of a backward pass, of all keys as one tensor. */
+static attn_status check_backward_by_core(const attni_mpi_call *call, const attn_tensor *key,
+                                          const attn_tensor *value) {
+    size_t bytes;
+    attn_tensor key_gradient, value_gradient;
+    attn_sdpa_gradients gradients = call->gradients;
+    ATTNI_MPI_TRY(check_gradients_of_own_keys(call));
+    if (gradients.key != NULL) {
+        ATTNI_MPI_TRY(whole_of(call, gradients.key, &key_gradient));
+        gradients.key = &key_gradient;
+    }
+    if (gradients.value != NULL) {
+        ATTNI_MPI_TRY(whole_of(call, gradients.value, &value_gradient));
+        gradients.value = &value_gradient;
+    }
+    return attn_sdpa_backward_workspace_bytes(call->context, &call->query, key, value,
+                                              &call->params, &call->output, &gradients, &bytes);
+}
+
 static attn_status check_by_core(const attni_mpi_call *call) {
     size_t bytes;
     attn_tensor key, value;
-    attn_tensor *const wholes[] = {&key, &value};
-    const attn_tensor *const parts[] = {&call->key, &call->value};
-    for (int i = 0; i < 2; ++i) {
-        int64_t shape[ATTN_MAX_RANK] = {0};
-        for (int32_t axis = 0; axis < parts[i]->rank; ++axis) {
-            shape[axis] = parts[i]->shape[axis];
-        }
-        /* A value with fewer rows than the key must stay one. */
-        shape[parts[i]->rank - 2] += call->num_keys - call->key.shape[call->key.rank - 2];
-        ATTNI_MPI_TRY(attn_tensor_init(wholes[i], NULL, parts[i]->dtype, parts[i]->rank, shape));
-    }
-    return attn_sdpa_workspace_bytes(call->context, &call->query, &key, &value, &call->params,
-                                     &call->output, &bytes);
+    ATTNI_MPI_TRY(whole_of(call, &call->key, &key));
+    ATTNI_MPI_TRY(whole_of(call, &call->value, &value));
+    return call->is_backward ? check_backward_by_core(call, &key, &value)
+                             : attn_sdpa_workspace_bytes(call->context, &call->query, &key, &value,
+                                                         &call->params, &call->output, &bytes);
 }
 
-enum { NUM_TENSORS = 13 };
+/* Which of the tensors of a call are written. */
+enum { FIRST_GRADIENT = 16, NUM_TENSORS = FIRST_GRADIENT + ATTNI_MPI_NUM_GRADIENTS };
 
 /* All tensors of a call; those that are not there are NULL. */
 static void list_tensors(const attni_mpi_call *call, named_tensor *tensors) {
     const attn_sdpa_params *const params = &call->params;
+    const attn_sdpa_gradients *const gradients = &call->gradients;
     const named_tensor all[NUM_TENSORS] = {
         {"query", &call->query},
         {"key", &call->key},
@@ -127,6 +180,17 @@ static void list_tensors(const attni_mpi_call *call, named_tensor *tensors) {
         {"lse", params->lse},
         {"mask_start", params->mask_start},
         {"position_bias", params->position_bias},
+        {"block_mask", params->block_mask},
+        {"gradients.output", gradients->output},
+        {"gradients.lse", gradients->lse},
+        {"gradients.query", gradients->query},
+        {"gradients.key", gradients->key},
+        {"gradients.value", gradients->value},
+        {"gradients.mask", gradients->mask},
+        {"gradients.bias", gradients->bias},
+        {"gradients.position_bias", gradients->position_bias},
+        {"gradients.alibi_slopes", gradients->alibi_slopes},
+        {"gradients.sinks", gradients->sinks},
     };
     memcpy(tensors, all, sizeof all);
 }
@@ -158,8 +222,41 @@ static attn_status check_lengths(const attni_mpi_call *call) {
                           (long long)(lengths->lowest < 0 ? lengths->lowest : lengths->highest));
 }
 
+/* The blocks of a part are some of the mask's blocks if it begins where one does: in rows, which
+ * are the rank's own, and in keys. */
+static attn_status check_blocks(const attni_mpi_call *call) {
+    const attni_mpi_link *const link = call->link;
+    const attn_sdpa_params *const params = &call->params;
+    const attn_tensor *const blocks = params->block_mask;
+    if (blocks == NULL || call->scheme == ATTN_MPI_SCHEME_HEADS) {
+        return ATTN_OK;
+    }
+    const attni_mpi_stretch *const second = &link->query_places[link->group.rank].stretches[1];
+    if (blocks->rank >= 2 && blocks->shape[blocks->rank - 2] != 1 && second->count > 0 &&
+        second->local % params->block_rows != 0) {
+        return attni_mpi_fail(ATTN_ERROR_UNSUPPORTED,
+                              "block_mask: expected a rank's second stretch of rows to begin at a "
+                              "multiple of block_rows, %lld, got row %lld",
+                              (long long)params->block_rows, (long long)second->local);
+    }
+    for (int i = 0; i < ATTNI_MPI_STRETCHES * link->group.num_ranks; ++i) {
+        const attni_mpi_stretch *const keys =
+            &link->key_places[i / ATTNI_MPI_STRETCHES].stretches[i % ATTNI_MPI_STRETCHES];
+        if (blocks->shape[blocks->rank - 1] != 1 && keys->count > 0 &&
+            keys->first % params->block_columns != 0) {
+            return attni_mpi_fail(ATTN_ERROR_UNSUPPORTED,
+                                  "block_mask: expected the keys of each rank to begin at a "
+                                  "multiple of block_columns, %lld, got key %lld of rank %d",
+                                  (long long)params->block_columns, (long long)keys->first,
+                                  i / ATTNI_MPI_STRETCHES);
+        }
+    }
+    return ATTN_OK;
+}
+
 attn_status attni_mpi_check_whole(const attni_mpi_arguments *arguments, attni_mpi_call *call) {
     ATTNI_MPI_TRY(check_by_core(call));
+    ATTNI_MPI_TRY(check_blocks(call));
     if (arguments->looks_at_data) {
         ATTNI_MPI_TRY(check_data(call));
     }
@@ -180,46 +277,30 @@ attn_status attni_mpi_check_whole(const attni_mpi_arguments *arguments, attni_mp
     return arguments->looks_at_data ? check_lengths(call) : ATTN_OK;
 }
 
-/* Addresses from the first byte of a tensor to behind the last; both 0 if it is empty. */
-typedef struct byte_range {
-    uintptr_t first, end;
-} byte_range;
-
-static byte_range range_of(const attn_tensor *tensor) {
-    const int64_t element_bytes = (int64_t)attn_dtype_size_bytes(tensor->dtype);
-    byte_range range = {(uintptr_t)tensor->data,
-                        (uintptr_t)tensor->data + (uintptr_t)element_bytes};
-    for (int32_t axis = 0; axis < tensor->rank; ++axis) {
-        const int64_t reach = (tensor->shape[axis] - 1) * tensor->strides[axis] * element_bytes;
-        if (tensor->shape[axis] == 0) {
-            return (byte_range){0};
-        }
-        if (reach < 0) {
-            range.first += (uintptr_t)reach;
-        } else {
-            range.end += (uintptr_t)reach;
-        }
+static attn_status check_apart(const named_tensor *written, const named_tensor *other) {
+    if (written->tensor == NULL || other->tensor == NULL ||
+        attni_mpi_are_apart(written->tensor, other->tensor)) {
+        return ATTN_OK;
     }
-    return range;
-}
-
-static bool ranges_overlap(byte_range a, byte_range b) {
-    return a.first < b.end && b.first < a.end;
+    return attni_mpi_fail(ATTN_ERROR_OVERLAP, "%s: overlaps %s", written->name, other->name);
 }
 
 attn_status attni_mpi_check_overlap(const attni_mpi_arguments *arguments,
                                     const attni_mpi_call *call, size_t needed_bytes) {
     named_tensor tensors[NUM_TENSORS];
-    const uintptr_t first = (uintptr_t)arguments->workspace;
-    const byte_range workspace = {first, first + needed_bytes};
-    if (call->has_lse && ranges_overlap(range_of(&call->output), range_of(&call->lse))) {
-        return attni_mpi_fail(ATTN_ERROR_OVERLAP, "lse: overlaps output");
-    }
+    const attn_tensor block = attni_mpi_bytes_at(arguments->workspace, needed_bytes);
+    const named_tensor workspace = {"workspace", arguments->workspace != NULL ? &block : NULL};
+    const named_tensor lse = {"lse", call->is_backward ? NULL : call->params.lse};
+    const named_tensor output = {"output", &call->output};
+    ATTNI_MPI_TRY(check_apart(&lse, &output));
     list_tensors(call, tensors);
-    for (size_t i = 0; first != 0 && i < NUM_TENSORS; ++i) {
-        if (tensors[i].tensor != NULL && ranges_overlap(workspace, range_of(tensors[i].tensor))) {
-            return attni_mpi_fail(ATTN_ERROR_OVERLAP, "workspace: overlaps %s", tensors[i].name);
+    for (int i = FIRST_GRADIENT; i < NUM_TENSORS; ++i) {
+        for (int other = FIRST_GRADIENT; other < i; ++other) {
+            ATTNI_MPI_TRY(check_apart(&tensors[i], &tensors[other]));
         }
+    }
+    for (int i = 0; i < NUM_TENSORS; ++i) {
+        ATTNI_MPI_TRY(check_apart(&workspace, &tensors[i]));
     }
     return ATTN_OK;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * mpi_copy.c: copies between views, in runs as long as both lie densely.
+ * mpi_copy.c: copies and sums between views, in runs as long as both lie densely.
  */
 #include "mpi_copy.h"
 
@@ -36,7 +36,31 @@ static int64_t dense_run(const attn_tensor *from, const attn_tensor *to, int32_t
     return run;
 }
 
-void attni_mpi_copy(const attn_tensor *from, const attn_tensor *to) {
+void attni_mpi_add_flat(const void *from, int32_t dtype, int64_t bytes, void *to) {
+    if (dtype == ATTN_DTYPE_FLOAT64) {
+        const double *const added = from;
+        double *const sums = to;
+        for (int64_t i = 0; i < bytes / (int64_t)sizeof(double); ++i) {
+            sums[i] += added[i];
+        }
+        return;
+    }
+    const float *const added = from;
+    float *const sums = to;
+    for (int64_t i = 0; i < bytes / (int64_t)sizeof(float); ++i) {
+        sums[i] += added[i];
+    }
+}
+
+/* What becomes of a run of elements. */
+typedef void (*run_fn)(const void *from, int32_t dtype, int64_t bytes, void *to);
+
+static void copy_flat(const void *from, int32_t dtype, int64_t bytes, void *to) {
+    (void)dtype;
+    memcpy(to, from, (size_t)bytes);
+}
+
+static void visit_runs(const attn_tensor *from, const attn_tensor *to, run_fn visit) {
     const int64_t element_bytes = (int64_t)attn_dtype_size_bytes(from->dtype);
     int64_t index[ATTN_MAX_RANK] = {0};
     int32_t num_outer;
@@ -49,7 +73,7 @@ void attni_mpi_copy(const attn_tensor *from, const attn_tensor *to) {
         }
     }
     for (int32_t axis = 0; axis >= 0;) {
-        memcpy(target, source, (size_t)(run * element_bytes));
+        visit(source, from->dtype, run * element_bytes, target);
         /* To the next run: the last axis that does not end goes on, those behind it begin anew. */
         for (axis = num_outer - 1; axis >= 0; --axis) {
             source += from->strides[axis] * element_bytes;
@@ -62,4 +86,12 @@ void attni_mpi_copy(const attn_tensor *from, const attn_tensor *to) {
             index[axis] = 0;
         }
     }
+}
+
+void attni_mpi_copy(const attn_tensor *from, const attn_tensor *to) {
+    visit_runs(from, to, copy_flat);
+}
+
+void attni_mpi_add(const attn_tensor *from, const attn_tensor *to) {
+    visit_runs(from, to, attni_mpi_add_flat);
 }

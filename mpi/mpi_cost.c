@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-#include "mpi_heads.h"
+#include "mpi_head_ranges.h"
 
 /* sum of min(max(p, 0), limit) over p = first, first + 1, ... first + count - 1 */
 static double clamped_sum(double first, double count, double limit) {
@@ -53,11 +53,30 @@ static double row_bytes(const attn_tensor *tensor) {
            (double)attn_dtype_size_bytes(tensor->dtype);
 }
 
-/* Multiply-adds of a visible pair, of all batches and heads. */
+/* Multiply-adds of a visible pair, of all batches and heads: two products, or backward five. */
 static double pair_products(const attni_mpi_call *call) {
+    const double features = (double)call->query.shape[call->query.rank - 1];
+    const double value_features = (double)call->output.shape[call->output.rank - 1];
     return batches_of(&call->output) * heads_of(&call->output) *
-           (double)(call->query.shape[call->query.rank - 1] +
-                    call->output.shape[call->output.rank - 1]);
+           (call->is_backward ? 3 * features + 2 * value_features : features + value_features);
+}
+
+/* Bytes of a row of an input's gradient while it is summed; 0 where it is not wanted. */
+static double sum_bytes(const attni_mpi_call *call, const attn_tensor *wanted,
+                        const attn_tensor *input) {
+    return wanted == NULL ? 0
+                          : row_bytes(input) / (double)attn_dtype_size_bytes(input->dtype) *
+                                (double)attn_dtype_size_bytes(call->score_dtype);
+}
+
+/* Of a row of queries, and of keys and values, what is added by a backward pass. */
+static double query_sum_bytes(const attni_mpi_call *call) {
+    return sum_bytes(call, call->gradients.query, &call->query);
+}
+
+static double key_sum_bytes(const attni_mpi_call *call) {
+    return sum_bytes(call, call->gradients.key, &call->key) +
+           sum_bytes(call, call->gradients.value, &call->value);
 }
 
 static double place_pairs(const attni_mpi_call *call, const attni_mpi_place *place) {
@@ -80,10 +99,13 @@ static double predict_ring(const attni_mpi_call *call) {
     }
     const double step =
         most_pairs * pair_products(call) / call->costs.products_per_second / link->group.num_ranks;
-    const double message = call->costs.latency_seconds +
-                           most_keys * (row_bytes(&call->key) + row_bytes(&call->value)) /
-                               call->costs.bytes_per_second;
-    return (link->group.num_ranks - 1) * fmax(step, message) + step;
+    const double latency = call->costs.latency_seconds, rate = call->costs.bytes_per_second;
+    const double keys = most_keys * (row_bytes(&call->key) + row_bytes(&call->value));
+    const double sums = most_keys * key_sum_bytes(call);
+    const double home = sums > 0 && link->group.num_ranks > 1 ? latency + sums / rate
+                                                              : 0; /* nothing is left to compute */
+    const double message = latency * (sums > 0 ? 2 : 1) + (keys + sums) / rate;
+    return (link->group.num_ranks - 1) * fmax(step, message) + step + home;
 }
 
 static double predict_heads(const attni_mpi_call *call) {
@@ -93,8 +115,11 @@ static double predict_heads(const attni_mpi_call *call) {
     const attni_mpi_place whole = {.stretches = {{.count = call->num_rows}}};
     const double bytes =
         share * (num_ranks - 1) / num_ranks *
-        ((double)call->num_rows * (row_bytes(&call->query) + row_bytes(&call->output)) +
-         (double)call->num_keys * (row_bytes(&call->key) + row_bytes(&call->value)));
+        ((double)call->num_rows *
+             (row_bytes(&call->query) + row_bytes(&call->output) * (call->is_backward ? 2 : 1) +
+              query_sum_bytes(call)) +
+         (double)call->num_keys *
+             (row_bytes(&call->key) + row_bytes(&call->value) + key_sum_bytes(call)));
     if (call->masks_have_rows) {
         return INFINITY;
     }
@@ -109,9 +134,10 @@ static double predict_decode(const attni_mpi_call *call) {
     for (int rank = 0; rank < link->group.num_ranks; ++rank) {
         most_keys = fmax(most_keys, (double)link->lengths[rank][ATTNI_MPI_KEY_ROWS]);
     }
-    const double partial_bytes = (double)call->num_rows * row_bytes(&call->output) *
-                                 (double)attn_dtype_size_bytes(call->score_dtype) /
-                                 (double)attn_dtype_size_bytes(call->output.dtype);
+    const double partial_bytes =
+        (double)call->num_rows * (call->is_backward
+                                      ? 2 / (double)link->group.num_ranks * query_sum_bytes(call)
+                                      : sum_bytes(call, &call->output, &call->output));
     return (double)call->num_rows * most_keys * pair_products(call) /
                call->costs.products_per_second +
            ceil(log2(link->group.num_ranks)) * call->costs.latency_seconds +

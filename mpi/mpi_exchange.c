@@ -17,22 +17,29 @@ attn_status attni_mpi_units(int64_t bytes, int *units) {
     return ATTN_OK;
 }
 
-/* Nothing else is sent over the duplicate while a ring turns, so one tag is enough. */
-enum { RING_TAG = 0 };
+attni_mpi_exchange attni_mpi_exchange_none(void) {
+    return (attni_mpi_exchange){{MPI_REQUEST_NULL, MPI_REQUEST_NULL}};
+}
 
-attn_status attni_mpi_exchange_start(const attni_mpi_link *link, const void *sent, int sent_units,
-                                     void *received, int received_units,
+static int rank_behind(const attni_mpi_link *link, int64_t distance) {
+    const int64_t num_ranks = link->group.num_ranks;
+    return (int)(((link->group.rank + distance) % num_ranks + num_ranks) % num_ranks);
+}
+
+/* Nothing but a ring's messages is sent over the duplicate while it turns, so what they are is tag
+ * enough. */
+attn_status attni_mpi_exchange_start(const attni_mpi_link *link, const attni_mpi_passing *passing,
                                      attni_mpi_exchange *exchange) {
-    const int next = (link->group.rank + 1) % link->group.num_ranks;
-    const int before = (link->group.rank + link->group.num_ranks - 1) % link->group.num_ranks;
-    exchange->requests[0] = MPI_REQUEST_NULL;
-    exchange->requests[1] = MPI_REQUEST_NULL;
-    ATTNI_MPI_TRY(attni_mpi_result("MPI_Irecv",
-                                   MPI_Irecv(received, received_units, link->unit, before, RING_TAG,
-                                             link->group.comm, &exchange->requests[0])));
-    const attn_status status =
-        attni_mpi_result("MPI_Isend", MPI_Isend(sent, sent_units, link->unit, next, RING_TAG,
-                                                link->group.comm, &exchange->requests[1]));
+    *exchange = attni_mpi_exchange_none();
+    ATTNI_MPI_TRY(attni_mpi_result(
+        "MPI_Irecv",
+        MPI_Irecv(passing->received, (int)(passing->received_bytes / ATTNI_MPI_UNIT_BYTES),
+                  link->unit, rank_behind(link, -passing->distance), (int)passing->what,
+                  link->group.comm, &exchange->requests[0])));
+    const attn_status status = attni_mpi_result(
+        "MPI_Isend", MPI_Isend(passing->sent, (int)(passing->sent_bytes / ATTNI_MPI_UNIT_BYTES),
+                               link->unit, rank_behind(link, passing->distance), (int)passing->what,
+                               link->group.comm, &exchange->requests[1]));
     if (status != ATTN_OK) {
         MPI_Cancel(&exchange->requests[0]);
         MPI_Wait(&exchange->requests[0], MPI_STATUS_IGNORE);

@@ -10,15 +10,29 @@
 /* Bytes, a whole number of units, as MPI counts them. Fails with ATTN_ERROR_OVERFLOW. */
 attn_status attni_mpi_units(int64_t bytes, int *units);
 
-/* A message to the next rank and one from the rank before, both under way until they are finished.
- */
+/* What a ring passes on; messages of one kind do not meet those of the other. */
+enum attni_mpi_passed { ATTNI_MPI_PASSED_KEYS, ATTNI_MPI_PASSED_SUMS };
+
+/* What goes to the rank `distance` behind this one, and comes from the one as far before it, of
+ * whole units. */
+typedef struct attni_mpi_passing {
+    enum attni_mpi_passed what;
+    int64_t distance;
+    const char *sent;
+    int64_t sent_bytes;
+    char *received;
+    int64_t received_bytes;
+} attni_mpi_passing;
+
+/* Two messages that are under way until they are finished, or none. */
 typedef struct attni_mpi_exchange {
     MPI_Request requests[2];
 } attni_mpi_exchange;
 
+attni_mpi_exchange attni_mpi_exchange_none(void);
+
 /* Fails with nothing under way. */
-attn_status attni_mpi_exchange_start(const attni_mpi_link *link, const void *sent, int sent_units,
-                                     void *received, int received_units,
+attn_status attni_mpi_exchange_start(const attni_mpi_link *link, const attni_mpi_passing *passing,
                                      attni_mpi_exchange *exchange);
 
 /* Lets MPI go on with messages, for many a one does so inside its functions only. What is wrong

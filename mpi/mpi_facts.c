@@ -46,6 +46,17 @@ static void add_tensor(fact_list *list, const tensor_names *names, const attn_te
     }
 }
 
+static void add_dropout(fact_list *list, const attn_dropout *given, const attn_dropout *dropout) {
+    add(list, "whether there is a dropout", given != NULL);
+    add_real(list, "dropout.probability", dropout->probability);
+    add(list, "dropout.seed", (int64_t)dropout->seed);
+    add(list, "dropout.offset", (int64_t)dropout->offset);
+    add(list, "dropout.batch", dropout->batch);
+    add(list, "dropout.head", dropout->head);
+    add(list, "dropout.row", dropout->row);
+    add(list, "dropout.column", dropout->column);
+}
+
 static void add_options(fact_list *list, const attni_mpi_call *call) {
     const attn_sdpa_params *const params = &call->params;
     add(list, "scheme", call->scheme);
@@ -72,6 +83,28 @@ static void add_options(fact_list *list, const attni_mpi_call *call) {
     add(list, "whether there is an lse", params->lse != NULL);
     add(list, "whether there is a mask_start", params->mask_start != NULL);
     add(list, "whether there is a position_bias", params->position_bias != NULL);
+    add(list, "whether there is a block_mask", params->block_mask != NULL);
+    add(list, "block_rows", params->block_rows);
+    add(list, "block_columns", params->block_columns);
+    add_dropout(list, params->dropout, &call->dropout);
+}
+
+/* Which pass it is, and what it has to give. */
+static void add_gradients(fact_list *list, const attni_mpi_call *call) {
+    const attn_sdpa_gradients *const gradients = &call->gradients;
+    const attn_tensor *const output = gradients->output;
+    add(list, "whether it is the backward pass", call->is_backward);
+    add(list, "gradients.accumulate", gradients->accumulate);
+    add(list, "gradients.output dtype", output != NULL ? output->dtype : ATTN_DTYPE_INVALID);
+    add(list, "whether there is a gradients.lse", gradients->lse != NULL);
+    add(list, "whether there is a gradients.query", gradients->query != NULL);
+    add(list, "whether there is a gradients.key", gradients->key != NULL);
+    add(list, "whether there is a gradients.value", gradients->value != NULL);
+    add(list, "whether there is a gradients.mask", gradients->mask != NULL);
+    add(list, "whether there is a gradients.bias", gradients->bias != NULL);
+    add(list, "whether there is a gradients.position_bias", gradients->position_bias != NULL);
+    add(list, "whether there is a gradients.alibi_slopes", gradients->alibi_slopes != NULL);
+    add(list, "whether there is a gradients.sinks", gradients->sinks != NULL);
 }
 
 /* Whether the mask has an axis of rows that is not 1. */
@@ -108,13 +141,22 @@ attn_status attni_mpi_share_call(attn_status status, int32_t num_threads, attni_
     add_tensor(&list, &value, &call->value);
     add(&list, "output dtype", call->output.dtype);
     add_options(&list, call);
+    add_gradients(&list, call);
     const attn_tensor *const mask = call->params.mask, *const bias = call->params.bias;
-    int64_t least[] = {num_threads, !(has_rows(mask) || has_rows(bias)),
-                       !(has_one_row(mask) || has_one_row(bias))};
-    ATTNI_MPI_TRY(attni_mpi_agree_on(&link->group, status, list.facts, list.count, least, 3));
+    const attn_tensor *const blocks = call->params.block_mask;
+    int64_t least[] = {num_threads,
+                       !has_rows(mask),
+                       !has_rows(bias),
+                       !has_rows(blocks),
+                       !(has_one_row(mask) || has_one_row(bias)),
+                       !has_one_row(blocks)};
+    ATTNI_MPI_TRY(attni_mpi_agree_on(&link->group, status, list.facts, list.count, least, 6));
     call->link = link;
-    call->masks_have_rows = least[1] == 0;
-    call->masks_have_one_row = least[2] == 0;
+    call->mask_has_rows = least[1] == 0;
+    call->bias_has_rows = least[2] == 0;
+    call->blocks_have_rows = least[3] == 0;
+    call->masks_have_one_row = least[4] == 0;
+    call->blocks_have_one_row = least[5] == 0;
     call->costs.latency_seconds = given_or(call->costs.latency_seconds, 2e-6);
     call->costs.bytes_per_second = given_or(call->costs.bytes_per_second, 1e10);
     call->costs.products_per_second =
@@ -122,7 +164,13 @@ attn_status attni_mpi_share_call(attn_status status, int32_t num_threads, attni_
     return share_lengths(link, call);
 }
 
-attn_status attni_mpi_share_numbers(attn_status status, const attni_mpi_call *call) {
+attn_status attni_mpi_share_numbers(attn_status status, const attni_mpi_call *call,
+                                    const int64_t shared_counts[ATTNI_MPI_NUM_GRADIENTS]) {
+    static const char *const names[ATTNI_MPI_NUM_GRADIENTS] = {
+        "elements of gradients.query",        "elements of gradients.key",
+        "elements of gradients.value",        "elements of gradients.mask",
+        "elements of gradients.bias",         "elements of gradients.position_bias",
+        "elements of gradients.alibi_slopes", "elements of gradients.sinks"};
     fact_list list = {.count = 0};
     add(&list, "the numbers in query_offset", call->offsets.digest);
     add(&list, "the least query_offset", call->offsets.lowest);
@@ -131,5 +179,8 @@ attn_status attni_mpi_share_numbers(attn_status status, const attni_mpi_call *ca
     add(&list, "the least of key_lengths", call->lengths.lowest);
     add(&list, "the greatest of key_lengths", call->lengths.highest);
     add(&list, "the numbers in mask_start", call->starts.digest);
+    for (int i = 0; i < ATTNI_MPI_NUM_GRADIENTS; ++i) {
+        add(&list, names[i], shared_counts[i]);
+    }
     return attni_mpi_agree_on(&call->link->group, status, list.facts, list.count, NULL, 0);
 }

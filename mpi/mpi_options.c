@@ -47,7 +47,8 @@ static attn_status read_struct(const char *name, const void *given, size_t first
 }
 
 /* Each is refused by its own name. */
-static attn_status check_refused(const attn_sdpa_params *params) {
+static attn_status check_refused(const attni_mpi_call *call) {
+    const attn_sdpa_params *const params = &call->params;
     const struct {
         const char *name;
         const void *given;
@@ -58,8 +59,7 @@ static attn_status check_refused(const attn_sdpa_params *params) {
         {"report", params->report, "mpi_params.report tells of the whole"},
         {"kv", params->kv, "keys and values are tensors with a matrix for each batch and head"},
         {"query_starts", params->query_starts, "a rank's rows are those of every sequence"},
-        {"block_mask", params->block_mask, "a block may be of rows and keys of several ranks"},
-        {"dropout", params->dropout, "a forward pass is evaluation"},
+        {"gradients.weights", call->gradients.weights, "no call returns weights"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; ++i) {
         if (refused[i].given != NULL) {
@@ -71,11 +71,34 @@ static attn_status check_refused(const attn_sdpa_params *params) {
     return ATTN_OK;
 }
 
-attn_status attni_mpi_read_sdpa_params(const attn_sdpa_params *given, attn_sdpa_params *known) {
+static attn_status read_dropout(attni_mpi_call *call) {
+    const attn_dropout *const given = call->params.dropout;
+    if (given == NULL) {
+        return ATTN_OK;
+    }
+    ATTNI_MPI_TRY(read_struct("dropout", given, BYTES_THROUGH(attn_dropout, column),
+                              sizeof call->dropout, &call->dropout));
+    call->dropout.struct_size = sizeof call->dropout;
+    call->params.dropout = &call->dropout;
+    return ATTN_OK;
+}
+
+attn_status attni_mpi_read_sdpa_params(const attn_sdpa_params *given, attni_mpi_call *call) {
     ATTNI_MPI_TRY(read_struct("params", given, BYTES_THROUGH(attn_sdpa_params, position_bias),
-                              sizeof *known, known));
-    known->struct_size = sizeof *known;
-    return check_refused(known);
+                              sizeof call->params, &call->params));
+    call->params.struct_size = sizeof call->params;
+    ATTNI_MPI_TRY(check_refused(call));
+    return read_dropout(call);
+}
+
+attn_status attni_mpi_read_gradients(const attn_sdpa_gradients *given, attni_mpi_call *call) {
+    if (given == NULL) {
+        return attni_mpi_fail(ATTN_ERROR_NULL, "gradients: expected what is wanted, got NULL");
+    }
+    ATTNI_MPI_TRY(read_struct("gradients", given, BYTES_THROUGH(attn_sdpa_gradients, sinks),
+                              sizeof call->gradients, &call->gradients));
+    call->gradients.struct_size = sizeof call->gradients;
+    return check_refused(call);
 }
 
 static attn_status check_choice(const char *name, int32_t value, int32_t highest) {

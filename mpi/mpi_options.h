@@ -8,12 +8,15 @@
 
 #include "mpi_call.h"
 
-/* Copies the caller's params, NULL allowed, into *known. Fails for a struct that this version cannot
- * read, and for options that are not for many ranks. */
-attn_status attni_mpi_read_sdpa_params(const attn_sdpa_params *given, attn_sdpa_params *known);
+/* The caller's params, NULL allowed, with their dropout into the call. Fails for a struct that this
+ * version cannot read, and for options that are not for many ranks. */
+attn_status attni_mpi_read_sdpa_params(const attn_sdpa_params *given, attni_mpi_call *call);
 
-/* Scheme, placement and costs of mpi_params, NULL allowed, into the call; costs that are left to the
- * library stay 0. */
+/* Likewise a backward pass's gradients. */
+attn_status attni_mpi_read_gradients(const attn_sdpa_gradients *given, attni_mpi_call *call);
+
+/* Scheme, placement and costs of mpi_params, NULL allowed, into the call; costs that are left to
+ * the library stay 0. */
 attn_status attni_mpi_read_params(const attn_mpi_params *given, attni_mpi_call *call);
 
 /* Fails unless `report` is a struct that may be filled. */

@@ -55,15 +55,8 @@ bool attni_mpi_part_is_visible(const attni_mpi_call *call, const attni_mpi_stret
     return !call->has_lengths || keys->first < call->lengths.highest;
 }
 
-/* The arguments of a part's call. */
-typedef struct part_arguments {
-    attn_tensor query, key, value, mask, bias, offsets, lengths, starts;
-    attn_sdpa_params params;
-} part_arguments;
-
-/* The part's rows, where the mask has a row for each, and its keys' columns. */
-static const attn_tensor *cut_mask(const attn_tensor *mask, const attni_mpi_part *part,
-                                   bool cuts_columns, attn_tensor *view) {
+const attn_tensor *attni_mpi_part_mask(const attn_tensor *mask, const attni_mpi_part *part,
+                                       bool cuts_columns, attn_tensor *view) {
     if (mask == NULL) {
         return NULL;
     }
@@ -77,49 +70,88 @@ static const attn_tensor *cut_mask(const attn_tensor *mask, const attni_mpi_part
     return view;
 }
 
-/* Storage NULL: views without data, which have the same shapes. */
+static int64_t divide_up(int64_t count, int64_t size) {
+    return count / size + (count % size != 0);
+}
+
+/* The blocks of a part, which begins where blocks do. */
+static const attn_tensor *cut_blocks(const attn_sdpa_params *params, const attni_mpi_part *part,
+                                     attn_tensor *view) {
+    if (params->block_mask == NULL) {
+        return NULL;
+    }
+    const attni_mpi_part in_blocks = {
+        .rows = {.local = part->rows.local / params->block_rows,
+                 .count = divide_up(part->rows.count, params->block_rows)},
+        .keys = {.first = part->keys.first / params->block_columns,
+                 .count = divide_up(part->keys.count, params->block_columns)}};
+    return attni_mpi_part_mask(params->block_mask, &in_blocks, true, view);
+}
+
+/* Where weights of the part stand among those of the whole, which drops the same. */
+static const attn_dropout *place_dropout(const attni_mpi_call *call, const attni_mpi_part *part,
+                                         attn_dropout *dropout) {
+    if (call->params.dropout == NULL) {
+        return NULL;
+    }
+    *dropout = call->dropout;
+    dropout->row = attni_mpi_saturated_sum(dropout->row, part->rows.first);
+    dropout->column = attni_mpi_saturated_sum(dropout->column, part->keys.first);
+    return dropout;
+}
+
+static int64_t *numbers_at(char *block, int64_t offset) {
+    return block != NULL ? (int64_t *)(block + offset) : NULL;
+}
+
 static void describe_numbers(const attni_mpi_call *call, const attni_mpi_part *part,
-                             int64_t *offsets, int64_t *lengths, int64_t *starts,
-                             part_arguments *arguments) {
+                             const attni_mpi_part_scratch *scratch, char *block,
+                             attni_mpi_part_call *described) {
     const position_source source = positions_of(call);
     const int64_t shift = source.shift + part->rows.first - part->keys.first;
-    attn_sdpa_params *const params = &arguments->params;
+    int64_t *const offsets = numbers_at(block, scratch->offsets_at);
+    attn_sdpa_params *const params = &described->params;
     if (source.numbers != NULL) {
-        arguments->offsets =
+        described->offsets =
             attni_mpi_numbers_shifted(source.numbers, shift, INT64_MIN, INT64_MAX, offsets);
     } else {
-        arguments->offsets = (attn_tensor){.data = offsets, .dtype = ATTN_DTYPE_INT64};
+        described->offsets = (attn_tensor){.data = offsets, .dtype = ATTN_DTYPE_INT64};
         if (offsets != NULL) {
             *offsets = shift;
         }
     }
     params->align_end = 0;
-    params->query_offset = &arguments->offsets;
+    params->query_offset = &described->offsets;
     if (call->has_lengths) {
-        arguments->lengths = attni_mpi_numbers_shifted(&call->lengths, -part->keys.first, 0,
-                                                       part->keys.count, lengths);
-        params->key_lengths = &arguments->lengths;
+        described->lengths =
+            attni_mpi_numbers_shifted(&call->lengths, -part->keys.first, 0, part->keys.count,
+                                      numbers_at(block, scratch->lengths_at));
+        params->key_lengths = &described->lengths;
     }
     if (call->has_starts) {
-        arguments->starts = attni_mpi_numbers_shifted(&call->starts, -part->keys.first, INT64_MIN,
-                                                      INT64_MAX, starts);
-        params->mask_start = &arguments->starts;
+        described->starts =
+            attni_mpi_numbers_shifted(&call->starts, -part->keys.first, INT64_MIN, INT64_MAX,
+                                      numbers_at(block, scratch->starts_at));
+        params->mask_start = &described->starts;
     }
 }
 
-static void describe_part(const attni_mpi_call *call, const attni_mpi_part *part,
-                          const attn_tensor *key, const attn_tensor *value, int64_t *offsets,
-                          int64_t *lengths, int64_t *starts, part_arguments *arguments) {
-    attn_sdpa_params *const params = &arguments->params;
-    arguments->query = attni_mpi_slice(&call->query, -2, part->rows.local, part->rows.count);
-    arguments->key = attni_mpi_slice(key, -2, part->keys.local, part->keys.count);
-    arguments->value = attni_mpi_slice(value, -2, part->keys.local, part->keys.count);
+void attni_mpi_part_describe(const attni_mpi_call *call, const attni_mpi_part *part,
+                             const attn_tensor *key, const attn_tensor *value,
+                             const attni_mpi_part_scratch *scratch, char *block,
+                             attni_mpi_part_call *described) {
+    attn_sdpa_params *const params = &described->params;
+    described->query = attni_mpi_slice(&call->query, -2, part->rows.local, part->rows.count);
+    described->key = attni_mpi_slice(key, -2, part->keys.local, part->keys.count);
+    described->value = attni_mpi_slice(value, -2, part->keys.local, part->keys.count);
     *params = call->params;
-    params->mask = cut_mask(params->mask, part, !call->has_starts, &arguments->mask);
-    params->bias = cut_mask(params->bias, part, true, &arguments->bias);
-    params->sinks = part->counts_sinks ? params->sinks : NULL;
+    params->mask = attni_mpi_part_mask(params->mask, part, !call->has_starts, &described->mask);
+    params->bias = attni_mpi_part_mask(params->bias, part, true, &described->bias);
+    params->block_mask = cut_blocks(&call->params, part, &described->blocks);
+    params->dropout = place_dropout(call, part, &described->dropout);
+    params->sinks = NULL;
     params->lse = NULL;
-    describe_numbers(call, part, offsets, lengths, starts, arguments);
+    describe_numbers(call, part, scratch, block, described);
 }
 
 attni_mpi_partial attni_mpi_partial_shape(const attni_mpi_call *call, int64_t rows, int32_t dtype) {
@@ -137,22 +169,27 @@ attni_mpi_partial attni_mpi_partial_rows(const attni_mpi_partial *partial, int64
                                attni_mpi_slice(&partial->lse, -1, first, count)};
 }
 
+void attni_mpi_part_need(attni_mpi_part_scratch *scratch, size_t workspace_bytes) {
+    if ((int64_t)workspace_bytes > scratch->workspace_bytes) {
+        scratch->workspace_bytes = (int64_t)workspace_bytes;
+    }
+}
+
 attn_status attni_mpi_part_plan(const attni_mpi_call *call, const attni_mpi_part *part,
                                 const attn_tensor *key, const attn_tensor *value,
                                 attni_mpi_part_scratch *scratch) {
-    part_arguments arguments;
+    attni_mpi_part_call described;
     size_t bytes;
-    describe_part(call, part, key, value, NULL, NULL, NULL, &arguments);
+    attni_mpi_part_describe(call, part, key, value, scratch, NULL, &described);
+    described.params.sinks = part->counts_sinks ? call->params.sinks : NULL;
     attni_mpi_partial result = attni_mpi_partial_shape(call, part->rows.count, call->score_dtype);
     if (call->is_softmax) {
-        arguments.params.lse = &result.lse;
+        described.params.lse = &result.lse;
     }
-    ATTNI_MPI_TRY(attn_sdpa_workspace_bytes(call->context, &arguments.query, &arguments.key,
-                                            &arguments.value, &arguments.params, &result.output,
+    ATTNI_MPI_TRY(attn_sdpa_workspace_bytes(call->context, &described.query, &described.key,
+                                            &described.value, &described.params, &result.output,
                                             &bytes));
-    if ((int64_t)bytes > scratch->workspace_bytes) {
-        scratch->workspace_bytes = (int64_t)bytes;
-    }
+    attni_mpi_part_need(scratch, bytes);
     return ATTN_OK;
 }
 
@@ -171,15 +208,14 @@ attn_status attni_mpi_part_run(const attni_mpi_call *call, const attni_mpi_part 
                                const attn_tensor *key, const attn_tensor *value,
                                const attni_mpi_part_scratch *scratch, char *block,
                                const attn_tensor *output, const attn_tensor *lse) {
-    part_arguments arguments;
-    describe_part(call, part, key, value, (int64_t *)(block + scratch->offsets_at),
-                  (int64_t *)(block + scratch->lengths_at), (int64_t *)(block + scratch->starts_at),
-                  &arguments);
+    attni_mpi_part_call described;
+    attni_mpi_part_describe(call, part, key, value, scratch, block, &described);
+    described.params.sinks = part->counts_sinks ? call->params.sinks : NULL;
     if (call->is_softmax) {
-        arguments.params.lse = lse;
+        described.params.lse = lse;
     }
-    return attn_sdpa(call->context, &arguments.query, &arguments.key, &arguments.value,
-                     &arguments.params, output, block + scratch->workspace_at,
+    return attn_sdpa(call->context, &described.query, &described.key, &described.value,
+                     &described.params, output, block + scratch->workspace_at,
                      (size_t)scratch->workspace_bytes);
 }
 

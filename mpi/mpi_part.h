@@ -28,11 +28,33 @@ typedef struct attni_mpi_part_scratch {
     int64_t workspace_bytes;
 } attni_mpi_part_scratch;
 
+/* The arguments of a part's call of the core library. Sinks and lse are left out of params. */
+typedef struct attni_mpi_part_call {
+    attn_tensor query, key, value, mask, bias, blocks, offsets, lengths, starts;
+    attn_dropout dropout;
+    attn_sdpa_params params;
+} attni_mpi_part_call;
+
+/* Of a part whose keys lie in key and value. Its numbers lie in the scratch memory of the block;
+ * block NULL: views without data, which have the same shapes. */
+void attni_mpi_part_describe(const attni_mpi_call *call, const attni_mpi_part *part,
+                             const attn_tensor *key, const attn_tensor *value,
+                             const attni_mpi_part_scratch *scratch, char *block,
+                             attni_mpi_part_call *described);
+
+/* The part's rows of a mask or of its gradient, where it has some for each, and with cuts_columns
+ * its keys' columns. NULL of NULL, else view. */
+const attn_tensor *attni_mpi_part_mask(const attn_tensor *mask, const attni_mpi_part *part,
+                                       bool cuts_columns, attn_tensor *view);
+
 /* Makes `scratch` large enough for a part whose keys lie in key and value, which hold a rank's own
  * rows or any number of them. */
 attn_status attni_mpi_part_plan(const attni_mpi_call *call, const attni_mpi_part *part,
                                 const attn_tensor *key, const attn_tensor *value,
                                 attni_mpi_part_scratch *scratch);
+
+/* Makes `scratch` large enough for a call with so much workspace. */
+void attni_mpi_part_need(attni_mpi_part_scratch *scratch, size_t workspace_bytes);
 
 /* Appends the scratch memory to the block, once all parts are planned. */
 void attni_mpi_part_layout(const attni_mpi_call *call, attni_mpi_layout *layout,

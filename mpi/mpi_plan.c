@@ -41,25 +41,55 @@ static attn_status place_all(attni_mpi_link *link, attni_mpi_call *call) {
     return ATTN_OK;
 }
 
-/* Where every rank has one row, a mask of one row may be for that or for all. */
-static bool each_has_one_row(const attni_mpi_link *link) {
+/* Where every rank has one row, or one block of rows, a mask of one may be for that or for all. */
+static bool each_has_one(const attni_mpi_link *link, int64_t most_rows) {
     for (int rank = 0; rank < link->group.num_ranks; ++rank) {
-        if (link->lengths[rank][ATTNI_MPI_QUERY_ROWS] != 1) {
+        const int64_t rows = link->lengths[rank][ATTNI_MPI_QUERY_ROWS];
+        if (rows < 1 || rows > most_rows) {
             return false;
         }
     }
     return link->group.num_ranks > 1;
 }
 
+/* Whether what one row of masks is for is each rank's own affair. */
+static void find_masks_rows(const attni_mpi_link *link, attni_mpi_call *call) {
+    call->masks_have_rows =
+        call->mask_has_rows || call->bias_has_rows || call->blocks_have_rows ||
+        (call->masks_have_one_row && each_has_one(link, 1)) ||
+        (call->blocks_have_one_row && each_has_one(link, call->params.block_rows));
+}
+
+/* The gradient of a mask of one row is the rank's own, or the sum over all. */
+static attn_status check_whose_gradient(const attni_mpi_link *link, const attni_mpi_call *call) {
+    const struct {
+        const char *name;
+        const attn_tensor *gradient;
+        bool has_rows;
+    } masks[] = {{"mask", call->gradients.mask, call->mask_has_rows},
+                 {"bias", call->gradients.bias, call->bias_has_rows}};
+    for (int i = 0; i < 2; ++i) {
+        if (call->scheme != ATTN_MPI_SCHEME_DECODE && masks[i].gradient != NULL &&
+            masks[i].gradient->rank >= 2 && !masks[i].has_rows && each_has_one(link, 1)) {
+            return attni_mpi_fail(ATTN_ERROR_UNSUPPORTED,
+                                  "gradients.%s: expected NULL where each rank has one row, for "
+                                  "one row of %s may be for that row or for all",
+                                  masks[i].name, masks[i].name);
+        }
+    }
+    return ATTN_OK;
+}
+
 attn_status attni_mpi_choose_scheme(attni_mpi_link *link, attni_mpi_call *call,
                                     attni_mpi_plan *plan) {
     *plan = (attni_mpi_plan){.reason = "it was asked for"};
     ATTNI_MPI_TRY(place_all(link, call));
-    call->masks_have_rows |= call->masks_have_one_row && each_has_one_row(link);
+    find_masks_rows(link, call);
+    ATTNI_MPI_TRY(check_whose_gradient(link, call));
     plan->prediction = attni_mpi_predict(call);
     if (call->scheme == ATTN_MPI_SCHEME_HEADS && call->masks_have_rows) {
         return attni_mpi_fail(ATTN_ERROR_UNSUPPORTED,
-                              "mask, bias: expected one row for all queries with "
+                              "mask, bias, block_mask: expected one row for all queries with "
                               "ATTN_MPI_SCHEME_HEADS, for a rank has the rows of its own queries");
     }
     if (call->scheme != ATTN_MPI_SCHEME_AUTO) {
@@ -80,15 +110,50 @@ attn_status attni_mpi_choose_scheme(attni_mpi_link *link, attni_mpi_call *call,
     return ATTN_OK;
 }
 
-attn_status attni_mpi_make_plan(const attni_mpi_call *call, attni_mpi_plan *plan) {
+static attn_status plan_forward(const attni_mpi_call *call, attni_mpi_plan *plan) {
     switch (call->scheme) {
     case ATTN_MPI_SCHEME_HEADS:
-        return attni_mpi_heads_plan(call, &plan->layout, &plan->scheme.heads);
+        ATTNI_MPI_TRY(attni_mpi_heads_plan(call, &plan->layout, &plan->scheme.heads));
+        plan->bytes_sent = plan->scheme.heads.dealing.bytes_sent;
+        return ATTN_OK;
     case ATTN_MPI_SCHEME_DECODE:
-        return attni_mpi_decode_plan(call, &plan->layout, &plan->scheme.decode);
+        ATTNI_MPI_TRY(attni_mpi_decode_plan(call, &plan->layout, &plan->scheme.decode));
+        plan->bytes_sent = plan->scheme.decode.bytes_sent;
+        return ATTN_OK;
     default:
-        return attni_mpi_ring_plan(call, &plan->layout, &plan->scheme.ring);
+        ATTNI_MPI_TRY(attni_mpi_ring_plan(call, &plan->layout, &plan->scheme.ring));
+        plan->bytes_sent = plan->scheme.ring.bytes_sent;
+        plan->num_steps = plan->scheme.ring.num_steps;
+        return ATTN_OK;
     }
+}
+
+static attn_status plan_backward(const attni_mpi_call *call, attni_mpi_plan *plan) {
+    attni_mpi_layout *const layout = &plan->layout;
+    const attni_mpi_sums *const sums = &plan->sums;
+    ATTNI_MPI_TRY(attni_mpi_sums_plan(call, layout, &plan->sums));
+    /* A slice to each of the others, and the sum of one to each. */
+    plan->bytes_sent = 2 * (int64_t)(call->link->group.num_ranks - 1) * sums->slice_bytes;
+    switch (call->scheme) {
+    case ATTN_MPI_SCHEME_HEADS:
+        ATTNI_MPI_TRY(
+            attni_mpi_heads_backward_plan(call, sums, layout, &plan->scheme.heads_backward));
+        plan->bytes_sent += plan->scheme.heads_backward.dealing.bytes_sent;
+        return ATTN_OK;
+    case ATTN_MPI_SCHEME_DECODE:
+        return attni_mpi_decode_backward_plan(call, layout, &plan->scheme.decode_backward);
+    default:
+        ATTNI_MPI_TRY(
+            attni_mpi_ring_backward_plan(call, sums, layout, &plan->scheme.ring_backward));
+        plan->bytes_sent += plan->scheme.ring_backward.bytes_sent;
+        plan->num_steps = plan->scheme.ring_backward.num_steps;
+        return ATTN_OK;
+    }
+}
+
+attn_status attni_mpi_make_plan(const attni_mpi_call *call, attni_mpi_plan *plan) {
+    plan->num_steps = 1;
+    return call->is_backward ? plan_backward(call, plan) : plan_forward(call, plan);
 }
 
 void attni_mpi_make_report(const attni_mpi_call *call, const attni_mpi_plan *plan,
@@ -100,22 +165,11 @@ void attni_mpi_make_report(const attni_mpi_call *call, const attni_mpi_plan *pla
                                 .placement = call->placement,
                                 .rank = call->link->group.rank,
                                 .num_ranks = call->link->group.num_ranks,
-                                .num_steps = 1,
+                                .num_steps = plan->num_steps,
+                                .bytes_sent = (uint64_t)plan->bytes_sent,
                                 .workspace_bytes = is_planned ? workspace_bytes : 0,
                                 .ring_seconds = plan->prediction.ring_seconds,
                                 .heads_seconds = plan->prediction.heads_seconds,
                                 .decode_seconds = plan->prediction.decode_seconds,
                                 .reason = plan->reason};
-    switch (call->scheme) {
-    case ATTN_MPI_SCHEME_HEADS:
-        report->bytes_sent = (uint64_t)plan->scheme.heads.bytes_sent;
-        break;
-    case ATTN_MPI_SCHEME_DECODE:
-        report->bytes_sent = (uint64_t)plan->scheme.decode.bytes_sent;
-        break;
-    default:
-        report->bytes_sent = (uint64_t)plan->scheme.ring.bytes_sent;
-        report->num_steps = plan->scheme.ring.num_steps;
-        break;
-    }
 }

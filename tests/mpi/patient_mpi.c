@@ -9,8 +9,8 @@
 #include <mpi.h>
 
 const char *const patient_names[PATIENT_NUM_FUNCTIONS] = {
-    "MPI_Allreduce", "MPI_Allgather", "MPI_Alltoallv", "MPI_Irecv",
-    "MPI_Isend",     "MPI_Waitall",   "MPI_Comm_dup"};
+    "MPI_Allreduce", "MPI_Allgather", "MPI_Alltoall", "MPI_Alltoallv",
+    "MPI_Irecv",     "MPI_Isend",     "MPI_Waitall",  "MPI_Comm_dup"};
 
 static int failing_function = -1, calls_left, has_failed;
 
@@ -72,8 +72,19 @@ int MPI_Allgather(const void *sent, int sent_count, MPI_Datatype sent_type, void
                        1, &request);
 }
 
-/* By messages: Open MPI 4.1 numbers its MPI_Ialltoallv on ranks only that have something to send, to
- * themselves too, and what comes after waits for ever. */
+int MPI_Alltoall(const void *sent, int sent_count, MPI_Datatype sent_type, void *received,
+                 int received_count, MPI_Datatype received_type, MPI_Comm comm) {
+    MPI_Request request;
+    if (must_fail(PATIENT_ALLTOALL)) {
+        return MPI_ERR_OTHER;
+    }
+    return wait_asleep(PMPI_Ialltoall(sent, sent_count, sent_type, received, received_count,
+                                      received_type, comm, &request),
+                       1, &request);
+}
+
+/* By messages: Open MPI 4.1 numbers its MPI_Ialltoallv on ranks only that have something to send,
+ * to themselves too, and what comes after waits for ever. */
 int MPI_Alltoallv(const void *sent, const int *sent_counts, const int *sent_places,
                   MPI_Datatype sent_type, void *received, const int *received_counts,
                   const int *received_places, MPI_Datatype received_type, MPI_Comm comm) {

@@ -19,17 +19,20 @@ static void append_rows(int64_t *rows, int64_t *count, int64_t first, int64_t le
     }
 }
 
-/* Deals `total` rows out to the ranks at random, some of which get none; returns this rank's. */
-static int64_t *deal_rows(random_state *random, const ranks_case *made, int64_t total,
+/* Deals `total` rows out to the ranks at random, some of which get none, so that stretches begin at
+ * multiples of `unit`; returns this rank's. */
+static int64_t *deal_rows(random_state *random, const ranks_case *made, int64_t total, int64_t unit,
                           int64_t *count) {
     const int num_ranks = made->num_ranks;
     const int is_zigzag = made->mpi_params.placement == ATTN_MPI_PLACEMENT_ZIGZAG;
     int64_t *lengths = oracle_allocate(num_ranks, sizeof *lengths);
     int64_t *rows = oracle_allocate(total + 1, sizeof *rows);
     int64_t at = 0;
-    for (int64_t row = 0; row < total; ++row) {
-        ++lengths[random_between(random, 0, num_ranks - 1)];
+    const int64_t step = unit == 1 ? 1 : unit * (is_zigzag ? 2 : 1);
+    for (int64_t row = 0; row + step <= total; row += step) {
+        lengths[random_between(random, 0, num_ranks - 1)] += step;
     }
+    lengths[num_ranks - 1] += total % step;
     *count = 0;
     for (int rank = 0; rank < num_ranks; ++rank) {
         const int64_t length = is_zigzag ? (lengths[rank] + 1) / 2 : lengths[rank];
@@ -218,15 +221,65 @@ static void make_options(ranks_case *made, random_state *random, const whole_siz
         const int64_t shape[] = {per_head, 2 * random_between(random, 0, 9) + 1};
         whole->position_bias = filled(pool, random, sizes->dtype, 2, shape, -2, 2);
     }
+    if (chance(random, 0.3)) {
+        made->dropout = (attn_dropout){.struct_size = sizeof made->dropout,
+                                       .probability = random_real(random, 0, 0.6),
+                                       .seed = (uint64_t)random_between(random, 0, 1000),
+                                       .offset = (uint64_t)random_between(random, 0, 3),
+                                       .batch = random_between(random, 0, 2),
+                                       .head = random_between(random, 0, 2),
+                                       .row = random_between(random, 0, 9),
+                                       .column = random_between(random, 0, 9)};
+        params->dropout = &made->dropout;
+    }
     if (params->normalizer == ATTN_NORMALIZER_SOFTMAX && chance(random, 0.3)) {
         whole->sinks = filled(pool, random, sizes->dtype, 1, &per_head, -2, 2);
     }
 }
 
+/* A size of blocks whose borders ranks can be dealt along; of whatever `total` is, 1. */
+static int64_t block_size(random_state *random, const ranks_case *made, int64_t total) {
+    const int64_t size = random_between(random, 1, 4);
+    const int is_zigzag = made->mpi_params.placement == ATTN_MPI_PLACEMENT_ZIGZAG;
+    return is_zigzag && total % (2 * size) != 0 ? 1 : size;
+}
+
+static int64_t blocks_in(int64_t total, int64_t size) {
+    return (total + size - 1) / size;
+}
+
+static void make_blocks(ranks_case *made, random_state *random, const whole_sizes *sizes) {
+    const int has_rows = made->mpi_params.scheme != ATTN_MPI_SCHEME_HEADS && chance(random, 0.7);
+    if (!chance(random, 0.3)) {
+        return;
+    }
+    made->params.block_rows = block_size(random, made, sizes->rows);
+    made->params.block_columns = block_size(random, made, sizes->keys);
+    const int64_t axes[] = {
+        chance(random, 0.5) ? sizes->batch : 1, chance(random, 0.5) ? num_output_heads(sizes) : 1,
+        has_rows ? blocks_in(sizes->rows, made->params.block_rows) : 1,
+        chance(random, 0.9) ? blocks_in(sizes->keys, made->params.block_columns) : 1};
+    const int32_t most = sizes->rank < 4 ? sizes->rank : 4;
+    const int32_t rank = (int32_t)random_between(random, has_rows ? 2 : 1, most);
+    attn_tensor *const blocks =
+        pool_input(&made->whole_pool, ATTN_DTYPE_UINT8, rank, axes + 4 - rank, LAYOUT_CONTIGUOUS);
+    int64_t index[ATTN_MAX_RANK] = {0};
+    if (oracle_count(rank, blocks->shape) > 0) {
+        do {
+            *(unsigned char *)oracle_address(blocks, index) =
+                (unsigned char)random_between(random, ATTN_BLOCK_HIDDEN, ATTN_BLOCK_MASKED);
+        } while (oracle_next_index(rank, blocks->shape, index));
+    }
+    made->whole.block_mask = blocks;
+}
+
 /* Keys and values that no row of a batch sees by causality, window or lengths may hold anything. */
 static void poison_hidden_keys(ranks_case *made, const whole_sizes *sizes) {
     const ranks_tensors *const whole = &made->whole;
-    const attn_sdpa_params params = ranks_case_params(made, whole);
+    attn_sdpa_params params = ranks_case_params(made, whole);
+    params.block_mask = NULL; /* what only blocks hide a backward pass may read */
+    params.block_rows = 0;
+    params.block_columns = 0;
     unsigned char *const hidden =
         oracle_sdpa_hidden_keys(whole->query, whole->key, whole->value, &params);
     attn_tensor *const poisoned[] = {whole->key, whole->value};
@@ -248,32 +301,56 @@ static void poison_hidden_keys(ranks_case *made, const whole_sizes *sizes) {
 
 /* ---- a rank's own ---- */
 
-/* The tensor with only `count` of its rows, all of them for count < 0, in a layout of its own. */
-static attn_tensor *take_rows(ranks_case *made, random_state *random, const attn_tensor *tensor,
-                              const int64_t *rows, int64_t count) {
-    static const enum tensor_layout layouts[] = {
-        LAYOUT_CONTIGUOUS, LAYOUT_SEQUENCE_FIRST, LAYOUT_PACKED,   LAYOUT_STEP_TWO,
-        LAYOUT_TRANSPOSED, LAYOUT_REVERSED,       LAYOUT_UNALIGNED};
-    const enum tensor_layout layout = layouts[random_between(random, 0, 6)];
+attn_tensor *ranks_take_rows(ranks_case *made, random_state *random, const attn_tensor *tensor,
+                             int32_t axis, const int64_t *rows, int64_t count, int is_output) {
+    const int32_t layout = (int32_t)random_between(random, 0, LAYOUT_NUM_OUTPUT - 1);
     int64_t shape[ATTN_MAX_RANK], index[ATTN_MAX_RANK] = {0}, from[ATTN_MAX_RANK];
-    const int32_t axis = tensor->rank - 2;
+    const int32_t at = tensor->rank + axis;
     const int is_cut = count >= 0;
     memcpy(shape, tensor->shape, sizeof shape);
     if (is_cut) {
-        shape[axis] = count;
+        shape[at] = count;
     }
-    attn_tensor *own = pool_input(&made->own_pool, tensor->dtype, tensor->rank, shape, layout);
+    attn_tensor *own = is_output ? pool_output(&made->own_pool, tensor->dtype, tensor->rank, shape,
+                                               (enum tensor_layout)layout)
+                                 : pool_input(&made->own_pool, tensor->dtype, tensor->rank, shape,
+                                              (enum tensor_layout)layout);
     if (oracle_count(own->rank, own->shape) == 0) {
         return own;
     }
     do {
         memcpy(from, index, sizeof from);
         if (is_cut) {
-            from[axis] = rows[index[axis]];
+            from[at] = rows[index[at]];
         }
         memcpy(oracle_address(own, index), oracle_address(tensor, from),
                attn_dtype_size_bytes(tensor->dtype));
     } while (oracle_next_index(own->rank, own->shape, index));
+    return own;
+}
+
+static attn_tensor *take_rows(ranks_case *made, random_state *random, const attn_tensor *tensor,
+                              const int64_t *rows, int64_t count) {
+    return ranks_take_rows(made, random, tensor, -2, rows, count, 0);
+}
+
+/* The blocks of the rank's own rows. */
+static attn_tensor *take_blocks(ranks_case *made, random_state *random) {
+    const attn_tensor *const blocks = made->whole.block_mask;
+    const int64_t size = made->params.block_rows;
+    int64_t *const rows = oracle_allocate(made->num_query_rows + 1, sizeof *rows);
+    int64_t count = 0;
+    if (blocks == NULL) {
+        free(rows);
+        return NULL;
+    }
+    const int is_cut = made->mpi_params.scheme != ATTN_MPI_SCHEME_DECODE && blocks->rank >= 2 &&
+                       blocks->shape[blocks->rank - 2] != 1;
+    for (int64_t row = 0; row < made->num_query_rows; row += size) {
+        rows[count++] = made->query_rows[row] / size;
+    }
+    attn_tensor *const own = take_rows(made, random, blocks, rows, is_cut ? count : -1);
+    free(rows);
     return own;
 }
 
@@ -301,6 +378,7 @@ static void take_own(ranks_case *made, random_state *random, const whole_sizes *
     own->value = take_rows(made, random, whole->value, made->key_rows, made->num_key_rows);
     own->mask = take_masks_rows(made, random, whole->mask);
     own->bias = take_masks_rows(made, random, whole->bias);
+    own->block_mask = take_blocks(made, random);
     memcpy(own_shape, shape.shape, sizeof own_shape);
     own_shape[shape.rank - 2] = made->num_query_rows;
     const int32_t score_dtype =
@@ -334,10 +412,14 @@ void ranks_case_make(uint64_t seed, int rank, int num_ranks, ranks_case *made) {
     /* Where each rank has one row, a mask of one row could be for that, which heads refuses. */
     if (made->mpi_params.scheme != ATTN_MPI_SCHEME_HEADS || sizes.rows != num_ranks) {
         make_masks(made, &random, &sizes);
+        make_blocks(made, &random, &sizes);
     }
     poison_hidden_keys(made, &sizes);
-    made->query_rows = deal_rows(&random, made, sizes.rows, &made->num_query_rows);
-    made->key_rows = deal_rows(&random, made, sizes.keys, &made->num_key_rows);
+    const int has_blocks = made->whole.block_mask != NULL;
+    made->query_rows = deal_rows(&random, made, sizes.rows,
+                                 has_blocks ? made->params.block_rows : 1, &made->num_query_rows);
+    made->key_rows = deal_rows(&random, made, sizes.keys,
+                               has_blocks ? made->params.block_columns : 1, &made->num_key_rows);
     if (is_everywhere) {
         made->num_query_rows = 0;
         append_rows(made->query_rows, &made->num_query_rows, 0, sizes.rows);
@@ -367,6 +449,7 @@ attn_sdpa_params ranks_case_params(const ranks_case *made, const ranks_tensors *
     params.alibi_slopes = tensors->alibi_slopes;
     params.sinks = tensors->sinks;
     params.position_bias = tensors->position_bias;
+    params.block_mask = tensors->block_mask;
     params.lse = tensors->lse;
     return params;
 }

@@ -11,6 +11,7 @@
  *     logarithm,
  *   - n merges of two, (2 m + 16) u A each, and 2 (m + 12 + |lse|) u A for the lse that each gives.
  * The lse itself is off by x and n (m + 12 + |lse|) u. Without softmax parts are added: 2 n u A.
+ * Of dropout the weights are those before it; what it leaves is larger by 1 / (1 - probability).
  * There are at most 2 parts for each stretch of a rank's, 4 for each rank.
  */
 #include <math.h>
@@ -46,6 +47,7 @@ enum { SINK_SPREAD = 8 };
 typedef struct compared_rows {
     const ranks_case *made;
     oracle_result expected;
+    oracle_array weights; /* before dropout */
     int64_t heads_in_all, rows, keys, features;
     double unit;
 } compared_rows;
@@ -57,7 +59,8 @@ static void expect_row(const compared_rows *rows, int64_t head, int64_t row, int
     const double merges = 4.0 * rows->made->num_ranks;
     const int64_t at = head * rows->rows + row, to = head * own_rows + own_row;
     const double exact_lse = is_softmax ? rows->expected.lse.value[at] : 0;
-    row_reach reach = reach_of(&rows->expected.weights, at * rows->keys, rows->keys, exact_lse);
+    row_reach reach = reach_of(&rows->weights, at * rows->keys, rows->keys, exact_lse);
+    reach.sum /= 1 - rows->made->dropout.probability;
     reach.spread += rows->made->whole.sinks != NULL ? SINK_SPREAD : 0;
     const double lse_error = reach.weight_error + 8 * rows->unit * (reach.spread + reach.lse);
     const double merged = merges * (reach.spread + 12 + reach.lse) * rows->unit;
@@ -89,6 +92,11 @@ int ranks_case_compare(const ranks_case *made, const char *kernels, compare_stat
                           .features = shape.shape[shape.rank - 1],
                           .unit = bound_rounding_of(whole->query->dtype).unit};
     rows.expected = oracle_sdpa(whole->query, whole->key, whole->value, &params, unit);
+    attn_sdpa_params without_dropout = params;
+    without_dropout.dropout = NULL;
+    oracle_result undropped =
+        oracle_sdpa(whole->query, whole->key, whole->value, &without_dropout, unit);
+    rows.weights = undropped.weights;
     rows.heads_in_all = oracle_count(shape.rank - 2, shape.shape);
     const int64_t own_rows = made->num_query_rows;
     oracle_array output = oracle_array_create(rows.heads_in_all * own_rows * rows.features);
@@ -106,5 +114,6 @@ int ranks_case_compare(const ranks_case *made, const char *kernels, compare_stat
     oracle_array_destroy(&output);
     oracle_array_destroy(&lse);
     oracle_result_destroy(&rows.expected);
+    oracle_result_destroy(&undropped);
     return differs;
 }

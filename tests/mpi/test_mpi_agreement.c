@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * test_mpi_agreement.c: what goes wrong on one rank, any one, is the same status with the same line
- * on all of them; outputs are untouched, nothing leaks, and the next call with the same communicator
- * has the bits it always had.
+ * on all of them; outputs are untouched, nothing leaks, and the next call with the same
+ * communicator has the bits it always had.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,6 +116,7 @@ typedef struct spoiling {
     }
 
 static const attn_dropout some_dropout = {.struct_size = sizeof some_dropout};
+static const attn_dropout small_dropout = {.struct_size = 8};
 
 SPOIL(normalizer, it->params.normalizer = 77)
 SPOIL(key_shape, it->key_view.shape[2] = FEATURES - 1; it->query_view.shape[2] = FEATURES - 1)
@@ -129,6 +130,7 @@ SPOIL(scores, it->params.scores = &it->output_view)
 SPOIL(query_starts, it->params.query_starts = &it->offset_view)
 SPOIL(block_mask, it->params.block_mask = &it->offset_view)
 SPOIL(dropout, it->params.dropout = &some_dropout)
+SPOIL(dropout_size, it->params.dropout = &small_dropout)
 SPOIL(struct_size, it->params.struct_size = 8)
 SPOIL(mpi_struct_size, it->mpi_params.struct_size = 5000)
 SPOIL(scheme_unknown, it->mpi_params.scheme = 4)
@@ -161,8 +163,12 @@ static const spoiling spoilings[] = {
     {"scores", spoil_scores, ATTN_ERROR_UNSUPPORTED, "rank %d: scores: expected NULL"},
     {"query_starts", spoil_query_starts, ATTN_ERROR_UNSUPPORTED,
      "rank %d: query_starts: expected NULL"},
-    {"block_mask", spoil_block_mask, ATTN_ERROR_UNSUPPORTED, "rank %d: block_mask: expected NULL"},
-    {"dropout", spoil_dropout, ATTN_ERROR_UNSUPPORTED, "rank %d: dropout: expected NULL"},
+    {"block_mask", spoil_block_mask, ATTN_MPI_ERROR_DISAGREE,
+     "whether there is a block_mask: expected the same"},
+    {"dropout", spoil_dropout, ATTN_MPI_ERROR_DISAGREE,
+     "whether there is a dropout: expected the same"},
+    {"dropout struct_size", spoil_dropout_size, ATTN_ERROR_VALUE,
+     "rank %d: dropout: expected struct_size"},
     {"struct_size", spoil_struct_size, ATTN_ERROR_VALUE, "rank %d: params: expected struct_size"},
     {"mpi struct_size", spoil_mpi_struct_size, ATTN_ERROR_VALUE,
      "rank %d: mpi_params: expected struct_size"},

@@ -4,8 +4,6 @@
  */
 #include "backward_case.h"
 
-#include <float.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,31 +12,20 @@
 
 #include "attention_options.h"
 #include "sdpa_case.h"
-#include "support/oracle_gradients.h"
+#include "support/oracle_input_gradients.h"
 #include "support/oracle_sdpa.h"
 #include "support/oracle_tensor.h"
 
-enum {
-    OF_QUERY,
-    OF_KEY,
-    OF_VALUE,
-    OF_MASK,
-    OF_BIAS,
-    OF_POSITION_BIAS,
-    OF_SLOPES,
-    OF_SINKS,
-    NUM_GRADIENTS
-};
-static const char *const names[NUM_GRADIENTS] = {
+static const char *const names[ORACLE_NUM_GRADIENTS] = {
     "gradients.query", "gradients.key",           "gradients.value",        "gradients.mask",
     "gradients.bias",  "gradients.position_bias", "gradients.alibi_slopes", "gradients.sinks"};
 
 /* A call with its gradients. */
 typedef struct backward_call {
     sdpa_call forward;
-    attn_tensor *output, *lse, *weights; /* given; the latter two may be NULL */
-    attn_tensor *wanted[NUM_GRADIENTS];  /* or NULL */
-    oracle_array before[NUM_GRADIENTS];  /* what accumulating adds to */
+    attn_tensor *output, *lse, *weights;       /* given; the latter two may be NULL */
+    attn_tensor *wanted[ORACLE_NUM_GRADIENTS]; /* or NULL */
+    oracle_array before[ORACLE_NUM_GRADIENTS]; /* what accumulating adds to */
     attn_sdpa_gradients gradients;
 } backward_call;
 
@@ -100,14 +87,14 @@ static void build_wanted(random_state *random, backward_call *call) {
     const sdpa_call *forward = &call->forward;
     const attn_sdpa_params *params = &forward->params;
     const int has_mask = params->mask != NULL && params->mask_kind == ATTN_MASK_ADDITIVE;
-    const attn_tensor *inputs[NUM_GRADIENTS] = {
+    const attn_tensor *inputs[ORACLE_NUM_GRADIENTS] = {
         forward->query, forward->key,          forward->value,       has_mask ? params->mask : NULL,
         params->bias,   params->position_bias, params->alibi_slopes, params->sinks};
     attn_sdpa_gradients *gradients = &call->gradients;
-    const attn_tensor **const fields[NUM_GRADIENTS] = {
+    const attn_tensor **const fields[ORACLE_NUM_GRADIENTS] = {
         &gradients->query, &gradients->key,           &gradients->value,        &gradients->mask,
         &gradients->bias,  &gradients->position_bias, &gradients->alibi_slopes, &gradients->sinks};
-    for (int i = 0; i < NUM_GRADIENTS; ++i) {
+    for (int i = 0; i < ORACLE_NUM_GRADIENTS; ++i) {
         call->wanted[i] = want(inputs[i], random, &call->forward.pool);
         *fields[i] = call->wanted[i];
         if (call->wanted[i] != NULL) {
@@ -139,7 +126,7 @@ static void build(const factor_case *chosen, uint64_t seed, int free_lengths, ba
 }
 
 static void destroy(backward_call *call) {
-    for (int i = 0; i < NUM_GRADIENTS; ++i) {
+    for (int i = 0; i < ORACLE_NUM_GRADIENTS; ++i) {
         free(call->before[i].value);
     }
     sdpa_call_destroy(&call->forward);
@@ -169,214 +156,6 @@ static int run_backward(const factor_set *set, const factor_case *chosen, backwa
                        pool_check(&forward->pool, outcome->message, sizeof outcome->message);
     workspace_destroy(&workspace);
     return failed;
-}
-
-/* ---- what is expected ---- */
-
-/* The axes of the oracle's arrays, (batch axes, heads, rows, columns); a call without heads has
- * one. */
-typedef struct array_axes {
-    int32_t rank;
-    int64_t shape[ATTN_MAX_RANK];
-} array_axes;
-
-static array_axes axes_of(const backward_call *call, int64_t rows, int64_t columns) {
-    const attn_tensor *output = call->forward.output;
-    array_axes axes = {.rank = output->rank};
-    memcpy(axes.shape, output->shape, sizeof axes.shape);
-    axes.shape[axes.rank - 2] = rows;
-    axes.shape[axes.rank - 1] = columns;
-    return axes;
-}
-
-/* Where a position of an array lies in an input that repeats along some axes, as those of the
- * library's broadcasting do; heads are grouped. */
-static void input_index(const array_axes *axes, const int64_t *index, const attn_tensor *input,
-                        int64_t *own) {
-    for (int32_t axis = 0; axis < input->rank; ++axis) {
-        const int32_t canonical = axis + axes->rank - input->rank;
-        const int64_t length = input->shape[axis];
-        const int is_heads = canonical == axes->rank - 3;
-        const int64_t share = is_heads && length > 0 ? axes->shape[canonical] / length : 1;
-        own[axis] = length == 1 ? 0 : index[canonical] / share;
-    }
-}
-
-/* Sums of an array's elements, by where the input has them. */
-typedef struct summed {
-    oracle_array sum;
-    double *magnitude;
-    int64_t *terms;
-} summed;
-
-static summed summed_create(const attn_tensor *input) {
-    const int64_t count = oracle_count(input->rank, input->shape);
-    return (summed){oracle_array_create(count), oracle_allocate(count, sizeof(double)),
-                    oracle_allocate(count, sizeof(int64_t))};
-}
-
-static void add_element(summed *to, const attn_tensor *input, const int64_t *own, double value,
-                        double error) {
-    int64_t at = 0;
-    for (int32_t axis = 0; axis < input->rank; ++axis) {
-        at = at * input->shape[axis] + own[axis];
-    }
-    to->sum.value[at] += value;
-    to->sum.error[at] += error;
-    to->magnitude[at] += fabs(value) + error;
-    ++to->terms[at];
-}
-
-/* One more rounding a term, and of what was there before. */
-static oracle_array summed_finish(summed *of, const backward_call *call, int which,
-                                  bound_rounding rounding) {
-    oracle_array result = of->sum;
-    const double largest =
-        call->wanted[which]->dtype == ATTN_DTYPE_FLOAT16 ? 65504 : rounding.largest;
-    const int is_narrow =
-        call->wanted[which]->dtype == ATTN_DTYPE_FLOAT32 && rounding.unit < 0x1p-24;
-    for (int64_t at = 0; at < result.count; ++at) {
-        result.error[at] += bound_dot(rounding, of->terms[at], of->magnitude[at]);
-        if (of->terms[at] == 0) {
-            result.error[at] = 0;
-        }
-        if (call->gradients.accumulate) {
-            result.value[at] += call->before[which].value[at];
-            result.error[at] += rounding.unit * (fabs(result.value[at]) + result.error[at] +
-                                                 fabs(call->before[which].value[at]));
-        }
-        if (is_narrow) { /* beside float64 */
-            result.error[at] += 0x1p-24 * (fabs(result.value[at]) + result.error[at]) + FLT_MIN;
-        }
-        if (fabs(result.value[at]) + result.error[at] > largest) {
-            result.error[at] = NAN; /* it may be infinite */
-        }
-    }
-    free(of->magnitude);
-    free(of->terms);
-    return result;
-}
-
-/* Of query, key or value: features of rows. */
-static oracle_array sum_rows(const backward_call *call, int which, const oracle_array *all,
-                             array_axes axes, bound_rounding rounding) {
-    const attn_tensor *input = call->wanted[which];
-    summed sums = summed_create(input);
-    int64_t index[ATTN_MAX_RANK] = {0}, own[ATTN_MAX_RANK];
-    for (int64_t at = 0; at < all->count; ++at) {
-        input_index(&axes, index, input, own);
-        add_element(&sums, input, own, all->value[at], all->error[at]);
-        oracle_next_index(axes.rank, axes.shape, index);
-    }
-    return summed_finish(&sums, call, which, rounding);
-}
-
-/* A position (batch, head, row, key) of the scores. */
-typedef struct score_position {
-    int64_t batch, head, row, key;
-} score_position;
-
-/* Whether a block asks the mask of a score. */
-static int is_asked(const oracle_problem *p, const score_position *at) {
-    const int64_t row = (at->batch * p->heads + at->head) * p->rows + at->row;
-    return p->blocks == NULL || p->blocks[row * p->keys + at->key] == ATTN_BLOCK_MASKED;
-}
-
-/* Of mask or bias; a mask may begin at some key. */
-static int mask_index(const backward_call *call, int which, const oracle_problem *problem,
-                      const array_axes *axes, int64_t *index, const score_position *at,
-                      int64_t *own) {
-    const attn_tensor *input = call->wanted[which];
-    if (which == OF_MASK && !is_asked(problem, at)) {
-        return 0;
-    }
-    if (which != OF_MASK || problem->mask_start == NULL) {
-        input_index(axes, index, input, own);
-        return 1;
-    }
-    const int64_t column = at->key - problem->mask_start[at->batch];
-    input_index(axes, index, input, own);
-    own[input->rank - 1] = column;
-    return column >= 0 && column < input->shape[input->rank - 1];
-}
-
-/* What a score adds to element `own` of an option's gradient; 0 if nothing. */
-static int option_index(const backward_call *call, int which, const oracle_problem *problem,
-                        const array_axes *axes, int64_t *index, const score_position *at,
-                        int64_t *own, double *share) {
-    const attn_tensor *input = call->wanted[which];
-    int64_t position;
-    if (__builtin_add_overflow(at->row, problem->query_offset[at->batch], &position)) {
-        position = problem->query_offset[at->batch] < 0 ? INT64_MIN : INT64_MAX;
-    }
-    *share = 1;
-    if (which == OF_MASK || which == OF_BIAS) {
-        return mask_index(call, which, problem, axes, index, at, own);
-    }
-    own[0] = input->shape[0] == 1 ? 0 : at->head;
-    if (which == OF_SLOPES) {
-        *share = -fabs((double)position - (double)at->key);
-        return 1;
-    }
-    const int64_t reach = input->shape[1] / 2;
-    const double distance = (double)at->key - (double)position;
-    own[1] = distance > (double)reach    ? 2 * reach
-             : distance < (double)-reach ? 0
-                                         : reach + (at->key - position);
-    return 1;
-}
-
-static oracle_array sum_scores(const backward_call *call, int which, const oracle_problem *problem,
-                               const oracle_array *scores) {
-    const attn_tensor *input = call->wanted[which];
-    const array_axes axes = axes_of(call, problem->rows, problem->keys);
-    summed sums = summed_create(input);
-    int64_t index[ATTN_MAX_RANK] = {0}, own[ATTN_MAX_RANK];
-    for (int64_t at = 0; at < scores->count; ++at) {
-        const int64_t key = at % problem->keys, row = at / problem->keys % problem->rows;
-        const int64_t head = at / problem->keys / problem->rows;
-        const score_position position = {head / problem->heads, head % problem->heads, row, key};
-        double share;
-        const int is_seen = scores->value[at] != 0 || scores->error[at] != 0;
-        if (is_seen && option_index(call, which, problem, &axes, index, &position, own, &share)) {
-            const double rounding = 2 * problem->rounding.unit * fabs(share * scores->value[at]);
-            add_element(&sums, input, own, share * scores->value[at],
-                        fabs(share) * scores->error[at] + rounding);
-        }
-        oracle_next_index(axes.rank, axes.shape, index);
-    }
-    return summed_finish(&sums, call, which, problem->rounding);
-}
-
-static oracle_array sum_sinks(const backward_call *call, const oracle_problem *problem,
-                              const oracle_array *sinks) {
-    const attn_tensor *input = call->wanted[OF_SINKS];
-    summed sums = summed_create(input);
-    for (int64_t at = 0; at < sinks->count; ++at) {
-        const int64_t head = at / problem->rows % problem->heads;
-        const int64_t own = input->shape[0] == 1 ? 0 : head;
-        add_element(&sums, input, &own, sinks->value[at], sinks->error[at]);
-    }
-    return summed_finish(&sums, call, OF_SINKS, problem->rounding);
-}
-
-static oracle_array expected_of(const backward_call *call, int which, const oracle_problem *problem,
-                                const oracle_gradients *all) {
-    switch (which) {
-    case OF_QUERY:
-        return sum_rows(call, which, &all->query, axes_of(call, problem->rows, problem->features),
-                        problem->rounding);
-    case OF_KEY:
-        return sum_rows(call, which, &all->key, axes_of(call, problem->keys, problem->features),
-                        problem->rounding);
-    case OF_VALUE:
-        return sum_rows(call, which, &all->value,
-                        axes_of(call, problem->keys, problem->value_features), problem->rounding);
-    case OF_SINKS:
-        return sum_sinks(call, problem, &all->sinks);
-    default:
-        return sum_scores(call, which, problem, &all->scores);
-    }
 }
 
 /* ---- comparing ---- */
@@ -431,12 +210,15 @@ static int compare_gradients(const backward_call *call, double weight_unit, call
                                     forward->output->dtype == ATTN_DTYPE_FLOAT16 ? 0x1p-25 : 0};
     oracle_gradients all = oracle_attention_gradients(&problem, &given);
     int failed = 0;
-    for (int i = 0; i < NUM_GRADIENTS && !failed; ++i) {
-        compare_stats *const stats = i <= OF_VALUE           ? &outcome->output
-                                     : i <= OF_POSITION_BIAS ? &outcome->weights
-                                                             : &outcome->lse;
+    for (int i = 0; i < ORACLE_NUM_GRADIENTS && !failed; ++i) {
+        compare_stats *const stats = i <= ORACLE_OF_VALUE           ? &outcome->output
+                                     : i <= ORACLE_OF_POSITION_BIAS ? &outcome->weights
+                                                                    : &outcome->lse;
         if (call->wanted[i] != NULL) {
-            oracle_array expected = expected_of(call, i, &problem, &all);
+            const oracle_wanted wanted = {
+                (enum oracle_gradient_of)i, call->wanted[i], forward->output,
+                call->gradients.accumulate ? call->before[i].value : NULL};
+            oracle_array expected = oracle_input_gradient(&wanted, &problem, &all);
             failed = compare_tensor(names[i], call->wanted[i], &expected, stats, outcome->message,
                                     sizeof outcome->message);
             oracle_array_destroy(&expected);

@@ -3,6 +3,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,9 +26,8 @@ def library_of(mpi):
     return None if prefix is None else next(Path(prefix).rglob(name), None)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-@pytest.mark.parametrize("mpi", sorted(LAUNCHERS))
-def test_ranks_together_are_one_call(mpi, ranks):
+def launched(mpi, ranks, program, *words):
+    """The program's output on so many ranks; skips what is not here."""
     library = library_of(mpi)
     if library is None:
         pytest.skip(f"ATTENTION_PREFIX has no libattention-mpi-{mpi}")
@@ -43,6 +43,7 @@ def test_ranks_together_are_one_call(mpi, ranks):
         "LD_LIBRARY_PATH": folders,
         "MPI4PY_MPIABI": mpi,
         "ATTN_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
     }
     code = "from mpi4py import MPI; print(MPI.get_vendor())"
     tried = subprocess.run(
@@ -50,27 +51,30 @@ def test_ranks_together_are_one_call(mpi, ranks):
     )
     if tried.returncode:
         pytest.skip(f"mpi4py does not run on it: {tried.stderr.splitlines()[-1]}")
-    words = ["torch"] if importlib.util.find_spec("torch") else []
-    program = Path(__file__).with_name("distributed_ranks.py")
+    command = [launcher, *LAUNCHERS[mpi], "-n", str(ranks), sys.executable, "-m", "mpi4py"]
     done = subprocess.run(
-        [
-            launcher,
-            *LAUNCHERS[mpi],
-            "-n",
-            str(ranks),
-            sys.executable,
-            "-m",
-            "mpi4py",
-            program,
-            *words,
-        ],
-        env=environment,
-        timeout=300,
-        capture_output=True,
-        text=True,
+        [*command, program, *words], env=environment, timeout=300, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout == f"{1 + len(words)} kinds on {ranks} ranks\n"
+    return done.stdout
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("mpi", sorted(LAUNCHERS))
+def test_ranks_together_are_one_call(mpi, ranks):
+    words = ["torch"] if importlib.util.find_spec("torch") else []
+    program = Path(__file__).with_name("distributed_ranks.py")
+    printed = launched(mpi, ranks, program, *words)
+    assert printed == f"{1 + len(words)} kinds on {ranks} ranks\n"
+
+
+def test_a_layer_is_trained_over_ranks():
+    pytest.importorskip("torch")
+    program = Path(__file__).parents[3] / "examples" / "mpi" / "train_over_ranks.py"
+    lines = launched("openmpi", 2, program, "250").splitlines()
+    losses = [float(re.fullmatch(r"step \d+: loss ([\d.]+) on 2 .*", line)[1]) for line in lines]
+    assert len(losses) == 6
+    assert losses[-1] < losses[0] / 2
 
 
 def test_the_package_needs_no_mpi4py():

@@ -4,6 +4,8 @@
  *
  *     output = attn_sdpa(all queries, all keys, all values), each rank keeping the rows of its own
  *     queries
+ *     gradients = attn_sdpa_backward of that call, each rank keeping the rows of its own queries,
+ *     keys and values
  *
  * It is a companion library of libattention, one for each MPI (libattention-mpi-openmpi and
  * libattention-mpi-mpich), because the types of two MPIs have nothing in common. This header
@@ -35,11 +37,20 @@
  *            ranks, as a cache does that is larger than a machine. Each rank attends its own, and
  *            all merge the partial results of all
  *
+ * In a backward pass of the ring keys and values go round once more, the sums of their gradients
+ * one step behind them, to which each rank adds its share, and come home; the scheme heads gives
+ * output, lse and their gradients away too, and gets gradients back; decode leaves all where it is
+ * and adds up the gradients of the queries.
+ *
  * Options are those of attn_sdpa_params and compose as there. mask and bias have the rank's own
- * rows and a column for each of all keys (or 1; or with mask_start any number); lse has the rank's
- * own rows; sinks count once. Refused with ATTN_ERROR_UNSUPPORTED: weights, scores, report, kv,
- * query_starts, block_mask and dropout, and in the scheme heads a mask or bias with rows, which would
- * have to travel too.
+ * rows and a column for each of all keys (or 1; or with mask_start any number), block_mask a row
+ * for each block of the rank's own rows, which begin at block 0, and a column for each block of all
+ * keys; lse has the rank's own rows; sinks count once. dropout drops what the one call drops.
+ * Refused with ATTN_ERROR_UNSUPPORTED: weights, scores, report, kv and query_starts; in the scheme
+ * heads a mask, bias or block_mask with rows, which would have to travel too; in the others a
+ * block_mask unless, if it has rows, a rank's second stretch begins at a multiple of block_rows
+ * among the rank's rows, and, if it has columns, each rank's stretches of keys do at one of
+ * block_columns among all.
  * Options, their presence and the numbers in key_lengths and query_offset must be the same on all
  * ranks. What masks, slopes, sinks and tables of biases hold is each rank's own affair and not
  * compared: for the results above it must be the same, or of masks the rank's rows of the same.
@@ -67,6 +78,7 @@
 
 #include <mpi.h>
 
+#include <attention/backward.h>
 #include <attention/context.h>
 #include <attention/export.h>
 #include <attention/sdpa.h>
@@ -225,6 +237,46 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa(
     const attn_tensor *output, void *workspace, size_t workspace_bytes);
 
 /*
+ * The gradients of a call of attn_mpi_sdpa. Collective.
+ *
+ * Arguments  those of the forward call, and gradients, as attn_sdpa_backward has them. params.lse,
+ *            which softmax needs, and output are what that call wrote on this rank and are only
+ *            read, mpi_params.report is filled. workspace as at attn_mpi_sdpa.
+ * Shapes     of gradients as at attn_sdpa_backward, of the rank's own tensors: those of output, lse
+ *            and query have the rows of its queries, those of key and value of its keys.
+ * Shared     what all ranks have alike has one gradient, the sum over all rows of all ranks, and
+ *            each rank gets all of it: those of alibi_slopes, sinks and position_bias, of mask and
+ *            bias where on all ranks they have one row or none, and in decode also of query, mask
+ *            and bias. Each rank then gives tensors of the same shape. A mask or bias that has rows
+ *            on some rank is each rank's own, and so is its gradient. In decode the gradients of
+ *            output and lse are the same on all ranks, as these are: they are of one result, and
+ *            count once.
+ * Refused    beside what attn_mpi_sdpa does, with ATTN_ERROR_UNSUPPORTED: gradients.weights;
+ *            gradients.mask and gradients.bias where each of several ranks has one row, and a mask
+ *            of one row may be for that row or for all, but not in decode.
+ * Layout     any strides; 0 too in what is only read.
+ * Aliasing   gradients are written when all else has been read, so what is wanted may overlap
+ *            inputs. None may overlap itself or another, nor workspace any tensor.
+ * Numerics   as attn_sdpa_backward with the whole call's output and lse: sums are of the score type
+ *            (float32; float64 where query is that), of the same terms in another order, and a
+ *            gradient of 16 bits is rounded once. accumulate adds what the tensors hold last; of
+ *            what is shared each rank's own tensor.
+ * Bits       the same from run to run with the same ranks, lengths, scheme and kernels, for any
+ *            number of threads of a rank. A key's sum has the terms of its own rank's rows first,
+ *            then those of the next rank; what is shared is added by rank, and is the same on all.
+ * Errors     as attn_sdpa_backward, with the rank in front, and as attn_mpi_sdpa. Ranks that want
+ *            different gradients, or of which some call attn_mpi_sdpa, disagree. What is wanted is
+ *            untouched after an error on every rank.
+ * Threads    as attn_mpi_sdpa.
+ * Since 0.1.
+ */
+ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_backward(
+    attn_context *context, MPI_Comm comm, const attn_tensor *query, const attn_tensor *key,
+    const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
+    const attn_tensor *output, const attn_sdpa_gradients *gradients, void *workspace,
+    size_t workspace_bytes);
+
+/*
  * Bytes of workspace attn_mpi_sdpa needs on this rank for the same context and arguments, into
  * *bytes. Collective, for they depend on all ranks' lengths; never on values. Data pointers are not
  * looked at and may be NULL. Errors: as attn_mpi_sdpa but for data, key lengths and overlap;
@@ -247,6 +299,21 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_explain(
     const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
     const attn_tensor *output, attn_mpi_report *report);
 
+/* Bytes of workspace attn_mpi_sdpa_backward needs on this rank for the same context and arguments,
+ * into *bytes. Collective. Errors: as attn_mpi_sdpa_backward but for data, key lengths and overlap;
+ * ATTN_ERROR_NULL bytes. Since 0.1. */
+ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_backward_workspace_bytes(
+    attn_context *context, MPI_Comm comm, const attn_tensor *query, const attn_tensor *key,
+    const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
+    const attn_tensor *output, const attn_sdpa_gradients *gradients, size_t *bytes);
+
+/* Fills *report with what attn_mpi_sdpa_backward would run, as attn_mpi_sdpa_explain does. Since
+ * 0.1. */
+ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_backward_explain(
+    attn_context *context, MPI_Comm comm, const attn_tensor *query, const attn_tensor *key,
+    const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
+    const attn_tensor *output, const attn_sdpa_gradients *gradients, attn_mpi_report *report);
+
 /* attn_mpi_sdpa for languages that know a communicator by its Fortran handle (MPI_Comm_c2f; mpi4py's
  * comm.py2f()). A handle that is none is whatever MPI makes of it. Since 0.1. */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_f(
@@ -265,6 +332,25 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_explain_f(
     attn_context *context, MPI_Fint comm, const attn_tensor *query, const attn_tensor *key,
     const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
     const attn_tensor *output, attn_mpi_report *report);
+
+/* Likewise attn_mpi_sdpa_backward. Since 0.1. */
+ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_backward_f(
+    attn_context *context, MPI_Fint comm, const attn_tensor *query, const attn_tensor *key,
+    const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
+    const attn_tensor *output, const attn_sdpa_gradients *gradients, void *workspace,
+    size_t workspace_bytes);
+
+/* Likewise attn_mpi_sdpa_backward_workspace_bytes. Since 0.1. */
+ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_backward_workspace_bytes_f(
+    attn_context *context, MPI_Fint comm, const attn_tensor *query, const attn_tensor *key,
+    const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
+    const attn_tensor *output, const attn_sdpa_gradients *gradients, size_t *bytes);
+
+/* Likewise attn_mpi_sdpa_backward_explain. Since 0.1. */
+ATTN_API ATTN_MUST_CHECK attn_status attn_mpi_sdpa_backward_explain_f(
+    attn_context *context, MPI_Fint comm, const attn_tensor *query, const attn_tensor *key,
+    const attn_tensor *value, const attn_sdpa_params *params, const attn_mpi_params *mpi_params,
+    const attn_tensor *output, const attn_sdpa_gradients *gradients, attn_mpi_report *report);
 
 ATTN_END_DECLS
 

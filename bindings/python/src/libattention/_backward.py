@@ -67,7 +67,7 @@ class Call(NamedTuple):
 
 # What C calls otherwise.
 _FIELDS = {"attn_mask": "mask"}
-NAMES = {
+BACKWARD_NAMES = {
     **OPTION_NAMES,
     "gradients.output": "grad_output",
     "gradients.lse": "grad_lse",
@@ -182,6 +182,18 @@ def wanted_names(wanted: Any, places: Mapping[str, Any] | None = None) -> list[s
     return [name for name in Gradients._fields if name in wanted or name in places]
 
 
+class Prepared(NamedTuple):
+    """The arguments of attn_sdpa_backward, and where gradients come to lie, by name. `kept` lives
+    as long as what the pointers point to has to."""
+
+    inputs: tuple[Any, ...]
+    params: Any
+    output: Any
+    gradients: Any
+    found: dict[str, Any]
+    kept: Any
+
+
 def differentiate(
     call: Call,
     results: Results,
@@ -205,6 +217,26 @@ def differentiate(
     Returns:
         As there.
     """
+    places = places or {}
+    prepared = prepare(call, results, gradients, wanted, places, accumulate)
+    status = lib.attn_sdpa_backward(
+        handle_of(context), *prepared.inputs, *prepared[1:4], ffi.NULL, 0
+    )
+    if status:
+        raise_last_error(status, BACKWARD_NAMES)
+    note_written(*places.values())
+    return finished(call, prepared.found, places)
+
+
+def prepare(
+    call: Call,
+    results: Results,
+    gradients: Results,
+    wanted: Sequence[str],
+    places: Mapping[str, Any],
+    accumulate: bool,
+) -> Prepared:
+    """Views of everything; what is wanted and has no place is a new array."""
     views = Views(MOST_BACKWARD_VIEWS)
     kind = kind_of(call.query, "query")
     inputs, params, _place = add_sequences(views, *call)
@@ -216,29 +248,31 @@ def differentiate(
     for field, array in gradients._asdict().items():
         if array is not None:
             setattr(struct, field, views.add_array(array, f"grad_{field}"))
-    found, made = dict(places or {}), []
+    found, made = {}, []
     for name in wanted:
-        place = found.get(name)
+        place = places.get(name)
         if place is None:
             found[name], view = views.add_new(_empty_of(call, name), kind, f"gradients.{name}")
             made.append(found[name])
         else:
-            view = views.add_array(place, f"out[{name!r}]", writable=True)
+            found[name], view = place, views.add_array(place, f"out[{name!r}]", writable=True)
         setattr(struct, _FIELDS.get(name, name), view)
     is_ragged = call.kv is not None or call.query_starts is not None
     for array in made if is_ragged or accumulate else ():
         array[...] = 0
     views.finish()
-    status = lib.attn_sdpa_backward(
-        handle_of(context), *inputs, params, output, struct, ffi.NULL, 0
+    return Prepared(inputs, params, output, struct, found, views)
+
+
+def finished(call: Call, found: Mapping[str, Any], places: Mapping[str, Any]) -> Gradients:
+    """What was prepared, once it is computed."""
+    kind = kind_of(call.query, "query")
+    return Gradients(
+        **{
+            name: array if name in places else kind.finished(array, call.query)
+            for name, array in found.items()
+        }
     )
-    if status:
-        raise_last_error(status, NAMES)
-    note_written(*(places or {}).values())
-    for name in wanted:
-        if places is None or name not in places:
-            found[name] = kind.finished(found[name], call.query)
-    return Gradients(**{name: found[name] for name in wanted})
 
 
 def add_wanted(views: Views, call: Call, wanted: Sequence[str], struct: Any) -> None:

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from libattention._abi import ffi
 from libattention._attention import add_sequences, refuse_dropout
-from libattention._backward import MOST_BACKWARD_VIEWS, USUAL, Call, add_wanted, wanted_names
-from libattention._backward import NAMES as BACKWARD_NAMES
+from libattention._backward import (
+    BACKWARD_NAMES,
+    MOST_BACKWARD_VIEWS,
+    USUAL,
+    Call,
+    add_wanted,
+    wanted_names,
+)
 from libattention._context import Context, handle_of
 from libattention._kv import KV, MOST_VIEWS, check_kv
 from libattention._library import lib, raise_last_error

@@ -11,51 +11,18 @@ This module needs mpi4py when it is called, not when it is imported.
 
 from __future__ import annotations
 
-import ctypes
-import os
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from libattention._abi import ffi
-from libattention._library import Error, lib, unsupported
-from libattention._options import EVERY_KEY, NO_SOFTCAP, Normalizer, Options, make_params
-from libattention._outputs import BOOL_MASK, NAMES, outputs_of
-from libattention._tensors import Kind, Views, kind_of, refuse_stand_ins
+from libattention._backward import USUAL, Call, Gradients, Results
+from libattention._options import FurtherOptions, Options
+from libattention._ranks import Placement, Ranks, Scheme, attend, differentiate
+from libattention._tensors import wants_gradient
 
-__all__ = ["Placement", "Scheme", "attention"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-Scheme = Literal["auto", "ring", "heads", "decode"]
-Placement = Literal["contiguous", "zigzag"]
-
-_SCHEMES = {"auto": 0, "ring": 1, "heads": 2, "decode": 3}
-_PLACEMENTS = {"contiguous": 0, "zigzag": 1}
-_LIBRARIES = {"Open MPI": "openmpi", "MPICH": "mpich"}
-
-
-class _MpiParams(ctypes.Structure):
-    """attn_mpi_params."""
-
-    _fields_ = (
-        ("struct_size", ctypes.c_uint64),
-        ("scheme", ctypes.c_int32),
-        ("placement", ctypes.c_int32),
-        ("latency_seconds", ctypes.c_double),
-        ("bytes_per_second", ctypes.c_double),
-        ("products_per_second", ctypes.c_double),
-        ("report", ctypes.c_void_p),
-    )
-
-
-class _Call(NamedTuple):
-    """One rank's, ready to be made. `kept` lives as long as what the pointers point to has to."""
-
-    library: Any
-    pointers: tuple[int, ...]
-    mpi_params: _MpiParams
-    kind: Kind
-    output: Any
-    lse: Any
-    kept: Any
+__all__ = ["Placement", "Scheme", "attention", "attention_backward"]
 
 
 def attention(
@@ -70,19 +37,9 @@ def attention(
     *,
     scheme: Scheme = "auto",
     placement: Placement = "contiguous",
-    bias: Any = None,
-    query_offset: Any = None,
-    key_lengths: Any = None,
-    align_end: bool = False,
-    window: tuple[int, int] = EVERY_KEY,
-    softcap: float = NO_SOFTCAP,
-    sinks: Any = None,
-    alibi_slopes: Any = None,
-    normalizer: Normalizer = "softmax",
-    mask_start: Any = None,
-    position_bias: Any = None,
     return_lse: bool = False,
     out: Any = None,
+    **options: Unpack[FurtherOptions],
 ) -> Any:
     """Computes scaled_dot_product_attention of the queries, keys and values of all ranks.
 
@@ -104,153 +61,96 @@ def attention(
             gets all of its output, and only the keys are the ranks' own; "auto": ring or heads
         placement: "zigzag": a rank's rows are two stretches, r and 2 P - 1 - r of 2 P, so that
             under causality all ranks have the same work
-        bias: as attn_mask
-        query_offset: as in scaled_dot_product_attention
-        key_lengths: likewise
-        align_end: likewise
-        window: likewise
-        softcap: likewise
-        sinks: likewise
-        alibi_slopes: likewise
-        normalizer: likewise
-        mask_start: likewise
-        position_bias: likewise
         return_lse: also return (..., Hq, L)
         out: where to put the output
+        options: as in scaled_dot_product_attention, from bias to dropout; bias has rows and columns
+            as attn_mask has, block_mask those of blocks of the rank's own rows and of all keys
 
     Returns:
         The output (..., Hq, L, Ev), of the kind and dtype of query, or with return_lse a tuple of
         it and lse.
 
+    PyTorch differentiates it, once: backward is collective as well, so all ranks call it, where all
+    have the same tensors that require grad. What all ranks have alike gets the gradient over all
+    ranks on each: slopes, sinks, tables, and masks of one row; the others are of the rank's rows.
     What is wrong on one rank is raised on all of them, and no rank waits for another that has
     failed. The GIL is released while computing. Since 0.1.
 
     Raises:
-        Error: the first argument that does not fit, by its rank and name. Gradients are not there
-            yet: PyTorch tensors that require grad are refused.
+        Error: the first argument that does not fit, by its rank and name, or that requires grad on
+            some ranks only.
     """
-    options = Options(
-        attn_mask,
-        is_causal,
-        scale,
-        enable_gqa,
-        bias,
-        query_offset,
-        key_lengths,
-        align_end,
-        window,
-        softcap,
-        sinks,
-        alibi_slopes,
-        normalizer,
-        mask_start,
-        position_bias,
-    )
-    call, problem = None, None
-    try:
-        call = _prepared(query, key, value, options, scheme, placement, return_lse, out)
-    except Error as error:
-        problem = (error.status, str(error))
-    except Exception as error:  # Whatever it is, the other ranks must not wait for this one.
-        problem = (lib.ATTN_ERROR_VALUE, f"{type(error).__name__}: {error}")
-    for rank, found in enumerate(comm.allgather(problem)):
-        if found is not None:
-            raise Error(found[0], f"rank {rank}: {found[1]}")
-    assert call is not None
-    status = call.library.attn_mpi_sdpa_f(
-        None,
-        comm.py2f(),
-        *call.pointers[:4],
-        ctypes.byref(call.mpi_params),
-        call.pointers[4],
-        None,
-        0,
-    )
-    if status:
-        _raise(call.library, status)
-    output = call.output if out is not None else call.kind.finished(call.output, query)
-    return (output, call.kind.finished(call.lse, query)) if return_lse else output
+    ranks = Ranks(comm, scheme, placement)
+    call = Call(query, key, value, Options(attn_mask, is_causal, scale, enable_gqa, **options))
+    if wants_gradient(*call.arrays()):
+        from libattention._torch_ranks import attend_with_gradients
+
+        output, lse = attend_with_gradients(ranks, call, return_lse, out)
+    else:
+        output, lse = attend(ranks, call, return_lse, out)
+    return (output, lse) if return_lse else output
 
 
-def _prepared(
+def attention_backward(
+    grad_output: Any,
     query: Any,
     key: Any,
     value: Any,
-    options: Options,
-    scheme: str,
-    placement: str,
-    return_lse: bool,
-    out: Any,
-) -> _Call:
-    """Everything that a rank can find wrong by itself."""
-    refuse_stand_ins(query, key, value, *options, out, instead="attend on one rank")
-    mpi_params = _MpiParams(
-        ctypes.sizeof(_MpiParams),
-        _number("scheme", scheme, _SCHEMES),
-        _number("placement", placement, _PLACEMENTS),
+    output: Any,
+    lse: Any,
+    comm: Any,
+    attn_mask: Any = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    scheme: Scheme = "auto",
+    placement: Placement = "contiguous",
+    grad_lse: Any = None,
+    wanted: Sequence[str] = USUAL,
+    out: Mapping[str, Any] | None = None,
+    accumulate: bool = False,
+    **options: Unpack[FurtherOptions],
+) -> Gradients:
+    """Computes the gradients of a call of attention, as scaled_dot_product_attention_backward does.
+
+    Every rank calls it, with its own rows of everything. PyTorch differentiates attention itself by
+    this function.
+
+    Args:
+        grad_output: the gradient of the rank's output
+        query: as in the call
+        key: as there
+        value: as there
+        output: what the call returned on this rank
+        lse: what it returned beside with return_lse, which softmax needs; else None
+        comm: as there
+        attn_mask: as there
+        is_causal: as there
+        scale: as there
+        enable_gqa: as there
+        scheme: as there
+        placement: as there
+        grad_lse: the gradient of lse; None: 0
+        wanted: as in scaled_dot_product_attention_backward, the same on all ranks
+        out: as there
+        accumulate: as there
+        options: as in the call
+
+    Returns:
+        Gradients, by name: of query, key, value and of masks with rows those of the rank's rows; of
+        what all ranks have alike the sum over all of them, on each. Since 0.1.
+
+    Raises:
+        Error: the first argument that does not fit, by its rank and name.
+    """
+    call = Call(query, key, value, Options(attn_mask, is_causal, scale, enable_gqa, **options))
+    return differentiate(
+        Ranks(comm, scheme, placement),
+        call,
+        Results(output, lse),
+        Results(grad_output, grad_lse),
+        wanted,
+        out,
+        accumulate,
     )
-    library = _library()
-    views = Views()
-    kind = kind_of(query, "query")
-    inputs = views.add_inputs(query, key, value)
-    described = outputs_of(bool(options.enable_gqa), *views.layouts())
-    params = make_params(options, views, BOOL_MASK)
-    output, lse = out, None
-    if out is None:
-        output, target = views.add_new(described.output, kind, "out")
-    else:
-        target = views.add_array(out, "out", writable=True)
-    if return_lse:
-        lse, params.lse = views.add_new(described.lse, kind, "return_lse")
-    views.finish()
-    pointers = (*inputs, params, target)
-    addresses = tuple(int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
-    return _Call(library, addresses, mpi_params, kind, output, lse, (views, params))
-
-
-def _number(name: str, value: Any, numbers: dict[str, int]) -> int:
-    if not isinstance(value, str) or value not in numbers:
-        text = f"{name}: expected one of {', '.join(map(repr, numbers))}, got {value!r:.100}"
-        raise Error(lib.ATTN_ERROR_VALUE, text)
-    return numbers[value]
-
-
-@lru_cache(maxsize=1)
-def _library() -> Any:
-    """The library of the MPI that mpi4py runs on."""
-    try:
-        from mpi4py import MPI
-    except ImportError as error:
-        raise unsupported(f"mpi4py: cannot be imported: {error}") from error
-    vendor, _version = MPI.get_vendor()
-    if vendor not in _LIBRARIES:
-        raise unsupported(f"comm: expected one of Open MPI or MPICH, got one of {vendor}")
-    path = os.environ.get("LIBATTENTION_MPI") or f"libattention-mpi-{_LIBRARIES[vendor]}.so.0"
-    try:
-        library: Any = ctypes.CDLL(path)
-    except OSError as error:
-        raise unsupported(f"libattention-mpi: cannot be loaded: {error}") from error
-    pointers = [ctypes.c_void_p] * 6
-    library.attn_mpi_sdpa_f.argtypes = (
-        ctypes.c_void_p,
-        ctypes.c_int,
-        *pointers,
-        ctypes.c_void_p,
-        ctypes.c_size_t,
-    )
-    library.attn_mpi_sdpa_f.restype = ctypes.c_int32
-    library.attn_last_error.restype = ctypes.c_char_p
-    library.attn_mpi_status_name.restype = ctypes.c_char_p
-    return library
-
-
-def _raise(library: Any, status: int) -> None:
-    """The thread's last failure. Its line begins with "rank 2: " and an argument's name in C."""
-    text = library.attn_last_error().decode().replace("NULL", "None")
-    head, _, rest = text.partition(": ")
-    if head.startswith("rank "):
-        argument, colon, rest = rest.partition(":")
-        text = f"{head}: {NAMES.get(argument, argument)}{colon}{rest}"
-    error = Error(status, text)
-    error.name = library.attn_mpi_status_name(status).decode()
-    raise error
