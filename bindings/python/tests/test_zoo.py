@@ -49,6 +49,12 @@ def test_an_architecture_that_adds_its_mask_is_found_wrong_without_the_guard(mon
     assert "forward" in found.text
 
 
+def test_attentions_are_there_where_a_model_does_not_ask_its_layers_for_them():
+    found = zoo.walk("pix2struct", ARCHITECTURES["pix2struct"])
+    assert found.outcome == zoo.RIGHT, found.text
+    assert "attentions" in found.steps
+
+
 def test_what_cannot_be_built_says_why():
     found = zoo.walk("gemma3n", ARCHITECTURES["gemma3n"])
     assert found.outcome == zoo.UNBUILT

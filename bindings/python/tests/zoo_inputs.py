@@ -145,7 +145,7 @@ class Maker:
         sides = [tuple(one) for one in sizes if isinstance(one, (list, tuple)) and len(one) == 2]
         sides = list(dict.fromkeys([*sides, (IMAGE, IMAGE), (64, 64), (224, 224)]))
         channels = self.channels()
-        frames = getattr(self.config, "num_frames", 2)
+        frames = self.size(2, "num_frames")
         shapes = [(BATCH, channels, *side) for side in sides]
         shapes += [(BATCH, frames, channels, *side) for side in sides[:2]]
         return [self.noise(*shape) for shape in shapes]
@@ -196,6 +196,7 @@ class Maker:
             (BATCH, bins, 200),
             (BATCH, 4000),
             (BATCH, 1, 4000),
+            (BATCH, 3840),
             (BATCH, 64, WIDTH),
             (BATCH, 64, 128),
             (BATCH, 32, 1),
@@ -229,7 +230,9 @@ _MADE = {
     "qformer_input_ids": Maker.ids,
     "task_inputs": Maker.ids,
     "pixel_values": Maker.image,
-    "pixel_values_videos": lambda make: make.noise(BATCH, 4, 3, *make.image().shape[-2:]),
+    "pixel_values_videos": lambda make: make.noise(
+        BATCH, make.size(4, "num_frames", "frames_per_clip"), 3, *make.image().shape[-2:]
+    ),
     "prompt_pixel_values": lambda make: make.noise(BATCH, 3, IMAGE, IMAGE),
     "prompt_masks": lambda make: make.noise(BATCH, 3, IMAGE, IMAGE),
     "image_attention_mask": lambda make: torch.ones(BATCH, TOKENS, 2, dtype=torch.long),

@@ -74,6 +74,7 @@ def decoding(model, inputs):
     """A prefill, and two tokens over its cache."""
     ids = inputs["input_ids"]
     found, cache, at = [], None, 0
+    torch.manual_seed(0)  # some begin with noise
     for end in (9, 10, 11):
         options = {"attention_mask": inputs["attention_mask"][:, :end], "use_cache": True}
         if cache is not None:
