@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import statistics
 import sys
@@ -61,55 +62,73 @@ def race(case: Case, repeats: int) -> dict[str, Any]:
     for _ in range(repeats):
         for name, contestant in contestants.items():
             runs[name].append(seconds(contestant))
-    found: dict[str, Any] = {name: statistics.median(times) for name, times in runs.items()}
     reference = contestants.get("sdpa")
-    found["share"] = None if reference is None else share_of_attention(reference)
-    return found
+    share = None if reference is None else share_of_attention(reference)
+    return {"runs": runs, "share": share}
 
 
-def row(case: Case, times: dict[str, Any]) -> str:
-    """Milliseconds, and how many times as fast as the faster of PyTorch's own ways."""
-    best = min(times[name] for name in ("eager", "sdpa") if name in times)
-    cells = [f"{1e3 * times[name]:.1f}" if name in times else "-" for name in COLUMNS]
-    ratios = [f"{best / times[name]:.2f}" for name in COLUMNS[2:]]
-    share = "-" if times["share"] is None else f"{times['share']:.0%}"
-    return f"| {case.name} | {' | '.join(cells)} | {' | '.join(ratios)} | {share} |"
+def speed(runs: dict[str, list[float]], name: str, others: tuple[str, ...]) -> str:
+    """How many times as fast as the fastest of others, by medians, and by shortest times."""
+    ratios = [
+        min(pick(runs[other]) for other in others if other in runs) / pick(runs[name])
+        for pick in (statistics.median, min)
+    ]
+    return " (".join(f"{ratio:.2f}" for ratio in ratios) + ")"
 
 
-def table(threads: int, cases: list[Case], repeats: int) -> list[str]:
-    torch.set_num_threads(threads)
+def row(name: str, found: dict[str, Any]) -> str:
+    runs = found["runs"]
+    cells = [f"{1e3 * statistics.median(runs[one]):.1f}" if one in runs else "-" for one in COLUMNS]
+    replaced = ("sdpa",) if "sdpa" in runs else ("eager",)
+    speeds = [speed(runs, "install()", replaced), speed(runs, "libattention", ("eager", "sdpa"))]
+    share = "-" if found["share"] is None else f"{found['share']:.0%}"
+    return f"| {name} | {' | '.join(cells)} | {' | '.join(speeds)} | {share} |"
+
+
+def table(threads: str, rows: dict[str, Any]) -> list[str]:
     lines = [
-        f"## {threads} thread{'s' * (threads > 1)}",
+        f"## {threads} thread{'s' * (threads != '1')}",
         "",
         "| model | eager, ms | sdpa, ms | install(), ms | libattention, ms "
-        "| install(), speed | libattention, speed | attention |",
+        "| install() over sdpa | libattention over the faster | attention |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for case in cases:
-        print(f"{threads} threads: {case.name}", file=sys.stderr)
-        lines.append(row(case, race(case, repeats)))
-        print(lines[-1], file=sys.stderr)
+    lines += [row(case.name, rows[case.name]) for case in CASES if case.name in rows]
     return [*lines, ""]
 
 
-def head(repeats: int) -> list[str]:
+def head(machine: str) -> list[str]:
     info = libattention.info()
     return [
         "# Whole models",
         "",
         "<!-- Made by scripts/bench-models. -->",
         "",
-        "Random weights of the real sizes, float32, inference; medians of "
-        f"{repeats} calls of each contestant in turn. Speed: how many times as fast as the faster "
-        'of PyTorch\'s own two. Attention: its share of the time with "sdpa", which is what there '
-        'is to gain. `install()` answers the calls of "sdpa"; libattention is transformers\' '
-        '`attn_implementation`, for nn.TransformerEncoder (whose "eager" is PyTorch\'s fused '
-        "inference) `accelerate`.",
+        "Random weights of the real sizes, float32, inference; medians of the calls of each "
+        "contestant in turn. Speeds are ratios of medians, in parentheses of the shortest times: "
+        'above 1 is faster. `install()` answers the calls of "sdpa" and is compared with it; '
+        "libattention is transformers' `attn_implementation`, compared with the faster of "
+        "PyTorch's own two. Of nn.TransformerEncoder \"eager\" is PyTorch's fused inference and "
+        'libattention `accelerate`. Attention: its share of the time with "sdpa", which is what '
+        "there is to gain.",
         "",
-        f"PyTorch {torch.__version__}, transformers {transformers.__version__}, "
+        f"{machine}PyTorch {torch.__version__}, transformers {transformers.__version__}, "
         f"{info['build']}, kernels {info['kernels']}.",
         "",
     ]
+
+
+def measure(options: argparse.Namespace, recorded: dict[str, Any]) -> None:
+    """Adds rows to what is recorded, in the place of older ones."""
+    for threads in options.threads.split(","):
+        torch.set_num_threads(int(threads))
+        for case in CASES:
+            if re.search(options.models, case.name):
+                found = race(case, options.repeats)
+                recorded.setdefault(threads, {})[case.name] = found
+                print(f"{threads}: {row(case.name, found)}", file=sys.stderr)
+                if options.record:
+                    options.record.write_text(json.dumps(recorded, indent=1) + "\n")
 
 
 def main() -> None:
@@ -117,14 +136,19 @@ def main() -> None:
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--models", default="", help="a regular expression")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--record", type=Path, help="a JSON file that runs add their rows to")
+    parser.add_argument("--machine", default="", help="what to say of the machine")
+    parser.add_argument("--output", type=Path, help="the table of all rows")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
-    cases = [case for case in CASES if re.search(options.models, case.name)]
-    lines = head(options.repeats)
-    for threads in map(int, options.threads.split(",")):
-        lines += table(threads, cases, options.repeats)
+    recorded: dict[str, Any] = {}
+    if options.record and options.record.exists():
+        recorded = json.loads(options.record.read_text())
+    measure(options, recorded)
+    lines = head(f"{options.machine}; " if options.machine else "")
+    for threads in sorted(recorded, key=int):
+        lines += table(threads, recorded[threads])
     text = "\n".join(lines)
     print(text)
     if options.output:

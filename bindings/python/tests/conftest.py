@@ -81,7 +81,7 @@ def by_python(monkeypatch):
 def pytest_addoption(parser):
     parser.addoption(
         "--zoo",
-        choices=("tenth", "all"),
-        default="tenth",
+        choices=("twelfth", "all"),
+        default="twelfth",
         help="how many of transformers' architectures test_zoo.py walks",
     )

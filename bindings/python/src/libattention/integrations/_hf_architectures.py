@@ -47,6 +47,7 @@ _NAME = r"(?:self\.)?config\._attn_implementation"
 _LOOKUP = re.compile(rf"(\w+)\[{_NAME}\]")
 _MEMBERSHIP = re.compile(rf"{_NAME} in [\(\[\{{]")
 _ATTENTION_CLASS = re.compile(r"Attention|Attn")
+_WISH = "output_attentions"
 _FORMULA = re.compile(r"softmax|scaled_dot_product_attention|einsum|matmul|bmm")
 
 # The names that were registered.
@@ -55,6 +56,8 @@ names: set[str] = set()
 # configuration, and one class may serve models of several modules.
 _uses: dict[type, Use] = {}
 _handed_back: dict[str, str] = {}
+# Modules with a model that collects attentions and does not ask its layers for them.
+unasked: set[str] = set()
 # What models that use us take. Some pass it on to their layers, with all they were given.
 inputs: set[str] = set()
 
@@ -99,6 +102,8 @@ def _settle(model: PreTrainedModel) -> Use:
     inputs.update(inspect.signature(kind.forward).parameters)
     for name in _modules_of(kind):
         look_at_module(name)
+        if _collects_unasked(name):
+            unasked.add(name)
     if found.use == Use.NEVER and kind.__name__ not in _handed_back:
         _handed_back[kind.__name__] = found.reason
         warnings.warn(
@@ -152,6 +157,36 @@ def _judge_classes(source: str) -> Finding:
     if re.search(rf"{_NAME} == .sdpa.", source):
         return Finding(Use.AS_EAGER, 'it treats "sdpa" unlike any other name')
     return _FINE
+
+
+@lru_cache(maxsize=4096)
+def _collects_unasked(name: str) -> bool:
+    """Whether a class of a module collects what its layers return where attentions are wanted, as
+    they do in "eager" anyway, and hands that wish to none of them.
+    """
+    try:
+        source = inspect.getsource(sys.modules[name])
+    except (KeyError, OSError, TypeError):
+        return False
+    return any(
+        isinstance(node, ast.FunctionDef)
+        and any(one.arg == _WISH for one in node.args.args)
+        and any(isinstance(loop, ast.For) and _tests_wish(loop) for loop in ast.walk(node))
+        and not any(isinstance(call, ast.Call) and _hands_on_wish(call) for call in ast.walk(node))
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def _is_wish(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == _WISH
+
+
+def _tests_wish(loop: ast.For) -> bool:
+    return any(isinstance(node, ast.If) and _is_wish(node.test) for node in ast.walk(loop))
+
+
+def _hands_on_wish(call: ast.Call) -> bool:
+    return any(map(_is_wish, call.args)) or any(one.arg == _WISH for one in call.keywords)
 
 
 def _has_own_attention(node: ast.ClassDef, source: str) -> bool:

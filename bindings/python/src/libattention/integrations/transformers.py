@@ -155,7 +155,9 @@ def attention_forward(
         position_bias,
         softcap,
         s_aux,
-        bool(output_attentions) or _are_attentions_recorded(),
+        bool(output_attentions)
+        or _are_attentions_recorded()
+        or kind.__module__ in architectures.unasked,
         _known_options(module, own, options),
         drops,
     )
