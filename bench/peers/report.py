@@ -18,7 +18,7 @@ HEAD = """\
 
 libattention beside the libraries people would use instead, each in a process of its own with the
 same number of threads, asked in turns on one machine in one run. A ratio is the peer's time over
-ours: **above 1 libattention is faster**.
+ours: **above 1 libattention is faster**. [models.md](models.md) has whole models.
 """
 
 HOW_MEASURED = """\

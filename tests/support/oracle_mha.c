@@ -287,8 +287,8 @@ static oracle_array project_output(const oracle_layer *l, const oracle_problem *
     oracle_array merged = merge_heads(p, context);
     double *weight = oracle_layer_parameter(l, "out_proj.weight"),
            *bias = oracle_layer_parameter(l, "out_proj.bias");
-    const oracle_array output = project(l->rounding, &merged, p->heads * p->value_features, weight,
-                                        bias, l->sizes.embed_dim);
+    const oracle_array output =
+        project(l, &merged, p->heads * p->value_features, weight, bias, l->sizes.embed_dim);
     oracle_array_destroy(&merged);
     free(weight);
     free(bias);
