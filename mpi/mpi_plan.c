@@ -42,10 +42,10 @@ static attn_status place_all(attni_mpi_link *link, attni_mpi_call *call) {
 }
 
 /* Where every rank has one row, or one block of rows, a mask of one may be for that or for all. */
-static bool each_has_one(const attni_mpi_link *link, int64_t most_rows) {
+static bool each_has_one(const attni_mpi_link *link, int64_t rows_of_one) {
     for (int rank = 0; rank < link->group.num_ranks; ++rank) {
         const int64_t rows = link->lengths[rank][ATTNI_MPI_QUERY_ROWS];
-        if (rows < 1 || rows > most_rows) {
+        if (rows < 1 || rows > rows_of_one) {
             return false;
         }
     }
