@@ -92,8 +92,8 @@ typedef struct attn_mha_gradients {
  * heads' contexts and their lse, in the score type. They depend on shapes and options, on the
  * context and on nothing else, and may change between versions. Data pointers are not looked at,
  * nor are params.saved and saved_bytes; parameters need not be set. Errors: as
- * attn_mha_describe_outputs; ATTN_ERROR_NULL bytes; ATTN_ERROR_UNSUPPORTED params.cache; for a NULL
- * context those of making the default one. Since 0.1.
+ * attn_mha_describe_outputs; ATTN_ERROR_NULL bytes; ATTN_ERROR_UNSUPPORTED params.cache, and a
+ * layer with weights of int8; for a NULL context those of making the default one. Since 0.1.
  */
 ATTN_API ATTN_MUST_CHECK attn_status attn_mha_saved_bytes(
     attn_context *context, const attn_mha *layer, const attn_tensor *query, const attn_tensor *key,
@@ -133,8 +133,9 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_saved_bytes(
  *            attention that is to be NULL or 0, a gradient of what the call does not have;
  *            ATTN_ERROR_WORKSPACE saved_bytes; ATTN_ERROR_PARAMETER; ATTN_ERROR_DTYPE;
  *            ATTN_ERROR_SHAPE; ATTN_ERROR_OVERLAP; ATTN_ERROR_UNSUPPORTED params.cache: there are
- *            no gradients through a cache; a field or value of a later version. What is wanted is
- *            untouched after an error, but for ATTN_ERROR_THREAD of a parallel_for that refused.
+ *            no gradients through a cache; a layer with weights of int8; a field or value of a later
+ *            version. What is wanted is untouched after an error, but for ATTN_ERROR_THREAD of a
+ *            parallel_for that refused.
  * Threads    any number of calls on one layer, one `saved` and one context at once.
  * Since 0.1. Defined by the gradients of torch.nn.MultiheadAttention (2.13); differences: see
  * multihead.h.

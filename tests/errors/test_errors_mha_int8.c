@@ -259,7 +259,24 @@ static void scales_beyond_int64_are_refused(void **state) {
     attn_mha_destroy(made);
 }
 
+static void calls_of_integers_are_not_saved(void **state) {
+    (void)state;
+    float numbers[64] = {0};
+    const int64_t shape[] = {1, 1, config.embed_dim};
+    attn_tensor view;
+    refusal_assert_ok("attn_tensor_init",
+                      attn_tensor_init(&view, numbers, ATTN_DTYPE_FLOAT32, 3, shape));
+    size_t bytes = 7;
+    refusal_assert("attn_mha_saved_bytes",
+                   attn_mha_saved_bytes(NULL, layer, &view, &view, &view, NULL, &bytes),
+                   ATTN_ERROR_UNSUPPORTED,
+                   "layer: expected parameters of a floating-point type with saved and where "
+                   "gradients are wanted, got int8");
+    assert_int_equal(bytes, 7);
+}
+
 static const struct CMUnitTest single_tests[] = {
+    cmocka_unit_test(calls_of_integers_are_not_saved),
     cmocka_unit_test(weights_of_int8_are_not_bound),
     cmocka_unit_test(reads_of_other_types_are_refused),
     cmocka_unit_test(layers_of_floats_have_no_scales_and_take_no_integers),

@@ -243,8 +243,11 @@ int ranks_gradients_compare(const ranks_gradients *made, const char *kernels, co
         oracle_sdpa_problem(whole->query, whole->key, whole->value, &params, unit);
     double *const output = numbers_of(made->whole.output_gradient);
     double *const lse = numbers_of(made->whole.lse_gradient);
-    const oracle_given given = {output, lse, NULL, stored_unit(made->whole.output),
-                                made->whole.output->dtype == ATTN_DTYPE_FLOAT16 ? 0x1p-25 : 0};
+    const oracle_given given = {.output = output,
+                                .lse = lse,
+                                .output_unit = stored_unit(made->whole.output),
+                                .output_step =
+                                    made->whole.output->dtype == ATTN_DTYPE_FLOAT16 ? 0x1p-25 : 0};
     oracle_gradients all = oracle_attention_gradients(&problem, &given);
     int differs = 0;
     for (int i = 0; i < ORACLE_NUM_GRADIENTS && !differs; ++i) {
