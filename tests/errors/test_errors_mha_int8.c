@@ -261,11 +261,11 @@ static void scales_beyond_int64_are_refused(void **state) {
 
 static void calls_of_integers_are_not_saved(void **state) {
     (void)state;
-    float numbers[64] = {0};
+    float memory[64] = {0};
     const int64_t shape[] = {1, 1, config.embed_dim};
     attn_tensor view;
     refusal_assert_ok("attn_tensor_init",
-                      attn_tensor_init(&view, numbers, ATTN_DTYPE_FLOAT32, 3, shape));
+                      attn_tensor_init(&view, memory, ATTN_DTYPE_FLOAT32, 3, shape));
     size_t bytes = 7;
     refusal_assert("attn_mha_saved_bytes",
                    attn_mha_saved_bytes(NULL, layer, &view, &view, &view, NULL, &bytes),
