@@ -27,9 +27,10 @@ HOW_MEASURED = """\
 `scripts/bench` does all of it; `bench/peers/cells.py` is the list of cells.
 
 - Everything is float32 where a cell does not name 16 bits, and forward where its group is not
-  called backward. Every contestant computes from the same bytes, in memory of its own. Their outputs are compared with one another
-  once in every cell; a difference above 1e-4 of the largest output, 2e-2 in 16 bits, is an error of
-  the cell. The limits of 16 bits are float32's multiply-adds and the bytes that are stored.
+  called backward. Every contestant computes from the same bytes, in memory of its own. Their
+  outputs are compared with one another once in every cell; a difference above 1e-4 of the largest
+  output, 2e-2 in 16 bits, is an error of the cell. The limits of 16 bits are float32's
+  multiply-adds and the bytes that are stored.
 - One repetition times the limit of the machine, then each contestant once; who is first changes.
   The next one is timed when all threads of the last one sleep, so that spinning thread pools
   disturb nobody. Ratios are taken within a repetition; the tables show medians over the

@@ -60,6 +60,7 @@ factor_set mha_backward_factor_set(void) {
     keep(&set, FACTOR_POISON, 1);
     keep(&set, FACTOR_SCORES, 1);
     keep(&set, FACTOR_SCORES_LAYOUT, 1);
+    keep(&set, MHA_PARAMETER_TYPE, PARAMETERS_INT8); /* which has no gradients */
     return set;
 }
 
