@@ -379,7 +379,7 @@ static oracle_array expected_parameter(const oracle_mha_gradients *all, const ch
     return join(all, parts[i].first, parts[i].count);
 }
 
-/* Sums of scores' gradients over what shares an element of the mask. */
+/* Sums of scores' gradients over what shares an element of the mask, where blocks ask it. */
 static oracle_array expected_mask(const backward_call *call, const oracle_mha_gradients *all,
                                   int64_t batches, int64_t heads, int64_t rows, int64_t keys) {
     const attn_tensor *mask = call->mask.tensor;
@@ -390,6 +390,9 @@ static oracle_array expected_mask(const backward_call *call, const oracle_mha_gr
     for (int64_t at = 0; at < batches * heads * rows * keys; ++at) {
         const int64_t key = at % keys, row = at / keys % rows, pair = at / keys / rows;
         int64_t matrix = 0;
+        if (all->blocks != NULL && all->blocks[at] != ATTN_BLOCK_MASKED) {
+            continue;
+        }
         if (mask->rank == 3) {
             matrix = pair;
         } else if (mask->rank == 4) {

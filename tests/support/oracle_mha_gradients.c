@@ -343,6 +343,8 @@ oracle_mha_gradients oracle_mha_backward(const attn_mha_config *config,
         .output = context.value, .output_error = context.error, .lse = lse, .weights = weights};
     out.inner = oracle_attention_gradients(&problem, &given);
     inputs_back(&l, &problem, views, &out);
+    out.blocks = problem.blocks;
+    problem.blocks = NULL;
     oracle_array_destroy(&context);
     oracle_problem_destroy(&problem);
     return out;
@@ -356,4 +358,5 @@ void oracle_mha_gradients_destroy(oracle_mha_gradients *gradients) {
         oracle_array_destroy(&gradients->parts[i]);
     }
     oracle_gradients_destroy(&gradients->inner);
+    free(gradients->blocks);
 }

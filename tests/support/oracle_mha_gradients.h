@@ -34,6 +34,7 @@ typedef struct oracle_mha_gradients {
     oracle_array inputs[3];               /* query, key, value: (N, rows, features) */
     oracle_array parts[ORACLE_NUM_PARTS]; /* count 0: the layer has none */
     oracle_gradients inner;               /* of the attention inside */
+    unsigned char *blocks;                /* of the attention inside, as oracle_problem has them */
     int64_t num_visible;                  /* as oracle_result has it */
 } oracle_mha_gradients;
 
