@@ -147,7 +147,7 @@ func TestWhatIsNoPlaceIsTold(t *testing.T) {
 	_, err = forward(newLayer(t), &attention.ForwardOptions{
 		Attention: attention.SDPAOptions{KV: raggedKV()}})
 	requireError(t, err, attention.ErrValue, "attention.kv: expected NULL in a layer, which "+
-		"projects the rows of N sequences itself")
+		"has cache for it")
 }
 
 func TestIntegersInACacheMeanNumbers(t *testing.T) {
