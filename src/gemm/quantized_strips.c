@@ -29,7 +29,10 @@ float attni_column_scale(const attni_column_range *range) {
 }
 
 int8_t attni_column_element(float w, float scale) {
-    return scale > 0 ? (int8_t)rint((double)w / (double)scale) : 0;
+    if (!(scale > 0)) {
+        return 0;
+    }
+    return (int8_t)rint((double)w / (double)scale);
 }
 
 /* A float64 that is rounded to infinity makes its column NaN. */

@@ -271,12 +271,13 @@ static void multiply_wide_columns_by_term(const tile_columns *columns) {
 
 typedef void multiply_function(const tile_columns *columns);
 
-/* For 1, TILE_VECTORS and WIDE_VECTORS vectors of columns. */
+/* For 1, TILE_VECTORS and WIDE_VECTORS vectors of columns; what is spread is never as wide. */
 static multiply_function *const functions_of[][3] = {
     [X_BY_ROW] = {multiply_vector_columns, multiply_tile_columns, multiply_wide_columns},
     [X_BY_TERM] = {multiply_spread_vector_columns, multiply_tile_columns_by_term,
                    multiply_wide_columns_by_term},
-    [X_SPREAD] = {multiply_spread_vector_columns, multiply_spread_tile_columns},
+    [X_SPREAD] = {multiply_spread_vector_columns, multiply_spread_tile_columns,
+                  multiply_spread_tile_columns},
 };
 
 static x_order order_of(const attni_product_block *block) {
@@ -439,8 +440,9 @@ static void product_pack(void *to, const void *from, int64_t k_stride, int64_t c
             memcpy(strip + k * STRIP_COLS, row, STEP_BYTES);
             continue;
         }
-        for (int64_t c = 0; c < STRIP_COLS; ++c) {
-            strip[k * STRIP_COLS + c] = c < cols ? stored_at(row + c * col_stride) : 0;
+        memset(strip + k * STRIP_COLS, 0, STEP_BYTES);
+        for (int64_t c = 0; c < cols; ++c) {
+            strip[k * STRIP_COLS + c] = stored_at(row + c * col_stride);
         }
     }
 }

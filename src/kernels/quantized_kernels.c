@@ -141,7 +141,7 @@ INLINE void unpack_bytes(uint8_t *to, const uint8_t *from, int64_t stride, int64
 
 INLINE void dequantize_halves(float *to, const uint8_t *from, int64_t stride, int64_t n,
                               attni_value_numbers numbers, const int has_sign) {
-    uint8_t piece[PIECE];
+    uint8_t piece[PIECE] = {0};
     const int64_t width = values_of_piece(numbers);
     for (int64_t j = 0; j < n; j += width) {
         const int64_t count = n - j < width ? n - j : width;

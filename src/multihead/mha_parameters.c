@@ -371,7 +371,7 @@ static const parameter *listed_at(const attn_mha *layer, int64_t index) {
 void attni_mha_divide(const attn_mha *layer, int64_t index, const attn_tensor *values,
                       attn_tensor parts[ATTNI_NUM_SLOTS]) {
     const parameter *which = listed_at(layer, index);
-    for (int32_t i = 0; i < which->num_slots; ++i) {
+    for (int32_t i = 0; which != NULL && i < which->num_slots; ++i) {
         parts[which->first_slot + i] = part_of(layer, which, values, i);
     }
 }

@@ -121,7 +121,7 @@ static void fill_row(const struct cache_case *kind, const attn_tensor *tensors, 
 }
 
 static void fill(const struct cache_case *kind, const attn_tensor *tensors) {
-    for (int64_t row = 0; row < HEADS * KEYS; ++row) {
+    for (int64_t row = 0; row < (int64_t)HEADS * KEYS; ++row) {
         fill_row(kind, tensors, false, row);
         fill_row(kind, tensors, true, row);
     }

@@ -18,15 +18,15 @@ enum { HEADS = 2, ROWS = 19, KEYS = 37, FEATURES = 18, VALUE_FEATURES = 11 };
 
 static const struct gradient_case {
     const char *name;
-    int32_t normalizer;
     double softcap;
+    int32_t normalizer;
     bool hides_nan; /* the first row has a gradient of NaN: what it does not see is untouched */
 } cases[] = {
-    {"gradients with linear weights", ATTN_NORMALIZER_LINEAR, 0, false},
-    {"gradients with softmax", ATTN_NORMALIZER_SOFTMAX, 0, false},
-    {"gradients with sigmoid", ATTN_NORMALIZER_SIGMOID, 0, false},
-    {"gradients with softcap", ATTN_NORMALIZER_SOFTMAX, 2, false},
-    {"gradients beside a hidden NaN", ATTN_NORMALIZER_LINEAR, 0, true},
+    {"gradients with linear weights", 0, ATTN_NORMALIZER_LINEAR, false},
+    {"gradients with softmax", 0, ATTN_NORMALIZER_SOFTMAX, false},
+    {"gradients with sigmoid", 0, ATTN_NORMALIZER_SIGMOID, false},
+    {"gradients with softcap", 2, ATTN_NORMALIZER_SOFTMAX, false},
+    {"gradients beside a hidden NaN", 0, ATTN_NORMALIZER_LINEAR, true},
 };
 
 enum { CASES = sizeof cases / sizeof cases[0] };
@@ -239,7 +239,7 @@ static attn_status check_case(attn_context *context, int32_t dtype,
     ATTNI_TRY(attni_selftest_place(context, shapes, TENSORS, tensors, &memory));
     fill(kind, tensors);
     attn_status status = differentiate(context, kind, tensors);
-    for (int64_t row = 0; row < HEADS * ROWS; ++row) {
+    for (int64_t row = 0; row < (int64_t)HEADS * ROWS; ++row) {
         add_known(kind, tensors, row);
     }
     for (int32_t wanted = OF_QUERY; wanted < KNOWN && status == ATTN_OK; ++wanted) {
