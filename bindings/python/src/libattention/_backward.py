@@ -239,7 +239,7 @@ def prepare(
     """Views of everything; what is wanted and has no place is a new array."""
     views = Views(MOST_BACKWARD_VIEWS)
     kind = kind_of(call.query, "query")
-    inputs, params, _place = add_sequences(views, *call)
+    inputs, params, place_of_kv = add_sequences(views, *call)
     if results.lse is not None:
         params.lse = views.add_array(results.lse, "lse")
     output = ffi.NULL if results.output is None else views.add_array(results.output, "output")
@@ -261,7 +261,7 @@ def prepare(
     for array in made if is_ragged or accumulate else ():
         array[...] = 0
     views.finish()
-    return Prepared(inputs, params, output, struct, found, views)
+    return Prepared(inputs, params, output, struct, found, (views, place_of_kv))
 
 
 def finished(call: Call, found: Mapping[str, Any], places: Mapping[str, Any]) -> Gradients:

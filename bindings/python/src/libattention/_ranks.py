@@ -24,7 +24,7 @@ from libattention._dtypes import BFLOAT16, FLOAT16, FLOAT32
 from libattention._library import Error, lib, unsupported
 from libattention._options import make_params
 from libattention._outputs import BOOL_MASK, outputs_of
-from libattention._tensors import Views, kind_of, refuse_stand_ins
+from libattention._tensors import Views, kind_of, note_written, refuse_stand_ins
 
 Scheme = Literal["auto", "ring", "heads", "decode"]
 Placement = Literal["contiguous", "zigzag"]
@@ -124,6 +124,7 @@ def attend(
     )
     if status:
         _raise(ready.library, status)
+    note_written(out)
     kind, output, lse = ready.results
     return (
         output if out is not None else kind.finished(output, call.query),
@@ -164,7 +165,9 @@ def differentiate(
     )
     if status:
         _raise(ready.library, status)
-    return finished(call, *ready.results)
+    found, places = ready.results
+    note_written(*places.values())
+    return finished(call, found, places)
 
 
 def _agreed(comm: Any, prepared: Callable[[], _Ready]) -> _Ready:
