@@ -197,7 +197,7 @@ def call_of(query, key, value, **options):
     mask = torch.ones(shape, dtype=torch.bool).tril(key.shape[2] - query.shape[2])
     mask[0, :, :, :2] = False
     found = Call(torch.nn.Identity(), query, key, value, mask, 0.0, 0.3, False, None, None, None,
-                 True, {})  # fmt: skip
+                 True, {}, False)  # fmt: skip
     return found._replace(**options)
 
 
