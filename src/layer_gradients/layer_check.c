@@ -130,8 +130,7 @@ static bool is_wanted(const attn_tensor *parameter, attni_data_rule data_rule) {
 static attn_status check_parameters(const attni_mha_request *request,
                                     attni_layer_problem *problem) {
     const attn_mha_gradients *given = &problem->given;
-    int64_t count = 0;
-    ATTNI_TRY(attn_mha_parameter_count(request->layer, &count));
+    const int64_t count = attni_mha_count_listed(request->layer);
     const int64_t expected = given->parameters != NULL ? count : 0;
     if (given->parameters == NULL && given->num_parameters == count) {
         return attni_fail(ATTN_ERROR_NULL,
@@ -168,8 +167,8 @@ static attn_status check_mask(attni_data_rule data_rule, attni_layer_problem *pr
         axes[axis] = (attni_axis){NULL, mask->shape[axis]};
     }
     ATTNI_TRY(attni_check_tensor(name, gradient, data_rule));
-    ATTNI_TRY(attni_check_shape(name, gradient, axes, mask->rank));
     ATTNI_TRY(attni_mha_view_mask(&problem->call, name, gradient, &problem->mask));
+    ATTNI_TRY(attni_check_shape(name, gradient, axes, mask->rank));
     problem->attention.mask = &problem->mask;
     return ATTN_OK;
 }

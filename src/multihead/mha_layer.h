@@ -197,6 +197,9 @@ void attni_mha_replace_slots(attn_mha *layer, int32_t first, int32_t count,
 /* mha_slots.c: frees what the slot owns; its view stays. */
 void attni_mha_free_slot(const attn_mha *layer, attni_mha_slot *slot);
 
+/* mha_parameters.c: how many parameters a layer lists. */
+int64_t attni_mha_count_listed(const attn_mha *layer);
+
 /* mha_parameters.c: the name and shape of listed parameter `index`; NULL past the last. */
 const char *attni_mha_listed_parameter(const attn_mha *layer, int64_t index, attn_tensor *shape);
 

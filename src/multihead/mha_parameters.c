@@ -345,16 +345,21 @@ attn_status attn_mha_read_parameter(attn_context *context, const attn_mha *layer
     return ATTN_OK;
 }
 
+int64_t attni_mha_count_listed(const attn_mha *layer) {
+    int64_t count = 0;
+    for (int32_t i = 0; i < NUM_PARAMETERS; ++i) {
+        count += is_listed(layer, &parameters[i]);
+    }
+    return count;
+}
+
 attn_status attn_mha_parameter_count(const attn_mha *layer, int64_t *count) {
     attni_error_clear();
     if (layer == NULL || count == NULL) {
         return attni_fail(ATTN_ERROR_NULL, "%s: expected a pointer, got NULL",
                           layer == NULL ? "layer" : "count");
     }
-    *count = 0;
-    for (int32_t i = 0; i < NUM_PARAMETERS; ++i) {
-        *count += is_listed(layer, &parameters[i]);
-    }
+    *count = attni_mha_count_listed(layer);
     return ATTN_OK;
 }
 
@@ -394,10 +399,8 @@ attn_status attn_mha_parameter_describe(const attn_mha *layer, int64_t index, co
     attn_tensor own;
     const char *found = attni_mha_listed_parameter(layer, index, &own);
     if (found == NULL) {
-        int64_t count = 0;
-        ATTNI_TRY(attn_mha_parameter_count(layer, &count));
         return attni_fail(ATTN_ERROR_VALUE, "index: expected 0 to %lld, got %lld",
-                          (long long)(count - 1), (long long)index);
+                          (long long)(attni_mha_count_listed(layer) - 1), (long long)index);
     }
     if (name != NULL) {
         *name = found;

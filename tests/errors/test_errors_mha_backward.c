@@ -176,6 +176,14 @@ static void attention_mask_absent(void) {
     mha_fixture_unlink(&s.call, MHA_ATTENTION_MASK);
     s.call.attention.mask_kind = ATTN_MASK_NONE;
 }
+static void attention_mask_without_data(void) {
+    s.mask.data = NULL;
+}
+static void attention_mask_of_another_form(void) {
+    const int64_t shape[] = {1, 1, MHA_L, MHA_S};
+    assert_int_equal(attn_tensor_init(&s.mask, s.memory.mask, ATTN_DTYPE_FLOAT32, 4, shape),
+                     ATTN_OK);
+}
 static void attention_mask_shape(void) {
     s.mask.shape[1] = MHA_S - 1;
 }
@@ -268,6 +276,10 @@ static const refusal_case cases[] = {
      "gradients.attention.sinks: expected NULL without attention.sinks", false},
     {"a_mask_that_the_call_has_not_is_refused", attention_mask_absent, ATTN_ERROR_VALUE,
      "gradients.attention.mask: expected NULL without attention.mask", false},
+    {"mask_without_data_is_refused", attention_mask_without_data, ATTN_ERROR_NULL,
+     "gradients.attention.mask", true},
+    {"mask_of_another_form_is_refused", attention_mask_of_another_form, ATTN_ERROR_SHAPE,
+     "gradients.attention.mask", false},
     {"mask_of_another_shape_is_refused", attention_mask_shape, ATTN_ERROR_SHAPE,
      "gradients.attention.mask", false},
     {"lse_of_another_shape_is_refused", attention_lse_shape, ATTN_ERROR_SHAPE,
