@@ -363,9 +363,9 @@ attn_status attn_mha_parameter_count(const attn_mha *layer, int64_t *count) {
     return ATTN_OK;
 }
 
-/* NULL past the last. */
+/* NULL before the first and past the last. */
 static const parameter *listed_at(const attn_mha *layer, int64_t index) {
-    for (int32_t i = 0; i < NUM_PARAMETERS; ++i) {
+    for (int32_t i = 0; i < NUM_PARAMETERS && index >= 0; ++i) {
         if (is_listed(layer, &parameters[i]) && index-- == 0) {
             return &parameters[i];
         }
