@@ -89,16 +89,7 @@ attn_status attn_mpi_sdpa_backward_workspace_bytes(
     const attn_tensor *output, const attn_sdpa_gradients *gradients, size_t *bytes) {
     const attni_mpi_arguments arguments =
         arguments_of(context, query, key, value, params, mpi_params, output, gradients);
-    attni_mpi_call call;
-    attni_mpi_plan plan;
-    attni_mpi_memory memory;
-    attn_status status = attn_error_set(ATTN_OK, NULL);
-    if (bytes == NULL) {
-        status =
-            attni_mpi_fail(ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
-    }
-    ATTNI_MPI_TRY(attni_mpi_prepare(comm, &arguments, status, &call, &plan, &memory));
-    return attni_mpi_layout_bytes(&plan.layout, bytes);
+    return attni_mpi_tell_bytes(comm, &arguments, bytes);
 }
 
 attn_status attn_mpi_sdpa_backward_explain(
@@ -107,16 +98,7 @@ attn_status attn_mpi_sdpa_backward_explain(
     const attn_tensor *output, const attn_sdpa_gradients *gradients, attn_mpi_report *report) {
     const attni_mpi_arguments arguments =
         arguments_of(context, query, key, value, params, mpi_params, output, gradients);
-    attni_mpi_call call;
-    attni_mpi_plan plan;
-    attni_mpi_memory memory;
-    attn_mpi_report made;
-    attn_error_set(ATTN_OK, NULL);
-    ATTNI_MPI_TRY(
-        attni_mpi_prepare(comm, &arguments, attni_mpi_check_report(report), &call, &plan, &memory));
-    attni_mpi_make_report(&call, &plan, &made);
-    attni_mpi_write_report(&made, report);
-    return ATTN_OK;
+    return attni_mpi_tell_plan(comm, &arguments, report);
 }
 
 attn_status attn_mpi_sdpa_backward_f(attn_context *context, MPI_Fint comm, const attn_tensor *query,

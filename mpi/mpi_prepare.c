@@ -51,6 +51,34 @@ attn_status attni_mpi_prepare(MPI_Comm comm, const attni_mpi_arguments *argument
     return status;
 }
 
+attn_status attni_mpi_tell_bytes(MPI_Comm comm, const attni_mpi_arguments *arguments,
+                                 size_t *bytes) {
+    attni_mpi_call call;
+    attni_mpi_plan plan;
+    attni_mpi_memory memory;
+    attn_status status = attn_error_set(ATTN_OK, NULL);
+    if (bytes == NULL) {
+        status =
+            attni_mpi_fail(ATTN_ERROR_NULL, "bytes: expected a place for the result, got NULL");
+    }
+    ATTNI_MPI_TRY(attni_mpi_prepare(comm, arguments, status, &call, &plan, &memory));
+    return attni_mpi_layout_bytes(&plan.layout, bytes);
+}
+
+attn_status attni_mpi_tell_plan(MPI_Comm comm, const attni_mpi_arguments *arguments,
+                                attn_mpi_report *report) {
+    attni_mpi_call call;
+    attni_mpi_plan plan;
+    attni_mpi_memory memory;
+    attn_mpi_report made;
+    attn_error_set(ATTN_OK, NULL);
+    ATTNI_MPI_TRY(
+        attni_mpi_prepare(comm, arguments, attni_mpi_check_report(report), &call, &plan, &memory));
+    attni_mpi_make_report(&call, &plan, &made);
+    attni_mpi_write_report(&made, report);
+    return ATTN_OK;
+}
+
 void attni_mpi_report_run(const attni_mpi_call *call, const attni_mpi_plan *plan) {
     attn_mpi_report report;
     if (call->report != NULL) {

@@ -15,6 +15,14 @@ attn_status attni_mpi_prepare(MPI_Comm comm, const attni_mpi_arguments *argument
                               attn_status status, attni_mpi_call *call, attni_mpi_plan *plan,
                               attni_mpi_memory *memory);
 
+/* Collective: the bytes of workspace that a call of these arguments needs. */
+attn_status attni_mpi_tell_bytes(MPI_Comm comm, const attni_mpi_arguments *arguments,
+                                 size_t *bytes);
+
+/* Collective: what a call of these arguments would run. */
+attn_status attni_mpi_tell_plan(MPI_Comm comm, const attni_mpi_arguments *arguments,
+                                attn_mpi_report *report);
+
 /* Fills the report that the caller wants of a run, if any. */
 void attni_mpi_report_run(const attni_mpi_call *call, const attni_mpi_plan *plan);
 

@@ -366,7 +366,8 @@ typedef struct attn_mha_params {
     /*
      * NULL, or where forward leaves what attn_mha_backward needs of it, which reads it: memory of
      * the caller's, aligned to 8 bytes (to 64 is fastest), that no tensor of the call overlaps.
-     * What forward returns has the same bits with it as without. NULL beside cache.
+     * What forward returns has the same bits with it as without. NULL beside cache, and in a layer
+     * with weights of int8: ATTN_ERROR_UNSUPPORTED.
      */
     void *saved;
 

@@ -75,6 +75,9 @@ def accelerate(model: Model, training: bool = False, *, dropout: bool = False) -
     of its own: copies, pickles and replicas are taken over too. nn.TransformerEncoderLayer calls
     its attention then, which its own fused inference goes past.
 
+    Attention runs on the threads of the default context (ATTN_NUM_THREADS says how many), whatever
+    torch.set_num_threads says, which install() follows.
+
     Args:
         model: changed in place; its state_dict stays as it is
         training: whether to compute in training, too; of several calls the last one counts
