@@ -385,9 +385,10 @@ static oracle_array expected_mask(const backward_call *call, const oracle_mha_gr
     const attn_tensor *mask = call->mask.tensor;
     const bound_rounding rounding =
         bound_rounding_of(oracle_mha_resolve(&call->forward.config).dtype);
-    const int64_t all_keys = all->inner.scores.count / (batches * heads * rows);
+    const int64_t all_rows = batches * heads * rows;
+    const int64_t all_keys = all_rows > 0 ? all->inner.scores.count / all_rows : 0;
     oracle_array sums = oracle_array_create(oracle_count(mask->rank, mask->shape));
-    for (int64_t at = 0; at < batches * heads * rows * keys; ++at) {
+    for (int64_t at = 0; at < all_rows * keys; ++at) {
         const int64_t key = at % keys, row = at / keys % rows, pair = at / keys / rows;
         int64_t matrix = 0;
         if (all->blocks != NULL && all->blocks[at] != ATTN_BLOCK_MASKED) {
