@@ -42,15 +42,17 @@ static const char *const workspace_names[] = {"library", "exact"};
 static const char *const thread_names[] = {"1", "2", "7"};
 const int32_t source_threads_of[NUM_SOURCE_THREADS] = {1, 2, 7};
 
-/* Many sequences of many keys, or of many rows, say no more, and take long. */
-static int is_affordable(int factor_a, int level_a, int factor_b, int level_b) {
+/* Many sequences of many keys, or of many rows, say no more, and take long. A row that hides an
+ * infinite value by its mask alone may be NaN or finite, by what rows share its tile (sdpa.h). */
+static int is_compared(int factor_a, int level_a, int factor_b, int level_b) {
     int levels[SOURCE_FACTORS] = {0};
     levels[factor_a] = level_a;
     levels[factor_b] = level_b;
     const int is_wide = levels[SOURCE_BATCH] == 2;
     const int is_long = levels[SOURCE_KEYS] == 2;
     const int is_tall = levels[SOURCE_ROWS] == ROWS_SEVENTY || levels[SOURCE_ROWS] == RAGGED_MANY;
-    return !(is_long && (is_wide || is_tall));
+    const int is_unspecified = levels[SOURCE_VALUES] == 1 && levels[SOURCE_MASKS] == BOOL_MASK;
+    return !(is_long && (is_wide || is_tall)) && !is_unspecified;
 }
 
 #define FACTOR(name, names) \
@@ -75,7 +77,7 @@ factor_set source_factor_set(void) {
                                   [SOURCE_WORKSPACE] = FACTOR("workspace", workspace_names),
                                   [SOURCE_THREADS] = FACTOR("threads", thread_names)},
                       .count = SOURCE_FACTORS,
-                      .is_allowed = is_affordable};
+                      .is_allowed = is_compared};
     static const char *const layouts_of[] = {"key", "value", "query", "output"};
     for (int f = SOURCE_KEY_LAYOUT; f <= SOURCE_OUTPUT_LAYOUT; ++f) {
         set.factors[f] = (factor){layouts_of[f - SOURCE_KEY_LAYOUT], LAYOUT_UNALIGNED + 1,
