@@ -8,7 +8,7 @@ The way of a run, and the files of each step:
     measurement.py          a run: every cell, at every thread count
     race.py                 the turns of one cell, and whether all contestants agree
     crew.py, worker.py      one process per contestant and thread count, and the pipe between
-    contestant_*.py         how each contestant computes a cell
+    contestants/            how each contestant computes a cell
     limits.py               what the machine could do at that moment
     results.py, summary.py  the JSON, and what follows from it
     report.py, plot.py      the JSON as a page and as a picture

@@ -92,7 +92,9 @@ class Entry:
         if not self.samples(OURS) or work.is_bound_by_memory(self.cell):
             return None
         limits = self.data["limit"]["samples"]
-        bounds = [work.compute_bound_seconds(self.cell, limit, self.flops_per_cycle) for limit in limits]
+        bounds = [
+            work.compute_bound_seconds(self.cell, limit, self.flops_per_cycle) for limit in limits
+        ]
         return tally.median_ratio(bounds, self.samples(OURS))
 
 

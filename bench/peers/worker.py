@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from peers import cells, inputs
-from peers.contestant import Contestant, NotOffered, Prepared
+from peers.contestants.contestant import Contestant, NotOffered, Prepared
 
 CLASSES = {
     "libattention": ("contestant_ours", "Ours"),
@@ -105,7 +105,7 @@ def _own_standard_output() -> TextIO:
 
 def _load(name: str, threads: int) -> Contestant:
     module, kind = CLASSES[name]
-    return getattr(importlib.import_module(f"peers.{module}"), kind)(threads)
+    return getattr(importlib.import_module(f"peers.contestants.{module}"), kind)(threads)
 
 
 def main() -> None:

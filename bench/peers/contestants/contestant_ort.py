@@ -12,9 +12,9 @@ import numpy as np
 import onnxruntime
 
 from peers.cells import BFLOAT16, RAGGED, Cell
-from peers.contestant import Contestant, NotOffered, Prepared
+from peers.contestants.contestant import Contestant, NotOffered, Prepared
+from peers.contestants.ort_models import Candidate, candidates
 from peers.inputs import Array, Inputs
-from peers.ort_models import Candidate, candidates
 
 _NO_OPERATOR = (
     "in 16 bits it has grouped-query attention alone, which is causal and has no masks, and its "

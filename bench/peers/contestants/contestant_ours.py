@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from peers import abi
 from peers.cells import (
     ADDITIVE_MASK,
     AVERAGED_WEIGHTS,
@@ -24,7 +23,8 @@ from peers.cells import (
     WINDOW,
     Cell,
 )
-from peers.contestant import Call, Contestant, Prepared
+from peers.contestants import abi
+from peers.contestants.contestant import Call, Contestant, Prepared
 from peers.inputs import Array, Inputs, empty, starts_of, widened
 
 ENGINES = {1: "blas", 2: "fused"}

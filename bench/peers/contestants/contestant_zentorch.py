@@ -8,8 +8,8 @@ import torch
 import zentorch
 
 from peers.cells import CAUSAL, FLOAT16, RAGGED, Cell
-from peers.contestant import Contestant, NotOffered, Prepared
-from peers.contestant_torch import sequences_of, tensor_on
+from peers.contestants.contestant import Contestant, NotOffered, Prepared
+from peers.contestants.contestant_torch import sequences_of, tensor_on
 from peers.inputs import Inputs, visible_as_mask
 
 NO_DROPOUT = 0.0

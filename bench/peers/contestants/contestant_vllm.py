@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from peers.cells import BFLOAT16, CAUSAL, FULL, INTEGERS, LENGTHS, PAGES, RAGGED, Cell
-from peers.contestant import Contestant, NotOffered, Prepared
-from peers.contestant_torch import tensor_on
+from peers.contestants.contestant import Contestant, NotOffered, Prepared
+from peers.contestants.contestant_torch import tensor_on
 from peers.inputs import Array, Inputs
 
 OPTIONS = (FULL, CAUSAL, LENGTHS, PAGES, *INTEGERS, RAGGED)

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from peers.cells import AVERAGED_WEIGHTS, CAUSAL, RAGGED, Cell
-from peers.contestant import Contestant, Prepared
+from peers.contestants.contestant import Contestant, Prepared
 from peers.inputs import Array, Inputs, starts_of, visible_as_mask
 
 
