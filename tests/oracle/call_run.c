@@ -10,6 +10,7 @@
 
 #include "call_factors.h"
 #include "support/oracle_tensor.h"
+#include "support/strength.h"
 
 enum { WORKSPACE_MARGIN = 64, WORKSPACE_FILL = 0xc3, MOST_MORE = 1000, MOST_CONTEXTS = 48 };
 
@@ -172,10 +173,10 @@ static int64_t run_array(const char *name, pair_table *seen, uint64_t seed, case
                          call_outcome *outcome) {
     const factor_set *set = seen->set;
     covering_array array = covering_array_create(set, seed);
-    printf("%s: %d factors, %d levels, %lld pairs (%lld more exclude each other), %lld cases, %lld "
-           "pairs missing\n",
+    printf("%s: %d factors, %d levels, %lld pairs (%lld more exclude each other), %lld cases of "
+           "strength %d, %lld pairs missing\n",
            name, set->count, seen->num_levels, (long long)array.count.num_pairs,
-           (long long)array.count.num_forbidden, (long long)array.num_cases,
+           (long long)array.count.num_forbidden, (long long)array.num_cases, test_strength(),
            (long long)array.count.num_missing);
     if (array.count.num_missing > 0) {
         printf("%s: the first missing pair: %s\n", name, array.count.missing);

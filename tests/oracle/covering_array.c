@@ -10,11 +10,13 @@
 #include <string.h>
 
 #include "support/oracle_tensor.h"
+#include "support/strength.h"
 
 enum {
     UNSET = 255,
     CANDIDATES = 12,       /* cases tried for each one kept */
-    ATTEMPTS_PER_CASE = 60 /* random orders tried before a start is given up */
+    ATTEMPTS_PER_CASE = 60, /* random orders tried before a start is given up */
+    CASES_PER_SETTING = 3   /* of strength 1 */
 };
 
 enum pair_state { PAIR_FORBIDDEN, PAIR_MISSING, PAIR_COVERED };
@@ -99,6 +101,24 @@ static int64_t num_new_pairs(const pair_table *table, const factor_case *chosen)
     return new_pairs;
 }
 
+/* Of strength 1: the state of a setting with itself counts the cases it was in, and two that were
+ * in enough of them are taken to have met. */
+static void count_settings(const pair_table *table, const factor_case *chosen) {
+    for (int f = 0; f < table->set->count; ++f) {
+        unsigned char *cases = pair_at(table, f, chosen->level[f], f, chosen->level[f]);
+        *cases += *cases < CASES_PER_SETTING && counts_for(table->set, chosen, f, f);
+    }
+    const int64_t count = table->num_levels;
+    for (int64_t pair = 0; pair < count * count; ++pair) {
+        const int64_t a = pair / count, b = pair % count;
+        if (table->state[pair] == PAIR_MISSING &&
+            table->state[a * count + a] == CASES_PER_SETTING &&
+            table->state[b * count + b] == CASES_PER_SETTING) {
+            table->state[pair] = PAIR_COVERED;
+        }
+    }
+}
+
 void pair_table_mark(pair_table *table, const factor_case *chosen) {
     for (int a = 0; a < table->set->count; ++a) {
         for (int b = 0; b < table->set->count; ++b) {
@@ -107,6 +127,9 @@ void pair_table_mark(pair_table *table, const factor_case *chosen) {
                 *state = PAIR_COVERED;
             }
         }
+    }
+    if (test_strength() == 1) {
+        count_settings(table, chosen);
     }
 }
 

@@ -7,6 +7,9 @@
  * the product of all options. The array is made by a greedy algorithm at run time, the same for the
  * same seed; whether it really covers is counted anew afterwards.
  *
+ * Of strength 1 (support/strength.h) each level is in three cases among others, and two levels that
+ * are have met as far as the functions below tell: far fewer cases.
+ *
  * A void level (a length of 0) leaves nothing to compute. A case with void levels counts only for
  * the pairs one of them belongs to: the others must meet in a case that computes something.
  */

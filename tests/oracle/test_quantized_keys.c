@@ -17,6 +17,7 @@
 
 #include "property_setup.h"
 #include "quantized_case.h"
+#include "support/strength.h"
 
 static int is_full = 0;
 
@@ -89,8 +90,8 @@ static void run_cases(int32_t number, int32_t num_sets, uint64_t seed) {
         run_case(contexts[array.cases[i].level[QUANTIZED_ENGINE] == 2], kernels, &set,
                  &array.cases[i], seed + (uint64_t)i);
     }
-    print_message("%s: of %lld cases, every pair of %d settings\n", kernels,
-                  (long long)array.num_cases, set.count);
+    print_message("%s: of %lld cases, %d settings, strength %d\n", kernels,
+                  (long long)array.num_cases, set.count, test_strength());
     covering_array_destroy(&array);
     attn_context_destroy(contexts[0]);
     attn_context_destroy(contexts[1]);

@@ -10,6 +10,7 @@ What libattention does otherwise on purpose is compared with what it promises: a
 nothing, NaN in PyTorch, has the output out_proj.bias and weights 0.
 """
 
+import os
 import random
 import warnings
 
@@ -20,7 +21,7 @@ import torch
 import libattention
 from libattention.integrations import torch as integration
 
-CONFIGURATIONS = 2000
+CONFIGURATIONS = int(os.environ.get("ATTENTION_DIFFERENTIAL", "2000"))
 LIMIT = 2e-6
 
 
@@ -247,7 +248,7 @@ def test_multihead_attention():
         compare_multihead(seed, worst)
     print(f"multi-head: {worst}")
     assert worst.calls == CONFIGURATIONS
-    assert worst.empty_rows > 100
+    assert worst.empty_rows > CONFIGURATIONS // 20
 
 
 def compare_accelerated(seed, worst):
