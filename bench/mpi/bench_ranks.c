@@ -76,7 +76,7 @@ static double median_of(double *values, int count) {
 static double seconds_of_messages(const measured_call *call, int messages) {
     const int64_t block = call->rows / num_ranks * num_key_heads * 2 * FEATURES;
     float *const sent = numbers(block), *const received = numbers(block);
-    double seconds[MOST_REPEATS];
+    double seconds[MOST_REPEATS] = {0};
     for (int repeat = 0; repeat < repeats; ++repeat) {
         const double start = begin();
         for (int i = 0; i < messages; ++i) {
@@ -178,7 +178,7 @@ static call_times time_call(attn_context *context, const measured_call *call,
                             const attn_mpi_params *params, local_part *parts, int count) {
     call_tensors tensors;
     call_times times = {0};
-    double seconds[MOST_REPEATS], local[MOST_REPEATS], ratios[MOST_REPEATS];
+    double seconds[MOST_REPEATS] = {0}, local[MOST_REPEATS] = {0}, ratios[MOST_REPEATS] = {0};
     make_tensors(call->rows / num_ranks, call->rows / num_ranks, 1, call->is_causal, &tensors);
     const workspace memory = make_workspace(context, &tensors, params);
     /* Output and lse for a backward pass. */
@@ -233,7 +233,8 @@ static void measure_call(attn_context *context, measured_call call, attn_mpi_par
     params.placement = call.placement;
     count_work(&call, parts, count, &products, &pairs);
     const call_times times = time_call(context, &call, &params, parts, count);
-    params.products_per_second = products / times.local;
+    /* Of what is beside the call in time, since machines change their pace. */
+    params.products_per_second = products / (times.ratio * times.seconds);
     const double predicted = predict(context, &call, params);
     const int on_the_way = is_ring ? (num_ranks - 1) * (call.is_backward ? 2 : 1) : 0;
     const double messages = seconds_of_messages(&call, on_the_way);
