@@ -74,16 +74,34 @@ int64_t attni_mpi_count_steps(const attni_mpi_call *call) {
 
 /* ---- pieces ---- */
 
-/* Multiply-adds, of two products a pair, between two looks after messages, some milliseconds of a
- * thread, and the rows that are worth a call of their own. A backward pass adds a piece's sums to
- * those of all keys, which 512 rows are worth: with 64 it took a quarter of the time. */
+/* Between two looks after messages: multiply-adds, of two products a pair, some milliseconds of a
+ * thread; and rows, which pieces have many enough of. Forward, the core library reads keys once for
+ * each block of some hundred rows of the heads that share them, and cuts a call that has few rows
+ * into smaller blocks: a piece has rows of heads for eight whole ones. With a sixteenth of that a
+ * rank computed a fifth longer. A backward pass adds a piece's sums to those of all
+ * keys, which 512 rows are worth. */
 typedef struct piece_size {
     double products;
     int64_t fewest_rows;
 } piece_size;
 
+enum { ROWS_AT_ONCE = 128, FORWARD_ROWS = 1 << 12, BACKWARD_ROWS = 512 };
+
+/* Heads of all batches, which have rows of their own. */
+static int64_t count_heads(const attni_mpi_call *call) {
+    int64_t heads = 1;
+    for (int32_t axis = 0; axis + 2 < call->output.rank; ++axis) {
+        heads *= call->output.shape[axis];
+    }
+    return heads > 0 ? heads : 1;
+}
+
 static piece_size size_of_piece(const attni_mpi_call *call) {
-    return call->is_backward ? (piece_size){1 << 30, 512} : (piece_size){1 << 28, 128};
+    if (call->is_backward) {
+        return (piece_size){1 << 30, BACKWARD_ROWS};
+    }
+    const int64_t rows = (FORWARD_ROWS - 1) / count_heads(call) + 1;
+    return (piece_size){1 << 28, ((rows - 1) / ROWS_AT_ONCE + 1) * ROWS_AT_ONCE};
 }
 
 /* A piece begins where a block of the block mask does. */
@@ -93,20 +111,26 @@ static int64_t round_to_blocks(const attni_mpi_call *call, int64_t rows, int64_t
     return blocks <= most_rows / size ? blocks * size : most_rows;
 }
 
+/* Of as many pieces as have these rows, no piece is much smaller. */
+static int64_t even_rows(int64_t total, int64_t rows) {
+    const int64_t pieces = total > rows ? total / rows : 1;
+    return ((total - 1) / pieces / ROWS_AT_ONCE + 1) * ROWS_AT_ONCE;
+}
+
 /* How many rows of a part are computed at a time. By shapes alone, so that bits are the same from
  * run to run; all of them where nothing travels. */
 static int64_t rows_of_piece(const attni_mpi_call *call, const attni_mpi_part *part) {
-    double products = (double)part->keys.count * (double)call->query.shape[call->query.rank - 1] *
-                      2 * (part->rows.count > 0);
-    for (int32_t axis = 0; axis + 2 < call->output.rank; ++axis) {
-        products *= (double)call->output.shape[axis];
-    }
+    const double products = (double)part->keys.count *
+                            (double)call->query.shape[call->query.rank - 1] * 2 *
+                            (double)count_heads(call);
     const piece_size size = size_of_piece(call);
     if (call->link->group.num_ranks == 1 || products * (double)part->rows.count <= size.products) {
         return part->rows.count;
     }
-    const int64_t rows = (int64_t)(size.products / products) / size.fewest_rows * size.fewest_rows;
-    return round_to_blocks(call, rows > 0 ? rows : size.fewest_rows, part->rows.count);
+    const int64_t rows = (int64_t)(size.products / products);
+    return round_to_blocks(
+        call, even_rows(part->rows.count, rows > size.fewest_rows ? rows : size.fewest_rows),
+        part->rows.count);
 }
 
 /* A part's rows from row `at` on, no more than one piece. */

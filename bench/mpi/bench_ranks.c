@@ -2,46 +2,30 @@
  *
  * bench_ranks.c: what scripts/bench-mpi fits a model to: latency and bandwidth between two ranks,
  * calls over all ranks, forward and backward, and beside each what the ranks take for the same work
- * when they compute it at the same time without a message, each the least of some repeats. Rank 0
- * prints lines of "name value"; of a call
- *
- *     call <pass> <scheme> <placement> <causal> <rows of the whole> <pairs that are seen> <seconds>
- *          <seconds without messages> <seconds that the library predicts by the rate of these>
- *          <products a second> <seconds in MPI_Waitall> <seconds in MPI_Testall>
- *          <seconds of messages>
- *
- * the last three of a ring: what a rank waits for messages, what it spends looking after them, and
- * what the same messages take where nothing is computed.
- * Usage: bench_ranks <repeats> <rows of the whole>...
+ * when they compute it at the same time without a message. Medians of some repeats, in which call
+ * and work take turns. Rank 0 prints lines of "name value"; of a call "call name=value ...", where
+ * seconds are the call's, local those without messages, ratio what the latter are of the former,
+ * predicted what the library predicts by the rate of the latter; local_processor and processor what
+ * a rank computes, by the processor's clock; and of a ring what becomes of its messages, as
+ * message_trace.h has it, with messages and home what the same ones take where nothing is computed.
+ * Usage: bench_ranks <repeats> <heads> <part of a call's name, or all> <rows of the whole>...
+ * A call's name is that of its pass, scheme, placement and, with it, causal, with - between.
  */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <attention/attention.h>
 #include <attention/mpi.h>
 
-enum { HEADS = 8, KEY_HEADS = 2, FEATURES = 128 };
+#include "message_trace.h"
+#include "ranks_work.h"
 
-static int this_rank, num_ranks, repeats;
+enum { MOST_REPEATS = 100 };
 
-static void fail(const char *what) {
-    (void)fprintf(stderr, "rank %d: %s: %s\n", this_rank, what, attn_last_error());
-    MPI_Abort(MPI_COMM_WORLD, 1);
-}
-
-static float *numbers(int64_t count) {
-    float *const data = malloc((size_t)count * sizeof *data);
-    if (data == NULL) {
-        fail("no memory");
-        exit(1);
-    }
-    for (int64_t i = 0; i < count; ++i) {
-        data[i] = (float)((i * 7919 + this_rank) % 1009) / 1009.0f - 0.5f;
-    }
-    return data;
-}
+static int repeats;
 
 /* The slowest rank's time from a common start. */
 static double seconds_of_all(double start) {
@@ -76,148 +60,23 @@ static double message_seconds(int bytes) {
     return least;
 }
 
-/* ---- where a ring's time goes ---- */
-
-static double waited_seconds, progress_seconds;
-
-/* The library's own calls come here first, as MPI's profiling interface allows. */
-int MPI_Waitall(int count, MPI_Request *requests, MPI_Status *states) {
-    const double start = MPI_Wtime();
-    const int code = PMPI_Waitall(count, requests, states);
-    waited_seconds += MPI_Wtime() - start;
-    return code;
+static int compare_numbers(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
 }
 
-int MPI_Testall(int count, MPI_Request *requests, int *is_done, MPI_Status *states) {
-    const double start = MPI_Wtime();
-    const int code = PMPI_Testall(count, requests, is_done, states);
-    progress_seconds += MPI_Wtime() - start;
-    return code;
+/* Sorts them. */
+static double median_of(double *values, int count) {
+    qsort(values, (size_t)count, sizeof *values, compare_numbers);
+    return (values[(count - 1) / 2] + values[count / 2]) / 2;
 }
 
-/* ---- a call ---- */
-
-enum tensor { QUERY, KEY, VALUE, OUTPUT, GIVEN, OF_QUERY, OF_KEY, OF_VALUE, LSE, NUM_TENSORS };
-
-typedef struct measured_call {
-    int is_backward;
-    int32_t scheme, placement, is_causal;
-    int64_t rows; /* of the whole */
-} measured_call;
-
-/* Tensors with so many rows of queries and keys, of so many heads. */
-typedef struct call_tensors {
-    float *data[NUM_TENSORS];
-    attn_tensor views[NUM_TENSORS];
-    attn_sdpa_params params;
-    attn_sdpa_gradients gradients;
-} call_tensors;
-
-static int is_of_keys(int which) {
-    return which == KEY || which == VALUE || which == OF_KEY || which == OF_VALUE;
-}
-
-static void make_tensors(int64_t rows, int64_t keys, int64_t parts, int32_t is_causal,
-                         call_tensors *made) {
-    for (int i = 0; i < NUM_TENSORS; ++i) {
-        const int64_t shape[] = {(is_of_keys(i) ? KEY_HEADS : HEADS) / parts,
-                                 is_of_keys(i) ? keys : rows, FEATURES};
-        made->data[i] = numbers(shape[0] * shape[1] * FEATURES + 1);
-        if (attn_tensor_init(&made->views[i], made->data[i], ATTN_DTYPE_FLOAT32, i == LSE ? 2 : 3,
-                             shape) != ATTN_OK) {
-            fail("attn_tensor_init");
-        }
-    }
-    made->params = (attn_sdpa_params){.struct_size = sizeof made->params,
-                                      .enable_gqa = 1,
-                                      .is_causal = is_causal,
-                                      .lse = &made->views[LSE]};
-    made->gradients = (attn_sdpa_gradients){.struct_size = sizeof made->gradients,
-                                            .output = &made->views[GIVEN],
-                                            .query = &made->views[OF_QUERY],
-                                            .key = &made->views[OF_KEY],
-                                            .value = &made->views[OF_VALUE]};
-}
-
-static void free_tensors(call_tensors *made) {
-    for (int i = 0; i < NUM_TENSORS; ++i) {
-        free(made->data[i]);
-    }
-}
-
-/* ---- the same work without messages ---- */
-
-/* Rows that stand side by side in the whole, over the keys that they may see. */
-typedef struct local_part {
-    int64_t first, rows, keys;
-    attn_tensor offset;
-    call_tensors tensors;
-} local_part;
-
-static double pairs_of(const local_part *part, int32_t is_causal) {
-    return is_causal ? (double)part->rows * (double)part->first +
-                           (double)part->rows * ((double)part->rows + 1) / 2
-                     : (double)part->rows * (double)part->keys;
-}
-
-/* What a rank computes of a call, as one or two parts; returns how many. */
-static int make_parts(const measured_call *call, local_part *parts) {
-    const int is_heads = call->scheme == ATTN_MPI_SCHEME_HEADS;
-    const int64_t own = call->rows / num_ranks, half = own / 2;
-    int count = 1;
-    parts[0] =
-        (local_part){.first = is_heads ? 0 : own * this_rank, .rows = is_heads ? call->rows : own};
-    if (!is_heads && call->placement == ATTN_MPI_PLACEMENT_ZIGZAG) {
-        parts[0] = (local_part){.first = half * this_rank, .rows = half};
-        parts[1] = (local_part){.first = half * (2 * num_ranks - 1 - this_rank), .rows = half};
-        count = 2;
-    }
-    for (int i = 0; i < count; ++i) {
-        local_part *const part = &parts[i];
-        part->keys = call->is_causal ? part->first + part->rows : call->rows;
-        make_tensors(part->rows, part->keys, is_heads ? num_ranks : 1, call->is_causal,
-                     &part->tensors);
-        if (attn_tensor_init(&part->offset, &part->first, ATTN_DTYPE_INT64, 0, NULL) != ATTN_OK) {
-            fail("attn_tensor_init");
-        }
-        part->tensors.params.query_offset = &part->offset;
-    }
-    return count;
-}
-
-static void compute_part(attn_context *context, local_part *part, int is_backward) {
-    call_tensors *const tensors = &part->tensors;
-    const attn_tensor *const views = tensors->views;
-    const attn_status status =
-        is_backward
-            ? attn_sdpa_backward(context, &views[QUERY], &views[KEY], &views[VALUE],
-                                 &tensors->params, &views[OUTPUT], &tensors->gradients, NULL, 0)
-            : attn_sdpa(context, &views[QUERY], &views[KEY], &views[VALUE], &tensors->params,
-                        &views[OUTPUT], NULL, 0);
-    if (status != ATTN_OK) {
-        fail("a part");
-    }
-}
-
-/* Multiply-adds of the busiest rank, and pairs of all ranks. */
-static void count_work(const measured_call *call, const local_part *parts, int count,
-                       double *products, double *pairs) {
-    const int64_t heads = call->scheme == ATTN_MPI_SCHEME_HEADS ? HEADS / num_ranks : HEADS;
-    double mine = 0;
-    for (int i = 0; i < count; ++i) {
-        mine += pairs_of(&parts[i], call->is_causal) * (double)heads;
-    }
-    MPI_Allreduce(&mine, products, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-    MPI_Allreduce(&mine, pairs, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
-    *products *= (call->is_backward ? 5 : 2) * FEATURES;
-}
-
-/* The messages of a ring, where nothing is computed: keys, values, and backward their gradients. */
-static double seconds_of_messages(const measured_call *call) {
-    const int64_t block = call->rows / num_ranks * KEY_HEADS * 2 * FEATURES;
-    const int messages = (num_ranks - 1) * (call->is_backward ? 2 : 1) + call->is_backward;
+/* So many of a ring's messages, where nothing is computed: a rank's keys and values, or their
+ * gradients. */
+static double seconds_of_messages(const measured_call *call, int messages) {
+    const int64_t block = call->rows / num_ranks * num_key_heads * 2 * FEATURES;
     float *const sent = numbers(block), *const received = numbers(block);
-    double least = DBL_MAX;
+    double seconds[MOST_REPEATS] = {0};
     for (int repeat = 0; repeat < repeats; ++repeat) {
         const double start = begin();
         for (int i = 0; i < messages; ++i) {
@@ -225,11 +84,11 @@ static double seconds_of_messages(const measured_call *call) {
                          (int)block, MPI_FLOAT, (this_rank + num_ranks - 1) % num_ranks, 0,
                          MPI_COMM_WORLD, MPI_STATUS_IGNORE);
         }
-        least = fmin(least, seconds_of_all(start));
+        seconds[repeat] = seconds_of_all(start);
     }
     free(sent);
     free(received);
-    return least;
+    return median_of(seconds, repeats);
 }
 
 /* ---- over all ranks ---- */
@@ -271,27 +130,46 @@ static void run_call(attn_context *context, call_tensors *tensors, const attn_mp
     }
 }
 
-/* Of the least repeats: what the slowest rank takes for the call and without messages; what the
- * rank that waits least waits and looks after messages: others wait for that rank, too. */
+/* What the slowest rank takes for the call and without messages, medians, and what ranks take for
+ * messages, means over repeats. */
 typedef struct call_times {
-    double seconds, local, waited, progress;
+    double seconds, local, ratio;
+    double local_processor; /* a rank's, without messages */
+    message_trace trace;
 } call_times;
 
-static void repeat_call(attn_context *context, const measured_call *call,
-                        const attn_mpi_params *params, call_tensors *tensors,
-                        const workspace *memory, call_times *times) {
-    double least[2];
-    waited_seconds = progress_seconds = 0;
-    const double start = begin();
-    run_call(context, tensors, params, call->is_backward, memory);
-    const double mine[] = {waited_seconds, progress_seconds};
-    const double seconds = seconds_of_all(start);
-    MPI_Allreduce(mine, least, 2, MPI_DOUBLE, MPI_MIN, MPI_COMM_WORLD);
-    if (seconds < times->seconds) {
-        times->seconds = seconds;
-        times->waited = least[0];
-        times->progress = least[1];
+static double time_parts(attn_context *context, local_part *parts, int count, int is_backward,
+                         double *processor) {
+    double sum;
+    const double start = begin(), processor_start = trace_processor_seconds();
+    for (int i = 0; i < count; ++i) {
+        compute_part(context, &parts[i], is_backward);
     }
+    const double mine = trace_processor_seconds() - processor_start;
+    const double seconds = seconds_of_all(start);
+    MPI_Allreduce(&mine, &sum, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+    *processor += sum / num_ranks / repeats;
+    return seconds;
+}
+
+static void add_trace(const message_trace *added, message_trace *sum) {
+    sum->processor += added->processor / repeats;
+    sum->looked += added->looked / repeats;
+    sum->waited += added->waited / repeats;
+    sum->shown += added->shown / repeats;
+    sum->shown_home += added->shown_home / repeats;
+}
+
+static double repeat_call(attn_context *context, const measured_call *call,
+                          const attn_mpi_params *params, call_tensors *tensors,
+                          const workspace *memory, call_times *times) {
+    const double start = begin();
+    trace_begin();
+    run_call(context, tensors, params, call->is_backward, memory);
+    const message_trace trace = trace_end();
+    const double seconds = seconds_of_all(start);
+    add_trace(&trace, &times->trace);
+    return seconds;
 }
 
 /* All ranks compute at the same time, so that they share memory and clock as in the call, with
@@ -299,22 +177,27 @@ static void repeat_call(attn_context *context, const measured_call *call,
 static call_times time_call(attn_context *context, const measured_call *call,
                             const attn_mpi_params *params, local_part *parts, int count) {
     call_tensors tensors;
-    call_times times = {.seconds = DBL_MAX, .local = DBL_MAX};
+    call_times times = {0};
+    double seconds[MOST_REPEATS] = {0}, local[MOST_REPEATS] = {0}, ratios[MOST_REPEATS] = {0};
     make_tensors(call->rows / num_ranks, call->rows / num_ranks, 1, call->is_causal, &tensors);
     const workspace memory = make_workspace(context, &tensors, params);
     /* Output and lse for a backward pass. */
     run_call(context, &tensors, params, 0, &memory);
-    for (int i = 0; i < count; ++i) {
-        compute_part(context, &parts[i], 0);
-    }
-    for (int repeat = 0; repeat < repeats; ++repeat) {
-        const double start = begin();
-        for (int i = 0; i < count; ++i) {
-            compute_part(context, &parts[i], call->is_backward);
+    (void)time_parts(context, parts, count, 0, &times.local_processor);
+    times.local_processor = 0;
+    for (int i = 0; i < repeats; ++i) {
+        if (i % 2 == 0) {
+            local[i] = time_parts(context, parts, count, call->is_backward, &times.local_processor);
         }
-        times.local = fmin(times.local, seconds_of_all(start));
-        repeat_call(context, call, params, &tensors, &memory, &times);
+        seconds[i] = repeat_call(context, call, params, &tensors, &memory, &times);
+        if (i % 2 != 0) {
+            local[i] = time_parts(context, parts, count, call->is_backward, &times.local_processor);
+        }
+        ratios[i] = local[i] / seconds[i];
     }
+    times.seconds = median_of(seconds, repeats);
+    times.local = median_of(local, repeats);
+    times.ratio = median_of(ratios, repeats);
     free(memory.data);
     free_tensors(&tensors);
     return times;
@@ -343,22 +226,32 @@ static double predict(attn_context *context, const measured_call *call, attn_mpi
 
 static void measure_call(attn_context *context, measured_call call, attn_mpi_params params) {
     local_part parts[2];
-    double products, pairs, rate;
+    double products, pairs;
     const int count = make_parts(&call, parts);
-    const int is_ring = call.scheme == ATTN_MPI_SCHEME_RING;
+    const int is_ring = call.scheme == ATTN_MPI_SCHEME_RING && num_ranks > 1;
     params.scheme = call.scheme;
     params.placement = call.placement;
     count_work(&call, parts, count, &products, &pairs);
     const call_times times = time_call(context, &call, &params, parts, count);
-    rate = params.products_per_second = products / times.local;
+    /* Of what is beside the call in time, since machines change their pace. */
+    params.products_per_second = products / (times.ratio * times.seconds);
     const double predicted = predict(context, &call, params);
-    const double messages = is_ring && num_ranks > 1 ? seconds_of_messages(&call) : 0;
+    const int on_the_way = is_ring ? (num_ranks - 1) * (call.is_backward ? 2 : 1) : 0;
+    const double messages = seconds_of_messages(&call, on_the_way);
+    const double home = seconds_of_messages(&call, is_ring && call.is_backward);
     if (this_rank == 0) {
-        printf("call %s %s %s %d %lld %.9g %.9g %.9g %.9g %.9g %.9g %.9g %.9g\n",
-               call.is_backward ? "backward" : "forward", is_ring ? "ring" : "heads",
+        printf("call which=%s scheme=%s placement=%s causal=%d rows=%lld pairs=%.9g seconds=%.9g "
+               "local=%.9g ratio=%.9g predicted=%.9g rate=%.9g ",
+               call.is_backward ? "backward" : "forward",
+               call.scheme == ATTN_MPI_SCHEME_RING ? "ring" : "heads",
                call.placement == ATTN_MPI_PLACEMENT_ZIGZAG ? "zigzag" : "contiguous",
                (int)call.is_causal, (long long)call.rows, pairs, times.seconds, times.local,
-               predicted, rate, is_ring ? times.waited : 0, is_ring ? times.progress : 0, messages);
+               times.ratio, predicted, params.products_per_second);
+        printf("local_processor=%.9g processor=%.9g looked=%.9g waited=%.9g shown=%.9g "
+               "shown_home=%.9g messages=%.9g "
+               "home=%.9g\n",
+               times.local_processor, times.trace.processor, times.trace.looked, times.trace.waited,
+               times.trace.shown, times.trace.shown_home, messages, home);
         (void)fflush(stdout);
     }
     for (int i = 0; i < count; ++i) {
@@ -366,13 +259,53 @@ static void measure_call(attn_context *context, measured_call call, attn_mpi_par
     }
 }
 
+enum { CONTIGUOUS = ATTN_MPI_PLACEMENT_CONTIGUOUS, ZIGZAG = ATTN_MPI_PLACEMENT_ZIGZAG };
+
+/* Of any number of rows. */
+static const struct named_call {
+    const char *name;
+    measured_call call;
+} calls[] = {{"forward-ring-contiguous", {0, ATTN_MPI_SCHEME_RING, CONTIGUOUS, 0, 0}},
+             {"forward-ring-contiguous-causal", {0, ATTN_MPI_SCHEME_RING, CONTIGUOUS, 1, 0}},
+             {"forward-ring-zigzag-causal", {0, ATTN_MPI_SCHEME_RING, ZIGZAG, 1, 0}},
+             {"forward-heads-contiguous-causal", {0, ATTN_MPI_SCHEME_HEADS, CONTIGUOUS, 1, 0}},
+             {"backward-ring-contiguous", {1, ATTN_MPI_SCHEME_RING, CONTIGUOUS, 0, 0}},
+             {"backward-ring-contiguous-causal", {1, ATTN_MPI_SCHEME_RING, CONTIGUOUS, 1, 0}},
+             {"backward-ring-zigzag-causal", {1, ATTN_MPI_SCHEME_RING, ZIGZAG, 1, 0}},
+             {"backward-heads-contiguous-causal", {1, ATTN_MPI_SCHEME_HEADS, CONTIGUOUS, 1, 0}}};
+
+/* Heads can be dealt out only where each rank gets some. */
+static int is_wanted(const struct named_call *named, const char *part) {
+    return (strcmp(part, "all") == 0 || strstr(named->name, part) != NULL) &&
+           (named->call.scheme == ATTN_MPI_SCHEME_RING || num_key_heads >= num_ranks);
+}
+
+static void measure_calls(attn_context *context, const char *part, int64_t rows,
+                          attn_mpi_params params) {
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; ++i) {
+        if (is_wanted(&calls[i], part)) {
+            measured_call call = calls[i].call;
+            call.rows = rows;
+            measure_call(context, call, params);
+        }
+    }
+}
+
+static void measure_messages(attn_mpi_params *params) {
+    const int large = 8 << 20;
+    if (num_ranks > 1) {
+        params->latency_seconds = message_seconds(8);
+        params->bytes_per_second = large / (message_seconds(large) - params->latency_seconds);
+    }
+    if (this_rank == 0) {
+        printf("heads %d\nkey_heads %d\nfeatures %d\nranks %d\n", num_heads, num_key_heads,
+               FEATURES, num_ranks);
+        printf("latency_seconds %.9g\nbytes_per_second %.9g\n", params->latency_seconds,
+               params->bytes_per_second);
+    }
+}
+
 int main(int argc, char **argv) {
-    enum { CONTIGUOUS = ATTN_MPI_PLACEMENT_CONTIGUOUS, ZIGZAG = ATTN_MPI_PLACEMENT_ZIGZAG };
-    static const measured_call calls[] = {
-        {0, ATTN_MPI_SCHEME_RING, CONTIGUOUS, 0, 0}, {0, ATTN_MPI_SCHEME_RING, CONTIGUOUS, 1, 0},
-        {0, ATTN_MPI_SCHEME_RING, ZIGZAG, 1, 0},     {0, ATTN_MPI_SCHEME_HEADS, CONTIGUOUS, 1, 0},
-        {1, ATTN_MPI_SCHEME_RING, CONTIGUOUS, 0, 0}, {1, ATTN_MPI_SCHEME_RING, CONTIGUOUS, 1, 0},
-        {1, ATTN_MPI_SCHEME_RING, ZIGZAG, 1, 0},     {1, ATTN_MPI_SCHEME_HEADS, CONTIGUOUS, 1, 0}};
     int level;
     attn_context *context;
     attn_mpi_params params = {.struct_size = sizeof params};
@@ -380,28 +313,16 @@ int main(int argc, char **argv) {
     MPI_Init_thread(&argc, &argv, MPI_THREAD_SINGLE, &level);
     MPI_Comm_rank(MPI_COMM_WORLD, &this_rank);
     MPI_Comm_size(MPI_COMM_WORLD, &num_ranks);
-    if (argc < 3 || attn_context_create(&config, &context) != ATTN_OK) {
-        fail("usage: bench_ranks <repeats> <rows>...");
-        return 2;
+    repeats = argc > 4 ? (int)strtol(argv[1], NULL, 10) : 0;
+    num_heads = argc > 4 ? (int)strtol(argv[2], NULL, 10) : 0;
+    num_key_heads = num_heads >= 4 ? num_heads / 4 : 1;
+    if (repeats < 1 || repeats > MOST_REPEATS || num_heads < 1 || num_heads % num_key_heads != 0 ||
+        attn_context_create(&config, &context) != ATTN_OK) {
+        fail("usage: bench_ranks <repeats> <heads> <part of a call's name, or all> <rows>...");
     }
-    repeats = (int)strtol(argv[1], NULL, 10);
-    if (num_ranks > 1) {
-        const int large = 8 << 20;
-        params.latency_seconds = message_seconds(8);
-        params.bytes_per_second = large / (message_seconds(large) - params.latency_seconds);
-    }
-    if (this_rank == 0) {
-        printf("heads %d\nkey_heads %d\nfeatures %d\nranks %d\n", HEADS, KEY_HEADS, FEATURES,
-               num_ranks);
-        printf("latency_seconds %.9g\nbytes_per_second %.9g\n", params.latency_seconds,
-               params.bytes_per_second);
-    }
-    for (int i = 2; i < argc; ++i) {
-        for (size_t which = 0; which < sizeof calls / sizeof calls[0]; ++which) {
-            measured_call call = calls[which];
-            call.rows = strtoll(argv[i], NULL, 10);
-            measure_call(context, call, params);
-        }
+    measure_messages(&params);
+    for (int i = 4; i < argc; ++i) {
+        measure_calls(context, argv[3], strtoll(argv[i], NULL, 10), params);
     }
     attn_context_destroy(context);
     MPI_Finalize();

@@ -59,3 +59,10 @@ void ranks_assert_status(const char *file, int line, const char *call, attn_stat
                    attn_mpi_status_name(expected), beginning, attn_mpi_status_name(status), detail);
     }
 }
+
+attn_tensor ranks_view(void *data, int32_t dtype, int32_t rank, const int64_t *shape) {
+    attn_tensor view;
+    RANKS_ASSERT(attn_tensor_init(&view, data, dtype, rank, shape) == ATTN_OK, "%s",
+                 attn_last_error());
+    return view;
+}

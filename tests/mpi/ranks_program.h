@@ -14,6 +14,9 @@ int ranks_end(const char *what);
 int ranks_rank(void);
 int ranks_count(void);
 
+/* A view of this memory. */
+attn_tensor ranks_view(void *data, int32_t dtype, int32_t rank, const int64_t *shape);
+
 /* One line of what fails; never returns. */
 void ranks_fail(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4), noreturn));

@@ -8,9 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "errors/counting_allocator.h"
-#include "patient_mpi.h"
-#include "ranks_program.h"
+#include "ranks_faults.h"
 
 enum {
     HEADS = 4,
@@ -30,17 +28,14 @@ typedef struct call {
     attn_tensor slopes_view;
     attn_sdpa_params params;
     attn_mpi_params mpi_params;
-    attn_context *context;
+    const float *expected; /* output of a call that succeeds */
 } call;
 
-static attn_tensor view_of(void *data, int32_t dtype, int32_t rank, const int64_t *shape) {
-    attn_tensor view;
-    RANKS_ASSERT(attn_tensor_init(&view, data, dtype, rank, shape) == ATTN_OK, "%s",
-                 attn_last_error());
-    return view;
-}
+/* The output of an unspoilt call of a scheme. */
+static float expected[ATTN_MPI_SCHEME_DECODE + 1][OUTPUTS];
 
-static void prepare(call *made, int32_t scheme, attn_context *context) {
+static void prepare(void *data, int32_t scheme) {
+    call *const made = data;
     const int64_t rows[] = {HEADS, ROWS, FEATURES}, keys[] = {KEY_HEADS, KEYS, FEATURES};
     const int64_t heads = HEADS;
     memset(made, 0, sizeof *made);
@@ -53,15 +48,15 @@ static void prepare(call *made, int32_t scheme, attn_context *context) {
     }
     memset(made->output, 0x5a, sizeof made->output);
     memset(made->lse, 0x5a, sizeof made->lse);
-    made->query_view = view_of(made->query, ATTN_DTYPE_FLOAT32, 3, rows);
-    made->key_view = view_of(made->key, ATTN_DTYPE_FLOAT32, 3, keys);
-    made->value_view = view_of(made->value, ATTN_DTYPE_FLOAT32, 3, keys);
-    made->output_view = view_of(made->output, ATTN_DTYPE_FLOAT32, 3, rows);
-    made->lse_view = view_of(made->lse, ATTN_DTYPE_FLOAT32, 2, rows);
-    made->slopes_view = view_of(made->slopes, ATTN_DTYPE_FLOAT32, 1, &heads);
+    made->query_view = ranks_view(made->query, ATTN_DTYPE_FLOAT32, 3, rows);
+    made->key_view = ranks_view(made->key, ATTN_DTYPE_FLOAT32, 3, keys);
+    made->value_view = ranks_view(made->value, ATTN_DTYPE_FLOAT32, 3, keys);
+    made->output_view = ranks_view(made->output, ATTN_DTYPE_FLOAT32, 3, rows);
+    made->lse_view = ranks_view(made->lse, ATTN_DTYPE_FLOAT32, 2, rows);
+    made->slopes_view = ranks_view(made->slopes, ATTN_DTYPE_FLOAT32, 1, &heads);
     made->length = KEYS * ranks_count() - 1;
-    made->offset_view = view_of(&made->offset, ATTN_DTYPE_INT64, 0, NULL);
-    made->length_view = view_of(&made->length, ATTN_DTYPE_INT64, 0, NULL);
+    made->offset_view = ranks_view(&made->offset, ATTN_DTYPE_INT64, 0, NULL);
+    made->length_view = ranks_view(&made->length, ATTN_DTYPE_INT64, 0, NULL);
     made->params = (attn_sdpa_params){.struct_size = sizeof made->params,
                                       .enable_gqa = 1,
                                       .query_offset = &made->offset_view,
@@ -69,50 +64,45 @@ static void prepare(call *made, int32_t scheme, attn_context *context) {
                                       .alibi_slopes = &made->slopes_view,
                                       .lse = &made->lse_view};
     made->mpi_params = (attn_mpi_params){.struct_size = sizeof made->mpi_params, .scheme = scheme};
-    made->context = context;
+    made->expected = expected[scheme];
 }
 
-static attn_status run(call *made) {
-    return attn_mpi_sdpa(made->context, MPI_COMM_WORLD, &made->query_view, &made->key_view,
+static attn_status run(void *data, attn_context *context) {
+    call *const made = data;
+    return attn_mpi_sdpa(context, MPI_COMM_WORLD, &made->query_view, &made->key_view,
                          &made->value_view, &made->params, &made->mpi_params, &made->output_view,
                          NULL, 0);
 }
 
-static void assert_untouched(const call *made) {
+static void check(const void *data, int has_failed) {
+    const call *const made = data;
     const unsigned char *const output = (const unsigned char *)made->output;
     const unsigned char *const lse = (const unsigned char *)made->lse;
-    for (size_t i = 0; i < sizeof made->output; ++i) {
+    for (size_t i = 0; i < sizeof made->output && has_failed; ++i) {
         RANKS_ASSERT(output[i] == 0x5a, "output was touched at byte %zu", i);
     }
-    for (size_t i = 0; i < sizeof made->lse; ++i) {
+    for (size_t i = 0; i < sizeof made->lse && has_failed; ++i) {
         RANKS_ASSERT(lse[i] == 0x5a, "lse was touched at byte %zu", i);
     }
+    RANKS_ASSERT(has_failed || memcmp(made->expected, made->output, sizeof made->output) == 0,
+                 "a call after a failure has other bits");
 }
 
-/* The output of an unspoilt call, which every later one must have again. */
-static void assert_usable(int32_t scheme, float *expected, int is_first) {
-    call good;
-    prepare(&good, scheme, NULL);
-    RANKS_ASSERT_STATUS(run(&good), ATTN_OK, "");
-    if (is_first) {
-        memcpy(expected, good.output, sizeof good.output);
-    }
-    RANKS_ASSERT(memcmp(expected, good.output, sizeof good.output) == 0,
-                 "a call after a failure has other bits");
+static call small;
+static const ranks_scene small_scene = {&small, prepare, run, check};
+
+static void assert_usable(int32_t scheme) {
+    prepare(&small, scheme);
+    RANKS_ASSERT_STATUS(run(&small, NULL), ATTN_OK, "");
+    check(&small, 0);
 }
 
 /* ---- arguments and options of one rank ---- */
 
-typedef struct spoiling {
-    const char *name;
-    void (*spoil)(call *made);
-    attn_status status;
-    const char *line; /* its beginning; %d is the rank */
-} spoiling;
-
-#define SPOIL(name, statement)           \
-    static void spoil_##name(call *it) { \
-        statement;                       \
+#define SPOIL(name, statement)             \
+    static void spoil_##name(void *data) { \
+        call *const it = data;             \
+        statement;                         \
     }
 
 static const attn_dropout some_dropout = {.struct_size = sizeof some_dropout};
@@ -151,7 +141,7 @@ SPOIL(cost, it->mpi_params.bytes_per_second = 1e9)
 SPOIL(heads, it->query_view.shape[0] = HEADS - 2; it->output_view.shape[0] = HEADS - 2)
 SPOIL(placement, it->mpi_params.placement = ATTN_MPI_PLACEMENT_ZIGZAG)
 
-static const spoiling spoilings[] = {
+static const ranks_spoiling spoilings[] = {
     {"normalizer", spoil_normalizer, ATTN_MPI_ERROR_DISAGREE, "normalizer: expected the same"},
     {"value rows", spoil_value_rows, ATTN_ERROR_SHAPE, "rank %d: value: "},
     {"data", spoil_data, ATTN_ERROR_NULL, "rank %d: query: expected data, got NULL"},
@@ -194,38 +184,10 @@ static const spoiling spoilings[] = {
     {"placement", spoil_placement, ATTN_MPI_ERROR_DISAGREE, "placement: expected the same"},
 };
 
-/* All ranks have the line of the first. */
-static void assert_same_line(const char *name) {
-    char first[512];
-    snprintf(first, sizeof first, "%s", attn_last_error());
-    MPI_Bcast(first, sizeof first, MPI_CHAR, 0, MPI_COMM_WORLD);
-    RANKS_ASSERT(strcmp(first, attn_last_error()) == 0, "%s: rank 0 has \"%s\", this one \"%s\"",
-                 name, first, attn_last_error());
-}
-
-static void one_ranks_mistake_is_everybodys(int32_t scheme, float *expected) {
+static void one_ranks_mistake_is_everybodys(int32_t scheme) {
     for (size_t i = 0; i < sizeof spoilings / sizeof spoilings[0]; ++i) {
-        const spoiling *const it = &spoilings[i];
-        const int is_difference = it->status == ATTN_MPI_ERROR_DISAGREE;
-        for (int rank = 0; rank < ranks_count(); ++rank) {
-            call made;
-            char line[128];
-            prepare(&made, scheme, NULL);
-            if (rank == ranks_rank()) {
-                it->spoil(&made);
-            }
-            if (is_difference && ranks_count() == 1) {
-                continue;
-            }
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-            snprintf(line, sizeof line, it->line, rank);
-#pragma GCC diagnostic pop
-            RANKS_ASSERT_STATUS(run(&made), it->status, line);
-            assert_same_line(it->name);
-            assert_untouched(&made);
-        }
-        assert_usable(scheme, expected, 0);
+        ranks_assert_mistake_is_shared(&small_scene, scheme, &spoilings[i]);
+        assert_usable(scheme);
     }
 }
 
@@ -234,77 +196,25 @@ static void the_ranks_that_differ_are_named(void) {
     if (ranks_count() < 4) {
         return;
     }
-    prepare(&made, ATTN_MPI_SCHEME_RING, NULL);
+    prepare(&made, ATTN_MPI_SCHEME_RING);
     made.params.softcap = ranks_rank() == 1 || ranks_rank() >= 3 ? 2.5 : 1.25;
     const char *const line =
         ranks_count() == 4 ? "softcap: expected the same on all ranks, got 1.25 on rank 0 and not "
                              "on ranks 1, 3"
                            : "softcap: expected the same on all ranks, got 1.25 on rank 0 and not "
                              "on ranks 1, 3-";
-    RANKS_ASSERT_STATUS(run(&made), ATTN_MPI_ERROR_DISAGREE, line);
+    RANKS_ASSERT_STATUS(run(&made, NULL), ATTN_MPI_ERROR_DISAGREE, line);
     /* Of two ranks that fail the lower one has its say. */
-    prepare(&made, ATTN_MPI_SCHEME_RING, NULL);
+    prepare(&made, ATTN_MPI_SCHEME_RING);
     if (ranks_rank() == 2) {
         made.key_view.rank = 1;
     } else if (ranks_rank() == 3) {
         made.query_view.data = NULL;
     }
-    RANKS_ASSERT_STATUS(run(&made), ATTN_ERROR_SHAPE, "rank 2: key: expected rank");
+    RANKS_ASSERT_STATUS(run(&made, NULL), ATTN_ERROR_SHAPE, "rank 2: key: expected rank");
 }
 
-/* ---- memory and threads ---- */
-
-/* Every allocation of the call fails in turn, on every rank in turn. */
-static void no_memory_on_one_rank_is_everybodys(int32_t scheme, float *expected) {
-    for (int rank = 0; rank < ranks_count(); ++rank) {
-        int has_failed = 1;
-        for (int64_t n = 1; has_failed; ++n) {
-            counting_allocator allocator;
-            attn_context *context;
-            call made;
-            char line[32];
-            attn_context_config config = {.struct_size = sizeof config, .num_threads = 2};
-            counting_allocator_init(&allocator);
-            counting_allocator_use(&allocator, &config);
-            RANKS_ASSERT(attn_context_create(&config, &context) == ATTN_OK, "%s",
-                         attn_last_error());
-            prepare(&made, scheme, context);
-            counting_allocator_fail(&allocator, rank == ranks_rank() ? n : 0, false);
-            const attn_status status = run(&made);
-            has_failed = allocator.failures > 0;
-            MPI_Bcast(&has_failed, 1, MPI_INT, rank, MPI_COMM_WORLD);
-            snprintf(line, sizeof line, "rank %d: ", rank);
-            RANKS_ASSERT_STATUS(status, has_failed ? ATTN_ERROR_MEMORY : ATTN_OK,
-                                has_failed ? line : "");
-            RANKS_ASSERT(n > 1 || has_failed, "no allocation to fail");
-            if (has_failed) {
-                assert_untouched(&made);
-            } else {
-                RANKS_ASSERT(memcmp(expected, made.output, sizeof made.output) == 0, "other bits");
-            }
-            attn_context_destroy(context);
-            RANKS_ASSERT(allocator.live_blocks == 0 && allocator.mistakes == 0, "memory leaks");
-        }
-    }
-}
-
-/* Refuses once it has been called so often. */
-typedef struct refusing_pool {
-    int calls_left;
-    int has_refused;
-} refusing_pool;
-
-static int32_t refuse_later(void *state, int64_t count, attn_task_fn task, void *data) {
-    refusing_pool *const pool = state;
-    if (pool->calls_left-- == 0) {
-        pool->has_refused = 1;
-        return 1;
-    }
-    for (int64_t i = 0; i < count; ++i) {
-        task(data, i);
-    }
-    return 0;
-}
+/* ---- threads ---- */
 
 /* Large enough for the core library to deal its work out to threads. */
 enum {
@@ -313,61 +223,51 @@ enum {
     LARGE_ELEMENTS = HEADS * LARGE_ROWS * LARGE_FEATURES
 };
 
-static attn_status run_large(int32_t scheme, attn_context *context, float *output) {
-    static float query[LARGE_ELEMENTS], key[LARGE_ELEMENTS];
-    const int64_t shape[] = {HEADS, LARGE_ROWS, LARGE_FEATURES};
-    const attn_tensor query_view = view_of(query, ATTN_DTYPE_FLOAT32, 3, shape);
-    const attn_tensor key_view = view_of(key, ATTN_DTYPE_FLOAT32, 3, shape);
-    const attn_tensor output_view = view_of(output, ATTN_DTYPE_FLOAT32, 3, shape);
-    const attn_mpi_params mpi_params = {.struct_size = sizeof mpi_params, .scheme = scheme};
+typedef struct large_call {
+    float query[LARGE_ELEMENTS], key[LARGE_ELEMENTS], output[LARGE_ELEMENTS];
+    int32_t scheme;
+} large_call;
+
+static void prepare_large(void *data, int32_t scheme) {
+    large_call *const made = data;
+    made->scheme = scheme;
     for (int i = 0; i < LARGE_ELEMENTS; ++i) {
-        query[i] = (float)(i % 7) - 3;
-        key[i] = (float)(i % 5) - 2;
-        output[i] = 77;
+        made->query[i] = (float)(i % 7) - 3;
+        made->key[i] = (float)(i % 5) - 2;
+        made->output[i] = 77;
     }
-    return attn_mpi_sdpa(context, MPI_COMM_WORLD, &query_view, &key_view, &key_view, NULL,
-                         &mpi_params, &output_view, NULL, 0);
 }
 
-/* A rank's pool refuses at each time it is called in turn, while messages are under way too. */
-static void a_refused_thread_is_everybodys(int32_t scheme) {
-    static float output[LARGE_ELEMENTS];
-    for (int rank = 0; rank < ranks_count(); ++rank) {
-        int has_refused = 1;
-        for (int n = 0; has_refused; ++n) {
-            refusing_pool pool = {.calls_left = rank == ranks_rank() ? n : -1};
-            attn_context *context;
-            char line[32];
-            const attn_context_config config = {.struct_size = sizeof config,
-                                                .parallel_for = refuse_later,
-                                                .parallel_for_state = &pool,
-                                                .parallel_for_width = 2};
-            RANKS_ASSERT(attn_context_create(&config, &context) == ATTN_OK, "%s",
-                         attn_last_error());
-            const attn_status status = run_large(scheme, context, output);
-            has_refused = pool.has_refused;
-            MPI_Bcast(&has_refused, 1, MPI_INT, rank, MPI_COMM_WORLD);
-            RANKS_ASSERT(n > 0 || has_refused, "the pool was never called");
-            snprintf(line, sizeof line, "rank %d: ", rank);
-            RANKS_ASSERT_STATUS(status, has_refused ? ATTN_ERROR_THREAD : ATTN_OK,
-                                has_refused ? line : "");
-            for (int i = 0; i < LARGE_ELEMENTS; ++i) {
-                RANKS_ASSERT((output[i] == 77) == has_refused, "output %d is %g", i, output[i]);
-            }
-            attn_context_destroy(context);
-        }
+static attn_status run_large(void *data, attn_context *context) {
+    large_call *const made = data;
+    const int64_t shape[] = {HEADS, LARGE_ROWS, LARGE_FEATURES};
+    const attn_tensor query = ranks_view(made->query, ATTN_DTYPE_FLOAT32, 3, shape);
+    const attn_tensor key = ranks_view(made->key, ATTN_DTYPE_FLOAT32, 3, shape);
+    const attn_tensor output = ranks_view(made->output, ATTN_DTYPE_FLOAT32, 3, shape);
+    const attn_mpi_params mpi_params = {.struct_size = sizeof mpi_params, .scheme = made->scheme};
+    return attn_mpi_sdpa(context, MPI_COMM_WORLD, &query, &key, &key, NULL, &mpi_params, &output,
+                         NULL, 0);
+}
+
+static void check_large(const void *data, int has_failed) {
+    const large_call *const made = data;
+    for (int i = 0; i < LARGE_ELEMENTS; ++i) {
+        RANKS_ASSERT((made->output[i] == 77) == has_failed, "output %d is %g", i, made->output[i]);
     }
 }
 
 int main(int argc, char **argv) {
+    static large_call large;
+    const ranks_scene large_scene = {&large, prepare_large, run_large, check_large};
     ranks_begin(&argc, &argv, MPI_THREAD_FUNNELED);
     for (int32_t scheme = ATTN_MPI_SCHEME_RING; scheme <= ATTN_MPI_SCHEME_DECODE; ++scheme) {
-        float expected[OUTPUTS];
-        assert_usable(scheme, expected, 1);
-        one_ranks_mistake_is_everybodys(scheme, expected);
-        no_memory_on_one_rank_is_everybodys(scheme, expected);
-        a_refused_thread_is_everybodys(scheme);
-        assert_usable(scheme, expected, 0);
+        prepare(&small, scheme);
+        RANKS_ASSERT_STATUS(run(&small, NULL), ATTN_OK, "");
+        memcpy(expected[scheme], small.output, sizeof small.output);
+        one_ranks_mistake_is_everybodys(scheme);
+        ranks_assert_no_memory_is_shared(&small_scene, scheme);
+        ranks_assert_refused_thread_is_shared(&large_scene, scheme);
+        assert_usable(scheme);
     }
     the_ranks_that_differ_are_named();
     return ranks_end("agreement");

@@ -4,25 +4,18 @@
  * same status with the same line on all of them; gradients are untouched, nothing leaks, and the
  * next call with the same communicator has the bits it always had.
  */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "errors/counting_allocator.h"
 #include "ranks_call.h"
+#include "ranks_faults.h"
 
 /* ---- arguments of one rank ---- */
 
-typedef struct spoiling {
-    const char *name;
-    void (*spoil)(ranks_call *made);
-    attn_status status;
-    const char *line; /* its beginning; %d is the rank */
-} spoiling;
-
-#define SPOIL(name, statement)                 \
-    static void spoil_##name(ranks_call *it) { \
-        statement;                             \
+#define SPOIL(name, statement)             \
+    static void spoil_##name(void *data) { \
+        ranks_call *const it = data;       \
+        statement;                         \
     }
 
 SPOIL(struct_size, it->gradients.struct_size = 8)
@@ -42,7 +35,7 @@ SPOIL(sinks, it->gradients.sinks = &it->lse_view)
 SPOIL(no_key, it->gradients.key = NULL)
 SPOIL(lse_gradient, it->gradients.lse = &it->lse_view)
 
-static const spoiling spoilings[] = {
+static const ranks_spoiling spoilings[] = {
     {"struct_size", spoil_struct_size, ATTN_ERROR_VALUE,
      "rank %d: gradients: expected struct_size"},
     {"no output", spoil_no_output, ATTN_ERROR_NULL,
@@ -66,37 +59,24 @@ static const spoiling spoilings[] = {
      "whether there is a gradients.lse: "},
 };
 
-/* All ranks have the line of the first. */
-static void assert_same_line(const char *name) {
-    char first[512];
-    snprintf(first, sizeof first, "%s", attn_last_error());
-    MPI_Bcast(first, sizeof first, MPI_CHAR, 0, MPI_COMM_WORLD);
-    RANKS_ASSERT(strcmp(first, attn_last_error()) == 0, "%s: rank 0 has \"%s\", this one \"%s\"",
-                 name, first, attn_last_error());
+static void prepare(void *call, int32_t scheme) {
+    ranks_call_prepare_backward(call, scheme, NULL);
+}
+
+static attn_status run(void *call, attn_context *context) {
+    return ranks_call_run_backward(call, context, MPI_COMM_WORLD);
+}
+
+static void check(const void *call, int has_failed) {
+    RANKS_ASSERT(has_failed, "expected a failure");
+    ranks_call_assert_gradients_untouched(call);
 }
 
 static void one_ranks_mistake_is_everybodys(int32_t scheme) {
+    ranks_call made;
+    const ranks_scene scene = {&made, prepare, run, check};
     for (size_t i = 0; i < sizeof spoilings / sizeof spoilings[0]; ++i) {
-        const spoiling *const it = &spoilings[i];
-        for (int rank = 0; rank < ranks_count(); ++rank) {
-            ranks_call made;
-            char line[128];
-            if (it->status == ATTN_MPI_ERROR_DISAGREE && ranks_count() == 1) {
-                continue;
-            }
-            ranks_call_prepare_backward(&made, scheme, NULL);
-            if (rank == ranks_rank()) {
-                it->spoil(&made);
-            }
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-            snprintf(line, sizeof line, it->line, rank);
-#pragma GCC diagnostic pop
-            RANKS_ASSERT_STATUS(ranks_call_run_backward(&made, NULL, MPI_COMM_WORLD), it->status,
-                                line);
-            assert_same_line(it->name);
-            ranks_call_assert_gradients_untouched(&made);
-        }
+        ranks_assert_mistake_is_shared(&scene, scheme, &spoilings[i]);
     }
 }
 
@@ -119,11 +99,8 @@ static void shared_gradients_have_one_shape(int32_t scheme) {
     ranks_call made;
     float slopes[HEADS] = {0}, gradient[HEADS];
     const int64_t count = ranks_rank() == 0 ? 1 : HEADS;
-    attn_tensor slopes_view, gradient_view;
-    RANKS_ASSERT(attn_tensor_init(&slopes_view, slopes, ATTN_DTYPE_FLOAT32, 1, &count) == ATTN_OK &&
-                     attn_tensor_init(&gradient_view, gradient, ATTN_DTYPE_FLOAT32, 1, &count) ==
-                         ATTN_OK,
-                 "%s", attn_last_error());
+    const attn_tensor slopes_view = ranks_view(slopes, ATTN_DTYPE_FLOAT32, 1, &count);
+    const attn_tensor gradient_view = ranks_view(gradient, ATTN_DTYPE_FLOAT32, 1, &count);
     ranks_call_prepare_backward(&made, scheme, NULL);
     made.params.alibi_slopes = &slopes_view;
     made.gradients.alibi_slopes = &gradient_view;
@@ -147,14 +124,12 @@ typedef struct large_call {
     uint16_t query[LARGE_ELEMENTS], key[LARGE_ELEMENTS], gradients[3][LARGE_ELEMENTS];
     float output[LARGE_ELEMENTS], output_gradient[LARGE_ELEMENTS], lse[HEADS * LARGE_ROWS];
     float sinks[HEADS], table[HEADS * 9], sinks_gradient[HEADS], table_gradient[HEADS * 9];
+    attn_tensor query_view, key_view, output_view, lse_view, sinks_view, table_view, given_view;
+    attn_tensor of_query, of_key, of_value, of_sinks, of_table;
+    attn_sdpa_params params;
+    attn_sdpa_gradients wanted;
+    attn_mpi_params mpi_params;
 } large_call;
-
-static attn_tensor view_of(void *data, int32_t dtype, int32_t rank, const int64_t *shape) {
-    attn_tensor view;
-    RANKS_ASSERT(attn_tensor_init(&view, data, dtype, rank, shape) == ATTN_OK, "%s",
-                 attn_last_error());
-    return view;
-}
 
 static void fill_large(large_call *made) {
     memset(made, 0, sizeof *made);
@@ -168,44 +143,61 @@ static void fill_large(large_call *made) {
     }
 }
 
-/* Forward by a context that does not fail, then backward. */
-static attn_status run_large(int32_t scheme, attn_context *context, large_call *made) {
+static void describe_large(large_call *made, int32_t scheme) {
     const int64_t shape[] = {HEADS, LARGE_ROWS, LARGE_FEATURES}, table_shape[] = {HEADS, 9};
-    const attn_tensor query = view_of(made->query, ATTN_DTYPE_BFLOAT16, 3, shape);
-    const attn_tensor key = view_of(made->key, ATTN_DTYPE_BFLOAT16, 3, shape);
-    const attn_tensor output = view_of(made->output, ATTN_DTYPE_FLOAT32, 3, shape);
-    const attn_tensor lse = view_of(made->lse, ATTN_DTYPE_FLOAT32, 2, shape);
-    const attn_tensor sinks = view_of(made->sinks, ATTN_DTYPE_FLOAT32, 1, shape);
-    const attn_tensor table = view_of(made->table, ATTN_DTYPE_FLOAT32, 2, table_shape);
-    const attn_tensor given = view_of(made->output_gradient, ATTN_DTYPE_FLOAT32, 3, shape);
-    const attn_tensor of_query = view_of(made->gradients[0], ATTN_DTYPE_BFLOAT16, 3, shape);
-    const attn_tensor of_key = view_of(made->gradients[1], ATTN_DTYPE_BFLOAT16, 3, shape);
-    const attn_tensor of_value = view_of(made->gradients[2], ATTN_DTYPE_BFLOAT16, 3, shape);
-    const attn_tensor of_sinks = view_of(made->sinks_gradient, ATTN_DTYPE_FLOAT32, 1, shape);
-    const attn_tensor of_table = view_of(made->table_gradient, ATTN_DTYPE_FLOAT32, 2, table_shape);
-    const attn_mpi_params mpi_params = {.struct_size = sizeof mpi_params, .scheme = scheme};
-    const attn_sdpa_params params = {
-        .struct_size = sizeof params, .sinks = &sinks, .position_bias = &table, .lse = &lse};
-    const attn_sdpa_gradients gradients = {.struct_size = sizeof gradients,
-                                           .output = &given,
-                                           .query = &of_query,
-                                           .key = &of_key,
-                                           .value = &of_value,
-                                           .sinks = &of_sinks,
-                                           .position_bias = &of_table};
-    fill_large(made);
-    RANKS_ASSERT_STATUS(attn_mpi_sdpa(NULL, MPI_COMM_WORLD, &query, &key, &key, &params,
-                                      &mpi_params, &output, NULL, 0),
-                        ATTN_OK, "");
-    return attn_mpi_sdpa_backward(context, MPI_COMM_WORLD, &query, &key, &key, &params, &mpi_params,
-                                  &output, &gradients, NULL, 0);
+    const int32_t narrow = ATTN_DTYPE_BFLOAT16, wide = ATTN_DTYPE_FLOAT32;
+    made->query_view = ranks_view(made->query, narrow, 3, shape);
+    made->key_view = ranks_view(made->key, narrow, 3, shape);
+    made->output_view = ranks_view(made->output, wide, 3, shape);
+    made->lse_view = ranks_view(made->lse, wide, 2, shape);
+    made->sinks_view = ranks_view(made->sinks, wide, 1, shape);
+    made->table_view = ranks_view(made->table, wide, 2, table_shape);
+    made->given_view = ranks_view(made->output_gradient, wide, 3, shape);
+    made->of_query = ranks_view(made->gradients[0], narrow, 3, shape);
+    made->of_key = ranks_view(made->gradients[1], narrow, 3, shape);
+    made->of_value = ranks_view(made->gradients[2], narrow, 3, shape);
+    made->of_sinks = ranks_view(made->sinks_gradient, wide, 1, shape);
+    made->of_table = ranks_view(made->table_gradient, wide, 2, table_shape);
+    made->mpi_params = (attn_mpi_params){.struct_size = sizeof made->mpi_params, .scheme = scheme};
+    made->params = (attn_sdpa_params){.struct_size = sizeof made->params,
+                                      .sinks = &made->sinks_view,
+                                      .position_bias = &made->table_view,
+                                      .lse = &made->lse_view};
+    made->wanted = (attn_sdpa_gradients){.struct_size = sizeof made->wanted,
+                                         .output = &made->given_view,
+                                         .query = &made->of_query,
+                                         .key = &made->of_key,
+                                         .value = &made->of_value,
+                                         .sinks = &made->of_sinks,
+                                         .position_bias = &made->of_table};
 }
 
+/* Forward, by a context that does not fail. */
+static void prepare_large(void *data, int32_t scheme) {
+    large_call *const made = data;
+    fill_large(made);
+    describe_large(made, scheme);
+    RANKS_ASSERT_STATUS(attn_mpi_sdpa(NULL, MPI_COMM_WORLD, &made->query_view, &made->key_view,
+                                      &made->key_view, &made->params, &made->mpi_params,
+                                      &made->output_view, NULL, 0),
+                        ATTN_OK, "");
+}
+
+static attn_status run_large(void *data, attn_context *context) {
+    large_call *const made = data;
+    return attn_mpi_sdpa_backward(context, MPI_COMM_WORLD, &made->query_view, &made->key_view,
+                                  &made->key_view, &made->params, &made->mpi_params,
+                                  &made->output_view, &made->wanted, NULL, 0);
+}
+
+static large_call large, expected;
+
 /* Untouched after a failure, the bits of the first call else. */
-static void check_large(const large_call *made, const large_call *expected, int has_failed) {
-    large_call untouched;
+static void check_large(const void *data, int has_failed) {
+    static large_call untouched;
+    const large_call *const made = data;
     fill_large(&untouched);
-    const large_call *const as = has_failed ? &untouched : expected;
+    const large_call *const as = has_failed ? &untouched : &expected;
     RANKS_ASSERT(
         memcmp(made->gradients, as->gradients, sizeof made->gradients) == 0 &&
             memcmp(made->sinks_gradient, as->sinks_gradient, sizeof made->sinks_gradient) == 0 &&
@@ -213,92 +205,18 @@ static void check_large(const large_call *made, const large_call *expected, int 
         has_failed ? "a gradient was touched" : "other bits");
 }
 
-/* Every allocation of the call fails in turn, on every rank in turn. */
-static void no_memory_on_one_rank_is_everybodys(int32_t scheme, const large_call *expected) {
-    static large_call made;
-    for (int rank = 0; rank < ranks_count(); ++rank) {
-        int has_failed = 1;
-        for (int64_t n = 1; has_failed; ++n) {
-            counting_allocator allocator;
-            attn_context *context;
-            char line[32];
-            attn_context_config config = {.struct_size = sizeof config, .num_threads = 2};
-            counting_allocator_init(&allocator);
-            counting_allocator_use(&allocator, &config);
-            RANKS_ASSERT(attn_context_create(&config, &context) == ATTN_OK, "%s",
-                         attn_last_error());
-            counting_allocator_fail(&allocator, rank == ranks_rank() ? n : 0, false);
-            const attn_status status = run_large(scheme, context, &made);
-            has_failed = allocator.failures > 0;
-            MPI_Bcast(&has_failed, 1, MPI_INT, rank, MPI_COMM_WORLD);
-            snprintf(line, sizeof line, "rank %d: ", rank);
-            RANKS_ASSERT_STATUS(status, has_failed ? ATTN_ERROR_MEMORY : ATTN_OK,
-                                has_failed ? line : "");
-            RANKS_ASSERT(n > 1 || has_failed, "no allocation to fail");
-            check_large(&made, expected, has_failed);
-            attn_context_destroy(context);
-            RANKS_ASSERT(allocator.live_blocks == 0 && allocator.mistakes == 0, "memory leaks");
-        }
-    }
-}
-
-/* Refuses once it has been called so often. */
-typedef struct refusing_pool {
-    int calls_left;
-    int has_refused;
-} refusing_pool;
-
-static int32_t refuse_later(void *state, int64_t count, attn_task_fn task, void *data) {
-    refusing_pool *const pool = state;
-    if (pool->calls_left-- == 0) {
-        pool->has_refused = 1;
-        return 1;
-    }
-    for (int64_t i = 0; i < count; ++i) {
-        task(data, i);
-    }
-    return 0;
-}
-
-/* A rank's pool refuses at each time it is called in turn, while messages are under way too. */
-static void a_refused_thread_is_everybodys(int32_t scheme, const large_call *expected) {
-    static large_call made;
-    for (int rank = 0; rank < ranks_count(); ++rank) {
-        int has_refused = 1;
-        for (int n = 0; has_refused; ++n) {
-            refusing_pool pool = {.calls_left = rank == ranks_rank() ? n : -1};
-            attn_context *context;
-            char line[32];
-            const attn_context_config config = {.struct_size = sizeof config,
-                                                .parallel_for = refuse_later,
-                                                .parallel_for_state = &pool,
-                                                .parallel_for_width = 2};
-            RANKS_ASSERT(attn_context_create(&config, &context) == ATTN_OK, "%s",
-                         attn_last_error());
-            const attn_status status = run_large(scheme, context, &made);
-            has_refused = pool.has_refused;
-            MPI_Bcast(&has_refused, 1, MPI_INT, rank, MPI_COMM_WORLD);
-            RANKS_ASSERT(n > 0 || has_refused, "the pool was never called");
-            snprintf(line, sizeof line, "rank %d: ", rank);
-            RANKS_ASSERT_STATUS(status, has_refused ? ATTN_ERROR_THREAD : ATTN_OK,
-                                has_refused ? line : "");
-            check_large(&made, expected, has_refused);
-            attn_context_destroy(context);
-        }
-    }
-}
-
 int main(int argc, char **argv) {
-    static large_call expected;
+    const ranks_scene scene = {&large, prepare_large, run_large, check_large};
     ranks_begin(&argc, &argv, MPI_THREAD_FUNNELED);
     setenv("ATTN_NUM_THREADS", "1", 1); /* of the default context */
     for (int32_t scheme = ATTN_MPI_SCHEME_RING; scheme <= ATTN_MPI_SCHEME_DECODE; ++scheme) {
-        RANKS_ASSERT_STATUS(run_large(scheme, NULL, &expected), ATTN_OK, "");
+        prepare_large(&expected, scheme);
+        RANKS_ASSERT_STATUS(run_large(&expected, NULL), ATTN_OK, "");
         one_ranks_mistake_is_everybodys(scheme);
         another_pass_is_a_difference(scheme);
         shared_gradients_have_one_shape(scheme);
-        no_memory_on_one_rank_is_everybodys(scheme, &expected);
-        a_refused_thread_is_everybodys(scheme, &expected);
+        ranks_assert_no_memory_is_shared(&scene, scheme);
+        ranks_assert_refused_thread_is_shared(&scene, scheme);
     }
     return ranks_end("backward agreement");
 }

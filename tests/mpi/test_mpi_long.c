@@ -11,7 +11,8 @@
 
 #include "ranks_program.h"
 
-enum { HEADS = 4, ROWS = 1500, FEATURES = 64 };
+/* So much that half of a rank's rows are a piece, forward and backward. */
+enum { HEADS = 8, ROWS = 1100, FEATURES = 128 };
 
 /* What a call reads and writes. */
 enum long_tensor {
@@ -137,15 +138,15 @@ static void compare(const long_call *own, const long_call *whole, int which, con
 
 /*
  * By sdpa.h both results are off by no more than d = (T + 16 + m + 2 * 73 * 8) u, T keys, m = 16,
- * no number above 1 and no sum of 64 products above 64; parts add less than as much again. By
- * backward.h dS of a weight w is off by no more than w s, s = (2 (T + 16 + m + 2 * 73 * 8) + 68) u
- * 64, and a sum of T such terms of at most 128 w by T u 128 more, all times the scale 1 / 8: for a
- * row's gradient the weights are 1 together, for a key's and a value's what they are.
+ * no number above 1 and no sum of 128 products above 128; parts add less than as much again. By
+ * backward.h dS of a weight w is off by no more than w s, s = (2 (T + 16 + m + 2 * 73 * 8) + 132) u
+ * 128, and a sum of T such terms of at most 256 w by T u 256 more, all times the scale, less than
+ * 1 / 11: for a row's gradient the weights are 1 together, for a key's and a value's what they are.
  */
 static void the_ring_is_the_one_call(const long_call *own) {
     const double u = 0x1p-24, keys = (double)ROWS * ranks_count();
     const double row = (keys + 32 + 2 * 73 * 8) * u;
-    const double sum = ((2 * row + 68 * u) * 64 + keys * u * 128) / 8;
+    const double sum = ((2 * row + 132 * u) * 128 + keys * u * 256) / 11;
     long_call whole;
     prepare(&whole, 0, (int64_t)ROWS * ranks_count());
     run_whole(&whole);

@@ -362,3 +362,29 @@ void mha_cache_case_destroy(mha_cache_case *built) {
     attn_mha_destroy(built->layer);
     pool_destroy(&built->pool);
 }
+
+attn_sdpa_params mha_cache_options(const mha_cache_case *built) {
+    const int level = cache_level(built, CACHE_OPTIONS);
+    attn_sdpa_params options = {.struct_size = sizeof options,
+                                .is_causal = level != OPTIONS_NONE,
+                                .scores_stage = ATTN_SCORE_MASKED};
+    if (level == OPTIONS_WINDOW) {
+        options.set = ATTN_SDPA_SET_WINDOW;
+        options.window_left = 4;
+        options.softcap = 2;
+    } else if (level == OPTIONS_MASK) {
+        options.mask_kind = ATTN_MASK_ADDITIVE;
+    }
+    return options;
+}
+
+attn_rope_params mha_cache_rope(const mha_cache_case *built) {
+    const int is_part = cache_level(built, CACHE_ROPE) == ROPE_PART;
+    return (attn_rope_params){.struct_size = sizeof(attn_rope_params),
+                              .rotary_dim = is_part ? built->head_dim / 4 * 2 : 0,
+                              .base = is_part ? 500 : 0,
+                              .interleaved = is_part,
+                              .frequencies = built->frequencies,
+                              .cos = built->tables[0],
+                              .sin = built->tables[1]};
+}

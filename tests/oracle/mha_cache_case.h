@@ -102,6 +102,7 @@ typedef struct mha_cache_case {
     attn_tensor *lengths, *page_table, *places, *frequencies, *tables[2], *slopes;
     cache_memory by_layer, by_calls;
     cache_step step;
+    char step_name[64]; /* for messages */
 
     /* of the step at hand */
     attn_tensor *query, *key, *value, *output;
@@ -119,6 +120,10 @@ int cache_level(const mha_cache_case *built, enum cache_factor which);
 void mha_cache_case_build(mha_cache_case *built, attn_context *context, const factor_case *chosen,
                           uint64_t seed);
 void mha_cache_case_destroy(mha_cache_case *built);
+
+/* Options and rotation as the settings have them, without the tensors of a step. */
+attn_sdpa_params mha_cache_options(const mha_cache_case *built);
+attn_rope_params mha_cache_rope(const mha_cache_case *built);
 
 /* The next call of the layer, with its tensors in step_pool; lengths count its rows. */
 void mha_cache_step_build(mha_cache_case *built, cache_step step);

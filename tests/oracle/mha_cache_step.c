@@ -2,6 +2,7 @@
  *
  * mha_cache_step.c: one call of a layer with a cache: its inputs, outputs and options.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "mha_cache_case.h"
@@ -61,15 +62,7 @@ static void add_positions(mha_cache_case *built) {
 
 static void set_rope(mha_cache_case *built) {
     const int level = cache_level(built, CACHE_ROPE);
-    built->rope = (attn_rope_params){
-        .struct_size = sizeof built->rope,
-        .rotary_dim = level == ROPE_PART ? built->head_dim / 4 * 2 : 0,
-        .base = level == ROPE_PART ? 500 : 0,
-        .interleaved = level == ROPE_PART,
-        .frequencies = built->frequencies,
-        .cos = built->tables[0],
-        .sin = built->tables[1],
-    };
+    built->rope = mha_cache_rope(built);
     if (level == ROPE_POSITIONS) {
         add_positions(built);
         built->rope.positions = built->positions;
@@ -81,17 +74,11 @@ static void set_options(mha_cache_case *built) {
     const int level = cache_level(built, CACHE_OPTIONS);
     const int64_t mask[] = {built->batch, 1, built->step.queries, CACHE_ROOM};
     const int64_t batch[] = {built->batch};
-    built->attention = (attn_sdpa_params){.struct_size = sizeof built->attention};
-    built->attention.is_causal = level != OPTIONS_NONE;
-    if (level == OPTIONS_WINDOW) {
-        built->attention.set = ATTN_SDPA_SET_WINDOW;
-        built->attention.window_left = 4;
-        built->attention.softcap = 2;
-    } else if (level == OPTIONS_MASK) {
+    built->attention = mha_cache_options(built);
+    if (level == OPTIONS_MASK) {
         built->mask = pool_input(&built->step_pool, built->score_dtype, 4, mask, LAYOUT_CONTIGUOUS);
         random_fill(built->mask, &built->random, -2, 2, 0);
         built->attention.mask = built->mask;
-        built->attention.mask_kind = ATTN_MASK_ADDITIVE;
     } else if (level == OPTIONS_OFFSET) {
         built->offset = pool_input(&built->step_pool, ATTN_DTYPE_INT64, is_batched(built), batch,
                                    LAYOUT_CONTIGUOUS);
@@ -118,12 +105,13 @@ static void add_outputs(mha_cache_case *built) {
     built->attention.lse = built->lse;
     built->attention.weights = built->weights;
     built->attention.scores = built->scores;
-    built->attention.scores_stage = ATTN_SCORE_MASKED;
 }
 
 void mha_cache_step_build(mha_cache_case *built, cache_step step) {
     memset(&built->step_pool, 0, sizeof built->step_pool);
     built->step = step;
+    snprintf(built->step_name, sizeof built->step_name, "%lld queries and %lld keys",
+             (long long)step.queries, (long long)step.keys);
     built->padding = built->mask = built->offset = built->positions = NULL;
     built->lse = built->weights = built->scores = built->key = built->value = NULL;
     built->params = (attn_mha_params){.struct_size = sizeof built->params,

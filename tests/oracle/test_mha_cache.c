@@ -2,8 +2,7 @@
  *
  * test_mha_cache.c: a layer with a cache has the bits of the calls it stands for, attn_rms_norm,
  * attn_rope, attn_kv_append and attn_sdpa of what it projects, in the cache and in all outputs, step
- * by step; and with extra columns the numbers of float64. Every pair of settings by default; with
- * --full also pairs chosen otherwise.
+ * by step; and with extra columns the numbers of float64.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -16,25 +15,10 @@
 #include <cmocka.h>
 
 #include "mha_cache_calls.h"
+#include "mha_cache_program.h"
 #include "property_setup.h"
 #include "support/oracle_attention.h"
 #include "support/oracle_tensor.h"
-#include "support/strength.h"
-
-static int is_full = 0;
-
-static void fail_case(const mha_cache_case *built, const char *message) {
-    static const factor_set *set = NULL;
-    static factor_set stored;
-    char options[600];
-    if (set == NULL) {
-        stored = mha_cache_factor_set();
-        set = &stored;
-    }
-    describe_case(set, built->chosen, options, sizeof options);
-    fail_msg("%s, in a step of %lld queries and %lld keys: %s", message,
-             (long long)built->step.queries, (long long)built->step.keys, options);
-}
 
 static int is_batched(const mha_cache_case *built) {
     return cache_level(built, CACHE_FORM) != FORM_UNBATCHED;
@@ -46,36 +30,7 @@ static void assert_same(const mha_cache_case *built, const char *name, const att
                         const attn_tensor *expected) {
     char message[300];
     if (actual != NULL && compare_same_bits(name, actual, expected, message, sizeof message) != 0) {
-        fail_case(built, message);
-    }
-}
-
-/* Bytes, since elements may be integers. */
-static void assert_same_memory(const mha_cache_case *built, const char *name,
-                               const attn_tensor *actual, const attn_tensor *expected) {
-    int64_t index[4] = {0};
-    if (actual == NULL) {
-        return;
-    }
-    do {
-        if (memcmp(oracle_address(actual, index), oracle_address(expected, index),
-                   attn_dtype_size_bytes(actual->dtype)) != 0) {
-            char message[200];
-            snprintf(message, sizeof message, "%s[%lld, %lld, %lld, %lld] differs", name,
-                     (long long)index[0], (long long)index[1], (long long)index[2],
-                     (long long)index[3]);
-            fail_case(built, message);
-        }
-    } while (oracle_next_index(actual->rank, actual->shape, index));
-}
-
-static void assert_same_caches(const mha_cache_case *built) {
-    const cache_memory *actual = &built->by_layer, *expected = &built->by_calls;
-    assert_same_memory(built, "cache.key", actual->key, expected->key);
-    assert_same_memory(built, "cache.value", actual->value, expected->value);
-    for (int i = 0; i < 2; ++i) {
-        assert_same_memory(built, "scale", actual->scale[i], expected->scale[i]);
-        assert_same_memory(built, "zero", actual->zero[i], expected->zero[i]);
+        mha_cache_fail(built, message);
     }
 }
 
@@ -96,7 +51,7 @@ static void assert_output(const mha_cache_case *built, const attn_tensor *contex
             snprintf(message, sizeof message, "output[%lld, %lld, %lld]: expected %.17g, got %.17g",
                      (long long)index[0], (long long)index[1],
                      (long long)(index[2] * built->value_dim + index[3]), expected, got);
-            fail_case(built, message);
+            mha_cache_fail(built, message);
         }
     } while (oracle_next_index(4, context->shape, index));
 }
@@ -214,7 +169,7 @@ static void compare_with_float64(const mha_cache_case *built, const attn_tensor 
                                 sizeof message);
     }
     if (failed) {
-        fail_case(built, message);
+        mha_cache_fail(built, message);
     }
     oracle_array_destroy(&merged);
     oracle_result_destroy(&expected);
@@ -223,36 +178,16 @@ static void compare_with_float64(const mha_cache_case *built, const attn_tensor 
 
 /* ---- cases ---- */
 
-static void run_layer(mha_cache_case *built, attn_context *context) {
-    char message[300];
-    void *workspace = NULL;
-    size_t bytes = 0;
-    if (cache_level(built, CACHE_WORKSPACE) == WORKSPACE_EXACT) {
-        assert_ok(attn_mha_workspace_bytes(context, built->layer, built->query, built->key,
-                                           built->value, &built->params, built->output, &bytes));
-        workspace = malloc(bytes + 1);
-        assert_non_null(workspace);
-    }
-    pool_begin(&built->pool);
-    pool_begin(&built->step_pool);
-    assert_ok(attn_mha_forward(context, built->layer, built->query, built->key, built->value,
-                               &built->params, built->output, workspace, bytes));
-    if (pool_check(&built->pool, message, sizeof message) != 0 ||
-        pool_check(&built->step_pool, message, sizeof message) != 0) {
-        fail_case(built, message);
-    }
-    free(workspace);
-}
-
-static void run_case(attn_context *context, attn_context *of_calls, const factor_case *chosen,
-                     uint64_t seed) {
+static void layer_has_the_bits_of_its_calls(attn_context *context, attn_context *of_calls,
+                                            const factor_case *chosen, uint64_t seed) {
     static mha_cache_case built;
     mha_cache_case_build(&built, of_calls, chosen, seed);
     for (int i = 0; i < NUM_CACHE_STEPS; ++i) {
         mha_cache_step_build(&built, cache_steps[i]);
-        run_layer(&built, context);
+        mha_cache_forward(&built, context, built.query, built.key, built.value, &built.params,
+                          built.output, &built.step_pool);
         mha_cache_append(&built, of_calls);
-        assert_same_caches(&built);
+        mha_cache_assert_same_caches(&built);
         const attn_tensor *query = mha_cache_queries(&built, of_calls);
         if (cache_level(&built, CACHE_EXTRA) == 0) {
             compare_with_calls(&built, of_calls, query);
@@ -264,55 +199,6 @@ static void run_case(attn_context *context, attn_context *of_calls, const factor
     mha_cache_case_destroy(&built);
 }
 
-static attn_context *create_context(int32_t num_threads, int32_t engine, const char *kernels) {
-    const attn_context_config config = {.struct_size = sizeof config,
-                                        .num_threads = num_threads,
-                                        .engine = engine,
-                                        .gemm = ATTN_GEMM_NATIVE,
-                                        .kernels = kernels};
-    attn_context *context = NULL;
-    assert_ok(attn_context_create(&config, &context));
-    return context;
-}
-
-static void run_cases(const char *kernels, uint64_t seed) {
-    const factor_set set = mha_cache_factor_set();
-    attn_context *contexts[2][NUM_CACHE_THREADS];
-    for (int c = 0; c < NUM_CACHE_THREADS; ++c) {
-        contexts[0][c] = create_context(1 + 2 * c, ATTN_ENGINE_FUSED, kernels);
-        contexts[1][c] = create_context(1 + 2 * c, ATTN_ENGINE_BLAS, kernels);
-    }
-    covering_array array = covering_array_create(&set, seed);
-    assert_int_equal(array.count.num_missing, 0);
-    for (int64_t i = 0; i < array.num_cases; ++i) {
-        const factor_case *chosen = &array.cases[i];
-        attn_context **of_engine = contexts[chosen->level[CACHE_ENGINE] >= CACHE_NATIVE_FLOAT32];
-        run_case(of_engine[chosen->level[CACHE_THREADS]], of_engine[0], chosen, seed + (uint64_t)i);
-    }
-    print_message("%s: %lld cases, %d settings, strength %d\n", kernels,
-                  (long long)array.num_cases, set.count, test_strength());
-    covering_array_destroy(&array);
-    for (int c = 0; c < NUM_CACHE_THREADS; ++c) {
-        attn_context_destroy(contexts[0][c]);
-        attn_context_destroy(contexts[1][c]);
-    }
-}
-
-static void layer_has_the_bits_of_its_calls(void **state) {
-    (void)state;
-    for (int32_t i = 0; attn_kernels_name(i) != NULL; ++i) {
-        for (uint64_t seed = 1; seed <= (is_full ? 12 : 1); ++seed) {
-            run_cases(attn_kernels_name(i), 1000 * seed + (uint64_t)i);
-        }
-    }
-}
-
 int main(int argc, char **argv) {
-    is_full = argc > 1 && strcmp(argv[1], "--full") == 0;
-    if (argc > 1 && !is_full) {
-        print_error("usage: test_mha_cache [--full]\n");
-        return 2;
-    }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(layer_has_the_bits_of_its_calls)};
-    return cmocka_run_group_tests_name("mha_cache", tests, NULL, NULL);
+    return mha_cache_main(argc, argv, "mha_cache", layer_has_the_bits_of_its_calls);
 }

@@ -2,8 +2,7 @@
  *
  * test_mha_ragged.c: a layer whose new rows are those of sequences of different lengths has the bits
  * of one call for each sequence, in the cache and in all outputs, prompts and tokens side by side;
- * test_mha_cache.c says what those calls have. Every pair of settings by default; with --full also
- * pairs chosen otherwise.
+ * test_mha_cache.c says what those calls have.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -15,10 +14,9 @@
 
 #include <cmocka.h>
 
-#include "mha_cache_case.h"
+#include "mha_cache_program.h"
 #include "property_setup.h"
 #include "support/oracle_tensor.h"
-#include "support/strength.h"
 
 enum { NUM_STEPS = 4, ROWS_BEFORE = 2, ROWS_BEHIND = 1 };
 
@@ -46,17 +44,6 @@ typedef struct ragged_call {
     attn_tensor *padding, *mask, *offset, *positions, *lse, *weights, *scores;
     attn_dropout dropout;
 } ragged_call;
-
-static int is_full = 0;
-
-static void fail_case(const ragged_call *call, const char *message) {
-    const factor_set set = mha_cache_factor_set();
-    factor_case chosen = *call->built->chosen;
-    char options[600];
-    chosen.level[CACHE_FORM] = FORM_BATCH_FIRST;
-    describe_case(&set, &chosen, options, sizeof options);
-    fail_msg("%s, in step %d: %s", message, (int)(call->step - steps), options);
-}
 
 /* ---- a step of all sequences ---- */
 
@@ -140,35 +127,9 @@ static void add_options(ragged_call *call) {
     }
 }
 
-/* The options that are the same for one sequence and for all. */
-static attn_sdpa_params common_options(const ragged_call *call) {
-    const int level = cache_level(call->built, CACHE_OPTIONS);
-    attn_sdpa_params options = {.struct_size = sizeof options,
-                                .is_causal = level != OPTIONS_NONE,
-                                .scores_stage = ATTN_SCORE_MASKED};
-    if (level == OPTIONS_WINDOW) {
-        options.set = ATTN_SDPA_SET_WINDOW;
-        options.window_left = 4;
-        options.softcap = 2;
-    } else if (level == OPTIONS_MASK) {
-        options.mask_kind = ATTN_MASK_ADDITIVE;
-    }
-    return options;
-}
-
-static attn_rope_params common_rope(const mha_cache_case *built) {
-    const int is_part = cache_level(built, CACHE_ROPE) == ROPE_PART;
-    return (attn_rope_params){.struct_size = sizeof(attn_rope_params),
-                              .rotary_dim = is_part ? built->head_dim / 4 * 2 : 0,
-                              .base = is_part ? 500 : 0,
-                              .interleaved = is_part,
-                              .frequencies = built->frequencies,
-                              .cos = built->tables[0],
-                              .sin = built->tables[1]};
-}
-
 static void build_step(ragged_call *call, mha_cache_case *built, const ragged_step *step) {
     *call = (ragged_call){.built = built, .step = step};
+    snprintf(built->step_name, sizeof built->step_name, "number %d", (int)(step - steps));
     add_starts(call);
     call->query = add_rows(call);
     if (!step->only_reads) {
@@ -182,8 +143,8 @@ static void build_step(ragged_call *call, mha_cache_case *built, const ragged_st
 
 static void run_together(ragged_call *call, attn_context *context) {
     mha_cache_case *built = call->built;
-    attn_sdpa_params attention = common_options(call);
-    attn_rope_params rope = common_rope(built);
+    attn_sdpa_params attention = mha_cache_options(call->built);
+    attn_rope_params rope = mha_cache_rope(built);
     attn_mha_params params = {.struct_size = sizeof params,
                               .key_padding_mask = call->padding,
                               .key_padding_mask_kind =
@@ -191,9 +152,6 @@ static void run_together(ragged_call *call, attn_context *context) {
                               .attention = &attention,
                               .cache = &built->by_layer.kv,
                               .rope = cache_level(built, CACHE_ROPE) == ROPE_NONE ? NULL : &rope};
-    char message[300];
-    void *workspace = NULL;
-    size_t bytes = 0;
     attention.query_starts = call->starts;
     attention.mask = call->mask;
     attention.query_offset = call->offset;
@@ -203,21 +161,8 @@ static void run_together(ragged_call *call, attn_context *context) {
     attention.dropout = &call->dropout;
     call->dropout.struct_size = sizeof call->dropout;
     rope.positions = call->positions;
-    if (cache_level(built, CACHE_WORKSPACE) == WORKSPACE_EXACT) {
-        assert_ok(attn_mha_workspace_bytes(context, built->layer, call->query, call->key,
-                                           call->value, &params, call->output, &bytes));
-        workspace = malloc(bytes + 1);
-        assert_non_null(workspace);
-    }
-    pool_begin(&built->pool);
-    pool_begin(&call->pool);
-    assert_ok(attn_mha_forward(context, built->layer, call->query, call->key, call->value, &params,
-                               call->output, workspace, bytes));
-    if (pool_check(&built->pool, message, sizeof message) != 0 ||
-        pool_check(&call->pool, message, sizeof message) != 0) {
-        fail_case(call, message);
-    }
-    free(workspace);
+    mha_cache_forward(built, context, call->query, call->key, call->value, &params, call->output,
+                      &call->pool);
 }
 
 /* ---- a call for each sequence ---- */
@@ -286,7 +231,7 @@ static void assert_same(const ragged_call *call, const char *name, const attn_te
     }
     const attn_tensor actual = rows_of(call, all, row_axis, sequence);
     if (compare_same_bits(name, &actual, expected, message, sizeof message) != 0) {
-        fail_case(call, message);
+        mha_cache_fail(call->built, message);
     }
 }
 
@@ -303,8 +248,8 @@ static attn_tensor *like_rows(const ragged_call *call, tensor_pool *pool, const 
 static void run_alone(ragged_call *call, attn_context *context, int64_t sequence) {
     mha_cache_case *built = call->built;
     const int reads = call->step->only_reads;
-    attn_sdpa_params attention = common_options(call);
-    attn_rope_params rope = common_rope(built);
+    attn_sdpa_params attention = mha_cache_options(call->built);
+    attn_rope_params rope = mha_cache_rope(built);
     attn_tensor views[7];
     tensor_pool pool = {.count = 0};
     cache_part cache;
@@ -355,31 +300,6 @@ static void run_alone(ragged_call *call, attn_context *context, int64_t sequence
 
 /* ---- what else must hold ---- */
 
-/* Bytes, since elements may be integers. */
-static void assert_same_memory(const ragged_call *call, const char *name, const attn_tensor *actual,
-                               const attn_tensor *expected) {
-    int64_t index[4] = {0};
-    if (actual == NULL) {
-        return;
-    }
-    do {
-        if (memcmp(oracle_address(actual, index), oracle_address(expected, index),
-                   attn_dtype_size_bytes(actual->dtype)) != 0) {
-            fail_case(call, name);
-        }
-    } while (oracle_next_index(actual->rank, actual->shape, index));
-}
-
-static void assert_same_caches(const ragged_call *call) {
-    const cache_memory *actual = &call->built->by_layer, *expected = &call->built->by_calls;
-    assert_same_memory(call, "cache.key differs", actual->key, expected->key);
-    assert_same_memory(call, "cache.value differs", actual->value, expected->value);
-    for (int i = 0; i < 2; ++i) {
-        assert_same_memory(call, "a scale differs", actual->scale[i], expected->scale[i]);
-        assert_same_memory(call, "a zero differs", actual->zero[i], expected->zero[i]);
-    }
-}
-
 /* Rows of no sequence are out_proj.bias, which is 0 in these layers. */
 static void assert_other_rows(const ragged_call *call) {
     int64_t index[2] = {0, 0};
@@ -387,15 +307,15 @@ static void assert_other_rows(const ragged_call *call) {
         const int is_of_none =
             index[0] < call->first[0] || index[0] >= call->first[call->built->batch];
         if (is_of_none && oracle_element(call->output, index) != 0) {
-            fail_case(call, "a row of no sequence is not out_proj.bias");
+            mha_cache_fail(call->built, "a row of no sequence is not out_proj.bias");
         }
     } while (oracle_next_index(2, call->output->shape, index));
 }
 
 /* ---- cases ---- */
 
-static void run_case(attn_context *context, attn_context *alone, const factor_case *level,
-                     uint64_t seed) {
+static void ragged_rows_have_the_bits_of_each_alone(attn_context *context, attn_context *alone,
+                                                    const factor_case *level, uint64_t seed) {
     static mha_cache_case built;
     factor_case chosen = *level;
     chosen.level[CACHE_FORM] = FORM_RAGGED;
@@ -407,63 +327,13 @@ static void run_case(attn_context *context, attn_context *alone, const factor_ca
         for (int64_t b = 0; b < built.batch; ++b) {
             run_alone(&call, alone, b);
         }
-        assert_same_caches(&call);
+        mha_cache_assert_same_caches(&built);
         assert_other_rows(&call);
         pool_destroy(&call.pool);
     }
     mha_cache_case_destroy(&built);
 }
 
-static attn_context *create_context(int32_t num_threads, int32_t engine, const char *kernels) {
-    const attn_context_config config = {.struct_size = sizeof config,
-                                        .num_threads = num_threads,
-                                        .engine = engine,
-                                        .gemm = ATTN_GEMM_NATIVE,
-                                        .kernels = kernels};
-    attn_context *context = NULL;
-    assert_ok(attn_context_create(&config, &context));
-    return context;
-}
-
-static void run_cases(const char *kernels, uint64_t seed) {
-    const factor_set set = mha_cache_factor_set();
-    attn_context *contexts[2][NUM_CACHE_THREADS];
-    for (int c = 0; c < NUM_CACHE_THREADS; ++c) {
-        contexts[0][c] = create_context(1 + 2 * c, ATTN_ENGINE_FUSED, kernels);
-        contexts[1][c] = create_context(1 + 2 * c, ATTN_ENGINE_BLAS, kernels);
-    }
-    covering_array array = covering_array_create(&set, seed);
-    assert_int_equal(array.count.num_missing, 0);
-    for (int64_t i = 0; i < array.num_cases; ++i) {
-        const factor_case *chosen = &array.cases[i];
-        attn_context **of_engine = contexts[chosen->level[CACHE_ENGINE] >= CACHE_NATIVE_FLOAT32];
-        run_case(of_engine[chosen->level[CACHE_THREADS]], of_engine[0], chosen, seed + (uint64_t)i);
-    }
-    print_message("%s: %lld cases, %d settings, strength %d\n", kernels,
-                  (long long)array.num_cases, set.count - 1, test_strength());
-    covering_array_destroy(&array);
-    for (int c = 0; c < NUM_CACHE_THREADS; ++c) {
-        attn_context_destroy(contexts[0][c]);
-        attn_context_destroy(contexts[1][c]);
-    }
-}
-
-static void ragged_rows_have_the_bits_of_each_sequence_alone(void **state) {
-    (void)state;
-    for (int32_t i = 0; attn_kernels_name(i) != NULL; ++i) {
-        for (uint64_t seed = 1; seed <= (is_full ? 12 : 1); ++seed) {
-            run_cases(attn_kernels_name(i), 1000 * seed + (uint64_t)i);
-        }
-    }
-}
-
 int main(int argc, char **argv) {
-    is_full = argc > 1 && strcmp(argv[1], "--full") == 0;
-    if (argc > 1 && !is_full) {
-        print_error("usage: test_mha_ragged [--full]\n");
-        return 2;
-    }
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ragged_rows_have_the_bits_of_each_sequence_alone)};
-    return cmocka_run_group_tests_name("mha_ragged", tests, NULL, NULL);
+    return mha_cache_main(argc, argv, "mha_ragged", ragged_rows_have_the_bits_of_each_alone);
 }
