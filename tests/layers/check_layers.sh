@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Checks layer_rules.txt on a source tree: which folder includes from which, in which order the files
-# of a folder stand, what only some files may use, file names that are unique. Prints one line per
-# violation, "path:line: what", and fails if there is one.
+# of a folder stand, what only some files may use, file names that are unique, but those that a tool
+# asks for in each folder. Prints one line per violation, "path:line: what", and fails if there is one.
 # Usage: check_layers.sh <root of the source tree>
 set -euo pipefail
 
@@ -170,7 +170,7 @@ END {
 ' "$rules" "${sources[@]}")
 
 # A file is named without its folder in talk, in messages and in headings.
-duplicates=$(find src cli bench tests -type f ! -name CMakeLists.txt ! -name README.md 2>/dev/null | awk '
+duplicates=$(find src cli bench tests -type f ! -name CMakeLists.txt ! -name README.md ! -name __init__.py 2>/dev/null | awk '
 NR == FNR { if ($1 == "copies") copies[$2]; next }
 {
     for (path in copies) if (match($0, path) == 1) next
