@@ -148,6 +148,7 @@ static void lay_out_blocks(const attni_sdpa_problem *call, attni_gradients_plan 
     plan->weights_offset = add_rows(call, slot, rows, plan->tile_stride);
     plan->scores_offset = add_rows(call, slot, rows, plan->tile_stride);
     plan->capped_offset = add_rows(call, slot, call->softcap != 0 ? rows : 0, plan->tile_stride);
+    plan->kept_offset = add_rows(call, slot, call->dropout.is_present ? 1 : 0, plan->tile_stride);
     plan->line_offset = add_rows(call, slot, 2, attni_max(call->head_dim, call->value_dim));
 }
 

@@ -46,6 +46,7 @@ typedef struct attni_gradients_plan {
     size_t weights_offset; /* (row_block, tile_stride): scores, then weights */
     size_t scores_offset;  /* likewise the gradient of the weights, then that of the scores */
     size_t capped_offset;  /* likewise scores after softcap, where there is one */
+    size_t kept_offset;    /* likewise of a row: what dropout multiplies it with */
     size_t sums_offset[ATTNI_NUM_SUMMED];   /* of a head: (key_block, features) */
     size_t totals_offset[ATTNI_NUM_SUMMED]; /* likewise of heads that are folded */
     size_t line_offset;                     /* two rows of features */
