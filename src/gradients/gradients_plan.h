@@ -27,10 +27,17 @@ typedef struct attni_gradients_plan {
     bool folds[ATTNI_NUM_SUMMED];  /* several heads' sums, in an item */
     bool staged[ATTNI_NUM_SUMMED]; /* summed apart, then written */
 
+    /* Gradients of masks that are summed where they are, beside those three, and whether some of
+     * them are of several pairs: each waits for the one before, tile by tile. */
+    bool masks_beside[ATTNI_MAX_MASKS];
+    bool has_masks_beside;
+    bool pairs_wait;
+
     /* In the call's scratch memory: */
     size_t staged_offset[ATTNI_NUM_SUMMED]; /* (batches, heads, rows, features) */
     size_t means_offset;    /* (batches, heads, rows) of double: what softmax takes off */
-    size_t progress_offset; /* (pairs, key blocks) of int64: blocks of rows that are done */
+    size_t progress_offset; /* (pairs, key blocks) of int64: blocks of rows that are done; nothing
+                               where nobody waits */
     size_t slots_offset;
     size_t slot_bytes; /* of each, at the offsets below */
 

@@ -10,6 +10,7 @@
 
 #include "gemm/strips.h"
 #include "gradients/gradients_blocks.h"
+#include "gradients/gradients_masks.h"
 #include "gradients/gradients_view.h"
 #include "kernels/stored_rows.h"
 #include "problem/block_mask.h"
@@ -270,7 +271,12 @@ static void finish_row(const attni_gradients_item *item, int64_t index,
     if (kept != NULL) {
         engine->rows->multiply(gradient, kept, count);
     }
-    normalize(item, index, depth == ATTNI_TO_PRODUCTS ? call->scale : 1);
+    const bool feeds_masks = depth == ATTNI_TO_PRODUCTS && engine->plan->has_masks_beside;
+    normalize(item, index, depth == ATTNI_TO_PRODUCTS && !feeds_masks ? call->scale : 1);
+    if (feeds_masks) {
+        attni_gradients_add_to_masks(item, index, gradient);
+        engine->rows->scale(gradient, count, call->scale);
+    }
     if (kept != NULL && depth == ATTNI_TO_PRODUCTS) { /* options do not look at weights */
         engine->rows->multiply(weights, kept, count);
     }
