@@ -314,10 +314,30 @@ static void finish_keys(const attni_gradients_item *item, int32_t which, int64_t
     }
 }
 
-/* The keys at hand and the rows of a head. `own` counts blocks of rows for who comes after, `before`
- * is that of the item before, or both are NULL. */
-static void run_head(attni_gradients_item *item, int64_t head, progress_counter *before,
-                     progress_counter *own) {
+/* Who waits for whom, by counters of blocks of rows that are done; NULL: for nobody. */
+typedef struct head_turns {
+    progress_counter *own;
+    progress_counter *before;      /* of the keys before: these rows' gradients */
+    progress_counter *pair_before; /* of the head before: what masks share */
+} head_turns;
+
+static head_turns turns_of(const attni_gradients_item *item, int64_t pair, int64_t block) {
+    const attni_gradients_plan *plan = item->engine->plan;
+    head_turns turns = {NULL, NULL, NULL};
+    if (!plan->whole_heads || plan->pairs_wait) {
+        turns.own = progress_of(item, pair, block);
+    }
+    if (!plan->whole_heads && block > 0) {
+        turns.before = progress_of(item, pair, block - 1);
+    }
+    if (plan->pairs_wait && pair > 0) {
+        turns.pair_before = progress_of(item, pair - 1, block);
+    }
+    return turns;
+}
+
+/* The keys at hand and the rows of a head. */
+static void run_head(attni_gradients_item *item, int64_t head, head_turns turns) {
     const int64_t blocks = attni_divide_up(item->view.call->tgt_len, item->engine->plan->row_block);
     const key_sums keys = sums_of(item, ATTNI_OF_KEY);
     const key_sums values = sums_of(item, ATTNI_OF_VALUE);
@@ -330,24 +350,26 @@ static void run_head(attni_gradients_item *item, int64_t head, progress_counter 
         }
         attni_gradients_take_keys(item, head);
         attni_gradients_take_rows(item, head, rows.begin, rows.end - rows.begin);
+        wait_for(turns.pair_before, block + 1);
         const bool sees_some = attni_gradients_compute(item, ATTNI_TO_PRODUCTS);
         const bool exposed = sees_some && is_exposed(item);
         if (sees_some) {
             add_keys_of_tile(item, exposed);
         }
-        wait_for(before, block + 1);
+        wait_for(turns.before, block + 1);
         if (sees_some && item->view.gradients->query.is_present) {
             add_rows_of_tile(item, exposed);
         }
-        if (own != NULL) {
-            atomic_store_explicit(own, block + 1, memory_order_release);
+        if (turns.own != NULL) {
+            atomic_store_explicit(turns.own, block + 1, memory_order_release);
         }
     }
     finish_keys(item, ATTNI_OF_KEY, head);
     finish_keys(item, ATTNI_OF_VALUE, head);
-    if (own != NULL) {
-        wait_for(before, item->engine->plan->row_blocks);
-        atomic_store_explicit(own, item->engine->plan->row_blocks, memory_order_release);
+    if (turns.own != NULL) {
+        wait_for(turns.before, item->engine->plan->row_blocks);
+        wait_for(turns.pair_before, item->engine->plan->row_blocks);
+        atomic_store_explicit(turns.own, item->engine->plan->row_blocks, memory_order_release);
     }
 }
 
@@ -357,11 +379,12 @@ static void run_whole_heads(attni_gradients_item *item, int64_t group) {
     const int64_t pair = group * plan->head_group;
     const int64_t num_heads = item->engine->problem->call.num_heads;
     attni_gradients_go_to(item, pair / num_heads);
-    const int64_t blocks = attni_gradients_key_blocks(item);
+    /* All blocks of the longest sequence where somebody may wait for them. */
+    const int64_t blocks = plan->pairs_wait ? plan->key_blocks : attni_gradients_key_blocks(item);
     for (int64_t block = 0; block < blocks; ++block) {
         attni_gradients_choose_keys(item, block);
-        for (int64_t head = pair % num_heads; head < pair % num_heads + plan->head_group; ++head) {
-            run_head(item, head, NULL, NULL);
+        for (int64_t own = 0; own < plan->head_group; ++own) {
+            run_head(item, pair % num_heads + own, turns_of(item, pair + own, block));
         }
     }
 }
@@ -378,7 +401,5 @@ void attni_gradients_inputs_item(void *data, int32_t slot, int64_t index) {
     const int64_t block = index % engine->plan->key_blocks;
     attni_gradients_go_to(&item, pair / engine->problem->call.num_heads);
     attni_gradients_choose_keys(&item, block);
-    run_head(&item, pair % engine->problem->call.num_heads,
-             block == 0 ? NULL : progress_of(&item, pair, block - 1),
-             progress_of(&item, pair, block));
+    run_head(&item, pair % engine->problem->call.num_heads, turns_of(&item, pair, block));
 }

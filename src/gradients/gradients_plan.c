@@ -7,6 +7,7 @@
 #include "base/checked_size.h"
 #include "gemm/strips.h"
 #include "gradients/gradients_owners.h"
+#include "problem/block_mask.h"
 
 /* A tile's two matrices, and the blocks of rows and keys that it is made of, stay in a second level
  * cache of 1 MiB; blocks are multiples of what products take at once. All rows are read again for
@@ -115,6 +116,31 @@ static bool is_copied(const attni_sdpa_problem *call, const attni_operand *opera
            (operand->strides[call->batch_rank + 2] != 1 && cols > 1);
 }
 
+/* Whether a mask's gradient has an element for each row and key, which scores' gradients are added
+ * to where it lies; a block mask says of some that they do not count. */
+static bool is_beside(const attni_gradients_problem *problem, const attni_mask *mask) {
+    const attni_sdpa_problem *gradients = &problem->gradients;
+    const bool has_pass =
+        gradients->query.is_present || gradients->key.is_present || gradients->value.is_present;
+    return has_pass && mask->kind != ATTN_MASK_NONE && mask->columns == ATTNI_COLUMNS_ARE_KEYS &&
+           mask->dtype == gradients->score_dtype && mask->strides[gradients->batch_rank + 1] != 0 &&
+           mask->strides[gradients->batch_rank + 2] == 1 && !problem->accumulates &&
+           !problem->call.query_starts.is_present && !attni_has_blocks(&problem->call);
+}
+
+static void find_masks_beside(const attni_gradients_problem *problem, attni_gradients_plan *plan) {
+    const attni_sdpa_problem *gradients = &problem->gradients;
+    for (int32_t i = 0; i < ATTNI_MAX_MASKS; ++i) {
+        const attni_mask *mask = &gradients->masks[i];
+        if (i != ATTNI_POSITION_BIAS && is_beside(problem, mask)) {
+            const attni_gradient_owners owners = attni_mask_owners(gradients, mask);
+            plan->masks_beside[i] = true;
+            plan->has_masks_beside = true;
+            plan->pairs_wait |= owners.batch_uses > 1 || owners.head_uses > 1;
+        }
+    }
+}
+
 /* Numbers of the score type: rows of `cols`, which memory holds. */
 static size_t add_rows(const attni_sdpa_problem *call, attni_layout *slot, int64_t rows,
                        int64_t cols) {
@@ -148,6 +174,7 @@ static void lay_out_blocks(const attni_sdpa_problem *call, attni_gradients_plan 
     plan->weights_offset = add_rows(call, slot, rows, plan->tile_stride);
     plan->scores_offset = add_rows(call, slot, rows, plan->tile_stride);
     plan->capped_offset = add_rows(call, slot, call->softcap != 0 ? rows : 0, plan->tile_stride);
+    plan->kept_offset = add_rows(call, slot, call->dropout.is_present ? 1 : 0, plan->tile_stride);
     plan->line_offset = add_rows(call, slot, 2, attni_max(call->head_dim, call->value_dim));
 }
 
@@ -185,6 +212,7 @@ attn_status attni_gradients_make_plan(const attn_context *context,
         return ATTN_OK;
     }
     choose_schedule(context, problem, plan);
+    find_masks_beside(problem, plan);
     attni_layout slot = {0};
     lay_out_sums(problem, plan, ATTNI_OF_QUERY, &gradients->query, call->tgt_len, call->head_dim,
                  layout, &slot);
@@ -200,7 +228,7 @@ attn_status attni_gradients_make_plan(const attn_context *context,
     plan->means_offset =
         attni_layout_add(layout, row_batches * call->num_heads * call->tgt_len, sizeof(double));
     int64_t steps = 0;
-    if (!plan->whole_heads) {
+    if (!plan->whole_heads || plan->pairs_wait) {
         layout->overflow |= !attni_multiply(plan->num_pairs, plan->key_blocks, &steps);
     }
     plan->progress_offset = attni_layout_add(layout, steps, sizeof(int64_t));

@@ -27,10 +27,17 @@ typedef struct attni_gradients_plan {
     bool folds[ATTNI_NUM_SUMMED];  /* several heads' sums, in an item */
     bool staged[ATTNI_NUM_SUMMED]; /* summed apart, then written */
 
+    /* Gradients of masks that are summed where they are, beside those three, and whether some of
+     * them are of several pairs: each waits for the one before, tile by tile. */
+    bool masks_beside[ATTNI_MAX_MASKS];
+    bool has_masks_beside;
+    bool pairs_wait;
+
     /* In the call's scratch memory: */
     size_t staged_offset[ATTNI_NUM_SUMMED]; /* (batches, heads, rows, features) */
     size_t means_offset;    /* (batches, heads, rows) of double: what softmax takes off */
-    size_t progress_offset; /* (pairs, key blocks) of int64: blocks of rows that are done */
+    size_t progress_offset; /* (pairs, key blocks) of int64: blocks of rows that are done; nothing
+                               where nobody waits */
     size_t slots_offset;
     size_t slot_bytes; /* of each, at the offsets below */
 
@@ -46,6 +53,7 @@ typedef struct attni_gradients_plan {
     size_t weights_offset; /* (row_block, tile_stride): scores, then weights */
     size_t scores_offset;  /* likewise the gradient of the weights, then that of the scores */
     size_t capped_offset;  /* likewise scores after softcap, where there is one */
+    size_t kept_offset;    /* likewise of a row: what dropout multiplies it with */
     size_t sums_offset[ATTNI_NUM_SUMMED];   /* of a head: (key_block, features) */
     size_t totals_offset[ATTNI_NUM_SUMMED]; /* likewise of heads that are folded */
     size_t line_offset;                     /* two rows of features */

@@ -8,6 +8,7 @@
 
 #include "gradients/gradients_clear.h"
 #include "gradients/gradients_inputs.h"
+#include "gradients/gradients_masks.h"
 #include "gradients/gradients_means.h"
 #include "gradients/gradients_options.h"
 #include "gradients/gradients_staged.h"
@@ -21,7 +22,12 @@ static attn_status run_inputs(attn_context *context, attni_gradients_engine *eng
         !gradients->value.is_present) {
         return ATTN_OK;
     }
-    if (!plan->whole_heads) {
+    if (plan->has_masks_beside) {
+        ATTNI_TRY(attni_parallel_items(context, plan->num_slots,
+                                       attni_gradients_mask_clear_items(engine),
+                                       attni_gradients_mask_clear_item, engine));
+    }
+    if (!plan->whole_heads || plan->pairs_wait) {
         memset(engine->scratch + plan->progress_offset, 0,
                (size_t)(plan->num_pairs * plan->key_blocks) * sizeof(int64_t));
     }
@@ -49,7 +55,7 @@ static attn_status run_option(attn_context *context, const attni_gradients_engin
 static attn_status run_options(attn_context *context, const attni_gradients_engine *engine) {
     const attni_sdpa_problem *gradients = &engine->problem->gradients;
     for (int32_t mask = 0; mask < ATTNI_MAX_MASKS; ++mask) {
-        if (gradients->masks[mask].kind != ATTN_MASK_NONE) {
+        if (gradients->masks[mask].kind != ATTN_MASK_NONE && !engine->plan->masks_beside[mask]) {
             ATTNI_TRY(run_option(context, engine,
                                  mask == ATTNI_POSITION_BIAS ? ATTNI_OF_DISTANCES : ATTNI_OF_MASK,
                                  mask));

@@ -6,6 +6,7 @@
  *   gradients_inputs     those of query, key and value, and what is summed apart
  *   gradients_means      what softmax takes off, before them
  *   gradients_tile       weights and the gradient of the scores, of a block of rows and keys
+ *   gradients_masks      masks whose gradients are summed on the way
  *   gradients_blocks     these blocks, as products read them
  *   gradients_view       one sequence of the call
  */

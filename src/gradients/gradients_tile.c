@@ -10,6 +10,7 @@
 
 #include "gemm/strips.h"
 #include "gradients/gradients_blocks.h"
+#include "gradients/gradients_masks.h"
 #include "gradients/gradients_view.h"
 #include "kernels/stored_rows.h"
 #include "problem/block_mask.h"
@@ -219,24 +220,45 @@ static void normalize(const attni_gradients_item *item, int64_t index, double fa
     }
 }
 
+/* Where the row's first key that is seen is, to dropout. */
+static attni_dropout_place place_of(const attni_gradients_item *item, int64_t index) {
+    attni_dropout_place place = attni_dropout_place_of(item->view.call, item->view.sequence.batch,
+                                                       item->rows.head, item->rows.first + index);
+    place.column += item->keys.keys.begin + item->tile.seen[index].begin;
+    return place;
+}
+
 void attni_gradients_drop(const attni_gradients_item *item, int64_t index, char *row) {
-    const attni_sdpa_problem *call = item->view.call;
     const attni_interval seen = item->tile.seen[index];
-    if (!call->dropout.is_present) {
+    if (!item->view.call->dropout.is_present) {
         return;
     }
-    const attni_dropout_place place = attni_dropout_place_of(
-        call, item->view.sequence.batch, item->rows.head, item->rows.first + index);
-    item->engine->rows->drop(row, seen.end - seen.begin,
-                             place.column + item->keys.keys.begin + seen.begin, place.row,
-                             place.head, &place.stream);
+    const attni_dropout_place place = place_of(item, index);
+    item->engine->rows->drop(row, seen.end - seen.begin, place.column, place.row, place.head,
+                             &place.stream);
+}
+
+/* What dropout multiplies the row's weights and their gradient with, or NULL. */
+static const char *find_kept(const attni_gradients_item *item, int64_t index) {
+    const attni_interval seen = item->tile.seen[index];
+    if (!item->view.call->dropout.is_present) {
+        return NULL;
+    }
+    char *kept = item->slot + item->engine->plan->kept_offset;
+    const attni_dropout_place place = place_of(item, index);
+    item->engine->rows->keep(kept, seen.end - seen.begin, place.column, place.row, place.head,
+                             &place.stream);
+    return kept;
 }
 
 /* The gradient of a row's weights is there; that of its scores takes its place. */
 static void finish_row(const attni_gradients_item *item, int64_t index,
                        attni_gradient_depth depth) {
+    const attni_gradients_engine *engine = item->engine;
     const attni_sdpa_problem *call = item->view.call;
     const attni_interval seen = item->tile.seen[index];
+    const int64_t count = seen.end - seen.begin;
+    char *weights = attni_gradients_at(item, item->tile.weights, index, seen.begin);
     char *gradient = attni_gradients_at(item, item->tile.scores, index, seen.begin);
     clear_outside(item, item->tile.scores, index);
     if (seen.begin >= seen.end) {
@@ -245,14 +267,23 @@ static void finish_row(const attni_gradients_item *item, int64_t index,
     if (item->view.gradients->weights.is_present) {
         attni_gradients_add_weights(item, index, gradient);
     }
-    attni_gradients_drop(item, index, gradient);
-    normalize(item, index, depth == ATTNI_TO_PRODUCTS ? call->scale : 1);
-    attni_gradients_drop(item, index,
-                         attni_gradients_at(item, item->tile.weights, index, seen.begin));
+    const char *kept = find_kept(item, index);
+    if (kept != NULL) {
+        engine->rows->multiply(gradient, kept, count);
+    }
+    const bool feeds_masks = depth == ATTNI_TO_PRODUCTS && engine->plan->has_masks_beside;
+    normalize(item, index, depth == ATTNI_TO_PRODUCTS && !feeds_masks ? call->scale : 1);
+    if (feeds_masks) {
+        attni_gradients_add_to_masks(item, index, gradient);
+        engine->rows->scale(gradient, count, call->scale);
+    }
+    if (kept != NULL && depth == ATTNI_TO_PRODUCTS) { /* options do not look at weights */
+        engine->rows->multiply(weights, kept, count);
+    }
     if (depth == ATTNI_TO_PRODUCTS && call->softcap != 0) {
-        item->engine->kernels->softcap(
-            gradient, attni_gradients_at(item, item->tile.capped, index, seen.begin),
-            seen.end - seen.begin, call->softcap);
+        engine->kernels->softcap(gradient,
+                                 attni_gradients_at(item, item->tile.capped, index, seen.begin),
+                                 count, call->softcap);
     }
 }
 

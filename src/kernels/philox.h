@@ -26,29 +26,45 @@ INLINE wide_word_vector multiply_words(wide_word_vector x, uint32_t factor) {
 #endif
 }
 
-INLINE void multiply_high_low(word_vector x, uint32_t factor, word_vector *high, word_vector *low) {
-    const uint64_t upper = UINT64_MAX - UINT32_MAX;
-    const wide_word_vector even = multiply_words((wide_word_vector)x, factor);
-    const wide_word_vector odd = multiply_words((wide_word_vector)x >> 32, factor);
-    *high = (word_vector)((even >> 32) | (odd & upper));
-    *low = (word_vector)((even & UINT32_MAX) | (odd << 32));
+/* Counters, of whose 64 bits only the lower 32 count. */
+typedef struct wide_counter {
+    wide_word_vector words[4];
+} wide_counter;
+
+INLINE wide_counter philox_round(wide_counter counter, wide_word_vector first,
+                                 wide_word_vector second) {
+    const wide_word_vector low = multiply_words(counter.words[0], 0xD2511F53U);
+    const wide_word_vector high = multiply_words(counter.words[2], 0xCD9E8D57U);
+    return (wide_counter){{
+        (high >> 32) ^ counter.words[1] ^ first,
+        high,
+        (low >> 32) ^ counter.words[3] ^ second,
+        low,
+    }};
 }
 
+/* Every second counter apart, as products are: two chains that do not wait for each other, and
+ * nothing to put together before the end. */
 INLINE void philox(word_vector counter[4], const uint32_t key[2]) {
-    uint32_t first = key[0];
-    uint32_t second = key[1];
+    wide_word_vector first = key[0] - (wide_word_vector){0};
+    wide_word_vector second = key[1] - (wide_word_vector){0};
+    wide_counter even;
+    wide_counter odd;
+    UNROLL
+    for (int word = 0; word < 4; ++word) {
+        even.words[word] = (wide_word_vector)counter[word];
+        odd.words[word] = even.words[word] >> 32;
+    }
     UNROLL
     for (int round = 0; round < PHILOX_ROUNDS; ++round) {
-        word_vector high[2];
-        word_vector low[2];
-        multiply_high_low(counter[0], 0xD2511F53U, &high[0], &low[0]);
-        multiply_high_low(counter[2], 0xCD9E8D57U, &high[1], &low[1]);
-        counter[0] = high[1] ^ counter[1] ^ first;
-        counter[1] = low[1];
-        counter[2] = high[0] ^ counter[3] ^ second;
-        counter[3] = low[0];
+        even = philox_round(even, first, second);
+        odd = philox_round(odd, first, second);
         first += 0x9E3779B9U;
         second += 0xBB67AE85U;
+    }
+    UNROLL
+    for (int word = 0; word < 4; ++word) {
+        counter[word] = (word_vector)((even.words[word] & UINT32_MAX) | (odd.words[word] << 32));
     }
 }
 

@@ -10,9 +10,9 @@
 #include <math.h>
 
 #include "base/half_precision.h"
+#include "kernels/dropout_factors.h"
 #include "kernels/exact_exponential.h"
 #include "kernels/kernel_tables.h"
-#include "kernels/philox.h"
 #include "kernels/vectors.h"
 
 enum {
@@ -242,14 +242,16 @@ INLINE vector untouched(vector x, vector bias) {
 INLINE void apply_bias(real *row, int64_t n, const char *bias, int64_t stride, int32_t bias_dtype,
                        real excluded, bias_function function) {
     const int64_t step = stride * bytes_of(bias_dtype);
+    int64_t first = 0;
+    for (; bias_dtype == REAL_DTYPE && stride == 1 && first + LANES <= n; first += LANES) {
+        const vector b = load((const real *)(const void *)bias + first);
+        store(row + first,
+              choose(b == -(real)INFINITY, broadcast(excluded), function(load(row + first), b)));
+    }
     real buffer[CHUNK] = {0};
-    for (int64_t first = 0; first < n; first += CHUNK) {
+    for (; first < n; first += CHUNK) {
         const int64_t chunk = n - first < CHUNK ? n - first : CHUNK;
-        if (bias_dtype == REAL_DTYPE && stride == 1) {
-            memcpy(buffer, bias + first * step, (size_t)chunk * sizeof(real));
-        } else {
-            gather(buffer, bias + first * step, stride, chunk, bias_dtype);
-        }
+        gather(buffer, bias + first * step, stride, chunk, bias_dtype);
         for (int64_t j = 0; j < chunk; j += LANES) {
             const int64_t count = chunk - j < LANES ? chunk - j : LANES;
             real *target = row + first + j;
@@ -292,40 +294,43 @@ static void row_hide(void *data, int64_t n, const unsigned char *flags, int64_t 
     }
 }
 
-/* The words of 4 * WORD_LANES columns from 4 * group on. */
-INLINE void random_words(uint32_t *to, uint32_t group, uint32_t number, uint32_t head,
-                         const attni_dropout_stream *stream) {
-    uint32_t groups[WORD_LANES];
-    for (uint32_t lane = 0; lane < WORD_LANES; ++lane) {
-        groups[lane] = group + lane;
+static void row_multiply(void *data, const void *factors_data, int64_t n) {
+    real *row = data;
+    const real *factors = factors_data;
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) {
+        store(row + j, load(row + j) * load(factors + j));
     }
-    word_vector counter[4] = {
-        {0}, number - (word_vector){0}, head - (word_vector){0}, stream->batch - (word_vector){0}};
-    memcpy(&counter[0], groups, sizeof groups);
-    philox(counter, stream->key);
-    for (int lane = 0; lane < WORD_LANES; ++lane) {
-        for (int word = 0; word < 4; ++word) {
-            to[4 * lane + word] = counter[word][lane];
+    if (j < n) {
+        store_part(row + j, load_part(row + j, n - j, 0) * load_part(factors + j, n - j, 0), n - j);
+    }
+}
+
+/* A piece of a row at a time; whether it is multiplied or written is a constant where this is
+ * inlined. */
+INLINE void drop_row(real *row, int64_t n, int64_t column, uint32_t number, uint32_t head,
+                     const attni_dropout_stream *stream, const bool is_multiplied) {
+    for (int64_t j = -(column % 4); j < n; j += DROP_COLS) {
+        const int64_t begin = j < 0 ? -j : 0;
+        const int64_t count = (n - j < DROP_COLS ? n - j : DROP_COLS) - begin;
+        real factors[DROP_COLS];
+        drop_factors(factors, (uint32_t)((column + j) / 4), number, head, stream);
+        if (is_multiplied) {
+            row_multiply(row + (j + begin), factors + begin, count);
+        } else {
+            memcpy(row + (j + begin), factors + begin, (size_t)count * sizeof(real));
         }
     }
 }
 
-static void row_drop(void *data, int64_t n, int64_t column, uint32_t number, uint32_t head,
+static void row_drop(void *row, int64_t n, int64_t column, uint32_t number, uint32_t head,
                      const attni_dropout_stream *stream) {
-    real *row = data;
-    const real scale = (real)stream->scale;
-    for (int64_t j = -(column % 4); j < n; j += 4 * WORD_LANES) {
-        uint32_t random[4 * WORD_LANES];
-        random_words(random, (uint32_t)((column + j) / 4), number, head, stream);
-        const int64_t begin = j < 0 ? -j : 0;
-        const int64_t end = n - j < 4 * WORD_LANES ? n - j : 4 * WORD_LANES;
-        for (int64_t i = begin; i < end; ++i) {
-            real x;
-            memcpy(&x, row + (j + i), sizeof x);
-            x *= random[i] >= stream->threshold ? scale : 0;
-            memcpy(row + (j + i), &x, sizeof x);
-        }
-    }
+    drop_row(row, n, column, number, head, stream, true);
+}
+
+static void row_keep(void *row, int64_t n, int64_t column, uint32_t number, uint32_t head,
+                     const attni_dropout_stream *stream) {
+    drop_row(row, n, column, number, head, stream, false);
 }
 
 static void row_accumulate(void *to_data, const void *from_data, int64_t stride, int64_t n,
@@ -363,5 +368,7 @@ const attni_row_kernels TABLE_NAME(row_kernels) = {
     .exclude = row_exclude,
     .hide = row_hide,
     .drop = row_drop,
+    .keep = row_keep,
+    .multiply = row_multiply,
     .accumulate = row_accumulate,
 };

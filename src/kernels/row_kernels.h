@@ -64,6 +64,13 @@ typedef struct attni_row_kernels {
     void (*drop)(void *row, int64_t n, int64_t column, uint32_t number, uint32_t head,
                  const attni_dropout_stream *stream);
 
+    /* row[j] = what drop multiplies it with. */
+    void (*keep)(void *row, int64_t n, int64_t column, uint32_t number, uint32_t head,
+                 const attni_dropout_stream *stream);
+
+    /* row[j] *= factors[j] */
+    void (*multiply)(void *row, const void *factors, int64_t n);
+
     /* to[c] += factor * from[c * stride] */
     void (*accumulate)(void *to, const void *from, int64_t stride, int64_t n, double factor);
 } attni_row_kernels;

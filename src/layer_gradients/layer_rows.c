@@ -178,12 +178,17 @@ static void sum_task(void *data, int64_t task) {
     const int64_t count = attni_min(TASK_COLS, rows->cols - first);
     const int64_t offset =
         first * col_stride(rows) * (int64_t)attn_dtype_size_bytes(rows->tensor->dtype);
+    const bool are_numbers =
+        rows->tensor->dtype == attni_score_dtype(rows->tensor->dtype) && col_stride(rows) == 1;
     double sum[TASK_COLS] = {0}; /* room for either type, whose zeroes are alike */
     double line[TASK_COLS];
     for (int64_t row = 0; row < rows->count; ++row) {
-        attni_take_row(rows->set, line, attni_layer_row(rows, row) + offset, rows->tensor->dtype,
-                       col_stride(rows), count);
-        move->kernels->add(sum, line, count);
+        const char *from = attni_layer_row(rows, row) + offset;
+        if (!are_numbers) {
+            attni_take_row(rows->set, line, from, rows->tensor->dtype, col_stride(rows), count);
+            from = (const char *)line;
+        }
+        move->kernels->add(sum, from, count);
     }
     put(move,
         (char *)sums->data + first * sums->strides[0] * (int64_t)attn_dtype_size_bytes(sums->dtype),

@@ -174,6 +174,13 @@ static void check_drop_at(struct row_setting *setting, attn_dropout dropout) {
         assert_element(setting, j, product_in(dtype, setting->before[j], is_kept ? share : 0));
     }
     guarded_check(&setting->row_block, choice_text(&setting->choice));
+    setting->choice.kernels->keep(setting->row, setting->n, dropout.column, (uint32_t)dropout.row,
+                                  (uint32_t)dropout.head | (uint32_t)(batch << 16), &stream);
+    for (int64_t j = 0; j < setting->n; ++j) {
+        const bool is_kept = oracle_dropout_factor(&dropout, 0, 0, 0, j) != 0;
+        assert_element(setting, j, is_kept ? share : 0);
+    }
+    guarded_check(&setting->row_block, choice_text(&setting->choice));
 }
 
 static void check_drop(struct row_setting *setting) {
@@ -197,6 +204,26 @@ static void check_drop(struct row_setting *setting) {
 static void drop_keeps_what_the_definition_says(void **state) {
     (void)state;
     for_every_row(check_drop);
+}
+
+static void check_multiply(struct row_setting *setting) {
+    static double factors[ROW_MOST];
+    const int32_t dtype = setting->choice.dtype;
+    char *first = place_operand(setting, 1, real_bytes(dtype));
+    for (int64_t j = 0; j < setting->n; ++j) {
+        factors[j] = random_number(setting->random, dtype);
+        row_set(first, j, dtype, factors[j]);
+    }
+    setting->choice.kernels->multiply(setting->row, first, setting->n);
+    for (int64_t j = 0; j < setting->n; ++j) {
+        assert_element(setting, j, product_in(dtype, setting->before[j], factors[j]));
+    }
+    guarded_check(&setting->row_block, choice_text(&setting->choice));
+}
+
+static void multiply_takes_elements_pairwise(void **state) {
+    (void)state;
+    for_every_row(check_multiply);
 }
 
 /* to + factor * from, rounded once or twice: compilers may fuse. */
@@ -238,6 +265,7 @@ int main(void) {
         cmocka_unit_test(exclude_adds_nothing),
         cmocka_unit_test(hide_replaces_what_the_flags_say),
         cmocka_unit_test(drop_keeps_what_the_definition_says),
+        cmocka_unit_test(multiply_takes_elements_pairwise),
         cmocka_unit_test(accumulate_adds_a_multiple),
     };
     return cmocka_run_group_tests_name("row_operands", tests, NULL, NULL);
