@@ -96,7 +96,8 @@ static PyObject *bind_torch(PyObject *module, PyObject *const *arguments, Py_ssi
     if (!PyCFunction_Check(arguments[6]) || PyCFunction_GetFlags(arguments[6]) != METH_NOARGS) {
         return Py_NewRef(Py_False);
     }
-    descrgetfunc get = (descrgetfunc)PyType_GetSlot(Py_TYPE(arguments[8]), Py_tp_descr_get);
+    void *slot = PyType_GetSlot(Py_TYPE(arguments[8]), Py_tp_descr_get);
+    descrgetfunc get = (descrgetfunc)(uintptr_t)slot;
     const struct dlpack_functions *functions = PyCapsule_GetPointer(arguments[0], DLPACK_CAPSULE);
     if (functions == NULL) {
         return NULL;
