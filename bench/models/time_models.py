@@ -87,7 +87,7 @@ def row(name: str, found: dict[str, Any]) -> str:
 
 def table(threads: str, rows: dict[str, Any]) -> list[str]:
     lines = [
-        f"## {threads} thread{'s' * (threads != '1')}",
+        f"### {threads} thread{'s' * (threads != '1')}",
         "",
         "| model | eager, ms | sdpa, ms | install(), ms | libattention, ms "
         "| install() over sdpa | libattention over the faster | attention |",
@@ -97,8 +97,27 @@ def table(threads: str, rows: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def head(machine: str) -> list[str]:
+def software() -> str:
     info = libattention.info()
+    return (
+        f"PyTorch {torch.__version__}, transformers {transformers.__version__}, {info['build']}, "
+        f"kernels {info['kernels']}."
+    )
+
+
+def page(machines: dict[str, Any]) -> str:
+    """All rows of all machines."""
+    lines = head()
+    for machine, found in machines.items():
+        if not found["rows"]:
+            continue
+        lines += [f"## {machine}", "", found["software"], ""]
+        for threads in sorted(found["rows"], key=int):
+            lines += table(threads, found["rows"][threads])
+    return "\n".join(lines)
+
+
+def head() -> list[str]:
     return [
         "# Whole models",
         "",
@@ -112,20 +131,19 @@ def head(machine: str) -> list[str]:
         'libattention `accelerate`. Attention: its share of the time with "sdpa", which is what '
         "there is to gain.",
         "",
-        f"{machine}PyTorch {torch.__version__}, transformers {transformers.__version__}, "
-        f"{info['build']}, kernels {info['kernels']}.",
-        "",
     ]
 
 
 def measure(options: argparse.Namespace, recorded: dict[str, Any]) -> None:
-    """Adds rows to what is recorded, in the place of older ones."""
+    """Adds rows to what is recorded of the machine, in the place of older ones."""
+    machine = recorded.setdefault(options.machine, {"rows": {}})
+    machine["software"] = software()
     for threads in options.threads.split(","):
         torch.set_num_threads(int(threads))
         for case in CASES:
             if re.search(options.models, case.name):
                 found = race(case, options.repeats)
-                recorded.setdefault(threads, {})[case.name] = found
+                machine["rows"].setdefault(threads, {})[case.name] = found
                 print(f"{threads}: {row(case.name, found)}", file=sys.stderr)
                 if options.record:
                     options.record.write_text(json.dumps(recorded, indent=1) + "\n")
@@ -137,8 +155,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--models", default="", help="a regular expression")
     parser.add_argument("--record", type=Path, help="a JSON file that runs add their rows to")
-    parser.add_argument("--machine", default="", help="what to say of the machine")
-    parser.add_argument("--output", type=Path, help="the table of all rows")
+    parser.add_argument("--machine", default="This machine", help="what to call the machine")
+    parser.add_argument("--output", type=Path, help="the tables of all machines")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
@@ -146,10 +164,7 @@ def main() -> None:
     if options.record and options.record.exists():
         recorded = json.loads(options.record.read_text())
     measure(options, recorded)
-    lines = head(f"{options.machine}; " if options.machine else "")
-    for threads in sorted(recorded, key=int):
-        lines += table(threads, recorded[threads])
-    text = "\n".join(lines)
+    text = page(recorded)
     print(text)
     if options.output:
         options.output.write_text(text)

@@ -115,10 +115,14 @@ def test_modules_share_nothing():
         other.bind_library(0, 0)
     with pytest.raises(TypeError, match="9 arguments"):
         other.sdpa(array)
-    with pytest.raises(TypeError, match="tuple of pairs"):
-        other.bind_torch(*range(7))
+    for questions, facts in ((1, ()), ((1,), ()), ((), ((1, 2),))):
+        with pytest.raises(TypeError, match="tuple of tuples"):
+            other.bind_torch(1, 2, 3, questions, facts, *range(5))
+    assert other.bind_torch(1, 2, 3, (), (), *range(5)) is False
     with pytest.raises(ValueError, match="PyCapsule"):
-        other.bind_torch(1, 2, 3, (), 4, 5, 6)
+        other.bind_torch(1, 2, 3, (), (), 4, torch.Tensor().is_neg, *range(3))
+    with pytest.raises(ValueError, match="bind_openmp"):
+        other.bind_openmp(0)
 
 
 @needs_module

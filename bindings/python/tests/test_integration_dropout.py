@@ -162,7 +162,7 @@ def test_modules_drop_by_the_library_where_asked():
     assert all(one.grad.abs().sum() > 0 for one in ours.parameters())
     assert survey(ours).computed == {"self_attn": 2}
     again = pickle.loads(pickle.dumps(ours.self_attn))
-    assert again._drops
+    assert again._settings.drops
     for layer in (theirs.eval(), ours.eval()):
         layer.output = layer(x)
     torch.testing.assert_close(ours.output, theirs.output, rtol=1e-12, atol=1e-12)

@@ -232,22 +232,6 @@ def test_a_pytorch_that_cannot_hand_back_is_refused(monkeypatch):
 # ---- threads and contexts ----
 
 
-def test_threads_follow_pytorch(monkeypatch):
-    made = []
-    monkeypatch.setattr(
-        _install, "Context", lambda *a, **k: made.append(a) or libattention.Context(*a, **k)
-    )
-    tensors, before = large(), torch.get_num_threads()
-    try:
-        with integration.install():
-            for count in (1, 3, 1):
-                torch.set_num_threads(count)
-                F.scaled_dot_product_attention(*tensors)
-    finally:
-        torch.set_num_threads(before)
-    assert made == [(1,), (3,)]
-
-
 def test_a_context_of_the_callers(monkeypatch):
     used = []
     run = _lean_sdpa.Kind.run

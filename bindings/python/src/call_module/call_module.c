@@ -76,45 +76,65 @@ static PyObject *bind_numpy(PyObject *module, PyObject *const *arguments, Py_ssi
     return Py_NewRef(Py_None);
 }
 
-static int are_questions(PyObject *questions) {
-    int fits = PyTuple_Check(questions);
-    for (Py_ssize_t i = 0; fits && i < PyTuple_Size(questions); i++) {
-        PyObject *pair = PyTuple_GetItem(questions, i);
-        fits = PyTuple_Check(pair) && PyTuple_Size(pair) == 2;
+static int are_tuples(PyObject *tuples, Py_ssize_t size) {
+    int fits = PyTuple_Check(tuples);
+    for (Py_ssize_t i = 0; fits && i < PyTuple_Size(tuples); i++) {
+        PyObject *one = PyTuple_GetItem(tuples, i);
+        fits = PyTuple_Check(one) && PyTuple_Size(one) == size;
     }
     if (!fits) {
-        PyErr_SetString(PyExc_TypeError, "bind_torch: expected a tuple of pairs");
+        PyErr_Format(PyExc_TypeError, "bind_torch: expected a tuple of tuples of %zd", size);
     }
     return fits;
 }
 
 static PyObject *bind_torch(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
-    if (!has_count(count, 7, "bind_torch") || !are_questions(arguments[3])) {
+    if (!has_count(count, 10, "bind_torch") || !are_tuples(arguments[3], 2) ||
+        !are_tuples(arguments[4], 3)) {
         return NULL;
     }
+    if (!PyCFunction_Check(arguments[6]) || PyCFunction_GetFlags(arguments[6]) != METH_NOARGS) {
+        return Py_NewRef(Py_False);
+    }
+    void *slot = PyType_GetSlot(Py_TYPE(arguments[8]), Py_tp_descr_get);
+    descrgetfunc get = (descrgetfunc)(uintptr_t)slot;
     const struct dlpack_functions *functions = PyCapsule_GetPointer(arguments[0], DLPACK_CAPSULE);
     if (functions == NULL) {
         return NULL;
     }
-    if (functions->major != DLPACK_MAJOR || functions->describe == NULL) {
+    if (functions->major != DLPACK_MAJOR || functions->describe == NULL || get == NULL) {
         return Py_NewRef(Py_False);
-    }
-    PyObject *requires_grad = PyUnicode_InternFromString("requires_grad");
-    if (requires_grad == NULL) {
-        return NULL;
     }
     struct torch *torch = &state_of(module)->torch;
     torch->describe = functions->describe;
-    keep(&torch->requires_grad, requires_grad);
-    Py_DECREF(requires_grad);
+    torch->get_requires_grad = get;
+    torch->ask_is_neg = PyCFunction_GetFunction(arguments[6]);
     keep(&torch->exchange, arguments[0]);
     keep(&torch->questions, arguments[3]);
-    keep(&torch->is_grad_enabled, arguments[4]);
-    keep(&torch->is_neg, arguments[5]);
-    keep(&torch->new_empty, arguments[6]);
+    keep(&torch->facts, arguments[4]);
+    keep(&torch->is_grad_enabled, arguments[5]);
+    keep(&torch->is_neg, arguments[6]);
+    keep(&torch->new_empty, arguments[7]);
+    keep(&torch->requires_grad, arguments[8]);
+    keep(&torch->find_context, arguments[9]);
     keep(&torch->parameter_type, arguments[2]);
     keep(&torch->tensor_type, arguments[1]);
     return Py_NewRef(Py_True);
+}
+
+static PyObject *bind_openmp(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+    (void)module;
+    if (!has_count(count, 1, "bind_openmp")) {
+        return NULL;
+    }
+    void *parallel = PyLong_AsVoidPtr(arguments[0]);
+    if (parallel == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError, "bind_openmp: expected an address, got 0");
+        }
+        return NULL;
+    }
+    return call_bind_openmp(parallel);
 }
 
 static PyObject *sdpa(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
@@ -124,7 +144,7 @@ static PyObject *sdpa(PyObject *module, PyObject *const *arguments, Py_ssize_t c
 
 /* What a module's state owns, one after the other. */
 struct owned {
-    PyObject **members[13];
+    PyObject **members[15];
 };
 
 static struct owned owned_by(struct call_state *state) {
@@ -132,8 +152,9 @@ static struct owned owned_by(struct call_state *state) {
     struct torch *torch = &state->torch;
     return (struct owned){{&numpy->array_type, &numpy->empty, &numpy->float32, &numpy->float64,
                            &numpy->float16, &torch->tensor_type, &torch->parameter_type,
-                           &torch->questions, &torch->is_grad_enabled, &torch->is_neg,
-                           &torch->new_empty, &torch->requires_grad, &torch->exchange}};
+                           &torch->questions, &torch->facts, &torch->is_grad_enabled,
+                           &torch->is_neg, &torch->new_empty, &torch->requires_grad,
+                           &torch->find_context, &torch->exchange}};
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg) {
@@ -161,8 +182,8 @@ static void release(void *module) {
     { #name, (PyCFunction)(void (*)(void))(name), METH_FASTCALL, NULL }
 
 static PyMethodDef methods[] = {
-    FASTCALL(bind_library), FASTCALL(bind_numpy),  FASTCALL(bind_torch),
-    FASTCALL(sdpa),         {NULL, NULL, 0, NULL},
+    FASTCALL(bind_library), FASTCALL(bind_numpy), FASTCALL(bind_torch),
+    FASTCALL(bind_openmp),  FASTCALL(sdpa),       {NULL, NULL, 0, NULL},
 };
 
 /* Nothing is done when it is loaded; that there are slots lets every interpreter have its own. */

@@ -63,6 +63,16 @@ static enum outcome numpy_describe(const struct call_state *state, PyObject *arr
     return OUTCOME_DONE;
 }
 
+/* The process's default one. */
+static enum outcome numpy_find_context(struct call_state *state, const attn_tensor *query,
+                                       const attn_tensor *key, attn_context **context) {
+    (void)state;
+    (void)query;
+    (void)key;
+    *context = NULL;
+    return OUTCOME_DONE;
+}
+
 static PyObject *numpy_dtype(const struct numpy *numpy, int32_t dtype) {
     switch (dtype) {
     case ATTN_DTYPE_FLOAT32:
@@ -93,5 +103,6 @@ const struct array_kind call_numpy_kind = {
     .owns = numpy_owns,
     .may_read = numpy_may_read,
     .describe = numpy_describe,
+    .find_context = numpy_find_context,
     .empty = numpy_empty,
 };

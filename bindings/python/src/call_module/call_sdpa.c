@@ -23,8 +23,11 @@ enum array { QUERY, KEY, VALUE, MASK, OUTPUT, LSE, NUM_ARRAYS };
 /* No output overflows whose batches, rows and width are each this many at most. */
 enum { MOST_PLAIN = 1 << 19 };
 
+/* Of call_work, what takes a microsecond or two. */
+enum { TINY_WORK = 1 << 12 };
+
 struct call {
-    const struct call_state *state;
+    struct call_state *state;
     const struct array_kind *kind;
     struct view views[NUM_ARRAYS];
     attn_sdpa_params params;
@@ -51,7 +54,7 @@ static enum outcome read_scale(PyObject *argument, attn_sdpa_params *params) {
     return OUTCOME_DONE;
 }
 
-/* The address of an attn_context, None for the default one. */
+/* The address of an attn_context, None for the one that find_context finds. */
 static enum outcome read_context(PyObject *argument, attn_context **context) {
     *context = NULL;
     if (Py_IsNone(argument)) {
@@ -203,15 +206,31 @@ static enum outcome make_outputs(struct call *call, PyObject *query) {
     return outcome;
 }
 
-/* Other threads of Python run meanwhile. */
-static enum outcome compute(struct call *call) {
+static attn_status compute_now(const struct call *call) {
     const struct view *views = call->views;
+    return call->state->library.sdpa(call->context, &views[QUERY].tensor, &views[KEY].tensor,
+                                     &views[VALUE].tensor, &call->params, &views[OUTPUT].tensor,
+                                     NULL, 0);
+}
+
+double call_work(const attn_tensor *query, const attn_tensor *key) {
+    double work = key->rank >= 2 ? (double)key->shape[key->rank - 2] : 1;
+    for (int axis = 0; axis < query->rank; axis++) {
+        work *= (double)query->shape[axis];
+    }
+    return work;
+}
+
+/* Other threads of Python run meanwhile, unless the call is over sooner than they would be told. */
+static enum outcome compute(struct call *call) {
     attn_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = call->state->library.sdpa(call->context, &views[QUERY].tensor, &views[KEY].tensor,
-                                       &views[VALUE].tensor, &call->params, &views[OUTPUT].tensor,
-                                       NULL, 0);
-    Py_END_ALLOW_THREADS;
+    if (call_work(&call->views[QUERY].tensor, &call->views[KEY].tensor) < TINY_WORK) {
+        status = compute_now(call);
+    } else {
+        Py_BEGIN_ALLOW_THREADS;
+        status = compute_now(call);
+        Py_END_ALLOW_THREADS;
+    }
     return status == ATTN_OK ? OUTCOME_DONE : OUTCOME_PYTHON;
 }
 
@@ -219,6 +238,10 @@ static enum outcome run(struct call *call, PyObject *const *arguments) {
     enum outcome outcome = read_options(call, arguments);
     if (outcome == OUTCOME_DONE) {
         outcome = describe_inputs(call, arguments);
+    }
+    if (outcome == OUTCOME_DONE && call->context == NULL) {
+        outcome = call->kind->find_context(call->state, &call->views[QUERY].tensor,
+                                           &call->views[KEY].tensor, &call->context);
     }
     if (outcome == OUTCOME_DONE) {
         outcome = make_outputs(call, arguments[ARGUMENT_QUERY]);
@@ -236,7 +259,7 @@ static PyObject *result_of(const struct call *call, enum outcome outcome) {
     return call->returns_lse ? PyTuple_Pack(2, call->output, call->lse) : Py_NewRef(call->output);
 }
 
-PyObject *call_sdpa(const struct call_state *state, PyObject *const *arguments) {
+PyObject *call_sdpa(struct call_state *state, PyObject *const *arguments) {
     struct call call = {.state = state};
     enum outcome outcome = state->library.sdpa == NULL ? OUTCOME_PYTHON : run(&call, arguments);
     for (int which = 0; which < NUM_ARRAYS; which++) {

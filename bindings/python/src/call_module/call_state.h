@@ -44,12 +44,17 @@ struct torch {
     PyObject *tensor_type;    /* torch.Tensor */
     PyObject *parameter_type; /* torch.nn.Parameter */
     PyObject *questions;      /* a tuple of pairs: what to call, and its answer in ordinary times */
+    PyObject *facts;          /* a tuple of triples: a dict, a key, and the value there in those */
     PyObject *is_grad_enabled; /* torch.is_grad_enabled */
-    PyObject *is_neg;          /* torch.Tensor.is_neg */
+    PyObject *is_neg;          /* of some tensor, the method */
     PyObject *new_empty;       /* torch.Tensor.new_empty */
-    PyObject *requires_grad;   /* the attribute's name */
+    PyObject *requires_grad;   /* torch.Tensor.requires_grad */
+    PyObject *find_context;    /* address_of_context of _torch_threads.py */
     PyObject *exchange;        /* the capsule that owns what follows */
     int (*describe)(void *tensor, void *description);
+    descrgetfunc get_requires_grad; /* of the type of requires_grad */
+    PyCFunction ask_is_neg;         /* what is_neg calls, without arguments */
+    attn_context *serial;           /* of one thread, from the first small call on; else NULL */
 };
 
 struct call_state {
@@ -72,6 +77,10 @@ struct array_kind {
     /* Fills `view` for an array of the kind. */
     enum outcome (*describe)(const struct call_state *state, PyObject *array, struct view *view);
 
+    /* What a call with this query and key runs with that was given no context. */
+    enum outcome (*find_context)(struct call_state *state, const attn_tensor *query,
+                                 const attn_tensor *key, attn_context **context);
+
     /* A new array of the type and shape of `described`; `like` is the query. NULL: an exception is
      * set. */
     PyObject *(*empty)(const struct call_state *state, PyObject *like,
@@ -84,9 +93,16 @@ extern const struct array_kind call_torch_kind;
 /* The tensor's shape as a tuple, behind `first` unless that is NULL; NULL with an exception set. */
 PyObject *call_shape(PyObject *first, const attn_tensor *tensor);
 
+/* Multiplications of a call's scores. */
+double call_work(const attn_tensor *query, const attn_tensor *key);
+
 /* Computes a call of _call.sdpa, whose arguments these are, as many as CALL_NUM_ARGUMENTS.
  * Returns the result, NotImplemented where Python has to look, or NULL with an exception set. */
 enum { CALL_NUM_ARGUMENTS = 9 };
-PyObject *call_sdpa(const struct call_state *state, PyObject *const *arguments);
+PyObject *call_sdpa(struct call_state *state, PyObject *const *arguments);
+
+/* The address of an attn_parallel_for_fn that runs on the threads of an OpenMP, given the address
+ * of its GOMP_parallel; its state is the number of threads. NULL with an exception set. */
+PyObject *call_bind_openmp(void *parallel);
 
 #endif

@@ -24,10 +24,36 @@ struct dlpack_tensor {
     uint64_t byte_offset;
 };
 
+/* Of call_work, less than what several threads would compute: nobody has to be asked how many of
+ * them PyTorch has. */
+enum { SMALL_WORK = 1 << 17 };
+
 enum { DLPACK_CPU = 1, DLPACK_FLOAT = 2, DLPACK_BFLOAT = 4, DLPACK_BOOL = 6 };
+
+/* Whether all that is known of PyTorch by variables is as in ordinary times. */
+static enum outcome facts_are_ordinary(PyObject *facts) {
+    Py_ssize_t count = PyTuple_Size(facts);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *fact = PyTuple_GetItem(facts, i);
+        PyObject *value =
+            PyDict_GetItemWithError(PyTuple_GetItem(fact, 0), PyTuple_GetItem(fact, 1));
+        if (value == NULL) {
+            return PyErr_Occurred() ? OUTCOME_RAISED : OUTCOME_PYTHON;
+        }
+        int is_ordinary = PyObject_RichCompareBool(value, PyTuple_GetItem(fact, 2), Py_EQ);
+        if (is_ordinary != 1) {
+            return is_ordinary == 0 ? OUTCOME_PYTHON : OUTCOME_RAISED;
+        }
+    }
+    return OUTCOME_DONE;
+}
 
 /* Whether every question has its ordinary answer. */
 static enum outcome torch_may_compute(const struct call_state *state) {
+    enum outcome facts = facts_are_ordinary(state->torch.facts);
+    if (facts != OUTCOME_DONE) {
+        return facts;
+    }
     PyObject *questions = state->torch.questions;
     Py_ssize_t count = PyTuple_Size(questions);
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -63,14 +89,16 @@ static enum outcome expect_false(PyObject *answer) {
 /* Whether no gradient is wanted of the tensor, and its memory has its numbers as they are. */
 static enum outcome torch_may_read(const struct call_state *state, PyObject *tensor) {
     const struct torch *torch = &state->torch;
-    enum outcome found = expect_false(PyObject_GetAttr(tensor, torch->requires_grad));
+    PyObject *wanted =
+        torch->get_requires_grad(torch->requires_grad, tensor, (PyObject *)Py_TYPE(tensor));
+    enum outcome found = expect_false(wanted);
     if (found == OUTCOME_PYTHON) {
         found = expect_false(PyObject_CallNoArgs(torch->is_grad_enabled));
     }
     if (found != OUTCOME_DONE) {
         return found;
     }
-    return expect_false(PyObject_CallFunctionObjArgs(torch->is_neg, tensor, NULL));
+    return expect_false(torch->ask_is_neg(tensor, NULL));
 }
 
 static int32_t dtype_of_dlpack(const struct dlpack_tensor *found) {
@@ -117,6 +145,28 @@ static enum outcome torch_describe(const struct call_state *state, PyObject *arr
     return OUTCOME_DONE;
 }
 
+static enum outcome torch_find_context(struct call_state *state, const attn_tensor *query,
+                                       const attn_tensor *key, attn_context **context) {
+    struct torch *torch = &state->torch;
+    const int small = call_work(query, key) < SMALL_WORK;
+    *context = torch->serial;
+    if (small && torch->serial != NULL) {
+        return OUTCOME_DONE;
+    }
+    PyObject *address =
+        PyObject_CallFunctionObjArgs(torch->find_context, small ? Py_True : Py_False, NULL);
+    if (address == NULL) {
+        return OUTCOME_RAISED;
+    }
+    *context = PyLong_AsVoidPtr(address);
+    Py_DECREF(address);
+    if (*context == NULL) {
+        return PyErr_Occurred() ? OUTCOME_RAISED : OUTCOME_PYTHON;
+    }
+    torch->serial = small ? *context : torch->serial;
+    return OUTCOME_DONE;
+}
+
 /* Of the query's dtype, as make_outputs asks for no other. Lengths one by one: PyTorch is slow to
  * read a tuple. */
 static PyObject *torch_empty(const struct call_state *state, PyObject *like,
@@ -135,5 +185,6 @@ const struct array_kind call_torch_kind = {
     .owns = torch_owns,
     .may_read = torch_may_read,
     .describe = torch_describe,
+    .find_context = torch_find_context,
     .empty = torch_empty,
 };

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 from math import inf
 from operator import is_
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn, Optional, TypeVar, cast
 
 from libattention._abi import ffi
-from libattention._context import Context, handle_of, number_of
+from libattention._context import Context, context_for, handle_of, number_of
 from libattention._dropout import Dropout
 from libattention._kv import KV, MOST_VIEWS, add_integers, add_kv, check_kv
 from libattention._library import lib, raise_last_error, unsupported
@@ -33,6 +35,42 @@ from libattention._tensors import Kind, Views, empty_from, kind_of, note_written
 Results = tuple[Any, bool, bool, Optional[ScoreStage]]
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _small_calls_first(function: Function) -> Function:
+    """scaled_dot_product_attention by the compiled module where a call has no keywords but the
+    first: to fill in the others takes Python longer than anything else in a small call. What is
+    being compiled is to see the operator, not the module, which leaves the rest of what is traced
+    by itself."""
+
+    @wraps(function)
+    def attend(
+        query: Any,
+        key: Any = None,
+        value: Any = None,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+        **further: Any,
+    ) -> Any:
+        torch: Any = sys.modules.get("torch")
+        is_compiling = torch is not None and torch.compiler.is_dynamo_compiling()
+        if not further and dropout_p == 0 and not is_compiling:
+            found = attend_small(
+                query, key, value, attn_mask, is_causal, scale, enable_gqa, False, None
+            )
+            if found is not NotImplemented:
+                return found
+        options = (attn_mask, dropout_p, is_causal, scale, enable_gqa)
+        return function(query, key, value, *options, **further)
+
+    return cast(Function, attend)
+
+
+@_small_calls_first
 def scaled_dot_product_attention(
     query: Any,
     key: Any = None,
@@ -119,7 +157,8 @@ def scaled_dot_product_attention(
             softcap; "masked", what the normalizer gets, -inf where a row does not see the key.
             Sinks are not in them
         out: where to put the output, (..., Hq, L, Ev); must not overlap an input
-        context: threads, engine and kernels; None: the default
+        context: threads, engine and kernels; None: the default, of PyTorch's tensors PyTorch's
+            threads
 
     Returns:
         The output (..., Hq, L, Ev), of the kind and dtype of query; with return_lse, return_weights
@@ -162,15 +201,17 @@ def scaled_dot_product_attention(
         and return_scores is None
     )
     torch: Any = sys.modules.get("torch")
-    is_tensor = torch is not None and isinstance(query, torch.Tensor)
-    # What is being compiled is to see the operator, not the module.
-    if has_usual_options and not (is_tensor and torch.compiler.is_compiling()):
+    # Without these the module was asked before.
+    has_usual_results = return_lse is False and context is None
+    is_compiling = torch is not None and torch.compiler.is_dynamo_compiling()
+    if has_usual_options and not has_usual_results and not is_compiling:
         address = None if context is None else context._address
         found = attend_small(
             query, key, value, attn_mask, is_causal, scale, enable_gqa, return_lse, address
         )
         if found is not NotImplemented:
             return found
+    is_tensor = torch is not None and isinstance(query, torch.Tensor)
     may_have_plan = has_usual_options and attn_mask is None and return_lse is False
     if may_have_plan and not IS_COMPILED and not is_tensor:
         found = attend_by_plan(query, key, value, is_causal, scale, enable_gqa, context)
@@ -360,7 +401,9 @@ def _computed(
     for array, empty in made if is_ragged else ():
         array[...] = empty
     views.finish()
-    status = lib.attn_sdpa(handle_of(context), *inputs, params, output_view, ffi.NULL, 0)
+    status = lib.attn_sdpa(
+        handle_of(context_for(context, query)), *inputs, params, output_view, ffi.NULL, 0
+    )
     if status:
         raise_last_error(status, NAMES)
     if out is not None:

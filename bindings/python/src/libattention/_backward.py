@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from libattention._abi import ffi
 from libattention._attention import add_sequences
-from libattention._context import Context, handle_of
+from libattention._context import Context, context_for, handle_of
 from libattention._dtypes import BOOL, DATA, STORED, Role
 from libattention._kv import KV, MOST_VIEWS, check_kv
 from libattention._library import Error, lib, raise_last_error
@@ -133,7 +133,7 @@ def scaled_dot_product_attention_backward(
             shape and dtype, or float32 beside 16 bits; must not overlap each other or an input
         accumulate: they are added to what the arrays of out hold: parts of a batch, or of a
             sequence whose keys come in turns
-        context: threads and kernels; None: the default
+        context: threads and kernels; None: as in scaled_dot_product_attention
         options: as there, from bias to dropout
 
     Returns:
@@ -219,9 +219,8 @@ def differentiate(
     """
     places = places or {}
     prepared = prepare(call, results, gradients, wanted, places, accumulate)
-    status = lib.attn_sdpa_backward(
-        handle_of(context), *prepared.inputs, *prepared[1:4], ffi.NULL, 0
-    )
+    handle = handle_of(context_for(context, call.query))
+    status = lib.attn_sdpa_backward(handle, *prepared.inputs, *prepared[1:4], ffi.NULL, 0)
     if status:
         raise_last_error(status, BACKWARD_NAMES)
     note_written(*places.values())

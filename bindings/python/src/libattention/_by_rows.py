@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from libattention._abi import ffi
-from libattention._context import Context, handle_of
+from libattention._context import Context, context_for, handle_of
 from libattention._dtypes import DATA
 from libattention._library import raise_last_error
 from libattention._tensors import Empty, Views, kind_of
@@ -50,7 +50,7 @@ def compute_rows(
     else:
         result, target = out, views.add_array(out, "out", writable=True)
     views.finish()
-    status = function(handle_of(context), source, params, target)
+    status = function(handle_of(context_for(context, x)), source, params, target)
     if status:
         raise_last_error(status, _NAMES)
     return result if out is not None else kind.finished(result, x)

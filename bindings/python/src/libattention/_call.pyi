@@ -21,9 +21,12 @@ def bind_torch(
     tensor: type,
     parameter: type,
     questions: tuple[tuple[Callable[[], Any], Any], ...],
+    facts: tuple[tuple[dict[str, Any], str, Any], ...],
     is_grad_enabled: Callable[[], bool],
-    is_neg: Callable[[Any], bool],
+    is_neg: Callable[[], bool],
     new_empty: Callable[..., Any],
+    requires_grad: Any,
+    find_context: Callable[[bool], int],
     /,
 ) -> bool:
     """PyTorch's classes and functions.
@@ -33,13 +36,21 @@ def bind_torch(
         tensor: torch.Tensor
         parameter: torch.nn.Parameter
         questions: each with its answer where tensors may be computed with now
+        facts: places in dicts, and what is there then
         is_grad_enabled: torch's
-        is_neg: torch.Tensor's
+        is_neg: of some tensor
         new_empty: torch.Tensor's
+        requires_grad: torch.Tensor's
+        find_context: the address of the attn_context of calls without one, given whether they are
+            small; that of small calls is kept
 
     Returns:
         Whether the interface has what is needed; without, tensors are left to Python.
     """
+
+def bind_openmp(parallel: int, /) -> int:
+    """The address of an attn_parallel_for_fn that runs on the threads of the OpenMP whose
+    GOMP_parallel is there. Its state is their number."""
 
 def sdpa(
     query: Any,

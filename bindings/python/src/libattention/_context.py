@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Literal
 
 from libattention._abi import ffi
@@ -20,6 +21,8 @@ GEMM_NAMES = {number: name for name, number in GEMMS.items()}
 
 class Context:
     """Threads, engine and kernels of the calls it is given to; without one the process's default.
+    Calls on PyTorch's tensors without one compute on PyTorch's threads, as many as
+    torch.get_num_threads() says.
 
     Results do not depend on the number of threads. A context may be used by several threads at
     once. After a fork the child computes on its calling thread.
@@ -41,26 +44,37 @@ class Context:
         gemm: Literal["auto", "blas", "native"] = "auto",
         float32_weights: bool = False,
     ) -> None:
+        self._make(
+            {"num_threads": 0 if num_threads is None else num_threads},
+            engine,
+            kernels,
+            gemm,
+            float32_weights,
+        )
+        self._arguments = (num_threads, engine, kernels, gemm, bool(float32_weights))
+
+    def _make(
+        self, threads: dict[str, Any], engine: str, kernels: str | None, gemm: str, is_wide: bool
+    ) -> None:
+        """With these fields of an attn_context_config that say who computes."""
         name = ffi.NULL if kernels is None else ffi.new("char[]", kernels.encode())
         config = ffi.new(
             "attn_context_config *",
             {
                 "struct_size": ffi.sizeof("attn_context_config"),
-                "num_threads": 0 if num_threads is None else num_threads,
                 "engine": number_of("engine", engine, ENGINES),
                 "gemm": number_of("gemm", gemm, GEMMS),
                 "kernels": name,
+                **threads,
             },
         )
-        words = "True or False"
-        assign(config, "float32_weights", float32_weights, "float32_weights", words)
+        assign(config, "float32_weights", is_wide, "float32_weights", "True or False")
         made = ffi.new("attn_context **")
         status = lib.attn_context_create(config, made)
         if status:
             raise_last_error(status, {})
         self._handle = ffi.gc(made[0], lib.attn_context_destroy)
         self._address = int(ffi.cast("uintptr_t", made[0]))
-        self._arguments = (num_threads, engine, kernels, gemm, bool(float32_weights))
 
     def __reduce__(self) -> tuple[type[Context], tuple[Any, ...]]:
         """Copies are contexts of their own with the same settings."""
@@ -85,6 +99,42 @@ class Context:
             of itself; and blas_is_serial, whether it admits one caller at a time.
         """
         return described_context(self._handle)
+
+
+def context_on(
+    parallel_for: int,
+    num_threads: int,
+    gemm: Literal["auto", "blas", "native"],
+    kernels: str | None,
+) -> Context:
+    """A context on threads that are not the library's; copies of it have their own.
+
+    Args:
+        parallel_for: the address of an attn_parallel_for_fn, whose state is num_threads
+        num_threads: how many there are
+        gemm: as in Context
+        kernels: as in Context
+    """
+    threads = {
+        "parallel_for": ffi.cast("attn_parallel_for_fn", parallel_for),
+        "parallel_for_state": ffi.cast("void *", num_threads),
+        "parallel_for_width": num_threads,
+    }
+    made = Context.__new__(Context)
+    made._make(threads, "auto", kernels, gemm, False)
+    made._arguments = (num_threads, "auto", kernels, gemm, False)
+    return made
+
+
+def context_for(context: Context | None, array: Any) -> Context | None:
+    """What a call runs with whose first array this is: without a context PyTorch's tensors are
+    computed on PyTorch's threads, everything else by the default one."""
+    torch: Any = sys.modules.get("torch")
+    if context is None and torch is not None and isinstance(array, torch.Tensor):
+        from libattention._torch_threads import context_now
+
+        return context_now()
+    return context
 
 
 def handle_of(context: Context | None) -> Any:

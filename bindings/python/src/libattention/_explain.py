@@ -16,7 +16,7 @@ from libattention._backward import (
     add_wanted,
     wanted_names,
 )
-from libattention._context import Context, handle_of
+from libattention._context import Context, context_for, handle_of
 from libattention._kv import KV, MOST_VIEWS, check_kv
 from libattention._library import lib, raise_last_error
 from libattention._options import FurtherOptions, Options
@@ -75,7 +75,8 @@ def explain(
     outputs = describe_outputs(inputs, params)
     report = new_report("attn_sdpa_report")
     output = ffi.addressof(outputs, "output")
-    status = lib.attn_sdpa_explain(handle_of(context), *inputs, params, output, report)
+    handle = handle_of(context_for(context, query))
+    status = lib.attn_sdpa_explain(handle, *inputs, params, output, report)
     if status:
         raise_last_error(status, NAMES)
     return attention_report(report)
@@ -133,9 +134,8 @@ def explain_backward(
     if outputs.lse.dtype:
         params.lse = ffi.addressof(outputs, "lse")
     report = new_report("attn_sdpa_backward_report")
-    status = lib.attn_sdpa_backward_explain(
-        handle_of(context), *inputs, params, output, struct, report
-    )
+    handle = handle_of(context_for(context, query))
+    status = lib.attn_sdpa_backward_explain(handle, *inputs, params, output, struct, report)
     if status:
         raise_last_error(status, BACKWARD_NAMES)
     return backward_report(report)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from libattention._abi import ffi
-from libattention._context import Context, handle_of
+from libattention._context import Context, context_for, handle_of
 from libattention._dtypes import INTEGERS, SCALES, STORED
 from libattention._library import Error, lib, raise_last_error
 from libattention._tensors import Views, described, integers, note_written, refuse_stand_ins
@@ -153,7 +153,7 @@ def kv_append(
         positions: int64 or int32, broadcastable to (batch axes, L), or with starts to (total): the
             row of its sequence where a new row goes; negative: it is left out. None: row i of n
             goes to kv.lengths - n + i
-        context: threads and kernels; None: the default
+        context: threads and kernels; None: as in scaled_dot_product_attention
 
     Raises:
         Error: the first argument that does not fit, by name, before anything is written: shapes,
@@ -179,7 +179,7 @@ def kv_append(
     if positions is not None:
         params.positions = add_integers(views, positions, "positions")
     views.finish()
-    status = lib.attn_kv_append(handle_of(context), place, *rows, params)
+    status = lib.attn_kv_append(handle_of(context_for(context, key)), place, *rows, params)
     if status:
         raise_last_error(status, {})
     note_written(kv.key, kv.value)

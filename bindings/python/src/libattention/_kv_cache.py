@@ -225,7 +225,7 @@ class KVCache:
             key: (batch, num_kv_heads, L, head_dim), or ragged (num_kv_heads, total, head_dim)
             value: (batch, num_kv_heads, L, value_dim), or ragged (num_kv_heads, total, value_dim)
             layer: 0 to layers - 1; None where there is one
-            context: threads and kernels; None: the default
+            context: threads and kernels; None: as in scaled_dot_product_attention
 
         Raises:
             CacheFullError: as advance.

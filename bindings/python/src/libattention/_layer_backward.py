@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from libattention._abi import ffi
-from libattention._context import Context, handle_of
+from libattention._context import Context, context_for, handle_of
 from libattention._dtypes import BFLOAT16, FLOAT16, FLOAT32
 from libattention._layer import NAMES as LAYER_NAMES
 from libattention._layer import parameters_of
@@ -98,6 +98,7 @@ class SavedCall:
                 made.append(name)
         for name in made if accumulate else ():
             found[name][...] = 0
+        context = context_for(context, self._like)
         run_backward(
             self._layer, self._inputs, self._params, views, sources, targets, accumulate, context
         )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from libattention._abi import ffi
 from libattention._by_rows import new_params
-from libattention._context import Context, handle_of
+from libattention._context import Context, context_for, handle_of
 from libattention._dtypes import DATA, FLOAT32, FLOAT64
 from libattention._library import Error, lib, raise_last_error
 from libattention._tensors import (
@@ -57,7 +57,7 @@ def merge(
         return_lse: also return lse (..., L), to merge further
         out: where to put the output; of outputs' shape, any dtype that they may have. It may be
             one of outputs itself, but else must not overlap an input
-        context: threads and kernels; None: the default
+        context: threads and kernels; None: as in scaled_dot_product_attention
 
     Returns:
         The output, of the kind, dtype and shape of outputs[0], or with return_lse (output, lse).
@@ -112,8 +112,9 @@ def merged(call: Parts, out: Any, context: Context | None) -> Any:
         score_dtype = FLOAT64 if first.dtype == FLOAT64 else FLOAT32
         lse, lse_target = views.add_new(Empty(score_dtype, first.shape[:-1]), kind, "return_lse")
     views.finish()
+    handle = handle_of(context_for(context, outputs[0]))
     status = lib.attn_sdpa_merge(
-        handle_of(context), len(outputs), arrays, lse_arrays, params, target, lse_target
+        handle, len(outputs), arrays, lse_arrays, params, target, lse_target
     )
     if status:
         raise_last_error(status, _NAMES)

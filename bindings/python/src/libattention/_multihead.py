@@ -15,7 +15,7 @@ from libattention import _layer
 from libattention._abi import ffi
 from libattention._cache_checks import shape_of
 from libattention._checkpoint import layer_arguments, open_checkpoint
-from libattention._context import Context, handle_of
+from libattention._context import Context, context_for, handle_of
 from libattention._kv import KV
 from libattention._kv_cache import KVCache
 from libattention._layer import check
@@ -327,7 +327,7 @@ class MultiheadAttention:
             rope: keyword arguments of libattention.rope, {} for its defaults: queries and keys are
                 rotated after qk_norm, before they are stored. Without positions and lengths rows
                 stand where they are stored; without a cache at 0, 1, ...
-            context: threads, engine and kernels; None: the default
+            context: threads, engine and kernels; None: as in scaled_dot_product_attention
             options: bias, broadcastable to (N, H, L, S); query_offset, key_lengths, align_end,
                 window, softcap, sinks, alibi_slopes, normalizer, mask_start, position_bias,
                 block_mask, block_size and dropout as in scaled_dot_product_attention
@@ -338,7 +338,7 @@ class MultiheadAttention:
             (N, H, L). T counts the keys of add_bias_kv and add_zero_attn, too.
         """
         refuse_stand_ins(query, key, value, key_padding_mask, attn_mask, instead=_OPERATOR)
-        kind = kind_of(query, "query")
+        kind, context = kind_of(query, "query"), context_for(context, query)
         attention = Options(attn_mask, is_causal, scale, **options)
         rotation = None if rope is None else rotation_of(rope)
 
@@ -433,7 +433,7 @@ class MultiheadAttention:
             out: where to put them, by name; what is wanted and not in it is a new array. They must
                 not overlap each other or what is read
             accumulate: they are added to what the arrays of out hold: parts of a batch
-            context: threads and kernels; None: the default
+            context: threads and kernels; None: as in scaled_dot_product_attention
 
         Returns:
             Gradients by name, each with the shape and dtype of what it is of; those of parameters
@@ -507,5 +507,6 @@ class MultiheadAttention:
         report.attention = inner
         output = ffi.addressof(outputs, "output")
         arguments = (layer, *inputs, params.layer, output, report)
-        check(lib.attn_mha_explain(handle_of(context), *arguments))
+        handle = handle_of(context_for(context, query))
+        check(lib.attn_mha_explain(handle, *arguments))
         return {**layer_report(report), "attention": attention_report(inner)}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from libattention._abi import ffi
-from libattention._context import Context, handle_of
+from libattention._context import Context, context_for, handle_of
 from libattention._dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FLOATS
 from libattention._library import raise_last_error
 from libattention._options import Options, make_params
@@ -112,7 +112,7 @@ def attend(
     frame = plan.take()
     for place, one in zip((0, KEY, VALUE, OUTPUT), (query, key, value, output)):
         frame.addresses[place] = arrays.address(one)
-    status = plan.run(frame, handle_of(context))
+    status = plan.run(frame, handle_of(context_for(context, query)))
     if status:
         raise_last_error(status, NAMES)
     return output

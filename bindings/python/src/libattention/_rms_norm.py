@@ -41,7 +41,7 @@ def rms_norm(
         weight_offset: 1 where a model stores weight - 1, as Gemma does; 0 without weight
         out: where to put the result, of x's shape, and of x's dtype or that of scores, float32
             beside 16 bits. It may be x itself, but else must not overlap it
-        context: threads and kernels; None: the default
+        context: threads and kernels; None: as in scaled_dot_product_attention
 
     Returns:
         The result, of the kind, dtype and shape of x. Sums are float64's for every dtype: no square

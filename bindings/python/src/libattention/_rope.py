@@ -100,7 +100,7 @@ def rope(
         inverse: by the negative angle, which undoes a rotation of magnitude 1
         out: where to put the result, of x's shape, and of x's dtype or that of scores, float32
             beside 16 bits. It may be x itself, but else must not overlap an input
-        context: threads and kernels; None: the default
+        context: threads and kernels; None: as in scaled_dot_product_attention
 
     Returns:
         The result, of the kind, dtype and shape of x. Angles are float64's.

@@ -40,12 +40,25 @@ else:
     )
 
 
-def bind_torch(torch: Any, questions: tuple[tuple[Callable[[], Any], Any], ...]) -> bool:
+def bind_openmp(parallel: int) -> int | None:
+    """The address of an attn_parallel_for_fn, given that of an OpenMP's GOMP_parallel; its state
+    is the number of threads. None without a compiled module."""
+    return _module.bind_openmp(parallel) if IS_COMPILED else None
+
+
+def bind_torch(
+    torch: Any,
+    questions: tuple[tuple[Callable[[], Any], Any], ...],
+    facts: tuple[tuple[dict[str, Any], str, Any], ...],
+    find_context: Callable[[bool], int],
+) -> bool:
     """Lets attend take PyTorch's tensors.
 
     Args:
         torch: the module
         questions: each with its answer where ordinary tensors hold numbers, now
+        facts: places in dicts, and what is there then
+        find_context: as _call.pyi tells it
 
     Returns:
         Whether it does.
@@ -59,7 +72,10 @@ def bind_torch(torch: Any, questions: tuple[tuple[Callable[[], Any], Any], ...])
         torch.Tensor,
         torch.nn.Parameter,
         questions,
+        facts,
         torch.is_grad_enabled,
-        torch.Tensor.is_neg,
+        torch.Tensor().is_neg,
         torch.Tensor.new_empty,
+        torch.Tensor.requires_grad,
+        find_context,
     )

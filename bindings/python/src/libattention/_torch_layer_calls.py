@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from libattention._abi import ffi
-from libattention._context import handle_of
+from libattention._context import context_for, handle_of
 from libattention._layer import check, new_layer
 from libattention._layer_backward import (
     bytes_to_save,
@@ -111,11 +111,12 @@ class LayerCall:
             made = empty_from(outputs.weights)
             weights, attention.weights = views.add_new(made, kind, "return_weights")
         views.finish()
-        count = bytes_to_save(self._layer, self._inputs, self._params, None)
+        context = context_for(self._settings.context, query)
+        count = bytes_to_save(self._layer, self._inputs, self._params, context)
         memory = torch.empty(count, dtype=torch.uint8, device="cpu")
         save_at(self._params, memory.data_ptr(), count)
         arguments = (self._layer, *self._inputs, self._params.layer, place, ffi.NULL, 0)
-        check(lib.attn_mha_forward(handle_of(None), *arguments))
+        check(lib.attn_mha_forward(handle_of(context), *arguments))
         return output, lse, weights, memory
 
     def differentiate(
@@ -145,7 +146,9 @@ class LayerCall:
             # Of parameters of 16 bits, too: what PyTorch expects.
             found[name] = query.new_empty(known[name].shape, dtype=self._dtype_of(name))
             targets[name] = views.add_array(found[name], f"gradients.{name}", writable=True)
-        run_backward(self._layer, self._inputs, self._params, views, sources, targets, False, None)
+        context = context_for(self._settings.context, query)
+        call = (self._layer, self._inputs, self._params)
+        run_backward(*call, views, sources, targets, False, context)
         return {name: self._part(found, name, is_packed) for name in wanted}
 
     def _given(self, gradients: list[Tensor | None]) -> list[Tensor | None]:

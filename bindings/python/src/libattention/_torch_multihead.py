@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from libattention._context import Context
 from libattention._dropout import Dropout
 from libattention._options import Options
 from libattention._torch_layer_calls import LayerCall, is_layer
+from libattention._torch_library import number_of_context
 from libattention._torch_options import torch_options
 from libattention._torch_ordinary import (
     reason_there_are_no_numbers,
@@ -53,6 +55,7 @@ class Settings(NamedTuple):
     is_causal: bool = False
     return_weights: bool = False
     dropout: Dropout | None = None
+    context: Context | None = None  # PyTorch's threads without
 
 
 def multihead(
@@ -114,7 +117,8 @@ def compose(tensors: Tensors, settings: Settings) -> tuple[Tensor, ...]:
             dropout=settings.dropout,
         )
     )
-    further = {"return_weights": settings.return_weights}
+    context = number_of_context(settings.context)
+    further = {"return_weights": settings.return_weights, "context": context}
     output, lse, weights = torch.ops.libattention.sdpa(*heads, *options, **further)
     joined = output.transpose(-3, -2).flatten(-2)
     out = torch.nn.functional.linear(joined, tensors.out_proj_weight, tensors.out_proj_bias)

@@ -15,6 +15,7 @@ import torch
 from torch.autograd import forward_ad
 
 from libattention._small_calls import bind_torch
+from libattention._torch_threads import address_of_context
 
 _PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
 # What to ask PyTorch, the answer in ordinary times, and what another one means.
@@ -89,7 +90,8 @@ KNOWS_TENSORS = bind_torch(
     torch,
     (
         *((ask, ordinary) for ask, ordinary, _ in _QUESTIONS[1:]),
-        (_is_dual_level, False),
         (_is_maybe_autocast, False),
     ),
+    ((vars(forward_ad), "_current_level", -1),),
+    address_of_context,
 )

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from libattention._context import Context
 from libattention._torch_options import score_dtype
 from libattention._torch_ordinary import reason_to_ask_pytorch
 from libattention.integrations._hf_architectures import Use, use_of
@@ -38,6 +39,7 @@ class Call(NamedTuple):
     weights: bool
     options: dict[str, Any]
     drops: bool
+    context: Context | None = None
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """Those that are not left out; of keys and values the memory that is read."""
@@ -96,6 +98,7 @@ def computed(call: Call, attention: Callable[..., Any]) -> Found:
         sinks=_added(call.sinks, dtype),
         dropout=step_dropout(call.dropout) if call.dropout > 0 else None,
         return_weights=call.weights,
+        context=call.context,
     )
     output, weights = results if call.weights else (results, None)
     return output.transpose(1, 2).contiguous(), weights

@@ -23,13 +23,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from libattention._context import Context, handle_of
 from libattention._library import lib, string
 from libattention._torch_options import score_dtype
+from libattention._torch_threads import context_now
 from libattention.integrations._install_dropout import FUNCTION, DropoutRegistration
 from libattention.integrations._lean_backward import kind_of_backward
 from libattention.integrations._lean_sdpa import DTYPES, kind_of_call
 
 OPERATOR = "_scaled_dot_product_flash_attention_for_cpu"
 BACKWARD = OPERATOR + "_backward"
-MOST_THREADS = 1024
 
 # Attention that never comes to the operator, by the operators that PyTorch runs for it.
 ELSEWHERE = {
@@ -207,7 +207,6 @@ class _Registration:
             )
         self.context: Context | None = None
         self._dropout: DropoutRegistration | None = None
-        self._contexts: dict[int, Context] = {}
         # What is here now, PyTorch's or a third party's.
         self._originals = {
             name: torch.library.get_kernel(f"aten::{name}", "CPU").call_boxed
@@ -344,13 +343,8 @@ class _Registration:
         return _refused(found) if isinstance(found, int) else found
 
     def context_now(self) -> Context:
-        """The installation's, or one of as many threads as PyTorch has now, and no more: a BLAS
-        would bring its own."""
-        if self.context is not None:
-            return self.context
-        count = min(torch.get_num_threads(), MOST_THREADS)
-        known = self._contexts.get(count)
-        return known or self._contexts.setdefault(count, Context(count, gemm="native"))
+        """The installation's, or one of as many threads as PyTorch has now."""
+        return self.context or context_now()
 
 
 def _reason_of_numbers(

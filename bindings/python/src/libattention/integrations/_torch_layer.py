@@ -12,6 +12,7 @@ from torch.nn.functional import linear
 
 from libattention import _torch_operators  # noqa: F401, which registers them
 from libattention._attention import attend_at_once
+from libattention._context import Context
 from libattention._dropout import Dropout
 from libattention._options import Options
 from libattention._torch_multihead import Settings, Tensors, compute
@@ -129,6 +130,7 @@ def attend(
     wants_weights: bool,
     has_gradients: bool,
     dropout: Dropout | None = None,
+    context: Context | None = None,
 ) -> tuple[Tensor, Tensor | None] | None:
     """The module's result; weights are (N, H, L, S).
 
@@ -137,12 +139,12 @@ def attend(
     """
     with torch.set_grad_enabled(has_gradients):
         if query.is_nested:
-            return _attend_nested(layer, query, dropout)
+            return _attend_nested(layer, query, dropout, context)
         is_batched = query.dim() == 3
         inputs = (query, key, value)
         if is_batched and not layer.batch_first:
             inputs = tuple(one.transpose(0, 1) for one in inputs)  # type: ignore[assignment]
-        found = _attend(layer, inputs, masks, None, wants_weights, dropout)
+        found = _attend(layer, inputs, masks, None, wants_weights, dropout, context)
         if found is None:
             return None
         output, weights = found
@@ -158,15 +160,17 @@ def _attend(
     lengths: Tensor | None,
     wants_weights: bool,
     dropout: Dropout | None,
+    context: Context | None,
 ) -> tuple[Tensor, Tensor | None] | None:
     if torch.is_grad_enabled():
-        return _attend_with_gradients(layer, inputs, masks, wants_weights, dropout)
+        return _attend_with_gradients(layer, inputs, masks, wants_weights, dropout, context)
     query, key, value = _project(layer, *inputs)
     options = Options(
         masks.attn_mask, masks.is_causal, bias=masks.bias, key_lengths=lengths, dropout=dropout
     )
     may_be_empty = _may_be_empty(masks, value.shape[-2])
-    joined, *others = _side_by_side(query, key, value, options, may_be_empty, wants_weights)
+    results = (may_be_empty, wants_weights)
+    joined, *others = _side_by_side(query, key, value, options, results, context)
     if may_be_empty and bool(torch.isneginf(others.pop(0)).any()):
         return None
     output = linear(joined.flatten(-2), layer.out_weight, layer.out_bias)
@@ -178,14 +182,19 @@ def _may_be_empty(masks: Masks, keys: int) -> bool:
 
 
 def _attend_with_gradients(
-    layer: Layer, inputs: Any, masks: Masks, wants_weights: bool, dropout: Dropout | None
+    layer: Layer,
+    inputs: Any,
+    masks: Masks,
+    wants_weights: bool,
+    dropout: Dropout | None,
+    context: Context | None,
 ) -> tuple[Tensor, Tensor | None] | None:
     """The layer as one function, which PyTorch differentiates."""
     is_batched = inputs[0].dim() == 3
     query, key, value = inputs if is_batched else (one[None] for one in inputs)
     parameters = (*layer.weights, layer.in_proj_bias, layer.out_weight, layer.out_bias)
     tensors = Tensors(query, key, value, *parameters, masks.attn_mask, masks.bias)
-    settings = Settings(layer.num_heads, masks.is_causal, wants_weights, dropout)
+    settings = Settings(layer.num_heads, masks.is_causal, wants_weights, dropout, context)
     output, lse, weights = compute(tensors, settings)
     if _may_be_empty(masks, key.shape[1]) and bool(torch.isneginf(lse).any()):
         return None
@@ -194,14 +203,19 @@ def _attend_with_gradients(
 
 
 def _side_by_side(
-    query: Tensor, key: Tensor, value: Tensor, options: Options, has_lse: bool, has_weights: bool
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    options: Options,
+    results: tuple[bool, bool],
+    context: Context | None,
 ) -> tuple[Tensor, ...]:
-    """Rows of all heads side by side, (..., L, H, D), as the next product reads them; then what
-    else is asked for."""
+    """Rows of all heads side by side, (..., L, H, D), as the next product reads them; then lse and
+    weights, if results say so."""
     shape = (*query.shape[:-3], query.shape[-2], query.shape[-3], value.shape[-1])
     joined = query.new_empty(shape)
     out = joined.transpose(-3, -2)
-    found = attend_at_once(query, key, value, options, out, has_lse, has_weights)
+    found = attend_at_once(query, key, value, options, out, *results, context=context)
     return (joined, *_as_tuple(found)[1:])
 
 
@@ -220,13 +234,13 @@ def _project(layer: Layer, query: Tensor, key: Tensor, value: Tensor) -> list[Te
 
 
 def _attend_nested(
-    layer: Layer, x: Tensor, dropout: Dropout | None
+    layer: Layer, x: Tensor, dropout: Dropout | None, context: Context | None
 ) -> tuple[Tensor, Tensor | None] | None:
     """Self-attention of sequences of different lengths, as nn.TransformerEncoder makes them of
     padding."""
     lengths = torch.tensor([len(one) for one in x.unbind()], device="cpu")
     padded = x.to_padded_tensor(0.0)
-    found = _attend(layer, (padded,) * 3, Masks(), lengths, False, dropout)
+    found = _attend(layer, (padded,) * 3, Masks(), lengths, False, dropout, context)
     if found is None:
         return None
     exists = torch.arange(padded.shape[1], device="cpu") < lengths[:, None]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from libattention._context import Context
 from libattention._torch_ordinary import reason_to_ask_pytorch, wants_gradient
 from libattention.integrations._install import (
     Installation,
@@ -44,6 +45,14 @@ Model = TypeVar("Model", bound=nn.Module)
 SUPPORTED = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
+class Settings(NamedTuple):
+    """What accelerate was told of a module."""
+
+    trains: bool
+    drops: bool
+    context: Context | None
+
+
 class Survey(NamedTuple):
     """What of a model's attention libattention computes.
 
@@ -60,7 +69,13 @@ class Survey(NamedTuple):
     handed_back: dict[str, dict[str, int]]
 
 
-def accelerate(model: Model, training: bool = False, *, dropout: bool = False) -> Model:
+def accelerate(
+    model: Model,
+    training: bool = False,
+    *,
+    dropout: bool = False,
+    context: Context | None = None,
+) -> Model:
     """Makes every torch.nn.MultiheadAttention of a model compute by libattention.
 
     It does so on ordinary floating-point tensors of the CPU: in inference, which is evaluation
@@ -75,28 +90,27 @@ def accelerate(model: Model, training: bool = False, *, dropout: bool = False) -
     of its own: copies, pickles and replicas are taken over too. nn.TransformerEncoderLayer calls
     its attention then, which its own fused inference goes past.
 
-    Attention runs on the threads of the default context (ATTN_NUM_THREADS says how many), whatever
-    torch.set_num_threads says, which install() follows.
-
     Args:
         model: changed in place; its state_dict stays as it is
         training: whether to compute in training, too; of several calls the last one counts
         dropout: with training, whether modules with dropout are computed here, too: by weights that
             are other ones than PyTorch drops. PyTorch's default generator draws a seed for each
             call, so that torch.manual_seed says what is dropped
+        context: threads, engine and kernels of attention; None: PyTorch's threads, as many as
+            torch.get_num_threads() says at each call
 
     Returns:
         The model.
     """
+    settings = Settings(training, dropout, context)
     for module in model.modules():
         if is_accelerated(module):
-            settings: Any = (module._trains, module._drops)
-            if settings == (training, dropout):
+            if module._settings == settings:
                 continue
             _restore_module(module)
         if reason_to_leave(module) is None:
             original: Any = type(module)
-            module.__class__ = _accelerated_class(original, training, dropout)
+            module.__class__ = _accelerated_class(original, settings)
             module.register_forward_pre_hook(_pass_on)
     return model
 
@@ -191,8 +205,7 @@ class _Accelerated(nn.Module):
     """What the class of an accelerated module derives from, before the class it had."""
 
     _original: type[nn.MultiheadAttention]
-    _trains: bool
-    _drops: bool
+    _settings: Settings
 
     def forward(
         self,
@@ -221,18 +234,17 @@ class _Accelerated(nn.Module):
         reduced: tuple[Any, ...] = tuple(super().__reduce_ex__(protocol))
         return (
             _new_accelerated,
-            (self._original, self._trains, self._drops),
+            (self._original, self._settings),
             *reduced[2:],
         )
 
 
 @cache
-def _accelerated_class(original: Any, trains: bool, drops: bool) -> Any:
+def _accelerated_class(original: Any, settings: Settings) -> Any:
     """It has the name of the original one, by which other libraries know it."""
     named = {
         "_original": original,
-        "_trains": trains,
-        "_drops": drops,
+        "_settings": settings,
         "__module__": original.__module__,
         "__doc__": original.__doc__,
     }
@@ -241,8 +253,8 @@ def _accelerated_class(original: Any, trains: bool, drops: bool) -> Any:
     return made
 
 
-def _new_accelerated(original: Any, trains: bool, drops: bool = False) -> Any:
-    cls = _accelerated_class(original, trains, drops)
+def _new_accelerated(original: Any, settings: Settings) -> Any:
+    cls = _accelerated_class(original, settings)
     return cls.__new__(cls)
 
 
@@ -283,7 +295,9 @@ def _forward(
             has_gradients = wants_gradient((*given, *layer.parameters()))
             probability = module.dropout if module.training else 0.0
             dropout = step_dropout(probability) if probability > 0 else None
-            found = attend(layer, query, key, value, masks, wants_weights, has_gradients, dropout)
+            results = (wants_weights, has_gradients)
+            context = module._settings.context
+            found = attend(layer, query, key, value, masks, *results, dropout, context)
             reason = None if found is not None else "a row sees nothing"
     _count(module, reason or _COMPUTED)
     if found is None:
@@ -347,9 +361,10 @@ def _layer_of(module: Any) -> Layer:
 
 def _reason_to_hand_back(module: Any, layer: Layer, given: tuple[Any, ...]) -> str | None:
     """Why PyTorch computes a call; None where libattention may."""
-    if module.training and not module._trains:
+    trains, drops, _ = module._settings
+    if module.training and not trains:
         return "training"
-    if module.training and module.dropout > 0 and not (module._drops and module.dropout < 1):
+    if module.training and module.dropout > 0 and not (drops and module.dropout < 1):
         return "dropout"
     if module.bias_k is not None or module.bias_v is not None or module.add_zero_attn:
         return "add_bias_kv or add_zero_attn"
@@ -357,10 +372,10 @@ def _reason_to_hand_back(module: Any, layer: Layer, given: tuple[Any, ...]) -> s
     parameters = layer.parameters()
     if not all(isinstance(one, Tensor) for one in needed):
         return "parameters that are no tensors"
-    reason = reason_to_ask_pytorch((*given, *parameters), may_want_gradient=module._trains)
+    reason = reason_to_ask_pytorch((*given, *parameters), may_want_gradient=trains)
     if reason is not None:
         return f"a tensor {reason}"
-    if module._trains and given[0].is_nested and wants_gradient((*given, *parameters)):
+    if trains and given[0].is_nested and wants_gradient((*given, *parameters)):
         return "gradients of nested tensors"
     dtype = given[0].dtype
     if any(one is not None and one.device.type != "cpu" for one in (*given, *parameters)):

@@ -14,6 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.utils import output_capturing
 
 from libattention._attention import scaled_dot_product_attention
+from libattention._context import Context
 from libattention._library import unsupported
 from libattention.integrations import _hf_architectures as architectures
 from libattention.integrations._hf_cache import AttentionCache
@@ -67,7 +68,7 @@ WITHOUT_EFFECT = frozenset(
 )
 
 
-def register(name: str = NAME, *, dropout: bool = False) -> str:
+def register(name: str = NAME, *, dropout: bool = False, context: Context | None = None) -> str:
     """Offers libattention to every model: from_pretrained(..., attn_implementation="libattention").
 
     Architectures whose attention does not go through transformers' attention interface are loaded
@@ -81,6 +82,8 @@ def register(name: str = NAME, *, dropout: bool = False) -> str:
         dropout: whether calls with dropout are computed here, too, in training: by weights that are
             other ones than PyTorch drops. PyTorch's default generator draws a seed for each call,
             so that torch.manual_seed says what is dropped
+        context: threads, engine and kernels; None: PyTorch's threads, as many as
+            torch.get_num_threads() says at each call
 
     Returns:
         The name.
@@ -90,8 +93,9 @@ def register(name: str = NAME, *, dropout: bool = False) -> str:
     """
     architectures.install_guard()
     architectures.names.add(name)
-    forward = partial(attention_forward, drops=True) if dropout else attention_forward
-    AttentionInterface.register(name, forward)
+    forward = partial(attention_forward, drops=dropout, context=context)
+    is_usual = not dropout and context is None
+    AttentionInterface.register(name, attention_forward if is_usual else forward)
     AttentionMaskInterface.register(name, attention_mask)
     return name
 
@@ -110,6 +114,7 @@ def attention_forward(
     s_aux: torch.Tensor | None = None,
     output_attentions: bool | None = False,
     drops: bool = False,
+    context: Context | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What transformers calls for each layer.
@@ -129,6 +134,7 @@ def attention_forward(
         s_aux: (H), sinks
         output_attentions: also return the weights, as is done where the model is to return them
         drops: whether a call with dropout is computed here
+        context: as in register
         options: of other implementations
 
     Returns:
@@ -160,6 +166,7 @@ def attention_forward(
         or kind.__module__ in architectures.unasked,
         _known_options(module, own, options),
         drops,
+        context,
     )
     reason = reason_against(call)
     if reason is None and own is not None and (call.options or not agrees(call, own)):
