@@ -106,7 +106,9 @@ static int64_t num_new_pairs(const pair_table *table, const factor_case *chosen)
 static void count_settings(const pair_table *table, const factor_case *chosen) {
     for (int f = 0; f < table->set->count; ++f) {
         unsigned char *cases = pair_at(table, f, chosen->level[f], f, chosen->level[f]);
-        *cases += *cases < CASES_PER_SETTING && counts_for(table->set, chosen, f, f);
+        if (*cases < CASES_PER_SETTING && counts_for(table->set, chosen, f, f)) {
+            ++*cases;
+        }
     }
     const int64_t count = table->num_levels;
     for (int64_t pair = 0; pair < count * count; ++pair) {
