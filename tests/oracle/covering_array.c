@@ -14,7 +14,7 @@
 
 enum {
     UNSET = 255,
-    CANDIDATES = 12,       /* cases tried for each one kept */
+    CANDIDATES = 12,        /* cases tried for each one kept */
     ATTEMPTS_PER_CASE = 60, /* random orders tried before a start is given up */
     CASES_PER_SETTING = 3   /* of strength 1 */
 };

@@ -110,8 +110,8 @@ static void run_cases(const char *kernels, uint64_t seed) {
         attn_context **of_engine = contexts[chosen->level[CACHE_ENGINE] >= CACHE_NATIVE_FLOAT32];
         run_case(of_engine[chosen->level[CACHE_THREADS]], of_engine[0], chosen, seed + (uint64_t)i);
     }
-    print_message("%s: %lld cases, %d settings, strength %d\n", kernels,
-                  (long long)array.num_cases, set.count, test_strength());
+    print_message("%s: %lld cases, %d settings, strength %d\n", kernels, (long long)array.num_cases,
+                  set.count, test_strength());
     covering_array_destroy(&array);
     for (int c = 0; c < NUM_CACHE_THREADS; ++c) {
         attn_context_destroy(contexts[0][c]);

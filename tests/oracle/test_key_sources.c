@@ -152,8 +152,8 @@ static void run_cases(const char *kernels, uint64_t seed) {
         const int is_fused = array.cases[i].level[SOURCE_ENGINE] <= SOURCE_FUSED_MIXED;
         run_case(is_fused ? fused : native, &set, &array.cases[i], seed + (uint64_t)i);
     }
-    print_message("%s: %lld cases, %d settings, strength %d\n", kernels,
-                  (long long)array.num_cases, set.count, test_strength());
+    print_message("%s: %lld cases, %d settings, strength %d\n", kernels, (long long)array.num_cases,
+                  set.count, test_strength());
     covering_array_destroy(&array);
     for (int c = 0; c < NUM_SOURCE_THREADS; ++c) {
         attn_context_destroy(fused[c]);
