@@ -184,7 +184,8 @@ static int make_outputs(bench_call *call) {
     const int64_t per_head[] = {o->batch.value, o->heads.value, o->queries.value, o->keys.value};
     const int64_t average[] = {o->batch.value, o->queries.value, o->keys.value};
     int exit_code = EXIT_DONE;
-    const int needs_lse = o->is_backward && o->normalizer == ATTN_NORMALIZER_SOFTMAX;
+    const int needs_lse =
+        o->function == BENCH_SDPA && o->is_backward && o->normalizer == ATTN_NORMALIZER_SOFTMAX;
     if (o->has_lse || needs_lse) {
         exit_code = bench_make_tensor(call, ROLE_LSE, score_dtype(o), 3, per_head);
     }
@@ -266,34 +267,43 @@ const attn_tensor *bench_source_of(const bench_call *call, int role) {
     return call->params.kv != NULL ? NULL : &call->tensors[role].view;
 }
 
-attn_status bench_call_run(bench_call *call) {
-    if (call->options.function == BENCH_MHA) {
-        return bench_layer_run(call);
-    }
-    if (call->options.is_backward) {
-        return bench_backward_run(call);
-    }
+static attn_status run_sdpa(const bench_call *call) {
     const bench_tensor *tensors = call->tensors;
     return attn_sdpa(call->context, &tensors[ROLE_QUERY].view, bench_source_of(call, ROLE_KEY),
                      bench_source_of(call, ROLE_VALUE), &call->params, &tensors[ROLE_OUTPUT].view,
                      call->workspace, call->workspace_bytes);
 }
 
-static attn_status workspace_bytes(const bench_call *call, size_t *bytes) {
-    if (call->options.function == BENCH_MHA) {
-        return bench_layer_workspace_bytes(call, bytes);
-    }
-    if (call->options.is_backward) {
-        return bench_backward_workspace_bytes(call, bytes);
-    }
+static attn_status sdpa_workspace_bytes(const bench_call *call, size_t *bytes) {
     const bench_tensor *tensors = call->tensors;
     return attn_sdpa_workspace_bytes(
         call->context, &tensors[ROLE_QUERY].view, bench_source_of(call, ROLE_KEY),
         bench_source_of(call, ROLE_VALUE), &call->params, &tensors[ROLE_OUTPUT].view, bytes);
 }
 
+/* The calls that are measured, by function and whether backward. */
+static const struct measured {
+    int (*make)(bench_call *call); /* what none of the others has; NULL: nothing */
+    attn_status (*workspace_bytes)(const bench_call *call, size_t *bytes);
+    attn_status (*run)(const bench_call *call);
+} calls_measured[][2] = {
+    [BENCH_SDPA] = {{NULL, sdpa_workspace_bytes, run_sdpa},
+                    {bench_backward_make, bench_backward_workspace_bytes, bench_backward_run}},
+    [BENCH_MHA] = {{NULL, bench_layer_workspace_bytes, bench_layer_run},
+                   {bench_layer_backward_make, bench_layer_backward_workspace_bytes,
+                    bench_layer_backward_run}},
+};
+
+static const struct measured *measured_of(const bench_call *call) {
+    return &calls_measured[call->options.function][call->options.is_backward != 0];
+}
+
+attn_status bench_call_run(bench_call *call) {
+    return measured_of(call)->run(call);
+}
+
 static int make_workspace(bench_call *call) {
-    const int status = workspace_bytes(call, &call->workspace_bytes);
+    const int status = measured_of(call)->workspace_bytes(call, &call->workspace_bytes);
     if (status != ATTN_OK) {
         return program_fail_library("workspace", status);
     }
@@ -321,8 +331,8 @@ int bench_call_make(bench_call *call, const bench_options *options) {
     if (exit_code == EXIT_DONE && !is_sdpa) {
         exit_code = bench_layer_make(call);
     }
-    if (exit_code == EXIT_DONE && options->is_backward) {
-        exit_code = bench_backward_make(call);
+    if (exit_code == EXIT_DONE && measured_of(call)->make != NULL) {
+        exit_code = measured_of(call)->make(call);
     }
     return exit_code == EXIT_DONE ? make_workspace(call) : exit_code;
 }
@@ -331,6 +341,7 @@ void bench_call_free(bench_call *call) {
     for (int role = 0; role < ROLE_COUNT; role++) {
         bench_tensor_free(&call->tensors[role]);
     }
+    bench_layer_backward_free(call);
     attn_mha_destroy(call->layer);
     for (int i = 0; i < BENCH_PARAMETERS_MAX; i++) {
         bench_tensor_free(&call->bound[i]);
@@ -343,6 +354,9 @@ int64_t bench_call_tensor_bytes(const bench_call *call) {
     int64_t bytes = 0;
     for (int role = 0; role < ROLE_COUNT; role++) {
         bytes += bench_tensor_bytes(&call->tensors[role]);
+    }
+    for (int i = 0; i < BENCH_PARAMETERS_MAX; i++) {
+        bytes += bench_tensor_bytes(&call->of_parameters[i]);
     }
     for (int64_t index = 0; call->layer != NULL; index++) {
         attn_tensor shape;

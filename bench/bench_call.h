@@ -57,6 +57,9 @@ typedef struct bench_call {
     attn_mha *layer; /* multi-head */
     attn_mha_params mha_params;
     bench_tensor bound[BENCH_PARAMETERS_MAX];
+    attn_mha_gradients mha_gradients; /* backward */
+    bench_tensor of_parameters[BENCH_PARAMETERS_MAX];
+    attn_tensor views_of_parameters[BENCH_PARAMETERS_MAX];
 
     void *workspace; /* NULL: the library allocates */
     size_t workspace_bytes;
@@ -89,6 +92,16 @@ int bench_masks_make(bench_call *call);
 int bench_layer_make(bench_call *call);
 attn_status bench_layer_workspace_bytes(const bench_call *call, size_t *bytes);
 attn_status bench_layer_run(const bench_call *call);
+
+/* What a layer's keys and values are projected from. */
+const attn_tensor *bench_layer_source_of(const bench_call *call);
+
+/* Makes the gradients of bench_call_mha_backward.c, once the layer is there, and its forward call;
+ * asks for the workspace; runs; frees. */
+int bench_layer_backward_make(bench_call *call);
+attn_status bench_layer_backward_workspace_bytes(const bench_call *call, size_t *bytes);
+attn_status bench_layer_backward_run(const bench_call *call);
+void bench_layer_backward_free(bench_call *call);
 
 /* Makes the gradients of bench_call_backward.c, once the forward call can be made, and makes that;
  * asks for the workspace; runs. */

@@ -81,19 +81,19 @@ int bench_layer_make(bench_call *call) {
     return exit_code == EXIT_DONE && call->options.is_bound ? bind_parameters(call) : exit_code;
 }
 
-static const attn_tensor *source_of(const bench_call *call) {
+const attn_tensor *bench_layer_source_of(const bench_call *call) {
     return &call->tensors[call->options.keys.given ? ROLE_KEY : ROLE_QUERY].view;
 }
 
 attn_status bench_layer_workspace_bytes(const bench_call *call, size_t *bytes) {
-    const attn_tensor *source = source_of(call);
+    const attn_tensor *source = bench_layer_source_of(call);
     return attn_mha_workspace_bytes(call->context, call->layer, &call->tensors[ROLE_QUERY].view,
                                     source, source, &call->mha_params,
                                     &call->tensors[ROLE_OUTPUT].view, bytes);
 }
 
 attn_status bench_layer_run(const bench_call *call) {
-    const attn_tensor *source = source_of(call);
+    const attn_tensor *source = bench_layer_source_of(call);
     return attn_mha_forward(call->context, call->layer, &call->tensors[ROLE_QUERY].view, source,
                             source, &call->mha_params, &call->tensors[ROLE_OUTPUT].view,
                             call->workspace, call->workspace_bytes);

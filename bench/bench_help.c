@@ -75,8 +75,9 @@ const char *const bench_help[] = {
     "  --normalizer T        softmax (default), sigmoid, linear",
     "  --weights T           none (default), average, heads: attention weights are an output too",
     "  --lse                 the logarithm of each row's sum is an output too",
-    "  --backward            the gradients of query, key and value are measured instead, the",
-    "                        forward pass done before (sdpa)",
+    "  --backward            the gradients of query, key and value, in mha of all parameters too, "
+    "are",
+    "                        measured instead, the forward pass done before",
     "",
     "How it runs",
     "  --engine T            auto (default), blas, fused",

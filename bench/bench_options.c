@@ -89,6 +89,7 @@ static int append_problem(bench_options *o, option_spec *table, int used) {
         {"--normalizer", OPTION_CHOICE, &o->normalizer, 0, 0, bench_normalizers},
         {"--weights", OPTION_CHOICE, &o->weights, 0, 0, bench_weights_names},
         {"--lse", OPTION_FLAG, &o->has_lse, 0, 0, NULL},
+        {"--backward", OPTION_FLAG, &o->is_backward, 0, 0, NULL},
         {"--dtype", OPTION_CHOICE, &o->dtype, 0, 0, bench_dtypes},
     };
     return append_specs(table, used, specs, sizeof specs);
@@ -100,7 +101,6 @@ static int append_function(bench_options *o, option_spec *table, int used) {
         {"--gqa", OPTION_FLAG, &o->is_gqa, 0, 0, NULL},
         {"--page", OPTION_INTEGER, &o->page, 1, BENCH_AXIS_MAX, NULL},
         {"--query-lengths", OPTION_TEXT, &o->query_lengths.text, 0, 0, NULL},
-        {"--backward", OPTION_FLAG, &o->is_backward, 0, 0, NULL},
     };
     const option_spec mha[] = {
         {"--embed-dim", OPTION_INTEGER, &o->embed_dim, 1, BENCH_AXIS_MAX, NULL},

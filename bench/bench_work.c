@@ -79,8 +79,10 @@ static void add_layer(const bench_options *o, const head_features *f, double ele
     const double rows = (double)o->batch.value * (double)o->queries.value;
     const double embed = (double)o->embed_dim.value;
     const double source_rows = (double)o->batch.value * (double)o->keys.value;
-    work->flops +=
-        2.0 * embed * (rows * f->query + source_rows * (f->key + f->value) + rows * f->context);
+    /* Backward: of each product the gradients of both its factors. */
+    const double products = o->is_backward ? 2.0 : 1.0;
+    work->flops += products * 2.0 * embed *
+                   (rows * f->query + source_rows * (f->key + f->value) + rows * f->context);
     const double parameters =
         embed * (f->query + f->key + f->value + f->context) + f->query + f->key + f->value + embed;
     const double inputs = o->keys.given ? embed * (rows + source_rows) : embed * rows;

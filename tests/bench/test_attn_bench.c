@@ -155,6 +155,9 @@ static void every_option_is_accepted(void **state) {
         "mha --embed-dim 16 --bias per-head --align-end --causal --weights heads --gemm auto",
         "mha --embed-dim 16 --head-dim 5 --value-dim 3 --kv-heads 1 --bound --weights average",
         "mha --embed-dim 16 --parameters int8 --kv-heads 1 --causal",
+        "mha --embed-dim 16 --backward --keys 9 --kv-heads 1 --causal --bound --dtype bfloat16",
+        "mha --embed-dim 16 --backward --normalizer sigmoid --mask bool --mask-shape keys "
+        "--allocate",
         "mha --embed-dim 16 --parameters float32 --dtype bfloat16 --bound",
         "mha --embed-dim 16 --keys 9 --sequence-first --mask bool --mask-shape keys --causal --lse",
         "mha --embed-dim 16 --mask additive --mask-shape per-head --weights heads --sinks --alibi",

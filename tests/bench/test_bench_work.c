@@ -129,6 +129,10 @@ static void a_layer_adds_its_four_products(void **state) {
     const double parameters = (20 + 10 + 6) * 11 + 10 * 12 + 10;
     assert_true(work.flops == attention + products);
     assert_true(work.bytes == 4.0 * (parameters + 2 * 7 * 10 + 2 * 9 * 10));
+    bench_options backward = options;
+    backward.is_backward = 1;
+    const double of_attention = 2.0 * (3 * 5 + 2 * 3) * 2 * 7 * 9 * 4;
+    assert_true(bench_work_of(&backward).flops == of_attention + 2 * products);
 }
 
 static void linear_attention_has_no_exponentials(void **state) {
