@@ -125,6 +125,10 @@ int call_failed(const char *name, int32_t status, call_outcome *outcome) {
     return 1;
 }
 
+int outcome_is_tight(const compare_stats *stats) {
+    return test_strength() == 1 || stats->largest_ratio > 1e-3;
+}
+
 static void stats_print(const char *name, const char *what, const compare_stats *stats) {
     if (stats->num_elements > 0) {
         printf("%s: %-7s %8lld elements, largest error / bound %.3f", name, what,

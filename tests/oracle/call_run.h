@@ -49,6 +49,10 @@ int call_failed(const char *name, int32_t status, call_outcome *outcome);
 /* Prints the largest error / bound ratios and the number of elements compared, one line each. */
 void outcome_print(const char *name, const call_outcome *outcome);
 
+/* Whether some error was more than a thousandth of its bound, as with bounds that are not loose; of
+ * the few cases of strength 1 perhaps none is. */
+int outcome_is_tight(const compare_stats *stats);
+
 /*
  * Runs every case of a pairwise covering array of the set, then up to MOST_MORE cases made of pairs
  * that so far met only where positions hid every key from every row. Prints the figures, and each

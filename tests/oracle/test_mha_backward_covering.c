@@ -28,9 +28,9 @@ static void gradients_of_layers_with_every_pair_of_settings_are_within_the_bound
     }
     outcome_print("mha backward covering", &outcome);
     assert_int_equal(failures, 0);
-    assert_true(outcome.output.largest_ratio > 1e-3);
-    assert_true(outcome.weights.largest_ratio > 1e-3);
-    assert_true(outcome.scores.largest_ratio > 1e-3);
+    assert_true(outcome_is_tight(&outcome.output));
+    assert_true(outcome_is_tight(&outcome.weights));
+    assert_true(outcome_is_tight(&outcome.scores));
 }
 
 int main(int count, char **arguments) {

@@ -19,7 +19,7 @@ static void rope_with_every_pair_of_settings_is_within_the_error_bound(void **st
         run_covering_array("rope covering", &set, 1000000, rope_case_run, &outcome);
     outcome_print("rope covering", &outcome);
     assert_int_equal(failures, 0);
-    assert_true(outcome.output.largest_ratio > 1e-3);
+    assert_true(outcome_is_tight(&outcome.output));
 }
 
 int main(void) {

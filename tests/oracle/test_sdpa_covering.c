@@ -25,9 +25,9 @@ static void sdpa_with_every_pair_of_settings_is_within_the_error_bound(void **st
     }
     outcome_print("sdpa covering", &outcome);
     assert_int_equal(failures, 0);
-    assert_true(outcome.output.largest_ratio > 1e-3);
-    assert_true(outcome.weights.largest_ratio > 1e-3);
-    assert_true(outcome.lse.largest_ratio > 1e-3);
+    assert_true(outcome_is_tight(&outcome.output));
+    assert_true(outcome_is_tight(&outcome.weights));
+    assert_true(outcome_is_tight(&outcome.lse));
 }
 
 int main(void) {
