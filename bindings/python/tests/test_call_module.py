@@ -13,8 +13,9 @@ import pytest
 import torch
 from small_calls import MASK, SHAPES, arrays, by_module, needs_module
 
-from libattention import Context
+from libattention import Context, _small_calls
 from libattention import scaled_dot_product_attention as sdpa
+from libattention._torch_ordinary import KNOWS_TENSORS
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
@@ -123,6 +124,34 @@ def test_modules_share_nothing():
         other.bind_torch(1, 2, 3, (), (), 4, torch.Tensor().is_neg, *range(3))
     with pytest.raises(ValueError, match="bind_openmp"):
         other.bind_openmp(0)
+
+
+@needs_module
+@pytest.mark.skipif(not KNOWS_TENSORS, reason="this PyTorch hands out no functions for its tensors")
+def test_a_call_is_small_by_all_its_sizes(monkeypatch):
+    """Wide values and broadcast batches are work, too."""
+    asked = []
+
+    def find_context(is_small):
+        asked.append(is_small)
+        return 0  # no address leaves the call to Python
+
+    module = another_module()
+    monkeypatch.setattr(_small_calls, "_module", module)
+    module.bind_library(
+        _small_calls._address("attn_sdpa"), _small_calls._address("attn_sdpa_describe_outputs")
+    )
+    assert _small_calls.bind_torch(torch, (), (), find_context)
+    large = (
+        ((4, 8), (16, 8), (16, 5000)),
+        ((4, 8), (3000, 16, 8), (3000, 16, 8)),
+        ((1, 1, 4, 8), (1, 1, 16, 8), (60, 60, 16, 8)),
+        ((60, 40, 8), (60, 40, 8), (60, 40, 8)),
+    )
+    for shapes in large:
+        given = [torch.ones(shape) for shape in shapes]
+        assert module.sdpa(*given, None, False, None, False, False, None) is NotImplemented
+    assert asked == [False] * len(large)
 
 
 @needs_module

@@ -4,8 +4,10 @@ was given."""
 
 import contextlib
 import copy
+import gc
 import multiprocessing
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +174,18 @@ def test_accelerate_keeps_its_context_in_copies_until_it_is_called_again(asked):
         assert asked == []
         integration.accelerate(model)(x, x, x)
     assert asked != []
+
+
+def test_accelerate_keeps_its_context_no_longer_than_its_model():
+    module, _ = layers()
+    context = libattention.Context(num_threads=1)
+    alive = weakref.ref(context)
+    model = integration.restore(integration.accelerate(module, context=context))
+    assert "_settings" not in vars(model)
+    integration.accelerate(module, context=context)
+    del context, model, module
+    gc.collect()
+    assert alive() is None
 
 
 def test_arrays_of_others_have_the_default_context(asked):

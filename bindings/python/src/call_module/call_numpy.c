@@ -64,11 +64,10 @@ static enum outcome numpy_describe(const struct call_state *state, PyObject *arr
 }
 
 /* The process's default one. */
-static enum outcome numpy_find_context(struct call_state *state, const attn_tensor *query,
-                                       const attn_tensor *key, attn_context **context) {
+static enum outcome numpy_find_context(struct call_state *state, double work,
+                                       attn_context **context) {
     (void)state;
-    (void)query;
-    (void)key;
+    (void)work;
     *context = NULL;
     return OUTCOME_DONE;
 }

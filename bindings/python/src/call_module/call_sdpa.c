@@ -23,8 +23,8 @@ enum array { QUERY, KEY, VALUE, MASK, OUTPUT, LSE, NUM_ARRAYS };
 /* No output overflows whose batches, rows and width are each this many at most. */
 enum { MOST_PLAIN = 1 << 19 };
 
-/* Of call_work, what takes a microsecond or two. */
-enum { TINY_WORK = 1 << 12 };
+/* Of work_of, what takes a microsecond or two. */
+enum { TINY_WORK = 1 << 13 };
 
 struct call {
     struct call_state *state;
@@ -213,18 +213,32 @@ static attn_status compute_now(const struct call *call) {
                                      NULL, 0);
 }
 
-double call_work(const attn_tensor *query, const attn_tensor *key) {
-    double work = key->rank >= 2 ? (double)key->shape[key->rank - 2] : 1;
-    for (int axis = 0; axis < query->rank; axis++) {
-        work *= (double)query->shape[axis];
+/* Multiplications of the call's two products, once its output is described: that has the batch that
+ * query, key and value are broadcast to. */
+static double work_of(const struct call *call) {
+    const attn_tensor *query = &call->views[QUERY].tensor;
+    const attn_tensor *key = &call->views[KEY].tensor;
+    const attn_tensor *output = &call->views[OUTPUT].tensor;
+    if (query->rank < 2 || key->rank < 2 || output->rank < 2) {
+        return 0; /* refused by attn_sdpa */
     }
-    return work;
+    double work = (double)query->shape[query->rank - 1] + (double)output->shape[output->rank - 1];
+    for (int axis = 0; axis < output->rank - 1; axis++) {
+        work *= (double)output->shape[axis];
+    }
+    return work * (double)key->shape[key->rank - 2];
+}
+
+static enum outcome find_context(struct call *call) {
+    return call->context != NULL
+               ? OUTCOME_DONE
+               : call->kind->find_context(call->state, work_of(call), &call->context);
 }
 
 /* Other threads of Python run meanwhile, unless the call is over sooner than they would be told. */
 static enum outcome compute(struct call *call) {
     attn_status status;
-    if (call_work(&call->views[QUERY].tensor, &call->views[KEY].tensor) < TINY_WORK) {
+    if (work_of(call) < TINY_WORK) {
         status = compute_now(call);
     } else {
         Py_BEGIN_ALLOW_THREADS;
@@ -239,12 +253,11 @@ static enum outcome run(struct call *call, PyObject *const *arguments) {
     if (outcome == OUTCOME_DONE) {
         outcome = describe_inputs(call, arguments);
     }
-    if (outcome == OUTCOME_DONE && call->context == NULL) {
-        outcome = call->kind->find_context(call->state, &call->views[QUERY].tensor,
-                                           &call->views[KEY].tensor, &call->context);
-    }
     if (outcome == OUTCOME_DONE) {
         outcome = make_outputs(call, arguments[ARGUMENT_QUERY]);
+    }
+    if (outcome == OUTCOME_DONE) {
+        outcome = find_context(call);
     }
     return outcome == OUTCOME_DONE ? compute(call) : outcome;
 }

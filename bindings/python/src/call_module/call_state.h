@@ -77,9 +77,8 @@ struct array_kind {
     /* Fills `view` for an array of the kind. */
     enum outcome (*describe)(const struct call_state *state, PyObject *array, struct view *view);
 
-    /* What a call with this query and key runs with that was given no context. */
-    enum outcome (*find_context)(struct call_state *state, const attn_tensor *query,
-                                 const attn_tensor *key, attn_context **context);
+    /* What a call of so many multiplications runs with that was given no context. */
+    enum outcome (*find_context)(struct call_state *state, double work, attn_context **context);
 
     /* A new array of the type and shape of `described`; `like` is the query. NULL: an exception is
      * set. */
@@ -92,9 +91,6 @@ extern const struct array_kind call_torch_kind;
 
 /* The tensor's shape as a tuple, behind `first` unless that is NULL; NULL with an exception set. */
 PyObject *call_shape(PyObject *first, const attn_tensor *tensor);
-
-/* Multiplications of a call's scores. */
-double call_work(const attn_tensor *query, const attn_tensor *key);
 
 /* Computes a call of _call.sdpa, whose arguments these are, as many as CALL_NUM_ARGUMENTS.
  * Returns the result, NotImplemented where Python has to look, or NULL with an exception set. */

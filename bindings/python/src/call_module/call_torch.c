@@ -24,9 +24,9 @@ struct dlpack_tensor {
     uint64_t byte_offset;
 };
 
-/* Of call_work, less than what several threads would compute: nobody has to be asked how many of
+/* Multiplications, less than what several threads would compute: nobody has to be asked how many of
  * them PyTorch has. */
-enum { SMALL_WORK = 1 << 17 };
+enum { SMALL_WORK = 1 << 18 };
 
 enum { DLPACK_CPU = 1, DLPACK_FLOAT = 2, DLPACK_BFLOAT = 4, DLPACK_BOOL = 6 };
 
@@ -145,10 +145,10 @@ static enum outcome torch_describe(const struct call_state *state, PyObject *arr
     return OUTCOME_DONE;
 }
 
-static enum outcome torch_find_context(struct call_state *state, const attn_tensor *query,
-                                       const attn_tensor *key, attn_context **context) {
+static enum outcome torch_find_context(struct call_state *state, double work,
+                                       attn_context **context) {
     struct torch *torch = &state->torch;
-    const int small = call_work(query, key) < SMALL_WORK;
+    const int small = work < SMALL_WORK;
     *context = torch->serial;
     if (small && torch->serial != NULL) {
         return OUTCOME_DONE;

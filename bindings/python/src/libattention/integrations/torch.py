@@ -110,7 +110,8 @@ def accelerate(
             _restore_module(module)
         if reason_to_leave(module) is None:
             original: Any = type(module)
-            module.__class__ = _accelerated_class(original, settings)
+            module.__class__ = _accelerated_class(original)
+            vars(module)["_settings"] = settings
             module.register_forward_pre_hook(_pass_on)
     return model
 
@@ -125,6 +126,7 @@ def restore(model: Model) -> Model:
 
 
 def _restore_module(module: nn.Module) -> None:
+    del vars(module)["_settings"]
     module.__class__ = _without_acceleration(type(module))
     hooks = module._forward_pre_hooks
     for number in [number for number, hook in hooks.items() if hook is _pass_on]:
@@ -202,7 +204,10 @@ def _pass_on(module: nn.Module, arguments: tuple[Any, ...]) -> None:
 
 
 class _Accelerated(nn.Module):
-    """What the class of an accelerated module derives from, before the class it had."""
+    """What the class of an accelerated module derives from, before the class it had.
+
+    The settings are the module's, as a class lives for ever and a context need not.
+    """
 
     _original: type[nn.MultiheadAttention]
     _settings: Settings
@@ -234,17 +239,16 @@ class _Accelerated(nn.Module):
         reduced: tuple[Any, ...] = tuple(super().__reduce_ex__(protocol))
         return (
             _new_accelerated,
-            (self._original, self._settings),
+            (self._original,),
             *reduced[2:],
         )
 
 
 @cache
-def _accelerated_class(original: Any, settings: Settings) -> Any:
+def _accelerated_class(original: Any) -> Any:
     """It has the name of the original one, by which other libraries know it."""
     named = {
         "_original": original,
-        "_settings": settings,
         "__module__": original.__module__,
         "__doc__": original.__doc__,
     }
@@ -253,8 +257,8 @@ def _accelerated_class(original: Any, settings: Settings) -> Any:
     return made
 
 
-def _new_accelerated(original: Any, settings: Settings) -> Any:
-    cls = _accelerated_class(original, settings)
+def _new_accelerated(original: Any) -> Any:
+    cls = _accelerated_class(original)
     return cls.__new__(cls)
 
 
