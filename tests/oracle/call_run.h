@@ -49,8 +49,8 @@ int call_failed(const char *name, int32_t status, call_outcome *outcome);
 /* Prints the largest error / bound ratios and the number of elements compared, one line each. */
 void outcome_print(const char *name, const call_outcome *outcome);
 
-/* Whether some error was more than a thousandth of its bound, as with bounds that are not loose; of
- * the few cases of strength 1 perhaps none is. */
+/* Whether some error was more than a thousandth of its bound, as with bounds that are not loose. Of
+ * a few elements in the cases of strength 1 perhaps none is. */
 int outcome_is_tight(const compare_stats *stats);
 
 /*

@@ -46,26 +46,29 @@ class OpenVino(Contestant):
             raise NotOffered("its operator does not return weights")
         if cell.is_multihead and cell.dtype != FLOAT32:
             raise NotOffered("measured in float32 only, as a model whose constants it may convert")
-        best = min(self._ways(cell, inputs), key=_fastest, default=None)
+        refusals = [
+            "its operator without pages has no grouped queries: keys and values would have to be "
+            "repeated; that with pages is always causal, of one sequence and width"
+        ]
+        best = min(self._ways(cell, inputs, refusals), key=_fastest, default=None)
         if best is None:
-            raise NotOffered(
-                "its operator without pages has no grouped queries: keys and values would have to "
-                "be repeated; that with pages is always causal, of one width"
-            )
+            raise NotOffered(refusals[-1])
         return best
 
-    def _ways(self, cell: Cell, inputs: Inputs) -> Iterator[Prepared]:
+    def _ways(self, cell: Cell, inputs: Inputs, refusals: list[str]) -> Iterator[Prepared]:
         if cell.is_multihead:
             yield self._compile(*_multihead(cell, inputs), PRECISIONS[cell.dtype])
         elif cell.heads == cell.kv_heads:
             yield self._compile(*_sdpa(cell, inputs), PRECISIONS[cell.dtype])
         if openvino_pages.takes(cell):
-            yield from self._paged(cell, inputs)
+            yield from self._paged(cell, inputs, refusals)
 
-    def _paged(self, cell: Cell, inputs: Inputs) -> Iterator[Prepared]:
+    def _paged(self, cell: Cell, inputs: Inputs, refusals: list[str]) -> Iterator[Prepared]:
         try:
             call = openvino_pages.PagedCall(cell, inputs, self.core, self.threads)
-        except RuntimeError:  # Of bfloat16 it is made for processors with such instructions alone.
+        except RuntimeError as error:  # bfloat16 where the processor has no instructions for it.
+            reason = str(error).strip().splitlines()[-1][:200]
+            refusals.append(f"its operator with pages does not take it here: {reason}")
             return
         yield Prepared(call, call.outputs, "PagedAttention")
 
