@@ -12,6 +12,33 @@ else()
   set(ATTENTION_ISAS baseline)
 endif()
 
+# Kernels are most of the time that compiling takes, so those of better sets may be left out; never those below, so that the
+# library runs on every processor of the architecture.
+list(GET ATTENTION_ISAS 0 best_isa)
+set(ATTENTION_BEST_KERNELS ${best_isa} CACHE STRING "Best instruction set that kernels are compiled for; runnable: this machine's; lowest")
+set_property(CACHE ATTENTION_BEST_KERNELS PROPERTY STRINGS ${ATTENTION_ISAS} runnable lowest)
+set(best_isa ${ATTENTION_BEST_KERNELS})
+if(best_isa MATCHES "^(runnable|lowest)$")
+  list(GET ATTENTION_ISAS -1 best_isa)
+endif()
+if(ATTENTION_BEST_KERNELS STREQUAL "runnable" AND EXISTS /proc/cpuinfo AND NOT CMAKE_CROSSCOMPILING)
+  file(STRINGS /proc/cpuinfo cpu_flags REGEX "^flags" LIMIT_COUNT 1)
+  if(cpu_flags MATCHES " avx512vl")
+    set(best_isa avx512)
+  elseif(cpu_flags MATCHES " avx2")
+    set(best_isa avx2)
+  endif()
+endif()
+list(FIND ATTENTION_ISAS "${best_isa}" isas_above)
+if(isas_above LESS 0)
+  list(JOIN ATTENTION_ISAS ", " known_isas)
+  message(FATAL_ERROR "ATTENTION_BEST_KERNELS: expected ${known_isas}, runnable or lowest, found ${best_isa}")
+endif()
+list(SUBLIST ATTENTION_ISAS ${isas_above} -1 ATTENTION_ISAS)
+if(NOT ATTENTION_PAIR_ISAS IN_LIST ATTENTION_ISAS) # There is one at most.
+  set(ATTENTION_PAIR_ISAS "")
+endif()
+
 # Instruction sets that may also have a dot product of pairs of bfloat16, and the flags for it.
 set(ATTENTION_PAIR_FLAGS_avx512 -mavx512bf16)
 set(ATTENTION_PAIR_FLAGS_neon -march=armv8.2-a+bf16)

@@ -23,6 +23,7 @@
 
 #include "mixed_calls.h"
 #include "support/fork_threads.h"
+#include "support/strength.h"
 
 enum { CALLERS = 16, CALLS = 300, BUSY_CALLERS = 3, SECONDS_TO_LIVE = 60 };
 
@@ -107,7 +108,7 @@ static void *come_and_go(void *data) {
 
 static void many_callers_get_the_bits_of_a_lone_one(void **state) {
     (void)state;
-    crowd with = {.context = mixed_context(3, ATTN_ENGINE_AUTO), .most_calls = CALLS};
+    crowd with = {.context = mixed_context(3, ATTN_ENGINE_AUTO), .most_calls = test_repeats(CALLS)};
     pthread_t companion;
     pthread_t callers[CALLERS];
     assert_int_equal(pthread_create(&companion, NULL, come_and_go, &with), 0);
@@ -121,7 +122,7 @@ static void many_callers_get_the_bits_of_a_lone_one(void **state) {
     void *rounds;
     assert_int_equal(pthread_join(companion, &rounds), 0);
     attn_context_destroy(with.context);
-    printf("concurrency: %d threads, %d calls, %d mismatches\n", CALLERS, CALLERS * CALLS,
+    printf("concurrency: %d threads, %d calls, %d mismatches\n", CALLERS, CALLERS * with.most_calls,
            atomic_load(&with.mismatches));
     printf("meanwhile %d contexts and layers came and went\n", (int)(intptr_t)rounds);
     assert_int_equal(atomic_load(&with.mismatches), 0);

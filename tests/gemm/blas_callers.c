@@ -23,7 +23,7 @@
 
 #include <attention/attention.h>
 
-enum { THREADS = 4, CALLS = 2000, HEADS = 2, ROWS = 100, COLS = 48, SIZES = 3 };
+enum { THREADS = 4, CALLS = 500, HEADS = 2, ROWS = 100, COLS = 48, SIZES = 3 };
 enum { VALUES = HEADS * ROWS * COLS, RESULT_VALUES = HEADS * ROWS * ROWS };
 
 typedef void (*sgemm_function)(int layout, int transpose_a, int transpose_b, int m, int n, int k,

@@ -16,6 +16,7 @@
 
 #include "gemm/strips.h"
 #include "placed_matrix.h"
+#include "support/strength.h"
 
 /* Below, at and above the blocks of rows, of terms and of columns. */
 static const int64_t rows_of[] = {1, 2, 5, 95, 96, 97, 200, 1153};
@@ -117,7 +118,7 @@ static void bits_do_not_depend_on_cuts_strips_or_threads(void **state) {
     attn_context *contexts[NUM_CONTEXTS];
     create_contexts(contexts);
     random_state random = random_seeded(611);
-    for (int i = 0; i < 250; ++i) {
+    for (int i = 0; i < test_repeats(250); ++i) {
         part_case made = make_case(&random);
         gemm_case *item = &made.item;
         char *blank = malloc(item->c.bytes);

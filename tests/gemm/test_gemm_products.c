@@ -17,6 +17,7 @@
 #include <attention/tensor.h>
 
 #include "placed_matrix.h"
+#include "support/strength.h"
 
 static const int64_t sizes[] = {0, 1, 2, 5, 17, 66};
 static const int64_t batches[] = {0, 1, 3};
@@ -141,7 +142,7 @@ static void assert_reals(const gemm_case *item) {
 static void product_of_reals_is_within_its_roundings(void **state) {
     (void)state;
     random_state random = random_seeded(124);
-    for (int i = 0; i < 600; ++i) {
+    for (int i = 0; i < test_repeats(600); ++i) {
         attni_gemm_call call = make_call(i % 4, &random);
         call.batch = 1;
         call.alpha = 0.3;

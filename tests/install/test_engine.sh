@@ -5,7 +5,7 @@
 # tests/install/CMakeLists.txt sets the variables it reads.
 set -euo pipefail
 
-: "${SOURCE_DIR:?}" "${CMAKE:?}" "${CMAKE_GENERATOR:?}" "${CC:?}" "${LIBDIR:?}" "${LIBRARY_BITS:?}" "${LIBRARY_FOLDER:?}"
+: "${SOURCE_DIR:?}" "${CMAKE:?}" "${CMAKE_GENERATOR:?}" "${CC:?}" "${LIBDIR:?}" "${LIBRARY_BITS:?}" "${LIBRARY_FOLDER:?}" "${KERNELS:?}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
@@ -45,9 +45,9 @@ quietly "$CC" -O3 -fsyntax-only -x c "$refuses"
 # ---- built together ----
 
 configure without -DWITH_ATTENTION=OFF
-configure with -DATTENTION_INSTALL=ON -DCMAKE_INSTALL_LIBDIR="$LIBDIR" -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
+configure with -DATTENTION_BEST_KERNELS="$KERNELS" -DATTENTION_INSTALL=ON -DCMAKE_INSTALL_LIBDIR="$LIBDIR" -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
 difference=$(diff <("$CMAKE" -N -L "$work/without" | grep -v WITH_ATTENTION) \
-    <("$CMAKE" -N -L "$work/with" | grep -vE '^ATTENTION_(BLAS|BUILD|COVERAGE|FUZZ|INSTALL|SANITIZE|WERROR)|WITH_ATTENTION|CMAKE_EXPORT|CMAKE_INSTALL_LIBDIR')) ||
+    <("$CMAKE" -N -L "$work/with" | grep -vE '^ATTENTION_(BEST_KERNELS|BLAS|BUILD|COVERAGE|FUZZ|INSTALL|SANITIZE|WERROR)|WITH_ATTENTION|CMAKE_EXPORT|CMAKE_INSTALL_LIBDIR')) ||
     fail "the engine's cache (<: without the library, >: with it): $difference"
 compiled=$(grep -F -- " -c $SOURCE_DIR/src/" "$work/with/compile_commands.json")
 if grep -v 'include [^ ]*exact_arithmetic\.h' <<<"$compiled" | grep -o ' -c [^"]*'; then
@@ -62,7 +62,8 @@ with=$("$work/with/engine")
 
 # ---- the same bits ----
 
-expected=$(LD_LIBRARY_PATH=$LIBRARY_FOLDER "$LIBRARY_BITS") || fail "this build's library: $expected"
+# One set of kernels is compiled a second time: all have the same flags but for those of the instruction set.
+expected=$(ATTN_KERNELS=$KERNELS LD_LIBRARY_PATH=$LIBRARY_FOLDER "$LIBRARY_BITS") || fail "this build's library: $expected"
 folder=$(dirname "$(find "$work/with" -name libattention.so)")
 bits=$(LD_LIBRARY_PATH=$folder "$LIBRARY_BITS") || fail "the engine's library: $bits"
 difference=$(diff <(echo "$expected") <(echo "$bits")) || fail "the bits of results (<: this build's, >: the engine's library's): $difference"

@@ -16,6 +16,7 @@
 
 #include "property_setup.h"
 #include "support/oracle_tensor.h"
+#include "support/strength.h"
 
 enum { MOST_SEQUENCES = 4, NUM_SEEDS = 24, NUM_THREADS = 4 };
 static const int32_t threads_of[NUM_THREADS] = {1, 2, 3, 7};
@@ -280,14 +281,14 @@ static void compare_all(uint64_t seed, int is_ragged) {
 
 static void a_sequence_of_a_batch_has_its_own_bits(void **state) {
     (void)state;
-    for (uint64_t seed = 1; seed <= NUM_SEEDS; ++seed) {
+    for (uint64_t seed = 1; seed <= (uint64_t)test_repeats(NUM_SEEDS); ++seed) {
         compare_all(seed, 0);
     }
 }
 
 static void a_sequence_behind_others_has_its_own_bits(void **state) {
     (void)state;
-    for (uint64_t seed = 101; seed <= 100 + NUM_SEEDS; ++seed) {
+    for (uint64_t seed = 101; seed <= 100 + (uint64_t)test_repeats(NUM_SEEDS); ++seed) {
         compare_all(seed, 1);
     }
 }

@@ -13,6 +13,7 @@
 
 #include "property_setup.h"
 #include "support/oracle_tensor.h"
+#include "support/strength.h"
 
 enum { SEED = 911 };
 
@@ -188,7 +189,8 @@ static void check_engine(int32_t engine, const char *kernels) {
         const int has_engine =
             engine == ATTN_ENGINE_BLAS ? i % 2 == 0 : all_sizes[i].dtype != ATTN_DTYPE_FLOAT64;
         /* All options of the best kernels, some of the others. */
-        const int step = kernels == NULL || kernels == attn_kernels_name(0) ? 1 : 5;
+        const int is_best = kernels == NULL || kernels == attn_kernels_name(0);
+        const int step = is_best && test_strength() > 1 ? 1 : 5;
         for (int options = i % step; options < 8 && has_engine; options += step) {
             check(context, engine, kernels, &all_sizes[i], options,
                   all_blocks[(options + i) % NUM_BLOCKS]);
