@@ -207,9 +207,13 @@ INLINE real widened(stored x) {
 
 /* The first n < LANES elements; the other lanes are 0. */
 INLINE vector load_stored_part(const stored *from, int64_t n) {
+#if defined(STORED_IS_REAL)
+    return load_part(from, n, 0);
+#else
     stored lanes[LANES] = {0};
     memcpy(lanes, from, (size_t)n * sizeof(stored));
     return load_stored(lanes);
+#endif
 }
 
 #if !defined(STORED_IS_READ_ONLY)

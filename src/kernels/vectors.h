@@ -88,16 +88,6 @@ INLINE void store(real *to, vector x) {
     *(vector_in_memory *)to = x;
 }
 
-/* The first n < LANES elements; the other lanes are `fill`. */
-INLINE vector load_part(const real *from, int64_t n, real fill) {
-    real lanes[LANES];
-    for (int64_t i = 0; i < LANES; ++i) {
-        lanes[i] = fill;
-    }
-    memcpy(lanes, from, (size_t)n * sizeof(real));
-    return load(lanes);
-}
-
 INLINE void store_part(real *to, vector x, int64_t n) {
     memcpy(to, &x, (size_t)n * sizeof(real));
 }
@@ -116,6 +106,43 @@ INLINE vector choose(vector_mask mask, vector a, vector b) {
     return (vector)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)mask);
 #else
     return (vector)((mask & (vector_mask)a) | (~mask & (vector_mask)b));
+#endif
+}
+
+#if VECTOR_BYTES == 32
+/* All ones in the lanes below n. */
+INLINE vector_mask lanes_below(int64_t n) {
+#if defined(ATTNI_REAL_IS_float)
+    const vector_mask lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+    const vector_mask lane = {0, 1, 2, 3};
+#endif
+    return lane < (integer)n - (vector_mask){0};
+}
+#endif
+
+/* The first n < LANES elements; the other lanes are `fill`. What a mask leaves out is not touched;
+ * a copy by way of the stack waits for its own stores. */
+INLINE vector load_part(const real *from, int64_t n, real fill) {
+#if VECTOR_BYTES == 64 && defined(__AVX512F__) && defined(ATTNI_REAL_IS_float)
+    return (vector)_mm512_mask_loadu_ps((__m512)broadcast(fill), (__mmask16)((1U << n) - 1U), from);
+#elif VECTOR_BYTES == 64 && defined(__AVX512F__)
+    return (vector)_mm512_mask_loadu_pd((__m512d)broadcast(fill), (__mmask8)((1U << n) - 1U), from);
+#elif VECTOR_BYTES == 32
+    const vector_mask mask = lanes_below(n);
+#if defined(ATTNI_REAL_IS_float)
+    const vector x = (vector)_mm256_maskload_ps(from, (__m256i)mask);
+#else
+    const vector x = (vector)_mm256_maskload_pd(from, (__m256i)mask);
+#endif
+    return fill == 0 ? x : choose(mask, x, broadcast(fill));
+#else
+    real lanes[LANES];
+    for (int64_t i = 0; i < LANES; ++i) {
+        lanes[i] = fill;
+    }
+    memcpy(lanes, from, (size_t)n * sizeof(real));
+    return load(lanes);
 #endif
 }
 
