@@ -44,6 +44,9 @@ quietly "$CC" -O3 -fsyntax-only -x c "$refuses"
 
 # ---- built together ----
 
+refusal=$("$CMAKE" -S "$SOURCE_DIR/tests/install/engine" -B "$work/refused" -DCMAKE_C_COMPILER="$CC" -DATTENTION_SOURCE="$SOURCE_DIR" \
+    -DATTENTION_BEST_KERNELS=none 2>&1) && fail "ATTENTION_BEST_KERNELS=none is accepted"
+[[ $refusal == *"ATTENTION_BEST_KERNELS: expected "*"$KERNELS"*"found"*none* ]] || fail "the refusal of ATTENTION_BEST_KERNELS=none: $refusal"
 configure without -DWITH_ATTENTION=OFF
 configure with -DATTENTION_BEST_KERNELS="$KERNELS" -DATTENTION_INSTALL=ON -DCMAKE_INSTALL_LIBDIR="$LIBDIR" -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
 difference=$(diff <("$CMAKE" -N -L "$work/without" | grep -v WITH_ATTENTION) \

@@ -188,7 +188,7 @@ static void check_engine(int32_t engine, const char *kernels) {
     for (int i = 0; i < NUM_SIZES; ++i) {
         const int has_engine =
             engine == ATTN_ENGINE_BLAS ? i % 2 == 0 : all_sizes[i].dtype != ATTN_DTYPE_FLOAT64;
-        /* All options of the best kernels, some of the others. */
+        /* All options of the best kernels; some of the others and, at strength 1, of all. */
         const int is_best = kernels == NULL || kernels == attn_kernels_name(0);
         const int step = is_best && test_strength() > 1 ? 1 : 5;
         for (int options = i % step; options < 8 && has_engine; options += step) {
