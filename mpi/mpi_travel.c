@@ -78,30 +78,31 @@ int64_t attni_mpi_count_steps(const attni_mpi_call *call) {
  * thread; and rows, which pieces have many enough of. Forward, the core library reads keys once for
  * each block of some hundred rows of the heads that share them, and cuts a call that has few rows
  * into smaller blocks: a piece has rows of heads for eight whole ones. With a sixteenth of that a
- * rank computed a fifth longer. A backward pass adds a piece's sums to those of all
- * keys, which 512 rows are worth. */
+ * rank computed a fifth longer. A backward pass packs all keys and adds to all of their sums, which
+ * is 2 % of what 2,048 rows of heads that share them take. */
 typedef struct piece_size {
     double products;
     int64_t fewest_rows;
 } piece_size;
 
-enum { ROWS_AT_ONCE = 128, FORWARD_ROWS = 1 << 12, BACKWARD_ROWS = 512 };
+enum { ROWS_AT_ONCE = 128, FORWARD_ROWS = 1 << 12, BACKWARD_ROWS = 1 << 11 };
 
-/* Heads of all batches, which have rows of their own. */
-static int64_t count_heads(const attni_mpi_call *call) {
+/* Heads of all batches, which have rows of their own, or keys. */
+static int64_t count_heads(const attn_tensor *tensor) {
     int64_t heads = 1;
-    for (int32_t axis = 0; axis + 2 < call->output.rank; ++axis) {
-        heads *= call->output.shape[axis];
+    for (int32_t axis = 0; axis + 2 < tensor->rank; ++axis) {
+        heads *= tensor->shape[axis];
     }
     return heads > 0 ? heads : 1;
 }
 
 static piece_size size_of_piece(const attni_mpi_call *call) {
-    if (call->is_backward) {
-        return (piece_size){1 << 30, BACKWARD_ROWS};
-    }
-    const int64_t rows = (FORWARD_ROWS - 1) / count_heads(call) + 1;
-    return (piece_size){1 << 28, ((rows - 1) / ROWS_AT_ONCE + 1) * ROWS_AT_ONCE};
+    const int64_t heads = count_heads(&call->output);
+    const int64_t sharing = (heads - 1) / count_heads(&call->key) + 1;
+    const int64_t rows =
+        call->is_backward ? (BACKWARD_ROWS - 1) / sharing + 1 : (FORWARD_ROWS - 1) / heads + 1;
+    return (piece_size){call->is_backward ? 1 << 30 : 1 << 28,
+                        ((rows - 1) / ROWS_AT_ONCE + 1) * ROWS_AT_ONCE};
 }
 
 /* A piece begins where a block of the block mask does. */
@@ -122,7 +123,7 @@ static int64_t even_rows(int64_t total, int64_t rows) {
 static int64_t rows_of_piece(const attni_mpi_call *call, const attni_mpi_part *part) {
     const double products = (double)part->keys.count *
                             (double)call->query.shape[call->query.rank - 1] * 2 *
-                            (double)count_heads(call);
+                            (double)count_heads(&call->output);
     const piece_size size = size_of_piece(call);
     if (call->link->group.num_ranks == 1 || products * (double)part->rows.count <= size.products) {
         return part->rows.count;

@@ -93,14 +93,8 @@ static double seconds_of_messages(const measured_call *call, int messages) {
 
 /* ---- over all ranks ---- */
 
-/* One that calls share, as those of a loop do: new memory costs a fault of each page. */
-typedef struct workspace {
-    void *data;
-    size_t bytes;
-} workspace;
-
-static workspace make_workspace(attn_context *context, const call_tensors *tensors,
-                                const attn_mpi_params *params) {
+static workspace workspace_of_call(attn_context *context, const call_tensors *tensors,
+                                   const attn_mpi_params *params) {
     const attn_tensor *const views = tensors->views;
     size_t forward = 0, backward = 0;
     if (attn_mpi_sdpa_workspace_bytes(context, MPI_COMM_WORLD, &views[QUERY], &views[KEY],
@@ -111,8 +105,7 @@ static workspace make_workspace(attn_context *context, const call_tensors *tenso
             params, &views[OUTPUT], &tensors->gradients, &backward) != ATTN_OK) {
         fail("a workspace");
     }
-    const size_t bytes = forward > backward ? forward : backward;
-    return (workspace){numbers((int64_t)(bytes / sizeof(float)) + 1), bytes};
+    return make_workspace(forward, backward);
 }
 
 static void run_call(attn_context *context, call_tensors *tensors, const attn_mpi_params *params,
@@ -180,7 +173,7 @@ static call_times time_call(attn_context *context, const measured_call *call,
     call_times times = {0};
     double seconds[MOST_REPEATS] = {0}, local[MOST_REPEATS] = {0}, ratios[MOST_REPEATS] = {0};
     make_tensors(call->rows / num_ranks, call->rows / num_ranks, 1, call->is_causal, &tensors);
-    const workspace memory = make_workspace(context, &tensors, params);
+    const workspace memory = workspace_of_call(context, &tensors, params);
     /* Output and lse for a backward pass. */
     run_call(context, &tensors, params, 0, &memory);
     (void)time_parts(context, parts, count, 0, &times.local_processor);
@@ -227,7 +220,7 @@ static double predict(attn_context *context, const measured_call *call, attn_mpi
 static void measure_call(attn_context *context, measured_call call, attn_mpi_params params) {
     local_part parts[2];
     double products, pairs;
-    const int count = make_parts(&call, parts);
+    const int count = make_parts(context, &call, parts);
     const int is_ring = call.scheme == ATTN_MPI_SCHEME_RING && num_ranks > 1;
     params.scheme = call.scheme;
     params.placement = call.placement;
@@ -254,9 +247,7 @@ static void measure_call(attn_context *context, measured_call call, attn_mpi_par
                times.trace.shown, times.trace.shown_home, messages, home);
         (void)fflush(stdout);
     }
-    for (int i = 0; i < count; ++i) {
-        free_tensors(&parts[i].tensors);
-    }
+    free_parts(parts, count);
 }
 
 enum { CONTIGUOUS = ATTN_MPI_PLACEMENT_CONTIGUOUS, ZIGZAG = ATTN_MPI_PLACEMENT_ZIGZAG };

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <sys/mman.h>
+
 #include <mpi.h>
 
 int this_rank, num_ranks, num_heads, num_key_heads;
@@ -18,14 +20,24 @@ void fail(const char *what) {
 }
 
 float *numbers(int64_t count) {
-    float *const data = malloc((size_t)count * sizeof *data);
+    enum { LARGE_PAGE = 2 << 20 };
+    const size_t bytes = ((size_t)count * sizeof(float) + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    float *const data = aligned_alloc(LARGE_PAGE, bytes);
     if (data == NULL) {
         fail("no memory");
     }
+#if defined(MADV_HUGEPAGE)
+    (void)madvise(data, bytes, MADV_HUGEPAGE);
+#endif
     for (int64_t i = 0; i < count; ++i) {
         data[i] = (float)((i * 7919 + this_rank) % 1009) / 1009.0f - 0.5f;
     }
     return data;
+}
+
+workspace make_workspace(size_t forward_bytes, size_t backward_bytes) {
+    const size_t bytes = forward_bytes > backward_bytes ? forward_bytes : backward_bytes;
+    return (workspace){numbers((int64_t)(bytes / sizeof(float)) + 1), bytes};
 }
 
 static int is_of_keys(int which) {
@@ -66,7 +78,20 @@ static double pairs_of(const local_part *part, int32_t is_causal) {
                      : (double)part->rows * (double)part->keys;
 }
 
-int make_parts(const measured_call *call, local_part *parts) {
+static workspace workspace_of(attn_context *context, const call_tensors *tensors) {
+    const attn_tensor *const views = tensors->views;
+    size_t forward = 0, backward = 0;
+    if (attn_sdpa_workspace_bytes(context, &views[QUERY], &views[KEY], &views[VALUE],
+                                  &tensors->params, &views[OUTPUT], &forward) != ATTN_OK ||
+        attn_sdpa_backward_workspace_bytes(context, &views[QUERY], &views[KEY], &views[VALUE],
+                                           &tensors->params, &views[OUTPUT], &tensors->gradients,
+                                           &backward) != ATTN_OK) {
+        fail("a part's workspace");
+    }
+    return make_workspace(forward, backward);
+}
+
+int make_parts(attn_context *context, const measured_call *call, local_part *parts) {
     const int is_heads = call->scheme == ATTN_MPI_SCHEME_HEADS;
     const int64_t own = call->rows / num_ranks, half = own / 2;
     int count = 1;
@@ -86,8 +111,16 @@ int make_parts(const measured_call *call, local_part *parts) {
             fail("attn_tensor_init");
         }
         part->tensors.params.query_offset = &part->offset;
+        part->memory = workspace_of(context, &part->tensors);
     }
     return count;
+}
+
+void free_parts(local_part *parts, int count) {
+    for (int i = 0; i < count; ++i) {
+        free(parts[i].memory.data);
+        free_tensors(&parts[i].tensors);
+    }
 }
 
 void compute_part(attn_context *context, local_part *part, int is_backward) {
@@ -96,9 +129,10 @@ void compute_part(attn_context *context, local_part *part, int is_backward) {
     const attn_status status =
         is_backward
             ? attn_sdpa_backward(context, &views[QUERY], &views[KEY], &views[VALUE],
-                                 &tensors->params, &views[OUTPUT], &tensors->gradients, NULL, 0)
+                                 &tensors->params, &views[OUTPUT], &tensors->gradients,
+                                 part->memory.data, part->memory.bytes)
             : attn_sdpa(context, &views[QUERY], &views[KEY], &views[VALUE], &tensors->params,
-                        &views[OUTPUT], NULL, 0);
+                        &views[OUTPUT], part->memory.data, part->memory.bytes);
     if (status != ATTN_OK) {
         fail("a part");
     }

@@ -18,7 +18,17 @@ extern int this_rank, num_ranks, num_heads, num_key_heads;
 /* Ends all ranks. */
 _Noreturn void fail(const char *what);
 
+/* In large pages of their own where the system gives some: which small pages share places in a cache
+ * is chance, and made a process faster or slower than the next one by more than what is measured. */
 float *numbers(int64_t count);
+
+/* Memory that calls share, as those of a loop do: new memory costs a fault of each page. */
+typedef struct workspace {
+    void *data;
+    size_t bytes;
+} workspace;
+
+workspace make_workspace(size_t forward_bytes, size_t backward_bytes);
 
 enum tensor { QUERY, KEY, VALUE, OUTPUT, GIVEN, OF_QUERY, OF_KEY, OF_VALUE, LSE, NUM_TENSORS };
 
@@ -45,10 +55,13 @@ typedef struct local_part {
     int64_t first, rows, keys;
     attn_tensor offset;
     call_tensors tensors;
+    workspace memory;
 } local_part;
 
 /* What a rank computes of a call, as one or two parts; returns how many. */
-int make_parts(const measured_call *call, local_part *parts);
+int make_parts(attn_context *context, const measured_call *call, local_part *parts);
+
+void free_parts(local_part *parts, int count);
 
 void compute_part(attn_context *context, local_part *part, int is_backward);
 
