@@ -41,13 +41,16 @@ typedef struct attni_layer_product {
     attni_gemm_call to_weight;
     bool adds_to_rows; /* dx is the caller's, and added to what is there */
     bool copies_gradient;
+    /* What is rounded, or added to what is there, is summed elsewhere first: a sum that began with
+     * what is there would lose its small terms beside it, one by one. */
+    bool has_rows_apart, has_weight_apart;
 
     /* In the scratch memory of the step: */
     size_t gradient_offset; /* dy as one matrix of the score type */
     size_t turned_offset;   /* W as products with dy read it */
     size_t kept_offset;     /* a byte for each row of x: whether it is in any sum */
     size_t packed_offset;   /* x as products with dy read it */
-    size_t results_offset;  /* dx before it is rounded */
+    size_t results_offset;  /* dx, if it is apart */
     size_t sums_offset;     /* dW likewise */
     size_t rows_scratch_offset;
     size_t weight_scratch_offset;

@@ -60,7 +60,6 @@ static void plan_to_rows(const attni_layer_problem *problem, const attni_kernel_
     const int32_t dtype = problem->call.layer->score_dtype;
     const int32_t outer = problem->call.is_batch_major ? 0 : 1;
     const bool is_native = backend == ATTN_GEMM_NATIVE;
-    const bool is_rounded = dx->dtype != dtype;
     const int64_t in = weight->shape[1];
     attni_gemm_call call = {
         .backend = backend,
@@ -70,7 +69,6 @@ static void plan_to_rows(const attni_layer_problem *problem, const attni_kernel_
         .cols = in,
         .inner = weight->shape[0],
         .alpha = 1,
-        .beta = product->adds_to_rows && !is_rounded ? 1 : 0,
         .b = {weight->data, 0, weight->strides[0], weight->strides[1]},
         .c = {dx->data, dx->strides[outer], dx->strides[1 - outer], dx->strides[2]},
     };
@@ -79,7 +77,8 @@ static void plan_to_rows(const attni_layer_problem *problem, const attni_kernel_
     call.a = (attni_matrix){product->gradient.data, 0, distance,
                             product->copies_gradient ? 1 : product->gradient.strides[2]};
     (void)attni_multiply(distance, call.rows, &call.a.batch_stride); /* reached if it fits */
-    if (is_rounded) {
+    product->has_rows_apart = dx->dtype != dtype || product->adds_to_rows;
+    if (product->has_rows_apart) {
         call.c = (attni_matrix){NULL, 0, in, 1};
         (void)attni_multiply(in, call.rows, &call.c.batch_stride);
     }
@@ -98,7 +97,7 @@ static void plan_to_rows(const attni_layer_problem *problem, const attni_kernel_
         call.b = (attni_matrix){NULL, 0, in, 1};
         product->turned_offset = add_matrix(step, true, call.inner, in, dtype);
     }
-    product->results_offset = add_matrix(step, is_rounded, count_rows(dx), in, dtype);
+    product->results_offset = add_matrix(step, product->has_rows_apart, count_rows(dx), in, dtype);
     product->rows_scratch_offset = attni_gemm_add_scratch(&call, step);
     product->to_rows = call;
 }
@@ -111,7 +110,6 @@ static void plan_to_weight(const attni_layer_problem *problem, const attni_kerne
     const int32_t dtype = problem->call.layer->score_dtype;
     const int32_t outer = problem->call.is_batch_major ? 0 : 1;
     const bool is_native = backend == ATTN_GEMM_NATIVE;
-    const bool is_rounded = dw->dtype != dtype;
     const int64_t out = dw->shape[0];
     const int64_t in = dw->shape[1];
     attni_gemm_call call = {
@@ -122,7 +120,6 @@ static void plan_to_weight(const attni_layer_problem *problem, const attni_kerne
         .cols = in,
         .inner = count_rows(rows),
         .alpha = 1,
-        .beta = problem->accumulates && !is_rounded ? 1 : 0,
         .b = {NULL, 0, in, 1},
         .c = {dw->data, 0, dw->strides[0], dw->strides[1]},
     };
@@ -130,7 +127,8 @@ static void plan_to_weight(const attni_layer_problem *problem, const attni_kerne
                  ? (attni_matrix){NULL, 0, 1, out}
                  : (attni_matrix){product->gradient.data, 0, product->gradient.strides[2],
                                   row_distance(&product->gradient, outer)};
-    if (is_rounded) {
+    product->has_weight_apart = dw->dtype != dtype || problem->accumulates;
+    if (product->has_weight_apart) {
         call.c = (attni_matrix){NULL, 0, in, 1};
     }
     if (is_native && rows->dtype != dtype) {
@@ -142,7 +140,7 @@ static void plan_to_weight(const attni_layer_problem *problem, const attni_kerne
     product->packed_offset =
         add_matrix(step, true, is_native ? attni_strips_round_up(b_dtype, in) : in, call.inner,
                    is_native ? b_dtype : dtype);
-    product->sums_offset = add_matrix(step, is_rounded, out, in, dtype);
+    product->sums_offset = add_matrix(step, product->has_weight_apart, out, in, dtype);
     product->weight_scratch_offset = attni_gemm_add_scratch(&call, step);
     product->to_weight = call;
 }
@@ -288,13 +286,13 @@ static attn_status prepare(const product_run *run) {
     ATTNI_TRY(copy_gradient(run));
     if (product->rows_gradient.rank > 0) {
         ATTNI_TRY(take_weight(run));
-        if (product->rows_gradient.dtype != product->to_rows.dtype) {
+        if (product->has_rows_apart) {
             product->to_rows.c.data = run->scratch + product->results_offset;
         }
     }
     if (product->weight.rank > 0) {
         ATTNI_TRY(take_rows(run));
-        if (product->weight.dtype != product->to_weight.dtype) {
+        if (product->has_weight_apart) {
             product->to_weight.c.data = run->scratch + product->sums_offset;
         }
     }
@@ -306,12 +304,12 @@ static attn_status prepare(const product_run *run) {
 static attn_status finish(const product_run *run) {
     const attni_layer_product *product = run->product;
     const bool is_added = run->problem->accumulates;
-    const int32_t dtype = run->problem->call.layer->score_dtype;
-    if (product->rows_gradient.rank > 0 && product->rows_gradient.dtype != dtype) {
+    if (product->rows_gradient.rank > 0 && product->has_rows_apart) {
         const attni_layer_rows rows = rows_of(run, &product->rows_gradient);
-        ATTNI_TRY(attni_layer_put_rows(run->context, &rows, product->to_rows.c.data, is_added));
+        ATTNI_TRY(attni_layer_put_rows(run->context, &rows, product->to_rows.c.data,
+                                       product->adds_to_rows));
     }
-    if (product->weight.rank > 0 && product->weight.dtype != dtype) {
+    if (product->weight.rank > 0 && product->has_weight_apart) {
         const attni_layer_rows rows = rows_of(run, &product->weight);
         ATTNI_TRY(attni_layer_put_rows(run->context, &rows, product->to_weight.c.data, is_added));
     }

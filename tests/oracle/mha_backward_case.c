@@ -292,9 +292,8 @@ static void finish(const backward_call *call, const wanted_tensor *wanted, bound
     for (int64_t at = 0; at < expected->count; ++at) {
         if (call->gradients.accumulate) {
             expected->value[at] += wanted->before[at];
-            /* Which a sum may begin with: it is in every step. */
             expected->error[at] +=
-                4 * rounding.unit *
+                rounding.unit *
                 (fabs(expected->value[at]) + expected->error[at] + fabs(wanted->before[at]));
         }
         if (wanted->tensor->dtype == ATTN_DTYPE_FLOAT32 && rounding.unit < 0x1p-24) {

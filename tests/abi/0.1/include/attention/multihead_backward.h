@@ -115,10 +115,12 @@ ATTN_API ATTN_MUST_CHECK attn_status attn_mha_saved_bytes(
  *            read, saved included, nor the workspace any of them, by the rules of attn_sdpa. query,
  *            key and value may be one tensor; their gradients may not.
  * Numerics   everything between what is given and what is wanted has the score type; a gradient of
- *            16 bits is rounded once, at the end. The gradients of inputs are sums over features as
- *            projections are. Those of parameters are sums over the rows of all sequences, in the
- *            order in which they lie in memory, one rounding a term; those of norms are summed in
- *            float64. The attention's are those of attn_sdpa_backward, with its bounds.
+ *            16 bits is rounded once, at the end. With accumulate one is summed first and then
+ *            added to what is there: one rounding more, however large that is. The gradients of
+ *            inputs are sums over features as projections are. Those of parameters are sums over
+ *            the rows of all sequences, in the order in which they lie in memory, one rounding a
+ *            term; those of norms are summed in float64. The attention's are those of
+ *            attn_sdpa_backward, with its bounds.
  * Hidden     key and value rows that key_padding_mask excludes and those that no query sees by
  *            causality, window, length or mask_start have gradients of 0 and are in no other,
  *            whatever they hold, NaN included; so are queries that see nothing. A row's part in the
