@@ -6,16 +6,24 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 static int this_rank, num_ranks;
 
+/* After which a program that hangs is ended, unless ATTENTION_RANKS_SECONDS says another number. */
 enum { MOST_SECONDS = 120 };
+
+static unsigned most_seconds(void) {
+    const char *const text = getenv("ATTENTION_RANKS_SECONDS");
+    const long seconds = text != NULL ? strtol(text, NULL, 10) : 0;
+    return seconds > 0 ? (unsigned)seconds : MOST_SECONDS;
+}
 
 void ranks_begin(int *argc, char ***argv, int level) {
     int given;
-    alarm(MOST_SECONDS);
+    alarm(most_seconds());
     MPI_Init_thread(argc, argv, level, &given);
     MPI_Comm_rank(MPI_COMM_WORLD, &this_rank);
     MPI_Comm_size(MPI_COMM_WORLD, &num_ranks);
