@@ -12,24 +12,24 @@ import subprocess
 import time
 from pathlib import Path
 
-SPACES = ("attention-host-1", "attention-host-2")
 ADDRESSES = ("10.213.77.1", "10.213.77.2")
 DEVICE = "attention0"
 AGENT = Path(__file__).resolve().parent / "slow_link_agent"
+MOST_SECONDS_WITHOUT_CARRIER = 10
 
 
 def hindrance():
     """Why there can be no such link here, or None."""
-    missing = [
-        program for program in ("ip", "tc", "unshare", "taskset") if shutil.which(program) is None
-    ]
+    needed = ("ip", "tc", "unshare", "taskset")
+    missing = [program for program in needed if shutil.which(program) is None]
     if missing:
         return f"{', '.join(missing)} missing (scripts/setup --all installs iproute2)"
     return None if os.geteuid() == 0 else "only root may make network namespaces"
 
 
-def _run(*words):
-    subprocess.run(words, check=True, capture_output=True, text=True)
+def _run(command):
+    words = command.split()
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
 class SlowLink:
@@ -37,9 +37,10 @@ class SlowLink:
 
     def __init__(self, rate):
         self.rate = rate
+        self.name = f"attention-{os.getpid()}"
+        self.spaces = tuple(f"{self.name}-{number}" for number in (1, 2))
 
     def __enter__(self):
-        self._remove()
         try:
             self._make()
         except subprocess.CalledProcessError as error:
@@ -51,106 +52,41 @@ class SlowLink:
         self._remove()
 
     def _make(self):
-        for space in SPACES:
-            _run("ip", "netns", "add", space)
-        _run(
-            "ip",
-            "link",
-            "add",
-            DEVICE,
-            "netns",
-            SPACES[0],
-            "type",
-            "veth",
-            "peer",
-            "name",
-            DEVICE,
-            "netns",
-            SPACES[1],
-        )
-        for space, address in zip(SPACES, ADDRESSES, strict=True):
-            _run("ip", "-n", space, "addr", "add", f"{address}/24", "dev", DEVICE)
-            for device in (DEVICE, "lo"):
-                _run("ip", "-n", space, "link", "set", device, "up")
-            _run(
-                "tc",
-                "-n",
-                space,
-                "qdisc",
-                "add",
-                "dev",
-                DEVICE,
-                "root",
-                "tbf",
-                "rate",
-                self.rate,
-                "burst",
-                "256kb",
-                "latency",
-                "20ms",
-            )
-        for space in SPACES:
+        first, second = self.spaces
+        for space in self.spaces:
+            _run(f"ip netns add {space}")
+        _run(f"ip link add {DEVICE} netns {first} type veth peer name {DEVICE} netns {second}")
+        for space, address in zip(self.spaces, ADDRESSES, strict=True):
+            _run(f"ip -n {space} addr add {address}/24 dev {DEVICE}")
+            _run(f"ip -n {space} link set lo up")
+            _run(f"ip -n {space} link set {DEVICE} up")
+            bucket = f"rate {self.rate} burst 256kb latency 20ms"
+            _run(f"tc -n {space} qdisc add dev {DEVICE} root tbf {bucket}")
+        for space in self.spaces:
             self._await_carrier(space)
 
     @staticmethod
     def _await_carrier(space):
-        for _ in range(100):
-            shown = subprocess.run(
-                ["ip", "-n", space, "link", "show", DEVICE],
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout
-            if "LOWER_UP" in shown and "state UP" in shown:
-                return
+        end = time.monotonic() + MOST_SECONDS_WITHOUT_CARRIER
+        while "state UP" not in _run(f"ip -n {space} link show {DEVICE}"):
+            if time.monotonic() > end:
+                raise RuntimeError(f"{space}: {DEVICE} has no carrier")
             time.sleep(0.1)
-        raise RuntimeError(f"{space}: {DEVICE} has no carrier after 10 s")
 
-    @staticmethod
-    def _remove():
-        for space in SPACES:
+    def _remove(self):
+        for space in self.spaces:
             subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True)
 
-    @staticmethod
-    def launcher(mpi):
-        """The command up to the number of ranks, run on the first host."""
-        first = [AGENT, ADDRESSES[0]]
-        if mpi == "openmpi":
-            words = [
-                "--allow-run-as-root",
-                "--bind-to",
-                "none",
-                "--host",
-                ",".join(f"{address}:1" for address in ADDRESSES),
-            ]
-            words += [
-                "--mca",
-                "plm_rsh_agent",
-                AGENT,
-                "--mca",
-                "oob_tcp_if_include",
-                DEVICE,
-                "--mca",
-                "pml",
-                "ob1",
-            ]
-            words += ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", DEVICE]
-            return [*first, "mpiexec.openmpi", *words]
-        words = [
-            "-hosts",
-            ",".join(ADDRESSES),
-            "-launcher",
-            "ssh",
-            "-launcher-exec",
-            AGENT,
-            "-iface",
-            DEVICE,
-        ]
-        return [
-            *first,
-            "env",
-            "UCX_TLS=tcp,self",
-            f"UCX_NET_DEVICES={DEVICE}",
-            "mpiexec.mpich",
-            *words,
-        ]
+    def launcher(self, mpi):
+        """The command up to the number of ranks, run on the first host. The agent finds the
+        namespaces by the variable, which MPI hands on."""
+        first = ["env", f"ATTENTION_LINK={self.name}", AGENT, ADDRESSES[0]]
+        hosts = ",".join(f"{address}:1" for address in ADDRESSES)
+        words = {
+            "openmpi": f"mpiexec.openmpi --allow-run-as-root --bind-to none --host {hosts}"
+            f" --mca plm_rsh_agent {AGENT} --mca oob_tcp_if_include {DEVICE}"
+            f" --mca pml ob1 --mca btl tcp,self --mca btl_tcp_if_include {DEVICE}",
+            "mpich": f"env UCX_TLS=tcp,self UCX_NET_DEVICES={DEVICE}"
+            f" mpiexec.mpich -hosts {hosts} -launcher ssh -launcher-exec {AGENT} -iface {DEVICE}",
+        }
+        return [*first, *words[mpi].split()]
