@@ -201,6 +201,63 @@ static void a_backward_pass_is_predicted_to_take_longer(void) {
     }
 }
 
+/* A call of so many rows and keys a rank, which is only described: its data is never looked at. */
+static void describe_long(ranks_call *made, int64_t rows) {
+    attn_tensor *const views[] = {&made->query_view, &made->key_view, &made->value_view,
+                                  &made->output_view};
+    const int64_t shape[] = {HEADS, rows, FEATURES};
+    ranks_call_prepare(made, ATTN_MPI_SCHEME_RING);
+    for (int i = 0; i < 4; ++i) {
+        RANKS_ASSERT_STATUS(
+            attn_tensor_init(views[i], views[i]->data, ATTN_DTYPE_FLOAT32, 3, shape), ATTN_OK, "");
+        views[i]->data = NULL;
+    }
+    made->mpi_params.placement = ATTN_MPI_PLACEMENT_ZIGZAG;
+    made->params.is_causal = 1;
+}
+
+/* The fullest rank of a zigzag ring has hardly more pairs than the mean one. */
+static void zigzag_gives_all_ranks_the_same_work(void) {
+    const int64_t rows = 4096, all = rows * ranks_count();
+    ranks_call made;
+    attn_mpi_report report;
+    describe_long(&made, rows);
+    made.mpi_params.products_per_second = 1;
+    made.mpi_params.bytes_per_second = 1e30;
+    RANKS_ASSERT_STATUS(ranks_call_explain(&made, &report), ATTN_OK, "");
+    const double pairs = (double)all * (double)(all + 1) / 2 / ranks_count();
+    const double mean = pairs * HEADS * 2 * FEATURES;
+    RANKS_ASSERT(report.ring_seconds >= mean && report.ring_seconds <= 1.03 * mean,
+                 "%g products, %g in the mean", report.ring_seconds, mean);
+}
+
+static size_t workspace_bytes(const ranks_call *made, MPI_Comm comm) {
+    size_t bytes = 0;
+    RANKS_ASSERT_STATUS(attn_mpi_sdpa_workspace_bytes(
+                            NULL, comm, &made->query_view, &made->key_view, &made->value_view,
+                            &made->params, &made->mpi_params, &made->output_view, &bytes),
+                        ATTN_OK, "");
+    return bytes;
+}
+
+/* Two blocks of keys and values and two results, however many ranks have some of the rest. */
+static void memory_follows_from_own_rows(void) {
+    const int64_t rows = 1 << 16;
+    const size_t own = (size_t)rows * HEADS * FEATURES * sizeof(float);
+    const size_t lse = (size_t)rows * HEADS * sizeof(float), of_core = 8 << 20;
+    ranks_call made;
+    MPI_Comm two;
+    describe_long(&made, rows);
+    const size_t bytes = workspace_bytes(&made, MPI_COMM_WORLD);
+    RANKS_ASSERT(bytes <= 2 * 2 * own + 2 * (own + lse) + of_core, "%zu bytes", bytes);
+    MPI_Comm_split(MPI_COMM_WORLD, ranks_rank() / 2, 0, &two);
+    const size_t bytes_of_two = workspace_bytes(&made, two);
+    /* The last of an odd number of ranks is alone, and keeps no blocks. */
+    RANKS_ASSERT(ranks_rank() > 1 || ranks_count() < 2 || bytes == bytes_of_two,
+                 "%zu bytes among %d ranks, %zu among 2", bytes, ranks_count(), bytes_of_two);
+    MPI_Comm_free(&two);
+}
+
 int main(int argc, char **argv) {
     ranks_begin(&argc, &argv, MPI_THREAD_SINGLE);
     setenv("ATTN_NUM_THREADS", "1", 1); /* of the default context, from here on */
@@ -209,6 +266,8 @@ int main(int argc, char **argv) {
     a_window_reaches_the_last_key_of_a_block();
     the_cheaper_scheme_is_chosen();
     predictions_count_what_rows_see();
+    zigzag_gives_all_ranks_the_same_work();
+    memory_follows_from_own_rows();
     a_smaller_report_is_filled_as_far_as_it_goes();
     a_backward_ring_reports_what_it_sends();
     a_backward_pass_is_predicted_to_take_longer();
