@@ -55,6 +55,7 @@ class SlowLink:
         first, second = self.spaces
         for space in self.spaces:
             _run(f"ip netns add {space}")
+            _run(f"ip netns exec {space} unshare --uts true")  # what the agent may not be allowed
         _run(f"ip link add {DEVICE} netns {first} type veth peer name {DEVICE} netns {second}")
         for space, address in zip(self.spaces, ADDRESSES, strict=True):
             _run(f"ip -n {space} addr add {address}/24 dev {DEVICE}")
