@@ -26,7 +26,7 @@ enum { KIB = 1024, MOST_BYTES = 1024 * KIB, UNTOUCHED = 0xa5 };
 #ifdef __OPTIMIZE__
 enum { FLOAT32_BYTES = 32 * KIB, CALL_BYTES = 128 * KIB };
 #else
-enum { FLOAT32_BYTES = 64 * KIB, CALL_BYTES = 128 * KIB };
+enum { FLOAT32_BYTES = 128 * KIB, CALL_BYTES = 256 * KIB };
 #endif
 
 static mixed_calls calls;
