@@ -316,6 +316,10 @@ int main(int argc, char **argv) {
         measure_calls(context, argv[3], strtoll(argv[i], NULL, 10), params);
     }
     attn_context_destroy(context);
+    if (this_rank == 0) {
+        printf("end\n");
+        (void)fflush(stdout);
+    }
     MPI_Finalize();
     return 0;
 }

@@ -2,8 +2,11 @@
 """Runs bench_ranks under an MPI, and reads what it prints."""
 
 import os
+import signal
 import subprocess
+import tempfile
 
+MOST_SECONDS_TO_END = 10
 WORDS_OF_CALL = ("which", "scheme", "placement")
 
 
@@ -38,15 +41,38 @@ def _launcher(mpi, ranks):
     return [f"mpiexec.{mpi}", *words[mpi]]
 
 
+def _lines_of(command):
+    """What the program prints up to its line `end`. MPI_Finalize may take its time: between hosts
+    MPICH's (4.0, UCX by TCP) waits for ever in one run of ten or so, whatever the program."""
+    text = []
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        ) as run,
+    ):
+        for line in run.stdout:
+            if line.strip() == "end":
+                break
+            text.append(line)
+        try:
+            run.wait(MOST_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            return text
+        errors.seek(0)
+        if run.returncode != 0:
+            words = " ".join(map(str, command))
+            raise RuntimeError(f"{words}\n{''.join(text)}{errors.read()}")
+    return text
+
+
 def measure(mpi, ranks, program, options, link=None):
     """The program's lines: numbers by their names, and the calls."""
     launcher = link.launcher(mpi) if link else _launcher(mpi, ranks)
     command = [*launcher, "-n", str(ranks), program]
     command += [str(options.repeats), str(options.heads), options.calls, *options.rows.split(",")]
-    run = subprocess.run(command, check=False, capture_output=True, text=True)
-    if run.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, command))}\n{run.stdout}{run.stderr}")
-    words = [line.split() for line in run.stdout.split("\n") if line]
+    words = [line.split() for line in _lines_of(command) if line.strip()]
     numbers = {name: float(value) for name, *rest in words if len(rest) == 1 for value in rest}
     return numbers, [Call(mpi, ranks, line[1:]) for line in words if line[0] == "call"]
 
