@@ -292,9 +292,8 @@ static void finish(const backward_call *call, const wanted_tensor *wanted, bound
     for (int64_t at = 0; at < expected->count; ++at) {
         if (call->gradients.accumulate) {
             expected->value[at] += wanted->before[at];
-            expected->error[at] +=
-                rounding.unit *
-                (fabs(expected->value[at]) + expected->error[at] + fabs(wanted->before[at]));
+            expected->error[at] += rounding.unit * (fabs(expected->value[at]) +
+                                                    expected->error[at] + fabs(wanted->before[at]));
         }
         if (wanted->tensor->dtype == ATTN_DTYPE_FLOAT32 && rounding.unit < 0x1p-24) {
             /* A mask's, beside float64. */
