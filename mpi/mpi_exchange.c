@@ -18,7 +18,7 @@ attn_status attni_mpi_units(int64_t bytes, int *units) {
 }
 
 attni_mpi_exchange attni_mpi_exchange_none(void) {
-    return (attni_mpi_exchange){{MPI_REQUEST_NULL, MPI_REQUEST_NULL}, 0};
+    return (attni_mpi_exchange){{MPI_REQUEST_NULL, MPI_REQUEST_NULL}, 0, MPI_SUCCESS};
 }
 
 static int rank_behind(const attni_mpi_link *link, int64_t distance) {
@@ -27,7 +27,7 @@ static int rank_behind(const attni_mpi_link *link, int64_t distance) {
 }
 
 /* MPICH on UCX copies 512 KiB between two processes of a machine in one of its functions. One look
- * more finds that it is done. A look that finds nothing to do takes less than a microsecond. */
+ * more finds that it is done. A look that finds nothing to do takes a microsecond or so. */
 static int64_t looks_at(int64_t bytes) {
     return bytes / (1 << 19) + 2;
 }
@@ -36,8 +36,8 @@ static int64_t looks_at(int64_t bytes) {
  * enough. */
 attn_status attni_mpi_exchange_start(const attni_mpi_link *link, const attni_mpi_passing *passing,
                                      attni_mpi_exchange *exchange) {
-    *exchange = (attni_mpi_exchange){{MPI_REQUEST_NULL, MPI_REQUEST_NULL},
-                                     looks_at(passing->received_bytes + passing->sent_bytes)};
+    *exchange = attni_mpi_exchange_none();
+    exchange->looks = looks_at(passing->received_bytes + passing->sent_bytes);
     ATTNI_MPI_TRY(attni_mpi_result(
         "MPI_Irecv",
         MPI_Irecv(passing->received, (int)(passing->received_bytes / ATTNI_MPI_UNIT_BYTES),
@@ -58,12 +58,14 @@ void attni_mpi_exchange_progress(attni_mpi_exchange *exchange) {
     int is_done = 0;
     MPI_Status states[2];
     /* A request that is done becomes a null one, which is done once more at the end. */
-    for (int64_t i = 0; i < exchange->looks && !is_done; ++i) {
-        MPI_Testall(2, exchange->requests, &is_done, states);
+    for (int64_t i = 0; i < exchange->looks && !is_done && exchange->code == MPI_SUCCESS; ++i) {
+        exchange->code = MPI_Testall(2, exchange->requests, &is_done, states);
     }
 }
 
 attn_status attni_mpi_exchange_finish(attni_mpi_exchange *exchange) {
     MPI_Status states[2];
-    return attni_mpi_result("MPI_Waitall", MPI_Waitall(2, exchange->requests, states));
+    const int code = MPI_Waitall(2, exchange->requests, states);
+    ATTNI_MPI_TRY(attni_mpi_result("MPI_Testall", exchange->code));
+    return attni_mpi_result("MPI_Waitall", code);
 }

@@ -26,10 +26,12 @@ typedef struct attni_mpi_passing {
 
 /* Two messages that are under way until they are finished, or none; and how often MPI is let go on
  * with them at a time, since some carry half a megabyte of a long message in each of its functions
- * and the rest in the one that waits. */
+ * and the rest in the one that waits. A look that fails may take a request with it, so that waiting
+ * would succeed: its code is kept. */
 typedef struct attni_mpi_exchange {
     MPI_Request requests[2];
     int64_t looks;
+    int code;
 } attni_mpi_exchange;
 
 attni_mpi_exchange attni_mpi_exchange_none(void);

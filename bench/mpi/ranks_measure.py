@@ -71,7 +71,7 @@ def measure(mpi, ranks, program, options, link=None):
     """The program's lines: numbers by their names, and the calls."""
     launcher = link.launcher(mpi) if link else _launcher(mpi, ranks)
     command = [*launcher, "-n", str(ranks), program]
-    command += [str(options.repeats), str(options.heads), options.calls, *options.rows.split(",")]
+    command += [str(options.repeats), str(options.heads), options.calls, *map(str, options.rows)]
     words = [line.split() for line in _lines_of(command) if line.strip()]
     numbers = {name: float(value) for name, *rest in words if len(rest) == 1 for value in rest}
     return numbers, [Call(mpi, ranks, line[1:]) for line in words if line[0] == "call"]

@@ -7,11 +7,8 @@ import math
 NETWORKS = (10, 100, 400)  # Gbit/s, each with the latency that such networks have
 LATENCY_SECONDS = {10: 20e-6, 100: 2e-6, 400: 2e-6}
 TOKENS = (17, 20, 24)  # powers of 2
-MODEL = {
-    "heads": 32,
-    "key_heads": 8,
-    "features": 128,
-}  # a layer of a model with 8 billion parameters, in bfloat16
+# A layer of a model with 8 billion parameters, in bfloat16.
+MODEL = {"heads": 32, "key_heads": 8, "features": 128}
 
 
 def pair_products(shape, is_backward):
@@ -46,18 +43,11 @@ def heads_seconds(shape, tokens, ranks, rates, bytes_of_element, is_backward=Fal
     if ranks > shape["key_heads"]:
         return math.inf
     share = math.ceil(shape["key_heads"] / ranks) / shape["key_heads"]
-    work = (
-        share
-        * tokens
-        * (tokens + 1)
-        / 2
-        * pair_products(shape, is_backward)
-        / rates["products_per_second"]
-    )
-    row = (3 if is_backward else 2) * shape["heads"] * bytes_of_element + 2 * shape[
-        "key_heads"
-    ] * bytes_of_element
-    row += (shape["heads"] + 2 * shape["key_heads"]) * 4 if is_backward else 0
+    products = share * tokens * (tokens + 1) / 2 * pair_products(shape, is_backward)
+    work = products / rates["products_per_second"]
+    heads, key_heads = shape["heads"], shape["key_heads"]
+    row = ((3 if is_backward else 2) * heads + 2 * key_heads) * bytes_of_element
+    row += (heads + 2 * key_heads) * 4 if is_backward else 0
     sent = share * (ranks - 1) / ranks * tokens * row * shape["features"]
     return work + 2 * (ranks - 1) * rates["latency_seconds"] + sent / rates["bytes_per_second"]
 

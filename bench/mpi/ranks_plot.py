@@ -25,12 +25,9 @@ def _draw_seconds(panel, rate, threads, is_backward):
             ]
             style = {"color": COLOURS[network], "marker": MARKS[network], "markersize": 3}
             panel.loglog(RANKS, seconds, linewidth=1, **style)
-            panel.annotate(
-                f"$2^{{{power}}}$ tokens",
-                (RANKS[1], seconds[1]),
-                (5, 2),
-                textcoords="offset points",
-            )
+            if network == NETWORKS[0]:
+                place = {"xytext": (5, 2), "textcoords": "offset points", "color": INK}
+                panel.annotate(f"$2^{{{power}}}$ tokens", (RANKS[1], seconds[1]), **place)
     panel.set_ylabel("seconds of a layer", color=INK)
 
 

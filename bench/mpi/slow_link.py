@@ -6,8 +6,10 @@ joins them, and a token bucket holds each direction to the rate. MPI starts them
 slow_link_agent in place of ssh. Only root may make namespaces. Linux's emulator of delays (netem)
 is often not there, so that the link's delay is what its queue makes."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -41,11 +43,13 @@ class SlowLink:
         self.spaces = tuple(f"{self.name}-{number}" for number in (1, 2))
 
     def __enter__(self):
-        try:
-            self._make()
-        except subprocess.CalledProcessError as error:
-            self._remove()
-            raise RuntimeError(f"{' '.join(error.cmd)}: {error.stderr.strip()}") from None
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._remove)
+            try:
+                self._make()
+            except subprocess.CalledProcessError as error:
+                raise RuntimeError(f"{' '.join(error.cmd)}: {error.stderr.strip()}") from None
+            stack.pop_all()
         return self
 
     def __exit__(self, *_):
@@ -75,7 +79,14 @@ class SlowLink:
             time.sleep(0.1)
 
     def _remove(self):
+        """With the ranks that are left: MPI ends those of another host only if it comes to it."""
         for space in self.spaces:
+            listed = subprocess.run(
+                ["ip", "netns", "pids", space], check=False, capture_output=True, text=True
+            )
+            for process in listed.stdout.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGKILL)
             subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True)
 
     def launcher(self, mpi):

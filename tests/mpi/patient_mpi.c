@@ -9,8 +9,8 @@
 #include <mpi.h>
 
 const char *const patient_names[PATIENT_NUM_FUNCTIONS] = {
-    "MPI_Allreduce", "MPI_Allgather", "MPI_Alltoall", "MPI_Alltoallv",
-    "MPI_Irecv",     "MPI_Isend",     "MPI_Waitall",  "MPI_Comm_dup"};
+    "MPI_Allreduce", "MPI_Allgather", "MPI_Alltoall", "MPI_Alltoallv", "MPI_Irecv",
+    "MPI_Isend",     "MPI_Waitall",   "MPI_Comm_dup", "MPI_Testall"};
 
 static int failing_function = -1, calls_left, has_failed;
 
@@ -133,6 +133,11 @@ int MPI_Isend(const void *buffer, int count, MPI_Datatype type, int target, int 
               MPI_Request *request) {
     return must_fail(PATIENT_ISEND) ? MPI_ERR_OTHER
                                     : PMPI_Isend(buffer, count, type, target, tag, comm, request);
+}
+
+int MPI_Testall(int count, MPI_Request *requests, int *is_done, MPI_Status *states) {
+    return must_fail(PATIENT_TESTALL) ? MPI_ERR_OTHER
+                                      : PMPI_Testall(count, requests, is_done, states);
 }
 
 /* Waits before it fails: a request that nobody waits for would write later. */

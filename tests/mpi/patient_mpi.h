@@ -16,6 +16,7 @@ enum patient_function {
     PATIENT_ISEND,
     PATIENT_WAITALL,
     PATIENT_COMM_DUP,
+    PATIENT_TESTALL, /* how many there are differs from run to run */
     PATIENT_NUM_FUNCTIONS
 };
 

@@ -228,6 +228,20 @@ static void failures_of_mpi_are_statuses(int32_t scheme, MPI_Comm comm) {
     }
 }
 
+/* The first look after messages, which all ranks make. */
+static void a_look_that_fails_is_a_status(MPI_Comm comm) {
+    ranks_call made;
+    ranks_call_prepare(&made, ATTN_MPI_SCHEME_RING);
+    patient_fail(PATIENT_TESTALL, 1);
+    const attn_status status = ranks_call_run(&made, NULL, comm);
+    patient_fail(PATIENT_TESTALL, 0);
+    RANKS_ASSERT_STATUS(status, ranks_count() > 1 ? ATTN_MPI_ERROR_MPI : ATTN_OK,
+                        ranks_count() > 1 ? "MPI_Testall: " : "");
+    if (ranks_count() > 1) {
+        ranks_call_assert_untouched(&made);
+    }
+}
+
 static void a_communicator_that_cannot_be_duplicated_is_a_status(MPI_Comm comm) {
     ranks_call made;
     ranks_call_prepare(&made, ATTN_MPI_SCHEME_RING);
@@ -279,6 +293,7 @@ int main(int argc, char **argv) {
     for (int32_t scheme = ATTN_MPI_SCHEME_RING; scheme <= ATTN_MPI_SCHEME_DECODE; ++scheme) {
         failures_of_mpi_are_statuses(scheme, comm);
     }
+    a_look_that_fails_is_a_status(comm);
     MPI_Comm_free(&comm);
     attn_context_destroy(context);
     ranks_end("calls");
